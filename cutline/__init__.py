@@ -1,0 +1,1 @@
+"""cutline: train, run, measure and serve BLIP image captioners."""

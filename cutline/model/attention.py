@@ -1,0 +1,89 @@
+"""Multi-head attention: of a sequence to itself, and of text to a picture.
+
+Shapes: B pictures, R rows of text (R = B * K, K rows per picture), T text tokens, N visual tokens, D width,
+H heads, d = D / H head width, S keys.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from cutline.model.cache import CacheLayer
+
+KeysValues = tuple[Tensor, Tensor]  # keys and values, (B, H, S, d) each
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(R, T, D) -> (R, H, T, d)."""
+    heads: Tensor = x.unflatten(-1, (num_heads, -1))
+    return heads.transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(R, H, T, d) -> (R, T, D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence to itself; queries, keys and values come from one product."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: CacheLayer | None = None) -> Tensor:
+        """x (R, T, D); mask (R, 1, T, S), true where a query may look; with a cache, keys of earlier tokens come first."""
+        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))  # (R, H, T, d)
+        if cache is not None:
+            k, v = cache.append(k, v)  # (R, H, S, d)
+        dropout = self.dropout if self.training else 0.0
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+        return self.proj(merge_heads(out))  # type: ignore[no-any-return]
+
+
+class CrossAttention(nn.Module):
+    """Attention of text to a picture.
+
+    All rows of a picture are queries against one set of keys and values, so nothing of the picture is copied per row.
+    """
+
+    def __init__(self, dim: int, image_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(image_dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def keys_values(self, image_embeds: Tensor) -> KeysValues:
+        """Project a picture, (B, N, D_vision), into keys and values (B, H, N, d)."""
+        k, v = self.kv(image_embeds).chunk(2, dim=-1)
+        return split_heads(k, self.num_heads), split_heads(v, self.num_heads)
+
+    def forward(self, x: Tensor, image_kv: KeysValues) -> Tensor:
+        """x (R, T, D) against image_kv (B, H, N, d); row r belongs to picture r // K."""
+        k, v = image_kv
+        rows = x.flatten(0, 1).unflatten(0, (len(k), -1))  # (B, K * T, D)
+        q = split_heads(self.q(rows), self.num_heads)  # (B, H, K * T, d)
+        out = scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        return self.proj(merge_heads(out)).view(x.shape)  # type: ignore[no-any-return]
+
+
+def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool) -> Tensor | None:
+    """Which keys each of the last `queries` positions may look at, (R, 1, queries, keys), or None for all of them.
+
+    valid: (R, keys), true at tokens and false at padding. A padded position may look at itself: a row that sees
+    nothing would turn into NaN, and spread.
+    """
+    if valid is None and (not causal or queries == 1):
+        return None
+    device = valid.device if valid is not None else None
+    query, key = torch.arange(keys - queries, keys, device=device)[:, None], torch.arange(keys, device=device)
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device) if not causal else key <= query
+    if valid is not None:
+        mask = mask & (valid[:, None, :] | (key == query))  # (R, queries, keys)
+        return mask[:, None]
+    return mask[None, None]

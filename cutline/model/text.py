@@ -1,0 +1,135 @@
+"""The text side: BERT with a cross-attention to the picture in every layer (BLIP models/med.py; Devlin et al., 2019)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from cutline.config import TextConfig
+from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, text_mask
+from cutline.model.cache import CacheLayer, TextCache
+from cutline.model.vision import Mlp
+
+
+class TextLayer(nn.Module):
+    """Post-norm self-attention, cross-attention and MLP; without a picture the cross-attention is skipped."""
+
+    def __init__(self, config: TextConfig, image_dim: int) -> None:
+        super().__init__()
+        dim, eps = config.embed_dim, config.layer_norm_eps
+        self.self_attn = SelfAttention(dim, config.num_heads, config.attn_dropout)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.cross_attn = CrossAttention(dim, image_dim, config.num_heads, config.attn_dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, config.mlp_dim)
+        self.norm3 = nn.LayerNorm(dim, eps=eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, image_kv: KeysValues | None, cache: CacheLayer | None = None
+    ) -> Tensor:
+        """x (R, T, D); image_kv (B, H, N, d) each, or None for text alone."""
+        x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
+        if image_kv is not None:
+            x = self.norm2(x + self.dropout(self.cross_attn(x, image_kv)))
+        return self.norm3(x + self.dropout(self.mlp(x)))  # type: ignore[no-any-return]
+
+
+class LMHead(nn.Module):
+    """Dense, GELU, LayerNorm, then the token embedding as projection, with a bias of its own."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.embed_dim, config.embed_dim)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor, token_embed: Tensor) -> Tensor:
+        """x (..., D), token_embed (V, D) -> logits (..., V)."""
+        return F.linear(self.norm(F.gelu(self.dense(x))), token_embed, self.bias)
+
+
+class TextTransformer(nn.Module):
+    """BERT with cross-attention and a tied LM head."""
+
+    def __init__(self, config: TextConfig, image_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embed = nn.Embedding(config.vocab_size, config.embed_dim)
+        self.pos_embed = nn.Embedding(config.max_positions, config.embed_dim)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(TextLayer(config, image_dim) for _ in range(config.depth))
+        self.lm_head = LMHead(config)
+        self.grad_checkpoint = False
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """BERT's initialisation: normal of 0.02, biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def image_keys_values(self, image_embeds: Tensor) -> list[KeysValues]:
+        """Each layer's cross-attention keys and values of image_embeds (B, N, D_vision), (B, H, N, d) each."""
+        return [layer.cross_attn.keys_values(image_embeds) for layer in self.layers]  # type: ignore[union-attr,operator]
+
+    def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """input_ids (R, T), positions (T,) or (R, T) -> (R, T, D)."""
+        return self.dropout(self.norm(self.token_embed(input_ids) + self.pos_embed(positions)))  # type: ignore[no-any-return]
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, image_embeds: Tensor | None = None, causal: bool = True
+    ) -> Tensor:
+        """Hidden states of whole texts.
+
+        Args:
+            input_ids: (R, T), padded on the right; R = B * K rows, K per picture.
+            attention_mask: (R, T), 1 at tokens and 0 at padding; None when nothing is padded.
+            image_embeds: (B, N, D_vision), or None for text alone (`mode="text"` of the reference).
+            causal: whether a token sees only itself and those before it.
+
+        Returns:
+            (R, T, D).
+        """
+        length = input_ids.shape[1]
+        valid = None if attention_mask is None else attention_mask.bool()
+        mask = None if valid is None else text_mask(valid, length, length, causal)
+        x = self.embed(input_ids, torch.arange(length, device=input_ids.device))
+        for layer in self.layers:
+            assert isinstance(layer, TextLayer)
+            # keys and values inside the checkpointed function, so that they too are recomputed rather than kept
+            if self.grad_checkpoint and self.training:
+                x = checkpoint(self._layer, layer, x, mask, causal, image_embeds, use_reentrant=False)
+            else:
+                x = self._layer(layer, x, mask, causal, image_embeds)
+        return x
+
+    @staticmethod
+    def _layer(layer: TextLayer, x: Tensor, mask: Tensor | None, causal: bool, image_embeds: Tensor | None) -> Tensor:
+        image_kv = None if image_embeds is None else layer.cross_attn.keys_values(image_embeds)
+        return layer(x, mask, causal and mask is None, image_kv)  # type: ignore[no-any-return]
+
+    def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
+        """Read the next tokens of every beam, input_ids (B, K, T), and return the last one's hidden states, (B, K, D)."""
+        images, beams, count = input_ids.shape
+        stop = cache.length + count
+        positions = torch.arange(cache.length, stop, device=input_ids.device)  # (T,)
+        mask = None
+        if cache.valid is not None:
+            padding = (~cache.valid).sum(1)  # (B,)
+            positions = (positions - padding[:, None]).clamp_min(0).repeat_interleave(beams, 0)  # (B * K, T)
+            mask = text_mask(cache.valid[:, :stop].repeat_interleave(beams, 0), count, stop, causal=True)
+        elif cache.length and count > 1:
+            mask = text_mask(None, count, stop, causal=True)
+        x = self.embed(input_ids.flatten(0, 1), positions)
+        for layer, layer_cache in zip(self.layers, cache.layers(), strict=True):
+            x = layer(x, mask, mask is None and count > 1, layer_cache.image_kv, layer_cache)
+        cache.length = stop
+        return x[:, -1].view(images, beams, -1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Hidden states (..., D) -> logits (..., V)."""
+        return self.lm_head(x, self.token_embed.weight)  # type: ignore[no-any-return]

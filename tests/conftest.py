@@ -1,0 +1,15 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden numbers and photographs; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("CUTLINE_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "fixtures").is_dir():
+        pytest.skip(f"no shared fixtures at {folder}: set CUTLINE_SHARED to run the golden-number tests")
+    return folder
