@@ -185,7 +185,7 @@ class GenerationConfig:
         _require(self.num_beams >= 1, f"num_beams {self.num_beams} is below 1")
         _require(self.num_captions >= 1, f"num_captions {self.num_captions} is below 1")
         _require(self.max_length >= 1, f"max_length {self.max_length} is below 1")
-        _require(0 <= self.min_length, f"min_length {self.min_length} is negative")
+        _require(self.min_length >= 0, f"min_length {self.min_length} is negative")
         _require(
             self.min_length <= self.max_length,
             f"min_length {self.min_length} is above max_length {self.max_length}",

@@ -81,9 +81,7 @@ class CaptionModel(nn.Module):
         else:
             logits = None
             scored_logits = self.text.logits(x[scored])  # (M, V)
-        losses = F.cross_entropy(
-            scored_logits.float(), targets[scored], label_smoothing=self.config.label_smoothing, reduction="none"
-        )
+        losses = F.cross_entropy(scored_logits.float(), targets[scored], label_smoothing=self.config.label_smoothing, reduction="none")
         count = scored.sum()
         if reduction == "none":
             rows = torch.nonzero(scored)[:, 0]

@@ -25,9 +25,7 @@ class TextLayer(nn.Module):
         self.norm3 = nn.LayerNorm(dim, eps=eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, image_kv: KeysValues | None, cache: CacheLayer | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, image_kv: KeysValues | None, cache: CacheLayer | None = None) -> Tensor:
         """x (R, T, D); image_kv (B, H, N, d) each, or None for text alone."""
         x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
         if image_kv is not None:

@@ -47,10 +47,7 @@ class VisionBlock(nn.Module):
         return x + self._branch(self.mlp, self.norm2(x))
 
     def _branch(self, layer: nn.Module, x: Tensor) -> Tensor:
-        if self.grad_checkpoint and self.training:
-            x = checkpoint(layer, x, use_reentrant=False)
-        else:
-            x = layer(x)
+        x = checkpoint(layer, x, use_reentrant=False) if self.grad_checkpoint and self.training else layer(x)
         return drop_path(x, self.drop_path) if self.training and self.drop_path > 0 else x
 
 
