@@ -1,0 +1,8 @@
+"""Data sets: where the pictures are, and what is said of them. No picture is opened here."""
+
+from cutline.data.open import find_images, open_data
+from cutline.data.sample import Sample
+from cutline.data.split import split_by_picture
+from cutline.data.write import check_output, write_captions
+
+__all__ = ["Sample", "check_output", "find_images", "open_data", "split_by_picture", "write_captions"]

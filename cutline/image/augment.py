@@ -1,0 +1,120 @@
+"""Training augmentation: random resized crop, mirror, quarter turns, and the reference's RandAugment.
+
+All randomness comes from the `random.Random` that is handed in, so that a resumed run repeats it.
+"""
+
+import math
+import random
+from collections.abc import Callable
+
+from PIL import Image, ImageOps
+
+from cutline.config import DataConfig
+from cutline.image.open import quiet
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+_QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+_GREY = (128, 128, 128)
+_SHEAR = 0.15  # magnitude 5 of 10, here and below
+_TRANSLATION = 5  # pixels
+_ROTATION = math.radians(15)
+
+
+def augment(image: Image.Image, size: int, data: DataConfig, rng: random.Random) -> Image.Image:
+    """Make a training view of an RGB picture, (size, size); `data` says which of the changes are made."""
+    with quiet():  # Pillow warns of large crops
+        image = image.crop(crop_box(image.width, image.height, data.crop_scale, rng))
+    image = image.resize((size, size), Image.Resampling.BICUBIC)
+    if data.flip and rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if data.quarter_turns and (turns := rng.randrange(4)):
+        image = image.transpose(_QUARTER_TURNS[turns - 1])
+    return randaugment(image, rng) if data.randaugment else image
+
+
+def crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
+    """Choose a crop as torchvision's RandomResizedCrop: area within `scale` of the picture's, aspect ratio 3/4 to 4/3, log-uniform.
+
+    After ten crops that do not fit, the largest central one whose ratio is within the bounds.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return _box(rng.randint(0, width - w), rng.randint(0, height - h), w, h)
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return _box((width - w) // 2, (height - h) // 2, w, h)
+
+
+def _box(left: int, top: int, width: int, height: int) -> Box:
+    return left, top, left + width, top + height
+
+
+def randaugment(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Two of the ten operations, drawn with replacement, each applied with probability 1/2 (BLIP, transform/randaugment.py)."""
+    for name in rng.choices(list(OPERATIONS), k=2):
+        if rng.random() < 0.5:
+            image = OPERATIONS[name](image, rng.choice((-1, 1)))
+    return image
+
+
+def _identity(image: Image.Image, sign: int) -> Image.Image:
+    return image
+
+
+def _auto_contrast(image: Image.Image, sign: int) -> Image.Image:
+    return ImageOps.autocontrast(image)  # per channel, nothing cut off
+
+
+def _equalize(image: Image.Image, sign: int) -> Image.Image:
+    return ImageOps.equalize(image)  # per channel
+
+
+def _shear_x(image: Image.Image, sign: int) -> Image.Image:
+    return _warp(image, 1, -sign * _SHEAR, 0, 0, 1, 0)
+
+
+def _shear_y(image: Image.Image, sign: int) -> Image.Image:
+    return _warp(image, 1, 0, 0, -sign * _SHEAR, 1, 0)
+
+
+def _translate_x(image: Image.Image, sign: int) -> Image.Image:
+    return _warp(image, 1, 0, sign * _TRANSLATION, 0, 1, 0)
+
+
+def _translate_y(image: Image.Image, sign: int) -> Image.Image:
+    return _warp(image, 1, 0, 0, 0, 1, sign * _TRANSLATION)
+
+
+def _rotate(image: Image.Image, sign: int) -> Image.Image:
+    cos, sin = math.cos(_ROTATION), sign * math.sin(_ROTATION)
+    x, y = image.width / 2, image.height / 2
+    return _warp(image, cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)
+
+
+def _warp(image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float) -> Image.Image:
+    """Take the pixel (x, y) from (ax + by + c, dx + ey + f), bilinearly, on grey.
+
+    As OpenCV does it: coordinates are those of pixel centres (Pillow's are of corners, half a pixel away), and pixels at the rim blend
+    with the grey around them, which a grey frame of one pixel gives.
+    """
+    framed = ImageOps.expand(image, 1, _GREY)
+    c, f = c + 1.5 - (a + b) / 2, f + 1.5 - (d + e) / 2
+    return framed.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR, fillcolor=_GREY)
+
+
+OPERATIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "identity": _identity,
+    "auto_contrast": _auto_contrast,
+    "brightness": _identity,  # its factor is 1.0 at magnitude 5
+    "sharpness": _identity,  # likewise
+    "equalize": _equalize,
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+    "rotate": _rotate,
+}
+"""Each takes the picture and the sign, -1 or 1, of its magnitude."""

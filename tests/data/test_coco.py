@@ -1,0 +1,140 @@
+"""COCO's captions, BLIP's rows, and Karpathy's splits."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cutline.data import Sample, open_data
+from cutline.errors import DataError
+
+COCO = {
+    "info": {"year": 2017},
+    "images": [{"id": 139, "file_name": "000000000139.jpg"}, {"id": 285, "file_name": "ours/285.jpg"}, {"id": 9, "file_name": "alone.jpg"}],
+    "annotations": [
+        {"id": 1, "image_id": 285, "caption": "a bear"},
+        {"id": 2, "image_id": 139, "caption": "a room"},
+        {"id": 3, "image_id": 285, "caption": "\n"},
+        {"id": 4, "image_id": 285, "caption": "a big bear"},
+    ],
+}
+
+
+def karpathy(filename: str, split: str, number: int, *captions: str) -> dict[str, object]:
+    sentences = [{"raw": caption, "tokens": caption.split()} for caption in captions]
+    return {"filename": filename, "filepath": "val2014", "split": split, "cocoid": number, "imgid": 0, "sentences": sentences}
+
+
+SPLITS = {
+    "dataset": "coco",
+    "images": [
+        karpathy("1.jpg", "train", 391895, "a man", "a bike"),
+        karpathy("2.jpg", "restval", 2, "a cat"),
+        karpathy("3.jpg", "val", 3, "a hat"),
+        karpathy("4.jpg", "test", 4, " "),
+    ],
+}
+
+
+def read(folder: Path, values: object, **options: str) -> list[Sample]:
+    (folder / "data.json").write_text(json.dumps(values), encoding="utf-8")
+    return open_data(folder / "data.json", **options)
+
+
+def refusal(folder: Path, values: object, **options: str) -> str:
+    with pytest.raises(DataError) as caught:
+        read(folder, values, **options)
+    message = str(caught.value)
+    assert message.startswith(str(folder / "data.json"))
+    return message.removeprefix(str(folder / "data.json"))
+
+
+def test_coco(tmp_path: Path) -> None:
+    assert read(tmp_path, COCO) == [
+        Sample(str(tmp_path / "000000000139.jpg"), ("a room",), "139"),
+        Sample(str(tmp_path / "ours/285.jpg"), ("a bear", "a big bear"), "285"),
+        Sample(str(tmp_path / "alone.jpg"), (), "9"),
+    ]
+    assert read(tmp_path, COCO, image_root="/coco/val2017")[0].image == "/coco/val2017/000000000139.jpg"
+
+
+def test_blip_s_training_rows(tmp_path: Path) -> None:
+    image = "val2014/COCO_val2014_000000522418.jpg"
+    rows = [{"caption": caption, "image": image, "image_id": "coco_522418"} for caption in ("a woman", "a cake")]
+    assert read(tmp_path, rows) == [Sample(str(tmp_path / image), ("a woman", "a cake"), "coco_522418")]
+
+
+def test_blip_s_validation_rows(tmp_path: Path) -> None:
+    rows = [
+        {"image": "val2014/COCO_val2014_000000184613.jpg", "caption": ["a child", "a cow"]},
+        {"image": "000000000139.jpg", "caption": ["a room"]},
+        {"image": "val/0013ea2087020901.jpg", "img_id": 0},
+        {"image": "flickr30k-images/1007129816.jpg", "caption": ["a hat"]},
+    ]
+    samples = read(tmp_path, rows)
+    assert [sample.id for sample in samples] == ["184613", "139", "0", "flickr30k-images/1007129816.jpg"]
+    assert samples[0].captions == ("a child", "a cow")
+
+
+def test_karpathy_s_splits(tmp_path: Path) -> None:
+    def ids(split: str) -> list[str]:
+        return [sample.id for sample in read(tmp_path, SPLITS, split=split)]
+
+    assert ids("") == ["391895", "2", "3", "4"]
+    assert ids("train") == ["391895", "2"]  # restval is trained on, as is the custom
+    assert ids("restval") == ["2"]
+    assert ids("val") == ["3"]
+    assert read(tmp_path, SPLITS, split="test") == [Sample(str(tmp_path / "val2014/4.jpg"), (), "4")]
+    assert read(tmp_path, SPLITS)[0].captions == ("a man", "a bike")
+    assert refusal(tmp_path, SPLITS, split="dev") == ": has no split `dev`; there are train, restval, val, test"
+
+
+def test_karpathy_s_flickr_file_has_no_folders(tmp_path: Path) -> None:
+    image = {key: value for key, value in karpathy("5.jpg", "train", 5, "a dog").items() if key not in ("filepath", "cocoid")}
+    assert read(tmp_path, {"images": [image]}) == [Sample(str(tmp_path / "5.jpg"), ("a dog",), "0")]
+
+
+@pytest.mark.parametrize("values", [COCO, [{"image": "a.jpg", "caption": "a"}]])
+def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
+    assert refusal(tmp_path, values, split="train") == ": has no splits to take `train` from; leave the split out"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
+        (3, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
+        ({"images": COCO["images"]}, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
+        ([{"caption": "a"}], ", row 1: the row names no picture; give its path as `file_name`"),
+        ([{"image": "a.jpg"}, 4], ', row 2: a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}'),
+        (
+            {"images": COCO["images"], "annotations": [{"image_id": 139, "bbox": [0, 0, 1, 1]}]},
+            ", annotation 1: has no `caption`, or it is not text; give the file of the captions, whole",
+        ),
+        (
+            {"images": COCO["images"], "annotations": [{"caption": "a"}]},
+            ", annotation 1: has no `image_id`; give the file of the captions, whole",
+        ),
+        (
+            {"images": [{"id": 1}], "annotations": []},
+            ", image 1: has no `file_name`, or it is not text; give the file of the captions, whole",
+        ),
+        ({"images": [7], "annotations": []}, ", image 1: has no `id`; give the file of the captions, whole"),
+        (
+            {"images": [], "annotations": [{"image_id": 5, "caption": "a"}]},
+            ": captions of picture 5, which is not in `images`; add it or remove them",
+        ),
+        ({"images": [{"sentences": []}]}, ", image 1: has no `split`, or it is not text; give the file of the captions, whole"),
+        ({"images": [{"sentences": {}, "split": "val"}]}, ", image 1: has no list of `sentences`; add it"),
+        (
+            {"images": [{"sentences": [{}], "split": "val"}]},
+            ", image 1: has no `raw`, or it is not text; give the file of the captions, whole",
+        ),
+        (
+            {"images": [{"sentences": [], "split": "val", "filename": "a", "filepath": 3, "imgid": 1}]},
+            ", image 1: has no `filepath`, or it is not text; give the file of the captions, whole",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path: Path, values: object, message: str) -> None:
+    assert refusal(tmp_path, values) == message

@@ -1,0 +1,164 @@
+"""Data sets are recognised; picture arguments become files."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cutline.data import find_images, open_data
+from cutline.errors import DataError
+
+KNOWN = "JSON Lines (.jsonl), COCO, BLIP or Karpathy captions (.json), or a folder of pictures with .txt files beside them"
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def refusal(*arguments: object) -> str:
+    with pytest.raises(DataError) as caught:
+        open_data(*arguments)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------- data sets
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "captions.jsonl"])
+def test_a_folder_with_an_index(tmp_path: Path, name: str) -> None:
+    fill(tmp_path, "unnamed.jpg")
+    (tmp_path / name).write_text('{"file_name": "a.jpg", "text": "a dog"}\n')
+    (sample,) = open_data(tmp_path)
+    assert (sample.image, sample.captions) == (str(tmp_path / "a.jpg"), ("a dog",))
+
+
+def test_the_first_index_counts(tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"file_name": "b.jpg"}')
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg"}')
+    assert [sample.id for sample in open_data(tmp_path)] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("text", ['{"image": "a.jpg"}\n{"image": "b.jpg"}\n', '\n{"image": "a.jpg"}\n{"image": "b.jpg"}'])
+def test_json_lines_under_another_name(tmp_path: Path, text: str) -> None:
+    for name in ("data.json", "data.ndjson", "data.JSONL"):
+        (tmp_path / name).write_text(text)
+        assert [sample.id for sample in open_data(str(tmp_path / name))] == ["a.jpg", "b.jpg"]
+
+
+def test_json_over_many_lines(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text("\ufeff" + json.dumps([{"image": "a.jpg", "caption": "a"}], indent=1), encoding="utf-8")
+    assert [sample.captions for sample in open_data(tmp_path / "data.json")] == [("a",)]
+
+
+def test_broken_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text('[{"image": "a.jpg"},]')
+    assert refusal(path).startswith(f"{path}: not JSON (")
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    assert refusal("") == "no data are given; name a data file or a folder of pictures"  # not the current folder
+    assert refusal(tmp_path / "no.jsonl") == f"{tmp_path / 'no.jsonl'}: no such file or folder; check the path"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jpg", "a.txt", "a"])
+def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
+    fill(tmp_path, name)
+    assert refusal(tmp_path / name) == f"{tmp_path / name}: not a known kind of data; give {KNOWN}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.json", "[]"), ("a.json", '{"images": [], "annotations": []}')]
+)
+def test_empty_data(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert refusal(tmp_path / name) == f"{tmp_path / name}: holds no pictures; data are {KNOWN}"
+
+
+def test_splits_are_for_karpathy_s_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}')
+    (tmp_path / "a.json").write_text('{"image": "a.jpg"}')
+    for path in (tmp_path / "a.jsonl", tmp_path / "a.json", tmp_path):
+        assert refusal(path, "", "val") == f"{path}: has no splits to take `val` from; leave the split out"
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}')
+    assert open_data("~/a.jsonl", "~/photos")[0].image == str(tmp_path / "photos/a.jpg")
+
+
+def test_no_picture_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"image": "nowhere/a.jpg"}')
+    assert open_data(tmp_path / "a.jsonl")[0].image == str(tmp_path / "nowhere/a.jpg")
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    fill(
+        tmp_path, "p/10.jpg", "p/9.jpg", "p/s/1.PNG", "p/notes.txt", "p/.hidden.jpg", "p/[1].jpg", "p/ảnh.webp", "p/odd.dat", "empty/x.txt"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_files_are_taken_as_they_are(photos: Path) -> None:
+    assert find_images(["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]) == ["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]
+
+
+def test_folders_are_searched_in_natural_order(photos: Path) -> None:
+    everything = ["p/9.jpg", "p/10.jpg", "p/[1].jpg", "p/s/1.PNG", "p/ảnh.webp"]
+    assert find_images(["p"]) == everything
+    assert find_images(["p/"]) == everything
+    assert find_images([str(photos / "p")]) == [str(photos / name) for name in everything]
+
+
+def test_patterns(photos: Path) -> None:
+    assert find_images(["p/*.jpg"]) == ["p/9.jpg", "p/10.jpg", "p/[1].jpg"]
+    assert find_images(["p/**/*.PNG"]) == ["p/s/1.PNG"]
+    assert find_images(["[op]"]) == find_images(["p"])  # a pattern may mean folders
+    assert find_images([str(photos / "p/?.jpg")]) == [str(photos / "p/9.jpg")]
+    assert "p/notes.txt" not in find_images(["p/*"])
+
+
+def test_each_picture_comes_once(photos: Path) -> None:
+    assert find_images(["p/10.jpg", "./p/10.jpg", "p/*.jpg", "p"])[:3] == ["p/10.jpg", "p/9.jpg", "p/[1].jpg"]
+    assert len(find_images(["p", "./p", "p/*"])) == 5
+
+
+def test_a_path_that_means_nothing(photos: Path) -> None:
+    for path in ("p/no.jpg", "q", "p/*.gif", "empty", ""):
+        with pytest.raises(DataError) as caught:
+            find_images(["p", path])
+        advice = "give picture files, folders that hold some, or patterns such as 'photos/*.jpg'"
+        assert str(caught.value) == f"{path}: no picture there; {advice}"
+
+
+def test_no_paths_mean_no_pictures() -> None:
+    assert find_images([]) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).touch()
+    (name,) = find_images([str(tmp_path)])
+    assert Path(name).is_file()
+    assert open_data(tmp_path)[0].image == name
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every folder")
+def test_a_locked_folder_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "locked/a.jpg")
+    (tmp_path / "locked").chmod(0)
+    try:
+        with pytest.raises(DataError, match=r"locked: the folder cannot be read \(Permission denied\)"):
+            find_images([str(tmp_path)])
+    finally:
+        (tmp_path / "locked").chmod(0o700)

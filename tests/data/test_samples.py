@@ -1,0 +1,49 @@
+"""What all readers share."""
+
+from pathlib import Path
+
+import pytest
+
+from cutline.data import Sample
+from cutline.data.sample import merge, picture_path, read_text
+from cutline.errors import DataError
+
+
+def test_merge_joins_captions_of_one_picture_and_prompt() -> None:
+    rows = [Sample("b", ("1",), "x"), Sample("a", ("2",), "y"), Sample("b", ("3", "1"), "z"), Sample("b", ("4",), "x", "a photo of ")]
+    assert merge(rows) == [Sample("b", ("1", "3", "1"), "x"), Sample("a", ("2",), "y"), Sample("b", ("4",), "x", "a photo of ")]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("a.jpg", "data/a.jpg"),
+        ("./x/../a.jpg", "data/a.jpg"),
+        ("../a.jpg", "a.jpg"),
+        ("/pictures/a.jpg", "/pictures/a.jpg"),
+        ("https://host/a.jpg", "https://host/a.jpg"),
+        ("ảnh số 1.jpg", "data/ảnh số 1.jpg"),
+    ],
+)
+def test_picture_paths(name: str, path: str) -> None:
+    assert picture_path(name, "data") == path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_with_and_without_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes("Một chú chó\r\n🐕".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "Một chú chó\r\n🐕"
+
+
+def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\ntwo\nün chien\n".encode("latin-1"))
+    with pytest.raises(DataError) as caught:
+        read_text(path)
+    assert str(caught.value) == f"{path}, line 3: not UTF-8 text; save the file as UTF-8"
+
+
+def test_text_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_text(tmp_path / "no.txt")
+    assert str(caught.value) == f"{tmp_path / 'no.txt'}: cannot be read (No such file or directory); check the path and its permissions"

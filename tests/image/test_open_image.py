@@ -1,0 +1,387 @@
+"""Every odd picture is opened or refused in one sentence, and no warning escapes."""
+
+import contextlib
+import gc
+import io
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from cutline.errors import ImageError
+from cutline.image import open_image
+from cutline.image.open import quiet
+
+WHITE = (255, 255, 255)
+MODES = ["1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "LA", "La", "PA", "I;16", "I;16L", "I;16B"]
+
+
+def noise(width: int = 12, height: int = 8) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encode(image: Image.Image, format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
+    """A PNG by hand, for what Pillow does not write."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff(bits: int, rows: bytes, width: int) -> bytes:
+    """A one-line grey TIFF by hand."""
+    tags = [(256, width), (257, 1), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(rows))]
+    rows += b"\0" * (len(rows) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(rows)) + rows + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+
+
+def refusal(source: object, **options: int) -> str:
+    with pytest.raises(ImageError) as caught:
+        open_image(source, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not message.endswith(".")
+    return message
+
+
+# ---------------------------------------------------------------------------------------------------- what is opened
+
+
+def test_a_path_bytes_an_image_and_an_array_of_one_picture_are_equal(tmp_path: Path) -> None:
+    image = noise()
+    image.save(tmp_path / "ümläut 图.png")
+    path = tmp_path / "ümläut 图.png"
+    for source in (path, str(path), path.read_bytes(), image, np.array(image), np.array(image)[::-1][::-1]):
+        opened = open_image(source)
+        assert opened.mode == "RGB"
+        assert opened.tobytes() == image.tobytes()
+
+
+def test_a_plain_rgb_image_is_not_copied() -> None:
+    image = noise()
+    assert open_image(image) is image
+
+
+def test_a_jpeg_is_decoded_as_the_reference_does(shared: Path) -> None:
+    for path in sorted((shared / "fixtures/salesforce-tiny/images").iterdir()):
+        assert open_image(path).tobytes() == Image.open(path).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_of_pillow_becomes_rgb(mode: str) -> None:
+    opened = open_image(Image.new(mode, (5, 4)))
+    assert (opened.mode, opened.size) == ("RGB", (5, 4))
+
+
+@pytest.mark.parametrize("mode", ["RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_other_colour_spaces_keep_their_colour(mode: str) -> None:
+    opened = open_image(Image.new("RGB", (4, 4), (200, 40, 90)).convert(mode))
+    np.testing.assert_allclose(opened.getpixel((1, 1)), (200, 40, 90), atol=4)
+
+
+def test_a_cmyk_jpeg_keeps_its_colour() -> None:
+    opened = open_image(encode(Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK"), "JPEG"))
+    np.testing.assert_allclose(opened.getpixel((8, 8)), (200, 40, 90), atol=4)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_obeyed_once(format: str, orientation: int) -> None:
+    upright = Image.new("RGB", (48, 32), "white")
+    upright.paste("red", (0, 0, 24, 16))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # the EXIF turn, undone
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = {"lossless": True} if format == "WEBP" else {"quality": 95, "subsampling": 0} if format == "JPEG" else {}
+    data = encode(stored, format, exif=exif, **options)
+    lazy = Image.open(io.BytesIO(data))
+    for opened in (open_image(data), open_image(lazy), open_image(lazy), open_image(open_image(data))):
+        assert opened.size == (48, 32)
+        np.testing.assert_allclose(np.asarray(opened, int), np.asarray(upright, int), atol=12)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12", b"\0" * 40])
+def test_broken_exif_does_not_make_a_broken_picture(exif: bytes) -> None:
+    assert open_image(encode(noise(), "JPEG", exif=exif)).size == (12, 8)
+    assert open_image(encode(noise(), "PNG", exif=exif)).size == (12, 8)
+
+
+# ------------------------------------------------------------------------------------------------------ transparency
+
+
+def test_alpha_is_laid_on_white() -> None:
+    image = Image.new("RGBA", (3, 1))
+    for x, alpha in enumerate((0, 128, 255)):
+        image.putpixel((x, 0), (100, 0, 200, alpha))
+    opened = open_image(encode(image, "PNG"))
+    assert [opened.getpixel((x, 0)) for x in range(3)] == [WHITE, (177, 127, 227), (100, 0, 200)]
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_clear_pixels_are_white_whatever_colour_they_hide(format: str) -> None:
+    assert open_image(encode(Image.new("RGBA", (9, 9), (250, 10, 10, 0)), format)).getcolors() == [(81, WHITE)]
+
+
+def test_grey_with_alpha_is_laid_on_white() -> None:
+    assert open_image(encode(Image.new("LA", (2, 2), (40, 0)), "PNG")).getcolors() == [(4, WHITE)]
+    assert open_image(encode(Image.new("LA", (2, 2), (40, 255)), "PNG")).getcolors() == [(4, (40, 40, 40))]
+
+
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00"])  # one clear entry, or an alpha for each (of which Pillow likes to warn)
+def test_palettes_with_transparency_are_laid_on_white(transparency: int | bytes) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 0, 0])
+    image.putpixel((1, 0), 1)
+    for data in (encode(image, "PNG", transparency=transparency), encode(image, "GIF", transparency=1)):
+        opened = open_image(data)
+        assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), WHITE]
+
+
+def test_a_palette_with_an_alpha_channel_is_laid_on_white() -> None:
+    image = noise().convert("RGBA")
+    image.putalpha(0)
+    assert open_image(image.convert("PA")).getcolors() == [(96, WHITE)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(1, 1, 8, 0, b"\0\x28", chunk(b"tRNS", struct.pack(">H", 40))),
+        png(1, 1, 8, 2, b"\0\x0a\x14\x1e", chunk(b"tRNS", struct.pack(">HHH", 10, 20, 30))),
+        png(8, 1, 1, 0, b"\0\x00", chunk(b"tRNS", struct.pack(">H", 0))),
+    ],
+    ids=["grey", "rgb", "1-bit"],
+)
+def test_the_clear_colour_of_a_png_becomes_white(data: bytes) -> None:
+    assert open_image(data).getpixel((0, 0)) == WHITE
+
+
+# ---------------------------------------------------------------------------------------------------- deep grey levels
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    levels = np.array([[0, 257, 25700, 32768, 65535]], dtype=np.uint16)
+    for source in (Image.fromarray(levels), encode(Image.fromarray(levels), "PNG"), encode(Image.fromarray(levels), "TIFF")):
+        assert [open_image(source).getpixel((x, 0))[0] for x in range(5)] == [0, 1, 100, 128, 255]
+
+
+def test_a_dark_16_bit_picture_stays_dark() -> None:
+    assert open_image(Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))).getextrema() == ((1, 1),) * 3
+
+
+def test_12_bit_tiff_is_white_at_its_own_white() -> None:
+    assert [open_image(tiff(12, b"\xff\xf0\x00", 2)).getpixel((x, 0)) for x in (0, 1)] == [WHITE, (0, 0, 0)]
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1], [0, 255]),
+        ([0, 128, 255], [0, 128, 255]),
+        ([0, 25700, 65535], [0, 100, 255]),
+        ([-100, 0, 155], [0, 100, 255]),
+        ([1_000_000, 3_000_000], [0, 255]),
+        ([-7, -7], [0, 0]),
+        ([9_000_000, 9_000_000], [0, 0]),
+    ],
+)
+def test_32_bit_and_float_grey_are_scaled_by_their_range(kind: type, values: list[int], expected: list[int]) -> None:
+    opened = open_image(Image.fromarray(np.array([values], dtype=kind)))
+    assert [opened.getpixel((x, 0))[0] for x in range(len(values))] == expected
+
+
+def test_floats_that_are_no_numbers_are_black() -> None:
+    opened = open_image(Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 0.5, 1.0]], dtype=np.float32)))
+    assert [opened.getpixel((x, 0))[0] for x in range(5)] == [0, 0, 0, 128, 255]
+
+
+# ------------------------------------------------------------------------------------------------------------- frames
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_frame_is_taken(format: str) -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 3  # type: ignore[attr-defined]
+    assert open_image(data).getcolors() == [(200, (255, 0, 0))]
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+def test_missing_files_folders_and_closed_ones(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "no.jpg") == f"{tmp_path / 'no.jpg'}: no such picture; check the path"
+    assert refusal(str(tmp_path)) == f"{tmp_path}: a folder, not a picture; name the pictures in it"
+    assert "cannot be opened" in refusal("x" * 5000)
+    assert "truncated or corrupt" in refusal("a\0b")
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello", b"\0" * 100, b"%PDF-1.4\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xff\xd8", b"GIF89a"]
+)
+def test_what_is_no_picture(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "no picture.jpg").write_bytes(data)
+    advice = "save it as JPEG or PNG, or leave it out"
+    assert refusal(tmp_path / "no picture.jpg") == f"{tmp_path / 'no picture.jpg'}: not a picture that can be read; {advice}"
+    assert refusal(data) == f"a picture given as bytes: not a picture that can be read; {advice}"
+
+
+def test_empty_files(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    assert refusal(tmp_path / "empty.jpg") == f"{tmp_path / 'empty.jpg'}: holds nothing at all; copy it again or leave it out"
+    assert refusal(b"") == "a picture given as bytes: holds nothing at all; copy it again or leave it out"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_truncated_pictures(tmp_path: Path, format: str) -> None:
+    data = encode(noise(60, 40), format)
+    path = tmp_path / "half.img"
+    path.write_bytes(data[: len(data) // 2])
+    assert refusal(path).startswith(f"{path}: ")
+
+
+def test_an_image_that_turns_out_truncated_when_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "half.jpg"
+    path.write_bytes(encode(noise(200, 200), "JPEG")[:3000])
+    with Image.open(path) as image:
+        assert refusal(image).startswith(f"{path}: truncated or corrupt (")
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        assert refusal(image).startswith("a picture given as PIL.Image: truncated or corrupt (")
+
+
+def test_the_message_of_a_truncated_picture() -> None:
+    data = encode(noise(200, 200), "JPEG")
+    message = refusal(data[: len(data) // 2])
+    assert message.startswith("a picture given as bytes: truncated or corrupt (image file is truncated")
+    assert message.endswith("; copy it again or leave it out")
+
+
+def test_postscript_is_not_run() -> None:
+    drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    assert refusal(drawing) == "a picture given as bytes: a PostScript drawing, not a picture; save it as JPEG or PNG"
+
+
+def test_pixel_bombs_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    bomb = "a picture given as bytes: 12000 x 12000 pixels are more than the 100,000,000 allowed; scale the picture down"
+    assert refusal(png(12_000, 12_000, 8, 2, b"")) == bomb
+    over = "a picture given as bytes: more than the 100,000,000 pixels allowed; scale the picture down"
+    assert refusal(png(60_000, 60_000, 8, 2, b"")) == over
+    assert "13 x 1 pixels are more than the 12 allowed" in refusal(png(13, 1, 8, 2, b""), max_pixels=12)
+
+
+def test_max_pixels_may_be_raised_up_to_pillow_s_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(noise(10, 10), "PNG")
+    assert open_image(data, max_pixels=100).size == (10, 10)
+    assert "pixels are more" in refusal(data, max_pixels=99)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # Pillow would warn from here on
+    assert open_image(data).size == (10, 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    assert "more than the 80 pixels allowed" in refusal(data)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3)),
+    ],
+)
+def test_arrays_of_another_shape_or_type(array: np.ndarray) -> None:
+    message = refusal(array)
+    assert message.startswith("a picture given as an array must be uint8 of shape (H, W, 3)")
+    assert str(array.shape) in message
+    assert str(array.dtype) in message
+
+
+def test_what_is_no_source_of_a_picture() -> None:
+    for source in (None, 3, ["a.jpg"], io.BytesIO(b"")):
+        assert type(source).__name__ in refusal(source)
+
+
+def test_an_image_without_pixels() -> None:
+    assert refusal(Image.new("RGB", (0, 4))) == "a picture given as PIL.Image: 0 x 4 pixels hold nothing to see; leave it out"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA", "JPEG2000"]),
+    cut=st.integers(0, 400),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
+)
+def test_damaged_files_open_or_are_refused(format: str, cut: int, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(encode(noise(), format))
+    for place, value in changes:
+        data[place % len(data)] = value
+    with contextlib.suppress(ImageError):  # and nothing else
+        assert open_image(bytes(data[: len(data) - cut]), max_pixels=1_000_000).mode == "RGB"
+
+
+# ----------------------------------------------------------------------------------------------------------- warnings
+
+
+def test_warnings_of_others_are_heard_and_the_filters_come_back() -> None:
+    before = list(warnings.filters)
+    with quiet():
+        with quiet(), pytest.warns(UserWarning, match="not Pillow's"):
+            warnings.warn("not Pillow's", UserWarning, stacklevel=1)
+        assert warnings.filters[0] not in before
+    assert warnings.filters == before
+
+
+def test_threads_do_not_hear_each_other_s_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # each picture makes Pillow warn
+    data, before, failures = encode(noise(10, 10), "PNG"), list(warnings.filters), []
+
+    def work() -> None:
+        try:
+            for _ in range(40):
+                open_image(data)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert warnings.filters == before
+
+
+def test_files_are_closed(tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.tif")
+    (tmp_path / "b.jpg").write_bytes(encode(noise(), "JPEG")[:200])
+    open_image(tmp_path / "a.tif")
+    refusal(tmp_path / "b.jpg")  # a file left open would warn, and warnings are errors
+    gc.collect()
