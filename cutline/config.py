@@ -8,7 +8,7 @@ import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 from cutline.errors import ConfigError
 
@@ -201,6 +201,24 @@ class GenerationConfig:
         )
 
 
+class GenerationSettings(TypedDict, total=False):
+    """The fields of `GenerationConfig`, as keyword arguments."""
+
+    num_beams: int
+    max_length: int
+    min_length: int
+    repetition_penalty: float
+    length_penalty: float
+    no_repeat_ngram_size: int
+    num_captions: int
+    beam_scoring: BeamScoring
+    sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+
+
 # --------------------------------------------------------------------------------------------------------- recipes
 
 
@@ -232,6 +250,10 @@ class DataConfig:
     """training data: JSONL, COCO or Karpathy JSON, or a folder of pictures with .txt files beside them"""
     val: str = ""
     """validation data; without it `val_share` of the training pictures is set apart"""
+    train_split: str = ""
+    """split of a dataset_coco.json to train on, such as train"""
+    val_split: str = ""
+    """split of a dataset_coco.json to validate on, such as val"""
     image_root: str = ""
     """folder that picture paths are relative to (default: the data file's own)"""
     val_share: float = 0.05
@@ -329,8 +351,8 @@ class EvalConfig:
 
     every: int = 1
     """epochs between two evaluations"""
-    first: int = 1
-    """the first epoch that is evaluated"""
+    first: int = 0
+    """the first epoch that is evaluated (0: that numbered `every`)"""
     batch_size: int = 32
     """pictures per batch"""
     max_pictures: int = 0
@@ -339,8 +361,10 @@ class EvalConfig:
     """what the best checkpoint is chosen by: CIDEr + BLEU-4 of its captions, or the loss of the references"""
 
     def __post_init__(self) -> None:
-        for name in ("every", "first", "batch_size"):
+        for name in ("every", "batch_size"):
             _require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
+        for name in ("first", "max_pictures"):
+            _require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
 
 
 @dataclass(frozen=True)

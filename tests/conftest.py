@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("cutline", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("cutline")
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,8 @@ class CrossAttention(nn.Module):
 def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool) -> Tensor | None:
     """Which keys each of the last `queries` positions may look at, (R, 1, queries, keys), or None for all of them.
 
-    valid: (R, keys), true at tokens and false at padding. A padded position may look at itself: a row that sees
-    nothing would turn into NaN, and spread.
+    valid: (R, keys), true at tokens and false at padding. Where padding is on the left, it may look at itself: a row that
+    sees nothing would turn into NaN, and spread.
     """
     if valid is None and (not causal or queries == 1):
         return None
@@ -84,6 +84,6 @@ def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool) -> Te
     query, key = torch.arange(keys - queries, keys, device=device)[:, None], torch.arange(keys, device=device)
     mask = torch.ones(queries, keys, dtype=torch.bool, device=device) if not causal else key <= query
     if valid is not None:
-        mask = mask & (valid[:, None, :] | (key == query))  # (R, queries, keys)
-        return mask[:, None]
+        alone = (key == query) & ~valid[:, None, :1]  # (R, queries, keys)
+        return (mask & (valid[:, None, :] | alone))[:, None]
     return mask[None, None]

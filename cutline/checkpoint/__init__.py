@@ -1,0 +1,24 @@
+"""Captioners on disk: cutline's own folders, BLIP's .pth files, Hugging Face folders and hub ids."""
+
+from cutline.checkpoint.load import LayoutName, build_model, load_checkpoint, save_checkpoint
+from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
+from cutline.checkpoint.native import save_native
+from cutline.checkpoint.start import StartReport, start_text, start_vision
+from cutline.checkpoint.weights import Checkpoint, export_weights, import_weights, weight_shapes
+
+__all__ = [
+    "HUGGINGFACE",
+    "SALESFORCE",
+    "Checkpoint",
+    "LayoutName",
+    "StartReport",
+    "build_model",
+    "export_weights",
+    "import_weights",
+    "load_checkpoint",
+    "save_checkpoint",
+    "save_native",
+    "start_text",
+    "start_vision",
+    "weight_shapes",
+]

@@ -1,0 +1,49 @@
+"""Small random captioners."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cutline.checkpoint import Checkpoint, weight_shapes
+from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
+from cutline.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    captions = ["a red dog on a green hill", "two dogs by a hill", "a picture of a reddish hill"]
+    return Tokenizer.train(captions * 3, vocab_size=60)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
+    """A captioner of random weights, every one of them different from what a fresh model or a neighbour has."""
+
+    shapes = functools.cache(weight_shapes)
+
+    def make(config: CaptionConfig | None = None, seed: int = 0) -> Checkpoint:
+        config = config or small_config(tokenizer)
+        config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
+        random = torch.Generator().manual_seed(seed)
+        weights = {name: torch.randn(shape, generator=random) * 0.1 for name, shape in shapes(config).items()}
+        return Checkpoint(config, weights, tokenizer)
+
+    return make
+
+
+def small_config(tokenizer: Tokenizer) -> CaptionConfig:
+    """No two sizes alike, no setting at its default."""
+    return CaptionConfig(
+        vision=VisionConfig(
+            image_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=1.5, drop_path=0.1, layer_norm_eps=1e-5
+        ),
+        text=TextConfig(
+            vocab_size=tokenizer.vocab_size, embed_dim=20, depth=3, num_heads=5, mlp_dim=28, max_positions=17, dropout=0.2, attn_dropout=0.3
+        ),
+        image=ImageConfig(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)),
+        prompt="two dogs ",
+        label_smoothing=0.05,
+    )

@@ -1,0 +1,77 @@
+"""Caption cleaning and the joining of pieces."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cutline.tokenizer import clean_caption
+from cutline.tokenizer.text import join_pieces
+
+DROPPED = '.!"()*#:;~'
+MESSY = st.text() | st.text(alphabet=st.sampled_from([*DROPPED, *"aB-',?& \n\t\u3000"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("A man is in a kitchen making pizzas.", "a man is in a kitchen making pizzas"),
+        ("  Two dogs (one brown); a 'cat' & co-pilot, what?\n", "two dogs one brown a 'cat' & co-pilot, what?"),
+        ("a\tdog\n\nruns", "a\tdog runs"),  # one white-space character stays what it is
+        ("a.b", "a b"),
+        ("\ta dog", "\ta dog"),  # only spaces are stripped
+        ("...", ""),
+        ("ÉTÉ # 5", "été 5"),
+    ],
+)
+def test_the_references_cleaning(text: str, cleaned: str) -> None:
+    assert clean_caption(text, "blip", 30) == cleaned
+
+
+@settings(deadline=None)
+@given(MESSY, st.integers(1, 8))
+def test_blip_cleaning_drops_what_it_says(text: str, max_words: int) -> None:
+    cleaned = clean_caption(text, "blip", max_words)
+    assert not set(cleaned) & set(DROPPED)
+    assert not re.search(r"\s{2}", cleaned)
+    assert cleaned == cleaned.lower()
+    assert cleaned == cleaned.strip(" ")
+    assert len(cleaned.split(" ")) <= max_words
+    whole = clean_caption(text, "blip", 10**6)
+    assert whole.startswith(cleaned)
+    kept = "".join(letter for letter in text.lower() if letter not in DROPPED)
+    assert whole.split() == re.sub(rf"[{re.escape(DROPPED)}]", " ", text.lower()).split()
+    assert "".join(whole.split()) == "".join(kept.split())
+
+
+@settings(deadline=None)
+@given(MESSY, st.integers(1, 8))
+def test_no_cleaning_only_strips_and_cuts(text: str, max_words: int) -> None:
+    assert clean_caption(text, "none", 10**6) == text.strip()
+    assert clean_caption(text, "none", max_words) == " ".join(text.strip().split(" ")[:max_words])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["refrigerator", ",", "micro", "##wave", "."], "refrigerator, microwave."),
+        (["a", "man", "'", "s", "dog"], "a man's dog"),
+        (["it", "'s", "they", "'re", "i", "'m", "we", "'ve", "do", "n't"], "it's they're i'm we've don't"),
+        (["what", "?", "no", "!"], "what? no!"),
+        (["a", "-", "b", "(", "c", ")", ":", "d"], "a - b ( c ) : d"),
+        (["##ing", "a", "dog"], "ing a dog"),
+        ([], ""),
+        (["一", "只", "狗", "，", "3", "个", "人", "。"], "一只狗，3个人。"),
+        (["他", "说", "“", "你", "好", "”"], "他说“你好”"),
+        (["2", "人", "の", "女", "性", "が", "テ", "##ニ", "##ス", "。"], "2人の女性がテニス。"),
+        (["「", "止", "まれ", "」", "・", "ｶﾞ"], "「止まれ」・ｶﾞ"),
+        (["一", "辆", "bmw", "汽", "车"], "一辆 bmw 汽车"),
+        (["a", "sign", "says", "中", "国", "in", "red"], "a sign says 中国 in red"),
+        (["한", "##국", "사람", "이", "2", "명"], "한국 사람 이 2 명"),
+        (["एक", "आदमी", "घोड़े", "पर"], "एक आदमी घोड़े पर"),
+        (["رجل", "يركب", "حصانا"], "رجل يركب حصانا"),
+    ],
+)
+def test_joining(pieces: list[str], text: str) -> None:
+    assert join_pieces(pieces) == text
