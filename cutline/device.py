@@ -1,0 +1,34 @@
+"""Which processor computes, and in which precision."""
+
+from typing import Literal
+
+import torch
+
+from cutline.config import Precision
+from cutline.errors import ConfigError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is a GPU where there is one. Raises ConfigError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """`precision`, or for "auto" bf16 where `device` multiplies it in hardware, else fp32."""
+    if precision == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    return precision
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether `device` has units for bf16 products: without them bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

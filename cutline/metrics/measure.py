@@ -1,0 +1,57 @@
+"""All scores of a corpus and of each of its pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cutline.errors import DataError
+from cutline.metrics import ptb
+from cutline.metrics.bleu import bleu, count_matches
+from cutline.metrics.cider import cider
+from cutline.metrics.rouge import rouge_l
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a corpus, or of one picture in it; CIDEr is out of 10, the others out of 1."""
+
+    bleu1: float
+    bleu2: float
+    bleu3: float
+    bleu4: float
+    rouge_l: float
+    cider: float
+    num_pictures: int
+
+
+def measure(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: Callable[[str], list[str]] = ptb.tokenize
+) -> tuple[Scores, list[Scores]]:
+    """Score one candidate per picture against that picture's references.
+
+    Args:
+        candidates: a caption per picture; it may be empty.
+        references: the captions that people wrote of each picture, at least one.
+        tokenize: how texts become words.
+
+    Returns:
+        the scores of the whole, and those of each picture in order. CIDEr weighs words by all the references given here, so a
+        picture's score depends on its company.
+
+    Raises:
+        DataError: there are no pictures, one has no references, or the numbers differ.
+    """
+    if not candidates:
+        raise DataError("there is nothing to measure: give at least one caption with its references")
+    if len(candidates) != len(references):
+        raise DataError(f"{len(candidates)} captions and references of {len(references)} pictures: give as many of both")
+    if bare := [number for number, of_picture in enumerate(references, start=1) if not of_picture]:
+        raise DataError(f"picture {bare[0]} has no references to compare with: give it at least one, or leave it out")
+    found = [tokenize(candidate) for candidate in candidates]
+    known = [[tokenize(reference) for reference in of_picture] for of_picture in references]
+    matches = [count_matches(*pair) for pair in zip(found, known, strict=True)]
+    rouges = [rouge_l(*pair) for pair in zip(found, known, strict=True)]
+    ciders = cider(found, known)
+    count = len(found)
+    whole = Scores(*bleu(matches), sum(rouges) / count, sum(ciders) / count, count)
+    each = [Scores(*bleu([match]), rouge, one, 1) for match, rouge, one in zip(matches, rouges, ciders, strict=True)]
+    return whole, each

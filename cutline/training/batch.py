@@ -1,0 +1,191 @@
+"""Samples become batches: pictures opened, cleaned of bad ones, augmented; captions tokenised and labelled.
+
+What a batch holds depends only on the seed, the epoch and its number, so that a resumed run sees what it would have seen.
+"""
+
+import functools
+import math
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from cutline.config import DataConfig
+from cutline.data import Sample
+from cutline.errors import DataError, ImageError
+from cutline.image import augment, open_image, to_pixels
+from cutline.model import lm_labels
+from cutline.tokenizer import Tokenizer, clean_caption
+
+Encoded = tuple[list[int], int]  # token ids of prompt and caption, and how many of them are the prompt
+
+
+@dataclass
+class Batch:
+    """B pictures with K captions each, R = B * K rows.
+
+    pixels: (B, 3, S, S) uint8
+    input_ids, attention_mask, labels: (R, T)
+    skipped: one sentence for each picture that could not be read
+    """
+
+    pixels: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def token_count(self) -> int:
+        """Scored tokens; the first position has nothing before it."""
+        return int((self.labels[:, 1:] != -100).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, for the DataLoader."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(change(self.pixels), change(self.input_ids), change(self.attention_mask), change(self.labels), self.skipped)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture with K captions; a caption that is None only fills its place and is not scored."""
+
+    pixels: Tensor  # (3, S, S) uint8
+    captions: list[Encoded | None]
+
+
+def encode_captions(samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str) -> list[list[Encoded]]:
+    """Every sample's captions, cleaned and tokenised; those that cleaning leaves empty are dropped.
+
+    A sample's own prompt goes before `data.prompt`, and that before `prompt`, the model's.
+    """
+    default = prompt if data.prompt is None else data.prompt
+    encoded = []
+    for sample in samples:
+        texts = [clean_caption(caption, data.clean, data.max_words) for caption in sample.captions]
+        texts = [text for text in texts if text]
+        prompts = [default if sample.prompt is None else sample.prompt] * len(texts)
+        encoded.append(tokenizer.encode_pairs(texts, prompts, data.max_tokens))
+    return encoded
+
+
+class CaptionRows(Dataset[Item | str]):
+    """Rows to train on, by key (epoch, row): an `Item`, or one sentence on why its picture cannot be read."""
+
+    def __init__(
+        self, samples: Sequence[Sample], captions: Sequence[list[Encoded]], size: int, data: DataConfig, seed: int, augmented: bool = True
+    ) -> None:
+        """captions: as `encode_captions` gives them; samples without any are left out. size: picture side in pixels."""
+        self.samples, self.captions = samples, captions
+        self.size, self.data, self.seed, self.augmented = size, data, seed, augmented
+        self.rows: list[tuple[int, int | None]] = []  # sample, and which caption (None: chosen anew each epoch)
+        for index, texts in enumerate(captions):
+            choices: list[int | None] = list(range(len(texts))) if data.captions_per_image == 0 else [None] * bool(texts)
+            self.rows += [(index, choice) for choice in choices]
+        if not self.rows:
+            raise DataError("the training data has no picture with a caption: give each at least one")
+        self.opened = functools.cache(open_image) if data.cache else open_image
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item | str:
+        epoch, row = key
+        index, choice = self.rows[row]
+        rng = random.Random(f"{self.seed} {epoch} {row}")
+        try:
+            image = self.opened(self.samples[index].image)
+        except ImageError as error:
+            return str(error)
+        return Item(self._pixels(image, rng), self._choose(self.captions[index], choice, rng))
+
+    def _pixels(self, image: Image.Image, rng: random.Random) -> Tensor:
+        if self.augmented:
+            image = augment(image, self.size, self.data, rng)
+        return to_pixels(image, self.size)
+
+    def _choose(self, texts: list[Encoded], choice: int | None, rng: random.Random) -> list[Encoded | None]:
+        if choice is not None:
+            return [texts[choice]]
+        count = self.data.captions_per_image
+        chosen: list[Encoded | None] = list(rng.sample(texts, min(count, len(texts))))
+        return chosen + [None] * (count - len(chosen))
+
+
+def collate(items: Sequence[Item | str], pad_id: int) -> Batch:
+    """Rows of different lengths become one batch, padded on the right; pictures that cannot be read are listed."""
+    good = [item for item in items if isinstance(item, Item)]
+    skipped = [item for item in items if isinstance(item, str)]
+    if not good:
+        nothing = torch.zeros(0, 2, dtype=torch.long)
+        return Batch(torch.zeros(0, 3, 0, 0, dtype=torch.uint8), nothing, nothing, nothing, skipped)
+    rows = [caption or ([pad_id], 1) for item in good for caption in item.captions]
+    ids = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True, padding_value=-1)
+    mask = (ids >= 0).long()
+    ids = ids.where(ids >= 0, pad_id)
+    labels = lm_labels(ids, mask, torch.tensor([length for _, length in rows]))
+    return Batch(torch.stack([item.pixels for item in good]), ids, mask, labels, skipped)
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """Which rows make which batch: a new order every epoch, the last incomplete batch dropped, as in the reference."""
+
+    num_rows: int
+    batch_size: int
+    seed: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches of an epoch; data smaller than a batch make one."""
+        return max(1, self.num_rows // self.batch_size)
+
+    def keys(self, epoch: int, first: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """Keys of the batches of `epoch`, from batch `first` on."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        for number in range(first, self.per_epoch):
+            yield [(epoch, int(row)) for row in order[number * self.batch_size : (number + 1) * self.batch_size]]
+
+    def from_batch(self, start: int, total: int) -> Iterator[list[tuple[int, int]]]:
+        """Keys of batches number `start` to `total` of the whole run, epoch after epoch."""
+        for epoch in range(start // self.per_epoch, math.ceil(total / self.per_epoch)):
+            first = start % self.per_epoch if epoch == start // self.per_epoch else 0
+            left = total - epoch * self.per_epoch
+            for number, keys in enumerate(self.keys(epoch, first), start=first):
+                if number < left:
+                    yield keys
+
+
+def load_batches(
+    rows: CaptionRows, keys: Iterator[list[tuple[int, int]]], pad_id: int, num_workers: int, pin: bool = False
+) -> Iterator[Batch]:
+    """The batches of `keys`, opened by `num_workers` processes ahead of their use."""
+    loader: DataLoader[Any] = DataLoader(
+        rows,
+        batch_sampler=keys,
+        collate_fn=functools.partial(collate, pad_id=pad_id),
+        num_workers=num_workers,
+        worker_init_fn=_ignore_signals,
+        pin_memory=pin,
+    )
+    yield from loader
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; the training process alone answers it, and ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

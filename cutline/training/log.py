@@ -1,0 +1,83 @@
+"""What a run says while it goes: lines of JSON in its folder, and a progress bar."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from cutline.files import write_text
+
+Line = dict[str, Any]
+
+
+def read_log(path: str | Path) -> list[Line]:
+    """The lines of a run's log; a last line that a killed process left half written is dropped."""
+    lines = []
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class RunLog:
+    """Writes `log.jsonl` and shows the bar, on stderr."""
+
+    def __init__(self, path: Path, step: int, total_steps: int, show: bool) -> None:
+        """step: where the run goes on from; later lines of an earlier start are dropped."""
+        self.path = path
+        kept = [line for line in read_log(path) if line["step"] <= step] if path.exists() else []
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        self.bars = Bars(*columns, console=self.console, disable=not show, refresh_per_second=2)
+        self.training = self.bars.add_task("training", completed=step, total=total_steps, note="")
+        self.since, self.pictures = time.monotonic(), 0
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def advance(self, step: int, pictures: int) -> None:
+        """A step is done."""
+        self.pictures += pictures
+        self.bars.update(self.training, completed=step)
+
+    def write(self, line: Line) -> None:
+        """Append a line to the log."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def train_line(self, line: Line) -> None:
+        """Append a line on training, with the speed since the last one."""
+        speed = self.pictures / max(1e-9, time.monotonic() - self.since)
+        self.since, self.pictures = time.monotonic(), 0
+        self.bars.update(self.training, note=f"loss {line['loss']:.3f}  {speed:.1f} pictures/s")
+        self.write({**line, "pictures_per_second": round(speed, 2)})
+
+    def skip(self, step: int, sentence: str) -> None:
+        """Name a picture that could not be read."""
+        self.write({"step": step, "skipped": sentence})
+        self.say(f"skipped: {sentence}")
+
+    def say(self, text: str) -> None:
+        """A line for people, above the bar."""
+        if not self.bars.disable:
+            self.console.print(text, highlight=False, markup=False)

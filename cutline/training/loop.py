@@ -1,0 +1,155 @@
+"""One plain training loop: step, log, evaluate, keep the best, save, and stop cleanly when asked."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from cutline.captioner import Captioner
+from cutline.checkpoint import Checkpoint, save_native
+from cutline.config import GenerationSettings, Recipe, read_recipe, to_dict
+from cutline.errors import ConfigError, DataError
+from cutline.evaluation import Evaluation, evaluate
+from cutline.files import write_text
+from cutline.training.interrupt import Interrupted, StopSignal
+from cutline.training.log import RunLog
+from cutline.training.prepare import prepare
+from cutline.training.sheet import write_sheet
+from cutline.training.trainer import Trainer
+
+FREE_TO_CHANGE = {"output", "log_every", "save_minutes", "device", "data.num_workers"}  # between a stop and its resume
+
+
+def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: bool = True) -> Path:
+    """Train a captioner as `recipe`, or the YAML file of one, says; returns the folder of the best checkpoint.
+
+    The run's folder then holds `best/` (a captioner for `cutline.load`), `log.jsonl`, `report.html`, `recipe.yaml` and
+    `state.safetensors`, which a stopped run goes on from with `resume=True`: exactly as if it had not been stopped.
+
+    Raises:
+        CutlineError: the recipe, the data or the starting weights do not fit, or the loss is no longer a number.
+        Interrupted: a KeyboardInterrupt; Ctrl-C or SIGTERM, after the state was saved.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    folder = run_folder(recipe, resume)
+    trainer = Trainer(recipe, prepare(recipe), folder, resume)
+    write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
+    log = RunLog(folder / "log.jsonl", trainer.progress.step, trainer.total_steps, show_progress)
+    with StopSignal() as stop, log:
+        try:
+            run(trainer, log, stop)
+        except Interrupted:
+            trainer.save()
+            raise Interrupted(f"stopped after step {trainer.progress.step}; {folder} goes on from there with --resume") from None
+    write_sheet(folder)
+    return folder / "best"
+
+
+def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
+    """Train to the end, from wherever `trainer` stands."""
+    progress, recipe = trainer.progress, trainer.recipe
+    saved = time.monotonic()
+    known_bad: set[str] = set()
+    evaluate_if_due(trainer, log, stop)
+    for batches in trainer.steps():
+        norm = trainer.train_step(batches)
+        log.advance(progress.step, sum(len(batch.pixels) for batch in batches))
+        for sentence in {sentence for batch in batches for sentence in batch.skipped} - known_bad:
+            known_bad.add(sentence)
+            log.skip(progress.step, sentence)
+        if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
+            log.train_line(
+                {
+                    "step": progress.step,
+                    "epoch": round(progress.step / trainer.steps_per_epoch, 3),
+                    "loss": progress.loss_sum / max(1, progress.token_count),
+                    "lr": trainer.optimizer.param_groups[0]["lr"],
+                    "grad_norm": norm,
+                }
+            )
+            progress.loss_sum, progress.token_count = 0.0, 0
+        evaluate_if_due(trainer, log, stop)
+        if time.monotonic() - saved > 60 * recipe.save_minutes:
+            trainer.save()
+            saved = time.monotonic()
+        stop.check()
+
+
+def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
+    """At the end of an epoch that the recipe names, and at the very end: evaluate, keep the best weights, save the state."""
+    progress, plan = trainer.progress, trainer.recipe.eval
+    at_end = progress.step == trainer.total_steps
+    if not at_end and (progress.step == 0 or progress.step % trainer.steps_per_epoch):
+        return
+    epoch = math.ceil(progress.step / trainer.steps_per_epoch)
+    first = plan.first or plan.every
+    due = at_end or (epoch >= first and (epoch - first) % plan.every == 0)
+    if not due or progress.evaluated == progress.step:
+        return
+    if progress.pictures == 0:
+        raise DataError(f"{trainer.recipe.data.train}: none of its pictures can be read; see {log.path}")
+    line, value = measure_run(trainer, stop)
+    is_best = progress.best is None or value > progress.best
+    if is_best:
+        progress.best = value
+        save_native(trainer.folder / "best", Checkpoint(trainer.model.config, trainer.result.state_dict(), trainer.prepared.tokenizer))
+    progress.evaluated, progress.epoch_loss_sum, progress.epoch_token_count = progress.step, 0.0, 0
+    trainer.save()
+    log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})
+    numbers = "  ".join(f"{name} {number:.3f}" for name, number in line.items() if isinstance(number, float))
+    log.say(f"epoch {epoch}: {numbers}{'  (best so far)' if is_best else ''}")
+
+
+def measure_run(trainer: Trainer, stop: StopSignal) -> tuple[dict[str, Any], float]:
+    """A line for the log, and the number that the best checkpoint is chosen by: higher is better."""
+    progress, recipe = trainer.progress, trainer.recipe
+    line: dict[str, Any] = {"train_loss": progress.epoch_loss_sum / max(1, progress.epoch_token_count)}
+    if not trainer.prepared.val:
+        return line, -line["train_loss"]
+    if recipe.eval.by == "loss":
+        line["val_loss"] = trainer.validation_loss(stop.check)
+        return line, -line["val_loss"]
+    found = validate(trainer, stop)
+    line |= {name: value for name, value in dataclasses.asdict(found.scores).items() if isinstance(value, float)}
+    shown = [one for one in found.pictures if isinstance(one.sample.image, str)][:8]
+    line["samples"] = [{"image": one.sample.image, "caption": one.caption.text} for one in shown]
+    return line, found.scores.cider + found.scores.bleu4
+
+
+def validate(trainer: Trainer, stop: StopSignal) -> Evaluation:
+    """Caption the validation pictures with the weights that would be kept."""
+    captioner = Captioner(trainer.result, trainer.prepared.tokenizer, str(trainer.device), "fp32")
+    settings = cast(GenerationSettings, dataclasses.asdict(trainer.recipe.generation))
+    size = trainer.recipe.eval.batch_size
+    found = evaluate(captioner, trainer.prepared.val, batch_size=size, progress=stop.watch, **settings)
+    trainer.model.train()
+    return found
+
+
+def run_folder(recipe: Recipe, resume: bool) -> Path:
+    """The run's folder: new, or that of a run to resume, which must have been trained by the same recipe."""
+    folder = Path(recipe.output)
+    if (folder / "state.safetensors").exists():
+        if not resume:
+            raise ConfigError(f"{folder} already holds a run: add --resume to go on with it, or choose another `output`")
+        for name, old, new in differences(to_dict(read_recipe(folder / "recipe.yaml")), to_dict(recipe)):
+            if name not in FREE_TO_CHANGE:
+                raise ConfigError(
+                    f"{folder} was trained with {name} = {old}, not {new}: resume with the same recipe, or choose another `output`"
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The settings that differ, as (dotted name, old value, new value)."""
+    found = []
+    for name, value in new.items():
+        if isinstance(value, dict):
+            found += differences(old.get(name, {}), value, f"{prefix}{name}.")
+        elif old.get(name) != value:
+            found.append((prefix + name, old.get(name), value))
+    return found

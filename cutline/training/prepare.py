@@ -1,0 +1,114 @@
+"""From a recipe to what a run needs: data, vocabulary, model."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from cutline.checkpoint import build_model, load_checkpoint, start_text, start_vision
+from cutline.config import CaptionConfig, Recipe
+from cutline.data import Sample, open_data, split_by_picture
+from cutline.errors import ConfigError, DataError
+from cutline.model import CaptionModel
+from cutline.tokenizer import Tokenizer, clean_caption
+from cutline.training.batch import CaptionRows, encode_captions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run about to begin."""
+
+    model: CaptionModel
+    tokenizer: Tokenizer
+    rows: CaptionRows
+    train: list[Sample]
+    val: list[Sample]
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read the data, find or make the vocabulary, build the model with its starting weights.
+
+    Raises CutlineError, naming the file or setting, for whatever does not fit.
+    """
+    train, val = read_samples(recipe)
+    torch.manual_seed(recipe.seed)
+    model, tokenizer = start_model(recipe, train)
+    if recipe.data.max_tokens > model.config.text.max_positions:
+        raise ConfigError(
+            f"max_tokens {recipe.data.max_tokens} is above the {model.config.text.max_positions} positions of the model: lower it"
+        )
+    rows = make_rows(recipe, train, tokenizer, model.config)
+    return Prepared(model, tokenizer, rows, train, val)
+
+
+def make_rows(
+    recipe: Recipe, samples: Sequence[Sample], tokenizer: Tokenizer, config: CaptionConfig, augmented: bool = True
+) -> CaptionRows:
+    """The rows of `samples` as `recipe` wants them."""
+    captions = encode_captions(samples, tokenizer, recipe.data, config.prompt)
+    return CaptionRows(samples, captions, config.vision.image_size, recipe.data, recipe.seed, augmented)
+
+
+def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
+    """Training and validation samples; without validation data a share of the training pictures is set apart."""
+    data = recipe.data
+    if not data.train:
+        raise ConfigError("the recipe names no training data: set `data.train`, or pass --data.train PATH")
+    train = open_data(data.train, data.image_root, data.train_split)
+    if not any(sample.captions for sample in train):
+        raise DataError(f"{data.train}: no picture has a caption to learn from")
+    if data.val:
+        val = open_data(data.val, data.image_root, data.val_split)
+    elif data.val_share:
+        train, val = split_by_picture(train, data.val_share, recipe.seed)
+    else:
+        val = []
+    val = [sample for sample in val if sample.captions]
+    return train, val[: recipe.eval.max_pictures or None]
+
+
+def start_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
+    """The model that training starts from, and its vocabulary."""
+    start = recipe.start
+    if start.captioner:
+        checkpoint = load_checkpoint(start.captioner, start.config or None, start.tokenizer or None, start.image_size or None, partial=True)
+        checkpoint = replace(checkpoint, config=regularized(checkpoint.config, recipe))
+        return build_model(checkpoint), checkpoint.tokenizer
+    tokenizer = Tokenizer.load(start.tokenizer) if start.tokenizer else learn_vocabulary(recipe, train)
+    config = replace(recipe.model, text=replace(recipe.model.text, vocab_size=tokenizer.vocab_size))
+    model = CaptionModel(regularized(config, recipe))
+    for path, read in ((start.vision, start_vision), (start.text, start_text)):
+        if path:
+            report = read(model, path)
+            logger.info("%s: %d weights taken", path, report.brought)
+            logger.info("  initialised: %s", ", ".join(report.initialised) or "nothing")
+            logger.info("  left over: %s", ", ".join(report.left) or "nothing")
+    return model, tokenizer
+
+
+def learn_vocabulary(recipe: Recipe, train: Sequence[Sample]) -> Tokenizer:
+    """A vocabulary of the training captions with their prompts, as they will be read."""
+    data = recipe.data
+    default = recipe.model.prompt if data.prompt is None else data.prompt
+    texts = (
+        f"{default if sample.prompt is None else sample.prompt} {clean_caption(caption, data.clean, data.max_words)}"
+        for sample in train
+        for caption in sample.captions
+    )
+    return Tokenizer.train(texts, recipe.start.vocab_size)
+
+
+def regularized(config: CaptionConfig, recipe: Recipe) -> CaptionConfig:
+    """`config` with the recipe's prompt, dropout, stochastic depth and label smoothing where it names them."""
+    optim = recipe.optim
+    vision, text = config.vision, config.text
+    if optim.drop_path is not None:
+        vision = replace(vision, drop_path=optim.drop_path)
+    if optim.dropout is not None:
+        text = replace(text, dropout=optim.dropout, attn_dropout=optim.dropout)
+    smoothing = config.label_smoothing if optim.label_smoothing is None else optim.label_smoothing
+    prompt = config.prompt if recipe.data.prompt is None else recipe.data.prompt
+    return replace(config, vision=vision, text=text, label_smoothing=smoothing, prompt=prompt)

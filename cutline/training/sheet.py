@@ -1,0 +1,29 @@
+"""A run as a page to look at: its curves, and captions of validation pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from cutline.image import open_image
+from cutline.report import Card, curve, table, wall, write_report
+from cutline.training.log import read_log
+
+
+def write_sheet(folder: Path) -> None:
+    """Write `report.html` from the run's `log.jsonl`."""
+    lines = read_log(folder / "log.jsonl")
+    evaluations = [line for line in lines if "train_loss" in line]
+    sections = [("Training", curve(points(lines, "step", "loss"), "Training loss", "step", "loss per token"))]
+    for name, title in (("cider", "CIDEr"), ("bleu4", "BLEU-4"), ("val_loss", "Validation loss")):
+        if values := points(evaluations, "epoch", name):
+            sections.append((f"Validation: {title}", curve(values, title, "epoch", title)))
+    if numbers := [name for name in evaluations[-1] if isinstance(evaluations[-1][name], float)]:
+        rows = [[line["epoch"], *(line[name] for name in numbers), "best so far" if line["best"] else ""] for line in evaluations]
+        sections.append(("Evaluations", table(rows, ["epoch", *numbers, ""])))
+    if samples := evaluations[-1].get("samples"):
+        sections.append(("Captions of validation pictures", wall([Card(open_image(one["image"]), one["caption"]) for one in samples])))
+    write_report(folder / "report.html", f"Training run {folder.name}", "How the loss fell, and what came of it.", sections)
+
+
+def points(lines: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
+    """The (x, y) of the lines that have both."""
+    return [(line[x], line[y]) for line in lines if x in line and y in line]

@@ -1,0 +1,245 @@
+"""The command line as people meet it: real processes, their output, errors and exit codes."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cutline
+from cutline.config import Recipe, to_dict
+from cutline.data.scenes import make_scenes, write_scenes
+from cutline.training import read_log, train
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def run(*words: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """`cutline WORDS…` in a process of its own, offline."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
+    env.pop("CUTLINE_MODEL", None) if "CUTLINE_MODEL" not in environment else None
+    return subprocess.run(
+        [sys.executable, "-m", "cutline", *map(str, words)], cwd=cwd, input=stdin, capture_output=True, env=env, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn scenes."""
+    folder = tmp_path_factory.mktemp("cli") / "scenes"
+    write_scenes(folder, make_scenes(12, seed=2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(scenes: Path) -> Path:
+    """A recipe file for a run of a second."""
+    settings = to_dict(Recipe())
+    settings |= {"output": str(scenes.parent / "run"), "precision": "fp32", "log_every": 1}
+    settings["model"] |= {
+        "vision": {"image_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2},
+        "text": {"embed_dim": 32, "depth": 1, "num_heads": 2, "mlp_dim": 64, "max_positions": 48},
+    }
+    settings["data"] |= {"train": str(scenes), "val": str(scenes), "num_workers": 0}
+    settings["optim"] |= {"batch_size": 6, "epochs": 2, "lr": 1e-3}
+    path = scenes.parent / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(recipe: Path) -> Path:
+    """A captioner that has seen next to nothing."""
+    return train(recipe, show_progress=False)
+
+
+def test_import_and_help_are_quick_and_leave_torch_alone() -> None:
+    program = "import sys, cutline\ntry:\n import cutline.cli\n cutline.cli.main(['--help'])\nfinally:\n print('torch' in sys.modules, 'numpy' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.endswith("False False\n")
+    assert "usage: cutline COMMAND" in result.stdout
+
+
+def test_help_teaches_every_command() -> None:
+    overview = run("--help")
+    assert overview.returncode == 0
+    for name in ("demo", "caption", "train", "evaluate", "score", "convert"):
+        assert re.search(rf"^  {name} ", overview.stdout.decode(), re.M)
+        result = run(name, "--help")
+        assert result.returncode == 0
+        assert f"usage: cutline {name}" in result.stdout.decode()
+    assert b"--optim.lr" in run("train", "--help").stdout
+    assert run("--version").stdout == f"cutline {cutline.__version__}\n".encode()
+
+
+def test_captions_go_to_stdout_one_line_a_picture(model: Path, scenes: Path) -> None:
+    result = run("caption", scenes / "scene-000001.png", scenes / "scene-000000.png", "--model", model)
+    assert result.returncode == 0, result.stderr
+    lines = [line.split("\t") for line in result.stdout.decode().splitlines()]
+    assert [line[0] for line in lines] == [str(scenes / "scene-000001.png"), str(scenes / "scene-000000.png")]
+    expected = cutline.load(model).caption([scenes / "scene-000001.png", scenes / "scene-000000.png"])
+    assert [line[1] for line in lines] == [caption.text for caption in expected]
+    assert result.stderr == b""
+
+
+def test_folders_patterns_stdin_and_the_environment(model: Path, scenes: Path) -> None:
+    whole = run("caption", scenes, CUTLINE_MODEL=str(model))
+    assert whole.stdout.count(b"\n") == 12
+    pattern = run("caption", str(scenes / "scene-00000?.png"), "--model", model)
+    assert pattern.stdout.splitlines() == whole.stdout.splitlines()[:10]
+    piped = run("caption", "-", "--model", model, stdin=(scenes / "scene-000000.png").read_bytes())
+    assert piped.stdout.split(b"\t")[1] == whole.stdout.splitlines(keepends=True)[0].split(b"\t")[1]
+
+
+def test_settings_are_flags(model: Path, scenes: Path) -> None:
+    photo = scenes / "scene-000000.png"
+    result = run("caption", photo, "-m", model, "--num-beams", 4, "--num-captions", 3, "--max-length", 12, "--prompt", "")
+    [expected] = cutline.load(model).caption(photo, "", num_beams=4, num_captions=3, max_length=12)
+    assert [line.split("\t")[1] for line in result.stdout.decode().splitlines()] == [one.text for one in expected.alternatives]
+
+
+@pytest.mark.parametrize("output", ["captions.jsonl", "captions.csv", "texts/"])
+def test_captions_go_to_files(model: Path, scenes: Path, tmp_path: Path, output: str) -> None:
+    result = run("caption", scenes, "--model", model, "-o", tmp_path / output if output[-1] != "/" else f"{tmp_path}/{output}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == b""
+    captions = [caption.text for caption in cutline.load(model).caption(sorted(scenes.glob("*.png")))]
+    if output.endswith("jsonl"):
+        found = [json.loads(line)["caption"] for line in (tmp_path / output).read_text().splitlines()]
+    elif output.endswith("csv"):
+        with (tmp_path / output).open(newline="") as file:
+            found = [row["caption"] for row in csv.DictReader(file)]
+    else:
+        found = [path.read_text().strip() for path in sorted((tmp_path / "texts").glob("*.txt"))]
+    assert found == captions
+
+
+def test_sidecars_beside_the_pictures(model: Path, scenes: Path, tmp_path: Path) -> None:
+    write_scenes(tmp_path, make_scenes(2, seed=9))
+    assert run("caption", tmp_path, "--model", model, "-o", ".txt").returncode == 0
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["scene-000000.txt", "scene-000001.txt"]
+
+
+def test_bad_pictures_are_listed_and_the_exit_code_is_three(model: Path, scenes: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8 cut off")
+    output = tmp_path / "out.jsonl"
+    result = run("caption", scenes / "scene-000000.png", bad, "--model", model, "-o", output)
+    assert result.returncode == 3
+    assert len(output.read_text().splitlines()) == 1
+    assert b"skipped: " in result.stderr
+    assert b"bad.jpg" in result.stderr
+    assert b"1 of 2 pictures could not be read" in result.stderr
+    assert run("caption", bad, "--model", model).returncode == 1
+
+
+def test_errors_are_one_sentence_and_a_code(model: Path, scenes: Path, tmp_path: Path, recipe: Path) -> None:
+    photo = scenes / "scene-000000.png"
+    misspelt = tmp_path / "misspelt.yaml"
+    misspelt.write_text("optim: {learning_rate: 1}")
+    cases = [
+        (("caption", tmp_path / "nothing.jpg", "-m", model), 1, "nothing.jpg: no picture there"),
+        (("caption", photo, "-m", model, "-o", "out.docx"), 1, "captions go to a .jsonl or .csv file"),
+        (("caption", photo, "-m", tmp_path / "no-model"), 1, "no-model"),
+        (("caption", photo, "-m", model, "--num-beams", 0), 2, "num_beams 0 is below 1"),
+        (("caption", photo, "-m", model, "--device", "moon"), 2, "device 'moon' cannot be used here"),
+        (("train", "no.yaml"), 2, "no.yaml: the recipe cannot be read"),
+        (("train", "notes.txt"), 2, "a recipe is a .yaml file"),
+        (("train", misspelt), 2, "unknown setting `optim.learning_rate`"),
+        (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
+        (("sing",), 2, "there is no command 'sing'"),
+        (("convert", tmp_path / "no-model", tmp_path / "out"), 1, "no-model"),
+    ]
+    for words, code, sentence in cases:
+        result = run(*words, cwd=tmp_path)
+        text = result.stderr.decode()
+        assert result.returncode == code, (words, text)
+        assert sentence in text, (words, text)
+        assert "Traceback" not in text
+        assert text.count("\n") == 1, (words, text)
+    assert run("caption", "--no-such-flag").returncode == 2
+    assert run().returncode == 2
+
+
+def test_without_a_model_and_a_hub_both_ways_out_are_named(scenes: Path, tmp_path: Path) -> None:
+    result = run("caption", scenes / "scene-000000.png", HF_HOME=str(tmp_path))
+    text = result.stderr.decode()
+    assert result.returncode == 1
+    assert text.count("\n") == 1
+    assert "Salesforce/blip-image-captioning-base" in text
+    assert "--model PATH" in text
+    assert "cutline demo" in text
+
+
+def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: Path) -> None:
+    result = run("train", recipe, "--output", tmp_path / "run", "--optim.epochs", 1)
+    assert result.returncode == 0, result.stderr
+    best = tmp_path / "run" / "best"
+    assert f"the best checkpoint is in {best}" in result.stderr.decode()
+    assert cutline.read_recipe(tmp_path / "run" / "recipe.yaml").optim.epochs == 1
+
+    found = run("evaluate", scenes, "-m", best, "-o", tmp_path / "c.jsonl", "--report", tmp_path / "sheet.html")
+    assert found.returncode == 0, found.stderr
+    numbers = dict(line.split() for line in found.stdout.decode().splitlines())
+    assert set(numbers) == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "num_pictures"}
+    assert numbers["num_pictures"] == "12"
+    assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 12
+    assert (tmp_path / "sheet.html").stat().st_size > 5000
+
+    photo = scenes / "scene-000000.png"
+    scored = run("score", photo, "a red circle", "two stars", "-m", best)
+    values = [float(line.split("\t")[0]) for line in scored.stdout.decode().splitlines()]
+    assert len(values) == 2
+    assert values == sorted(values, reverse=True)
+
+    assert run("convert", best, tmp_path / "hf", "--to", "huggingface").returncode == 0
+    again = run("caption", photo, "-m", tmp_path / "hf")
+    assert again.stdout == run("caption", photo, "-m", best).stdout
+
+
+def test_show_batch_prints_tokens_labels_and_losses(recipe: Path, tmp_path: Path) -> None:
+    result = run("train", recipe, "--show-batch", "--output", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert re.search(rb"\[DEC\] +\(not scored\) +-", result.stdout)
+    assert re.search(rb"scored tokens, summed loss [\d.]+, mean [\d.]+", result.stdout)
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
+    """A real process, a real signal."""
+    words = [sys.executable, "-m", "cutline", "train", str(recipe), "--output", str(tmp_path / "run"), "--optim.epochs", "2000"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") > 5):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = int(re.search(r"stopped after step (\d+); .*--resume", stderr.decode().replace("\n", " ")).group(1))  # type: ignore[union-attr]
+    process = subprocess.Popen([*words, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while [line["step"] for line in read_log(log) if "loss" in line][-1] <= step:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    steps = [line["step"] for line in read_log(log) if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))  # nothing lost, nothing twice
+
+
+def test_a_closed_pipe_is_no_error(model: Path, scenes: Path) -> None:
+    command = f"{sys.executable} -m cutline caption {scenes} --batch-size 1 --model {model} | head -n 1"
+    result = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+    assert result.stdout.count(b"\n") == 1
+    assert b"Traceback" not in result.stderr

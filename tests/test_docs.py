@@ -1,0 +1,106 @@
+"""Every command and snippet in README.md and docs/ runs, as it stands, in a folder like the one it speaks of."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cutline.data.scenes import make_scenes, write_scenes
+from cutline.demo import demonstrate
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+# what a command gets on top, so that it ends within seconds; the aerial run stands in the README with its real numbers
+SHORTER = {
+    "cutline train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-pictures 2 --optim.batch-size 2",
+    "cutline train recipes/own-photos.yaml": "--optim.epochs 1 --data.num-workers 0",
+}
+ELSEWHERE = {"make demo": "tests/test_demo.py runs it", "make test": "this is it"}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str
+
+
+def blocks(*languages: str) -> list[Block]:
+    """The fenced blocks of these languages in all pages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(page.name, line, match[1], match[2]))
+    return [block for block in found if block.language in languages]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command, in the order in which a reader types them."""
+    return [(block.page, line[2:]) for block in blocks("console") for line in block.text.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader's folder: the demonstration's results (of a much shorter one), photographs with captions, the recipes."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(REPOSITORY / "recipes", folder / "recipes")
+    shutil.copytree(REPOSITORY / "docs", folder / "docs")
+    demonstrate(folder / "cutline-demo", scenes=96, epochs=1, tests=12)
+    write_scenes(folder / "photos", make_scenes(40, seed=8))
+    for name, number in (("a.png", 0), ("b.png", 1)):
+        shutil.copy(folder / "photos" / f"scene-{number:06d}.png", folder / "photos" / name)
+    write_scenes(folder / "ucm-captions", make_scenes(6, seed=4))
+    for split in ("train", "val"):
+        shutil.copy(folder / "ucm-captions" / "captions.jsonl", folder / "ucm-captions" / f"{split}.jsonl")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def test_the_pages_name_commands_and_snippets() -> None:
+    assert len(commands()) > 8
+    assert blocks("python")
+
+
+def test_commands(reader: Path) -> None:
+    """One after another, as somebody would type them."""
+    for page, command in commands():
+        if command in ELSEWHERE:
+            continue
+        assert command.startswith("cutline "), f"{page}: {command}"
+        more = next((flags for start, flags in SHORTER.items() if command.startswith(start)), "")
+        program = f"{sys.executable} -m {command} {more}"
+        result = subprocess.run(program, shell=True, cwd=reader, env=environment(), capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, f"{page}: {command}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: f"{block.page}:{block.line}")
+def test_snippets(reader: Path, block: Block) -> None:
+    result = subprocess.run([sys.executable, "-c", block.text], cwd=reader, env=environment(), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+def test_links_and_the_map_of_the_files_lead_somewhere() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    tree = next(block.text for block in blocks("text") if block.text.startswith("cutline/\n"))
+    named = set(re.findall(r"(\w+)\.py", tree))
+    modules = {path.stem for path in (REPOSITORY / "cutline").rglob("*.py")} - {"__init__", "__main__"}
+    folders = {"tokenizer", "image"}  # described as a whole
+    inside = {path.stem for folder in folders for path in (REPOSITORY / "cutline" / folder).glob("*.py")}
+    assert named - modules == set()
+    assert modules - named - inside == set()
+    assert "@@" not in readme

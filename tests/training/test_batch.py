@@ -1,0 +1,131 @@
+"""Batches: order, labels, skips, prompts."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutline.config import DataConfig
+from cutline.data import Sample
+from cutline.errors import DataError
+from cutline.tokenizer import Tokenizer
+from cutline.training.batch import BatchOrder, CaptionRows, collate, encode_captions, load_batches
+
+PLAIN = DataConfig(crop_scale=(1.0, 1.0), flip=False, randaugment=False, num_workers=0)
+TEXTS = ["a red circle", "two large blue squares above a star", "a star"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train([*TEXTS, "a picture of", "a photo of a dog"] * 2, 300)
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5), st.integers(0, 60), st.integers(0, 60))
+def test_resumed_order_is_the_tail_of_the_whole_order(rows: int, size: int, seed: int, start: int, more: int) -> None:
+    order = BatchOrder(rows, size, seed)
+    whole = list(order.from_batch(0, start + more))
+    assert len(whole) == start + more
+    assert list(order.from_batch(start, start + more)) == whole[start:]
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_an_epoch_shows_every_row_once_but_those_of_the_last_incomplete_batch(rows: int, size: int) -> None:
+    order = BatchOrder(rows, size, seed=1)
+    seen = Counter(row for keys in order.keys(epoch=2) for _, row in keys)
+    assert set(seen.values()) == {1}
+    assert sum(seen.values()) == (rows // size * size or rows)
+    assert all(epoch == 2 for keys in order.keys(2) for epoch, _ in keys)
+
+
+def test_epochs_differ_in_order() -> None:
+    order = BatchOrder(100, 10, seed=0)
+    assert list(order.keys(0)) != [[(0, row) for _, row in keys] for keys in order.keys(1)]
+
+
+def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes: Path) -> None:
+    """Prompts of different lengths and none in one batch: each row's own is not scored."""
+    image = str(scenes.parent / "scene-000000.png")
+    samples = [
+        Sample(image, (TEXTS[0],), "1"),
+        Sample(image, (TEXTS[1],), "2", prompt="a photo of a dog "),
+        Sample(image, (TEXTS[2],), "3", ""),
+    ]
+    rows = CaptionRows(samples, encode_captions(samples, tokenizer, PLAIN, "a picture of "), 32, PLAIN, seed=0)
+    batch = collate([rows[(0, row)] for row in range(3)], tokenizer.pad_id)
+    for ids, labels, mask, text, prompt in zip(
+        batch.input_ids, batch.labels, batch.attention_mask, TEXTS, ("a picture of", "a photo of a dog", ""), strict=True
+    ):
+        scored = labels[labels != -100].tolist()
+        assert scored[-1] == tokenizer.sep_id
+        assert tokenizer.decode(scored) == text
+        assert tokenizer.decode(ids[(labels == -100) & (mask == 1)].tolist()) == prompt
+        assert ids[0] == tokenizer.dec_id
+    assert batch.token_count == int((batch.labels != -100).sum())
+
+
+def test_the_recipe_s_prompt_goes_before_the_model_s(tokenizer: Tokenizer) -> None:
+    sample = [Sample("x.png", ("a star",), "1")]
+    assert encode_captions(sample, tokenizer, replace(PLAIN, prompt=""), "a picture of ")[0][0][1] == 1
+    assert encode_captions(sample, tokenizer, PLAIN, "a picture of ")[0][0][1] == 4
+
+
+def test_captions_that_cleaning_empties_are_dropped(tokenizer: Tokenizer) -> None:
+    samples = [Sample("x.png", ("...", "a star", "!!"), "1"), Sample("y.png", ("~",), "2")]
+    encoded = encode_captions(samples, tokenizer, PLAIN, "")
+    assert [len(texts) for texts in encoded] == [1, 0]
+    assert len(CaptionRows(samples, encoded, 32, PLAIN, 0)) == 1
+    with pytest.raises(DataError, match="no picture with a caption"):
+        CaptionRows(samples[1:], encoded[1:], 32, PLAIN, 0)
+
+
+def test_k_captions_of_a_picture_are_chosen_anew_each_epoch(tokenizer: Tokenizer, scenes: Path) -> None:
+    texts = tuple(f"{word} star" for word in ("red", "blue", "large", "two", "a"))
+    data = replace(PLAIN, captions_per_image=2)
+    samples = [Sample(str(scenes.parent / "scene-000000.png"), texts, "1"), Sample(str(scenes.parent / "scene-000001.png"), texts[:1], "2")]
+    rows = CaptionRows(samples, encode_captions(samples, tokenizer, data, ""), 32, data, seed=0)
+    assert len(rows) == 2
+    chosen = {tuple(map(str, rows[(epoch, 0)].captions)) for epoch in range(20)}
+    assert len(chosen) > 5
+    assert rows[(3, 0)].captions == rows[(3, 0)].captions
+    batch = collate([rows[(0, 0)], rows[(0, 1)]], tokenizer.pad_id)
+    assert batch.input_ids.shape[0] == 4
+    assert (batch.labels[3] == -100).all()  # the second picture has one caption; the place of the other is not scored
+
+
+def test_augmentation_depends_on_seed_epoch_and_row_alone(tokenizer: Tokenizer, scenes: Path) -> None:
+    samples = [Sample(str(scenes.parent / f"scene-{i:06d}.png"), ("a star",), str(i)) for i in range(2)]
+    data = DataConfig(num_workers=0)
+    encoded = encode_captions(samples, tokenizer, data, "")
+    rows, again = (CaptionRows(samples, encoded, 32, data, seed=7) for _ in range(2))
+    again[(0, 1)]
+    assert torch.equal(rows[(5, 0)].pixels, again[(5, 0)].pixels)
+    assert any(not torch.equal(rows[(5, 0)].pixels, rows[(epoch, 0)].pixels) for epoch in range(5))
+    plain = CaptionRows(samples, encoded, 32, data, seed=7, augmented=False)
+    assert torch.equal(plain[(0, 0)].pixels, plain[(1, 0)].pixels)
+
+
+def test_cached_pictures_are_the_same_pictures(tokenizer: Tokenizer, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cutline.training.batch as module
+
+    opened: list[object] = []
+    original = module.open_image
+    monkeypatch.setattr(module, "open_image", lambda source: opened.append(source) or original(source))
+    samples = [Sample(str(scenes.parent / "scene-000000.png"), ("a star",), "1")]
+    encoded = encode_captions(samples, tokenizer, PLAIN, "")
+    kept, fresh = (CaptionRows(samples, encoded, 32, replace(PLAIN, cache=cache), 0) for cache in (True, False))
+    pixels = [rows[(epoch, 0)].pixels for rows in (kept, fresh) for epoch in range(3)]
+    assert len(opened) == 1 + 3
+    assert all(torch.equal(pixels[0], other) for other in pixels)
+
+
+def test_a_batch_of_bad_pictures_is_empty_and_names_them(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    samples = [Sample(str(tmp_path / "gone.png"), ("a star",), "1")]
+    rows = CaptionRows(samples, encode_captions(samples, tokenizer, PLAIN, ""), 32, PLAIN, 0)
+    [batch] = load_batches(rows, iter([[(0, 0)]]), tokenizer.pad_id, 0)
+    assert len(batch.pixels) == 0
+    assert batch.token_count == 0
+    assert "gone.png" in batch.skipped[0]
