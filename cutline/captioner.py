@@ -154,7 +154,8 @@ class Captioner:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (B, 3, S, S) -> image_embeds (B, N, D)."""
-        return self.model.vision(normalize(pixels.to(self.device), self.config.image).to(self.dtype))
+        embeds: Tensor = self.model.vision(normalize(pixels.to(self.device), self.config.image).to(self.dtype))
+        return embeds
 
     def _prompts(self, texts: list[str]) -> Prompts:
         """Prompts of different lengths, padded on the left so that all end at the same place."""
@@ -211,7 +212,7 @@ def as_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
         return list(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         return list(images)
-    return [images]  # type: ignore[list-item]
+    return [images]
 
 
 def load(

@@ -30,5 +30,5 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether `device` has units for bf16 products: without them bf16 is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -61,7 +61,13 @@ def model(recipe: Path) -> Path:
 
 
 def test_import_and_help_are_quick_and_leave_torch_alone() -> None:
-    program = "import sys, cutline\ntry:\n import cutline.cli\n cutline.cli.main(['--help'])\nfinally:\n print('torch' in sys.modules, 'numpy' in sys.modules)"
+    program = """
+import sys, cutline, cutline.cli
+try:
+    cutline.cli.main(["--help"])
+finally:
+    print("torch" in sys.modules, "numpy" in sys.modules)
+"""
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.endswith("False False\n")
     assert "usage: cutline COMMAND" in result.stdout

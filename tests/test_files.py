@@ -27,7 +27,8 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: ty
             temporary.write_text("half")
             raise error
 
-    pytest.raises(error, write_half)
+    with pytest.raises(error):
+        write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -106,16 +106,16 @@ def _radii(rng: random.Random, number: int) -> list[float]:
 
 
 def _related(rng: random.Random, first: Kind, second: Kind) -> tuple[SceneObject, ...]:
-    """Two objects in line through the middle of the picture, on either side of it: one relation holds and no other."""
-    near, far = *_radii(rng, 1), *_radii(rng, 1)
+    """Two objects near opposite edges and in line through the middle: one relation holds and no other."""
     upright = rng.random() < 0.5
-    while True:
-        line = rng.choice((3, 4, 5)) / LATTICE
-        along = _crossing(rng, near), _crossing(rng, far)
-        places = [(line, at) if upright else (at, line) for at in along]
-        pair = _place(rng, first, *places[0], near), _place(rng, second, *places[1], far)
-        if along[0] < 0.5 < along[1] and _apart(*pair):
-            return pair
+    line = rng.choice((3, 4, 5))
+    pair = []
+    for kind, edge, step in ((first, 0, 1), (second, LATTICE, -1)):
+        (radius,) = _radii(rng, 1)
+        off = rng.choice((1, 2)) if (radius + JITTER) * LATTICE <= 1 else 2
+        place = (line, edge + step * off) if upright else (edge + step * off, line)
+        pair.append(_place(rng, kind, place[0] / LATTICE, place[1] / LATTICE, radius))
+    return tuple(pair)
 
 
 def _scattered(rng: random.Random, kinds: Sequence[Kind], radii: Sequence[float]) -> tuple[SceneObject, ...]:

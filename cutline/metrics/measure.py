@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cutline.errors import DataError
 from cutline.metrics import ptb
-from cutline.metrics.bleu import bleu, count_matches
+from cutline.metrics.bleu import Matches, bleu, count_matches
 from cutline.metrics.cider import cider
 from cutline.metrics.rouge import rouge_l
 
@@ -51,7 +51,10 @@ def measure(
     matches = [count_matches(*pair) for pair in zip(found, known, strict=True)]
     rouges = [rouge_l(*pair) for pair in zip(found, known, strict=True)]
     ciders = cider(found, known)
-    count = len(found)
-    whole = Scores(*bleu(matches), sum(rouges) / count, sum(ciders) / count, count)
-    each = [Scores(*bleu([match]), rouge, one, 1) for match, rouge, one in zip(matches, rouges, ciders, strict=True)]
-    return whole, each
+    each = [_scores([match], rouge, one) for match, rouge, one in zip(matches, rouges, ciders, strict=True)]
+    return _scores(matches, sum(rouges) / len(found), sum(ciders) / len(found)), each
+
+
+def _scores(matches: Sequence[Matches], rouge: float, cider: float) -> Scores:
+    bleu1, bleu2, bleu3, bleu4 = bleu(matches)
+    return Scores(bleu1, bleu2, bleu3, bleu4, rouge, cider, len(matches))

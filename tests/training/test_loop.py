@@ -189,9 +189,9 @@ def test_a_broken_state_says_so(recipe: Build) -> None:
 
 
 def test_the_recipe_names_what_is_missing(recipe: Build) -> None:
-    with pytest.raises(cutline.ConfigError, match="set `data.train`"):
+    with pytest.raises(cutline.ConfigError, match=r"set `data.train`"):
         train(recipe(data_train=""), show_progress=False)
-    with pytest.raises(cutline.ConfigError, match="max_tokens 60 is above the 48 positions"):
+    with pytest.raises(cutline.ConfigError, match=r"max_tokens 60 is above the 48 positions"):
         train(recipe(data_max_tokens=60), show_progress=False)
 
 

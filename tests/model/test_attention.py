@@ -1,0 +1,95 @@
+"""Attention against its formula, written with a softmax."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from cutline.model.attention import CrossAttention, SelfAttention, text_mask
+
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+sizes = st.integers(1, 4)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
+    """q (T, D), k and v (S, D), mask (T, S) -> (T, D), a head at a time."""
+    heads = []
+    for query, key, value in zip(q.chunk(num_heads, -1), k.chunk(num_heads, -1), v.chunk(num_heads, -1), strict=True):
+        scores = query @ key.T / math.sqrt(query.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf)
+        heads.append(scores.softmax(-1) @ value)
+    return torch.cat(heads, -1)
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@quick
+@given(sizes, sizes, sizes, sizes, st.sampled_from(["none", "causal", "mask"]), st.integers(0, 999))
+def test_self_attention_is_a_softmax_of_products(rows: int, tokens: int, heads: int, width: int, kind: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer, x = SelfAttention(heads * width, heads).eval(), random(seed, rows, tokens, heads * width)
+    mask = (random(seed, rows, 1, tokens, tokens) > 0) | torch.eye(tokens, dtype=torch.bool)
+    given_mask = mask if kind == "mask" else None
+    ours = layer(x, given_mask, causal=kind == "causal")
+    for row in range(rows):
+        q, k, v = layer.qkv(x[row]).chunk(3, -1)
+        allowed = {"none": None, "causal": torch.ones(tokens, tokens).tril().bool(), "mask": mask[row, 0]}[kind]
+        torch.testing.assert_close(ours[row], layer.proj(plain_attention(q, k, v, heads, allowed)))
+
+
+@quick
+@given(sizes, sizes, sizes, sizes, sizes, sizes, st.integers(0, 999))
+def test_every_row_looks_at_its_own_picture(images: int, rows: int, tokens: int, visual: int, heads: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = CrossAttention(heads * width, 5, heads).eval()
+    x, embeds = random(seed, images * rows, tokens, heads * width), random(seed + 1, images, visual, 5)
+    ours = layer(x, layer.keys_values(embeds))
+    for row in range(images * rows):
+        k, v = layer.kv(embeds[row // rows]).chunk(2, -1)
+        torch.testing.assert_close(ours[row], layer.proj(plain_attention(layer.q(x[row]), k, v, heads)))
+
+
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_attention_weights_drop_out_in_training_only(kind: str) -> None:
+    torch.manual_seed(0)
+    layer: nn.Module = SelfAttention(8, 2, dropout=0.5) if kind == "self" else CrossAttention(8, 8, 2, dropout=0.5)
+    x = random(0, 1, 6, 8).expand(4000, -1, -1)
+
+    def run() -> Tensor:
+        out: Tensor = layer(x, layer.keys_values(x)) if isinstance(layer, CrossAttention) else layer(x)
+        return out
+
+    layer.eval()
+    still = run()
+    assert torch.equal(still, run())
+    layer.train()
+    noisy = run()
+    assert not torch.allclose(noisy[0], still[0])
+    torch.testing.assert_close(noisy.mean(0), still[0], atol=0.05, rtol=0)  # dropped weights are made up for
+
+
+@quick
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=3), st.integers(1, 5), st.booleans(), st.booleans())
+def test_who_may_look_at_whom(rows: list[list[bool]], queries: int, causal: bool, padded: bool) -> None:
+    keys = 5
+    mask = text_mask(torch.tensor(rows) if padded else None, queries, keys, causal)
+    for number, valid in enumerate(rows):
+        for place in range(queries):
+            query = keys - queries + place
+            for key in range(keys):
+                shown = not padded or valid[key] or (key == query and not valid[0])  # itself, where padding is on the left
+                expected = shown and (key <= query or not causal)
+                seen = True if mask is None else bool(mask.expand(len(rows), -1, -1, -1)[number, 0, place, key])
+                assert seen == expected
+            assert mask is None or valid[0] or mask.expand(len(rows), -1, -1, -1)[number, 0, place].any()  # no query sees nothing
+
+
+def test_nothing_to_hide_needs_no_mask() -> None:
+    assert text_mask(None, 3, 3, causal=False) is None
+    assert text_mask(None, 1, 4, causal=True) is None

@@ -1,0 +1,116 @@
+"""Decoding step by step, with what the cache remembers, against reading every text from its start."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_model import VOCAB, pictures, tiny_model
+from torch import Tensor
+
+from cutline.config import GenerationConfig
+from cutline.generation import Prompts, generate
+from cutline.model import CaptionModel
+from cutline.model.cache import TextCache
+
+MODEL = tiny_model()
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def uncached(model: CaptionModel, image_embeds: Tensor, tokens: list[int]) -> Tensor:
+    """Logits (V,) of the token after `tokens`, image_embeds (N, D)."""
+    return model.text.logits(model.text(torch.tensor([tokens]), None, image_embeds[None]))[0, -1]
+
+
+def start(prompts: list[list[int]], image_embeds: Tensor, room: int) -> tuple[Tensor, Tensor, TextCache]:
+    """Prompts padded on the left, their mask, and a cache with room for as many more tokens."""
+    longest = max(map(len, prompts))
+    mask = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in prompts])
+    ids = torch.tensor([[7] * (longest - len(row)) + row for row in prompts])
+    return ids, mask, MODEL.start(image_embeds, longest + room, mask)
+
+
+@torch.no_grad()
+@quick
+@given(st.data())
+def test_any_course_of_steps_equals_reading_everything(data: st.DataObject) -> None:
+    token = st.integers(0, VOCAB - 1)
+    histories = [[row] for row in data.draw(st.lists(st.lists(token, min_size=1, max_size=4), min_size=1, max_size=3))]  # picture, beam
+    image_embeds = MODEL.vision(pictures(len(histories)))
+    ids, _, cache = start([rows[0] for rows in histories], image_embeds, room=9)
+    logits = MODEL.step(ids[:, None], cache)
+    for _ in range(data.draw(st.integers(0, 3))):
+        if data.draw(st.booleans()):
+            chosen = data.draw(st.lists(st.integers(0, len(histories) - 1), min_size=1, max_size=3, unique=True))
+            cache.select(torch.tensor(chosen))
+            histories, image_embeds = [histories[image] for image in chosen], image_embeds[chosen]
+        count = data.draw(st.integers(1, 3))
+        beam = st.integers(0, len(histories[0]) - 1)
+        beams = data.draw(st.lists(st.lists(beam, min_size=count, max_size=count), min_size=len(histories), max_size=len(histories)))
+        cache.reorder(torch.tensor(beams))
+        new = torch.tensor(data.draw(st.lists(token, min_size=3, max_size=3))).repeat(len(histories), count, 1)
+        new = (new + torch.arange(count)[:, None])[..., : data.draw(st.integers(1, 3))] % VOCAB
+        histories = [
+            [rows[old] + fresh for old, fresh in zip(picks, tokens, strict=True)]
+            for rows, picks, tokens in zip(histories, beams, new.tolist(), strict=True)
+        ]
+        logits = MODEL.step(new, cache)
+    assert logits.shape == (len(histories), len(histories[0]), VOCAB)
+    for image, rows in enumerate(histories):
+        for beam_number, tokens in enumerate(rows):
+            expected = uncached(MODEL, image_embeds[image], tokens)
+            torch.testing.assert_close(logits[image, beam_number], expected, atol=2e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_pictures_are_projected_once_and_never_copied_per_beam() -> None:
+    calls: list[int] = []
+    handles = [layer.cross_attn.kv.register_forward_hook(lambda *_: calls.append(1)) for layer in MODEL.text.layers]  # type: ignore[union-attr]
+    cache = MODEL.start(MODEL.vision(pictures(3)), 9)
+    storage = [tensor.data_ptr() for pair in cache.image_kv for tensor in pair]
+    MODEL.step(torch.tensor([[[1, 2]], [[3, 4]], [[5, 6]]]), cache)
+    cache.reorder(torch.zeros(3, 5, dtype=torch.long))
+    for number in range(3):
+        MODEL.step(torch.full((3, 5, 1), number), cache)
+        cache.reorder(torch.tensor([[4, 3, 2, 1, 0]] * 3))
+    assert [tensor.data_ptr() for pair in cache.image_kv for tensor in pair] == storage
+    cache.select(torch.tensor([2]))
+    assert all(tensor.shape[0] == 1 for pair in cache.image_kv for tensor in pair)
+    for handle in handles:
+        handle.remove()
+    assert len(calls) == len(MODEL.text.layers)
+
+
+@torch.no_grad()
+def test_a_step_reads_only_the_new_tokens() -> None:
+    seen = []
+    handle = MODEL.text.layers[0].mlp.register_forward_hook(lambda _, args, out: seen.append(tuple(args[0].shape[:2])))  # type: ignore[union-attr]
+    cache = MODEL.start(MODEL.vision(pictures(2)), 9)
+    MODEL.step(torch.ones(2, 1, 4, dtype=torch.long), cache)
+    cache.reorder(torch.zeros(2, 3, dtype=torch.long))
+    MODEL.step(torch.ones(2, 3, 1, dtype=torch.long), cache)
+    handle.remove()
+    assert seen == [(2, 4), (6, 1)]
+
+
+def test_padding_on_the_left_is_remembered_only_where_there_is_some() -> None:
+    image_embeds = MODEL.vision(pictures(2))
+    assert MODEL.start(image_embeds, 5, torch.ones(2, 3, dtype=torch.bool)).valid is None
+    assert MODEL.start(image_embeds, 5).valid is None
+    _, _, cache = start([[1], [2, 3]], image_embeds, room=2)
+    assert cache.valid is not None
+    assert cache.valid.tolist() == [[False, True, True, True], [True, True, True, True]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{"num_beams": 4, "num_captions": 3}, {"num_beams": 1}, {"sample": True, "num_captions": 3}], ids=str)
+def test_prompts_of_different_lengths_together_as_one_at_a_time(options: dict[str, int]) -> None:
+    config = GenerationConfig(max_length=10, min_length=7, **options)  # type: ignore[arg-type]
+    rows = [[1, 5, 6, 7], [1], [1, 9], [1, 2, 3, 4]]
+    image_embeds = MODEL.vision(pictures(len(rows)))
+    ids, mask, cache = start(rows, image_embeds, room=9)
+    together = generate(MODEL.step, cache, Prompts(ids, mask, 2), config)
+    for number, row in enumerate(rows):
+        ids, mask, cache = start([row], image_embeds[number : number + 1], room=9)
+        alone = generate(MODEL.step, cache, Prompts(ids, mask, 2), config)[0]
+        assert [caption.token_ids for caption in together[number]] == [caption.token_ids for caption in alone]
+        assert [caption.score for caption in together[number]] == pytest.approx([caption.score for caption in alone], rel=1e-4)

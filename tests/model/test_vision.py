@@ -1,0 +1,175 @@
+"""The Vision Transformer against its formula; stochastic depth, checkpointing, initial weights, positions."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_model import pictures, tiny_config, tiny_model
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, linear
+
+from cutline.config import VisionConfig
+from cutline.model import CaptionModel, interpolate_positions
+from cutline.model.vision import VisionTransformer, drop_path
+
+MODEL = tiny_model()
+
+
+def plain_vision(model: VisionTransformer, pixels: Tensor) -> Tensor:
+    """One picture, (3, S, S) -> (N, D), from the weights alone."""
+    config, w = model.config, model.state_dict()
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return layer_norm(x, (config.embed_dim,), w[f"{name}.weight"], w[f"{name}.bias"], config.layer_norm_eps)
+
+    def dense(x: Tensor, name: str) -> Tensor:
+        return linear(x, w[f"{name}.weight"].flatten(1), w[f"{name}.bias"])
+
+    step = config.patch_size
+    corners = range(0, config.image_size, step)
+    patches = torch.stack([pixels[:, top : top + step, left : left + step].flatten() for top in corners for left in corners])
+    x = torch.cat([w["cls_token"][0], dense(patches, "patch_embed")]) + w["pos_embed"][0]
+    for block in (f"blocks.{number}" for number in range(config.depth)):
+        q, k, v = dense(norm(x, f"{block}.norm1"), f"{block}.attn.qkv").chunk(3, -1)
+        heads = zip(*(part.chunk(config.num_heads, -1) for part in (q, k, v)), strict=True)
+        width = config.embed_dim // config.num_heads
+        x = x + dense(torch.cat([(a @ b.T / math.sqrt(width)).softmax(-1) @ c for a, b, c in heads], -1), f"{block}.attn.proj")
+        x = x + dense(gelu(dense(norm(x, f"{block}.norm2"), f"{block}.mlp.fc1")), f"{block}.mlp.fc2")
+    return norm(x, "norm")
+
+
+@torch.no_grad()
+def test_the_transformer_is_its_formula() -> None:
+    config = tiny_config({"image_size": 24, "layer_norm_eps": 0.1, "mlp_ratio": 1.5, "drop_path": 0.5})
+    model, pixels = tiny_model(config).vision, pictures(3, 24)
+    torch.testing.assert_close(model(pixels), torch.stack([plain_vision(model, picture) for picture in pixels]))
+
+
+def test_a_picture_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="takes pictures of 16 x 16, not \\(16, 24\\)"):
+        MODEL.vision(torch.zeros(1, 3, 16, 24))
+
+
+def test_drop_path_drops_whole_samples_and_makes_up_for_them() -> None:
+    torch.manual_seed(0)
+    x = pictures(10_000, 2)
+    dropped = drop_path(x, 0.3)
+    gone = (dropped == 0).flatten(1).all(1)
+    assert gone.float().mean().item() == pytest.approx(0.3, abs=0.02)
+    torch.testing.assert_close(dropped[~gone], x[~gone] / 0.7)
+
+
+def test_drop_path_grows_with_depth() -> None:
+    model = VisionTransformer(VisionConfig(image_size=16, embed_dim=12, depth=5, num_heads=3, drop_path=0.4))
+    assert [block.drop_path for block in model.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+@torch.no_grad()
+def test_drop_path_acts_on_both_branches_in_training_only() -> None:
+    block = tiny_model(tiny_config({"drop_path": 0.5, "depth": 2})).vision.blocks[1]
+    x = pictures(1, 12)[:, 0].expand(2000, -1, -1)
+    assert torch.equal(block(x), block(x))
+    attended = x + block.attn(block.norm1(x))  # type: ignore[operator]
+    torch.testing.assert_close(block(x), attended + block.mlp(block.norm2(attended)))  # type: ignore[operator]
+    torch.manual_seed(0)
+    kinds = {tuple(row) for row in block.train()(x)[:, 0].mul(1000).round().tolist()}
+    assert len(kinds) == 4  # each branch there or not
+    block.eval()
+
+
+def forwards(model: CaptionModel) -> list[list[int]]:
+    """How often attention and MLP of each block were computed for one training step."""
+    counts: Counter[nn.Module] = Counter()
+    layers = [[block.attn, block.mlp] for block in model.vision.blocks]
+    for layer in (layer for pair in layers for layer in pair):
+        assert isinstance(layer, nn.Module)
+        layer.register_forward_pre_hook(lambda module, _: counts.update([module]))
+    model.vision(pictures(2)).sum().backward()
+    return [[counts[layer] for layer in pair if isinstance(layer, nn.Module)] for pair in layers]
+
+
+@pytest.mark.parametrize(("blocks", "times"), [(0, [1, 1, 1]), (1, [1, 1, 2]), (2, [1, 2, 2]), (9, [2, 2, 2])])
+def test_checkpointing_recomputes_the_last_blocks(blocks: int, times: list[int]) -> None:
+    model = tiny_model(tiny_config({"depth": 3})).train()
+    model.checkpoint_activations(blocks)
+    assert forwards(model) == [[count, count] for count in times]
+
+
+def test_checkpointing_can_be_changed_and_turned_off() -> None:
+    model = tiny_model(tiny_config({"depth": 3})).train()
+    model.checkpoint_activations(3)
+    model.checkpoint_activations(1)
+    assert forwards(model) == [[1, 1], [1, 1], [2, 2]]
+    model = tiny_model(tiny_config({"depth": 3})).train()
+    model.checkpoint_activations(3)
+    model.checkpoint_activations()
+    assert forwards(model) == [[1, 1]] * 3
+
+
+def test_checkpointing_leaves_evaluation_alone() -> None:
+    model = tiny_model(tiny_config({"depth": 3}))
+    model.checkpoint_activations(3)
+    assert forwards(model) == [[1, 1]] * 3
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_checkpointing_changes_no_gradient(rate: float) -> None:
+    model = tiny_model(tiny_config({"depth": 3, "drop_path": rate})).train()
+    gradients = []
+    for blocks in (0, 2):
+        torch.manual_seed(3)
+        model.checkpoint_activations(blocks)
+        model.zero_grad()
+        (model.vision(pictures(6)) ** 3).sum().backward()
+        gradients.append([weight.grad.clone() for weight in model.vision.parameters() if weight.grad is not None])
+    assert len(gradients[0]) == len(list(model.vision.parameters()))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_initial_weights() -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(VisionConfig(image_size=64, embed_dim=96, depth=2, num_heads=3))
+    for name, weight in model.named_parameters():
+        if name.startswith("patch_embed"):  # as PyTorch does
+            assert weight.abs().max().item() == pytest.approx((3 * 16 * 16) ** -0.5, rel=0.1)
+        elif "norm" in name:
+            assert weight.unique().tolist() == [float(name.endswith("weight"))]
+        elif name.endswith("bias"):
+            assert not weight.any()
+        else:
+            assert weight.std().item() == pytest.approx(0.02, rel=0.2 if name == "cls_token" else 0.05)
+            assert weight.mean().item() == pytest.approx(0, abs=0.005)
+
+
+def cubic(x: float) -> float:
+    """Keys' cubic convolution kernel with a = -0.75."""
+    x = abs(x)
+    if x <= 1:
+        return 1.25 * x**3 - 2.25 * x**2 + 1
+    return -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def resampling(old: int, new: int) -> Tensor:
+    """(new, old) weights of bicubic interpolation along one side, `align_corners=False`, edges repeated."""
+    weights = torch.zeros(new, old, dtype=torch.float64)
+    for target in range(new):
+        source = (target + 0.5) * old / new - 0.5
+        for near in range(math.floor(source) - 1, math.floor(source) + 3):
+            weights[target, min(max(near, 0), old - 1)] += cubic(source - near)
+    return weights
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(1, 6), st.integers(1, 8), st.sampled_from([torch.float32, torch.float64]))
+def test_positions_are_interpolated_bicubically(old: int, new: int, dtype: torch.dtype) -> None:
+    positions = torch.randn(1, old**2 + 1, 3, generator=torch.Generator().manual_seed(old)).to(dtype)
+    changed = interpolate_positions(positions, new**2 + 1)
+    side = resampling(old, new)
+    grid = torch.einsum("yr,xc,rcd->yxd", side, side, positions[0, 1:].double().unflatten(0, (old, old)))
+    assert changed.dtype == dtype
+    assert torch.equal(changed[:, 0], positions[:, 0])  # the class token
+    torch.testing.assert_close(changed[0, 1:].double(), grid.flatten(0, 1), atol=1e-5, rtol=1e-5)
+    assert interpolate_positions(positions, old**2 + 1) is positions
