@@ -70,7 +70,7 @@ def demo(out: Output = "cutline-demo", *, seed: int = 0) -> int:
     """
     from cutline.demo import demonstrate
 
-    truth = demonstrate(Path(out), seed, lambda text: stderr().print(text))
+    truth = demonstrate(Path(out), seed, lambda text: stderr().print(text), progress)
     sys.stdout.write(
         f"{truth.share:.1%} of {len(truth.scenes)} captions of unseen scenes are true in every word.\n"
         f"Look at {out}/report.html. Then try:\n"

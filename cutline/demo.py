@@ -1,9 +1,10 @@
 """The embedded demonstration: draw scenes, train a small captioner on them, see how often it tells the truth, write a report."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cutline.captioner import load
 from cutline.config import CaptionConfig, DataConfig, EvalConfig, OptimConfig, Recipe
@@ -13,8 +14,21 @@ from cutline.evaluation import Evaluation, evaluate
 from cutline.report import Card, curve, figures, prose, table, wall, write_report
 from cutline.training import Interrupted, read_log, train
 
-TRAIN_SCENES, EPOCHS, TEST_SCENES = 8000, 14, 400
+TRAIN_SCENES, EPOCHS, TEST_SCENES = 8000, 8, 400
 Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Passes items on, with a bar."""
+
+    def __call__(self, items: Iterable[T], total: int, text: str) -> Iterable[T]:
+        """`text` says what is done to the items."""
+
+
+def in_silence(items: Iterable[T], total: int, text: str) -> Iterable[T]:
+    """No bar."""
+    return items
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ def demonstrate(
     folder: Path,
     seed: int = 0,
     say: Say = lambda text: None,
+    watch: Watch = in_silence,
     *,
     scenes: int = TRAIN_SCENES,
     epochs: int = EPOCHS,
@@ -52,7 +67,7 @@ def demonstrate(
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("scenes", "training"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    write_scenes(folder / "scenes" / "train", make_scenes(scenes, seed))
+    write_scenes(folder / "scenes" / "train", watch(make_scenes(scenes, seed), scenes, "drawing"))
     say("Training a captioner on them, from nothing …")
     try:
         best = train(demo_recipe(folder, seed, epochs))
@@ -61,8 +76,8 @@ def demonstrate(
     shutil.rmtree(folder / "model", ignore_errors=True)
     best.rename(folder / "model")
     say("Captioning scenes it has not seen …")
-    heldout = test(folder, "heldout", tests, seed)
-    unseen = test(folder, "unseen_combination", tests, seed)
+    heldout = test(folder, "heldout", tests, seed, watch)
+    unseen = test(folder, "unseen_combination", tests, seed, watch)
     rows = [
         {
             "image": str(one.sample.image),
@@ -92,12 +107,20 @@ def demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
     )
 
 
-def test(folder: Path, split: Split, count: int, seed: int) -> Truth:
+def test(folder: Path, split: Split, count: int, seed: int, watch: Watch) -> Truth:
     """Draw the scenes of a split, caption them by beam search and measure the captions."""
     scenes = make_scenes(count, seed, split)
     data = write_scenes(folder / "scenes" / split, scenes)
     captioner = load(folder / "model", precision="fp32")
-    return Truth(scenes, evaluate(captioner, open_data(data), batch_size=50, max_length=24, min_length=1))
+    found = evaluate(
+        captioner,
+        open_data(data),
+        batch_size=50,
+        progress=lambda results, total: watch(results, total, "captioning"),
+        max_length=24,
+        min_length=1,
+    )
+    return Truth(scenes, found)
 
 
 def write_sheet(folder: Path, heldout: Truth, unseen: Truth) -> None:

@@ -1,6 +1,9 @@
 """Fixtures shared by all tests."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process per core; before anything imports torch
+
 from pathlib import Path
 
 import pytest

@@ -21,13 +21,19 @@ def write_json(file: Path, values: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_safetensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write name -> tensor, whole or not at all."""
-    with whole_file(file) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata={"format": "pt"})
-        temporary.chmod(mode)  # safetensors writes for the owner's eyes only
+def write_safetensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write name -> tensor and `metadata`, whole or not at all. Raises CheckpointError where there is no room or no permission."""
+    contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    try:
+        with whole_file(file) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(contents, temporary, metadata={"format": "pt", **(metadata or {})})
+            temporary.chmod(mode)  # safetensors writes for the owner's eyes only
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{file}: cannot be written ({error}); what was there before is untouched, so make room and try again"
+        ) from None
 
 
 def read_json(file: Path) -> dict[str, Any]:

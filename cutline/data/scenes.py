@@ -7,7 +7,7 @@ import colorsys
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Literal
@@ -55,7 +55,7 @@ def make_scenes(count: int, seed: int = 0, split: Split = "train") -> list[Scene
     return [Scene(_objects(rng, split), _background(rng)) for _ in range(count)]
 
 
-def write_scenes(folder: str | Path, scenes: Sequence[Scene], size: int = 64) -> Path:
+def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) -> Path:
     """Draw the scenes into `folder` as PNGs of `size` pixels, with `captions.jsonl`, whose path is returned."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

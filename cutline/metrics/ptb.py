@@ -4,70 +4,14 @@ The numbers of the COCO evaluation (Chen et al. 2015, arXiv 1504.00325) are take
 This is a description of what that program does, as a table of rules: at each place the rule that reaches farthest wins, what it only
 looks at counted in, and of equals the first. White space and characters that it does not know vanish, and part words.
 
-The rules are not written over Unicode but over a hundred-odd characters: each character of the text is first replaced by a stand-in for
-its kind, one for one, so that places in the text stay what they are. The kinds are those of Unicode 6.1, except that letters are today's.
+The rules are written over the stand-ins of `characters.py`; `é` there is any letter beyond a-z, and so on.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-# ------------------------------------------------------------------------------------------------- kinds of character
-
-_LETTER, _MARK, _DIGIT, _SYMBOL, _UNKNOWN = "é", "¸", "¾", "§", "\0"
-_KEPT = frozenset("\t\n\xa0\xad\x91\x92\x93\x94‘’‚‛“”„‟‹›«»\x80¢£¤€₠⁄、…" + "".join(map(chr, range(32, 127))))
-_KINDS = [
-    ("\n", re.compile("[\r\v\f\x85\u2028\u2029]")),
-    ("\u3000", re.compile("[\u2000-\u200a\u3000]")),
-    ("–", re.compile("[\x96\x97\u2013-\u2015]")),
-    ("‐", re.compile("[\u058a\u2010\u2011]")),
-    ("٫", re.compile("[\u066b\u066c]")),
-    ("½", re.compile("[¼½¾⅓⅔]")),
-    ("²", re.compile("[²³¹\u2070\u2074-\u2079]")),
-    ("₂", re.compile("[\u2080-\u2089]")),
-    ("⁺", re.compile("[\u207a\u207b\u208a\u208b]")),
-]
-_MARKS = re.compile(
-    "[\u02c2-\u0379\u0384\u0385\u03f6\u0483-\u0487\u055a-\u055f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0615-\u061a\u064b-\u065e"
-    "\u0670\u06d6-\u06fe\u070f-\u07b0\u07eb-\u07f3\u0900-\u0903\u093c-\u094e\u0951-\u0955\u0962\u0963\u0981-\u0983\u09bc-\u09c4\u09c7"
-    "\u09c8\u09cb-\u09cd\u09d7\u09e2\u09e3\u0a01-\u0a03\u0a3c\u0a3e-\u0a4f\u0a81-\u0a83\u0abc-\u0acf\u0b82\u0bbe-\u0bc2\u0bc6-\u0bc8"
-    "\u0bca-\u0bcd\u0c01-\u0c03\u0c3e-\u0c56\u0d3e-\u0d44\u0d46-\u0d48\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ecd]"
-)
-_SYMBOLS = re.compile(
-    "[\xa1-\u037e\u0387\u0589\u05be-\u05c6\u05f3\u05f4\u0600-\u0603\u0606-\u060c\u0614-\u061b\u061e\u061f\u066a-\u070d\u07f6-\u07f8"
-    "\u0964\u0965\u0e3f-\u0e4f\u1fbd\u2016-\u2023\u2030-\u203b\u203e-\u2042\u207c-\u208e\u20a4\u2100-\u214f\u2155-\u215e\u2190-\u2bff"
-    "\u3002\u3012\u30fb\uff01-\uff65\uffe0\uffe1\uffe5\uffe6]"
-)
-
-
-class _StandIns(dict[int, str]):
-    """Stand-in of each code point, found when first asked for."""
-
-    def __missing__(self, code: int) -> str:
-        self[code] = stand_in = _stand_in(chr(code))
-        return stand_in
-
-
-def _stand_in(char: str) -> str:
-    if char in _KEPT:
-        return char
-    if char > "\uffff":
-        return _UNKNOWN
-    for stand_in, kind in _KINDS:
-        if kind.match(char):
-            return stand_in
-    category = unicodedata.category(char)
-    if category[0] == "L" or char in "\u1885\u1886":
-        return _LETTER
-    if category == "Nd":
-        return _DIGIT
-    if _MARKS.match(char):
-        return _MARK
-    return _SYMBOL if _SYMBOLS.match(char) else _UNKNOWN
-
-
-_STAND_INS = _StandIns()
+from cutline.metrics.characters import DIGIT, LETTER, MARK, SYMBOL, on_one_line, stand_ins
 
 # --------------------------------------------------------------------------------------------- how a token is written
 
@@ -116,10 +60,10 @@ def _any_of(*words: str) -> str:
     return "|".join(f"{word[0]}(?i:{word[1:]})" if word[0].isupper() else f"(?i:{word})" for word in " ".join(words).split())
 
 
-_A = f"[A-Za-z{_LETTER}]"  # a letter
-_N = f"[0-9{_DIGIT}]"
-_AN = f"[A-Za-z0-9{_LETTER}{_DIGIT}]"
-_WIDE_A = f"(?:[A-Za-z\xad{_LETTER}{_MARK}]|&[aeiouAEIOU](?i:acute|grave|uml);)"  # with marks, soft hyphens and entities
+_A = f"[A-Za-z{LETTER}]"  # a letter
+_N = f"[0-9{DIGIT}]"
+_AN = f"[A-Za-z0-9{LETTER}{DIGIT}]"
+_WIDE_A = f"(?:[A-Za-z\xad{LETTER}{MARK}]|&[aeiouAEIOU](?i:acute|grave|uml);)"  # with marks, soft hyphens and entities
 _WIDE_AN = f"(?:{_N}|{_WIDE_A})"
 _BLANK = "[ \t\xa0\u3000]"
 _GAP = "[ \t\xa0\u3000\n]"
@@ -247,7 +191,7 @@ _RULES = [
     _rule(r"[<>]?[:;=][-o*']?[()DPdpO\\{@|[\]]", "[^A-Za-z0-9]", _round_brackets),
     _rule(_WIDE_FACE, write=_round_brackets),
     _rule(r"[][(){}]", write=_BRACKETS.__getitem__),
-    _rule(r"[?!]+|@+|#+|_+|\*+|(?:\\\*){1,3}|/|<<|>>|[<>=+%&~^|\\§⁺⁄、]"),
+    _rule(rf"[?!]+|@+|#+|_+|\*+|(?:\\\*){{1,3}}|/|<<|>>|[<>=+%&~^|\\{SYMBOL}⁺⁄、]"),
     _rule("-----+"),
     _rule(r"--?-?-?|–|\.{3,5}|(?:\.[ \xa0]){2,4}\.|…|[.,;:]|(?i:&(?:md|mdash|ndash|nbsp);)", write=_silent),
     _rule(f"{_BLANK}+", write=_silent),
@@ -268,7 +212,8 @@ def tokenize(text: str) -> list[str]:
     They are those of Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`) for the caption alone, less the field's punctuation.
     Line breaks are taken for spaces.
     """
-    kinds = text.translate(_STAND_INS) + "\n"
+    text = on_one_line(text)
+    kinds = stand_ins(text) + "\n"
     tokens: list[str] = []
     start = 0
     while start < len(text):

@@ -72,7 +72,9 @@ class CrossAttention(nn.Module):
         return self.proj(merge_heads(out)).view(x.shape)  # type: ignore[no-any-return]
 
 
-def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool) -> Tensor | None:
+def text_mask(
+    valid: Tensor | None, queries: int, keys: int, causal: bool, device: torch.device | None = None
+) -> Tensor | None:
     """Which keys each of the last `queries` positions may look at, (R, 1, queries, keys), or None for all of them.
 
     valid: (R, keys), true at tokens and false at padding. Where padding is on the left, it may look at itself: a row that
@@ -80,7 +82,7 @@ def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool) -> Te
     """
     if valid is None and (not causal or queries == 1):
         return None
-    device = valid.device if valid is not None else None
+    device = device if valid is None else valid.device
     query, key = torch.arange(keys - queries, keys, device=device)[:, None], torch.arange(keys, device=device)
     mask = torch.ones(queries, keys, dtype=torch.bool, device=device) if not causal else key <= query
     if valid is not None:

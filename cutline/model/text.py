@@ -121,7 +121,7 @@ class TextTransformer(nn.Module):
             positions = (positions - padding[:, None]).clamp_min(0).repeat_interleave(beams, 0)  # (B * K, T)
             mask = text_mask(cache.valid[:, :stop].repeat_interleave(beams, 0), count, stop, causal=True)
         elif cache.length and count > 1:
-            mask = text_mask(None, count, stop, causal=True)
+            mask = text_mask(None, count, stop, True, input_ids.device)
         x = self.embed(input_ids.flatten(0, 1), positions)
         for layer, layer_cache in zip(self.layers, cache.layers(), strict=True):
             x = layer(x, mask, mask is None and count > 1, layer_cache.image_kv, layer_cache)

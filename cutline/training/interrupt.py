@@ -34,7 +34,7 @@ class StopSignal:
             raise KeyboardInterrupt
         self.requested = True
 
-    def watch(self, results: Iterable[T], total: int) -> Iterator[T]:
+    def watch(self, results: Iterable[T]) -> Iterator[T]:
         """Pass `results` on until a stop is requested."""
         for result in results:
             self.check()

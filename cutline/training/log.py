@@ -2,9 +2,10 @@
 
 import json
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,6 +14,7 @@ from rich.progress import Progress as Bars
 from cutline.files import write_text
 
 Line = dict[str, Any]
+T = TypeVar("T")
 
 
 def read_log(path: str | Path) -> list[Line]:
@@ -71,6 +73,14 @@ class RunLog:
         self.since, self.pictures = time.monotonic(), 0
         self.bars.update(self.training, note=f"loss {line['loss']:.3f}  {speed:.1f} pictures/s")
         self.write({**line, "pictures_per_second": round(speed, 2)})
+
+    def watch(self, results: Iterable[T], total: int) -> Iterator[T]:
+        """Pass on what a validation finds, with a bar of its own."""
+        bar = self.bars.add_task("validating", total=total, note="")
+        for result in results:
+            yield result
+            self.bars.advance(bar)
+        self.bars.remove_task(bar)
 
     def skip(self, step: int, sentence: str) -> None:
         """Name a picture that could not be read."""

@@ -91,7 +91,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         return
     if progress.pictures == 0:
         raise DataError(f"{trainer.recipe.data.train}: none of its pictures can be read; see {log.path}")
-    line, value = measure_run(trainer, stop)
+    line, value = measure_run(trainer, log, stop)
     is_best = progress.best is None or value > progress.best
     if is_best:
         progress.best = value
@@ -103,7 +103,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     log.say(f"epoch {epoch}: {numbers}{'  (best so far)' if is_best else ''}")
 
 
-def measure_run(trainer: Trainer, stop: StopSignal) -> tuple[dict[str, Any], float]:
+def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[str, Any], float]:
     """A line for the log, and the number that the best checkpoint is chosen by: higher is better."""
     progress, recipe = trainer.progress, trainer.recipe
     line: dict[str, Any] = {"train_loss": progress.epoch_loss_sum / max(1, progress.epoch_token_count)}
@@ -112,19 +112,24 @@ def measure_run(trainer: Trainer, stop: StopSignal) -> tuple[dict[str, Any], flo
     if recipe.eval.by == "loss":
         line["val_loss"] = trainer.validation_loss(stop.check)
         return line, -line["val_loss"]
-    found = validate(trainer, stop)
+    found = validate(trainer, log, stop)
     line |= {name: value for name, value in dataclasses.asdict(found.scores).items() if isinstance(value, float)}
     shown = [one for one in found.pictures if isinstance(one.sample.image, str)][:8]
     line["samples"] = [{"image": one.sample.image, "caption": one.caption.text} for one in shown]
     return line, found.scores.cider + found.scores.bleu4
 
 
-def validate(trainer: Trainer, stop: StopSignal) -> Evaluation:
+def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
     """Caption the validation pictures with the weights that would be kept."""
     captioner = Captioner(trainer.result, trainer.prepared.tokenizer, str(trainer.device), "fp32")
     settings = cast(GenerationSettings, dataclasses.asdict(trainer.recipe.generation))
-    size = trainer.recipe.eval.batch_size
-    found = evaluate(captioner, trainer.prepared.val, batch_size=size, progress=stop.watch, **settings)
+    found = evaluate(
+        captioner,
+        trainer.prepared.val,
+        batch_size=trainer.recipe.eval.batch_size,
+        progress=lambda results, total: log.watch(stop.watch(results), total),
+        **settings,
+    )
     trainer.model.train()
     return found
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cutline.checkpoint.storage import write_safetensors
 from cutline.errors import CheckpointError
-from cutline.files import whole_file
 
 
 @dataclass
@@ -43,8 +42,7 @@ def save_state(path: Path, model: nn.Module, average: nn.Module | None, optimize
         tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optim.{index}.{name}": tensor for name, tensor in values.items()}
-    with whole_file(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"progress": json.dumps(asdict(progress))})
+    write_safetensors(path, tensors, {"progress": json.dumps(asdict(progress))})
 
 
 def load_state(path: Path, model: nn.Module, average: nn.Module | None, optimizer: Optimizer) -> Progress:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from plain_search import beam_search as plain_beam_search
 from plain_search import own_score
 from torch import Tensor
-from toy_steps import END, Case, ToyModel, cases, prompts_of
+from toy_steps import END, Case, History, ToyModel, cases, prompts_of
 
-from cutline.config import GenerationConfig
+from cutline.config import BeamScoring, GenerationConfig
 from cutline.errors import ConfigError
 from cutline.generation import Hypothesis, generate
 from cutline.generation.beam import beam_search
@@ -123,9 +123,27 @@ def test_an_end_token_below_the_first_k_is_dropped() -> None:
     assert () not in [caption.token_ids for caption in captions]
 
 
+@pytest.mark.parametrize(("scoring", "best"), [("blip", (3, 2, 2, 2, 2, 2, 2, 2, 2)), ("huggingface", (2,))])
+def test_when_a_picture_is_done(scoring: BeamScoring, best: History) -> None:
+    """At length 2 both beams end, and of what goes on, the third and fourth candidates, nothing beats them by its score of now.
+
+    But the best candidate, an end, does; blip counts it and goes on to a caption that length makes better.
+    """
+    model = ToyModel(4)
+    model.known[0, (0,)] = certain({2: 0.5, 3: 0.3, END: 0.2})[0, 0]
+    model.known[0, (0, 2)] = certain({END: 0.9, 2: 0.1})[0, 0]
+    model.known[0, (0, 3)] = certain({END: 0.6, 2: 0.4})[0, 0]
+    for length in range(1, 9):
+        model.known[0, (0, 2) + (2,) * length] = certain({3: 0.25, 2: 0.25, 0: 0.25, END: 0.25})[0, 0]
+        model.known[0, (0, 3) + (2,) * length] = certain({2: 0.999})[0, 0]
+    config = GenerationConfig(num_beams=2, max_length=10, min_length=0, beam_scoring=scoring)
+    prompts = prompts_of([[0]])
+    assert beam_search(model.step, model.start(prompts), prompts, config)[0][0].token_ids == best
+
+
 @pytest.mark.parametrize(("scoring", "length", "ended_length"), [("blip", 4, 3), ("huggingface", 2, 2)])
-def test_what_length_counts(scoring: str, length: int, ended_length: int) -> None:
-    config = GenerationConfig(num_beams=2, max_length=4, min_length=0, num_captions=2, beam_scoring=scoring)  # type: ignore[arg-type]
+def test_what_length_counts(scoring: BeamScoring, length: int, ended_length: int) -> None:
+    config = GenerationConfig(num_beams=2, max_length=4, min_length=0, num_captions=2, beam_scoring=scoring)
 
     def step(ids: Tensor, cache: Forgetful) -> Tensor:
         logits = certain({2: 1.0}) if ids.shape[2] == 2 else certain({2: 0.6, END: 0.4})

@@ -87,7 +87,7 @@ def test_who_may_look_at_whom(rows: list[list[bool]], queries: int, causal: bool
                 expected = shown and (key <= query or not causal)
                 seen = True if mask is None else bool(mask.expand(len(rows), -1, -1, -1)[number, 0, place, key])
                 assert seen == expected
-            assert mask is None or valid[0] or mask.expand(len(rows), -1, -1, -1)[number, 0, place].any()  # no query sees nothing
+            assert mask is None or mask.expand(len(rows), -1, -1, -1)[number, 0, place].any()  # no query sees nothing
 
 
 def test_nothing_to_hide_needs_no_mask() -> None:

@@ -63,8 +63,9 @@ def test_drop_path_drops_whole_samples_and_makes_up_for_them() -> None:
 
 
 def test_drop_path_grows_with_depth() -> None:
-    model = VisionTransformer(VisionConfig(image_size=16, embed_dim=12, depth=5, num_heads=3, drop_path=0.4))
-    assert [block.drop_path for block in model.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    for depth, rates in ((5, [0.0, 0.1, 0.2, 0.3, 0.4]), (1, [0.0])):
+        model = VisionTransformer(VisionConfig(image_size=16, embed_dim=12, depth=depth, num_heads=3, drop_path=0.4))
+        assert [block.drop_path for block in model.blocks] == pytest.approx(rates)
 
 
 @torch.no_grad()

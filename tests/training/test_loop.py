@@ -55,7 +55,7 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(recipe: Build, monke
 
     values = iter([1.0, 3.0, 2.0])
     kept = []
-    monkeypatch.setattr(loop, "measure_run", lambda trainer, stop: ({"train_loss": 0.0}, next(values)))
+    monkeypatch.setattr(loop, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values)))
     monkeypatch.setattr(loop, "save_native", lambda folder, checkpoint: kept.append({n: w.clone() for n, w in checkpoint.weights.items()}))
     train(recipe(optim_epochs=3), show_progress=False)
     assert len(kept) == 2  # the third was worse

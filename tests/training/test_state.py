@@ -1,0 +1,78 @@
+"""The state of a run, on disk."""
+
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cutline.errors import CheckpointError
+from cutline.training.state import Progress, load_state, save_state, update_average
+
+
+def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A model whose optimiser has moments."""
+    torch.manual_seed(seed)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file may grow beyond 500 bytes: the real system call fails, as on a full disk."""
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, former)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    model, optimizer = trained(0)
+    average = nn.Linear(3, 2)
+    progress = Progress(step=7, batch=14, best=1.5, loss_sum=0.1 + 0.2)
+    save_state(tmp_path / "state", model, average, optimizer, progress)
+    other, other_optimizer = trained(1)
+    other_average = nn.Linear(3, 2)
+    assert load_state(tmp_path / "state", other, other_average, other_optimizer) == progress
+    assert torch.equal(other.weight, model.weight)  # type: ignore[arg-type]
+    assert torch.equal(other_average.weight, average.weight)
+    pairs = zip(optimizer.state_dict()["state"].values(), other_optimizer.state_dict()["state"].values(), strict=True)
+    assert all(torch.equal(one[key], two[key]) for one, two in pairs for key in one)
+    assert list(tmp_path.iterdir()) == [tmp_path / "state"]
+
+
+@pytest.mark.usefixtures("little_room")
+def test_a_full_disk_keeps_the_last_good_state(tmp_path: Path) -> None:
+    model, optimizer = trained(0)
+    path = tmp_path / "state"
+    path.write_text("the last good state")
+    with pytest.raises(CheckpointError, match=r"state: cannot be written .*what was there before is untouched"):
+        save_state(path, model, None, optimizer, Progress())
+    assert path.read_text() == "the last good state"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    model, optimizer = trained(0)
+    save_state(tmp_path / "state", model, None, optimizer, Progress())
+    other = nn.Linear(5, 2)
+    with pytest.raises(CheckpointError, match="the run's state cannot be read"):
+        load_state(tmp_path / "state", other, None, torch.optim.AdamW(other.parameters()))
+
+
+def test_the_average_follows_the_model() -> None:
+    """Its decay grows with the steps, and never beyond the one asked for."""
+    for step, weight in ((0, 0.9), (90, 0.09), (10**6, 0.01)):
+        model, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        nn.init.ones_(model.weight)
+        nn.init.zeros_(average.weight)
+        update_average(average, model, step, decay=0.99)
+        assert average.weight.item() == pytest.approx(weight)
