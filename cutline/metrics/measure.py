@@ -48,8 +48,9 @@ def measure(
         raise DataError(f"picture {bare[0]} has no references to compare with: give it at least one, or leave it out")
     found = [tokenize(candidate) for candidate in candidates]
     known = [[tokenize(reference) for reference in of_picture] for of_picture in references]
-    matches = [count_matches(*pair) for pair in zip(found, known, strict=True)]
     rouges = [rouge_l(*pair) for pair in zip(found, known, strict=True)]
+    found, known = [_apart(tokens) for tokens in found], [[_apart(tokens) for tokens in of_picture] for of_picture in known]
+    matches = [count_matches(*pair) for pair in zip(found, known, strict=True)]
     ciders = cider(found, known)
     each = [_scores([match], rouge, one) for match, rouge, one in zip(matches, rouges, ciders, strict=True)]
     return _scores(matches, sum(rouges) / len(found), sum(ciders) / len(found)), each
@@ -58,3 +59,8 @@ def measure(
 def _scores(matches: Sequence[Matches], rouge: float, cider: float) -> Scores:
     bleu1, bleu2, bleu3, bleu4 = bleu(matches)
     return Scores(bleu1, bleu2, bleu3, bleu4, rouge, cider, len(matches))
+
+
+def _apart(tokens: list[str]) -> list[str]:
+    """Tokens such as `2 1/2`, which hold a no-break space, are two to the evaluator's BLEU and CIDEr, though one to its ROUGE."""
+    return " ".join(tokens).split()

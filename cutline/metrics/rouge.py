@@ -7,13 +7,12 @@ BETA = 1.2  # recall weighs more than precision
 
 def rouge_l(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """F-measure of the longest common subsequence: the best precision and the best recall over the references."""
-    if not candidate:
-        return 0.0
+    candidate, references = candidate or [""], [reference or [""] for reference in references]  # to the evaluator, no token is an empty one
     common = [longest_common_subsequence(candidate, reference) for reference in references]
-    precision = max(common) / len(candidate)
-    recall = max(length / max(1, len(reference)) for length, reference in zip(common, references, strict=True))
-    if precision == 0 or recall == 0:
+    if not any(common):
         return 0.0
+    precision = max(common) / len(candidate)
+    recall = max(length / len(reference) for length, reference in zip(common, references, strict=True))
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 

@@ -90,4 +90,4 @@ class RunLog:
     def say(self, text: str) -> None:
         """A line for people, above the bar."""
         if not self.bars.disable:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
