@@ -147,7 +147,8 @@ def write_sheet(folder: Path, heldout: Truth, unseen: Truth) -> None:
     ]
     if wrong := [card for card in cards(heldout, len(heldout.scenes)) if not card.good]:
         sections.append(("Where it was wrong", wall(wrong[:24])))
-    sections.append(("Combinations it has never seen", prose("A colour and a shape that never came together in training: nobody asks that it names these right.") + wall(cards(unseen, 12))))
+    note = prose("A colour and a shape that never came together in training: nobody asks that it names these right.")
+    sections.append(("Combinations it has never seen", note + wall(cards(unseen, 12))))
     intro = "A small captioner, trained from nothing on drawn scenes, on this machine."
     write_report(folder / "report.html", "cutline demo", intro, sections)
 

@@ -79,7 +79,7 @@ REFUSED: list[tuple[Kind, dict[str, Any], str]] = [
     (OptimConfig, {"ema_decay": 1.0}, "ema_decay 1.0 is not in [0, 1)"),
     (OptimConfig, {"ema_decay": -0.1}, "ema_decay -0.1 is not in [0, 1)"),
     (OptimConfig, {"vit_grad_ckpt": True}, "vit_grad_ckpt is on but vit_ckpt_layer is 0"),
-    *((EvalConfig, {name: 0}, f"{name} 0 is below 1") for name in ("every", "first", "batch_size")),
+    *((EvalConfig, {name: 0}, f"{name} 0 is below 1") for name in ("every", "batch_size")),
     (Recipe, {"log_every": 0}, "log_every 0 is below 1"),
     (Recipe, {"model": PRESETS["tiny"], "start": StartConfig(captioner="a")}, "`model` and `start.captioner` are both given"),
     (Recipe, {"start": StartConfig(captioner="a", vision="v")}, "`start.captioner` already brings vision and text weights"),

@@ -111,7 +111,7 @@ _SENTENCE_START = _any_of(
 _FILE = "bat|bmp|c|cgi|class|cpp|dll|docx?|exe|gif|gz|h|html?|jar|java|jpe?g|mov|mp3|pdf|php|pl|png|ppt|ps|py|sql|tar|txt|wav|x|xml|zip"
 _URL_END = r'[^ \t\n"<>|.!?(){},-]'
 _NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
-_VALUE = f"""(?:'[^'\n]*'|"[^"\n]*"|{_NAME})"""
+_VALUE = """(?:'[^'\n]*'|"[^"\n]*")"""
 _TAG = rf"<(?:[!?][A-Za-z-][^>\n]*|{_NAME}(?: +{_NAME}(?: *= *{_VALUE})?)* */?|/{_NAME}) *>"
 _WIDE_FACE = r"[\^x=~<>]\.\[\^x=~<>\]|[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)"
 

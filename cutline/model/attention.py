@@ -72,9 +72,7 @@ class CrossAttention(nn.Module):
         return self.proj(merge_heads(out)).view(x.shape)  # type: ignore[no-any-return]
 
 
-def text_mask(
-    valid: Tensor | None, queries: int, keys: int, causal: bool, device: torch.device | None = None
-) -> Tensor | None:
+def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool, device: torch.device | None = None) -> Tensor | None:
     """Which keys each of the last `queries` positions may look at, (R, 1, queries, keys), or None for all of them.
 
     valid: (R, keys), true at tokens and false at padding. Where padding is on the left, it may look at itself: a row that

@@ -45,8 +45,9 @@ class CaptionModel(nn.Module):
 
     def checkpoint_activations(self, vision_blocks: int = 0, text: bool = False) -> None:
         """Recompute, rather than keep, the activations of the last `vision_blocks` blocks and of all text layers."""
-        for block in list(self.vision.blocks)[max(0, len(self.vision.blocks) - vision_blocks) :]:
-            block.grad_checkpoint = vision_blocks > 0  # type: ignore[assignment]
+        first = len(self.vision.blocks) - vision_blocks
+        for number, block in enumerate(self.vision.blocks):
+            block.grad_checkpoint = number >= first  # type: ignore[assignment]
         self.text.grad_checkpoint = text
 
     def forward(
