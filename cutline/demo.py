@@ -14,7 +14,7 @@ from cutline.evaluation import Evaluation, evaluate
 from cutline.report import Card, curve, figures, prose, table, wall, write_report
 from cutline.training import Interrupted, read_log, train
 
-TRAIN_SCENES, EPOCHS, TEST_SCENES = 8000, 8, 400
+TRAIN_SCENES, EPOCHS, TEST_SCENES = 8000, 7, 400
 Say = Callable[[str], None]
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ The numbers of the COCO evaluation (Chen et al. 2015, arXiv 1504.00325) are take
 This is a description of what that program does, as a table of rules: at each place the rule that reaches farthest wins, what it only
 looks at counted in, and of equals the first. White space and characters that it does not know vanish, and part words.
 
-The rules are written over the stand-ins of `characters.py`; `é` there is any letter beyond a-z, and so on.
+The rules are written over the stand-ins of `characters.py`, where `é` is any letter beyond a-z, `–` any dash, and so on.
 """
 
 import re
@@ -96,7 +96,7 @@ _ABBREVIATION = _any_of(
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri",
     "ala ariz Ark Az calif colo conn ct dak Del fla ga Ill ind kan kans ky La Mass md mich minn Miss mo mont neb nev okla Ore Pa penn",
     "tenn Tex va vt Wash wis wisc wyo inc co cos corp ltd plc rt bancorp dept bhd assn univ intl sys bldg blvd rd",
-    r"tel est ext sq jr sr bros esq ed\.d ph\.d etc al seq p(?-i:t[ey])s? pp(?-i:t[ey])s?",
+    r"tel est ext sq jr sr bros esq ed\.d ph\.d etc al seq pt(?-i:[ey])s? ppt(?-i:[ey])s?",
 )
 _TITLE = _any_of(
     "adj adm adv alex assoc asst atty attys ave brig capt cf cie cmdr col comdr cpl det dr drs elec ens ft gen gov govs hon insp invt jos",
@@ -209,8 +209,8 @@ _PLAIN_WORD = re.compile(
 def tokenize(text: str) -> list[str]:
     """Tokens of one caption, lower-cased, punctuation removed; none for an empty one.
 
-    They are those of Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`) for the caption alone, less the field's punctuation.
-    Line breaks are taken for spaces.
+    They are those of Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`) for the caption alone, less the field's punctuation; over a
+    file that program also peeks at the next line, so that whether a last `X.` keeps its period depends on it. Line breaks are spaces.
     """
     text = on_one_line(text)
     kinds = stand_ins(text) + "\n"

@@ -161,3 +161,14 @@ def test_a_draw_goes_through_the_tokens_by_their_probability(scores: list[float]
     for edge, token in ((0.0, best_first[0]), (1 - 2**-24, best_first[-1])):
         if shares[token] > 1e-5:
             assert draw(torch.tensor([[scores]]), torch.tensor([[edge]]), config).item() == token
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.2, 1), (0.25, 2), (0.3, 2), (0.5, 3), (1.0, 4)])
+def test_borders_belong_to_the_next_token(top_p: float, kept: int) -> None:
+    """Of four tokens of 0.25 the next one stays while those before it have not passed top_p, as in transformers 4.15."""
+    uniforms = torch.arange(0, 1, 0.125)[None]
+    scores = torch.full((1, 8, 4), 1.0)
+    drawn = draw(scores, uniforms, GenerationConfig(sample=True, top_p=top_p))[0]
+    order = draw(scores, uniforms, GenerationConfig(sample=True, top_p=1.0))[0, ::2]  # equal ones in any order
+    assert sorted(order.tolist()) == [0, 1, 2, 3]
+    assert drawn.tolist() == [int(order[int(uniform * kept)]) for uniform in uniforms[0]]
