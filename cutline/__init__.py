@@ -1,4 +1,4 @@
-"""cutline: train, run, measure and serve BLIP image captioners.
+"""cutline: train, run and measure BLIP image captioners.
 
 The public interface is what this module names. It is imported on first use, so that `import cutline` stays quick.
 """

@@ -17,7 +17,7 @@ from cutline.checkpoint import build_model, load_checkpoint
 from cutline.config import CaptionConfig, GenerationConfig, GenerationSettings, Precision
 from cutline.device import pick_device, pick_precision
 from cutline.errors import ConfigError, ImageError
-from cutline.generation import Prompts, generate
+from cutline.generation import Prompts, generate, require_room
 from cutline.image import ImageSource, normalize, open_image, to_pixels
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
@@ -110,9 +110,12 @@ class Captioner:
         config = GenerationConfig(**settings)
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} is below 1")
+        positions = self.config.text.max_positions
+        if config.max_length > positions:
+            raise ConfigError(f"max_length {config.max_length} is above the {positions} positions of the model: lower it")
         given = self.config.prompt if prompt is None else prompt
         prompts = itertools.repeat(given) if isinstance(given, str) else iter(given)
-        return self._stream(zip(images, prompts, strict=False), batch_size, config)
+        return self._stream(pair(images, prompts), batch_size, config)
 
     def _stream(
         self, pairs: Iterator[tuple[ImageSource, str]], batch_size: int, config: GenerationConfig
@@ -144,8 +147,9 @@ class Captioner:
         good = [(pixels, prompt) for pixels, prompt in batch if isinstance(pixels, Tensor)]
         if not good:
             return [pixels for pixels, _ in batch if isinstance(pixels, ImageError)]
-        image_embeds = self.encode(torch.stack([pixels for pixels, _ in good]))
         prompts = self._prompts([prompt for _, prompt in good])
+        require_room(prompts, config)
+        image_embeds = self.encode(torch.stack([pixels for pixels, _ in good]))
         cache = self.model.start(image_embeds, config.max_length - int(prompts.lengths.min()) + prompts.ids.shape[1], prompts.mask)
         # seeded by the picture itself, so that its captions are the same in any batch
         seeds = [zlib.crc32(pixels.numpy().tobytes(), config.seed) for pixels, _ in good] if config.sample else None
@@ -184,6 +188,8 @@ class Captioner:
             ConfigError: the numbers of pictures and captions do not fit, or a caption is too long for the model.
         """
         pictures, texts = as_list(images), [captions] if isinstance(captions, str) else list(captions)
+        if not texts:
+            return []
         if len(pictures) not in (1, len(texts)):
             raise ConfigError(f"{len(pictures)} pictures and {len(texts)} captions: give as many of both, or one picture")
         if len(pictures) == len(texts):
@@ -204,6 +210,15 @@ class Captioner:
             kept = tuple(row[start - 1 : len(tokens) - 1])
             scores.append(CaptionScore(sum(kept), kept, tuple(tokens[start:])))
         return scores
+
+
+def pair(images: Iterable[ImageSource], prompts: Iterator[str]) -> Iterator[tuple[ImageSource, str]]:
+    """Each picture with its prompt. Raises ConfigError where prompts run out."""
+    for image in images:
+        prompt = next(prompts, None)
+        if prompt is None:
+            raise ConfigError("there are fewer prompts than pictures: give one for all, or one for each")
+        yield image, prompt
 
 
 def as_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:

@@ -5,6 +5,7 @@ Exit codes: 0 all done; 1 something failed; 2 wrong usage; 3 some inputs failed 
 
 import dataclasses
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -74,9 +75,9 @@ def demo(out: Output = "cutline-demo", *, seed: int = 0) -> int:
     sys.stdout.write(
         f"{truth.share:.1%} of {len(truth.scenes)} captions of unseen scenes are true in every word.\n"
         f"Look at {out}/report.html. Then try:\n"
-        f"  cutline caption {out}/scenes/heldout/scene-00000?.png --model {out}/model\n"
-        f"  cutline evaluate {out}/scenes/heldout --model {out}/model --report sheet.html\n"
-        f"  cutline train recipes/own-photos.yaml --data.train YOUR-PHOTOS\n"
+        f"  {program()} caption {out}/scenes/heldout/scene-00000?.png --model {out}/model\n"
+        f"  {program()} evaluate {out}/scenes/heldout --model {out}/model --report sheet.html\n"
+        f"  {program()} train recipes/own-photos.yaml --data.train YOUR-PHOTOS\n"
     )
     return 0
 
@@ -144,17 +145,21 @@ def train(recipe: Recipe, resume: bool, show_batch: bool) -> int:
 
     from rich.logging import RichHandler
 
-    from cutline.training import show_first_batch
+    from cutline.training import read_log, show_first_batch
     from cutline.training import train as run
 
-    handler = RichHandler(console=stderr(), show_time=False, show_path=False, show_level=False)
-    logging.basicConfig(level="INFO", format="%(message)s", handlers=[handler])
+    logger = logging.getLogger("cutline")
+    logger.addHandler(RichHandler(console=stderr(), show_time=False, show_path=False, show_level=False))
+    logger.setLevel("INFO")
     if show_batch:
         sys.stdout.write(show_first_batch(recipe))
         return 0
     best = run(recipe, resume=resume)
-    complain(f"the best checkpoint is in {best}; try: cutline caption PHOTO --model {best}")
-    return 0
+    skipped = sum("skipped" in line for line in read_log(best.parent / "log.jsonl"))
+    if skipped:
+        complain(f"{skipped} pictures could not be read; {best.parent / 'log.jsonl'} names them")
+    complain(f"the best checkpoint is in {best}; try: {program()} caption PHOTO --model {best}")
+    return 3 if skipped else 0
 
 
 def train_command(argv: list[str]) -> Callable[..., int]:
@@ -189,6 +194,7 @@ def evaluate(
     *,
     report: str = "",
     image_root: str = "",
+    split: str = "",
     prompt: str | None = None,
     batch_size: int = 8,
     which: Annotated[ModelFlags, Flags] = ModelFlags(),  # frozen
@@ -198,9 +204,10 @@ def evaluate(
 
     Args:
         data: JSON Lines, COCO or Karpathy JSON, or a folder of pictures with .txt files beside them.
-        output: also write the captions: .jsonl, .csv, or a folder for one .txt per picture.
+        output: also write the captions, with their scores: .jsonl or .csv.
         report: also write an HTML page with the pictures that did best and worst.
         image_root: folder that picture paths are relative to (default: the data file's own).
+        split: split of a dataset_coco.json, such as val (default: all of them).
         prompt: what captions begin with (default: each picture's, else the model's own).
         batch_size: pictures per batch.
     """
@@ -208,13 +215,14 @@ def evaluate(
     from cutline.evaluation import evaluate as run
     from cutline.evaluation import write_sheet
 
-    if output:
-        check_output(output)
+    if output and check_output(output) not in ("jsonl", "csv"):  # text files beside pictures are where references stand
+        raise ConfigError(f"{output}: evaluate writes captions to a .jsonl or .csv file")
     found = run(
         which.load(),
         data,
         prompt,
         image_root=image_root,
+        split=split,
         batch_size=batch_size,
         progress=lambda pictures, total: progress(pictures, total, "captioning"),
         **dataclasses.asdict(generation),
@@ -294,21 +302,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_command(argv: list[str]) -> int:
     """Run a command and return its exit code."""
-    name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
-    if name in ("--help", "-h"):
-        sys.stdout.write(overview())
-        return 0 if argv else 2
-    if name == "--version":
-        from cutline import __version__
-
-        sys.stdout.write(f"cutline {__version__}\n")
-        return 0
-    if name not in COMMANDS:
-        complain(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
-        return 2
     try:
-        command = train_command(rest) if name == "train" else COMMANDS[name]
-        return tyro.cli(command, prog=f"cutline {name}", args=rest, config=(tyro.conf.AvoidSubcommands,))
+        code = dispatch(argv)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         complain(str(error))
         return 2
@@ -322,8 +319,25 @@ def run_command(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        complain(f"{error.filename or 'writing'}: {error.strerror}")
+        complain(f"{error.filename or 'writing'}: {error.strerror or error}")
         return 1
+
+
+def dispatch(argv: list[str]) -> int:
+    """Find the command and run it."""
+    name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if name in ("--help", "-h"):
+        sys.stdout.write(overview())
+        return 0 if argv else 2
+    if name == "--version":
+        from cutline import __version__
+
+        sys.stdout.write(f"cutline {__version__}\n")
+        return 0
+    if name not in COMMANDS:
+        raise ConfigError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
+    command = train_command(rest) if name == "train" else COMMANDS[name]
+    return tyro.cli(command, prog=f"cutline {name}", args=rest, config=(tyro.conf.AvoidSubcommands,))
 
 
 def overview() -> str:
@@ -352,10 +366,18 @@ def stderr() -> "Console":
 
 def progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
     """Pass `items` on, with a bar on stderr where somebody looks."""
-    from rich.progress import track
+    from rich.progress import Progress
 
     console = stderr()
-    yield from track(items, text, total, console=console, transient=True, disable=not console.is_terminal)
+    # rich would take stdout along to stderr, which is right on a screen and wrong in a pipe
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty())
+    with bars:
+        yield from bars.track(items, total, description=text)
+
+
+def program() -> str:
+    """What to type to run this program again."""
+    return "cutline" if shutil.which("cutline") else f"{sys.argv[0]}"
 
 
 def complain(sentence: str) -> None:

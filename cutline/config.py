@@ -6,9 +6,10 @@ A recipe is YAML that becomes a `Recipe`; a model's sizes are a `CaptionConfig` 
 import dataclasses
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 from cutline.errors import ConfigError
 
@@ -21,6 +22,14 @@ T = TypeVar("T")
 def _require(ok: bool, message: str) -> None:
     if not ok:
         raise ConfigError(message)
+
+
+def _require_choices(config: Any) -> None:
+    """Fields that are a `Literal` must hold one of its values."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            value = getattr(config, name)
+            _require(value in get_args(hint), f"{name} {value!r} is not one of {', '.join(get_args(hint))}")
 
 
 # ---------------------------------------------------------------------------------------------- the model's sizes
@@ -70,7 +79,7 @@ class TextConfig:
     """Sizes of the BERT text side."""
 
     vocab_size: int = 30524
-    """pieces V, [DEC] and [ENC] included"""
+    """pieces V, [DEC] and [ENC] included; training takes it from the vocabulary"""
     embed_dim: int = 768
     """width"""
     depth: int = 12
@@ -182,6 +191,7 @@ class GenerationConfig:
     """sampling: the same seed gives the same caption of a picture, whatever its neighbours"""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         _require(self.num_beams >= 1, f"num_beams {self.num_beams} is below 1")
         _require(self.num_captions >= 1, f"num_captions {self.num_captions} is below 1")
         _require(self.max_length >= 1, f"max_length {self.max_length} is below 1")
@@ -282,6 +292,7 @@ class DataConfig:
     """processes that decode pictures (0: the training process does it)"""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         _require(0 <= self.val_share < 1, f"val_share {self.val_share} is not in [0, 1)")
         _require(self.max_words >= 1, f"max_words {self.max_words} is below 1")
         _require(self.max_tokens >= 3, f"max_tokens {self.max_tokens} is below 3")
@@ -333,6 +344,7 @@ class OptimConfig:
     """recompute activations of the text layers"""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         for name in ("batch_size", "grad_accum_steps", "epochs"):
             _require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
         for name in ("max_steps", "warmup_steps", "weight_decay", "clip_norm", "min_lr", "vit_ckpt_layer"):
@@ -361,6 +373,7 @@ class EvalConfig:
     """what the best checkpoint is chosen by: CIDEr + BLEU-4 of its captions, or the loss of the references"""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         for name in ("every", "batch_size"):
             _require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
         for name in ("first", "max_pictures"):
@@ -391,6 +404,7 @@ class Recipe:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         _require(self.log_every >= 1, f"log_every {self.log_every} is below 1")
         _require(
             not self.start.captioner or self.model == CaptionConfig(),
@@ -439,12 +453,23 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]  # tuples become lists
 
 
+def _recipe_loader() -> type:
+    """YAML in which 1e-5 is a number, as YAML 1.2 has it; PyYAML's 1.1 reads it as a word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+    return Loader
+
+
 def read_recipe(path: str | Path) -> Recipe:
     """Read a YAML recipe. Raises ConfigError naming the file and the wrong key."""
     import yaml
 
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _recipe_loader())
     except OSError as error:
         raise ConfigError(f"{path}: the recipe cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -102,7 +102,7 @@ def demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
         data=DataConfig(
             train=str(folder / "scenes" / "train"), val_share=0.0, crop_scale=(1.0, 1.0), flip=False, randaugment=False, num_workers=0
         ),
-        optim=OptimConfig(batch_size=96, epochs=epochs, lr=1e-3, warmup_steps=100, clip_norm=1.0, dropout=0.0),
+        optim=OptimConfig(batch_size=48, epochs=epochs, lr=1e-3, warmup_steps=100, clip_norm=1.0, dropout=0.0),
         eval=EvalConfig(every=epochs),
     )
 

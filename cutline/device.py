@@ -24,6 +24,8 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
     """`precision`, or for "auto" bf16 where `device` multiplies it in hardware, else fp32."""
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"precision {precision!r} is not one of auto, fp32, bf16")
     return precision
 
 

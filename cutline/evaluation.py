@@ -44,6 +44,7 @@ def evaluate(
     prompt: str | None = None,
     *,
     image_root: str = "",
+    split: str = "",
     batch_size: int = 8,
     progress: Wrap = lambda results, total: results,
     **settings: Unpack[GenerationSettings],
@@ -55,6 +56,7 @@ def evaluate(
         data: a data set's path, or its samples.
         prompt: what captions begin with (default: the picture's own, else the model's).
         image_root: the folder that picture paths are relative to (default: the data file's own).
+        split: split of a dataset_coco.json (default: all of them).
         batch_size: pictures per batch.
         progress: wraps the results as they come, given their number: for a bar.
         settings: any field of `GenerationConfig`.
@@ -62,7 +64,7 @@ def evaluate(
     Raises:
         DataError: no picture has references, or none can be read.
     """
-    samples = open_data(data, image_root) if isinstance(data, str | Path) else data
+    samples = open_data(data, image_root, split) if isinstance(data, str | Path) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
         raise DataError(f"{data if isinstance(data, str | Path) else 'the data'}: no picture has a caption to compare with")

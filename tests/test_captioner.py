@@ -135,6 +135,15 @@ def test_wrong_use_is_told(captioner: Captioner, pictures: list[Image.Image]) ->
         captioner.caption(pictures, ["a", "b"])
     with pytest.raises(cutline.ConfigError, match="max_length 4, which counts them, leaves no room"):
         captioner.caption(pictures, max_length=4, min_length=0)
+    with pytest.raises(cutline.ConfigError, match="leaves no room"):
+        captioner.caption(pictures[:2], ["a red circle", "a red"], max_length=2, min_length=0)
+    with pytest.raises(cutline.ConfigError, match="max_length 60 is above the 48 positions"):
+        captioner.caption(pictures, max_length=60)
+    with pytest.raises(cutline.ConfigError, match="fewer prompts than pictures"):
+        list(captioner.stream(pictures, iter(["a"])))
+    with pytest.raises(cutline.ConfigError, match="precision 'fp16' is not one of"):
+        Captioner(captioner.model, captioner.tokenizer, "cpu", "fp16")  # type: ignore[arg-type]
+    assert captioner.score(pictures[0], []) == []
     with pytest.raises(cutline.ConfigError, match="batch_size 0 is below 1"):
         captioner.caption(pictures, batch_size=0)
     with pytest.raises(cutline.ConfigError, match="3 captions need at least as many beams"):

@@ -1,8 +1,10 @@
 """The command line as people meet it: real processes, their output, errors and exit codes."""
 
+import contextlib
 import csv
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -159,6 +161,7 @@ def test_errors_are_one_sentence_and_a_code(model: Path, scenes: Path, tmp_path:
         (("train", "no.yaml"), 2, "no.yaml: the recipe cannot be read"),
         (("train", "notes.txt"), 2, "a recipe is a .yaml file"),
         (("train", misspelt), 2, "unknown setting `optim.learning_rate`"),
+        (("evaluate", scenes, "-m", model, "-o", ".txt"), 2, "evaluate writes captions to a .jsonl or .csv file"),
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
         (("sing",), 2, "there is no command 'sing'"),
         (("convert", tmp_path / "no-model", tmp_path / "out"), 1, "no-model"),
@@ -244,8 +247,28 @@ def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
     assert steps == list(range(1, len(steps) + 1))  # nothing lost, nothing twice
 
 
-def test_a_closed_pipe_is_no_error(model: Path, scenes: Path) -> None:
-    command = f"{sys.executable} -m cutline caption {scenes} --batch-size 1 --model {model} | head -n 1"
-    result = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+@pytest.mark.parametrize("command", ["--help", "caption SCENES --batch-size 1 --model MODEL"])
+def test_a_closed_pipe_is_no_error(model: Path, scenes: Path, command: str) -> None:
+    words = command.replace("SCENES", str(scenes)).replace("MODEL", str(model))
+    pipe = f"set -o pipefail; {sys.executable} -m cutline {words} | head -n 1"
+    result = subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=60)
+    assert result.returncode == 0
     assert result.stdout.count(b"\n") == 1
     assert b"Traceback" not in result.stderr
+
+
+def test_bars_on_a_terminal_leave_stdout_to_the_pipe(model: Path, scenes: Path) -> None:
+    """stderr is a real terminal, stdout a pipe: the captions must go down the pipe."""
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "cutline", "caption", str(scenes), "--model", str(model)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    stdout = process.communicate(timeout=60)[0]
+    seen = b""
+    with contextlib.suppress(OSError):  # a terminal whose other end is closed
+        while part := os.read(ours, 4096):
+            seen += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert stdout == run("caption", scenes, "--model", model).stdout
+    assert b"captioning" in seen

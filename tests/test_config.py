@@ -248,3 +248,24 @@ def test_presets() -> None:
 
 def test_keyword_arguments_are_the_settings() -> None:
     assert get_type_hints(GenerationSettings) == get_type_hints(GenerationConfig)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (GenerationConfig, {"beam_scoring": "hf"}),
+        (DataConfig, {"clean": "lower"}),
+        (OptimConfig, {"schedule": "linear"}),
+        (EvalConfig, {"by": "cider"}),
+        (Recipe, {"precision": "fp16"}),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused(kind: type, values: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="is not one of"):
+        kind(**values)
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-5", "0.00001", "+1e-5"])
+def test_numbers_in_recipes_are_written_as_people_write_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(f"optim: {{lr: {text}}}")
+    assert read_recipe(tmp_path / "r.yaml").optim.lr == 1e-5

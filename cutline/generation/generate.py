@@ -24,12 +24,17 @@ def generate(
     Raises:
         ConfigError: a prompt leaves no room below `max_length`.
     """
+    require_room(prompts, config)
+    if config.sample:
+        return sample(step, cache, prompts, config, seeds or [config.seed] * len(prompts.ids))
+    search = greedy_search if config.num_beams == 1 else beam_search
+    return search(step, cache, prompts, config)
+
+
+def require_room(prompts: Prompts, config: GenerationConfig) -> None:
+    """Raise ConfigError if a prompt leaves no room below `max_length`."""
     longest = int(prompts.lengths.max())
     if longest >= config.max_length:
         raise ConfigError(
             f"the prompt has {longest} tokens, so max_length {config.max_length}, which counts them, leaves no room: raise max_length"
         )
-    if config.sample:
-        return sample(step, cache, prompts, config, seeds or [config.seed] * len(prompts.ids))
-    search = greedy_search if config.num_beams == 1 else beam_search
-    return search(step, cache, prompts, config)

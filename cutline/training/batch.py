@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cutline.config import DataConfig
 from cutline.data import Sample
-from cutline.errors import DataError, ImageError
+from cutline.errors import ConfigError, DataError, ImageError
 from cutline.image import augment, open_image, to_pixels
 from cutline.model import lm_labels
 from cutline.tokenizer import Tokenizer, clean_caption
@@ -71,14 +71,13 @@ class Item:
 def encode_captions(samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str) -> list[list[Encoded]]:
     """Every sample's captions, cleaned and tokenised; those that cleaning leaves empty are dropped.
 
-    A sample's own prompt goes before `data.prompt`, and that before `prompt`, the model's.
+    `prompt` is for samples that bring none of their own.
     """
-    default = prompt if data.prompt is None else data.prompt
     encoded = []
     for sample in samples:
         texts = [clean_caption(caption, data.clean, data.max_words) for caption in sample.captions]
         texts = [text for text in texts if text]
-        prompts = [default if sample.prompt is None else sample.prompt] * len(texts)
+        prompts = [prompt if sample.prompt is None else sample.prompt] * len(texts)
         encoded.append(tokenizer.encode_pairs(texts, prompts, data.max_tokens))
     return encoded
 
@@ -98,7 +97,9 @@ class CaptionRows(Dataset[Item | str]):
             self.rows += [(index, choice) for choice in choices]
         if not self.rows:
             raise DataError("the training data has no picture with a caption: give each at least one")
-        self.opened = functools.cache(open_image) if data.cache else open_image
+        if all(len(ids) <= length for texts in captions for ids, length in texts):
+            raise ConfigError(f"max_tokens {data.max_tokens} leaves no room after the prompt: raise it")
+        self.cache: dict[int, Image.Image] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,10 +109,18 @@ class CaptionRows(Dataset[Item | str]):
         index, choice = self.rows[row]
         rng = random.Random(f"{self.seed} {epoch} {row}")
         try:
-            image = self.opened(self.samples[index].image)
+            image = self._open(index)
         except ImageError as error:
             return str(error)
         return Item(self._pixels(image, rng), self._choose(self.captions[index], choice, rng))
+
+    def _open(self, index: int) -> Image.Image:
+        if index in self.cache:
+            return self.cache[index]
+        image = open_image(self.samples[index].image)
+        if self.data.cache:
+            self.cache[index] = image
+        return image
 
     def _pixels(self, image: Image.Image, rng: random.Random) -> Tensor:
         if self.augmented:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -46,9 +47,10 @@ class RunLog:
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
         )
-        self.bars = Bars(*columns, console=self.console, disable=not show, refresh_per_second=2)
+        self.bars = Bars(*columns, console=self.console, disable=not show, refresh_per_second=2, redirect_stdout=False)
         self.training = self.bars.add_task("training", completed=step, total=total_steps, note="")
         self.since, self.pictures = time.monotonic(), 0
+        self.skipped = {line["skipped"] for line in kept if "skipped" in line}
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -67,6 +69,13 @@ class RunLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Time that is not training."""
+        begin = time.monotonic()
+        yield
+        self.since += time.monotonic() - begin
+
     def train_line(self, line: Line) -> None:
         """Append a line on training, with the speed since the last one."""
         speed = self.pictures / max(1e-9, time.monotonic() - self.since)
@@ -83,7 +92,10 @@ class RunLog:
         self.bars.remove_task(bar)
 
     def skip(self, step: int, sentence: str) -> None:
-        """Name a picture that could not be read."""
+        """Name a picture that could not be read, once."""
+        if sentence in self.skipped:
+            return
+        self.skipped.add(sentence)
         self.write({"step": step, "skipped": sentence})
         self.say(f"skipped: {sentence}")
 

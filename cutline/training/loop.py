@@ -3,15 +3,17 @@
 import dataclasses
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from rich.console import Console
 
 from cutline.captioner import Captioner
 from cutline.checkpoint import Checkpoint, save_native
 from cutline.config import GenerationSettings, Recipe, read_recipe, to_dict
-from cutline.errors import ConfigError, DataError
+from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.evaluation import Evaluation, evaluate
 from cutline.files import write_text
 from cutline.training.interrupt import Interrupted, StopSignal
@@ -20,7 +22,15 @@ from cutline.training.prepare import prepare
 from cutline.training.sheet import write_sheet
 from cutline.training.trainer import Trainer
 
-FREE_TO_CHANGE = {"output", "log_every", "save_minutes", "device", "data.num_workers"}  # between a stop and its resume
+FREE_TO_CHANGE = {
+    "output",
+    "log_every",
+    "save_minutes",
+    "device",
+    "data.num_workers",
+    "optim.lr",
+    "optim.clip_norm",
+}  # between a stop and its resume
 
 
 def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: bool = True) -> Path:
@@ -35,12 +45,17 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder = run_folder(recipe, resume)
-    trainer = Trainer(recipe, prepare(recipe), folder, resume)
+    with Console(stderr=True).status("reading the data, making vocabulary and model …") if show_progress else nullcontext():
+        prepared = prepare(recipe)
+    trainer = Trainer(recipe, prepared, folder, resume)
     write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
     log = RunLog(folder / "log.jsonl", trainer.progress.step, trainer.total_steps, show_progress)
     with StopSignal() as stop, log:
         try:
             run(trainer, log, stop)
+        except CutlineError:
+            trainer.save()  # what was learned so far is good
+            raise
         except Interrupted:
             trainer.save()
             raise Interrupted(f"stopped after step {trainer.progress.step}; {folder} goes on from there with --resume") from None
@@ -52,13 +67,11 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     """Train to the end, from wherever `trainer` stands."""
     progress, recipe = trainer.progress, trainer.recipe
     saved = time.monotonic()
-    known_bad: set[str] = set()
     evaluate_if_due(trainer, log, stop)
     for batches in trainer.steps():
         norm = trainer.train_step(batches)
         log.advance(progress.step, sum(len(batch.pixels) for batch in batches))
-        for sentence in {sentence for batch in batches for sentence in batch.skipped} - known_bad:
-            known_bad.add(sentence)
+        for sentence in (sentence for batch in batches for sentence in batch.skipped):
             log.skip(progress.step, sentence)
         if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
             log.train_line(
@@ -91,7 +104,8 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         return
     if progress.pictures == 0:
         raise DataError(f"{trainer.recipe.data.train}: none of its pictures can be read; see {log.path}")
-    line, value = measure_run(trainer, log, stop)
+    with log.uncounted():
+        line, value = measure_run(trainer, log, stop)
     is_best = progress.best is None or value > progress.best
     if is_best:
         progress.best = value
@@ -110,7 +124,7 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
     if not trainer.prepared.val:
         return line, -line["train_loss"]
     if recipe.eval.by == "loss":
-        line["val_loss"] = trainer.validation_loss(stop.check)
+        line["val_loss"] = trainer.validation_loss(lambda batches, total: log.watch(stop.watch(batches), total))
         return line, -line["val_loss"]
     found = validate(trainer, log, stop)
     line |= {name: value for name, value in dataclasses.asdict(found.scores).items() if isinstance(value, float)}
@@ -131,6 +145,8 @@ def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
         **settings,
     )
     trainer.model.train()
+    for sentence in found.skipped:
+        log.skip(trainer.progress.step, sentence)
     return found
 
 

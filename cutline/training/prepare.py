@@ -40,6 +40,11 @@ def prepare(recipe: Recipe) -> Prepared:
         raise ConfigError(
             f"max_tokens {recipe.data.max_tokens} is above the {model.config.text.max_positions} positions of the model: lower it"
         )
+    if recipe.generation.max_length > model.config.text.max_positions:
+        raise ConfigError(
+            f"generation.max_length {recipe.generation.max_length} is above the {model.config.text.max_positions} positions "
+            "of the model: lower it"
+        )
     rows = make_rows(recipe, train, tokenizer, model.config)
     return Prepared(model, tokenizer, rows, train, val)
 
@@ -60,8 +65,10 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     train = open_data(data.train, data.image_root, data.train_split)
     if not any(sample.captions for sample in train):
         raise DataError(f"{data.train}: no picture has a caption to learn from")
-    if data.val:
-        val = open_data(data.val, data.image_root, data.val_split)
+    if data.val or data.val_split:
+        val = [sample for sample in open_data(data.val or data.train, data.image_root, data.val_split) if sample.captions]
+        if not val:
+            raise DataError(f"{data.val or data.train}: no validation picture has a caption to compare with")
     elif data.val_share:
         train, val = split_by_picture(train, data.val_share, recipe.seed)
     else:
@@ -75,6 +82,8 @@ def start_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, 
     start = recipe.start
     if start.captioner:
         checkpoint = load_checkpoint(start.captioner, start.config or None, start.tokenizer or None, start.image_size or None, partial=True)
+        if checkpoint.left:
+            logger.info("%s: left over: %s", start.captioner, ", ".join(checkpoint.left))
         checkpoint = replace(checkpoint, config=regularized(checkpoint.config, recipe))
         return build_model(checkpoint), checkpoint.tokenizer
     tokenizer = Tokenizer.load(start.tokenizer) if start.tokenizer else learn_vocabulary(recipe, train)

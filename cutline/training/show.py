@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutline.config import Recipe
+from cutline.errors import DataError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
@@ -20,7 +21,10 @@ def show_first_batch(recipe: Recipe) -> str:
     """
     prepared = prepare(recipe)
     order = BatchOrder(len(prepared.rows), recipe.optim.batch_size, recipe.seed)
-    batch = next(load_batches(prepared.rows, order.keys(0), prepared.tokenizer.pad_id, 0))
+    batches = load_batches(prepared.rows, order.keys(0), prepared.tokenizer.pad_id, 0)
+    batch = next((batch for batch in batches if len(batch.pixels)), None)
+    if batch is None:
+        raise DataError(f"{recipe.data.train}: none of its pictures can be read")
     losses = token_losses(prepared.model.eval(), batch)
     lines = [f"skipped: {sentence}\n" for sentence in batch.skipped]
     for row in range(len(batch.input_ids)):

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -109,18 +109,18 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise CutlineError(
                 f"the loss became {loss} and its gradient {norm} at step {self.progress.step + 1}; "
-                f"{self.folder} keeps the last good state: lower `optim.lr`, or set `optim.clip_norm`"
+                f"{self.folder} keeps the state before it: lower `optim.lr` or set `optim.clip_norm`, and go on with --resume"
             )
 
     @torch.no_grad()
-    def validation_loss(self, on_batch: Callable[[], None] = lambda: None) -> float:
-        """Mean loss of the validation references, without augmentation; `on_batch` is called between batches."""
+    def validation_loss(self, watch: Callable[[Iterator[Batch], int], Iterable[Batch]]) -> float:
+        """Mean loss of the validation references, without augmentation; `watch` passes the batches on."""
         rows = make_rows(self.recipe, self.prepared.val, self.prepared.tokenizer, self.model.config, augmented=False)
         size = self.recipe.eval.batch_size
         keys = ([(0, row) for row in range(first, min(first + size, len(rows)))] for first in range(0, len(rows), size))
         model, loss_sum, tokens = self.result.eval(), 0.0, 0
-        for batch in load_batches(rows, keys, self.prepared.tokenizer.pad_id, 0):
-            on_batch()
+        batches = load_batches(rows, keys, self.prepared.tokenizer.pad_id, 0)
+        for batch in watch(batches, math.ceil(len(rows) / size)):
             if len(batch.pixels):
                 loss, count = self.loss(model, batch)
                 loss_sum, tokens = loss_sum + float(loss), tokens + count

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cutline.errors import DataError
@@ -50,7 +50,6 @@ def test_capitals_and_punctuation_do_not_count() -> None:
     assert measure(["a man in a RED shirt", "two dogs ."], references) == measure(["A man, in a red shirt.", "Two dogs!"], references)
 
 
-@settings(deadline=None)
 @given(CORPORA, st.randoms(use_true_random=False))
 def test_order_of_pictures_does_not_matter(pictures: Corpus, random: Random) -> None:
     order = list(range(len(pictures)))
@@ -62,7 +61,6 @@ def test_order_of_pictures_does_not_matter(pictures: Corpus, random: Random) -> 
         assert dataclasses.astuple(scores) == pytest.approx(dataclasses.astuple(each[index]))
 
 
-@settings(deadline=None)
 @given(CORPORA)
 def test_scores_are_in_range_and_means_of_the_pictures(pictures: Corpus) -> None:
     whole, each = measure_pictures(pictures)

@@ -1,5 +1,6 @@
 """Batches: order, labels, skips, prompts."""
 
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 
 from cutline.config import DataConfig
 from cutline.data import Sample
-from cutline.errors import DataError
+from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training.batch import BatchOrder, CaptionRows, collate, encode_captions, load_batches
+from cutline.training.batch import BatchOrder, CaptionRows, Item, collate, encode_captions, load_batches
 
 PLAIN = DataConfig(crop_scale=(1.0, 1.0), flip=False, randaugment=False, num_workers=0)
 TEXTS = ["a red circle", "two large blue squares above a star", "a star"]
@@ -67,10 +68,21 @@ def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes:
     assert batch.token_count == int((batch.labels != -100).sum())
 
 
-def test_the_recipe_s_prompt_goes_before_the_model_s(tokenizer: Tokenizer) -> None:
-    sample = [Sample("x.png", ("a star",), "1")]
-    assert encode_captions(sample, tokenizer, replace(PLAIN, prompt=""), "a picture of ")[0][0][1] == 1
-    assert encode_captions(sample, tokenizer, PLAIN, "a picture of ")[0][0][1] == 4
+def test_a_prompt_that_fills_max_tokens_is_refused(tokenizer: Tokenizer) -> None:
+    samples = [Sample("x.png", ("a star",), "1")]
+    data = replace(PLAIN, max_tokens=4)
+    with pytest.raises(ConfigError, match="max_tokens 4 leaves no room after the prompt"):
+        CaptionRows(samples, encode_captions(samples, tokenizer, data, "a photo of a dog "), 32, data, 0)
+
+
+def test_rows_with_opened_pictures_can_go_to_another_process(tokenizer: Tokenizer, scenes: Path) -> None:
+    """Where processes are spawned, what they work on is pickled."""
+    samples = [Sample(str(scenes.parent / "scene-000000.png"), ("a star",), "1")]
+    rows = CaptionRows(samples, encode_captions(samples, tokenizer, PLAIN, ""), 32, replace(PLAIN, cache=True), 0)
+    item = rows[(0, 0)]
+    assert isinstance(item, Item)
+    again = pickle.loads(pickle.dumps(rows))[(0, 0)]
+    assert torch.equal(again.pixels, item.pixels)
 
 
 def test_captions_that_cleaning_empties_are_dropped(tokenizer: Tokenizer) -> None:

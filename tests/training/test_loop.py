@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import cutline
 from cutline.config import GenerationConfig, Recipe, StartConfig
 from cutline.training import Interrupted, read_log, train
+from cutline.training.prepare import read_samples
 from cutline.training.trainer import Trainer
 
 Build = Callable[..., Recipe]
@@ -34,6 +35,12 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         return original(self, batches)
 
     monkeypatch.setattr(Trainer, "train_step", train_step)
+
+
+def spoil_at(step: int) -> Callable[[Trainer, float, float], None]:
+    """The check of a loss that becomes NaN at `step`."""
+    original = Trainer.check_finite
+    return lambda self, loss, norm: original(self, float("nan") if self.progress.step + 1 == step else loss, norm)
 
 
 def test_a_run_leaves_a_captioner_a_log_and_a_report(recipe: Build, scenes: Path) -> None:
@@ -143,8 +150,33 @@ def test_all_pictures_bad_is_an_error(recipe: Build, scenes: Path, tmp_path: Pat
 
 
 def test_validation_is_set_apart_by_picture(recipe: Build) -> None:
-    best = train(recipe(data_val="", data_val_share=0.2, eval_max_pictures=0), show_progress=False)
+    run = recipe(data_val="", data_val_share=0.2, eval_max_pictures=0)
+    train_samples, val_samples = read_samples(run)
+    assert (len(train_samples), len(val_samples)) == (16, 4)
+    assert not {sample.id for sample in train_samples} & {sample.id for sample in val_samples}
+    best = train(run, show_progress=False)
     assert [line for line in read_log(best.parent / "log.jsonl") if "cider" in line]
+
+
+def test_validation_data_without_captions_are_refused(recipe: Build, scenes: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text(json.dumps({"image": str(scenes.parent / "scene-000000.png")}))
+    with pytest.raises(cutline.DataError, match=r"bare\.jsonl: no validation picture has a caption"):
+        train(recipe(data_val=str(bare)), show_progress=False)
+
+
+def test_bad_validation_pictures_are_named_and_cost_nothing_learned(recipe: Build, scenes: Path, tmp_path: Path) -> None:
+    row = json.dumps({"image": "gone.png", "caption": "a star"}) + "\n"
+    half = tmp_path / "half.jsonl"
+    half.write_text(row + json.dumps({"image": str(scenes.parent / "scene-000000.png"), "caption": "a star"}))
+    best = train(recipe(data_val=str(half)), show_progress=False)
+    assert sum("gone.png" in line.get("skipped", "") for line in read_log(best.parent / "log.jsonl")) == 1
+    none = tmp_path / "none.jsonl"
+    none.write_text(row)
+    run = recipe(data_val=str(none), output=str(tmp_path / "other"))
+    with pytest.raises(cutline.DataError, match="none of the 1 pictures can be read"):
+        train(run, show_progress=False)
+    assert (tmp_path / "other" / "state.safetensors").exists()  # the epoch before it is not lost
 
 
 def test_the_best_can_be_chosen_by_loss(recipe: Build) -> None:
@@ -167,17 +199,18 @@ def test_a_folder_with_a_run_is_not_overwritten(recipe: Build) -> None:
     train(recipe(optim_epochs=1), show_progress=False)
     with pytest.raises(cutline.ConfigError, match="already holds a run: add --resume"):
         train(recipe(optim_epochs=1), show_progress=False)
-    with pytest.raises(cutline.ConfigError, match=r"was trained with optim.lr = 0.001, not 0.1"):
-        train(recipe(optim_epochs=1, optim_lr=0.1), resume=True, show_progress=False)
+    with pytest.raises(cutline.ConfigError, match=r"was trained with optim.weight_decay = 0.05, not 0.1"):
+        train(recipe(optim_epochs=1, optim_weight_decay=0.1), resume=True, show_progress=False)
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_last_good_state(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cutline.training import trainer
-
-    monkeypatch.setattr(trainer, "clip_grad_norm_", lambda parameters, limit: torch.tensor(float("nan")))
-    run = recipe()
-    with pytest.raises(cutline.CutlineError, match=r"at step 1; .* keeps the last good state: lower `optim.lr`"):
-        train(run, show_progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "check_finite", spoil_at(3))
+        with pytest.raises(cutline.CutlineError, match=r"at step 3; .* keeps the state before it: lower `optim.lr`"):
+            train(recipe(), show_progress=False)
+    assert len(losses(recipe().output)) == 2
+    train(recipe(optim_lr=1e-4), resume=True, show_progress=False)  # the way out that the sentence names
+    assert len(losses(recipe().output)) == 8
 
 
 def test_a_broken_state_says_so(recipe: Build) -> None:

@@ -1,6 +1,7 @@
 """`--show-batch`: the first batch, token by token."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from cutline.config import Recipe
+from cutline.errors import DataError
 from cutline.training import show_first_batch, train
 from cutline.training.batch import BatchOrder, load_batches
 from cutline.training.prepare import prepare
@@ -31,6 +33,12 @@ def test_every_token_stands_with_label_and_loss_and_they_sum_to_the_loss(recipe:
         loss, count = trainer.loss(trainer.model.eval(), batch)
     assert float(loss) == pytest.approx(total, abs=0.01)
     assert float(loss) / count == pytest.approx(mean, abs=1e-4)
+
+
+def test_a_first_batch_that_cannot_be_read_is_named(recipe: Callable[..., Recipe], scenes: Path, tmp_path: Path) -> None:
+    shutil.copy(scenes, tmp_path / "captions.jsonl")  # the pictures stay behind
+    with pytest.raises(DataError, match="none of its pictures can be read"):
+        show_first_batch(recipe(data_train=str(tmp_path / "captions.jsonl")))
 
 
 def test_the_first_batch_is_the_one_that_training_sees(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
