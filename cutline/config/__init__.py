@@ -1,0 +1,30 @@
+"""Every setting of cutline: frozen dataclasses, checked when they are made. No torch in here.
+
+A recipe is YAML that becomes a `Recipe`; a model's sizes are a `CaptionConfig` that travels inside its checkpoint.
+"""
+
+from cutline.config.generation import BeamScoring, GenerationConfig, GenerationSettings
+from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
+from cutline.config.read import from_dict, read_recipe, to_dict
+from cutline.config.recipe import Cleaning, DataConfig, EvalConfig, OptimConfig, Precision, Recipe, StartConfig
+
+__all__ = [
+    "PRESETS",
+    "BeamScoring",
+    "CaptionConfig",
+    "Cleaning",
+    "DataConfig",
+    "EvalConfig",
+    "GenerationConfig",
+    "GenerationSettings",
+    "ImageConfig",
+    "OptimConfig",
+    "Precision",
+    "Recipe",
+    "StartConfig",
+    "TextConfig",
+    "VisionConfig",
+    "from_dict",
+    "read_recipe",
+    "to_dict",
+]
