@@ -91,13 +91,13 @@ class RunLog:
             self.bars.advance(bar)
         self.bars.remove_task(bar)
 
-    def skip(self, step: int, sentence: str) -> None:
-        """Name a picture that could not be read, once."""
-        if sentence in self.skipped:
-            return
-        self.skipped.add(sentence)
-        self.write({"step": step, "skipped": sentence})
-        self.say(f"skipped: {sentence}")
+    def skip(self, step: int, sentences: Iterable[str]) -> None:
+        """Name pictures that could not be read, each once."""
+        for sentence in sentences:
+            if sentence not in self.skipped:
+                self.skipped.add(sentence)
+                self.write({"step": step, "skipped": sentence})
+                self.say(f"skipped: {sentence}")
 
     def say(self, text: str) -> None:
         """A line for people, above the bar."""

@@ -71,8 +71,7 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     for batches in trainer.steps():
         norm = trainer.train_step(batches)
         log.advance(progress.step, sum(len(batch.pixels) for batch in batches))
-        for sentence in (sentence for batch in batches for sentence in batch.skipped):
-            log.skip(progress.step, sentence)
+        log.skip(progress.step, [sentence for batch in batches for sentence in batch.skipped])
         if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
             log.train_line(
                 {
@@ -124,7 +123,8 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
     if not trainer.prepared.val:
         return line, -line["train_loss"]
     if recipe.eval.by == "loss":
-        line["val_loss"] = trainer.validation_loss(lambda batches, total: log.watch(stop.watch(batches), total))
+        line["val_loss"], skipped = trainer.validation_loss(lambda batches, total: log.watch(stop.watch(batches), total))
+        log.skip(progress.step, skipped)
         return line, -line["val_loss"]
     found = validate(trainer, log, stop)
     line |= {name: value for name, value in dataclasses.asdict(found.scores).items() if isinstance(value, float)}
@@ -145,8 +145,7 @@ def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
         **settings,
     )
     trainer.model.train()
-    for sentence in found.skipped:
-        log.skip(trainer.progress.step, sentence)
+    log.skip(trainer.progress.step, found.skipped)
     return found
 
 

@@ -113,18 +113,23 @@ class Trainer:
             )
 
     @torch.no_grad()
-    def validation_loss(self, watch: Callable[[Iterator[Batch], int], Iterable[Batch]]) -> float:
-        """Mean loss of the validation references, without augmentation; `watch` passes the batches on."""
+    def validation_loss(self, watch: Callable[[Iterator[Batch], int], Iterable[Batch]]) -> tuple[float, list[str]]:
+        """Mean loss of the validation references, without augmentation, and which pictures could not be read.
+
+        `watch` passes the batches on.
+        """
         rows = make_rows(self.recipe, self.prepared.val, self.prepared.tokenizer, self.model.config, augmented=False)
         size = self.recipe.eval.batch_size
         keys = ([(0, row) for row in range(first, min(first + size, len(rows)))] for first in range(0, len(rows), size))
         model, loss_sum, tokens = self.result.eval(), 0.0, 0
+        skipped: list[str] = []
         batches = load_batches(rows, keys, self.prepared.tokenizer.pad_id, 0)
         for batch in watch(batches, math.ceil(len(rows) / size)):
+            skipped += batch.skipped
             if len(batch.pixels):
                 loss, count = self.loss(model, batch)
                 loss_sum, tokens = loss_sum + float(loss), tokens + count
         self.model.train()
         if not tokens:
             raise DataError("none of the validation pictures can be read")
-        return loss_sum / tokens
+        return loss_sum / tokens, skipped

@@ -28,7 +28,7 @@ def found(case: Case) -> list[list[Hypothesis]]:
     return beam_search(model.step, model.start(prompts), prompts, case.config)
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=120)
 @given(cases())
 def test_beam_search_is_the_reference_written_plainly(case: Case) -> None:
     for picture, captions in enumerate(found(case)):

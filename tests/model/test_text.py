@@ -115,8 +115,8 @@ def test_checkpointing_recomputes_every_layer_and_changes_no_gradient(dropout: f
     config = tiny_config(text={"dropout": dropout, "attn_dropout": dropout})
     ids, mask = texts([4, 6])
     gradients, counts = [], []
-    for on in (False, True, False):
-        model = tiny_model(config).train()
+    for on, training in ((False, True), (True, True), (True, False)):
+        model = tiny_model(config).train(training)
         model.checkpoint_activations(text=True)
         model.checkpoint_activations(text=on)
         forwards: list[str] = []

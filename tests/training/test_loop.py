@@ -171,6 +171,8 @@ def test_bad_validation_pictures_are_named_and_cost_nothing_learned(recipe: Buil
     half.write_text(row + json.dumps({"image": str(scenes.parent / "scene-000000.png"), "caption": "a star"}))
     best = train(recipe(data_val=str(half)), show_progress=False)
     assert sum("gone.png" in line.get("skipped", "") for line in read_log(best.parent / "log.jsonl")) == 1
+    by_loss = train(recipe(data_val=str(half), output=str(tmp_path / "loss"), eval_by="loss"), show_progress=False)
+    assert sum("gone.png" in line.get("skipped", "") for line in read_log(by_loss.parent / "log.jsonl")) == 1
     none = tmp_path / "none.jsonl"
     none.write_text(row)
     run = recipe(data_val=str(none), output=str(tmp_path / "other"))
