@@ -83,7 +83,7 @@ def demo(out: Output = "cutline-demo", *, seed: int = 0) -> int:
 
 
 def caption(
-    photos: Positional[list[str]],
+    photos: Positional[Annotated[list[str], arg(metavar="PHOTO [PHOTO …]")]],
     output: Output = "",
     *,
     prompt: str | None = None,
@@ -102,6 +102,8 @@ def caption(
     from cutline.captioner import Caption
     from cutline.data import check_output, find_images, write_captions
 
+    if not photos:
+        raise ConfigError("name the pictures to caption: files, folders, patterns such as 'photos/*.jpg', or - for stdin")
     if output:
         check_output(output)
     names = [name for photo in photos for name in (["-"] if photo == "-" else find_images([photo]))]
@@ -168,7 +170,7 @@ def train_command(argv: list[str]) -> Callable[..., int]:
     defaults = read_recipe(path) if path else Recipe()
 
     def command(
-        recipe: Positional[str],
+        recipe: Positional[Annotated[str, arg(metavar="RECIPE.yaml")]],
         settings: Annotated[Recipe, Flags] = defaults,
         *,
         resume: bool = False,
@@ -189,7 +191,7 @@ def train_command(argv: list[str]) -> Callable[..., int]:
 
 
 def evaluate(
-    data: Positional[str],
+    data: Positional[Annotated[str, arg(metavar="DATA")]],
     output: Output = "",
     *,
     report: str = "",
@@ -240,8 +242,8 @@ def evaluate(
 
 
 def score(
-    photo: Positional[str],
-    captions: Positional[list[str]],
+    photo: Positional[Annotated[str, arg(metavar="PHOTO")]],
+    captions: Positional[Annotated[list[str], arg(metavar="CAPTION [CAPTION …]")]],
     *,
     prompt: str | None = None,
     which: Annotated[ModelFlags, Flags] = ModelFlags(),  # frozen
@@ -253,6 +255,8 @@ def score(
         captions: the captions to compare.
         prompt: what comes before each caption and is not scored (default: the model's own).
     """
+    if not captions:
+        raise ConfigError("name at least one caption to score")
     scores = which.load().score(photo, captions, prompt)
     for log_prob, text in sorted(((one.log_prob, text) for one, text in zip(scores, captions, strict=True)), reverse=True):
         sys.stdout.write(f"{log_prob:.4f}\t{text}\n")
@@ -260,8 +264,8 @@ def score(
 
 
 def convert(
-    model: Positional[str],
-    out: Positional[str],
+    model: Positional[Annotated[str, arg(metavar="MODEL")]],
+    out: Positional[Annotated[str, arg(metavar="OUT")]],
     to: Literal["cutline", "huggingface", "salesforce"] = "cutline",
     *,
     config: str = "",

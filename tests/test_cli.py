@@ -163,6 +163,8 @@ def test_errors_are_one_sentence_and_a_code(model: Path, scenes: Path, tmp_path:
         (("train", misspelt), 2, "unknown setting `optim.learning_rate`"),
         (("evaluate", scenes, "-m", model, "-o", ".txt"), 2, "evaluate writes captions to a .jsonl or .csv file"),
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
+        (("caption", "-m", model), 2, "name the pictures to caption"),
+        (("score", photo, "-m", model), 2, "name at least one caption"),
         (("sing",), 2, "there is no command 'sing'"),
         (("convert", tmp_path / "no-model", tmp_path / "out"), 1, "no-model"),
     ]
