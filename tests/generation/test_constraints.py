@@ -13,7 +13,7 @@ from cutline.config import GenerationConfig
 from cutline.generation.constraints import constrain
 from cutline.generation.roles import NONE
 
-quick = settings(max_examples=150, deadline=None, derandomize=True)
+quick = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 def one(scores: list[float], tokens: list[int], config: GenerationConfig) -> list[float]:

@@ -16,10 +16,10 @@ from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, generate
 from cutline.generation.sample import draw, greedy_search, sample
 
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-@settings(quick, max_examples=100)
+@settings(quick, max_examples=80)
 @given(cases())
 def test_greedy_search_is_the_plain_one(case: Case) -> None:
     model, prompts = case.model(), case.batch()
@@ -142,7 +142,7 @@ def test_sampling_has_to_be_asked_for() -> None:
 
 
 @given(st.lists(st.floats(-5, 5, width=16), min_size=1, max_size=9, unique=True), st.floats(0.05, 1), st.integers(0, 9), st.integers(1, 30))
-@settings(quick, max_examples=200)
+@settings(quick, max_examples=80)
 def test_a_draw_goes_through_the_tokens_by_their_probability(scores: list[float], top_p: float, top_k: int, tenths: int) -> None:
     config = GenerationConfig(sample=True, top_p=top_p, top_k=top_k, temperature=tenths / 10)
     shares = next_probabilities(torch.tensor(scores), (), END, replace(config, min_length=0))

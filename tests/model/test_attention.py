@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cutline.model.attention import CrossAttention, SelfAttention, text_mask
 
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=35, deadline=None, derandomize=True)
 sizes = st.integers(1, 4)
 
 

@@ -13,7 +13,7 @@ from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
 
 MODEL = tiny_model()
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=35, deadline=None, derandomize=True)
 
 
 def uncached(model: CaptionModel, image_embeds: Tensor, tokens: list[int]) -> Tensor:

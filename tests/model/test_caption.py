@@ -13,7 +13,7 @@ from torch import Tensor
 from cutline.model import CaptionModel, lm_labels
 
 MODEL = tiny_model()
-quick = settings(max_examples=40, deadline=None, derandomize=True)
+quick = settings(max_examples=25, deadline=None, derandomize=True)
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 

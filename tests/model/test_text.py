@@ -12,7 +12,7 @@ from cutline.config import TextConfig
 from cutline.model.text import TextLayer, TextTransformer
 
 MODEL = tiny_model()
-quick = settings(max_examples=40, deadline=None, derandomize=True)
+quick = settings(max_examples=25, deadline=None, derandomize=True)
 lengths = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
