@@ -2,9 +2,10 @@
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,13 +15,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cutline.checkpoint import build_model, load_checkpoint
-from cutline.config import CaptionConfig, GenerationConfig, GenerationSettings, Precision
+from cutline.config import CaptionConfig, Engine, GenerationConfig, GenerationSettings, RunPrecision
 from cutline.device import pick_device, pick_precision
+from cutline.engine import RecordedStep, prepare
 from cutline.errors import ConfigError, ImageError
-from cutline.generation import Prompts, generate, require_room
-from cutline.image import ImageSource, normalize, open_image, to_pixels
+from cutline.generation import Arrivals, Prompts, begin, generate_stream, require_room
+from cutline.image import ImageSource, normalize, open_image, read_ahead, to_pixels
 from cutline.model import CaptionModel
+from cutline.model.cache import TextCache
 from cutline.tokenizer import Tokenizer
+
+ENCODE_AT_ONCE = 4  # pictures, on a CPU: more gain nothing, and take memory
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,21 @@ class CaptionScore:
 class Captioner:
     """A model with its vocabulary, on a device, ready to caption."""
 
-    def __init__(self, model: CaptionModel, tokenizer: Tokenizer, device: str = "auto", precision: Precision = "auto") -> None:
-        """Move `model` to `device`, in `precision`. Raises ConfigError for a device that is not there."""
+    def __init__(
+        self, model: CaptionModel, tokenizer: Tokenizer, device: str = "auto", precision: RunPrecision = "auto", engine: Engine = "plain"
+    ) -> None:
+        """Move `model` to `device`, in `precision`, and unless `engine` is "plain" make it one that can only be run.
+
+        Raises:
+            ConfigError: a device that is not there, or settings that do not go together.
+        """
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
-        self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.model = model.to(self.device, self.dtype).eval()
+        self.dtype = prepare(model, self.device, self.precision, engine)
+        self.model = model
         self.tokenizer = tokenizer
+        recorded = engine != "plain" and self.device.type == "cuda"
+        self._step: Callable[[Tensor, TextCache], Tensor] = RecordedStep(model.step) if recorded else model.step
 
     @property
     def config(self) -> CaptionConfig:
@@ -70,6 +83,7 @@ class Captioner:
         prompt: str | Sequence[str] | None = None,
         *,
         batch_size: int = 8,
+        workers: int = 0,
         **settings: Unpack[GenerationSettings],
     ) -> list[Caption]:
         """Caption pictures: one `Caption` per picture, in order.
@@ -77,7 +91,8 @@ class Captioner:
         Args:
             images: a path, bytes, PIL image or (H, W, 3) uint8 array, or a sequence of them.
             prompt: what the captions begin with; one for all, or one per picture (default: the model's own).
-            batch_size: pictures per batch.
+            batch_size: pictures that are captioned together.
+            workers: processes that open pictures; 0 for threads of this one.
             settings: any field of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Raises:
@@ -89,7 +104,8 @@ class Captioner:
         if isinstance(prompts, list) and len(prompts) != len(pictures):
             raise ConfigError(f"{len(prompts)} prompts for {len(pictures)} pictures: give one for all, or one for each")
         captions = []
-        for result in self.stream(pictures, prompts, batch_size=batch_size, **settings):
+        batch_size = min(batch_size, max(1, len(pictures)))
+        for result in self.stream(pictures, prompts, batch_size=batch_size, workers=workers, **settings):
             if isinstance(result, ImageError):
                 raise result
             captions.append(result)
@@ -101,64 +117,75 @@ class Captioner:
         prompt: str | Iterable[str] | None = None,
         *,
         batch_size: int = 8,
+        workers: int = 0,
         **settings: Unpack[GenerationSettings],
     ) -> Iterator[Caption | ImageError]:
         """Caption any number of pictures as they come: in order, a `Caption` each, or the `ImageError` of one that cannot be read.
 
-        The next batch is opened while the last one is captioned.
+        The next pictures are opened while these are captioned, and take the places of those that are done.
+        workers: processes that open pictures; 0 for threads of this one. Processes pay off where a GPU waits for pictures; a
+        script that asks for them needs `if __name__ == "__main__":`.
         """
         config = GenerationConfig(**settings)
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} is below 1")
+        if workers < 0:
+            raise ConfigError(f"workers {workers} is below 0")
         positions = self.config.text.max_positions
         if config.max_length > positions:
             raise ConfigError(f"max_length {config.max_length} is above the {positions} positions of the model: lower it")
         given = self.config.prompt if prompt is None else prompt
         prompts = itertools.repeat(given) if isinstance(given, str) else iter(given)
-        return self._stream(pair(images, prompts), batch_size, config)
-
-    def _stream(
-        self, pairs: Iterator[tuple[ImageSource, str]], batch_size: int, config: GenerationConfig
-    ) -> Iterator[Caption | ImageError]:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-
-            def submit() -> list[tuple[Future[Tensor | ImageError], str]]:
-                batch = itertools.islice(pairs, batch_size)
-                return [(pool.submit(self._read, source), prompt) for source, prompt in batch]
-
-            coming = submit()
-            try:
-                while coming:
-                    now = [(future.result(), prompt) for future, prompt in coming]
-                    coming = submit()
-                    yield from self._caption_batch(now, config)
-            finally:
-                for future, _ in coming:
-                    future.cancel()
-
-    def _read(self, source: ImageSource) -> Tensor | ImageError:
-        try:
-            return to_pixels(open_image(source), self.config.vision.image_size)
-        except ImageError as error:
-            return error
+        return self._stream(pair(images, prompts), batch_size, config, workers)
 
     @torch.inference_mode()
-    def _caption_batch(self, batch: list[tuple[Tensor | ImageError, str]], config: GenerationConfig) -> list[Caption | ImageError]:
-        good = [(pixels, prompt) for pixels, prompt in batch if isinstance(pixels, Tensor)]
-        if not good:
-            return [pixels for pixels, _ in batch if isinstance(pixels, ImageError)]
-        prompts = self._prompts([prompt for _, prompt in good])
+    def _stream(
+        self, pairs: Iterator[tuple[ImageSource, str]], batch_size: int, config: GenerationConfig, workers: int
+    ) -> Iterator[Caption | ImageError]:
+        at_once = min(batch_size, ENCODE_AT_ONCE) if self.device.type == "cpu" else max(1, batch_size // 2)
+        reading = read_ahead(pairs, self.config.vision.image_size, 2 * batch_size, workers)
+        results: dict[int, Caption | ImageError] = {}  # what is known, until its turn comes
+        turns: list[int] = []  # which of all pictures each good one is
+        read = 0
+
+        def admit(count: int) -> Arrivals[TextCache] | None:
+            nonlocal read
+            batch: list[tuple[Tensor, str]] = []
+            for pixels, prompt in reading:
+                if isinstance(pixels, ImageError):
+                    results[read] = pixels
+                else:
+                    batch.append((pixels, prompt))
+                    turns.append(read)
+                read += 1
+                if len(batch) == count:
+                    break
+            return self._arrivals(batch, config, batch_size) if batch else None
+
+        turn = 0
+        with closing(reading):
+            for number, hypotheses in generate_stream(self._step, admit, partial(begin, config), batch_size, at_once):
+                results[turns[number]] = self._to_caption(hypotheses)
+                while turn in results:
+                    yield results.pop(turn)
+                    turn += 1
+            yield from (results[rest] for rest in sorted(results))
+
+    def _arrivals(self, batch: list[tuple[Tensor, str]], config: GenerationConfig, places: int) -> Arrivals[TextCache]:
+        """Pictures, encoded, with their prompts and the seeds of their captions."""
+        prompts = self._prompts([prompt for _, prompt in batch])
         require_room(prompts, config)
-        image_embeds = self.encode(torch.stack([pixels for pixels, _ in good]))
-        cache = self.model.start(image_embeds, config.max_length - int(prompts.lengths.min()) + prompts.ids.shape[1], prompts.mask)
+        image_embeds = self.encode(torch.stack([pixels for pixels, _ in batch]))
+        cache = self.model.start(image_embeds, config.max_length, prompts.mask, places)
         # seeded by the picture itself, so that its captions are the same in any batch
-        seeds = [zlib.crc32(pixels.numpy().tobytes(), config.seed) for pixels, _ in good] if config.sample else None
-        found = iter(generate(self.model.step, cache, prompts, config, seeds))
-        return [pixels if isinstance(pixels, ImageError) else self._to_caption(next(found)) for pixels, _ in batch]
+        seeds = [zlib.crc32(pixels.numpy().tobytes(), config.seed) for pixels, _ in batch] if config.sample else None
+        return Arrivals(cache, prompts, seeds)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (B, 3, S, S) -> image_embeds (B, N, D)."""
-        embeds: Tensor = self.model.vision(normalize(pixels.to(self.device), self.config.image).to(self.dtype))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # copied while the GPU is still busy
+        embeds: Tensor = self.model.vision(normalize(pixels.to(self.device, non_blocking=True), self.config.image).to(self.dtype))
         return embeds
 
     def _prompts(self, texts: list[str]) -> Prompts:
@@ -233,8 +260,9 @@ def as_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
 def load(
     path: str | Path,
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: RunPrecision = "auto",
     *,
+    engine: Engine = "packed",
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
@@ -244,7 +272,9 @@ def load(
     Args:
         path: a hub id, a Salesforce .pth, a Hugging Face folder, a cutline folder or a training run.
         device: "cpu", "cuda", or "auto" for the best there is.
-        precision: "fp32", "bf16", or "auto" for bf16 where the processor is fast at it.
+        precision: "fp32", "bf16", "int8" (on CPUs), or "auto" for bf16 where the processor is fast at it, else fp32.
+        engine: "packed", weights laid out for the processor; "compiled" or "openvino" for another encoder; "plain" for a model
+            that can still be trained or saved.
         config: sizes of a .pth, which carries none: a preset (base, large, tiny), a CaptionConfig or a JSON file.
         tokenizer: vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json.
         image_size: another picture size, in pixels; positions are interpolated.
@@ -254,4 +284,6 @@ def load(
         ConfigError: a setting makes no sense.
     """
     checkpoint = load_checkpoint(path, config, tokenizer, image_size)
-    return Captioner(build_model(checkpoint), checkpoint.tokenizer, device, precision)
+    model, vocabulary = build_model(checkpoint), checkpoint.tokenizer
+    del checkpoint  # its weights may go once they are laid out anew
+    return Captioner(model, vocabulary, device, precision, engine)

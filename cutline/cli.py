@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.conf import Positional, arg
 
-from cutline.config import GenerationConfig, Precision, Recipe, read_recipe
+from cutline.config import Engine, GenerationConfig, Recipe, RunPrecision, read_recipe
 from cutline.errors import ConfigError, CutlineError
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ class ModelFlags:
     """hub id, .pth, Hugging Face folder, own folder or training run (default: $CUTLINE_MODEL, else BLIP base from the hub)"""
     device: str = "auto"
     """cpu, cuda, or the best there is"""
-    precision: Precision = "auto"
-    """bf16 where the processor is fast at it (auto), or fp32, or bf16"""
+    precision: RunPrecision = "auto"
+    """bf16 where the processor is fast at it, else fp32 (auto); or fp32, bf16, int8"""
+    engine: Engine = "packed"
+    """weights laid out for the processor (packed), the encoder compiled or by OpenVINO, or all as it is (plain)"""
     config: str = ""
     """sizes of a .pth, which carries none: base, large, tiny or a JSON file"""
     tokenizer: str = ""
@@ -56,6 +58,7 @@ class ModelFlags:
             path,
             self.device,
             self.precision,
+            engine=self.engine,
             config=self.config or None,
             tokenizer=self.tokenizer or None,
             image_size=self.image_size or None,
@@ -88,6 +91,7 @@ def caption(
     *,
     prompt: str | None = None,
     batch_size: int = 8,
+    workers: int = 0,
     which: Annotated[ModelFlags, Flags] = ModelFlags(),  # frozen
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),  # noqa: B008  # frozen
 ) -> int:
@@ -97,7 +101,8 @@ def caption(
         photos: files, folders, patterns such as 'photos/*.jpg', or - for one picture on stdin.
         output: captions.jsonl, captions.csv, a folder for one .txt per picture, or .txt for one beside each picture.
         prompt: what captions begin with (default: the model's own).
-        batch_size: pictures per batch.
+        batch_size: pictures that are captioned together.
+        workers: processes that open pictures, for a GPU that waits for them (0: threads of this process).
     """
     from cutline.captioner import Caption
     from cutline.data import check_output, find_images, write_captions
@@ -112,7 +117,8 @@ def caption(
     rows: list[dict[str, Any]] = []
     failed = 0
     try:
-        stream = captioner.stream(sources, prompt, batch_size=batch_size, **dataclasses.asdict(generation))
+        together = min(batch_size, max(1, len(sources)))
+        stream = captioner.stream(sources, prompt, batch_size=together, workers=workers, **dataclasses.asdict(generation))
         for name, result in zip(names, progress(stream, len(names), "captioning"), strict=True):
             if not isinstance(result, Caption):
                 failed += 1

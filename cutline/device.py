@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from cutline.config import Precision
+from cutline.config import RunPrecision
 from cutline.errors import ConfigError
 
 
@@ -20,12 +20,12 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+def pick_precision(precision: RunPrecision, device: torch.device) -> Literal["fp32", "bf16", "int8"]:
     """`precision`, or for "auto" bf16 where `device` multiplies it in hardware, else fp32."""
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError(f"precision {precision!r} is not one of auto, fp32, bf16")
+    if precision not in ("fp32", "bf16", "int8"):
+        raise ConfigError(f"precision {precision!r} is not one of auto, fp32, bf16, int8")
     return precision
 
 

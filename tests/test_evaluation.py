@@ -23,7 +23,8 @@ def test_it_measures_the_captions_it_writes(captioner: Captioner, data: Path) ->
     found = evaluate(captioner, data, num_beams=2)
     rows = [json.loads(line) for line in data.read_text().splitlines()]
     captions = captioner.caption([data.parent / row["file_name"] for row in rows], num_beams=2)
-    assert [one.caption for one in found.pictures] == captions
+    assert [one.caption.token_ids for one in found.pictures] == [caption.token_ids for caption in captions]
+    assert [one.caption.score for one in found.pictures] == pytest.approx([caption.score for caption in captions], rel=1e-5)
     assert found.scores == measure([c.text for c in captions], [row["captions"] for row in rows])[0]
     assert found.skipped == []
 

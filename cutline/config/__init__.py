@@ -7,6 +7,7 @@ from cutline.config.generation import BeamScoring, GenerationConfig, GenerationS
 from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import Cleaning, DataConfig, EvalConfig, OptimConfig, Precision, Recipe, StartConfig
+from cutline.config.run import Engine, RunPrecision
 
 __all__ = [
     "PRESETS",
@@ -14,6 +15,7 @@ __all__ = [
     "CaptionConfig",
     "Cleaning",
     "DataConfig",
+    "Engine",
     "EvalConfig",
     "GenerationConfig",
     "GenerationSettings",
@@ -21,6 +23,7 @@ __all__ = [
     "OptimConfig",
     "Precision",
     "Recipe",
+    "RunPrecision",
     "StartConfig",
     "TextConfig",
     "VisionConfig",

@@ -8,68 +8,82 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, pad
 
 from cutline.config import GenerationConfig
-from cutline.generation.constraints import constrain
-from cutline.generation.roles import NONE, C, Finished, Hypothesis, Prompts, Step, collect, length_term, take_beams
+from cutline.generation.constraints import changes_scores, constrain
+from cutline.generation.roles import Finished, Hypothesis, Prompts, Rows, length_term, put_last, take_beams
+
+
+class BeamSearch(Rows):
+    """Pictures in search of their `num_captions` best captions.
+
+    Works on log-probabilities: penalties change them, and the changed ones are summed.
+
+    ids (B, K, W) tokens so far, prompt first; running (B, K) their sums of log-probabilities; lengths (B,)
+    """
+
+    def __init__(self, prompts: Prompts, config: GenerationConfig) -> None:
+        device = prompts.ids.device
+        self.config, self.end_id = config, prompts.end_id
+        self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
+        self.ids = prompts.rows(config.max_length)[:, None]  # (B, 1, W)
+        self.running = torch.zeros(self.ids.shape[:2], device=device)
+        self.finished = Finished(len(self.ids), config.num_beams, config.max_length, device)
+        self.tokens = self.beams = torch.zeros(self.ids.shape[:2], dtype=torch.long, device=device)
+
+    def advance(self, logits: Tensor) -> Tensor:
+        """Let the best beams go on, logits (B, K, V); returns which pictures are done, (B,)."""
+        config, keep = self.config, self.config.num_beams
+        sums, beams, tokens = self._candidates(logits.float(), 2 * keep)  # (B, 2K) each
+        ends = tokens == self.end_id
+        new = self.lengths - self.prompt_lengths
+        by_end = length_term(self.prompt_lengths, new, True, config)[:, None]  # (B, 1)
+        by_limit = length_term(self.prompt_lengths, new + 1, False, config)[:, None]
+        ended = torch.where(ends, sums / by_end, -torch.inf)[:, :keep]  # only the first K may end
+        self.finished.add(ended, take_beams(self.ids, beams[:, :keep]))
+
+        alive = ends.int().argsort(dim=1, stable=True)[:, :keep]  # the best that go on, ranks (B, K)
+        self.running, self.beams, self.tokens = sums.gather(1, alive), beams.gather(1, alive), tokens.gather(1, alive)
+        self.ids = put_last(take_beams(self.ids, self.beams), self.lengths, self.tokens)
+        self.lengths = self.lengths + 1
+
+        best = sums[:, 0] if config.beam_scoring == "blip" else self.running[:, 0]
+        done = self.finished.scores[:, -1] >= best / by_end[:, 0]
+        at_limit = self.lengths >= config.max_length
+        # blip leaves a picture alone that is done at the limit; huggingface only lets the first K candidates in
+        let_in = at_limit[:, None] & (~done[:, None] if config.beam_scoring == "blip" else alive < keep)
+        self.finished.add(torch.where(let_in, self.running / by_limit, -torch.inf), self.ids)
+        return done | at_limit
+
+    def _candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The best `count` continuations, best first: sums, beams and tokens, (B, count) each."""
+        if changes_scores(self.config):
+            scores = constrain(log_softmax(logits, -1), self.ids, self.lengths, self.end_id, self.config)
+            return best_candidates(scores + self.running[..., None], count)
+        # the best of all beams are among the best of each, so that the vocabulary is read twice, and written never
+        top, tokens = logits.topk(min(count + 1, logits.shape[2]), dim=-1)  # one more: the end token may not be allowed
+        forbidden = (tokens == self.end_id) & (self.lengths < self.config.min_length)[:, None, None]
+        scores = (top - logits.logsumexp(-1, keepdim=True)).masked_fill(forbidden, -torch.inf)
+        sums, beams, ranks = best_candidates(scores + self.running[..., None], count)
+        return sums, beams, tokens.flatten(1).gather(1, beams * tokens.shape[2] + ranks)
+
+    def results(self, images: Tensor) -> list[list[Hypothesis]]:
+        """The captions of the pictures `images`, (B',), best first."""
+        return self.finished.best(images, self.config.num_captions, self.prompt_lengths)
+
+    def select(self, images: Tensor) -> None:
+        """Keep only the pictures `images`, (B',), in that order."""
+        super().select(images)
+        self.finished.select(images)
+
+    def join(self, other: "BeamSearch") -> None:
+        """Take the pictures of `other` in after one's own."""
+        super().join(other)
+        self.finished.join(other.finished)
 
 
 def best_candidates(sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best `count` continuations of sums (B, K, V), best first: sums, beams and tokens, (B, count) each."""
-    vocab = sums.shape[2]
+    """The best `count` of sums (B, K, V), best first: sums, beams and places in V, (B, count) each."""
+    choices = sums.shape[2]
     flat = sums.flatten(1)
     flat = pad(flat, (0, max(0, count - flat.shape[1])), value=-torch.inf)  # a toy vocabulary may have fewer
     best, index = flat.topk(count, dim=1)
-    return best, (index // vocab).clamp_max(sums.shape[1] - 1), index % vocab
-
-
-def beam_search(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig) -> list[list[Hypothesis]]:
-    """The `config.num_captions` best captions of each picture, best first.
-
-    Works on log-probabilities: penalties change them, and the changed ones are summed. A picture that is done leaves
-    the batch.
-    """
-    keep, end_id = config.num_beams, prompts.end_id
-    device = prompts.ids.device
-    prompt_lengths = prompts.lengths  # (B,)
-    lengths = prompt_lengths.clone()
-    ids = prompts.ids.masked_fill(~prompts.mask, NONE)[:, None]  # (B, 1, T)
-    first_new = ids.shape[2]
-    finished = Finished(len(ids), keep, config.max_length - int(lengths.min()), device)
-    running = torch.zeros(ids.shape[:2], device=device)  # (B, K) sums of log-probabilities
-    waiting = torch.arange(len(ids), device=device)  # which pictures are still searched
-    results: list[list[Hypothesis]] = [[] for _ in range(len(ids))]
-    logits = step(prompts.ids[:, None], cache)
-    while True:
-        scores = constrain(log_softmax(logits.float(), -1), ids, lengths, end_id, config)
-        sums, beams, tokens = best_candidates(scores + running[..., None], 2 * keep)  # (B, 2K) each
-        ends = tokens == end_id
-        new_tokens = take_beams(ids, beams)[..., first_new:]  # (B, 2K, t)
-
-        by_end = length_term(prompt_lengths, lengths - prompt_lengths, True, config)[:, None]  # (B, 1)
-        by_limit = length_term(prompt_lengths, lengths - prompt_lengths + 1, False, config)[:, None]
-        ended = torch.where(ends, sums / by_end, -torch.inf)[:, :keep]  # only the first K may end
-        finished.add(ended, new_tokens[:, :keep])
-
-        alive = ends.int().argsort(dim=1, stable=True)[:, :keep]  # the best that go on, ranks (B, K)
-        running, beams, tokens = sums.gather(1, alive), beams.gather(1, alive), tokens.gather(1, alive)
-        ids = torch.cat([take_beams(ids, beams), tokens[..., None]], 2)
-        lengths = lengths + 1
-
-        best = sums[:, 0] if config.beam_scoring == "blip" else running[:, 0]
-        done = finished.scores[:, -1] >= best / by_end[:, 0]
-        at_limit = lengths >= config.max_length
-        # blip leaves a picture alone that is done at the limit; huggingface only lets the first K candidates in
-        let_in = at_limit[:, None] & (~done[:, None] if config.beam_scoring == "blip" else alive < keep)
-        finished.add(torch.where(let_in, running / by_limit, -torch.inf), ids[..., first_new:])
-
-        over = done | at_limit
-        if bool(over.any()):
-            collect(results, finished, waiting, over, config.num_captions)
-            left = torch.nonzero(~over)[:, 0]
-            if not len(left):
-                return results
-            finished.select(left)
-            cache.select(left)
-            waiting, prompt_lengths, lengths = waiting[left], prompt_lengths[left], lengths[left]
-            ids, running, beams, tokens = ids[left], running[left], beams[left], tokens[left]
-        cache.reorder(beams)
-        logits = step(tokens[..., None], cache)
+    return best, (index // choices).clamp_max(sums.shape[1] - 1), index % choices

@@ -1,18 +1,35 @@
-"""Write captions: one door to beam search, greedy search and sampling."""
+"""Write captions: one loop for beam search, greedy search and sampling, which takes pictures in as others leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic
+
+import torch
+from torch import Tensor
 
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
-from cutline.generation.beam import beam_search
-from cutline.generation.roles import C, Hypothesis, Prompts, Step
-from cutline.generation.sample import greedy_search, sample
+from cutline.generation.beam import BeamSearch
+from cutline.generation.roles import C, Hypothesis, Prompts, Search, Step
+from cutline.generation.sample import Sampling
+
+Found = tuple[int, list[Hypothesis]]  # the number of a picture, by arrival, and its captions
+
+
+@dataclass(frozen=True)
+class Arrivals(Generic[C]):
+    """Pictures that come in: a fresh cache, one beam each, their prompts, and for sampling a seed each."""
+
+    cache: C
+    prompts: Prompts
+    seeds: Sequence[int] | None = None
 
 
 def generate(
     step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int] | None = None
 ) -> list[list[Hypothesis]]:
-    """The captions of each picture, best first.
+    """The captions of each picture of one batch, best first.
 
     Args:
         step: step(input_ids (B, K, T), cache) -> logits of the next token (B, K, V).
@@ -24,11 +41,88 @@ def generate(
     Raises:
         ConfigError: a prompt leaves no room below `max_length`.
     """
+    coming = iter([Arrivals(cache, prompts, seeds)])
+    found = dict(generate_stream(step, lambda room: next(coming, None), partial(begin, config), len(prompts.ids), len(prompts.ids)))
+    return [found[number] for number in range(len(prompts.ids))]
+
+
+def generate_stream(
+    step: Step[C],
+    admit: Callable[[int], Arrivals[C] | None],
+    begin: Callable[[Arrivals[C]], Search],
+    places: int,
+    at_once: int,
+) -> Iterator[Found]:
+    """The captions of any number of pictures, each as soon as it is done: its number, by arrival, and its captions.
+
+    Args:
+        step: as for `generate`.
+        admit: admit(n) returns the next n pictures, fewer, or None at the end. The cache of the first ones stays in use: it
+            must have room for `places` pictures.
+        begin: the search of newcomers, at its start: `partial(begin, config)`.
+        places: how many pictures are captioned together.
+        at_once: as soon as that many places are free, new pictures take them.
+    """
+    cache: C | None = None
+    search: Search | None = None
+    numbers: list[int] = []
+    arrived, more = 0, True
+    while more or numbers:
+        wanted = at_once if numbers else 1  # at first, every place is filled
+        while more and places - len(numbers) >= wanted:
+            arrivals = admit(min(at_once, places - len(numbers)))
+            if arrivals is None:
+                more = False
+                break
+            new = begin(arrivals)
+            count = len(arrivals.prompts.ids)
+            new_numbers = list(range(arrived, arrived + count))
+            arrived += count
+            yield from _advance(step(arrivals.prompts.ids[:, None], arrivals.cache), new, arrivals.cache, new_numbers)
+            if cache is None or search is None:
+                cache, search = arrivals.cache, new
+            else:
+                cache.join(arrivals.cache)
+                search.join(new)
+            numbers += new_numbers
+        if numbers:
+            assert search is not None
+            assert cache is not None
+            yield from _advance(step(search.tokens[..., None], cache), search, cache, numbers)
+
+
+def begin(config: GenerationConfig, arrivals: Arrivals[C]) -> Search:
+    """The search that `config` asks for, at its start."""
+    prompts = arrivals.prompts
     require_room(prompts, config)
     if config.sample:
-        return sample(step, cache, prompts, config, seeds or [config.seed] * len(prompts.ids))
-    search = greedy_search if config.num_beams == 1 else beam_search
-    return search(step, cache, prompts, config)
+        return Sampling(prompts, config, arrivals.seeds or [config.seed] * len(prompts.ids))
+    return Sampling(prompts, config, None) if config.num_beams == 1 else BeamSearch(prompts, config)
+
+
+def _advance(logits: Tensor, search: Search, cache: C, numbers: list[int]) -> list[Found]:
+    """One step of all pictures; those that are done leave search, cache and `numbers`, and are returned."""
+    over = search.advance(logits)
+    found: list[Found] = []
+    if bool(over.any()):
+        done, left = torch.nonzero(over)[:, 0], close_ranks(over)
+        found = list(zip([numbers[image] for image in done.tolist()], search.results(done), strict=True))
+        numbers[:] = [numbers[image] for image in left.tolist()]
+        search.select(left)
+        cache.select(left)
+    if numbers:
+        cache.reorder(search.beams)
+    return found
+
+
+def close_ranks(over: Tensor) -> Tensor:
+    """The pictures that are not `over`, (B',), the last ones taking the places of those before that are: few move."""
+    left = torch.nonzero(~over)[:, 0]
+    stay, move = left[left < len(left)], left[left >= len(left)]
+    order = torch.empty_like(left)
+    order[stay] = stay
+    order[torch.nonzero(over[: len(left)])[:, 0]] = move
+    return order
 
 
 def require_room(prompts: Prompts, config: GenerationConfig) -> None:

@@ -5,7 +5,7 @@ Shapes: B pictures, K beams, T tokens so far (prompt and its padding included), 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ NONE = -1  # in a row of token ids: no token here
 
 class Cache(Protocol):
     """What the model remembers between steps."""
+
+    def join(self, other: Any) -> None:
+        """Take the pictures of `other`, another cache of this kind, in after one's own."""
 
     def reorder(self, beams: Tensor) -> None:
         """Let beam k of picture b go on from its former beam `beams[b, k]`, (B, K)."""
@@ -48,6 +51,13 @@ class Prompts:
         """(B,) tokens of each prompt."""
         return self.mask.sum(1)
 
+    def rows(self, width: int) -> Tensor:
+        """The prompts from the first column on, (B, width), NONE after them."""
+        first = self.mask.int().argmax(1)  # (B,)
+        source = torch.arange(width, device=first.device) + first[:, None]  # (B, width)
+        there = source < self.ids.shape[1]
+        return self.ids.gather(1, source.clamp_max(self.ids.shape[1] - 1)).masked_fill(~there, NONE)
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -57,37 +67,69 @@ class Hypothesis:
     score: float
 
 
-class Finished:
+class Search(Protocol):
+    """Pictures in search of their captions: one way of choosing the next tokens."""
+
+    tokens: Tensor  # (B, K) chosen last
+    beams: Tensor  # (B, K) which beam each of them continues
+
+    def advance(self, logits: Tensor) -> Tensor:
+        """Choose the next tokens by logits (B, K, V); returns which pictures are done, (B,)."""
+
+    def results(self, images: Tensor) -> list[list[Hypothesis]]:
+        """The captions of the pictures `images`, (B',), best first."""
+
+    def select(self, images: Tensor) -> None:
+        """Keep only the pictures `images`, (B',), in that order."""
+
+    def join(self, other: Self) -> None:
+        """Take the pictures of `other` in after one's own."""
+
+
+class Rows:
+    """A search's state: tensors whose first dimension is the picture."""
+
+    def select(self, images: Tensor) -> None:
+        """Keep only the pictures `images`, (B',), in that order."""
+        for name, value in self._tensors():
+            setattr(self, name, value[images])
+
+    def join(self, other: Self) -> None:
+        """Take the pictures of `other` in after one's own."""
+        for name, value in self._tensors():
+            setattr(self, name, torch.cat([value, getattr(other, name)]))
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, Tensor)]
+
+
+class Finished(Rows):
     """The N best captions of each picture so far, best first; unused places have a score of -inf.
 
-    scores (B, N); tokens (B, N, max_new), NONE after the last
+    scores (B, N); tokens (B, N, W), prompt included, NONE after the last
     """
 
-    def __init__(self, images: int, count: int, max_new: int, device: torch.device) -> None:
+    def __init__(self, images: int, count: int, width: int, device: torch.device) -> None:
         self.scores = torch.full((images, count), -torch.inf, device=device)
-        self.tokens = torch.full((images, count, max_new), NONE, device=device)
+        self.tokens = torch.full((images, count, width), NONE, device=device)
 
     def add(self, scores: Tensor, tokens: Tensor) -> None:
-        """Offer scores (B, M) with tokens (B, M, t); only a better score displaces, as in the reference."""
-        tokens = torch.nn.functional.pad(tokens, (0, self.tokens.shape[2] - tokens.shape[2]), value=NONE)
+        """Offer scores (B, M) with tokens (B, M, W); only a better score displaces, as in the reference."""
         scores, order = torch.cat([self.scores, scores], 1).sort(dim=1, descending=True, stable=True)
         order = order[:, : self.scores.shape[1]]
         self.scores = scores[:, : self.scores.shape[1]]
         self.tokens = take_beams(torch.cat([self.tokens, tokens], 1), order)
 
-    def select(self, images: Tensor) -> None:
-        """Keep only the pictures `images`, (B',)."""
-        self.scores, self.tokens = self.scores[images], self.tokens[images]
-
-
-def collect(results: list[list[Hypothesis]], finished: Finished, waiting: Tensor, over: Tensor, count: int) -> None:
-    """Write the best `count` captions of the pictures that are `over`, (B,), to their places, `waiting` (B,), in `results`."""
-    scores, tokens = finished.scores[over, :count].tolist(), finished.tokens[over, :count].tolist()
-    for image, image_scores, image_tokens in zip(waiting[over].tolist(), scores, tokens, strict=True):
-        results[image] = [
-            Hypothesis(tuple(token for token in row if token != NONE), score)
-            for score, row in zip(image_scores, image_tokens, strict=True)
-            if score > -torch.inf
+    def best(self, images: Tensor, count: int, prompt_lengths: Tensor) -> list[list[Hypothesis]]:
+        """The best `count` captions of the pictures `images`, (B',), without their prompts; prompt_lengths: (B,)."""
+        scores, tokens = self.scores[images, :count].tolist(), self.tokens[images, :count].tolist()
+        return [
+            [
+                Hypothesis(tuple(token for token in row[start:] if token != NONE), score)
+                for score, row in zip(image_scores, rows, strict=True)
+                if score > -torch.inf
+            ]
+            for image_scores, rows, start in zip(scores, tokens, prompt_lengths[images].tolist(), strict=True)
         ]
 
 
@@ -104,3 +146,8 @@ def length_term(prompt_lengths: Tensor, new_tokens: Tensor, ended: Tensor | bool
 def take_beams(values: Tensor, beams: Tensor) -> Tensor:
     """values (B, K, ...) at beams (B, M) -> (B, M, ...)."""
     return values[torch.arange(len(beams), device=beams.device)[:, None], beams]
+
+
+def put_last(ids: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
+    """ids (B, K, W) with tokens (B, K) after the first `lengths` (B,) of each row; a copy."""
+    return ids.scatter(2, lengths[:, None, None].expand(-1, ids.shape[1], 1), tokens[..., None])

@@ -7,23 +7,61 @@ from torch import Tensor
 
 from cutline.config import GenerationConfig
 from cutline.generation.constraints import constrain
-from cutline.generation.roles import NONE, C, Finished, Hypothesis, Prompts, Step, collect, length_term
+from cutline.generation.roles import NONE, Finished, Hypothesis, Prompts, Rows, length_term, put_last
 
 
-def greedy_search(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig) -> list[list[Hypothesis]]:
-    """The caption that takes the likeliest token at every step; penalties act on raw logits, as in the reference."""
-    return _one_at_a_time(step, cache, prompts, config, None)
+class Sampling(Rows):
+    """Pictures whose K captions are extended independently, by tokens drawn at random, or by the likeliest one (greedy search).
 
+    Penalties act on raw logits, as in the reference. All of a picture's random numbers come from its own seed, so that its
+    captions do not depend on its neighbours. Holtzman et al., 2020 (top-p); Fan et al., 2018 (top-k).
 
-def sample(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int]) -> list[list[Hypothesis]]:
-    """`config.num_captions` captions of each picture, drawn at random, best first.
-
-    seeds: one per picture. All of a picture's random numbers come from its own seed, so that its captions do not
-    depend on its neighbours. Holtzman et al., 2020 (top-p); Fan et al., 2018 (top-k).
+    ids (B, K, W) tokens so far, prompt first; sums (B, K) of their log-probabilities; ended (B, K); lengths (B,)
     """
-    steps = config.max_length - int(prompts.lengths.min())
-    draws = [torch.rand(steps, config.num_captions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return _one_at_a_time(step, cache, prompts, config, torch.stack(draws, 1).to(prompts.ids.device))
+
+    def __init__(self, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int] | None) -> None:
+        """seeds: one per picture, or None for greedy search."""
+        device, images, rows = prompts.ids.device, len(prompts.ids), 1 if seeds is None else config.num_captions
+        self.config, self.end_id = config, prompts.end_id
+        self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
+        self.ids = prompts.rows(config.max_length)[:, None].expand(-1, rows, -1)
+        self.sums = torch.zeros(images, rows, device=device)
+        self.ended = torch.zeros(images, rows, dtype=torch.bool, device=device)
+        self.tokens = self.beams = torch.zeros(images, rows, dtype=torch.long, device=device)
+        self.uniforms = None
+        if seeds is not None:
+            draws = [torch.rand(config.max_length, rows, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            self.uniforms = torch.stack(draws).to(device)  # (B, max_length, K)
+
+    def advance(self, logits: Tensor) -> Tensor:
+        """Take one more token for each row, logits (B, K or 1, V); returns which pictures are done, (B,)."""
+        (images, rows), beams = self.sums.shape, logits.shape[1]
+        logits = logits.float().expand(-1, rows, -1)
+        scores = constrain(logits, self.ids, self.lengths, self.end_id, self.config)
+        if self.uniforms is None:
+            tokens = scores.argmax(-1)
+        else:
+            number = (self.lengths - self.prompt_lengths)[:, None, None].expand(-1, 1, rows)
+            tokens = draw(scores, self.uniforms.gather(1, number)[:, 0], self.config)
+        # the score is the model's own log-probability, whatever was done to choose the token
+        log_probs = logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
+        self.sums = torch.where(self.ended, self.sums, self.sums + log_probs)
+        self.tokens = tokens.masked_fill(self.ended, self.end_id)
+        self.beams = torch.arange(rows, device=logits.device).clamp_max(beams - 1).expand(images, -1)  # at first there is one
+        self.ids = put_last(self.ids, self.lengths, self.tokens)
+        self.ended, self.lengths = self.ended | (self.tokens == self.end_id), self.lengths + 1
+        return self.ended.all(1) | (self.lengths >= self.config.max_length)
+
+    def results(self, images: Tensor) -> list[list[Hypothesis]]:
+        """The captions of the pictures `images`, (B',), best first."""
+        ids, starts = self.ids[images], self.prompt_lengths[images]  # (B', K, W), (B',)
+        position = torch.arange(ids.shape[2], device=ids.device)
+        past_end = ((ids == self.end_id) & (position >= starts[:, None, None])).cumsum(-1) > 0
+        new_tokens = (~past_end & (ids != NONE)).sum(-1) - starts[:, None]  # (B', K)
+        finished = Finished(len(ids), ids.shape[1], ids.shape[2], ids.device)
+        scores = self.sums[images] / length_term(starts[:, None], new_tokens, self.ended[images], self.config)
+        finished.add(scores, ids.masked_fill(past_end, NONE))
+        return finished.best(torch.arange(len(ids), device=ids.device), ids.shape[1], starts)
 
 
 def draw(scores: Tensor, uniforms: Tensor, config: GenerationConfig) -> Tensor:
@@ -38,52 +76,3 @@ def draw(scores: Tensor, uniforms: Tensor, config: GenerationConfig) -> Tensor:
     choice = torch.searchsorted(cumulative, target, right=True)
     last = (before <= config.top_p).sum(-1, keepdim=True) - 1  # rounding must not reach beyond the last one that stays
     return tokens.gather(-1, choice.minimum(last))[..., 0]
-
-
-def _one_at_a_time(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, uniforms: Tensor | None) -> list[list[Hypothesis]]:
-    """Extend K rows of each picture independently; with `uniforms` (steps, B, K) tokens are drawn, without the best is taken."""
-    rows = 1 if uniforms is None else config.num_captions
-    device = prompts.ids.device
-    lengths = prompts.lengths
-    prompt_lengths = lengths
-    ids = prompts.ids.masked_fill(~prompts.mask, NONE)[:, None].expand(-1, rows, -1)  # (B, K, T)
-    first_new = ids.shape[2]
-    logits = step(prompts.ids[:, None], cache).expand(-1, rows, -1)
-    cache.reorder(torch.zeros(ids.shape[:2], dtype=torch.long, device=device))
-    ended = torch.zeros(ids.shape[:2], dtype=torch.bool, device=device)
-    sums = torch.zeros(ids.shape[:2], device=device)
-    waiting = torch.arange(len(ids), device=device)
-    results: list[list[Hypothesis]] = [[] for _ in range(len(ids))]
-    number = 0
-    while True:
-        logits = logits.float()
-        scores = constrain(logits, ids, lengths, prompts.end_id, config)
-        tokens = scores.argmax(-1) if uniforms is None else draw(scores, uniforms[number], config)
-        # the score is the model's own log-probability, whatever was done to choose the token
-        log_probs = logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
-        sums = torch.where(ended, sums, sums + log_probs)
-        tokens = tokens.masked_fill(ended, prompts.end_id)
-        ids = torch.cat([ids, tokens[..., None]], 2)
-        ended, lengths = ended | (tokens == prompts.end_id), lengths + 1
-        over = ended.all(1) | (lengths >= config.max_length)
-        if bool(over.any()):
-            collect(results, ranked(sums, ids[..., first_new:], prompt_lengths, prompts.end_id, config), waiting, over, rows)
-            left = torch.nonzero(~over)[:, 0]
-            if not len(left):
-                return results
-            cache.select(left)
-            waiting, prompt_lengths, lengths, ended = waiting[left], prompt_lengths[left], lengths[left], ended[left]
-            ids, sums, tokens = ids[left], sums[left], tokens[left]
-            uniforms = None if uniforms is None else uniforms[:, left]
-        logits, number = step(tokens[..., None], cache), number + 1
-
-
-def ranked(sums: Tensor, tokens: Tensor, prompt_lengths: Tensor, end_id: int, config: GenerationConfig) -> Finished:
-    """Captions from summed log-probabilities (B, K) and new tokens (B, K, t), end tokens included."""
-    past_end = (tokens == end_id).cumsum(-1) > 0
-    new_tokens = (~past_end).sum(-1)  # (B, K)
-    images, rows, count = tokens.shape
-    finished = Finished(images, rows, count, tokens.device)
-    scores = sums / length_term(prompt_lengths[:, None], new_tokens, past_end[..., -1], config)
-    finished.add(scores, tokens.masked_fill(past_end, NONE))
-    return finished

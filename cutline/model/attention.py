@@ -24,6 +24,12 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """q (R, H, T, d), k and v (R, H, S, d), which may be kept in fewer bits -> (R, H, T, d)."""
+    out = scaled_dot_product_attention(q.to(k.dtype), k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+    return out.to(q.dtype)
+
+
 class SelfAttention(nn.Module):
     """Attention of a sequence to itself; queries, keys and values come from one product."""
 
@@ -35,13 +41,12 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: CacheLayer | None = None) -> Tensor:
-        """x (R, T, D); mask (R, 1, T, S), true where a query may look; with a cache, keys of earlier tokens come first."""
+        """x (R, T, D); mask (R, 1, T, S), true where a query may look; with a cache, S are all its places."""
         q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))  # (R, H, T, d)
         if cache is not None:
             k, v = cache.append(k, v)  # (R, H, S, d)
         dropout = self.dropout if self.training else 0.0
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
-        return self.proj(merge_heads(out))  # type: ignore[no-any-return]
+        return self.proj(merge_heads(attend(q, k, v, dropout, mask, causal)))  # type: ignore[no-any-return]
 
 
 class CrossAttention(nn.Module):
@@ -68,22 +73,14 @@ class CrossAttention(nn.Module):
         k, v = image_kv
         rows = x.flatten(0, 1).unflatten(0, (len(k), -1))  # (B, K * T, D)
         q = split_heads(self.q(rows), self.num_heads)  # (B, H, K * T, d)
-        out = scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        out = attend(q, k, v, self.dropout if self.training else 0.0)
         return self.proj(merge_heads(out)).view(x.shape)  # type: ignore[no-any-return]
 
 
-def text_mask(valid: Tensor | None, queries: int, keys: int, causal: bool, device: torch.device | None = None) -> Tensor | None:
-    """Which keys each of the last `queries` positions may look at, (R, 1, queries, keys), or None for all of them.
-
-    valid: (R, keys), true at tokens and false at padding. Where padding is on the left, it may look at itself: a row that
-    sees nothing would turn into NaN, and spread.
-    """
-    if valid is None and (not causal or queries == 1):
-        return None
-    device = device if valid is None else valid.device
-    query, key = torch.arange(keys - queries, keys, device=device)[:, None], torch.arange(keys, device=device)
-    mask = torch.ones(queries, keys, dtype=torch.bool, device=device) if not causal else key <= query
-    if valid is not None:
-        alone = (key == query) & ~valid[:, None, :1]  # (R, queries, keys)
-        return (mask & (valid[:, None, :] | alone))[:, None]
-    return mask[None, None]
+def text_mask(valid: Tensor, causal: bool) -> Tensor:
+    """Which tokens each token may look at, (R, 1, T or 1, T); valid: (R, T), true at tokens, false at the padding after them."""
+    seen = valid[:, None]  # (R, 1, T)
+    if causal:
+        position = torch.arange(valid.shape[1], device=valid.device)
+        seen = seen & (position <= position[:, None])  # (R, T, T)
+    return seen[:, None]

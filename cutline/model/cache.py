@@ -1,4 +1,4 @@
-"""What a decoding step remembers: keys and values of the pictures, once each, and of the tokens so far."""
+"""What a decoding step remembers: keys and values of the pictures, once each, and of the tokens so far, written once."""
 
 from __future__ import annotations
 
@@ -7,61 +7,130 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NONE = -1  # in a path: nothing at this slot
+
 
 @dataclass
 class CacheLayer:
-    """One layer's view of a TextCache, for the duration of a step."""
+    """One layer's view of a TextCache, for the duration of a step of B pictures."""
 
     image_kv: tuple[Tensor, Tensor]  # (B, H, N, d) each
-    slots: Tensor  # (2, B, K, H, S_max, d)
-    start: int
+    token_kv: tuple[Tensor, Tensor]  # (B, H, S * K, d) each
+    places: Tensor  # (Q,) of the S * K places, where this step's tokens go
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' k and v, (B * K, H, T, d), and return those of all tokens so far, (B * K, H, S, d)."""
-        keys, values = self.slots.flatten(1, 2)  # views, (B * K, H, S_max, d)
-        stop = self.start + k.shape[2]
-        keys[:, :, self.start : stop] = k
-        values[:, :, self.start : stop] = v
-        return keys[:, :, :stop], values[:, :, :stop]
+        """Store the new tokens' k and v, (B, H, Q, d), and return those of all places, (B, H, S * K, d)."""
+        for kept, new in zip(self.token_kv, (k, v), strict=True):
+            kept.index_copy_(2, self.places, new.to(kept.dtype))
+        return self.token_kv
 
 
 class TextCache:
-    """Keys and values of B pictures, shared by their K beams, and of each beam's own tokens.
+    """Keys and values of pictures, shared by their K beams, and of each beam's tokens. Nothing moves when beams do.
 
-    Shapes: L layers, S_max tokens at most. Prompts of different lengths are padded on the left, so that all rows
-    grow at the same slot.
+    A token's keys and values stay where they were written: the slot of their step, at the beam that wrote them. `path`
+    says where each beam finds its ancestors, so reordering beams changes this small table alone, and all beams of a
+    picture are queries against one set of keys. Slots are a ring: pictures that join later share its turn, whatever
+    their length. Everything that changes is a tensor of a fixed size, so that a GPU can record a step once.
 
-    image_kv: per layer, keys and values of the pictures, (B, H, N, d) each
-    slots:    keys and values of the tokens, (L, 2, B, K, H, S_max, d)
-    valid:    (B, S_max), false at the padding on the left, or None without padding
-    length:   tokens so far, padding included
+    Shapes: L layers, C places for pictures, of which the first `count` are taken, S slots, K beams at most.
+
+    image_kv: keys and values of the pictures, (L, 2, C, H, N, d)
+    token_kv: keys and values of the tokens, (L, 2, C, H, S, K, d)
+    path:     which beam wrote the ancestor at a slot, (C, K, S), or NONE
+    lengths:  tokens so far, (C,), padding left out
+    turn:     the slot of the next step, ()
     """
 
-    def __init__(self, image_kv: list[tuple[Tensor, Tensor]], max_tokens: int, valid: Tensor | None = None) -> None:
-        """valid: (B, T) of the prompts, or None when none is padded; max_tokens: S_max."""
-        k = image_kv[0][0]  # (B, H, N, d)
-        images, heads, _, width = k.shape
-        self.image_kv = image_kv
-        self.slots = k.new_zeros(len(image_kv), 2, images, 1, heads, max_tokens, width)
-        self.length = 0
-        self.valid = None
-        if valid is not None:
-            self.valid = torch.ones(images, max_tokens, dtype=torch.bool, device=k.device)
-            self.valid[:, : valid.shape[1]] = valid
+    def __init__(
+        self,
+        image_kv: list[tuple[Tensor, Tensor]],
+        max_tokens: int,
+        valid: Tensor | None = None,
+        places: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """image_kv: per layer, (B, H, N, d) each; max_tokens: S; valid: (B, T) of the prompts; places: C (default: B)."""
+        first = image_kv[0][0].to(dtype)
+        self.count = len(first)
+        heads, _, width = first.shape[1:]
+        self.image_kv = first.new_empty(len(image_kv), 2, max(places, self.count), *first.shape[1:])
+        for layer, (keys, values) in enumerate(image_kv):
+            self.image_kv[layer, 0, : self.count], self.image_kv[layer, 1, : self.count] = keys, values
+        self.token_kv = first.new_zeros(len(image_kv), 2, self.places, heads, max_tokens, 1, width)
+        self.path = torch.full((self.places, 1, max_tokens), NONE, device=first.device)
+        self.lengths = torch.zeros(self.places, dtype=torch.long, device=first.device)
+        self.turn = torch.zeros((), dtype=torch.long, device=first.device)
+        self.valid = valid
 
-    def layers(self) -> list[CacheLayer]:
-        """One view per layer for the coming step."""
-        return [CacheLayer(kv, slots, self.length) for kv, slots in zip(self.image_kv, self.slots, strict=True)]
+    @property
+    def places(self) -> int:
+        """C, how many pictures there is room for."""
+        return self.image_kv.shape[2]
+
+    def advance(self, images: int, beams: int, tokens: int) -> tuple[list[CacheLayer], Tensor, Tensor]:
+        """Make room for the next `tokens` T of `beams` K beams of the first `images` B pictures.
+
+        Returns a view per layer, the new tokens' positions (B, K, T), and the mask of what they see, (B, 1, K * T, S * K'),
+        K' the beams that there is room for. Padding sees itself alone: a row that sees nothing would turn into NaN.
+        """
+        slots, width, device = self.path.shape[2], self.path.shape[1], self.path.device
+        new = torch.arange(tokens, device=device)
+        at = (self.turn + new) % slots  # (T,)
+        beam = torch.arange(width, device=device)
+        valid = torch.ones(images, tokens, dtype=torch.bool, device=device) if self.valid is None else self.valid
+        self.valid = None
+        self.path[:images].index_copy_(2, at, beam[:, None].where(valid[:, None], NONE))
+        order = torch.full((slots,), NONE, device=device).index_copy_(0, at, new)  # among the new tokens; NONE: an older one
+        seen = self.path[:images, :beams, None, :, None] == beam  # (B, K, 1, S, K')
+        seen = seen & (order <= new[:, None])[..., None]  # (B, K, T, S, K')
+        own = (order == new[:, None])[..., None] & (beam[:beams, None, None, None] == beam)  # (K, T, S, K')
+        places = (at * width + beam[:beams, None]).flatten()  # (K * T,)
+        positions = self.lengths[:images, None] + valid.cumsum(1) - 1  # (B, T)
+        self.turn.copy_((self.turn + tokens) % slots)
+        self.lengths[:images] += valid.sum(1)
+        views = self.token_kv[:, :, :images].flatten(4, 5)  # (L, 2, B, H, S * K', d)
+        layers = [CacheLayer((i[0], i[1]), (t[0], t[1]), places) for i, t in zip(self.image_kv[:, :, :images], views, strict=True)]
+        return layers, positions.clamp(0, slots - 1)[:, None].expand(-1, beams, -1), (seen | own).flatten(3, 4).flatten(1, 2)[:, None]
 
     def reorder(self, beams: Tensor) -> None:
         """Let beam k of picture b go on from its former beam `beams[b, k]`; beams: (B, K), any K."""
-        rows = torch.arange(len(beams), device=beams.device)[:, None]
-        moved = self.slots.new_empty(*self.slots.shape[:3], beams.shape[1], *self.slots.shape[4:])
-        moved[..., : self.length, :] = self.slots[:, :, rows, beams, :, : self.length]
-        self.slots = moved
+        images, count = beams.shape
+        path = self.path[:images].gather(1, beams[..., None].expand(-1, -1, self.path.shape[2]))  # (B, K, S)
+        self._widen(count)
+        self.path[:images, :count] = path
+
+    def _widen(self, beams: int) -> None:
+        """Make room for more beams."""
+        more = beams - self.path.shape[1]
+        if more > 0:
+            self.token_kv = torch.nn.functional.pad(self.token_kv, (0, 0, 0, more))
+            self.path = torch.nn.functional.pad(self.path, (0, 0, 0, more), value=NONE)
 
     def select(self, images: Tensor) -> None:
-        """Keep only the pictures `images`, (B',), in that order."""
-        self.slots = self.slots[:, :, images]
-        self.image_kv = [(k[images], v[images]) for k, v in self.image_kv]
-        self.valid = None if self.valid is None else self.valid[images]
+        """Keep only the pictures `images`, (B',), in that order. A picture that keeps its place is not moved."""
+        keep = len(images)
+        moved = torch.nonzero(images != torch.arange(keep, device=images.device))[:, 0]
+        if len(moved):
+            source = images[moved]
+            self.path[moved], self.lengths[moved] = self.path[source], self.lengths[source]
+            self.token_kv[:, :, moved] = self.token_kv[:, :, source]
+            self.image_kv[:, :, moved] = self.image_kv[:, :, source]
+        self.count = keep
+
+    def join(self, other: TextCache) -> None:
+        """Take the pictures of `other`, of as many slots and not more beams, in after one's own. Raises ValueError without room."""
+        stop = self.count + other.count
+        if stop > self.places:
+            raise ValueError(f"{stop} pictures do not fit into {self.places} places")
+        slots, beams = self.path.shape[2], other.path.shape[1]
+        self._widen(beams)
+        past = torch.arange(slots, device=self.path.device) - slots  # the whole ring, oldest slot first
+        here, there = (self.turn + past) % slots, (other.turn + past) % slots
+        new = slice(self.count, stop)
+        self.image_kv[:, :, new] = other.image_kv[:, :, : other.count]
+        self.lengths[new] = other.lengths[: other.count]
+        self.path[new] = NONE
+        self.path[new, :beams, here] = other.path[: other.count, :, there]
+        self.token_kv[:, :, new, :, here, :beams] = other.token_kv[:, :, : other.count, :, there]
+        self.count = stop

@@ -42,6 +42,7 @@ class CaptionModel(nn.Module):
         self.config = config
         self.vision = VisionTransformer(config.vision)
         self.text = TextTransformer(config.text, config.vision.embed_dim)
+        self.cache_dtype: torch.dtype | None = None  # what keys and values are kept in (default: as they are computed)
 
     def checkpoint_activations(self, vision_blocks: int = 0, text: bool = False) -> None:
         """Recompute, rather than keep, the activations of the last `vision_blocks` blocks and of all text layers."""
@@ -91,14 +92,13 @@ class CaptionModel(nn.Module):
             loss = losses.sum() if reduction == "sum" else losses.sum() / count
         return CaptionLoss(loss, count, logits)
 
-    def start(self, image_embeds: Tensor, max_tokens: int, prompt_mask: Tensor | None = None) -> TextCache:
-        """A cache for captions of image_embeds (B, N, D) of up to `max_tokens` tokens.
+    def start(self, image_embeds: Tensor, max_tokens: int, prompt_mask: Tensor | None = None, places: int = 0) -> TextCache:
+        """A cache for captions of image_embeds (B, N, D) of up to `max_tokens` tokens, the prompt included.
 
         prompt_mask: (B, T), false at the padding on the left of prompts of different lengths; None if there is none.
+        places: how many pictures to make room for, those that join later included (default: B).
         """
-        if prompt_mask is not None and bool(prompt_mask.all()):
-            prompt_mask = None
-        return TextCache(self.text.image_keys_values(image_embeds), max_tokens, prompt_mask)
+        return TextCache(self.text.image_keys_values(image_embeds), max_tokens, prompt_mask, places, self.cache_dtype)
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Read the next tokens of every beam, (B, K, T), and predict the one after them: logits (B, K, V)."""

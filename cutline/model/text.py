@@ -92,10 +92,8 @@ class TextTransformer(nn.Module):
         Returns:
             (R, T, D).
         """
-        length = input_ids.shape[1]
-        valid = None if attention_mask is None else attention_mask.bool()
-        mask = None if valid is None else text_mask(valid, length, length, causal)
-        x = self.embed(input_ids, torch.arange(length, device=input_ids.device))
+        mask = None if attention_mask is None else text_mask(attention_mask.bool(), causal)
+        x = self.embed(input_ids, torch.arange(input_ids.shape[1], device=input_ids.device))
         for layer in self.layers:
             assert isinstance(layer, TextLayer)
             # keys and values inside the checkpointed function, so that they too are recomputed rather than kept
@@ -112,21 +110,11 @@ class TextTransformer(nn.Module):
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Read the next tokens of every beam, input_ids (B, K, T), and return the last one's hidden states, (B, K, D)."""
-        images, beams, count = input_ids.shape
-        stop = cache.length + count
-        positions = torch.arange(cache.length, stop, device=input_ids.device)  # (T,)
-        mask = None
-        if cache.valid is not None:
-            padding = (~cache.valid).sum(1)  # (B,)
-            positions = (positions - padding[:, None]).clamp_min(0).repeat_interleave(beams, 0)  # (B * K, T)
-            mask = text_mask(cache.valid[:, :stop].repeat_interleave(beams, 0), count, stop, causal=True)
-        elif cache.length and count > 1:
-            mask = text_mask(None, count, stop, True, input_ids.device)
-        x = self.embed(input_ids.flatten(0, 1), positions)
-        for layer, layer_cache in zip(self.layers, cache.layers(), strict=True):
-            x = layer(x, mask, mask is None and count > 1, layer_cache.image_kv, layer_cache)
-        cache.length = stop
-        return x[:, -1].view(images, beams, -1)
+        layers, positions, mask = cache.advance(*input_ids.shape)
+        x = self.embed(input_ids.flatten(1), positions.flatten(1))  # (B, K * T, D): all beams of a picture query it together
+        for layer, layer_cache in zip(self.layers, layers, strict=True):
+            x = layer(x, mask, False, layer_cache.image_kv, layer_cache)
+        return x.view(*input_ids.shape, -1)[:, :, -1]
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., D) -> logits (..., V)."""

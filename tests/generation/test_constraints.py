@@ -11,7 +11,7 @@ from toy_steps import END, Case, cases
 
 from cutline.config import GenerationConfig
 from cutline.generation.constraints import constrain
-from cutline.generation.roles import NONE
+from cutline.generation.roles import NONE, put_last
 
 quick = settings(max_examples=80, deadline=None, derandomize=True)
 
@@ -19,7 +19,9 @@ quick = settings(max_examples=80, deadline=None, derandomize=True)
 def one(scores: list[float], tokens: list[int], config: GenerationConfig) -> list[float]:
     """`constrain` of one row."""
     changed: list[float] = (
-        constrain(torch.tensor([[scores]]), torch.tensor([[tokens]]), torch.tensor([len(tokens)]), END, config).flatten().tolist()
+        constrain(torch.tensor([[scores]]), torch.tensor([[tokens]]), torch.tensor([sum(token != NONE for token in tokens)]), END, config)
+        .flatten()
+        .tolist()
     )
     return changed
 
@@ -31,7 +33,9 @@ def test_a_batch_is_constrained_row_by_row(case: Case, data: st.DataObject) -> N
     shape = (len(case.prompts), beams, data.draw(st.integers(0, 5)))
     generator = torch.Generator().manual_seed(case.seed)
     new = torch.randint(case.vocab, shape, generator=generator)
-    ids = torch.cat([prompts.ids.masked_fill(~prompts.mask, NONE)[:, None].expand(-1, beams, -1), new], 2)
+    ids = prompts.rows(prompts.ids.shape[1] + shape[2] + 2)[:, None].expand(-1, beams, -1)
+    for number in range(shape[2]):
+        ids = put_last(ids, prompts.lengths + number, new[..., number])
     scores = torch.randn(*shape[:2], case.vocab, generator=generator)
     before = scores.clone()
     ours = constrain(scores, ids, prompts.lengths + shape[2], END, case.config)
@@ -50,7 +54,7 @@ def test_a_penalty_makes_good_and_bad_scores_worse_once() -> None:
 
 def test_padding_is_no_token() -> None:
     config = GenerationConfig(repetition_penalty=2.0, min_length=0, no_repeat_ngram_size=1)
-    assert one([4.0, -4.0, 3.0, 5.0], [NONE, NONE, 2], config) == [4.0, -4.0, -math.inf, 5.0]
+    assert one([4.0, -4.0, 3.0, 5.0], [2, NONE, NONE], config) == [4.0, -4.0, -math.inf, 5.0]
 
 
 def test_what_is_impossible_stays_so_and_never_turns_into_nan() -> None:

@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from plain_search import caption_probabilities, next_probabilities, own_score
 from plain_search import greedy_search as plain_greedy_search
-from toy_steps import END, Case, ToyModel, cases, prompts_of
+from toy_steps import END, Case, ToyModel, cases, greedy_search, prompts_of, sample
 
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, generate
-from cutline.generation.sample import draw, greedy_search, sample
+from cutline.generation.sample import draw
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -1,6 +1,6 @@
 """A toy captioner: its next logits depend on the picture and on every token so far, and its cache is the tokens themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation import Prompts
+from cutline.generation import Arrivals, Hypothesis, Prompts, generate_stream
+from cutline.generation.beam import BeamSearch
+from cutline.generation.roles import C, Search, Step
+from cutline.generation.sample import Sampling
 
 END = 1
 History = tuple[int, ...]
@@ -28,6 +31,10 @@ class ToyCache:
     def select(self, images: Tensor) -> None:
         self.pictures = [self.pictures[image] for image in images.tolist()]
         self.histories = [self.histories[image] for image in images.tolist()]
+
+    def join(self, other: "ToyCache") -> None:
+        self.pictures += other.pictures
+        self.histories += other.histories
 
 
 @dataclass
@@ -112,3 +119,26 @@ def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
         top_p=draw(st.sampled_from([1.0, 0.9, 0.5, 0.1])) if sample else 0.9,
     )
     return Case(vocab, draw(st.integers(0, 10**6)), prompts, draw(tokens), config)
+
+
+def search(step: Step[C], cache: C, prompts: Prompts, begin: Callable[[Prompts], Search]) -> list[list[Hypothesis]]:
+    """One batch through the search that `begin` makes."""
+    coming = iter([Arrivals(cache, prompts)])
+    count = len(prompts.ids)
+    found = dict(generate_stream(step, lambda room: next(coming, None), lambda arrivals: begin(arrivals.prompts), count, count))
+    return [found[number] for number in range(count)]
+
+
+def beam_search(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig) -> list[list[Hypothesis]]:
+    """Beam search, also of one beam."""
+    return search(step, cache, prompts, lambda prompts: BeamSearch(prompts, config))
+
+
+def greedy_search(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig) -> list[list[Hypothesis]]:
+    """Greedy search, whatever num_beams is."""
+    return search(step, cache, prompts, lambda prompts: Sampling(prompts, config, None))
+
+
+def sample(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int]) -> list[list[Hypothesis]]:
+    """Sampling."""
+    return search(step, cache, prompts, lambda prompts: Sampling(prompts, config, seeds))

@@ -62,19 +62,21 @@ def test_any_course_of_steps_equals_reading_everything(data: st.DataObject) -> N
 
 
 @torch.no_grad()
-def test_pictures_are_projected_once_and_never_copied_per_beam() -> None:
+def test_pictures_are_projected_once_and_nothing_moves_when_beams_do() -> None:
     calls: list[int] = []
     handles = [layer.cross_attn.kv.register_forward_hook(lambda *_: calls.append(1)) for layer in MODEL.text.layers]  # type: ignore[union-attr]
     cache = MODEL.start(MODEL.vision(pictures(3)), 9)
-    storage = [tensor.data_ptr() for pair in cache.image_kv for tensor in pair]
     MODEL.step(torch.tensor([[[1, 2]], [[3, 4]], [[5, 6]]]), cache)
     cache.reorder(torch.zeros(3, 5, dtype=torch.long))
+    storage, images = (cache.image_kv.data_ptr(), cache.token_kv.data_ptr()), cache.image_kv.clone()
     for number in range(3):
         MODEL.step(torch.full((3, 5, 1), number), cache)
+        before = cache.token_kv.clone()
         cache.reorder(torch.tensor([[4, 3, 2, 1, 0]] * 3))
-    assert [tensor.data_ptr() for pair in cache.image_kv for tensor in pair] == storage
-    cache.select(torch.tensor([2]))
-    assert all(tensor.shape[0] == 1 for pair in cache.image_kv for tensor in pair)
+        assert torch.equal(cache.token_kv, before)
+    cache.select(torch.tensor([2, 1]))
+    assert (cache.image_kv.data_ptr(), cache.token_kv.data_ptr()) == storage
+    assert torch.equal(cache.image_kv[:, :, :2], images[:, :, [2, 1]])
     for handle in handles:
         handle.remove()
     assert len(calls) == len(MODEL.text.layers)
@@ -89,16 +91,55 @@ def test_a_step_reads_only_the_new_tokens() -> None:
     cache.reorder(torch.zeros(2, 3, dtype=torch.long))
     MODEL.step(torch.ones(2, 3, 1, dtype=torch.long), cache)
     handle.remove()
-    assert seen == [(2, 4), (6, 1)]
+    assert seen == [(2, 4), (2, 3)]  # the beams of a picture are queries of one row
 
 
-def test_padding_on_the_left_is_remembered_only_where_there_is_some() -> None:
-    image_embeds = MODEL.vision(pictures(2))
-    assert MODEL.start(image_embeds, 5, torch.ones(2, 3, dtype=torch.bool)).valid is None
-    assert MODEL.start(image_embeds, 5).valid is None
-    _, _, cache = start([[1], [2, 3]], image_embeds, room=2)
-    assert cache.valid is not None
-    assert cache.valid.tolist() == [[False, True, True, True], [True, True, True, True]]
+@torch.no_grad()
+@quick
+@given(st.data())
+def test_pictures_that_join_later_are_captioned_as_if_alone(data: st.DataObject) -> None:
+    """A ring of six slots, pictures that come and go, and every row's logits as those of reading it from its start."""
+    token, places, slots = st.integers(3, VOCAB - 1), 3, 6
+    embeds = MODEL.vision(pictures(8))
+    ids, mask, cache = start([[1, 5]], embeds[:1], room=0)
+    cache = MODEL.start(embeds[:1], slots, mask, places)
+    MODEL.step(ids[:, None], cache)
+    cache.reorder(torch.zeros(1, 2, dtype=torch.long))
+    rows: list[tuple[int, list[list[int]]]] = [(0, [[1, 5]] * 2)]  # picture, the tokens of its two beams
+    for number in range(1, 8):
+        if len(rows) < places and data.draw(st.booleans()):
+            prompts = [data.draw(st.lists(token, min_size=1, max_size=4)) for _ in range(data.draw(st.integers(1, places - len(rows))))]
+            image = torch.arange(len(prompts)) % 2 + number % 7
+            ids, mask, _ = start(prompts, embeds[image], room=0)
+            new = MODEL.start(embeds[image], slots, mask)
+            MODEL.step(ids[:, None], new)
+            new.reorder(torch.zeros(len(prompts), 2, dtype=torch.long))
+            cache.join(new)
+            rows += [(one, [prompt] * 2) for one, prompt in zip(image.tolist(), prompts, strict=True)]
+        tokens = [[data.draw(token), data.draw(token)] for _ in rows]
+        logits = MODEL.step(torch.tensor(tokens)[..., None], cache)
+        rows = [
+            (one, [[*row, t] for row, t in zip(beams, new_tokens, strict=True)])
+            for (one, beams), new_tokens in zip(rows, tokens, strict=True)
+        ]
+        for (one, beams), row_logits in zip(rows, logits, strict=True):
+            for beam, beam_logits in zip(beams, row_logits, strict=True):
+                torch.testing.assert_close(beam_logits, uncached(MODEL, embeds[one], beam), atol=2e-4, rtol=1e-4)
+        beams_kept = torch.tensor([[data.draw(st.integers(0, 1)) for _ in range(2)] for _ in rows])
+        cache.reorder(beams_kept)
+        rows = [(one, [beams[old] for old in picks]) for (one, beams), picks in zip(rows, beams_kept.tolist(), strict=True)]
+        stay = [place for place, (_, beams) in enumerate(rows) if len(beams[0]) < slots and data.draw(st.integers(0, 3))]
+        cache.select(torch.tensor(stay, dtype=torch.long))
+        rows = [rows[place] for place in stay]
+        if not rows:
+            break
+
+
+@torch.no_grad()
+def test_no_more_pictures_join_than_there_is_room_for() -> None:
+    caches = [MODEL.start(MODEL.vision(pictures(2)), 5, places=places) for places in (3, 0)]
+    with pytest.raises(ValueError, match="4 pictures do not fit into 3 places"):
+        caches[0].join(caches[1])
 
 
 @torch.no_grad()

@@ -1,0 +1,96 @@
+"""Make a model ready to run on one device, in one precision, as fast as it goes."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cutline.config import Engine
+from cutline.device import has_fast_bf16
+from cutline.engine.linear import Head, Int8Linear, PackedLinear, UpcastLinear
+from cutline.errors import ConfigError
+from cutline.model import CaptionModel
+from cutline.model.text import TextTransformer
+
+MakeLinear = Callable[[Tensor, Tensor | None], nn.Module]
+KEYS_VALUES = "kv"  # the projection of the picture: many rows, once per picture
+
+
+def prepare(model: CaptionModel, device: torch.device, precision: str, engine: Engine) -> torch.dtype:
+    """Move `model` to `device` and change its layers, in place, for speed; returns the precision it computes in.
+
+    precision: fp32, bf16 or int8. Unless the engine is "plain", the model can only be run afterwards: not trained, not saved.
+
+    Raises:
+        ConfigError: precision, engine and device do not go together, or a library is missing.
+    """
+    require_possible(device, precision, engine)
+    model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32).eval()
+    if engine != "plain":
+        model.requires_grad_(False)
+        if device.type == "cpu":
+            CPU_LAYOUTS[precision](model, engine)
+        if engine in ("compiled", "openvino"):
+            model.vision = other_vision(model, precision, engine)  # type: ignore[assignment]  # reads pixels as well
+    return next(model.text.token_embed.parameters()).dtype
+
+
+def require_possible(device: torch.device, precision: str, engine: Engine) -> None:
+    """Raise ConfigError where precision, engine and device do not go together."""
+    if engine not in ("plain", "packed", "compiled", "openvino"):
+        raise ConfigError(f"engine {engine!r} is not one of plain, packed, compiled, openvino")
+    if precision == "int8" and (device.type != "cpu" or engine != "packed"):
+        raise ConfigError(f"int8 runs on the CPU with the engine packed, not on {device.type} with {engine}: choose bf16 or fp32 there")
+    if engine == "openvino" and device.type != "cpu":
+        raise ConfigError(f"OpenVINO runs on the CPU, not on {device.type}: choose another engine")
+
+
+def lay_out_fp32(model: CaptionModel, engine: Engine) -> None:
+    """Pack what is multiplied with few rows at every step; with many rows packing gains nothing."""
+    lay_out(model.text, PackedLinear, but=KEYS_VALUES)
+
+
+def lay_out_bf16(model: CaptionModel, engine: Engine) -> None:
+    """With units for bf16, pack everything; without, keep weights and keys in it and multiply in fp32."""
+    if has_fast_bf16(torch.device("cpu")):
+        lay_out(model.text, PackedLinear)
+        if engine == "packed":  # the others lay the encoder out themselves
+            lay_out(model.vision, PackedLinear)
+        return
+    model.cache_dtype = torch.bfloat16
+    if engine == "packed":
+        lay_out(model.vision, UpcastLinear)
+    lay_out(model.text, UpcastLinear, only=KEYS_VALUES)
+    model.float()
+    lay_out(model.text, PackedLinear)  # read at every step: too often to convert each time
+
+
+def lay_out_int8(model: CaptionModel, engine: Engine) -> None:
+    """All linear layers in 8 bits."""
+    lay_out(model.vision, Int8Linear)
+    lay_out(model.text, Int8Linear)
+
+
+CPU_LAYOUTS = {"fp32": lay_out_fp32, "bf16": lay_out_bf16, "int8": lay_out_int8}
+
+
+def lay_out(part: nn.Module, make: MakeLinear, only: str = "", but: str = "") -> None:
+    """Replace the linear layers of `part`, and its LM head, by what `make` makes of them."""
+    for module in list(part.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and name != but and only in ("", name):
+                setattr(module, name, make(child.weight, child.bias))
+    if isinstance(part, TextTransformer) and not only:
+        head = part.lm_head
+        part.lm_head = Head(head.dense, head.norm, make(part.token_embed.weight, head.bias))  # type: ignore[assignment]
+
+
+def other_vision(model: CaptionModel, precision: str, engine: Engine) -> nn.Module:
+    """The encoder as `engine` runs it; imported here, for they take a while to import."""
+    if engine == "openvino":
+        from cutline.engine.openvino import openvino_vision
+
+        return openvino_vision(model.vision, precision)
+    from cutline.engine.compiled import compile_vision
+
+    return compile_vision(model.vision)
