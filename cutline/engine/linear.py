@@ -3,6 +3,8 @@
 They stand in for nn.Linear when a model is only run: their weights cannot be trained or saved.
 """
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,7 +50,10 @@ class Int8Linear(nn.Module):
         weight = weight.detach().float()
         scales = weight.abs().amax(1).clamp_min(1e-12).double() / WEIGHT_LIMIT
         zeros = torch.zeros(len(weight), dtype=torch.long)
-        self.packed = torch.ops.quantized.linear_prepack(torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), None)
+        with warnings.catch_warnings():  # its kind of tensor is deprecated, but the only one that can be packed for this product
+            warnings.filterwarnings("ignore", message="torch.quantize_per_tensor", category=UserWarning)
+            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(quantized, None)
         self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:

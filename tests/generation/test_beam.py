@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from plain_search import beam_search as plain_beam_search
 from plain_search import own_score
 from torch import Tensor
-from toy_steps import END, Case, History, ToyModel, beam_search, cases, greedy_search, prompts_of
+from toy_steps import END, Case, History, ToyCache, ToyModel, beam_search, cases, greedy_search, prompts_of
 
 from cutline.config import BeamScoring, GenerationConfig
 from cutline.errors import ConfigError
-from cutline.generation import Hypothesis, generate
+from cutline.generation import Arrivals, Hypothesis, begin, generate, generate_stream
 
 quick = settings(max_examples=50, deadline=None, derandomize=True)
 
@@ -169,3 +170,41 @@ def test_a_prompt_that_leaves_no_room_is_an_error() -> None:
     for sample in (False, True):
         with pytest.raises(ConfigError, match="the prompt has 5 tokens, so max_length 5"):
             generate(model.step, model.start(prompts), prompts, GenerationConfig(max_length=5, sample=sample))
+
+
+@quick
+@given(st.one_of(cases(), cases(sample=True)), st.data())
+def test_pictures_that_take_the_places_of_others_are_captioned_as_in_one_batch(case: Case, data: st.DataObject) -> None:
+    """Any number of places, newcomers in any portions: every picture's captions, each once, by its number."""
+    model, count = case.model(), len(case.prompts) * 3
+    rows = [case.prompts[number % len(case.prompts)] for number in range(count)]
+    seeds = list(range(count))
+    expected = generate(model.step, model.start(prompts_of(rows)), prompts_of(rows), case.config, seeds)
+    places = data.draw(st.integers(1, count))
+    at_once = data.draw(st.integers(1, places))
+    coming = list(range(count))
+
+    def admit(room: int) -> Arrivals[ToyCache] | None:
+        assert 1 <= room <= at_once
+        new, coming[:] = coming[:room], coming[room:]
+        prompts = prompts_of([rows[number] for number in new], case.padding) if new else None
+        return Arrivals(model.start(prompts, new), prompts, [seeds[number] for number in new]) if prompts else None
+
+    model.calls.clear()
+    found = list(generate_stream(model.step, admit, partial(begin, case.config), places, at_once))
+    assert sorted(number for number, _ in found) == list(range(count))
+    assert all(len(pictures) <= places for pictures, _ in model.calls)
+    for number, captions in found:
+        assert [caption.token_ids for caption in captions] == [caption.token_ids for caption in expected[number]]
+        assert [caption.score for caption in captions] == pytest.approx([caption.score for caption in expected[number]], rel=1e-5)
+
+
+def test_a_free_place_is_not_left_empty() -> None:
+    """With one place and pictures one at a time, the next begins in the step after the last one's end."""
+    model, rows = ToyModel(8, seed=3), [[0]] * 6
+    coming = iter([Arrivals(model.start(prompts_of([[0]]), [number]), prompts_of([[0]])) for number in range(len(rows))])
+    config = GenerationConfig(num_beams=2, max_length=12, min_length=0)
+    found = list(generate_stream(model.step, lambda room: next(coming, None), partial(begin, config), 2, 1))
+    assert [number for number, _ in found] != list(range(6))  # as they end, not as they came
+    working = [len(pictures) for pictures, (_, beams, _) in model.calls if beams == 2]
+    assert working.count(1) <= 12  # but at the very end, while nothing is left to come

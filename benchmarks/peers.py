@@ -1,0 +1,146 @@
+"""Who is measured: cutline and transformers, in every form that captions.
+
+Each library is imported only when it is loaded, so that a fresh process pays for the one it measures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pictures = Sequence[npt.NDArray[np.uint8]] | Sequence[Path]
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How captions are searched for: exactly `length` tokens each, start token and prompt included."""
+
+    num_beams: int = 3
+    length: int = 20
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A library in one of its forms."""
+
+    library: Literal["cutline", "transformers"]
+    precision: Literal["fp32", "bf16", "int8"]
+    engine: Literal["packed", "compiled", "openvino"] = "packed"
+
+    @property
+    def name(self) -> str:
+        """Such as "cutline bf16 compiled"."""
+        return " ".join([self.library, self.precision, *([] if self.engine == "packed" else [self.engine])])
+
+
+RUNNERS = (
+    Runner("cutline", "fp32"),
+    Runner("cutline", "bf16"),
+    Runner("cutline", "int8"),
+    Runner("cutline", "fp32", "compiled"),
+    Runner("cutline", "bf16", "compiled"),
+    Runner("cutline", "int8", "compiled"),
+    Runner("cutline", "fp32", "openvino"),
+    Runner("cutline", "bf16", "openvino"),
+    Runner("cutline", "int8", "openvino"),
+    Runner("transformers", "fp32"),
+    Runner("transformers", "bf16"),
+)
+OURS, THEIRS_FP32, THEIRS_BF16 = "cutline fp32", "transformers fp32", "transformers bf16"
+
+
+def find_runner(name: str) -> Runner:
+    """The runner of that name, its words joined by spaces or hyphens. Raises SystemExit for a name that there is not."""
+    for runner in RUNNERS:
+        if runner.name == name.strip().replace("-", " "):
+            return runner
+    raise SystemExit(f"no runner is called {name!r}; there are {', '.join(runner.name.replace(' ', '-') for runner in RUNNERS)}")
+
+
+class Peer(Protocol):
+    """A loaded captioner. Only `caption` is timed."""
+
+    def prepare(self, pictures: Pictures) -> Any:
+        """Bring pictures into the form that `caption` takes."""
+
+    def caption(self, pictures: Any, batch: int, search: Search) -> list[TokenIds]:
+        """The best caption of each picture: its tokens without prompt and end token."""
+
+
+def load_peer(runner: Runner, folder: Path) -> Peer:
+    """Load the captioner of `write_model`'s `folder`. Raises CutlineError or ImportError where this machine has no such runner."""
+    return (Cutline if runner.library == "cutline" else Transformers)(runner, folder)
+
+
+class Cutline:
+    """cutline through its public interface: arrays or files in, captions out."""
+
+    def __init__(self, runner: Runner, folder: Path) -> None:
+        import cutline
+
+        engine: dict[str, Any] = {} if runner.engine == "packed" else {"engine": runner.engine}
+        load: Any = cutline.load
+        self.captioner = load(folder / "cutline", device="cpu", precision=runner.precision, **engine)
+
+    def prepare(self, pictures: Pictures) -> Pictures:
+        """Nothing to do: opening pictures is part of the work."""
+        return pictures
+
+    def caption(self, pictures: Pictures, batch: int, search: Search) -> list[TokenIds]:
+        """The best caption of each picture."""
+        length = {"max_length": search.length, "min_length": search.length}
+        return [each.token_ids for each in self.captioner.caption(pictures, batch_size=batch, num_beams=search.num_beams, **length)]
+
+
+class Transformers:
+    """`BlipForConditionalGeneration.generate` on ready tensors, in whole batches.
+
+    Its BLIP has no `sdpa` attention: eager is what there is.
+    """
+
+    def __init__(self, runner: Runner, folder: Path) -> None:
+        import torch
+        import transformers
+
+        from cutline.tokenizer import Tokenizer
+
+        logging: Any = transformers.utils.logging
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self.dtype = torch.bfloat16 if runner.precision == "bf16" else torch.float32
+        blip: Any = transformers.BlipForConditionalGeneration.from_pretrained(folder / "huggingface")
+        self.model = blip.to(self.dtype).eval()
+        tokenizer = Tokenizer.load(folder / "huggingface")
+        # `generate` drops the last id of a prompt, taking it for the end token
+        self.prompt, self.end = [*tokenizer.encode_prompt("a picture of "), tokenizer.sep_id], tokenizer.sep_id
+
+    def prepare(self, pictures: Pictures) -> Any:
+        """pixel_values (B, 3, S, S) of pictures in the model's size."""
+        import torch
+
+        from cutline.config import ImageConfig
+        from cutline.image import normalize
+
+        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+        return normalize(pixels, ImageConfig()).to(self.dtype).contiguous()
+
+    def caption(self, pictures: Any, batch: int, search: Search) -> list[TokenIds]:
+        """The best caption of each picture."""
+        return [self._tokens(row) for pixels in pictures.split(batch) for row in self._generate(pixels, search)]
+
+    def _generate(self, pixels: Any, search: Search) -> list[list[int]]:
+        import torch
+
+        prompts = torch.tensor([self.prompt]).repeat(len(pixels), 1)
+        length = {"max_length": search.length, "min_length": search.length}
+        with torch.inference_mode():
+            rows = self.model.generate(pixels, prompts, num_beams=search.num_beams, do_sample=False, **length)
+        return rows.tolist()  # type: ignore[no-any-return]
+
+    def _tokens(self, row: list[int]) -> TokenIds:
+        new = row[len(self.prompt) - 1 :]
+        return tuple(new[: new.index(self.end)] if self.end in new else new)

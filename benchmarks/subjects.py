@@ -1,0 +1,59 @@
+"""What is measured on: a captioner of random weights in the layouts of both libraries, and pictures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from cutline.checkpoint import Checkpoint, save_checkpoint
+from cutline.config import CaptionConfig
+from cutline.model import CaptionModel
+from cutline.tokenizer import Tokenizer
+
+Array = npt.NDArray[np.uint8]
+
+PHOTOGRAPH = (640, 480)
+"""width and height of the pictures that are read from files"""
+
+
+def write_model(folder: Path, config: CaptionConfig, seed: int = 0) -> None:
+    """Write the same captioner to `folder / "cutline"` and `folder / "huggingface"`, each in its layout."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    tokenizer = make_vocabulary(folder / "vocab.txt", config.text.vocab_size)
+    # As the model is born: each picture gets a caption of its own. With larger weights one word is said over and over.
+    checkpoint = Checkpoint(replace(config, prompt="a picture of "), CaptionModel(config).state_dict(), tokenizer)
+    save_checkpoint(folder / "cutline", checkpoint)
+    save_checkpoint(folder / "huggingface", checkpoint, "huggingface")
+
+
+def make_vocabulary(file: Path, size: int) -> Tokenizer:
+    """A vocabulary of `size` pieces, [DEC] and [ENC] included, that knows the words of the prompt."""
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of"]
+    file.write_text("\n".join([*known, *(f"word{number}" for number in range(size - 2 - len(known)))]), encoding="utf-8")
+    return Tokenizer.load(file)
+
+
+def make_pictures(count: int, width: int, height: int, seed: int = 0) -> list[Array]:
+    """Soft colours under a little noise, (height, width, 3) each: as different from each other as photographs are."""
+    random = np.random.default_rng(seed)
+    return [_picture(random, width, height) for _ in range(count)]
+
+
+def _picture(random: np.random.Generator, width: int, height: int) -> Array:
+    colours = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)
+    return (smooth + random.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def write_photographs(folder: Path, pictures: Sequence[Array]) -> list[Path]:
+    """Save pictures as JPEG files."""
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"{number:04d}.jpg" for number in range(len(pictures))]
+    for file, picture in zip(files, pictures, strict=True):
+        Image.fromarray(picture).save(file, quality=90)
+    return files

@@ -1,0 +1,86 @@
+"""The benchmark script runs, and what it writes agrees with itself. Nothing here looks at how quick anything is."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "caption.py"
+RUNNERS = ["cutline fp32", "cutline int8", "transformers fp32"]
+SCENARIOS = ["latency-greedy", "batch-8"]
+
+
+def run(*arguments: str, folder: Path) -> str:
+    files = ["--output", str(folder / "result.json"), "--chart", str(folder / "chart.svg")]
+    command = [sys.executable, str(SCRIPT), "--size", "tiny", *arguments, *files]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def read(folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return values
+
+
+def measured(result: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
+    """The runners of each scenario that were there."""
+    return [{name: entry for name, entry in each["runners"].items() if "not_available" not in entry} for each in result["scenarios"]]
+
+
+def test_a_tiny_run_agrees_with_itself(tmp_path: Path) -> None:
+    """One run for all that is asked of it: it takes seconds."""
+    pytest.importorskip("transformers")
+    run("--short", "--runners", ",".join(RUNNERS), "--scenarios", ",".join(SCENARIOS), folder=tmp_path)
+    result = read(tmp_path)
+    everything_asked_for_is_there(result)
+    ratios_follow_from_the_seconds(result)
+    assert [runners["transformers fp32"]["same_captions"] for runners in measured(result)] == [1.0, 1.0]
+    chart_holds_a_bar_for_each_runner(tmp_path / "chart.svg", result)
+
+
+def everything_asked_for_is_there(result: dict[str, Any]) -> None:
+    assert [scenario["name"] for scenario in result["scenarios"]] == SCENARIOS
+    assert all(list(scenario["runners"]) == RUNNERS for scenario in result["scenarios"])
+    assert all({"cutline fp32", "transformers fp32"} <= set(runners) for runners in measured(result))
+    assert result["machine"]["cpu"]
+    assert all(value > 0 for value in result["ceilings"].values())
+
+
+def ratios_follow_from_the_seconds(result: dict[str, Any]) -> None:
+    for runners in measured(result):
+        theirs = statistics.median(runners["transformers fp32"]["seconds"]) / runners["transformers fp32"]["pictures"]
+        for entry in runners.values():
+            ours = statistics.median(entry["seconds"]) / entry["pictures"]
+            assert entry["pictures_per_s"] == pytest.approx(1 / ours)
+            assert entry["ratio_fp32"] == pytest.approx(theirs / ours)
+            assert entry["ratio_bf16"] is None
+
+
+def chart_holds_a_bar_for_each_runner(file: Path, result: dict[str, Any]) -> None:
+    chart = ElementTree.parse(file)  # raises where it is no XML
+    bars = [rect for rect in chart.iter("{http://www.w3.org/2000/svg}rect") if rect.get("class") in ("ours", "theirs")]
+    assert len(bars) == sum(map(len, measured(result)))
+    texts = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert all(scenario["title"] in texts for scenario in result["scenarios"])
+
+
+@pytest.mark.slow
+def test_processes_of_their_own(tmp_path: Path) -> None:
+    shown = run("--runners", "cutline-fp32", "--scenarios", "starts,memory", folder=tmp_path)
+    result = read(tmp_path)
+    starts, memory = result["starts"]["cutline fp32"], result["memory"]["cutline fp32"]
+    assert starts["cold"] > 0
+    assert starts["warm"] > 0
+    assert 0 < memory["loaded_mib"] <= memory["peak_mib"]
+    assert memory["loading_peak_mib"] <= memory["peak_mib"]
+    assert "First caption of a process" in shown
+
+
+def test_an_unknown_name_names_the_others() -> None:
+    said = subprocess.run([sys.executable, str(SCRIPT), "--runners", "nobody"], check=False, capture_output=True, text=True)
+    assert said.returncode == 1
+    assert said.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
