@@ -52,7 +52,7 @@ class Options:
     scenarios: str = ""
     """names with commas between them (default: all, or those of --short)"""
     repeats: int = 0
-    """runs of each runner in each scenario (0: 5, or 2 with --short)"""
+    """runs of each runner in each scenario (0: 3, or 2 with --short)"""
     size: Literal["base", "large", "tiny"] = "base"
     """the model; tiny is for trying this script out"""
     limit: float = 0.0
@@ -79,7 +79,7 @@ class Benchmark:
     def __init__(self, options: Options, folder: Path) -> None:
         self.options, self.folder = options, folder
         self.runners = options.chosen_runners()
-        self.repeats = options.repeats or (2 if options.short else 5)
+        self.repeats = options.repeats or (2 if options.short else 3)
         self.limit = options.limit or (15.0 if options.short else 60.0)
         self.scenarios, self.processes = options.chosen_scenarios()
         self.pace: dict[str, float] = {}

@@ -43,10 +43,8 @@ RUNNERS = (
     Runner("cutline", "int8"),
     Runner("cutline", "fp32", "compiled"),
     Runner("cutline", "bf16", "compiled"),
-    Runner("cutline", "int8", "compiled"),
     Runner("cutline", "fp32", "openvino"),
     Runner("cutline", "bf16", "openvino"),
-    Runner("cutline", "int8", "openvino"),
     Runner("transformers", "fp32"),
     Runner("transformers", "bf16"),
 )

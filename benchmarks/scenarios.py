@@ -10,7 +10,8 @@ from peers import OURS, RUNNERS, THEIRS_BF16, THEIRS_FP32, Peer, Pictures, Runne
 
 from cutline.errors import CutlineError
 
-CUTLINE = tuple(runner.name for runner in RUNNERS if runner.library == "cutline")
+CUTLINE = (OURS, "cutline int8")
+PACKED = (OURS, "cutline bf16", "cutline int8", THEIRS_FP32)
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class Scenario:
 SCENARIOS = (
     Scenario("latency-greedy", "one picture, greedy", 1, 1, Search(num_beams=1)),
     Scenario("latency-beam-3", "one picture, 3 beams", 1, 1),
-    Scenario("batch-1", "4 pictures one by one", 1, 4),
+    Scenario("batch-1", "2 pictures one by one", 1, 2),
     Scenario("batch-8", "a batch of 8"),
-    Scenario("batch-32", "a batch of 32", 32, 32),
-    Scenario("tokens-40", "40-token captions, a batch of 8", search=Search(length=40)),
+    Scenario("batch-32", "a batch of 32", 32, 32, runners=PACKED),
+    Scenario("tokens-40", "40-token captions, a batch of 8", search=Search(length=40), runners=PACKED),
     Scenario("beams-1", "greedy, a batch of 8", search=Search(num_beams=1), runners=CUTLINE),
     Scenario("beams-5", "5 beams, a batch of 8", search=Search(num_beams=5), runners=CUTLINE),
     Scenario("pictures-32", "32 pictures in batches of 8", 8, 32, runners=CUTLINE),
     Scenario("files-32", "32 JPEG files in batches of 8", 8, 32, runners=CUTLINE, from_files=True),
-    Scenario("large", "the large model, a batch of 8", large=True),
+    Scenario("large", "the large model, a batch of 4", 4, 4, runners=(*CUTLINE, THEIRS_FP32), large=True),
 )
 SHORT = (
     Scenario("latency-beam-3", "one picture, 3 beams", 1, 1, runners=(OURS, "cutline int8", THEIRS_FP32, THEIRS_BF16)),

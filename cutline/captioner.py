@@ -69,6 +69,7 @@ class Captioner:
         self.dtype = prepare(model, self.device, self.precision, engine)
         self.model = model
         self.tokenizer = tokenizer
+        self._spare_cache: TextCache | None = None
         recorded = engine != "plain" and self.device.type == "cuda"
         self._step: Callable[[Tensor, TextCache], Tensor] = RecordedStep(model.step) if recorded else model.step
 
@@ -147,6 +148,7 @@ class Captioner:
         results: dict[int, Caption | ImageError] = {}  # what is known, until its turn comes
         turns: list[int] = []  # which of all pictures each good one is
         read = 0
+        cache = self._take_cache(batch_size, config.max_length)
 
         def admit(count: int) -> Arrivals[TextCache] | None:
             nonlocal read
@@ -160,23 +162,32 @@ class Captioner:
                 read += 1
                 if len(batch) == count:
                     break
-            return self._arrivals(batch, config, batch_size) if batch else None
+            return self._arrivals(batch, config, cache) if batch else None
 
         turn = 0
         with closing(reading):
-            for number, hypotheses in generate_stream(self._step, admit, partial(begin, config), batch_size, at_once):
+            for number, hypotheses in generate_stream(self._step, admit, partial(begin, config), batch_size, at_once, cache):
                 results[turns[number]] = self._to_caption(hypotheses)
                 while turn in results:
                     yield results.pop(turn)
                     turn += 1
             yield from (results[rest] for rest in sorted(results))
+        self._spare_cache = cache
 
-    def _arrivals(self, batch: list[tuple[Tensor, str]], config: GenerationConfig, places: int) -> Arrivals[TextCache]:
+    def _take_cache(self, places: int, max_tokens: int) -> TextCache:
+        """The cache of the last pictures, if it fits and no one else has it, else a new one: fresh memory takes its time."""
+        cache, self._spare_cache = self._spare_cache, None
+        if cache is not None and (cache.places, cache.path.shape[2]) == (places, max_tokens):
+            return cache
+        del cache
+        return self.model.make_room(places, max_tokens)
+
+    def _arrivals(self, batch: list[tuple[Tensor, str]], config: GenerationConfig, host: TextCache) -> Arrivals[TextCache]:
         """Pictures, encoded, with their prompts and the seeds of their captions."""
         prompts = self._prompts([prompt for _, prompt in batch])
         require_room(prompts, config)
         image_embeds = self.encode(torch.stack([pixels for pixels, _ in batch]))
-        cache = self.model.start(image_embeds, config.max_length, prompts.mask, places)
+        cache = self.model.start(image_embeds, config.max_length, prompts.mask, host)
         # seeded by the picture itself, so that its captions are the same in any batch
         seeds = [zlib.crc32(pixels.numpy().tobytes(), config.seed) for pixels, _ in batch] if config.sample else None
         return Arrivals(cache, prompts, seeds)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cutline.config import Engine
 from cutline.device import has_fast_bf16
 from cutline.engine.linear import Head, Int8Linear, PackedLinear, UpcastLinear
+from cutline.engine.memory import keep_freed_memory
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.model.text import TextTransformer
@@ -30,6 +31,9 @@ def prepare(model: CaptionModel, device: torch.device, precision: str, engine: E
         model.requires_grad_(False)
         if device.type == "cpu":
             CPU_LAYOUTS[precision](model, engine)
+            for parameter in model.parameters():  # a checkpoint's weights are views of its file, which would stay in memory whole
+                parameter.data = parameter.data.clone()
+            keep_freed_memory()  # not before: the weights that were laid out anew are not needed again
         if engine in ("compiled", "openvino"):
             model.vision = other_vision(model, precision, engine)  # type: ignore[assignment]  # reads pixels as well
     return next(model.text.token_embed.parameters()).dtype

@@ -52,18 +52,18 @@ def generate_stream(
     begin: Callable[[Arrivals[C]], Search],
     places: int,
     at_once: int,
+    cache: C | None = None,
 ) -> Iterator[Found]:
     """The captions of any number of pictures, each as soon as it is done: its number, by arrival, and its captions.
 
     Args:
         step: as for `generate`.
-        admit: admit(n) returns the next n pictures, fewer, or None at the end. The cache of the first ones stays in use: it
-            must have room for `places` pictures.
+        admit: admit(n) returns the next n pictures, fewer, or None at the end.
         begin: the search of newcomers, at its start: `partial(begin, config)`.
         places: how many pictures are captioned together.
         at_once: as soon as that many places are free, new pictures take them.
+        cache: an empty one with room for `places` pictures (default: that of the first ones, if no others join them).
     """
-    cache: C | None = None
     search: Search | None = None
     numbers: list[int] = []
     arrived, more = 0, True
@@ -79,10 +79,13 @@ def generate_stream(
             new_numbers = list(range(arrived, arrived + count))
             arrived += count
             yield from _advance(step(arrivals.prompts.ids[:, None], arrivals.cache), new, arrivals.cache, new_numbers)
-            if cache is None or search is None:
-                cache, search = arrivals.cache, new
+            if cache is None:
+                cache = arrivals.cache
             else:
                 cache.join(arrivals.cache)
+            if search is None:
+                search = new
+            else:
                 search.join(new)
             numbers += new_numbers
         if numbers:

@@ -42,26 +42,20 @@ class TextCache:
     turn:     the slot of the next step, ()
     """
 
-    def __init__(
-        self,
-        image_kv: list[tuple[Tensor, Tensor]],
-        max_tokens: int,
-        valid: Tensor | None = None,
-        places: int = 0,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        """image_kv: per layer, (B, H, N, d) each; max_tokens: S; valid: (B, T) of the prompts; places: C (default: B)."""
-        first = image_kv[0][0].to(dtype)
-        self.count = len(first)
-        heads, _, width = first.shape[1:]
-        self.image_kv = first.new_empty(len(image_kv), 2, max(places, self.count), *first.shape[1:])
-        for layer, (keys, values) in enumerate(image_kv):
-            self.image_kv[layer, 0, : self.count], self.image_kv[layer, 1, : self.count] = keys, values
-        self.token_kv = first.new_zeros(len(image_kv), 2, self.places, heads, max_tokens, 1, width)
-        self.path = torch.full((self.places, 1, max_tokens), NONE, device=first.device)
-        self.lengths = torch.zeros(self.places, dtype=torch.long, device=first.device)
-        self.turn = torch.zeros((), dtype=torch.long, device=first.device)
-        self.valid = valid
+    def __init__(self, image_kv: Tensor, max_tokens: int, count: int = 0, valid: Tensor | None = None) -> None:
+        """image_kv: (L, 2, C, H, N, d), of which `count` pictures are there; max_tokens: S; valid: (B, T) of the prompts to come."""
+        depth, _, places, heads, _, width = image_kv.shape
+        self.image_kv, self.count, self.valid = image_kv, count, valid
+        self.token_kv = image_kv.new_zeros(depth, 2, places, heads, max_tokens, 1, width)
+        self.path = torch.full((places, 1, max_tokens), NONE, device=image_kv.device)
+        self.lengths = torch.zeros(places, dtype=torch.long, device=image_kv.device)
+        self.turn = torch.zeros((), dtype=torch.long, device=image_kv.device)
+
+    def room(self, images: int) -> Tensor:
+        """Where the next `images` pictures go, (L, 2, images, H, N, d). Raises ValueError without room."""
+        if self.count + images > self.places:
+            raise ValueError(f"{self.count + images} pictures do not fit into {self.places} places")
+        return self.image_kv[:, :, self.count : self.count + images]
 
     @property
     def places(self) -> int:
@@ -120,17 +114,15 @@ class TextCache:
 
     def join(self, other: TextCache) -> None:
         """Take the pictures of `other`, of as many slots and not more beams, in after one's own. Raises ValueError without room."""
-        stop = self.count + other.count
-        if stop > self.places:
-            raise ValueError(f"{stop} pictures do not fit into {self.places} places")
-        slots, beams = self.path.shape[2], other.path.shape[1]
+        room = self.room(other.count)
+        if room.data_ptr() != other.image_kv.data_ptr():  # they may be there already
+            room.copy_(other.image_kv[:, :, : other.count])
+        slots, beams, new = self.path.shape[2], other.path.shape[1], slice(self.count, self.count + other.count)
         self._widen(beams)
         past = torch.arange(slots, device=self.path.device) - slots  # the whole ring, oldest slot first
         here, there = (self.turn + past) % slots, (other.turn + past) % slots
-        new = slice(self.count, stop)
-        self.image_kv[:, :, new] = other.image_kv[:, :, : other.count]
         self.lengths[new] = other.lengths[: other.count]
         self.path[new] = NONE
         self.path[new, :beams, here] = other.path[: other.count, :, there]
         self.token_kv[:, :, new, :, here, :beams] = other.token_kv[:, :, : other.count, :, there]
-        self.count = stop
+        self.count += other.count

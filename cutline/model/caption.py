@@ -92,13 +92,23 @@ class CaptionModel(nn.Module):
             loss = losses.sum() if reduction == "sum" else losses.sum() / count
         return CaptionLoss(loss, count, logits)
 
-    def start(self, image_embeds: Tensor, max_tokens: int, prompt_mask: Tensor | None = None, places: int = 0) -> TextCache:
+    def make_room(self, places: int, max_tokens: int) -> TextCache:
+        """An empty cache for `places` pictures and captions of up to `max_tokens` tokens, the prompt included."""
+        text, weight = self.config.text, self.text.token_embed.weight
+        shape = (text.depth, 2, places, text.num_heads, self.config.vision.num_tokens, text.embed_dim // text.num_heads)
+        return TextCache(torch.empty(shape, dtype=self.cache_dtype or weight.dtype, device=weight.device), max_tokens)
+
+    def start(self, image_embeds: Tensor, max_tokens: int, prompt_mask: Tensor | None = None, host: TextCache | None = None) -> TextCache:
         """A cache for captions of image_embeds (B, N, D) of up to `max_tokens` tokens, the prompt included.
 
         prompt_mask: (B, T), false at the padding on the left of prompts of different lengths; None if there is none.
-        places: how many pictures to make room for, those that join later included (default: B).
+        host: the cache that will be joined: the pictures' keys and values are written to their place in it right away.
         """
-        return TextCache(self.text.image_keys_values(image_embeds), max_tokens, prompt_mask, places, self.cache_dtype)
+        images = len(image_embeds)
+        image_kv = (host or self.make_room(images, 1)).room(images)
+        for layer, (keys, values) in enumerate(self.text.image_keys_values(image_embeds)):
+            image_kv[layer, 0], image_kv[layer, 1] = keys, values
+        return TextCache(image_kv, max_tokens, images, prompt_mask)
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Read the next tokens of every beam, (B, K, T), and predict the one after them: logits (B, K, V)."""

@@ -1,5 +1,7 @@
 """The text side: BERT with a cross-attention to the picture in every layer (BLIP models/med.py; Devlin et al., 2019)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,9 +72,10 @@ class TextTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def image_keys_values(self, image_embeds: Tensor) -> list[KeysValues]:
-        """Each layer's cross-attention keys and values of image_embeds (B, N, D_vision), (B, H, N, d) each."""
-        return [layer.cross_attn.keys_values(image_embeds) for layer in self.layers]  # type: ignore[union-attr,operator]
+    def image_keys_values(self, image_embeds: Tensor) -> Iterator[KeysValues]:
+        """Each layer's cross-attention keys and values of image_embeds (B, N, D_vision), (B, H, N, d) each, one after another."""
+        for layer in self.layers:
+            yield layer.cross_attn.keys_values(image_embeds)  # type: ignore[union-attr,operator]
 
     def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """input_ids (R, T), positions (T,) or (R, T) -> (R, T, D)."""

@@ -102,16 +102,17 @@ def test_pictures_that_join_later_are_captioned_as_if_alone(data: st.DataObject)
     token, places, slots = st.integers(3, VOCAB - 1), 3, 6
     embeds = MODEL.vision(pictures(8))
     ids, mask, cache = start([[1, 5]], embeds[:1], room=0)
-    cache = MODEL.start(embeds[:1], slots, mask, places)
-    MODEL.step(ids[:, None], cache)
-    cache.reorder(torch.zeros(1, 2, dtype=torch.long))
+    cache, new = MODEL.make_room(places, slots), MODEL.start(embeds[:1], slots, mask)
+    MODEL.step(ids[:, None], new)
+    new.reorder(torch.zeros(1, 2, dtype=torch.long))
+    cache.join(new)
     rows: list[tuple[int, list[list[int]]]] = [(0, [[1, 5]] * 2)]  # picture, the tokens of its two beams
     for number in range(1, 8):
         if len(rows) < places and data.draw(st.booleans()):
             prompts = [data.draw(st.lists(token, min_size=1, max_size=4)) for _ in range(data.draw(st.integers(1, places - len(rows))))]
             image = torch.arange(len(prompts)) % 2 + number % 7
             ids, mask, _ = start(prompts, embeds[image], room=0)
-            new = MODEL.start(embeds[image], slots, mask)
+            new = MODEL.start(embeds[image], slots, mask, data.draw(st.sampled_from([cache, None])))
             MODEL.step(ids[:, None], new)
             new.reorder(torch.zeros(len(prompts), 2, dtype=torch.long))
             cache.join(new)
@@ -137,9 +138,10 @@ def test_pictures_that_join_later_are_captioned_as_if_alone(data: st.DataObject)
 
 @torch.no_grad()
 def test_no_more_pictures_join_than_there_is_room_for() -> None:
-    caches = [MODEL.start(MODEL.vision(pictures(2)), 5, places=places) for places in (3, 0)]
+    cache, new = MODEL.make_room(3, 5), MODEL.start(MODEL.vision(pictures(2)), 5)
+    cache.join(new)
     with pytest.raises(ValueError, match="4 pictures do not fit into 3 places"):
-        caches[0].join(caches[1])
+        cache.join(new)
 
 
 @torch.no_grad()
