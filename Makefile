@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all bench lint format clean
 
 # The set-up runs again when what it installs from has changed.
 .venv/installed: pyproject.toml constraints.txt
@@ -25,6 +25,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -m 'not gpu and not network'
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/caption.py --short
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from peers import OURS, THEIRS_FP32
+from peers import OURS, THEIRS_BF16, THEIRS_FP32
 from rich.console import Console, RenderableType
 from rich.table import Table
 
@@ -54,10 +54,11 @@ def _costs(result: Json, what: str, above: str, below: str) -> Iterator[tuple[st
 
 
 def _memory(memory: Json) -> Iterator[tuple[str, str, float]]:
-    theirs = memory.get(THEIRS_FP32, {}).get("peak_mib")
+    """Each runner beside transformers in its own precision; int8, which they have not, beside fp32."""
     for name, entry in memory.items():
-        if theirs and "peak_mib" in entry and name != THEIRS_FP32:
-            yield f"peak memory / {THEIRS_FP32}", name, entry["peak_mib"] / theirs
+        theirs = THEIRS_BF16 if "bf16" in name else THEIRS_FP32
+        if "peak_mib" in entry and "peak_mib" in memory.get(theirs, {}) and name != theirs:
+            yield f"peak memory, a batch of 32 / {theirs}", name, entry["peak_mib"] / memory[theirs]["peak_mib"]
 
 
 def _measured(scenario: Json) -> list[tuple[str, Json]]:

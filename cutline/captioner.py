@@ -69,7 +69,7 @@ class Captioner:
         self.dtype = prepare(model, self.device, self.precision, engine)
         self.model = model
         self.tokenizer = tokenizer
-        self._spare_cache: TextCache | None = None
+        self._spare_caches: list[TextCache] = []
         recorded = engine != "plain" and self.device.type == "cuda"
         self._step: Callable[[Tensor, TextCache], Tensor] = RecordedStep(model.step) if recorded else model.step
 
@@ -144,53 +144,52 @@ class Captioner:
         self, pairs: Iterator[tuple[ImageSource, str]], batch_size: int, config: GenerationConfig, workers: int
     ) -> Iterator[Caption | ImageError]:
         at_once = min(batch_size, ENCODE_AT_ONCE) if self.device.type == "cpu" else max(1, batch_size // 2)
-        reading = read_ahead(pairs, self.config.vision.image_size, 2 * batch_size, workers)
+        cache = self._take_cache(batch_size, config)
         results: dict[int, Caption | ImageError] = {}  # what is known, until its turn comes
-        turns: list[int] = []  # which of all pictures each good one is
-        read = 0
-        cache = self._take_cache(batch_size, config.max_length)
-
-        def admit(count: int) -> Arrivals[TextCache] | None:
-            nonlocal read
-            batch: list[tuple[Tensor, str]] = []
-            for pixels, prompt in reading:
-                if isinstance(pixels, ImageError):
-                    results[read] = pixels
-                else:
-                    batch.append((pixels, prompt))
-                    turns.append(read)
-                read += 1
-                if len(batch) == count:
-                    break
-            return self._arrivals(batch, config, cache) if batch else None
-
         turn = 0
-        with closing(reading):
+        with closing(read_ahead(pairs, self.config.vision.image_size, 2 * batch_size, workers)) as reading:
+            numbered = enumerate(reading)
+
+            def admit(count: int) -> Arrivals[TextCache] | None:
+                batch: list[tuple[int, Tensor, str]] = []
+                for number, (pixels, prompt) in numbered:
+                    if isinstance(pixels, ImageError):
+                        results[number] = pixels
+                    else:
+                        batch.append((number, pixels, prompt))
+                    if len(batch) == count:
+                        break
+                return self._arrivals(batch, config, cache) if batch else None
+
             for number, hypotheses in generate_stream(self._step, admit, partial(begin, config), batch_size, at_once, cache):
-                results[turns[number]] = self._to_caption(hypotheses)
+                results[number] = self._to_caption(hypotheses)
                 while turn in results:
                     yield results.pop(turn)
                     turn += 1
             yield from (results[rest] for rest in sorted(results))
-        self._spare_cache = cache
+        self._spare_caches = [cache]
 
-    def _take_cache(self, places: int, max_tokens: int) -> TextCache:
+    def _take_cache(self, places: int, config: GenerationConfig) -> TextCache:
         """The cache of the last pictures, if it fits and no one else has it, else a new one: fresh memory takes its time."""
-        cache, self._spare_cache = self._spare_cache, None
-        if cache is not None and (cache.places, cache.path.shape[2]) == (places, max_tokens):
+        beams = config.num_captions if config.sample else config.num_beams
+        try:
+            cache = self._spare_caches.pop()  # one step, so that two threads never get the same
+        except IndexError:
+            return self.model.make_room(places, config.max_length)
+        if cache.path.shape == (places, beams, config.max_length):
             return cache
         del cache
-        return self.model.make_room(places, max_tokens)
+        return self.model.make_room(places, config.max_length)
 
-    def _arrivals(self, batch: list[tuple[Tensor, str]], config: GenerationConfig, host: TextCache) -> Arrivals[TextCache]:
-        """Pictures, encoded, with their prompts and the seeds of their captions."""
-        prompts = self._prompts([prompt for _, prompt in batch])
+    def _arrivals(self, batch: list[tuple[int, Tensor, str]], config: GenerationConfig, host: TextCache) -> Arrivals[TextCache]:
+        """Pictures, encoded, with their numbers, their prompts and the seeds of their captions."""
+        numbers, pixels, texts = zip(*batch, strict=True)
+        prompts = self._prompts(list(texts))
         require_room(prompts, config)
-        image_embeds = self.encode(torch.stack([pixels for pixels, _ in batch]))
-        cache = self.model.start(image_embeds, config.max_length, prompts.mask, host)
+        cache = self.model.start(self.encode(torch.stack(pixels)), config.max_length, prompts.mask, host)
         # seeded by the picture itself, so that its captions are the same in any batch
-        seeds = [zlib.crc32(pixels.numpy().tobytes(), config.seed) for pixels, _ in batch] if config.sample else None
-        return Arrivals(cache, prompts, seeds)
+        seeds = [zlib.crc32(each.numpy().tobytes(), config.seed) for each in pixels] if config.sample else None
+        return Arrivals(numbers, cache, prompts, seeds)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (B, 3, S, S) -> image_embeds (B, N, D)."""

@@ -9,6 +9,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from random_captioner import random_captioner
+
+from cutline.checkpoint import Checkpoint, save_checkpoint
+from cutline.data.scenes import make_scenes, write_scenes
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "caption.py"
 RUNNERS = ["cutline fp32", "cutline int8", "transformers fp32"]
@@ -78,6 +82,19 @@ def test_processes_of_their_own(tmp_path: Path) -> None:
     assert 0 < memory["loaded_mib"] <= memory["peak_mib"]
     assert memory["loading_peak_mib"] <= memory["peak_mib"]
     assert "First caption of a process" in shown
+
+
+def test_fp32_leaves_every_caption_as_it_is(tmp_path: Path) -> None:
+    """The accuracy of each precision, with a captioner of random weights on drawn scenes."""
+    data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
+    captioner = random_captioner()
+    save_checkpoint(tmp_path / "model", Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer))
+    command = [sys.executable, str(SCRIPT.with_name("accuracy.py")), str(tmp_path / "model"), str(data)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = {cells[1].strip(): cells for line in shown.splitlines() if len(cells := line.split("│")) > 3}
+    assert list(rows) == ["fp32", "bf16", "int8"]
+    assert rows["fp32"][2].strip() == "100.0% of 4"
+    assert rows["fp32"][4].strip() == "+0.000"
 
 
 def test_an_unknown_name_names_the_others() -> None:

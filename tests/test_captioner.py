@@ -153,6 +153,36 @@ def test_wrong_use_is_told(captioner: Captioner, pictures: list[Image.Image]) ->
     assert captioner.caption([]) == []
 
 
+def test_two_streams_at_once_do_not_meet(captioner: Captioner, pictures: list[Image.Image]) -> None:
+    expected = captioner.caption(pictures)
+    streams = [captioner.stream(pictures, batch_size=2), captioner.stream(reversed(pictures), batch_size=2)]
+    found = [list(pair) for pair in zip(*streams, strict=True)]
+    assert same([one for one, _ in found], expected)  # type: ignore[misc]
+    assert same([other for _, other in found][::-1], expected)  # type: ignore[misc]
+
+
+def test_one_call_leaves_nothing_behind_for_the_next(captioner: Captioner, pictures: list[Image.Image]) -> None:
+    """Memory is used again: by searches of other widths and lengths, and after a stream that was left half read."""
+    settings: list[GenerationSettings] = [
+        {},
+        {"num_beams": 5},
+        {},
+        {"num_beams": 1},
+        {"max_length": 9},
+        {"sample": True, "num_captions": 3},
+    ]
+    for each in settings:
+        fresh = Captioner(captioner.model, captioner.tokenizer, "cpu", "fp32").caption(pictures, batch_size=3, **each)
+        assert same(captioner.caption(pictures, batch_size=3, **each), fresh)
+        next(captioner.stream(pictures, batch_size=3, **each))
+
+
+def test_pictures_opened_by_processes_are_the_same(captioner: Captioner, pictures: list[Image.Image]) -> None:
+    assert same(captioner.caption(pictures[:3], workers=1), captioner.caption(pictures[:3]))
+    with pytest.raises(cutline.ConfigError, match="workers -1 is below 0"):
+        captioner.caption(pictures, workers=-1)
+
+
 def test_settings_are_the_fields_of_generation_config() -> None:
     hints = {field.name: get_type_hints(GenerationConfig)[field.name] for field in fields(GenerationConfig)}
     assert get_type_hints(GenerationSettings) == hints

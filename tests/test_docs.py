@@ -20,7 +20,12 @@ SHORTER = {
     "cutline train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-pictures 2 --optim.batch-size 2",
     "cutline train recipes/own-photos.yaml": "--optim.epochs 1 --data.num-workers 0",
 }
-ELSEWHERE = {"make demo": "tests/test_demo.py runs it", "make test": "this is it", "source .venv/bin/activate": "of the shell"}
+ELSEWHERE = {
+    "make demo": "tests/test_demo.py runs it",
+    "make bench": "tests/test_benchmarks.py runs it",
+    "make test": "this is it",
+    "source .venv/bin/activate": "of the shell",
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from test_captioner import captioner, pictures  # noqa: F401  # fixtures
 
 from cutline.captioner import Captioner
-from cutline.config import CaptionConfig, DataConfig, EvalConfig, OptimConfig, Recipe, TextConfig, VisionConfig
+from cutline.config import CaptionConfig, DataConfig, Engine, EvalConfig, OptimConfig, Recipe, TextConfig, VisionConfig
 from cutline.data.scenes import make_scenes, write_scenes
 from cutline.training import read_log, train
 
@@ -22,11 +22,15 @@ def device() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 1}, {"sample": True, "seed": 3}, {"num_beams": 4, "repetition_penalty": 1.3}])
-def test_captions_are_those_of_the_cpu(captioner: Captioner, pictures: list, settings: dict) -> None:  # noqa: F811
-    on_gpu = Captioner(copy.deepcopy(captioner.model), captioner.tokenizer, "cuda", "fp32")
+@pytest.mark.parametrize("engine", ["plain", "packed", "compiled"])
+def test_captions_are_those_of_the_cpu(captioner: Captioner, pictures: list, settings: dict, engine: Engine) -> None:  # noqa: F811
+    """Also with recorded steps (packed), newcomers taking the places of others, and the memory of the call before."""
+    on_gpu = Captioner(copy.deepcopy(captioner.model), captioner.tokenizer, "cuda", "fp32", engine)
     prompts = ["", "a red ", "the", "a", "one two three ", "a picture of ", ""]
-    ours, theirs = (one.caption(pictures, prompts, **settings) for one in (on_gpu, captioner))
-    assert [caption.token_ids for caption in ours] == [caption.token_ids for caption in theirs]
+    theirs = captioner.caption(pictures, prompts, **settings)
+    for batch_size in (8, 3, 3, 1):
+        ours = on_gpu.caption(pictures, prompts, batch_size=batch_size, **settings)
+        assert [caption.token_ids for caption in ours] == [caption.token_ids for caption in theirs]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -45,6 +45,8 @@ def require_possible(device: torch.device, precision: str, engine: Engine) -> No
         raise ConfigError(f"engine {engine!r} is not one of plain, packed, compiled, openvino")
     if precision == "int8" and (device.type != "cpu" or engine != "packed"):
         raise ConfigError(f"int8 runs on the CPU with the engine packed, not on {device.type} with {engine}: choose bf16 or fp32 there")
+    if precision == "int8" and "fbgemm" not in torch.backends.quantized.supported_engines:
+        raise ConfigError("int8 needs an x86 processor: choose bf16 or fp32 here")
     if engine == "openvino" and device.type != "cpu":
         raise ConfigError(f"OpenVINO runs on the CPU, not on {device.type}: choose another engine")
 
@@ -80,6 +82,8 @@ CPU_LAYOUTS = {"fp32": lay_out_fp32, "bf16": lay_out_bf16, "int8": lay_out_int8}
 
 def lay_out(part: nn.Module, make: MakeLinear, only: str = "", but: str = "") -> None:
     """Replace the linear layers of `part`, and its LM head, by what `make` makes of them."""
+    if make is PackedLinear and not torch.backends.mkldnn.is_available():
+        return  # PyTorch's own do, if slower
     for module in list(part.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and name != but and only in ("", name):

@@ -14,13 +14,14 @@ from cutline.generation.beam import BeamSearch
 from cutline.generation.roles import C, Hypothesis, Prompts, Search, Step
 from cutline.generation.sample import Sampling
 
-Found = tuple[int, list[Hypothesis]]  # the number of a picture, by arrival, and its captions
+Found = tuple[int, list[Hypothesis]]  # the number of a picture, and its captions
 
 
 @dataclass(frozen=True)
 class Arrivals(Generic[C]):
-    """Pictures that come in: a fresh cache, one beam each, their prompts, and for sampling a seed each."""
+    """Pictures that come in: what they are called, a fresh cache, one beam each, their prompts, and for sampling a seed each."""
 
+    numbers: Sequence[int]
     cache: C
     prompts: Prompts
     seeds: Sequence[int] | None = None
@@ -41,7 +42,7 @@ def generate(
     Raises:
         ConfigError: a prompt leaves no room below `max_length`.
     """
-    coming = iter([Arrivals(cache, prompts, seeds)])
+    coming = iter([Arrivals(range(len(prompts.ids)), cache, prompts, seeds)])
     found = dict(generate_stream(step, lambda room: next(coming, None), partial(begin, config), len(prompts.ids), len(prompts.ids)))
     return [found[number] for number in range(len(prompts.ids))]
 
@@ -54,7 +55,7 @@ def generate_stream(
     at_once: int,
     cache: C | None = None,
 ) -> Iterator[Found]:
-    """The captions of any number of pictures, each as soon as it is done: its number, by arrival, and its captions.
+    """The captions of any number of pictures, each as soon as it is done: its number and its captions.
 
     Args:
         step: as for `generate`.
@@ -66,7 +67,7 @@ def generate_stream(
     """
     search: Search | None = None
     numbers: list[int] = []
-    arrived, more = 0, True
+    more = True
     while more or numbers:
         wanted = at_once if numbers else 1  # at first, every place is filled
         while more and places - len(numbers) >= wanted:
@@ -75,9 +76,7 @@ def generate_stream(
                 more = False
                 break
             new = begin(arrivals)
-            count = len(arrivals.prompts.ids)
-            new_numbers = list(range(arrived, arrived + count))
-            arrived += count
+            new_numbers = list(arrivals.numbers)
             yield from _advance(step(arrivals.prompts.ids[:, None], arrivals.cache), new, arrivals.cache, new_numbers)
             if cache is None:
                 cache = arrivals.cache

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from engine_captioners import drawn_pictures, random_captioner
+from random_captioner import drawn_pictures, random_captioner
 
 from cutline.captioner import Captioner
 from cutline.config import Engine, RunPrecision

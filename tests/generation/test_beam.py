@@ -188,7 +188,7 @@ def test_pictures_that_take_the_places_of_others_are_captioned_as_in_one_batch(c
         assert 1 <= room <= at_once
         new, coming[:] = coming[:room], coming[room:]
         prompts = prompts_of([rows[number] for number in new], case.padding) if new else None
-        return Arrivals(model.start(prompts, new), prompts, [seeds[number] for number in new]) if prompts else None
+        return Arrivals(new, model.start(prompts, new), prompts, [seeds[number] for number in new]) if prompts else None
 
     model.calls.clear()
     found = list(generate_stream(model.step, admit, partial(begin, case.config), places, at_once))
@@ -202,7 +202,7 @@ def test_pictures_that_take_the_places_of_others_are_captioned_as_in_one_batch(c
 def test_a_free_place_is_not_left_empty() -> None:
     """With one place and pictures one at a time, the next begins in the step after the last one's end."""
     model, rows = ToyModel(8, seed=3), [[0]] * 6
-    coming = iter([Arrivals(model.start(prompts_of([[0]]), [number]), prompts_of([[0]])) for number in range(len(rows))])
+    coming = iter([Arrivals([number], model.start(prompts_of([[0]]), [number]), prompts_of([[0]])) for number in range(len(rows))])
     config = GenerationConfig(num_beams=2, max_length=12, min_length=0)
     found = list(generate_stream(model.step, lambda room: next(coming, None), partial(begin, config), 2, 1))
     assert [number for number, _ in found] != list(range(6))  # as they end, not as they came

@@ -123,8 +123,8 @@ def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
 
 def search(step: Step[C], cache: C, prompts: Prompts, begin: Callable[[Prompts], Search]) -> list[list[Hypothesis]]:
     """One batch through the search that `begin` makes."""
-    coming = iter([Arrivals(cache, prompts)])
     count = len(prompts.ids)
+    coming = iter([Arrivals(range(count), cache, prompts)])
     found = dict(generate_stream(step, lambda room: next(coming, None), lambda arrivals: begin(arrivals.prompts), count, count))
     return [found[number] for number in range(count)]
 
