@@ -23,6 +23,7 @@ SHORTER = {
 ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",
     "make bench": "tests/test_benchmarks.py runs it",
+    "python benchmarks/caption.py --output docs/benchmarks/caption.json --chart docs/benchmarks/caption.svg": "an hour; the same",
     "make test": "this is it",
     "source .venv/bin/activate": "of the shell",
 }
