@@ -33,7 +33,7 @@ SCENARIOS = (
     Scenario("latency-beam-3", "one picture, 3 beams", 1, 1),
     Scenario("batch-1", "2 pictures one by one", 1, 2),
     Scenario("batch-8", "a batch of 8"),
-    Scenario("batch-32", "a batch of 32", 32, 32, runners=PACKED),
+    Scenario("batch-32", "a batch of 32", 32, 32, runners=(*PACKED, THEIRS_BF16)),
     Scenario("tokens-40", "40-token captions, a batch of 8", search=Search(length=40), runners=PACKED),
     Scenario("beams-1", "greedy, a batch of 8", search=Search(num_beams=1), runners=CUTLINE),
     Scenario("beams-5", "5 beams, a batch of 8", search=Search(num_beams=5), runners=CUTLINE),
