@@ -1,0 +1,39 @@
+"""What is said to the person: on stderr, so that pipes work."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+
+def stderr() -> "Console":
+    """A console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
+    """Pass `items` on, with a bar on stderr where somebody looks."""
+    from rich.progress import Progress
+
+    console = stderr()
+    # rich would take stdout along to stderr, which is right on a screen and wrong in a pipe
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty())
+    with bars:
+        yield from bars.track(items, total, description=text)
+
+
+def program() -> str:
+    """What to type to run this program again."""
+    return "cutline" if shutil.which("cutline") else f"{sys.argv[0]}"
+
+
+def complain(sentence: str) -> None:
+    """Say something to the person, not to the pipe."""
+    sys.stderr.write(f"cutline: {sentence}\n")

@@ -1,0 +1,52 @@
+"""Flags that several commands have."""
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from cutline.config import Engine, RunPrecision
+
+if TYPE_CHECKING:
+    from cutline.captioner import Captioner
+
+DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
+
+Flags = arg(name="")  # a nested dataclass whose fields are flags of the command itself
+Output = Annotated[str, arg(aliases=["-o"])]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFlags:
+    """Which captioner, and where it runs."""
+
+    model: Annotated[str, arg(aliases=["-m"])] = ""
+    """hub id, .pth, Hugging Face folder, own folder or training run (default: $CUTLINE_MODEL, else BLIP base from the hub)"""
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
+    precision: RunPrecision = "auto"
+    """bf16 where the processor is fast at it, else fp32 (auto); or fp32, bf16, int8"""
+    engine: Engine = "packed"
+    """weights laid out for the processor (packed), the encoder compiled or by OpenVINO, or all as it is (plain)"""
+    config: str = ""
+    """sizes of a .pth, which carries none: base, large, tiny or a JSON file"""
+    tokenizer: str = ""
+    """vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json"""
+    image_size: int = 0
+    """another picture size, in pixels; positions are interpolated (0: the model's own)"""
+
+    def load(self) -> "Captioner":
+        """The captioner that the flags mean."""
+        from cutline.captioner import load
+
+        path = self.model or os.environ.get("CUTLINE_MODEL") or DEFAULT_MODEL
+        return load(
+            path,
+            self.device,
+            self.precision,
+            engine=self.engine,
+            config=self.config or None,
+            tokenizer=self.tokenizer or None,
+            image_size=self.image_size or None,
+        )

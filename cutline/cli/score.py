@@ -1,0 +1,31 @@
+"""`cutline score`."""
+
+import sys
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from cutline.cli.flags import Flags, ModelFlags
+from cutline.errors import ConfigError
+
+
+def score(
+    photo: Positional[Annotated[str, arg(metavar="PHOTO")]],
+    captions: Positional[Annotated[list[str], arg(metavar="CAPTION [CAPTION …]")]],
+    *,
+    prompt: str | None = None,
+    which: Annotated[ModelFlags, Flags] = ModelFlags(),  # noqa: B008  # frozen
+) -> int:
+    """How likely captions are, given a picture: `log-likelihood<TAB>caption` lines, best first.
+
+    Args:
+        photo: the picture.
+        captions: the captions to compare.
+        prompt: what comes before each caption and is not scored (default: the model's own).
+    """
+    if not captions:
+        raise ConfigError("name at least one caption to score")
+    scores = which.load().score(photo, captions, prompt)
+    for log_prob, text in sorted(((one.log_prob, text) for one, text in zip(scores, captions, strict=True)), reverse=True):
+        sys.stdout.write(f"{log_prob:.4f}\t{text}\n")
+    return 0
