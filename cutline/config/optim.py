@@ -1,0 +1,61 @@
+"""The optimiser of a run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cutline.config.checks import require, require_choices
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimiser, its schedule, and what keeps it in memory."""
+
+    batch_size: int = 32
+    """pictures per step and process"""
+    grad_accum_steps: int = 1
+    """batches per optimiser step; losses are weighed by tokens"""
+    epochs: int = 5
+    """passes over the training data"""
+    max_steps: int = 0
+    """stop after this many optimiser steps (0: after `epochs`)"""
+    lr: float = 1e-5
+    """peak learning rate"""
+    min_lr: float = 0.0
+    """learning rate at the end"""
+    warmup_steps: int = 0
+    """steps of linear warm-up"""
+    schedule: Literal["cosine", "cosine_epoch", "constant"] = "cosine"
+    """cosine per step, cosine stepped once per epoch (the reference's), or constant"""
+    weight_decay: float = 0.05
+    """AdamW weight decay, on all parameters as in the reference"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW averages"""
+    clip_norm: float = 0.0
+    """largest gradient norm (0: no clipping)"""
+    ema_decay: float = 0.0
+    """evaluate and keep an exponential moving average of the weights (0: off)"""
+    label_smoothing: float | None = None
+    """label smoothing (default: the model's own)"""
+    dropout: float | None = None
+    """text dropout (default: the model's own)"""
+    drop_path: float | None = None
+    """stochastic depth of the vision side (default: the model's own)"""
+    vit_grad_ckpt: bool = False
+    """recompute activations of the last `vit_ckpt_layer` vision blocks instead of keeping them"""
+    vit_ckpt_layer: int = 0
+    """how many of the last vision blocks to recompute"""
+    text_grad_ckpt: bool = False
+    """recompute activations of the text layers"""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        for name in ("batch_size", "grad_accum_steps", "epochs"):
+            require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
+        for name in ("max_steps", "warmup_steps", "weight_decay", "clip_norm", "min_lr", "vit_ckpt_layer"):
+            require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
+        require(self.lr > 0, f"lr {self.lr} is not positive")
+        require(0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay} is not in [0, 1)")
+        require(
+            not self.vit_grad_ckpt or self.vit_ckpt_layer > 0,
+            "vit_grad_ckpt is on but vit_ckpt_layer is 0: say how many of the last blocks to recompute",
+        )
