@@ -6,7 +6,7 @@ A recipe is YAML that becomes a `Recipe`; a model's sizes are a `CaptionConfig` 
 from cutline.config.data import Cleaning, DataConfig
 from cutline.config.generation import BeamScoring, GenerationConfig, GenerationSettings
 from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
-from cutline.config.optim import OptimConfig
+from cutline.config.optim import LoraConfig, OptimConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, Precision, Recipe, StartConfig
 from cutline.config.run import Engine, RunPrecision
@@ -22,6 +22,7 @@ __all__ = [
     "GenerationConfig",
     "GenerationSettings",
     "ImageConfig",
+    "LoraConfig",
     "OptimConfig",
     "Precision",
     "Recipe",

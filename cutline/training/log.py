@@ -32,11 +32,12 @@ def read_log(path: str | Path) -> list[Line]:
 class RunLog:
     """Writes `log.jsonl` and shows the bar, on stderr."""
 
-    def __init__(self, path: Path, step: int, total_steps: int, show: bool) -> None:
-        """step: where the run goes on from; later lines of an earlier start are dropped."""
+    def __init__(self, path: Path | None, step: int, total_steps: int, show: bool) -> None:
+        """path: of the file; None in all processes but the first. step: where the run goes on from; later lines are dropped."""
         self.path = path
-        kept = [line for line in read_log(path) if line["step"] <= step] if path.exists() else []
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        kept = [line for line in read_log(path) if line["step"] <= step] if path and path.exists() else []
+        if path:
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
@@ -66,8 +67,9 @@ class RunLog:
 
     def write(self, line: Line) -> None:
         """Append a line to the log."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:

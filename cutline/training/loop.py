@@ -11,8 +11,9 @@ import yaml
 from rich.console import Console
 
 from cutline.captioner import Captioner
-from cutline.checkpoint import Checkpoint, save_native
+from cutline.checkpoint import save_native
 from cutline.config import GenerationSettings, Recipe, read_recipe, to_dict
+from cutline.distributed import is_first, process_group, together
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.evaluation import Evaluation, evaluate
 from cutline.files import write_text
@@ -44,12 +45,19 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
         Interrupted: a KeyboardInterrupt; Ctrl-C or SIGTERM, after the state was saved.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    folder = run_folder(recipe, resume)
+    with process_group():
+        return train_here(recipe, resume, show_progress and is_first())
+
+
+def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
+    """This process's part of `train`."""
+    (folder,) = set(together(lambda: run_folder(recipe, resume)))  # all have looked before the first writes
     with Console(stderr=True).status("reading the data, making vocabulary and model …") if show_progress else nullcontext():
         prepared = prepare(recipe)
     trainer = Trainer(recipe, prepared, folder, resume)
-    write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
-    log = RunLog(folder / "log.jsonl", trainer.progress.step, trainer.total_steps, show_progress)
+    if is_first():
+        write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
+    log = RunLog(folder / "log.jsonl" if is_first() else None, trainer.progress.step, trainer.total_steps, show_progress)
     with StopSignal() as stop, log:
         try:
             run(trainer, log, stop)
@@ -59,7 +67,8 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
         except Interrupted:
             trainer.save()
             raise Interrupted(f"stopped after step {trainer.progress.step}; {folder} goes on from there with --resume") from None
-    write_sheet(folder)
+    if is_first():
+        write_sheet(folder)
     return folder / "best"
 
 
@@ -69,9 +78,15 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     saved = time.monotonic()
     evaluate_if_due(trainer, log, stop)
     for batches in trainer.steps():
-        norm = trainer.train_step(batches)
-        log.advance(progress.step, sum(len(batch.pixels) for batch in batches))
-        log.skip(progress.step, [sentence for batch in batches for sentence in batch.skipped])
+        totals = trainer.total(batches, stop.requested, time.monotonic() - saved > 60 * recipe.save_minutes)
+        if totals.stop:
+            raise Interrupted
+        if totals.save:
+            trainer.save()
+            saved = time.monotonic()
+        norm = trainer.train_step(batches, totals)
+        log.advance(progress.step, totals.pictures)
+        log.skip(progress.step, totals.skipped)
         if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
             log.train_line(
                 {
@@ -84,10 +99,6 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
             )
             progress.loss_sum, progress.token_count = 0.0, 0
         evaluate_if_due(trainer, log, stop)
-        if time.monotonic() - saved > 60 * recipe.save_minutes:
-            trainer.save()
-            saved = time.monotonic()
-        stop.check()
 
 
 def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
@@ -108,7 +119,8 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     is_best = progress.best is None or value > progress.best
     if is_best:
         progress.best = value
-        save_native(trainer.folder / "best", Checkpoint(trainer.model.config, trainer.result.state_dict(), trainer.prepared.tokenizer))
+        checkpoint = trainer.checkpoint()
+        together(lambda: save_native(trainer.folder / "best", checkpoint) if is_first() else None)
     progress.evaluated, progress.epoch_loss_sum, progress.epoch_token_count = progress.step, 0.0, 0
     trainer.save()
     log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})
@@ -135,7 +147,7 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
 
 def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
     """Caption the validation pictures with the weights that would be kept."""
-    captioner = Captioner(trainer.result, trainer.prepared.tokenizer, str(trainer.device), "fp32")
+    captioner = Captioner(trainer.result(), trainer.prepared.tokenizer, str(trainer.device), "fp32")
     settings = cast(GenerationSettings, dataclasses.asdict(trainer.recipe.generation))
     found = evaluate(
         captioner,
@@ -144,7 +156,7 @@ def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
         progress=lambda results, total: log.watch(stop.watch(results), total),
         **settings,
     )
-    trainer.model.train()
+    trainer.learn()
     log.skip(trainer.progress.step, found.skipped)
     return found
 

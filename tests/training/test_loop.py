@@ -16,7 +16,7 @@ import cutline
 from cutline.config import GenerationConfig, Recipe, StartConfig
 from cutline.training import Interrupted, read_log, train
 from cutline.training.prepare import read_samples
-from cutline.training.trainer import Trainer
+from cutline.training.trainer import Totals, Trainer
 
 Build = Callable[..., Recipe]
 
@@ -29,10 +29,10 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Send this process a real Ctrl-C during optimiser step `step`."""
     original = Trainer.train_step
 
-    def train_step(self: Trainer, batches: list) -> float:
+    def train_step(self: Trainer, batches: list, totals: Totals) -> float:
         if self.progress.step + 1 == step:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(self, batches)
+        return original(self, batches, totals)
 
     monkeypatch.setattr(Trainer, "train_step", train_step)
 
