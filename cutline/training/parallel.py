@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from cutline.distributed import world_size
 from cutline.model import CaptionModel
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
 
 
 def spread(model: CaptionModel, shard: bool) -> nn.Module:
@@ -24,6 +26,9 @@ def spread(model: CaptionModel, shard: bool) -> nn.Module:
     device = next(model.parameters()).device
     if not shard:
         return DistributedDataParallel(model, [device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+    from torch.distributed.device_mesh import init_device_mesh  # a second to import
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (world_size(),))
     for block in (*model.vision.blocks, *model.text.layers):
         fully_shard(block, mesh=mesh)
@@ -34,8 +39,8 @@ def spread(model: CaptionModel, shard: bool) -> nn.Module:
 @contextmanager
 def exchanging(model: nn.Module, now: bool) -> Iterator[None]:
     """Within it, a backward pass averages the gradients of the processes only if `now`: once per step, not once per batch."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(now)
+    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2's
+        cast("FSDPModule", model).set_requires_gradient_sync(now)
         yield
     elif isinstance(model, DistributedDataParallel) and not now:
         with model.no_sync():
@@ -44,24 +49,33 @@ def exchanging(model: nn.Module, now: bool) -> Iterator[None]:
         yield
 
 
+def is_piece(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether this process holds only a piece of the tensor."""
+    return hasattr(tensor, "full_tensor")  # a DTensor, whose module takes a second to import
+
+
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor of which this process may hold a piece. Every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_piece(tensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The piece that this process holds, as a plain tensor that shares its memory."""
+    return tensor.to_local() if is_piece(tensor) else tensor
 
 
 def piece(tensor: Tensor, like: Tensor) -> Tensor:
     """What this process holds of a whole tensor, cut as `like` is."""
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor
+    if not is_piece(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 
 def whole_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Whole tensors of all `weights`. Every process must ask."""
     return {name: whole(tensor.detach()) for name, tensor in weights.items()}
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The piece that this process holds, as a plain tensor that shares its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
