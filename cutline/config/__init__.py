@@ -7,7 +7,7 @@ from cutline.config.data import Cleaning, Columns, DataConfig
 from cutline.config.generation import BeamScoring, GenerationConfig, GenerationSettings
 from cutline.config.metrics import ExtraMetric, Tokens
 from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
-from cutline.config.optim import OptimConfig
+from cutline.config.optim import LoraConfig, OptimConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, Precision, Recipe, StartConfig
 from cutline.config.run import Engine, RunPrecision
@@ -25,6 +25,7 @@ __all__ = [
     "GenerationConfig",
     "GenerationSettings",
     "ImageConfig",
+    "LoraConfig",
     "OptimConfig",
     "Precision",
     "Recipe",

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from cutline.config import CaptionConfig
 from cutline.model.cache import TextCache
+from cutline.model.recompute import Recompute
 from cutline.model.text import TextTransformer
 from cutline.model.vision import VisionTransformer
 
@@ -44,12 +45,20 @@ class CaptionModel(nn.Module):
         self.text = TextTransformer(config.text, config.vision.embed_dim)
         self.cache_dtype: torch.dtype | None = None  # what keys and values are kept in (default: as they are computed)
 
-    def checkpoint_activations(self, vision_blocks: int = 0, text: bool = False) -> None:
-        """Recompute, rather than keep, the activations of the last `vision_blocks` blocks and of all text layers."""
-        first = len(self.vision.blocks) - vision_blocks
-        for number, block in enumerate(self.vision.blocks):
-            block.grad_checkpoint = number >= first  # type: ignore[assignment]
-        self.text.grad_checkpoint = text
+    def checkpoint_activations(self, vision_blocks: int = 0, text: bool = False, cheap: bool = False) -> None:
+        """Recompute, rather than keep, the activations of the last `vision_blocks` blocks and of all text layers.
+
+        cheap: of the other layers, those that cost little to recompute.
+        """
+        rest: Recompute = "cheap" if cheap else "nothing"
+        depth = len(self.vision.blocks)
+        self.vision.recompute = ["all" if block >= depth - vision_blocks else rest for block in range(depth)]
+        self.text.recompute = "all" if text else rest
+
+    def compile_layers(self) -> None:
+        """Let torch compile every layer when it is first called: in place, so that names and weights stay as they are."""
+        for layer in (*self.vision.blocks, *self.text.layers):
+            layer.compile()
 
     def forward(
         self,

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from cutline.config import TextConfig
 from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, text_mask
 from cutline.model.cache import CacheLayer, TextCache
+from cutline.model.recompute import Recompute, run_layer
 from cutline.model.vision import Mlp
 
 
@@ -27,10 +27,13 @@ class TextLayer(nn.Module):
         self.norm3 = nn.LayerNorm(dim, eps=eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, image_kv: KeysValues | None, cache: CacheLayer | None = None) -> Tensor:
-        """x (R, T, D); image_kv (B, H, N, d) each, or None for text alone."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, image: Tensor | KeysValues | None, cache: CacheLayer | None = None
+    ) -> Tensor:
+        """x (R, T, D); image: (B, N, D_vision), or its keys and values, (B, H, N, d) each, or None for text alone."""
         x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
-        if image_kv is not None:
+        if image is not None:
+            image_kv = self.cross_attn.keys_values(image) if isinstance(image, Tensor) else image
             x = self.norm2(x + self.dropout(self.cross_attn(x, image_kv)))
         return self.norm3(x + self.dropout(self.mlp(x)))  # type: ignore[no-any-return]
 
@@ -61,7 +64,7 @@ class TextTransformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(TextLayer(config, image_dim) for _ in range(config.depth))
         self.lm_head = LMHead(config)
-        self.grad_checkpoint = False
+        self.recompute: Recompute = "nothing"
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -98,18 +101,8 @@ class TextTransformer(nn.Module):
         mask = None if attention_mask is None else text_mask(attention_mask.bool(), causal)
         x = self.embed(input_ids, torch.arange(input_ids.shape[1], device=input_ids.device))
         for layer in self.layers:
-            assert isinstance(layer, TextLayer)
-            # keys and values inside the checkpointed function, so that they too are recomputed rather than kept
-            if self.grad_checkpoint and self.training:
-                x = checkpoint(self._layer, layer, x, mask, causal, image_embeds, use_reentrant=False)
-            else:
-                x = self._layer(layer, x, mask, causal, image_embeds)
+            x = run_layer(layer, self.recompute, x, mask, causal and mask is None, image_embeds)
         return x
-
-    @staticmethod
-    def _layer(layer: TextLayer, x: Tensor, mask: Tensor | None, causal: bool, image_embeds: Tensor | None) -> Tensor:
-        image_kv = None if image_embeds is None else layer.cross_attn.keys_values(image_embeds)
-        return layer(x, mask, causal and mask is None, image_kv)  # type: ignore[no-any-return]
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Read the next tokens of every beam, input_ids (B, K, T), and return the last one's hidden states, (B, K, D)."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from cutline.config import VisionConfig
 from cutline.model.attention import SelfAttention
+from cutline.model.recompute import Recompute, run_layer
 
 
 class Mlp(nn.Module):
@@ -39,15 +39,13 @@ class VisionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
         self.drop_path = drop_path
-        self.grad_checkpoint = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        x = x + self._branch(self.attn, self.norm1(x))
-        return x + self._branch(self.mlp, self.norm2(x))
+        x = x + self._dropped(self.attn(self.norm1(x)))
+        return x + self._dropped(self.mlp(self.norm2(x)))
 
-    def _branch(self, layer: nn.Module, x: Tensor) -> Tensor:
-        x = checkpoint(layer, x, use_reentrant=False) if self.grad_checkpoint and self.training else layer(x)
+    def _dropped(self, x: Tensor) -> Tensor:
         return drop_path(x, self.drop_path) if self.training and self.drop_path > 0 else x
 
 
@@ -64,6 +62,7 @@ class VisionTransformer(nn.Module):
         rates = [config.drop_path * block / max(1, config.depth - 1) for block in range(config.depth)]
         self.blocks = nn.ModuleList(VisionBlock(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
+        self.recompute: list[Recompute] = ["nothing"] * config.depth
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -82,8 +81,8 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"the model takes pictures of {size} x {size}, not {tuple(pixel_values.shape[-2:])}")
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
+        for block, how in zip(self.blocks, self.recompute, strict=True):
+            x = run_layer(block, how, x)
         return self.norm(x)  # type: ignore[no-any-return]
 
 

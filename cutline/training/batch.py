@@ -56,6 +56,12 @@ class Batch:
         """The same in page-locked memory, for the DataLoader."""
         return self._map(lambda tensor: tensor.pin_memory())
 
+    @staticmethod
+    def blank(size: int) -> "Batch":
+        """One grey picture with nothing to score: for the process that has no rows where others have some."""
+        ids = torch.zeros(1, 2, dtype=torch.long)
+        return Batch(torch.full((1, 3, size, size), 128, dtype=torch.uint8), ids, torch.ones_like(ids), torch.full_like(ids, -100))
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return Batch(change(self.pixels), change(self.input_ids), change(self.attention_mask), change(self.labels), self.skipped)
 
@@ -152,31 +158,37 @@ def collate(items: Sequence[Item | str], pad_id: int) -> Batch:
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Which rows make which batch: a new order every epoch, the last incomplete batch dropped, as in the reference."""
+    """Which rows make which batch of which process: a new order every epoch, the last incomplete step dropped, as in the reference.
+
+    The rows of a step depend on how many they are, not on how processes and accumulation divide them.
+    """
 
     num_rows: int
     batch_size: int
     seed: int
+    grad_accum_steps: int = 1
+    world_size: int = 1
+    rank: int = 0
 
     @property
-    def per_epoch(self) -> int:
-        """Batches of an epoch; data smaller than a batch make one."""
-        return max(1, self.num_rows // self.batch_size)
+    def rows_per_step(self) -> int:
+        """Rows of a step, over all processes."""
+        return self.batch_size * self.grad_accum_steps * self.world_size
 
-    def keys(self, epoch: int, first: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """Keys of the batches of `epoch`, from batch `first` on."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
-        for number in range(first, self.per_epoch):
-            yield [(epoch, int(row)) for row in order[number * self.batch_size : (number + 1) * self.batch_size]]
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch; data smaller than a step make one."""
+        return max(1, self.num_rows // self.rows_per_step)
 
-    def from_batch(self, start: int, total: int) -> Iterator[list[tuple[int, int]]]:
-        """Keys of batches number `start` to `total` of the whole run, epoch after epoch."""
-        for epoch in range(start // self.per_epoch, math.ceil(total / self.per_epoch)):
-            first = start % self.per_epoch if epoch == start // self.per_epoch else 0
-            left = total - epoch * self.per_epoch
-            for number, keys in enumerate(self.keys(epoch, first), start=first):
-                if number < left:
-                    yield keys
+    def keys(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+        """Keys of this process's batches in steps `start` to `stop` of the run, epoch after epoch; batches of little data may be empty."""
+        for epoch in range(start // self.steps_per_epoch, math.ceil(stop / self.steps_per_epoch)):
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+            before = epoch * self.steps_per_epoch
+            for step in range(max(start - before, 0), min(stop - before, self.steps_per_epoch)):
+                rows = order[step * self.rows_per_step : (step + 1) * self.rows_per_step]
+                for number in range(self.rank, self.grad_accum_steps * self.world_size, self.world_size):
+                    yield [(epoch, int(row)) for row in rows[number * self.batch_size : (number + 1) * self.batch_size]]
 
 
 def load_batches(

@@ -21,7 +21,7 @@ def show_first_batch(recipe: Recipe) -> str:
     """
     prepared = prepare(recipe)
     order = BatchOrder(len(prepared.rows), recipe.optim.batch_size, recipe.seed)
-    batches = load_batches(prepared.rows, order.keys(0), prepared.tokenizer.pad_id, 0)
+    batches = load_batches(prepared.rows, order.keys(0, order.steps_per_epoch), prepared.tokenizer.pad_id, 0)
     batch = next((batch for batch in batches if len(batch.pixels)), None)
     if batch is None:
         raise DataError(f"{recipe.data.train}: none of its pictures can be read")

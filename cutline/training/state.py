@@ -1,16 +1,18 @@
 """The state that a stopped run goes on from: one file, written whole."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cutline.checkpoint.storage import write_safetensors
+from cutline.distributed import is_first, together
 from cutline.errors import CheckpointError
+from cutline.training.parallel import piece, put, whole_weights
 
 
 @dataclass
@@ -19,8 +21,8 @@ class Progress:
 
     step: int = 0
     """optimiser steps done"""
-    batch: int = 0
-    """batches read, over all epochs"""
+    rows_per_step: int = 0
+    """rows of data that one step takes, over all processes"""
     evaluated: int = 0
     """the step after which it was last evaluated"""
     best: float | None = None
@@ -35,45 +37,34 @@ class Progress:
     """pictures trained on"""
 
 
-def save_state(path: Path, model: nn.Module, average: nn.Module | None, optimizer: Optimizer, progress: Progress) -> None:
-    """Write everything a run needs to go on as if never stopped."""
+def save_state(path: Path, model: nn.Module, average: Mapping[str, Tensor], optimizer: Optimizer, progress: Progress) -> None:
+    """Write everything a run needs to go on as if never stopped: every process calls, the first writes. Raises CheckpointError."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optim.{index}.{name}": tensor for name, tensor in values.items()}
-    write_safetensors(path, tensors, {"progress": json.dumps(asdict(progress))})
+    tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
+    for name, weight in model.named_parameters():
+        tensors |= {f"optim.{name}.{key}": tensor for key, tensor in optimizer.state.get(weight, {}).items()}
+    tensors = whole_weights(tensors)
+    together(lambda: write_safetensors(path, tensors, {"progress": json.dumps(asdict(progress))}) if is_first() else None)
 
 
-def load_state(path: Path, model: nn.Module, average: nn.Module | None, optimizer: Optimizer) -> Progress:
+def load_state(path: Path, model: nn.Module, average: Mapping[str, Tensor], optimizer: Optimizer) -> Progress:
     """Read what `save_state` wrote into model, average and optimiser. Raises CheckpointError if it does not fit."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
             progress = Progress(**json.loads(file.metadata()["progress"]))
-        model.load_state_dict(_below(tensors, "model."))
-        if average is not None:
-            average.load_state_dict(_below(tensors, "average."))
+        put(_below(tensors, "model."), model.state_dict())
+        put(_below(tensors, "average."), average)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the run's state cannot be read ({reason}); start anew with another `output`") from None
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below(tensors, "optim.").items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    for name, weight in model.named_parameters():
+        if moments := _below(tensors, f"optim.{name}."):
+            optimizer.state[weight] = {
+                key: piece(tensor, weight) if tensor.shape == weight.shape else tensor.to(weight.device) for key, tensor in moments.items()
+            }
     return progress
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move `average` towards `model`: an exponential moving average whose decay grows to `decay` over the first steps.
-
-    Polyak & Juditsky, 1992; the growth, (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage.
-    """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)

@@ -1,24 +1,41 @@
 """One training run in memory: its model and optimiser, a step, and the losses."""
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from cutline.checkpoint import Checkpoint, build_model, save_native
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
-from cutline.errors import CutlineError, DataError
+from cutline.distributed import gather, is_first, rank, sum_over, together, world_size
+from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.image import normalize
 from cutline.model import CaptionModel
+from cutline.model.lora import merge_lora
+from cutline.training.average import start_average, update_average
 from cutline.training.batch import Batch, BatchOrder, load_batches
+from cutline.training.optimizer import choose_weights, make_optimizer
+from cutline.training.parallel import exchanging, spread, whole, whole_weights
 from cutline.training.prepare import Prepared, make_rows
 from cutline.training.schedule import lr_at
-from cutline.training.state import Progress, load_state, save_state, update_average
+from cutline.training.state import Progress, load_state, save_state
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the batches of a step hold, over all processes."""
+
+    tokens: int
+    pictures: int
+    skipped: list[str]
+    stop: bool
+    save: bool
 
 
 class Trainer:
@@ -28,81 +45,116 @@ class Trainer:
         self.recipe, self.prepared, self.folder = recipe, prepared, folder
         self.device = pick_device(recipe.device)
         self.bf16 = pick_precision(recipe.precision, self.device) == "bf16"
-        self.model = prepared.model.to(self.device).train()
         optim = recipe.optim
-        self.model.checkpoint_activations(optim.vit_ckpt_layer if optim.vit_grad_ckpt else 0, optim.text_grad_ckpt)
-        self.average = copy.deepcopy(self.model) if optim.ema_decay else None
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
-        )
-        self.order = BatchOrder(len(prepared.rows), optim.batch_size, recipe.seed)
-        self.steps_per_epoch = math.ceil(self.order.per_epoch / optim.grad_accum_steps)
+        self.model = prepared.model.to(self.device)
+        torch.manual_seed(recipe.seed)  # of LoRA's first weights
+        choose_weights(self.model, optim)
+        self.model.checkpoint_activations(optim.vit_ckpt_layer if optim.vit_grad_ckpt else 0, optim.text_grad_ckpt, optim.recompute_cheap)
+        if optim.compile:
+            self.model.compile_layers()
+        self.learn()
+        self.parallel = spread(self.model, optim.shard)
+        self.average = start_average(self.model) if optim.ema_decay else {}
+        self.optimizer = make_optimizer(self.model, self.model.config, optim)
+        self.order = BatchOrder(len(prepared.rows), optim.batch_size, recipe.seed, optim.grad_accum_steps, world_size(), rank())
+        self.steps_per_epoch = self.order.steps_per_epoch
         self.total_steps = optim.max_steps or optim.epochs * self.steps_per_epoch
-        self.progress = Progress()
+        self.progress = Progress(rows_per_step=self.order.rows_per_step)
         if resume and self.state_path.exists():
             self.progress = load_state(self.state_path, self.model, self.average, self.optimizer)
+            if self.progress.rows_per_step != self.order.rows_per_step:
+                raise ConfigError(
+                    f"{folder} was trained with {self.progress.rows_per_step} rows per step, not {self.order.rows_per_step}: "
+                    "resume on as many processes, or keep processes x batch_size x grad_accum_steps the same"
+                )
+
+    def learn(self) -> None:
+        """Training mode; a vision side that is frozen stays as it is in evaluation."""
+        self.model.train()
+        if not any(weight.requires_grad for weight in self.model.vision.parameters()):
+            self.model.vision.eval()
 
     @property
     def state_path(self) -> Path:
         return self.folder / "state.safetensors"
 
-    @property
-    def result(self) -> CaptionModel:
-        """The weights to evaluate and keep."""
-        return self.average or self.model
-
     def save(self) -> None:
-        """Write the state that a stopped run goes on from."""
+        """Write the state that a stopped run goes on from, and the captioner as it is now; every process calls."""
         save_state(self.state_path, self.model, self.average, self.optimizer, self.progress)
+        self.keep("last")
+
+    def keep(self, name: str) -> None:
+        """Write the captioner to the folder `name` of the run; every process calls."""
+        checkpoint = self.checkpoint()
+        together(lambda: save_native(self.folder / name, checkpoint) if is_first() else None)
+
+    def checkpoint(self) -> Checkpoint:
+        """The captioner as it would be kept: its weights averaged, LoRA merged, in one piece; every process calls."""
+        weights = whole_weights({**self.model.state_dict(), **self.average})
+        lora = self.recipe.optim.lora
+        if lora.rank:
+            weights = merge_lora(weights, (lora.alpha or lora.rank) / lora.rank)
+        return Checkpoint(self.model.config, weights, self.prepared.tokenizer)
+
+    def result(self) -> CaptionModel:
+        """The captioner as it would be kept, to evaluate; every process calls."""
+        optim = self.recipe.optim
+        if not (self.average or optim.lora.rank or optim.shard):
+            return self.model
+        return build_model(self.checkpoint()).to(self.device)
 
     def steps(self) -> Iterator[list[Batch]]:
         """The batches of each remaining optimiser step."""
-        accum, per_epoch = self.recipe.optim.grad_accum_steps, self.order.per_epoch
-        full, rest = divmod(self.total_steps, self.steps_per_epoch)
-        last = full * per_epoch + min(rest * accum, per_epoch)
-        keys = self.order.from_batch(self.progress.batch, last)
+        keys = self.order.keys(self.progress.step, self.total_steps)
         pin = self.device.type == "cuda"
         batches = load_batches(self.prepared.rows, keys, self.prepared.tokenizer.pad_id, self.recipe.data.num_workers, pin)
         while self.progress.step < self.total_steps:
-            left = per_epoch - self.progress.batch % per_epoch
-            yield list(itertools.islice(batches, min(accum, left)))
+            yield list(itertools.islice(batches, self.recipe.optim.grad_accum_steps))
 
-    def train_step(self, batches: list[Batch]) -> float:
-        """One optimiser step over `batches`, every token weighing the same; returns the gradient norm."""
+    def total(self, batches: list[Batch], stop: bool, save: bool) -> Totals:
+        """What all processes are about to do; a wish of one to stop, or of the first to save, is a wish of all."""
+        skipped = [sentence for batch in batches for sentence in batch.skipped]
+        tokens, pictures = (sum(counts) for counts in zip(*((b.token_count, len(b.pixels)) for b in batches), strict=True))
+        sums = sum_over(tokens, pictures, len(skipped), stop, save and rank() == 0)
+        every = [sentence for part in gather(skipped) for sentence in part] if sums[2] else []
+        return Totals(int(sums[0]), int(sums[1]), every, bool(sums[3]), bool(sums[4]))
+
+    def train_step(self, batches: list[Batch], totals: Totals) -> float:
+        """One optimiser step over `batches`, every token of all processes weighing the same; returns the gradient norm."""
         progress, optim = self.progress, self.recipe.optim
         lr = lr_at(progress.step, self.total_steps, self.steps_per_epoch, optim)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        torch.manual_seed(self.recipe.seed * 1_000_003 + progress.step)  # dropout of this step, also after a resume
-        tokens = sum(batch.token_count for batch in batches)
-        norm = torch.zeros(())
-        if tokens:
-            loss = sum(self.backward(batch, tokens) for batch in batches if len(batch.pixels))
-            norm = clip_grad_norm_(self.model.parameters(), optim.clip_norm or math.inf)
-            self.check_finite(loss, float(norm))
+            group["lr"] = lr * group["lr_scale"]
+        torch.manual_seed((self.recipe.seed * 1_000_003 + progress.step) * world_size() + rank())  # dropout of this step, also resumed
+        norm = 0.0
+        if totals.tokens:
+            loss = sum(self.backward(batch, totals.tokens, last=batch is batches[-1]) for batch in batches)
+            (loss,) = sum_over(loss)
+            norm = float(whole(clip_grad_norm_(self.model.parameters(), optim.clip_norm or math.inf)))
+            self.check_finite(loss, norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             progress.loss_sum, progress.epoch_loss_sum = progress.loss_sum + loss, progress.epoch_loss_sum + loss
-        if self.average is not None:
+        if self.average:
             update_average(self.average, self.model, progress.step, optim.ema_decay)
-        progress.token_count, progress.epoch_token_count = progress.token_count + tokens, progress.epoch_token_count + tokens
-        progress.step, progress.batch = progress.step + 1, progress.batch + len(batches)
-        progress.pictures += sum(len(batch.pixels) for batch in batches)
-        return float(norm)
+        progress.token_count, progress.epoch_token_count = progress.token_count + totals.tokens, progress.epoch_token_count + totals.tokens
+        progress.step, progress.pictures = progress.step + 1, progress.pictures + totals.pictures
+        return norm
 
-    def backward(self, batch: Batch, tokens: int) -> float:
+    def backward(self, batch: Batch, tokens: int, last: bool) -> float:
         """Add the gradient of this batch's share of the mean over `tokens`; returns its summed loss."""
-        loss, _ = self.loss(self.model, batch)
-        (loss / tokens).backward()
+        with exchanging(self.parallel, last):
+            loss = self.loss(self.parallel, batch)
+            (loss * (world_size() / tokens)).backward()  # the processes' gradients are averaged, not summed
         return float(loss.detach())
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """Summed loss and scored tokens of a batch."""
-        on_device = batch.to(self.device)
-        pixel_values = normalize(on_device.pixels, self.prepared.model.config.image)
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Summed loss of a batch."""
+        on_device = (batch if len(batch.pixels) else Batch.blank(self.model.config.vision.image_size)).to(self.device)
+        pixel_values = normalize(on_device.pixels, self.model.config.image)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             out = model(pixel_values, on_device.input_ids, on_device.attention_mask, on_device.labels)
-        return out.loss, batch.token_count
+        return out.loss  # type: ignore[no-any-return]
 
     def check_finite(self, loss: float, norm: float) -> None:
         """A step that is not a number must not reach the weights."""
@@ -114,22 +166,28 @@ class Trainer:
 
     @torch.no_grad()
     def validation_loss(self, watch: Callable[[Iterator[Batch], int], Iterable[Batch]]) -> tuple[float, list[str]]:
-        """Mean loss of the validation references, without augmentation, and which pictures could not be read.
+        """Mean loss of the validation references, without augmentation, and which pictures could not be read; every process calls.
 
-        `watch` passes the batches on.
+        `watch` passes the batches of this process on.
         """
         rows = make_rows(self.recipe, self.prepared.val, self.prepared.tokenizer, self.model.config, augmented=False)
         size = self.recipe.eval.batch_size
-        keys = ([(0, row) for row in range(first, min(first + size, len(rows)))] for first in range(0, len(rows), size))
-        model, loss_sum, tokens = self.result.eval(), 0.0, 0
-        skipped: list[str] = []
-        batches = load_batches(rows, keys, self.prepared.tokenizer.pad_id, 0)
-        for batch in watch(batches, math.ceil(len(rows) / size)):
-            skipped += batch.skipped
-            if len(batch.pixels):
-                loss, count = self.loss(model, batch)
-                loss_sum, tokens = loss_sum + float(loss), tokens + count
-        self.model.train()
+        keys = [[(0, row) for row in range(first, min(first + size, len(rows)))] for first in range(0, len(rows), size)]
+        keys = keys[rank() :: world_size()]
+        model = self.result().eval()
+
+        def share() -> tuple[float, int, list[str]]:
+            loss_sum, tokens = 0.0, 0
+            skipped: list[str] = []
+            for batch in watch(load_batches(rows, iter(keys), self.prepared.tokenizer.pad_id, 0), len(keys)):
+                skipped += batch.skipped
+                if len(batch.pixels):
+                    loss_sum, tokens = loss_sum + float(self.loss(model, batch)), tokens + batch.token_count
+            return loss_sum, tokens, skipped
+
+        shares = together(share)
+        self.learn()
+        tokens = sum(share[1] for share in shares)
         if not tokens:
             raise DataError("none of the validation pictures can be read")
-        return loss_sum / tokens, skipped
+        return sum(share[0] for share in shares) / tokens, [sentence for share in shares for sentence in share[2]]

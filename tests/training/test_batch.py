@@ -25,26 +25,42 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train([*TEXTS, "a picture of", "a photo of a dog"] * 2, 300)
 
 
-@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5), st.integers(0, 60), st.integers(0, 60))
-def test_resumed_order_is_the_tail_of_the_whole_order(rows: int, size: int, seed: int, start: int, more: int) -> None:
-    order = BatchOrder(rows, size, seed)
-    whole = list(order.from_batch(0, start + more))
-    assert len(whole) == start + more
-    assert list(order.from_batch(start, start + more)) == whole[start:]
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.integers(0, 20), st.integers(0, 20))
+def test_resumed_order_is_the_tail_of_the_whole_order(rows: int, size: int, accum: int, start: int, more: int) -> None:
+    order = BatchOrder(rows, size, 5, accum)
+    whole = list(order.keys(0, start + more))
+    assert len(whole) == (start + more) * accum
+    assert list(order.keys(start, start + more)) == whole[start * accum :]
 
 
 @given(st.integers(1, 40), st.integers(1, 12))
-def test_an_epoch_shows_every_row_once_but_those_of_the_last_incomplete_batch(rows: int, size: int) -> None:
+def test_an_epoch_shows_every_row_once_but_those_of_the_last_incomplete_step(rows: int, size: int) -> None:
     order = BatchOrder(rows, size, seed=1)
-    seen = Counter(row for keys in order.keys(epoch=2) for _, row in keys)
+    keys = list(order.keys(2 * order.steps_per_epoch, 3 * order.steps_per_epoch))
+    seen = Counter(row for batch in keys for _, row in batch)
     assert set(seen.values()) == {1}
     assert sum(seen.values()) == (rows // size * size or rows)
-    assert all(epoch == 2 for keys in order.keys(2) for epoch, _ in keys)
+    assert all(epoch == 2 for batch in keys for epoch, _ in batch)
+
+
+@given(st.integers(1, 40), st.sampled_from([(8, 1, 1), (4, 1, 2), (2, 2, 2), (1, 8, 1), (1, 2, 4)]))
+def test_processes_and_accumulation_divide_the_same_steps(rows: int, layout: tuple[int, int, int]) -> None:
+    size, accum, world = layout
+    whole = BatchOrder(rows, 8, 3)
+    parts = [BatchOrder(rows, size, 3, accum, world, rank) for rank in range(world)]
+    assert {part.steps_per_epoch for part in parts} == {whole.steps_per_epoch}
+    stop = 2 * whole.steps_per_epoch
+    batches = [list(part.keys(0, stop)) for part in parts]
+    assert {len(of_one) for of_one in batches} == {stop * accum}
+    for step, keys in enumerate(whole.keys(0, stop)):
+        micro = [of_one[step * accum : (step + 1) * accum] for of_one in batches]
+        assert [key for in_turn in zip(*micro, strict=True) for batch in in_turn for key in batch] == keys
 
 
 def test_epochs_differ_in_order() -> None:
     order = BatchOrder(100, 10, seed=0)
-    assert list(order.keys(0)) != [[(0, row) for _, row in keys] for keys in order.keys(1)]
+    first, second = list(order.keys(0, 10)), list(order.keys(10, 20))
+    assert first != [[(0, row) for _, row in keys] for keys in second]
 
 
 def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes: Path) -> None:

@@ -28,9 +28,9 @@ def test_every_token_stands_with_label_and_loss_and_they_sum_to_the_loss(recipe:
     run = recipe()
     prepared = prepare(run)
     trainer = Trainer(run, prepared, tmp_path, resume=False)
-    batch = next(load_batches(prepared.rows, BatchOrder(len(prepared.rows), 5, 0).keys(0), prepared.tokenizer.pad_id, 0))
+    batch = next(load_batches(prepared.rows, BatchOrder(len(prepared.rows), 5, 0).keys(0, 1), prepared.tokenizer.pad_id, 0))
     with torch.no_grad():
-        loss, count = trainer.loss(trainer.model.eval(), batch)
+        loss, count = trainer.loss(trainer.model.eval(), batch), batch.token_count
     assert float(loss) == pytest.approx(total, abs=0.01)
     assert float(loss) / count == pytest.approx(mean, abs=1e-4)
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from cutline.errors import CheckpointError
-from cutline.training.state import Progress, load_state, save_state, update_average
+from cutline.training.average import start_average, update_average
+from cutline.training.state import Progress, load_state, save_state
 
 
 def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -36,15 +37,16 @@ def little_room() -> Iterator[None]:
 
 def test_round_trip(tmp_path: Path) -> None:
     model, optimizer = trained(0)
-    average = nn.Linear(3, 2)
-    progress = Progress(step=7, batch=14, best=1.5, loss_sum=0.1 + 0.2)
+    average = start_average(nn.Linear(3, 2))
+    progress = Progress(step=7, rows_per_step=14, best=1.5, loss_sum=0.1 + 0.2)
     save_state(tmp_path / "state", model, average, optimizer, progress)
     other, other_optimizer = trained(1)
-    other_average = nn.Linear(3, 2)
+    other_average = start_average(nn.Linear(3, 2))
     assert load_state(tmp_path / "state", other, other_average, other_optimizer) == progress
     assert torch.equal(other.weight, model.weight)  # type: ignore[arg-type]
-    assert torch.equal(other_average.weight, average.weight)
-    pairs = zip(optimizer.state_dict()["state"].values(), other_optimizer.state_dict()["state"].values(), strict=True)
+    assert all(torch.equal(other_average[name], average[name]) for name in ("weight", "bias"))
+    pairs = list(zip(optimizer.state_dict()["state"].values(), other_optimizer.state_dict()["state"].values(), strict=True))
+    assert len(pairs) == 2
     assert all(torch.equal(one[key], two[key]) for one, two in pairs for key in one)
     assert list(tmp_path.iterdir()) == [tmp_path / "state"]
 
@@ -55,24 +57,25 @@ def test_a_full_disk_keeps_the_last_good_state(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("the last good state")
     with pytest.raises(CheckpointError, match=r"state: cannot be written .*what was there before is untouched"):
-        save_state(path, model, None, optimizer, Progress())
+        save_state(path, model, {}, optimizer, Progress())
     assert path.read_text() == "the last good state"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     model, optimizer = trained(0)
-    save_state(tmp_path / "state", model, None, optimizer, Progress())
+    save_state(tmp_path / "state", model, {}, optimizer, Progress())
     other = nn.Linear(5, 2)
     with pytest.raises(CheckpointError, match="the run's state cannot be read"):
-        load_state(tmp_path / "state", other, None, torch.optim.AdamW(other.parameters()))
+        load_state(tmp_path / "state", other, {}, torch.optim.AdamW(other.parameters()))
 
 
 def test_the_average_follows_the_model() -> None:
     """Its decay grows with the steps, and never beyond the one asked for."""
     for step, weight in ((0, 0.9), (90, 0.09), (10**6, 0.01)):
-        model, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        average = start_average(model)
         nn.init.ones_(model.weight)
-        nn.init.zeros_(average.weight)
         update_average(average, model, step, decay=0.99)
-        assert average.weight.item() == pytest.approx(weight)
+        assert average["weight"].item() == pytest.approx(weight)
