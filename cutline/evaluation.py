@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from cutline.captioner import Caption, Captioner
 from cutline.config import ExtraMetric, GenerationSettings, Tokens
 from cutline.data import Sample, open_data
+from cutline.distributed import rank, together, world_size
 from cutline.errors import DataError, ImageError
-from cutline.image import open_image
+from cutline.image import ImageSource, open_image
 from cutline.metrics import (
     Diversity,
     Interval,
@@ -81,6 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Caption every picture of `data` that has references, and measure the captions against them.
 
+    Several processes (`torchrun`) share the pictures out, and every one returns the evaluation of all.
+
     Args:
         captioner: what writes the captions.
         data: a data set's path, or its samples.
@@ -106,9 +109,9 @@ def evaluate(
         raise DataError(f"{data if isinstance(data, str | Path) else 'the data'}: no picture has a caption to compare with")
     default = captioner.config.prompt if prompt is None else prompt
     prompts = [default if prompt is not None or sample.prompt is None else sample.prompt for sample in samples]
-    stream = captioner.stream([sample.image for sample in samples], prompts, batch_size=batch_size, **settings)
+    results = caption_together(captioner, [sample.image for sample in samples], prompts, batch_size, progress, settings)
     found, skipped = [], []
-    for sample, result in zip(samples, progress(stream, len(samples)), strict=True):
+    for sample, result in zip(samples, results, strict=True):
         if isinstance(result, ImageError):
             skipped.append(str(result))
         else:
@@ -126,6 +129,27 @@ def evaluate(
         domains=score_domains(tally, [sample.domain for sample, _ in found]),
         intervals=bootstrap(tally, resamples) if resamples else {},
     )
+
+
+def caption_together(
+    captioner: Captioner,
+    images: Sequence[ImageSource],
+    prompts: Sequence[str],
+    batch_size: int,
+    progress: Wrap,
+    settings: GenerationSettings,
+) -> list[Result]:
+    """The caption of every picture, or why there is none; several processes take an equal share of the pictures each, and all get all."""
+    mine = slice(rank(), None, world_size())
+
+    def caption_mine() -> list[Result]:
+        stream = captioner.stream(images[mine], prompts[mine], batch_size=batch_size, **settings)
+        return list(progress(stream, len(images[mine])))
+
+    results: list[Result | None] = [None] * len(images)
+    for number, share in enumerate(together(caption_mine)):
+        results[number :: world_size()] = share
+    return cast("list[Result]", results)
 
 
 def score_domains(tally: Tally, domains: Sequence[str]) -> dict[str, Scores]:

@@ -82,6 +82,12 @@ class DataConfig:
     """turn pictures by a random multiple of 90 degrees: for pictures from above"""
     randaugment: bool = True
     """the reference's RandAugment: 2 operations of magnitude 5"""
+    stream: bool = False
+    """read tar shards from front to back, again and again, instead of by an index: for URLs, pipes, and more than a disk holds"""
+    epoch_rows: int = 0
+    """with `stream`: rows that count as an epoch"""
+    shuffle_rows: int = 2000
+    """with `stream`: pictures in memory that the next one is drawn from"""
     cache: bool = False
     """keep decoded pictures in memory: for small data sets"""
     num_workers: int = 2
@@ -101,4 +107,8 @@ class DataConfig:
         require(self.captions_per_image >= 0, f"captions_per_image {self.captions_per_image} is negative")
         low, high = self.crop_scale
         require(0 < low <= high <= 1, f"crop_scale {low}, {high} is not within (0, 1]")
+        require(self.shuffle_rows >= 1, f"shuffle_rows {self.shuffle_rows} is below 1")
+        require(self.epoch_rows >= 0, f"epoch_rows {self.epoch_rows} is negative")
+        require(self.stream == (self.epoch_rows > 0), "stream and epoch_rows go together: say how many rows of the shards make an epoch")
+        require(not (self.stream and self.cache), "cache keeps every picture in memory: with stream, leave it off")
         require(self.num_workers >= 0, f"num_workers {self.num_workers} is negative")

@@ -6,6 +6,7 @@ from typing import Literal
 from cutline.config.checks import require, require_choices
 from cutline.config.data import DataConfig
 from cutline.config.generation import GenerationConfig
+from cutline.config.metrics import Tokens
 from cutline.config.model import CaptionConfig
 from cutline.config.optim import OptimConfig
 
@@ -44,6 +45,8 @@ class EvalConfig:
     """pictures per batch"""
     max_pictures: int = 0
     """use only the first so many validation pictures (0: all)"""
+    tokens: Tokens = "auto"
+    """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto, which sees by the references"""
     by: Literal["captions", "loss"] = "captions"
     """what the best checkpoint is chosen by: CIDEr + BLEU-4 of its captions, or the loss of the references"""
 
@@ -90,6 +93,14 @@ class Recipe:
         require(
             not (self.start.captioner and (self.start.vision or self.start.text)),
             "`start.captioner` already brings vision and text weights: drop `start.vision` and `start.text`",
+        )
+        require(
+            not self.data.stream or bool(self.start.captioner or self.start.tokenizer),
+            "with `data.stream` the captions are not read beforehand: give a vocabulary, `start.tokenizer`, or a `start.captioner`",
+        )
+        require(
+            not self.data.stream or bool(self.data.val) or self.data.val_share == 0,
+            "with `data.stream` no pictures can be set apart: give `data.val`, or set `data.val_share` to 0",
         )
         for name in ("config", "image_size"):
             require(

@@ -92,7 +92,13 @@ class CaptionRows(Dataset[Item | str]):
     """Rows to train on, by key (epoch, row): an `Item`, or one sentence on why its picture cannot be read."""
 
     def __init__(
-        self, samples: Sequence[Sample], captions: Sequence[list[Encoded]], size: int, data: DataConfig, seed: int, augmented: bool = True
+        self,
+        samples: Sequence[Sample],
+        captions: Sequence[list[Encoded]],
+        size: int,
+        data: DataConfig,
+        seed: int | str,
+        augmented: bool = True,
     ) -> None:
         """captions: as `encode_captions` gives them; samples without any are left out. size: picture side in pixels."""
         self.samples, self.captions = samples, captions
@@ -200,13 +206,13 @@ def load_batches(
         batch_sampler=keys,
         collate_fn=functools.partial(collate, pad_id=pad_id),
         num_workers=num_workers,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         pin_memory=pin,
     )
     yield from loader
 
 
-def _ignore_signals(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """Ctrl-C reaches all processes of a terminal; the training process alone answers it, and ends its workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -8,11 +8,12 @@ import torch
 
 from cutline.checkpoint import build_model, load_checkpoint, start_text, start_vision
 from cutline.config import CaptionConfig, Recipe
-from cutline.data import Sample, open_data, split_by_picture
+from cutline.data import Sample, is_shards, open_data, split_by_picture
 from cutline.errors import ConfigError, DataError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
 from cutline.training.batch import CaptionRows, encode_captions
+from cutline.training.stream import ShardRows
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Prepared:
 
     model: CaptionModel
     tokenizer: Tokenizer
-    rows: CaptionRows
+    rows: CaptionRows | ShardRows
     train: list[Sample]
     val: list[Sample]
 
@@ -45,7 +46,7 @@ def prepare(recipe: Recipe) -> Prepared:
             f"generation.max_length {recipe.generation.max_length} is above the {model.config.text.max_positions} positions "
             "of the model: lower it"
         )
-    rows = make_rows(recipe, train, tokenizer, model.config)
+    rows = make_rows(recipe, train, tokenizer, model.config) if train else stream_rows(recipe, tokenizer, model.config)
     return Prepared(model, tokenizer, rows, train, val)
 
 
@@ -57,13 +58,23 @@ def make_rows(
     return CaptionRows(samples, captions, config.vision.image_size, recipe.data, recipe.seed, augmented)
 
 
+def stream_rows(recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig) -> ShardRows:
+    """The rows that flow from the recipe's shards."""
+    return ShardRows(recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed)
+
+
 def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples; without validation data a share of the training pictures is set apart."""
+    """Training and validation samples; without validation data a share of the training pictures is set apart.
+
+    Training samples that are streamed are not among them.
+    """
     data = recipe.data
     if not data.train:
         raise ConfigError("the recipe names no training data: set `data.train`, or pass --data.train PATH")
-    train = open_data(data.train, data.image_root, data.train_split, data.columns)
-    if not any(sample.captions for sample in train):
+    if data.stream and not is_shards(data.train):
+        raise ConfigError(f"{data.train}: `data.stream` is for tar shards; leave it off for other data")
+    train = [] if data.stream else open_data(data.train, data.image_root, data.train_split, data.columns)
+    if not data.stream and not any(sample.captions for sample in train):
         raise DataError(f"{data.train}: no picture has a caption to learn from")
     if data.val or data.val_split:
         val = open_data(data.val or data.train, data.image_root, data.val_split, data.columns)

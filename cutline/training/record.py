@@ -54,11 +54,11 @@ def fingerprint(samples: Sequence[Sample]) -> str:
 
 
 def picture_size(sample: Sample) -> int:
-    """Bytes of a picture; 0 where its path leads nowhere."""
+    """Bytes of a picture; 0 where its path leads nowhere, or to a part of a file."""
     if isinstance(sample.image, bytes):
         return len(sample.image)
     try:
-        return os.stat(sample.image).st_size  # noqa: PTH116  # a Path is three times slower
+        return os.stat(str(sample.image)).st_size  # noqa: PTH116  # a Path is three times slower
     except OSError:
         return 0
 

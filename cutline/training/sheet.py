@@ -20,15 +20,16 @@ def write_sheet(folder: Path) -> None:
         rows = [[line["epoch"], *(line[name] for name in numbers), "best so far" if line["best"] else ""] for line in evaluations]
         sections.append(("Evaluations", table(rows, ["epoch", *numbers, ""])))
     if samples := evaluations[-1].get("samples"):
-        cards = [Card(open_image(one["image"]), one["caption"], earlier(evaluations, number)) for number, one in enumerate(samples)]
+        cards = [card(folder, one, evaluations, number) for number, one in enumerate(samples)]
         sections.append(("Captions of validation pictures", wall(cards)))
     write_report(folder / "report.html", f"Training run {folder.name}", "How the loss fell, and what came of it.", sections)
 
 
-def earlier(evaluations: list[dict[str, Any]], number: int) -> str:
-    """What a picture was called at the first evaluation."""
+def card(folder: Path, sample: dict[str, Any], evaluations: list[dict[str, Any]], number: int) -> Card:
+    """A picture with what it is called now, and what it was called at the first evaluation."""
     first = evaluations[0]
-    return f"epoch {first['epoch']}: {first['samples'][number]['caption']}" if len(evaluations) > 1 else ""
+    note = f"epoch {first['epoch']}: {first['samples'][number]['caption']}" if len(evaluations) > 1 else ""
+    return Card(open_image(str(folder / sample["image"])), sample["caption"], note)
 
 
 def points(lines: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:

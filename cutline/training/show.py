@@ -9,8 +9,9 @@ from cutline.errors import DataError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
-from cutline.training.batch import Batch, BatchOrder, load_batches
+from cutline.training.batch import Batch, BatchOrder
 from cutline.training.prepare import prepare
+from cutline.training.stream import read_batches
 
 
 def show_first_batch(recipe: Recipe) -> str:
@@ -21,7 +22,7 @@ def show_first_batch(recipe: Recipe) -> str:
     """
     prepared = prepare(recipe)
     order = BatchOrder(len(prepared.rows), recipe.optim.batch_size, recipe.seed)
-    batches = load_batches(prepared.rows, order.keys(0, order.steps_per_epoch), prepared.tokenizer.pad_id, 0)
+    batches = read_batches(prepared.rows, order, 0, order.steps_per_epoch, prepared.tokenizer.pad_id, 0)
     batch = next((batch for batch in batches if len(batch.pixels)), None)
     if batch is None:
         raise DataError(f"{recipe.data.train}: none of its pictures can be read")

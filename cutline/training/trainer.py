@@ -25,6 +25,7 @@ from cutline.training.parallel import exchanging, spread, whole, whole_weights
 from cutline.training.prepare import Prepared, make_rows
 from cutline.training.schedule import lr_at
 from cutline.training.state import Progress, load_state, save_state
+from cutline.training.stream import read_batches
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ class Trainer:
 
     def steps(self) -> Iterator[list[Batch]]:
         """The batches of each remaining optimiser step."""
-        keys = self.order.keys(self.progress.step, self.total_steps)
-        pin = self.device.type == "cuda"
-        batches = load_batches(self.prepared.rows, keys, self.prepared.tokenizer.pad_id, self.recipe.data.num_workers, pin)
+        pad_id, workers, pin = self.prepared.tokenizer.pad_id, self.recipe.data.num_workers, self.device.type == "cuda"
+        batches = read_batches(self.prepared.rows, self.order, self.progress.step, self.total_steps, pad_id, workers, pin)
         while self.progress.step < self.total_steps:
             yield list(itertools.islice(batches, self.recipe.optim.grad_accum_steps))
 

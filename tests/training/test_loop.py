@@ -45,11 +45,11 @@ def test_a_run_leaves_a_captioner_a_log_and_a_report(recipe: Build, scenes: Path
 
 
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cutline.training.loop as loop
+    import cutline.training.measure as measure
 
     values = iter([1.0, 3.0, 2.0])
     kept = []
-    monkeypatch.setattr(loop, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values)))
+    monkeypatch.setattr(measure, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values)))
     keep = Trainer.keep
 
     def keep_and_see(trainer: Trainer, name: str) -> None:

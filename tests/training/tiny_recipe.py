@@ -26,5 +26,5 @@ def tiny_recipe(data: Path, output: Path | str, **changes: object) -> Recipe:
     )
     for section in ("data", "optim", "eval"):
         inside = {name.removeprefix(section + "_"): changes.pop(name) for name in list(changes) if name.startswith(section + "_")}
-        base = replace(base, **{section: replace(getattr(base, section), **inside)})
+        changes[section] = replace(getattr(base, section), **inside)
     return replace(base, **changes)

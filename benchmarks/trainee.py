@@ -1,0 +1,134 @@
+"""A captioner in training, in a process of its own: every line on stdin asks for a step, which answers with a line of JSON.
+
+    python trainee.py '{"library": "cutline", "precision": "fp32", …}'
+
+Both libraries are given the same weights, pictures and labels, and AdamW.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from fresh import memory_mib
+
+from cutline.config import CaptionConfig, OptimConfig, Recipe
+from cutline.model import lm_labels
+from cutline.tokenizer import Tokenizer
+from cutline.training.batch import Batch
+
+Step = Callable[[Batch], float]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """Who trains, and how."""
+
+    name: str
+    library: Literal["cutline", "transformers"]
+    precision: Literal["fp32", "bf16"]
+    folder: str
+    """what `write_model` wrote"""
+    pictures: int
+    captions: int = 1
+    """of each picture; transformers reads the picture once for each of them"""
+    settings: tuple[tuple[str, Any], ...] = ()
+    """of `OptimConfig`"""
+
+    def to_json(self) -> str:
+        """What the process is started with."""
+        return json.dumps(asdict(self))
+
+
+def make_batch(number: int, config: CaptionConfig, tokenizer: Tokenizer, pictures: int, captions: int) -> Batch:
+    """Random pictures, and captions of about ten random words after the prompt."""
+    generator = torch.Generator().manual_seed(number)
+    size, prompt = config.vision.image_size, tokenizer.encode_prompt(config.prompt)
+    pixels = torch.randint(0, 256, (pictures, 3, size, size), generator=generator, dtype=torch.uint8)
+    length = len(prompt) + 11  # ten words and the end token
+    ids = torch.randint(1000, config.text.vocab_size - 2, (pictures * captions, length), generator=generator)
+    ids[:, : len(prompt)], ids[:, -1] = torch.tensor(prompt), tokenizer.sep_id
+    mask = torch.ones_like(ids)
+    return Batch(pixels, ids, mask, lm_labels(ids, mask, torch.full((len(ids),), len(prompt))))
+
+
+def cutline_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
+    """A step of cutline's own trainer."""
+    from cutline.checkpoint import build_model, load_checkpoint
+    from cutline.training.prepare import Prepared
+    from cutline.training.trainer import Trainer
+
+    checkpoint = load_checkpoint(Path(trainee.folder) / "cutline")
+    config = without_dropout(checkpoint.config)
+    optim = OptimConfig(batch_size=trainee.pictures, schedule="constant", **dict(trainee.settings))
+    recipe = replace(Recipe(), precision=trainee.precision, device="cpu", optim=optim)
+    model = build_model(replace(checkpoint, config=config))
+    rows: Any = range(trainee.pictures)
+    trainer = Trainer(recipe, Prepared(model, checkpoint.tokenizer, rows, [], []), Path(), resume=False)
+
+    def step(batch: Batch) -> float:
+        before = trainer.progress.loss_sum
+        totals = trainer.total([batch], stop=False, save=False)
+        trainer.train_step([batch], totals)
+        return (trainer.progress.loss_sum - before) / totals.tokens
+
+    return step, config, checkpoint.tokenizer
+
+
+def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
+    """A step of the usual loop around `BlipForConditionalGeneration`."""
+    import transformers
+
+    from cutline.checkpoint import load_checkpoint
+    from cutline.image import normalize
+
+    logging: Any = transformers.utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    checkpoint = load_checkpoint(Path(trainee.folder) / "cutline")
+    blip: Any = transformers.BlipForConditionalGeneration
+    model = blip.from_pretrained(Path(trainee.folder) / "huggingface").train()
+    model.text_decoder.label_smoothing = checkpoint.config.label_smoothing
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True)
+    config, tokenizer = without_dropout(checkpoint.config), checkpoint.tokenizer
+    del checkpoint
+
+    def step(batch: Batch) -> float:
+        pixel_values = normalize(batch.pixels, config.image).repeat_interleave(len(batch.input_ids) // len(batch.pixels), 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=trainee.precision == "bf16"):
+            loss = model(
+                pixel_values=pixel_values, input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
+            ).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return step, config, tokenizer
+
+
+def without_dropout(config: CaptionConfig) -> CaptionConfig:
+    """So that both libraries have the same loss."""
+    return replace(config, text=replace(config.text, dropout=0.0, attn_dropout=0.0), vision=replace(config.vision, drop_path=0.0))
+
+
+def main() -> None:
+    """Answer every line with the seconds, the loss and the memory of one more step."""
+    values = json.loads(sys.argv[1])
+    trainee = Trainee(**{**values, "settings": tuple((name, value) for name, value in values["settings"])})
+    step, config, tokenizer = (cutline_step if trainee.library == "cutline" else transformers_step)(trainee)
+    for number, _ in enumerate(sys.stdin):
+        batch = make_batch(number, config, tokenizer, trainee.pictures, trainee.captions)
+        begin = time.perf_counter()
+        loss = step(batch)
+        answer = {"seconds": time.perf_counter() - begin, "loss": loss, "peak_mib": memory_mib("VmHWM")}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Rows that flow from tar shards."""
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from interruption import interrupt_at
+from safetensors.torch import load_file
+
+from cutline.config import DataConfig, Recipe, StartConfig
+from cutline.data import stream_shards
+from cutline.errors import ConfigError, DataError
+from cutline.tokenizer import Tokenizer
+from cutline.training import Interrupted, read_log, train
+from cutline.training.batch import BatchOrder
+from cutline.training.stream import ShardRows, stream_batches
+
+Build = Callable[..., Recipe]
+SHARDS = 3
+
+
+@pytest.fixture(scope="module")
+def shards(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenes in three tar shards, with their vocabulary beside them."""
+    folder = tmp_path_factory.mktemp("shards")
+    rows = [json.loads(line) for line in scenes.read_text().splitlines()]
+    for shard in range(SHARDS):
+        with tarfile.open(folder / f"{shard:03d}.tar", "w") as tar:
+            for number, row in list(enumerate(rows))[shard::SHARDS]:
+                picture = (scenes.parent / row["file_name"]).read_bytes()
+                for kind, content in (("png", picture), ("txt", row["captions"][0].encode())):
+                    member = tarfile.TarInfo(f"{number:04d}.{kind}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    Tokenizer.train([*(row["captions"][0] for row in rows), "a picture of"] * 2, 300).save(folder / "tokenizer.json")
+    return folder
+
+
+def settings(shards: Path, **others: object) -> dict[str, object]:
+    """Of a recipe that streams."""
+    vocabulary = StartConfig(tokenizer=str(shards / "tokenizer.json"))
+    data = {"data_train": str(shards), "data_stream": True, "data_epoch_rows": 20, "data_shuffle_rows": 4}
+    return {**data, "start": vocabulary, **others}
+
+
+def shard_rows(shards: Path) -> ShardRows:
+    tokenizer = Tokenizer.load(shards / "tokenizer.json")
+    data = DataConfig(train=str(shards), stream=True, epoch_rows=20, shuffle_rows=4)
+    return ShardRows(data, tokenizer, "a picture of ", 32, seed=1)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_the_parts_of_a_pass_are_all_rows_once(shards: Path, parts: int) -> None:
+    """With fewer shards than parts, too; captions tell the rows apart as well as they tell the scenes apart."""
+    rows = shard_rows(shards)
+    whole = [str(item.captions) for _, item in zip(range(20), rows.read(0, 1), strict=False)]
+    seen: Counter[str] = Counter()
+    for part in range(parts):
+        for sample in stream_shards(str(shards), seed=1, epoch=0, part=part, parts=parts, shuffle=4):
+            seen.update(str(item.captions) for item in rows.rows_of(sample, 0))
+    assert seen == Counter(whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_goes_on_where_it_was(shards: Path, workers: int) -> None:
+    """Beyond the first pass, too, and whichever worker's turn it is."""
+    rows, order = shard_rows(shards), BatchOrder(20, 3, 1)
+    whole = [batch.input_ids for batch, _ in zip(stream_batches(rows, order, 0, 0, workers), range(12), strict=False)]
+    resumed = [batch.input_ids for batch, _ in zip(stream_batches(rows, order, 5, 0, workers), range(7), strict=False)]
+    assert len(resumed) == 7
+    assert all(torch.equal(one, other) for one, other in zip(whole[5:], resumed, strict=True))
+
+
+def test_a_stopped_run_on_shards_resumes_exactly(recipe: Build, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [recipe(output=tmp_path / name, **settings(shards, optim_grad_accum_steps=2)) for name in ("whole", "parts")]
+    train(runs[0], show_progress=False)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Interrupted):
+            train(runs[1], show_progress=False)
+    train(runs[1], resume=True, show_progress=False)
+    logs = [[line["loss"] for line in read_log(Path(run.output) / "log.jsonl") if "loss" in line] for run in runs]
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 4
+    one, other = (load_file(Path(run.output) / "last" / "model.safetensors") for run in runs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_bad_picture_in_a_shard_is_named_and_skipped(recipe: Build, shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    with tarfile.open(shards / "000.tar") as good, tarfile.open(folder / "000.tar", "w") as bad:
+        for member in good.getmembers():
+            content = good.extractfile(member).read()  # type: ignore[union-attr]
+            if member.name == "0003.png":
+                content = content[: len(content) // 2]
+            member.size = len(content)
+            bad.addfile(member, io.BytesIO(content))
+    run = recipe(**settings(shards, data_train=str(folder), optim_epochs=1))
+    lines = read_log(train(run, show_progress=False).parent / "log.jsonl")
+    skipped = {line["skipped"] for line in lines if "skipped" in line}
+    assert len(skipped) == 1
+    assert "0003" in skipped.pop()
+
+
+def test_shards_come_through_a_command_too(recipe: Build, shards: Path) -> None:
+    pytest.importorskip("webdataset")
+    run = recipe(**settings(shards, data_train=f"pipe:cat {shards}/{{000..002}}.tar", optim_epochs=1))
+    assert train(run, show_progress=False).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"data_epoch_rows": 0}, "stream and epoch_rows go together"),
+        ({"start": StartConfig()}, "give a vocabulary"),
+        ({"data_val": "", "data_val_share": 0.1}, "no pictures can be set apart"),
+        ({"data_cache": True}, "keeps every picture in memory"),
+    ],
+)
+def test_settings_that_do_not_go_with_a_stream_are_refused(recipe: Build, shards: Path, wrong: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        recipe(**{**settings(shards), **wrong})
+
+
+def test_what_is_not_a_stream_says_so(recipe: Build, scenes: Path, shards: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`data\.stream` is for tar shards"):
+        train(recipe(**settings(shards, data_train=str(scenes))), show_progress=False)
+    with pytest.raises(DataError, match="no picture with a caption for reader 21 of 21"):
+        next(shard_rows(shards).read(20, 21))
