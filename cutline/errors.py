@@ -19,3 +19,7 @@ class CheckpointError(CutlineError):
 
 class ConfigError(CutlineError):
     """A setting that makes no sense."""
+
+
+class DivergedError(CutlineError):
+    """A training loss that is no longer a number."""

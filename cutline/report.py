@@ -110,13 +110,15 @@ _WIDTH, _HEIGHT = 720, 384
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 704.0, 88.0, 312.0  # edges of the plot
 
 
-def curve(points: Sequence[Point], title: str, x_label: str, y_label: str) -> str:
+def curve(points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool = False) -> str:
     """An SVG chart of y over x: the points as a faint line, their running mean as a strong one with its last value.
 
-    Points that are not finite are left out.
+    Points that are not finite are left out. log_x: equal ratios of x are equally far apart; points with x <= 0 are left out.
     """
     finite = sorted((float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y))
-    return _chart(_plot(finite) if finite else [], title, x_label, y_label)
+    if log_x:
+        finite = [(math.log10(x), y) for x, y in finite if x > 0]
+    return _chart(_plot(finite, log_x) if finite else [], title, x_label, y_label)
 
 
 def histogram(counts: Mapping[int, int], title: str, x_label: str, y_label: str) -> str:
@@ -131,11 +133,11 @@ def _chart(plot: list[str], title: str, x_label: str, y_label: str) -> str:
     return f'<div class="chart">{svg}</div>'
 
 
-def _plot(points: list[Point]) -> list[str]:
-    """Grid, lines and last value of one or more points in the order of x."""
+def _plot(points: list[Point], log_x: bool) -> list[str]:
+    """Grid, lines and last value of one or more points in the order of x; log_x: x is the logarithm to be labelled."""
     raw = _thinned(points)
     xs, ys = [x for x, _ in points], [y for _, y in raw]
-    x_ticks, y_ticks = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
+    x_ticks, y_ticks = (_log_ticks if log_x else _ticks)(min(xs), max(xs)), _ticks(min(ys), max(ys))
     low, high = (min(xs), max(xs)) if len(set(xs)) > 1 else (x_ticks[0], x_ticks[-1])
 
     def place(point: Point) -> Point:
@@ -143,7 +145,9 @@ def _plot(points: list[Point]) -> list[str]:
         return x, _BOTTOM - (point[1] - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (_BOTTOM - _TOP)
 
     grid = [_row(place((low, y))[1], y) for y in y_ticks]
-    grid += [_text(place((x, 0))[0], _BOTTOM + 28, _number(x), "middle") for x in x_ticks if low <= x <= high]
+    near = 1e-9  # 10 ** -5 is not quite 1e-05
+    labels = [(x, _number(10**x if log_x else x)) for x in x_ticks if low - near <= x <= high + near]
+    grid += [_text(place((x, 0))[0], _BOTTOM + 28, label, "middle") for x, label in labels]
     faint, strong = _path(map(place, raw)), _path(map(place, _smoothed(raw)))
     x, y = place(last := _smoothed(raw)[-1])
     area = f'<path class="area" d="{strong}L{x:.1f} {_BOTTOM}L{place(raw[0])[0]:.1f} {_BOTTOM}Z"/>'
@@ -194,6 +198,12 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [i * step for i in range(first, max(last, first + 1) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Logarithms of round numbers from 10 ** `low` or less to 10 ** `high` or more: powers of ten, and where they are few also 2 and 5."""
+    factors = (1,) if high - low > 2 else (1, 2, 5)
+    return [power + math.log10(factor) for power in range(math.floor(low), math.ceil(high) + 1) for factor in factors]
 
 
 def _thinned(points: list[Point]) -> list[Point]:

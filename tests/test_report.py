@@ -142,6 +142,26 @@ def test_a_curve_shows_round_ticks_and_its_last_mean() -> None:
     assert texts["last end"] == ["1"]
 
 
+def test_on_a_logarithmic_axis_equal_ratios_are_equally_far_apart() -> None:
+    drawn = svg(curve([(0.0, 9.0), (-1.0, 9.0), (1e-5, 1.0), (1e-3, 2.0), (1e-1, 1.0)], "", "lr", "loss", log_x=True))
+    labels = {e.text: float(e.attrib["x"]) for e in drawn.iter("text") if e.attrib["class"] == "middle"}
+    assert list(labels) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
+    gaps = [b - a for a, b in zip(list(labels.values()), list(labels.values())[1:], strict=False)]
+    assert gaps == pytest.approx([gaps[0]] * 4, abs=0.2)
+    path = next(e for e in drawn.iter("path") if e.attrib["class"] == "faint").attrib["d"]
+    xs = [float(pair.split()[0]) for pair in path.strip("M").split("L")]
+    assert xs == pytest.approx([labels[name] for name in ("1e-05", "0.001", "0.1")], abs=0.2)
+    assert "nothing to draw" in curve([(0.0, 1.0)], "", "", "", log_x=True)
+
+
+@given(points.filter(bool))
+def test_any_curve_on_a_logarithmic_axis_is_inside_its_frame(drawn: list[tuple[float, float]]) -> None:
+    for element in svg(curve([(abs(x), y) for x, y in drawn], "", "", "", log_x=True)).iter("path"):
+        for x, y in (map(float, pair.split()) for pair in element.attrib["d"].strip("MZ").split("L")):
+            assert 0 <= x <= 720
+            assert 0 <= y <= 384
+
+
 def test_long_curves_are_thinned_without_losing_their_mean() -> None:
     chart = svg(curve([(step, step % 2) for step in range(100_000)], "", "", ""))
     paths = {element.attrib["class"]: element.attrib["d"] for element in chart.iter("path")}

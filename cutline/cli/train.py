@@ -1,5 +1,6 @@
 """`cutline train`."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -12,27 +13,81 @@ from cutline.config import Recipe, read_recipe
 from cutline.errors import ConfigError
 
 
-def train(recipe: Recipe, resume: bool, show_batch: bool) -> int:
-    """Train as `recipe` says; see `train_command` for the flags."""
+@dataclasses.dataclass(frozen=True)
+class Instead:
+    """Rehearsals, one at a time: they answer a question and leave the run's folder alone."""
+
+    show_batch: bool = False
+    """print every token of the first batch with its label and its loss, and stop"""
+    dry_run: bool = False
+    """do the first step and say what the run needs: data, loss, hours, memory, disk; exit code 3: pictures missing, 1: does not fit"""
+    overfit: Annotated[int | None, arg(metavar="N")] = None
+    """learn the first N batches by heart and caption them; exit code 1: cannot, so learning rate, prompt or captions are wrong"""
+    lr_range: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
+    """raise the learning rate from LOW to HIGH (1e-6 1, say) over 100 steps: which ones learn, as a table and in OUTPUT-lr-range.html"""
+
+    def chosen(self, resume: bool) -> str:
+        """The name of the field that is set, or "". Raises ConfigError if several are, or one beside --resume."""
+        names = [name for name, value in vars(self).items() if value is not None and value is not False]
+        flags = [f"--{name.replace('_', '-')}" for name in [*names, *["resume"] * resume]]
+        if len(flags) > 1:
+            raise ConfigError(f"{' and '.join(flags)} do not go together: choose one")
+        return names[0] if names else ""
+
+
+def train(recipe: Recipe, resume: bool, instead: Instead) -> int:
+    """Train as `recipe` says, or rehearse it; see `train_command` for the flags."""
+    rehearsal = instead.chosen(resume)
     import logging
 
     from rich.logging import RichHandler
 
-    from cutline.training import read_log, show_first_batch
+    from cutline.training import read_log
     from cutline.training import train as run
 
     logger = logging.getLogger("cutline")
     logger.addHandler(RichHandler(console=stderr(), show_time=False, show_path=False, show_level=False))
     logger.setLevel("INFO")
-    if show_batch:
-        sys.stdout.write(show_first_batch(recipe))
-        return 0
+    if rehearsal:
+        return rehearse(recipe, instead, rehearsal)
     best = run(recipe, resume=resume)
     skipped = sum("skipped" in line for line in read_log(best.parent / "log.jsonl"))
     if skipped:
         complain(f"{skipped} pictures could not be read; {best.parent / 'log.jsonl'} names them")
     complain(f"the best checkpoint is in {best}; try: {program()} caption PHOTO --model {best}")
     return 3 if skipped else 0
+
+
+def rehearse(recipe: Recipe, instead: Instead, name: str) -> int:
+    """Do what the field `name` of `instead` asks for."""
+    from cutline import training
+
+    if name == "show_batch":
+        sys.stdout.write(training.show_first_batch(recipe))
+        return 0
+    if name == "dry_run":
+        found = training.dry_run(recipe)
+        sys.stdout.write(str(found))
+        for sentence in found.lacking:
+            complain(sentence)
+        return found.exit_code
+    if name == "overfit":
+        learned = training.overfit(recipe, instead.overfit or 0)
+        sys.stdout.write(str(learned))
+        return learned.exit_code
+    return try_rates(recipe, *(instead.lr_range or (0.0, 0.0)))
+
+
+def try_rates(recipe: Recipe, low: float, high: float) -> int:
+    """The range test, with its table, its suggestion and its page."""
+    from cutline.training import lr_range, lr_report_path, write_lr_report
+
+    found = lr_range(recipe, low, high)
+    sys.stdout.write(str(found))
+    path = lr_report_path(recipe)
+    write_lr_report(path, found)
+    complain(f"{found.suggestion}; {path} shows the curve")
+    return 3 if found.skipped else 0
 
 
 def train_command(argv: list[str]) -> Callable[..., int]:
@@ -45,17 +100,16 @@ def train_command(argv: list[str]) -> Callable[..., int]:
         settings: Annotated[Recipe, Flags] = defaults,
         *,
         resume: bool = False,
-        show_batch: bool = False,
+        instead: Annotated[Instead, Flags] = Instead(),
     ) -> int:
         """Train a captioner. Every setting of the recipe is a flag too: --optim.lr 2e-5
 
         Args:
             recipe: a YAML file.
             resume: go on with the run that the recipe's `output` folder holds.
-            show_batch: print every token of the first batch with its label and its loss, and stop.
         """
         if not path:
             raise ConfigError(f"{recipe}: a recipe is a .yaml file; there are examples in recipes/")
-        return train(settings, resume, show_batch)
+        return train(settings, resume, instead)
 
     return command

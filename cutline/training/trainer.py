@@ -14,7 +14,7 @@ from cutline.checkpoint import Checkpoint, build_model, save_native
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import gather, is_first, rank, sum_over, together, world_size
-from cutline.errors import ConfigError, CutlineError, DataError
+from cutline.errors import ConfigError, DataError, DivergedError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.model.lora import merge_lora
@@ -119,10 +119,13 @@ class Trainer:
         every = [sentence for part in gather(skipped) for sentence in part] if sums[2] else []
         return Totals(int(sums[0]), int(sums[1]), every, bool(sums[3]), bool(sums[4]))
 
-    def train_step(self, batches: list[Batch], totals: Totals) -> float:
-        """One optimiser step over `batches`, every token of all processes weighing the same; returns the gradient norm."""
+    def train_step(self, batches: list[Batch], totals: Totals, lr: float | None = None) -> float:
+        """One optimiser step over `batches`, every token of all processes weighing the same; returns the gradient norm.
+
+        lr: learning rate (default: the schedule's). Raises DivergedError.
+        """
         progress, optim = self.progress, self.recipe.optim
-        lr = lr_at(progress.step, self.total_steps, self.steps_per_epoch, optim)
+        lr = lr_at(progress.step, self.total_steps, self.steps_per_epoch, optim) if lr is None else lr
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         torch.manual_seed((self.recipe.seed * 1_000_003 + progress.step) * world_size() + rank())  # dropout of this step, also resumed
@@ -159,7 +162,7 @@ class Trainer:
     def check_finite(self, loss: float, norm: float) -> None:
         """A step that is not a number must not reach the weights."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise CutlineError(
+            raise DivergedError(
                 f"the loss became {loss} and its gradient {norm} at step {self.progress.step + 1}; "
                 f"{self.folder} keeps the state before it: lower `optim.lr` or set `optim.clip_norm`, and go on with --resume"
             )
