@@ -34,6 +34,8 @@ class DataConfig:
     """captions are cut after this many tokens, prompt included; the end token is kept"""
     captions_per_image: int = 0
     """captions of a picture trained on at once, chosen anew each epoch; 0 makes a row of every caption, as the reference does"""
+    augment: bool = True
+    """make every view of a picture another one, as the next four settings say; off: pictures as in evaluation"""
     crop_scale: tuple[float, float] = (0.5, 1.0)
     """area of the random crop, as a share of the picture"""
     flip: bool = True
