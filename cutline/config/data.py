@@ -46,6 +46,8 @@ class DataConfig:
     """the reference's RandAugment: 2 operations of magnitude 5"""
     cache: bool = False
     """keep decoded pictures in memory: for small data sets"""
+    cache_embeddings: str = ""
+    """a folder for what a frozen vision side makes of the pictures, so that it reads each once, in this run and in later ones"""
     num_workers: int = 2
     """processes that decode pictures (0: the training process does it)"""
 
@@ -57,4 +59,8 @@ class DataConfig:
         require(self.captions_per_image >= 0, f"captions_per_image {self.captions_per_image} is negative")
         low, high = self.crop_scale
         require(0 < low <= high <= 1, f"crop_scale {low}, {high} is not within (0, 1]")
+        require(
+            not (self.cache_embeddings and self.augment),
+            "data.cache_embeddings keeps one view of each picture, and data.augment makes many: set `data.augment` to false",
+        )
         require(self.num_workers >= 0, f"num_workers {self.num_workers} is negative")

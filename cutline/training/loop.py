@@ -17,6 +17,7 @@ from cutline.distributed import is_first, process_group, together
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.evaluation import Evaluation, evaluate
 from cutline.files import write_text
+from cutline.training.embeddings import embed
 from cutline.training.interrupt import Interrupted, StopSignal
 from cutline.training.log import RunLog
 from cutline.training.prepare import prepare
@@ -29,6 +30,7 @@ FREE_TO_CHANGE = {
     "save_minutes",
     "device",
     "data.num_workers",
+    "data.cache_embeddings",
     "optim.lr",
     "optim.clip_norm",
 }  # between a stop and its resume
@@ -54,6 +56,8 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     (folder,) = set(together(lambda: run_folder(recipe, resume)))  # all have looked before the first writes
     with Console(stderr=True).status("reading the data, making vocabulary and model …") if show_progress else nullcontext():
         prepared = prepare(recipe)
+    if recipe.data.cache_embeddings:
+        prepared.rows.embeddings = embed(recipe, prepared.model, prepared.rows.used_samples(), show_progress)
     trainer = Trainer(recipe, prepared, folder, resume)
     if is_first():
         write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))

@@ -23,7 +23,8 @@ def tiny_recipe(data: Path, output: Path, **changes: object) -> Recipe:
         optim=OptimConfig(batch_size=5, epochs=2, lr=1e-3),
         eval=EvalConfig(every=1, max_pictures=4),
     )
+    sections: dict[str, object] = {}
     for section in ("data", "optim", "eval"):
         inside = {name.removeprefix(section + "_"): changes.pop(name) for name in list(changes) if name.startswith(section + "_")}
-        base = replace(base, **{section: replace(getattr(base, section), **inside)})
-    return replace(base, **changes)
+        sections[section] = replace(getattr(base, section), **inside)
+    return replace(base, **sections, **changes)
