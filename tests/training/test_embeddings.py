@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -264,6 +265,22 @@ def test_a_full_disk_is_seen_before_the_work(kept: Build, monkeypatch: pytest.Mo
     with pytest.raises(cutline.CutlineError, match=r"store: 20 embeddings take 0.0 GB, and 0.0 GB are free: make room, or name another"):
         embedded(kept())
     assert read == []
+
+
+def test_a_disk_that_fills_up_keeps_what_is_there(kept: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file may grow beyond four records: the real system call fails, as on a full disk."""
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 5 * 32 * 4, hard))
+    try:
+        with pytest.raises(cutline.CutlineError, match=r"store: cannot be written \(File too large\); what is there is good"):
+            embedded(kept(eval_batch_size=3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
+    read = count_made(monkeypatch)
+    embedded(kept())
+    assert len(read) == 17
 
 
 def test_a_store_that_goes_away_is_named(kept: Build, tmp_path: Path) -> None:
