@@ -109,9 +109,7 @@ def show(result: dict[str, Any]) -> Table:
     table = Table("", "s / step", "pictures / s", "× theirs", "peak GiB", "of theirs", "last loss", title=describe(options))
     theirs = found.get("transformers")
     for name, one in found.items():
-        ratios = (
-            (f"{theirs['seconds'] / one['seconds']:.2f}", f"{one['peak_mib'] / theirs['peak_mib']:.2f}") if theirs else ("-", "-")
-        )
+        ratios = (f"{theirs['seconds'] / one['seconds']:.2f}", f"{one['peak_mib'] / theirs['peak_mib']:.2f}") if theirs else ("-", "-")
         table.add_row(
             name,
             f"{one['seconds']:.2f}",

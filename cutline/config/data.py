@@ -74,6 +74,8 @@ class DataConfig:
     """captions are cut after this many tokens, prompt included; the end token is kept"""
     captions_per_image: int = 0
     """captions of a picture trained on at once, chosen anew each epoch; 0 makes a row of every caption, as the reference does"""
+    augment: bool = True
+    """make every view of a picture another one, as the next four settings say; off: pictures as in evaluation"""
     crop_scale: tuple[float, float] = (0.5, 1.0)
     """area of the random crop, as a share of the picture"""
     flip: bool = True
@@ -90,6 +92,8 @@ class DataConfig:
     """with `stream`: pictures in memory that the next one is drawn from"""
     cache: bool = False
     """keep decoded pictures in memory: for small data sets"""
+    cache_embeddings: str = ""
+    """a folder for what a frozen vision side makes of the pictures, so that it reads each once, in this run and in later ones"""
     num_workers: int = 2
     """processes that decode pictures (0: the training process does it)"""
 
@@ -110,5 +114,11 @@ class DataConfig:
         require(self.shuffle_rows >= 1, f"shuffle_rows {self.shuffle_rows} is below 1")
         require(self.epoch_rows >= 0, f"epoch_rows {self.epoch_rows} is negative")
         require(self.stream == (self.epoch_rows > 0), "stream and epoch_rows go together: say how many rows of the shards make an epoch")
-        require(not (self.stream and self.cache), "cache keeps every picture in memory: with stream, leave it off")
+        require(
+            not (self.stream and (self.cache or self.cache_embeddings)), "stream reads pictures once and keeps none: leave the caches off"
+        )
+        require(
+            not (self.cache_embeddings and self.augment),
+            "data.cache_embeddings keeps one view of each picture, and data.augment makes many: set `data.augment` to false",
+        )
         require(self.num_workers >= 0, f"num_workers {self.num_workers} is negative")

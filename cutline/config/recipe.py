@@ -107,3 +107,11 @@ class Recipe:
                 bool(self.start.captioner) or not getattr(self.start, name),
                 f"`start.{name}` only makes sense with `start.captioner`",
             )
+        lora = self.optim.lora
+        require(
+            not self.data.cache_embeddings
+            or "vision.*" in self.optim.freeze
+            or (lora.rank > 0 and all(target.startswith("text.") for target in lora.targets)),
+            "data.cache_embeddings needs a vision side that stays as it is: set `optim.freeze` to 'vision.*', "
+            "or let every one of `optim.lora.targets` begin with 'text.'",
+        )

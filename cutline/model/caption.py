@@ -62,27 +62,30 @@ class CaptionModel(nn.Module):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None,
         input_ids: Tensor,
         attention_mask: Tensor,
         labels: Tensor,
         reduction: Literal["sum", "mean", "none"] = "sum",
         return_logits: bool = False,
+        image_embeds: Tensor | None = None,
     ) -> CaptionLoss:
         """BLIP's language-model loss: the cross-entropy of every scored token given the picture and the tokens before it.
 
         Args:
-            pixel_values: (B, 3, S, S), normalised.
+            pixel_values: (B, 3, S, S), normalised; None where image_embeds are given.
             input_ids: (R, T), padded on the right; R = B * K, the K captions of a picture one after another.
             attention_mask: (R, T), 1 at tokens and 0 at padding.
             labels: (R, T), -100 where not scored; see `lm_labels`.
             reduction: "sum" and "mean" over the scored tokens of the batch, "none" for the sum of each caption.
             return_logits: also return the logits of all positions but the last. Without it they are computed only
                 where they are scored.
+            image_embeds: (B, N, D), what the vision side made of the pictures earlier; it is not run again.
 
         The sum and the count of several batches add up, so that their quotient is the mean over all of them.
         """
-        image_embeds = self.vision(pixel_values)
+        if image_embeds is None:
+            image_embeds = self.vision(pixel_values)
         x = self.text(input_ids, attention_mask, image_embeds)[:, :-1]  # (R, T - 1, D)
         targets = labels[:, 1:]  # the token after each position
         scored = targets != IGNORE

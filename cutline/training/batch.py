@@ -18,23 +18,26 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from cutline.config import DataConfig
+from cutline.config import DataConfig, VisionConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, DataError, ImageError
 from cutline.image import augment, open_image, to_pixels
 from cutline.model import lm_labels
 from cutline.tokenizer import Tokenizer, clean_caption
+from cutline.training.embeddings import Embedding
 
 Encoded = tuple[list[int], int]  # token ids of prompt and caption, and how many of them are the prompt
+NO_PIXELS = torch.empty(3, 0, 0, dtype=torch.uint8)
 
 
 @dataclass
 class Batch:
     """B pictures with K captions each, R = B * K rows.
 
-    pixels: (B, 3, S, S) uint8
+    pixels: (B, 3, S, S) uint8; S is 0 where there are image_embeds
     input_ids, attention_mask, labels: (R, T)
     skipped: one sentence for each picture that could not be read
+    image_embeds: (B, N, D) in place of pixels, where they are kept
     """
 
     pixels: Tensor
@@ -42,6 +45,7 @@ class Batch:
     attention_mask: Tensor
     labels: Tensor
     skipped: list[str] = field(default_factory=list)
+    image_embeds: Tensor | None = None
 
     @property
     def token_count(self) -> int:
@@ -57,13 +61,20 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     @staticmethod
-    def blank(size: int) -> "Batch":
-        """One grey picture with nothing to score: for the process that has no rows where others have some."""
-        ids = torch.zeros(1, 2, dtype=torch.long)
-        return Batch(torch.full((1, 3, size, size), 128, dtype=torch.uint8), ids, torch.ones_like(ids), torch.full_like(ids, -100))
+    def blank(config: VisionConfig, embedded: bool) -> "Batch":
+        """One grey picture with nothing to score: for the process that has no rows where others have some.
+
+        embedded: it has image_embeds, as those of the others have.
+        """
+        ids, size = torch.zeros(1, 2, dtype=torch.long), config.image_size
+        pixels = NO_PIXELS[None] if embedded else torch.full((1, 3, size, size), 128, dtype=torch.uint8)
+        image_embeds = torch.zeros(1, config.num_tokens, config.embed_dim) if embedded else None
+        return Batch(pixels, ids, torch.ones_like(ids), torch.full_like(ids, -100), image_embeds=image_embeds)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return Batch(change(self.pixels), change(self.input_ids), change(self.attention_mask), change(self.labels), self.skipped)
+        image_embeds = None if self.image_embeds is None else change(self.image_embeds)
+        pixels, input_ids, attention_mask, labels = map(change, (self.pixels, self.input_ids, self.attention_mask, self.labels))
+        return Batch(pixels, input_ids, attention_mask, labels, self.skipped, image_embeds)
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Item:
 
     pixels: Tensor  # (3, S, S) uint8
     captions: list[Encoded | None]
+    image_embeds: Tensor | None = None  # (N, D)
 
 
 def encode_captions(samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str) -> list[list[Encoded]]:
@@ -112,14 +124,22 @@ class CaptionRows(Dataset[Item | str]):
         if all(len(ids) <= length for texts in captions for ids, length in texts):
             raise ConfigError(f"max_tokens {data.max_tokens} leaves no room after the prompt: raise it")
         self.cache: dict[int, Image.Image] = {}
+        self.embeddings: dict[int, Embedding | str] = {}  # of each sample that has rows, if they are kept; see `embed`
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def used_samples(self) -> dict[int, Sample]:
+        """The samples that have rows, by number."""
+        return {index: self.samples[index] for index, _ in self.rows}
 
     def __getitem__(self, key: tuple[int, int]) -> Item | str:
         epoch, row = key
         index, choice = self.rows[row]
         rng = random.Random(f"{self.seed} {epoch} {row}")
+        if self.embeddings:
+            kept = self.embeddings[index]
+            return kept if isinstance(kept, str) else Item(NO_PIXELS, self._choose(self.captions[index], choice, rng), kept.read())
         try:
             image = self._open(index)
         except ImageError as error:
@@ -159,7 +179,8 @@ def collate(items: Sequence[Item | str], pad_id: int) -> Batch:
     mask = (ids >= 0).long()
     ids = ids.where(ids >= 0, pad_id)
     labels = lm_labels(ids, mask, torch.tensor([length for _, length in rows]))
-    return Batch(torch.stack([item.pixels for item in good]), ids, mask, labels, skipped)
+    kept = [item.image_embeds for item in good if item.image_embeds is not None]
+    return Batch(torch.stack([item.pixels for item in good]), ids, mask, labels, skipped, torch.stack(kept) if kept else None)
 
 
 @dataclass(frozen=True)

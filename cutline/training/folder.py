@@ -13,6 +13,7 @@ FREE_TO_CHANGE = {
     "device",
     "tensorboard",
     "data.num_workers",
+    "data.cache_embeddings",
     "optim.lr",
     "optim.clip_norm",
 }  # between a stop and its resume

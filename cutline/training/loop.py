@@ -12,7 +12,9 @@ from cutline.device import peak_memory
 from cutline.distributed import is_first, process_group, together
 from cutline.errors import CutlineError
 from cutline.files import write_text
+from cutline.training.batch import CaptionRows
 from cutline.training.board import open_board
+from cutline.training.embeddings import embed
 from cutline.training.folder import run_folder
 from cutline.training.interrupt import Interrupted, StopSignal
 from cutline.training.log import RunLog
@@ -45,6 +47,8 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     with Console(stderr=True).status("reading the data, making vocabulary and model …") if show_progress else nullcontext():
         prepared = prepare(recipe)
     together(lambda: record_run(recipe, prepared, folder, resume) if is_first() else None)
+    if recipe.data.cache_embeddings and isinstance(prepared.rows, CaptionRows):
+        prepared.rows.embeddings = embed(recipe, prepared.model, prepared.rows.used_samples(), show_progress)
     trainer = Trainer(recipe, prepared, folder, resume)
     step = trainer.progress.step
     board = open_board(folder, recipe, step) if is_first() else None

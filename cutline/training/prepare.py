@@ -46,13 +46,11 @@ def prepare(recipe: Recipe) -> Prepared:
             f"generation.max_length {recipe.generation.max_length} is above the {model.config.text.max_positions} positions "
             "of the model: lower it"
         )
-    rows = make_rows(recipe, train, tokenizer, model.config) if train else stream_rows(recipe, tokenizer, model.config)
+    rows = make_rows(recipe, train, tokenizer, model.config, recipe.data.augment) if train else stream_rows(recipe, tokenizer, model.config)
     return Prepared(model, tokenizer, rows, train, val)
 
 
-def make_rows(
-    recipe: Recipe, samples: Sequence[Sample], tokenizer: Tokenizer, config: CaptionConfig, augmented: bool = True
-) -> CaptionRows:
+def make_rows(recipe: Recipe, samples: Sequence[Sample], tokenizer: Tokenizer, config: CaptionConfig, augmented: bool) -> CaptionRows:
     """The rows of `samples` as `recipe` wants them."""
     captions = encode_captions(samples, tokenizer, recipe.data, config.prompt)
     return CaptionRows(samples, captions, config.vision.image_size, recipe.data, recipe.seed, augmented)

@@ -45,7 +45,7 @@ class ShardRows:
         """The rows of one sample; none where cleaning leaves nothing of its captions."""
         captions = encode_captions([sample], self.tokenizer, self.data, self.prompt)
         if any(len(ids) > length for ids, length in captions[0]):
-            rows = CaptionRows([sample], captions, self.size, self.data, f"{self.seed} {sample.id}")
+            rows = CaptionRows([sample], captions, self.size, self.data, f"{self.seed} {sample.id}", self.data.augment)
             for row in range(len(rows)):
                 item = rows[(epoch, row)]
                 yield f"{sample.id}: {item}" if isinstance(item, str) else item

@@ -153,10 +153,11 @@ class Trainer:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Summed loss of a batch."""
-        on_device = (batch if len(batch.pixels) else Batch.blank(self.model.config.vision.image_size)).to(self.device)
-        pixel_values = normalize(on_device.pixels, self.model.config.image)
+        config, embedded = self.model.config, bool(self.recipe.data.cache_embeddings)
+        batch = (batch if len(batch.pixels) else Batch.blank(config.vision, embedded)).to(self.device)
+        pixel_values = normalize(batch.pixels, config.image) if batch.image_embeds is None else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            out = model(pixel_values, on_device.input_ids, on_device.attention_mask, on_device.labels)
+            out = model(pixel_values, batch.input_ids, batch.attention_mask, batch.labels, image_embeds=batch.image_embeds)
         return out.loss  # type: ignore[no-any-return]
 
     def check_finite(self, loss: float, norm: float) -> None:

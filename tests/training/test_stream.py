@@ -120,7 +120,7 @@ def test_shards_come_through_a_command_too(recipe: Build, shards: Path) -> None:
         ({"data_epoch_rows": 0}, "stream and epoch_rows go together"),
         ({"start": StartConfig()}, "give a vocabulary"),
         ({"data_val": "", "data_val_share": 0.1}, "no pictures can be set apart"),
-        ({"data_cache": True}, "keeps every picture in memory"),
+        ({"data_cache": True}, "leave the caches off"),
     ],
 )
 def test_settings_that_do_not_go_with_a_stream_are_refused(recipe: Build, shards: Path, wrong: dict, sentence: str) -> None:

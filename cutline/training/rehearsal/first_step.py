@@ -90,11 +90,9 @@ class DryRun:
         counted, optim, data = self.counted, self.recipe.optim, self.recipe.data
         parts = {"weights": counted.weights, "gradients": counted.gradients, "moments": counted.moments, "average": counted.average}
         parts["activations and the rest"] = max(0, self.memory_needed - counted.total)
+        first = "the first " if data.stream else ""
         rows = [
-            (
-                "data",
-                f"{'the first ' if data.stream else ''}{self.pictures:,} pictures with {self.captions:,} captions; {self.val_pictures:,} pictures to validate on",
-            ),
+            ("data", f"{first}{self.pictures:,} pictures with {self.captions:,} captions; {self.val_pictures:,} to validate on"),
             ("", f"{self.cut / self.captions:.1%} of the captions are cut, by max_words {data.max_words} or max_tokens {data.max_tokens}"),
             ("vocabulary", f"{self.vocab_size:,} pieces"),
             ("weights", f"{self.weights:,}, of which {self.learning:,} learn"),
