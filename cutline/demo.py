@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -126,7 +126,7 @@ def test(folder: Path, split: Split, count: int, seed: int, watch: Watch) -> Tru
 def write_sheet(folder: Path, heldout: Truth, unseen: Truth) -> None:
     """Write the report: the loss, the numbers, and pictures with captions and verdicts, the wrong ones first among them."""
     losses = [(line["step"], line["loss"]) for line in read_log(folder / "training" / "log.jsonl") if "loss" in line]
-    scores = asdict(heldout.evaluation.scores)
+    scores = heldout.evaluation.scores.numbers()
     sections = [
         (
             "What came of it",

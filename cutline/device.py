@@ -1,5 +1,8 @@
 """Which processor computes, and in which precision."""
 
+import resource
+import sys
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -34,3 +37,14 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory that this process has held so far, in bytes: on a GPU its tensors, else all of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")  # where there is one: Linux hands `ru_maxrss` of a parent down to its children
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,16 +1,26 @@
 """Caption a data set and measure the captions."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from cutline.captioner import Caption, Captioner
-from cutline.config import GenerationSettings
+from cutline.config import ExtraMetric, GenerationSettings, Tokens
 from cutline.data import Sample, open_data
 from cutline.errors import DataError, ImageError
 from cutline.image import open_image
-from cutline.metrics import Scores, measure
+from cutline.metrics import (
+    Diversity,
+    Interval,
+    Scores,
+    Tally,
+    bootstrap,
+    check_extra,
+    choose_tokens,
+    measure_diversity,
+    tally_captions,
+)
 from cutline.report import Card, prose, table, wall, write_report
 
 Result = Caption | ImageError
@@ -31,11 +41,27 @@ class Evaluation:
     """What `evaluate` found."""
 
     scores: Scores
-    """BLEU-1..4, ROUGE-L and CIDEr of the whole set"""
+    """BLEU-1..4, ROUGE-L and CIDEr of the whole set, and METEOR and SPICE where they were asked for"""
     pictures: list[Evaluated]
     """each picture's caption and scores, in the order of the data"""
     skipped: list[str]
     """one sentence for each picture that could not be read; these are not measured"""
+    diversity: Diversity
+    """how varied the captions are"""
+    domains: dict[str, Scores]
+    """scores by domain, where pictures have one: in-domain, near-domain and out-domain of nocaps"""
+    intervals: dict[str, Interval]
+    """95 % of each score of the whole set, where a bootstrap was asked for"""
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the pictures, as JSON has it."""
+        return {
+            "scores": self.scores.numbers(),
+            "diversity": self.diversity.numbers(),
+            "domains": {name: scores.numbers() for name, scores in self.domains.items()},
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "skipped": self.skipped,
+        }
 
 
 def evaluate(
@@ -46,6 +72,10 @@ def evaluate(
     image_root: str = "",
     split: str = "",
     batch_size: int = 8,
+    tokens: Tokens = "auto",
+    metrics: Sequence[ExtraMetric] = (),
+    resamples: int = 0,
+    learned: Iterable[str] | None = None,
     progress: Wrap = lambda results, total: results,
     **settings: Unpack[GenerationSettings],
 ) -> Evaluation:
@@ -58,12 +88,18 @@ def evaluate(
         image_root: the folder that picture paths are relative to (default: the data file's own).
         split: split of a dataset_coco.json (default: all of them).
         batch_size: pictures per batch.
+        tokens: what counts as a word: "ptb", "words", "characters", or "auto", which sees by the references.
+        metrics: more metrics, "meteor" and "spice": English only, from `cutline[coco]`, in Java.
+        resamples: resamples of the pictures for intervals around the scores (0: none; 1000 are usual).
+        learned: captions that the captioner learned from, to see how many of its own are novel.
         progress: wraps the results as they come, given their number: for a bar.
         settings: any field of `GenerationConfig`.
 
     Raises:
         DataError: no picture has references, or none can be read.
+        ConfigError: what `metrics` need is not installed.
     """
+    check_extra(metrics)  # before an hour's captioning, not after it
     samples = open_data(data, image_root, split) if isinstance(data, str | Path) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
@@ -79,23 +115,57 @@ def evaluate(
             found.append((sample, result))
     if not found:
         raise DataError(f"none of the {len(samples)} pictures can be read; the first: {skipped[0]}")
-    scores, each = measure([caption.text for _, caption in found], [sample.captions for sample, _ in found])
-    pictures = [Evaluated(sample, caption, one) for (sample, caption), one in zip(found, each, strict=True)]
-    return Evaluation(scores, pictures, skipped)
+    references = [sample.captions for sample, _ in found]
+    tokenize = choose_tokens(tokens, (text for of_picture in references for text in of_picture))
+    tally = tally_captions([caption.text for _, caption in found], references, tokenize, metrics)
+    return Evaluation(
+        scores=tally.whole(),
+        pictures=[Evaluated(sample, caption, scores) for (sample, caption), scores in zip(found, tally.each(), strict=True)],
+        skipped=skipped,
+        diversity=measure_diversity(tally.candidates, None if learned is None else [tokenize(text) for text in learned]),
+        domains=score_domains(tally, [sample.domain for sample, _ in found]),
+        intervals=bootstrap(tally, resamples) if resamples else {},
+    )
+
+
+def score_domains(tally: Tally, domains: Sequence[str]) -> dict[str, Scores]:
+    """Scores of each domain's pictures, as a corpus of their own; those without a domain count only in the whole.
+
+    CIDEr weighs the words of a domain by that domain's references, as evaluations with an annotation file per domain do: those of
+    nocaps (Agrawal et al., 2019), where the whole is scored with a file of all references.
+    """
+    by_domain = {name: [place for place, domain in enumerate(domains) if domain == name] for name in sorted(set(domains) - {""})}
+    return {name: tally.of(places).whole() for name, places in by_domain.items()}
+
+
+def domain_table(found: Evaluation) -> tuple[list[list[object]], list[str]]:
+    """A row per score, a column per domain and one for the whole; and the heads of the columns."""
+    columns = {**found.domains, "whole": found.scores}
+    rows: list[list[object]] = [[name, *(one.numbers()[name] for one in columns.values())] for name in found.scores.numbers()]
+    return rows, ["", *columns]
 
 
 def write_sheet(path: str | Path, found: Evaluation, count: int = 24) -> None:
     """Write an HTML page with the numbers, and the `count` pictures whose captions did best and worst by CIDEr."""
     ranked = sorted(found.pictures, key=lambda one: one.scores.cider, reverse=True)
     count = min(count, (len(ranked) + 1) // 2)
-    sections = [
-        ("Scores", table([[name, value] for name, value in asdict(found.scores).items()])),
+    sections = [("Scores", table(_score_rows(found)))]
+    if found.domains:
+        sections.append(("By domain", table(*domain_table(found))))
+    sections += [
+        ("How varied", table([[name, value] for name, value in found.diversity.numbers().items()])),
         ("Best captions", wall([_card(one) for one in ranked[:count]])),
         ("Worst captions", wall([_card(one) for one in reversed(ranked[len(ranked) - count :])])),
     ]
     if found.skipped:
         sections.append(("Skipped", "".join(prose(sentence) for sentence in found.skipped)))
     write_report(path, "Evaluation", f"{len(found.pictures)} pictures, captioned and compared with their references.", sections)
+
+
+def _score_rows(found: Evaluation) -> list[list[object]]:
+    """Name, score, and what lies 95 % sure around it."""
+    spans = {name: f"{low:.4g} – {high:.4g}" for name, (low, high) in found.intervals.items()}
+    return [[name, value, *([spans.get(name, "")] if spans else [])] for name, value in found.scores.numbers().items()]
 
 
 def _card(one: Evaluated) -> Card:

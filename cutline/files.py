@@ -1,6 +1,7 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all; a picture may be a part of one."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +29,16 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+class FilePart(ABC):
+    """A picture inside a larger file, such as a shard: its place is known, its bytes are read when they are asked for.
+
+    `str()` of it names file and picture.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The bytes of the picture. Raises ImageError naming file and picture."""

@@ -1,13 +1,13 @@
 """Self-contained HTML sheets: one file with pictures, charts and tables in it, for any browser, light or dark, wide or narrow.
 
-The parts (`figures`, `curve`, `wall`, `table`, `prose`) return HTML in which every text is escaped; `write_report` puts them on
-a sheet. The sheet loads nothing and runs nothing: its content security policy forbids both.
+The parts (`figures`, `curve`, `histogram`, `wall`, `table`, `prose`) return HTML in which every text is escaped; `write_report` puts
+them on a sheet. The sheet loads nothing and runs nothing: its content security policy forbids both.
 """
 
 import base64
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -23,6 +23,8 @@ THUMBNAIL = 384
 """longest side of a picture on a wall, in pixels; larger ones are reduced"""
 MOST_POINTS = 400
 """points drawn of a curve; of a longer one, means of neighbours are drawn"""
+MOST_BARS = 100
+"""bars of a histogram; of a wider one, neighbours share a bar"""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,17 @@ def curve(points: Sequence[Point], title: str, x_label: str, y_label: str, log_x
     finite = sorted((float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y))
     if log_x:
         finite = [(math.log10(x), y) for x, y in finite if x > 0]
+    return _chart(_plot(finite, log_x) if finite else [], title, x_label, y_label)
+
+
+def histogram(counts: Mapping[int, int], title: str, x_label: str, y_label: str) -> str:
+    """An SVG chart with a bar for how often each whole number occurs: `{3: 10, 4: 2}`."""
+    return _chart(_bars(counts) if counts else [], title, x_label, y_label)
+
+
+def _chart(plot: list[str], title: str, x_label: str, y_label: str) -> str:
     texts = [_text(0, 26, title, "title"), _text(0, 58, y_label, "label"), _text(_RIGHT, _HEIGHT - 12, x_label, "label end")]
-    plot = _plot(finite, log_x) if finite else [_text(_LEFT, 160, "nothing to draw", "label")]
+    plot = plot or [_text(_LEFT, 160, "nothing to draw", "label")]
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(texts + plot)}</svg>'
     return f'<div class="chart">{svg}</div>'
 
@@ -142,6 +153,25 @@ def _plot(points: list[Point], log_x: bool) -> list[str]:
     area = f'<path class="area" d="{strong}L{x:.1f} {_BOTTOM}L{place(raw[0])[0]:.1f} {_BOTTOM}Z"/>'
     lines = [area, f'<path class="faint" d="{faint}"/>', f'<path class="strong" d="{strong}"/>']
     return [*grid, *lines, f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>', _text(x, y - 14, _number(last[1]), "last end")]
+
+
+def _bars(counts: Mapping[int, int]) -> list[str]:
+    """Grid and bars of one or more numbers."""
+    low, high = min(counts), max(counts)
+    span = math.ceil((high - low + 1) / MOST_BARS)  # numbers per bar
+    bars = [0] * math.ceil((high - low + 1) / span)
+    for number, count in counts.items():
+        bars[(number - low) // span] += count
+    y_ticks, width = _ticks(0, max(bars)), (_RIGHT - _LEFT) / len(bars)
+    heights = [bar / y_ticks[-1] * (_BOTTOM - _TOP) for bar in bars]
+    drawn = [
+        f'<rect x="{_LEFT + i * width + width / 10:.1f}" y="{_BOTTOM - h:.1f}" width="{width * 0.8:.1f}" height="{h:.1f}"/>'
+        for i, h in enumerate(heights)
+    ]
+    grid = [_row(_BOTTOM - y / y_ticks[-1] * (_BOTTOM - _TOP), y) for y in y_ticks]
+    step = math.ceil(len(bars) / 10)
+    names = [_text(_LEFT + (i + 0.5) * width, _BOTTOM + 28, _number(low + i * span), "middle") for i in range(0, len(bars), step)]
+    return [*grid, *names, *drawn]
 
 
 def _row(y: float, value: float) -> str:
@@ -221,7 +251,7 @@ svg text { font-size: 15px; fill: var(--soft); font-variant-numeric: tabular-num
 svg text.title { font-size: 18px; font-weight: 600; fill: var(--ink); }
 svg text.last { font-weight: 600; fill: var(--line); paint-order: stroke; stroke: var(--paper); stroke-width: 5px; }
 svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
-svg line { stroke: var(--rule); } svg circle { fill: var(--line); }
+svg line { stroke: var(--rule); } svg circle, svg rect { fill: var(--line); }
 svg path { fill: none; stroke: var(--line); stroke-linejoin: round; }
 svg .faint { opacity: .35; } svg .strong { stroke-width: 3; } svg .area { fill: var(--line); stroke: none; opacity: .07; }
 .wall { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1rem; }

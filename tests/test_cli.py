@@ -78,7 +78,7 @@ finally:
 def test_help_teaches_every_command() -> None:
     overview = run("--help")
     assert overview.returncode == 0
-    for name in ("demo", "caption", "train", "evaluate", "score", "convert"):
+    for name in ("demo", "caption", "check", "train", "evaluate", "compare", "score", "convert"):
         assert re.search(rf"^  {name} ", overview.stdout.decode(), re.M)
         result = run(name, "--help")
         assert result.returncode == 0
@@ -199,7 +199,11 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
     found = run("evaluate", scenes, "-m", best, "-o", tmp_path / "c.jsonl", "--report", tmp_path / "sheet.html")
     assert found.returncode == 0, found.stderr
     numbers = dict(line.split() for line in found.stdout.decode().splitlines())
-    assert set(numbers) == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "num_pictures"}
+    scores, varied = (
+        ["bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider"],
+        ["distinct1", "distinct2", "mean_length", "vocabulary", "unique"],
+    )
+    assert list(numbers) == [*scores, "num_pictures", *varied]
     assert numbers["num_pictures"] == "12"
     assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 12
     assert (tmp_path / "sheet.html").stat().st_size > 5000
@@ -213,6 +217,48 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
     assert run("convert", best, tmp_path / "hf", "--to", "huggingface").returncode == 0
     again = run("caption", photo, "-m", tmp_path / "hf")
     assert again.stdout == run("caption", photo, "-m", best).stdout
+
+
+def test_evaluate_with_intervals_domains_and_what_was_learned(model: Path, scenes: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {"file_name": str(scenes / row["file_name"]), "domain": ("near-domain", "out-domain")[number % 2]}
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("--bootstrap", 50, "--learned", scenes, "--json", tmp_path / "numbers.json", "--tokens", "words")
+    result = run("evaluate", tmp_path / "data.jsonl", "-m", model, *words)
+    assert result.returncode == 0, result.stderr
+    text = result.stdout.decode()
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    low, high = numbers["intervals"]["bleu1"]
+    assert f"bleu1         {numbers['scores']['bleu1']:.4f}  [{low:.4f}, {high:.4f}]\n" in text
+    assert f"novel         {numbers['diversity']['novel']:.4f}\n" in text
+    assert re.search(r"^ +near-domain +out-domain +whole$", text, re.M)
+    assert re.search(r"^num_pictures +6 +6 +12$", text, re.M)
+    cider = [numbers["domains"]["near-domain"]["cider"], numbers["domains"]["out-domain"]["cider"], numbers["scores"]["cider"]]
+    assert re.search(rf"^cider +{' +'.join(f'{value:.4f}' for value in cider)}$", text, re.M)
+
+
+def test_two_files_of_captions_are_compared(model: Path, scenes: Path, tmp_path: Path) -> None:
+    assert run("evaluate", scenes, "-m", model, "-o", tmp_path / "first.jsonl").returncode == 0
+    rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()]
+    with (tmp_path / "second.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "caption"], *([row["file_name"], row["captions"][0]] for row in rows)])
+    files = (tmp_path / "first.jsonl", tmp_path / "second.csv", "--references", scenes)
+    result = run("compare", *files, "--report", tmp_path / "sheet.html", "--json", tmp_path / "numbers.json", "--resamples", 500)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.decode().splitlines()
+    assert lines[0].split() == ["first", "second", "difference"]
+    assert [line.split()[0] for line in lines[1:7]] == ["bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider"]
+    assert lines[7] == "12 pictures"
+    assert lines[-1].startswith("second is better in BLEU-1 (+")
+    assert json.loads((tmp_path / "numbers.json").read_text())["verdict"] == lines[-1]
+    assert "Where second is better" in (tmp_path / "sheet.html").read_text()
+
+    (tmp_path / "first.jsonl").write_text((tmp_path / "first.jsonl").read_text() + '{"image": "gone.png", "caption": "a star"}\n')
+    result = run("compare", *files, "--resamples", 20)
+    assert result.returncode == 3
+    assert result.stderr.decode() == f"cutline: left out: {tmp_path / 'first.jsonl'}: gone.png has no references\n"
+    assert result.stdout
 
 
 def test_show_batch_prints_tokens_labels_and_losses(recipe: Path, tmp_path: Path) -> None:

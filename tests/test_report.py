@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cutline.errors import ImageError
-from cutline.report import MOST_POINTS, THUMBNAIL, Card, curve, figures, prose, table, wall, write_report
+from cutline.report import MOST_BARS, MOST_POINTS, THUMBNAIL, Card, curve, figures, histogram, prose, table, wall, write_report
 
 HOSTILE = '<script src="http://x/y.js">&amp;"\'</script><img src=//x onerror=alert(1)>{title}%s'
 PICTURE = Image.new("RGB", (64, 64), (200, 30, 40))
@@ -172,6 +172,37 @@ def test_long_curves_are_thinned_without_losing_their_mean() -> None:
 def test_points_that_are_not_finite_are_left_out() -> None:
     good = [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
     assert curve([*good, (4.0, math.nan), (math.inf, 1.0)], "", "", "") == curve(good, "", "", "")
+
+
+# ----------------------------------------------------------------------------------------------------- histograms
+
+
+@given(st.dictionaries(st.integers(-1000, 1_000_000), st.integers(1, 1_000_000), max_size=30), printable)
+def test_a_histogram_is_valid_and_inside_its_frame(counts: dict[int, int], title: str) -> None:
+    chart = svg(histogram(counts, title, "words", "captions"))
+    _, _, width, height = map(float, chart.attrib["viewBox"].split())
+    assert chart.attrib["aria-label"] == title
+    bars = [{name: float(value) for name, value in bar.attrib.items()} for bar in chart.iter("rect")]
+    assert bool(counts) == bool(bars)
+    assert len(bars) <= MOST_BARS
+    for bar in bars:
+        assert 0 <= bar["x"] <= bar["x"] + bar["width"] <= width
+        assert 0 <= bar["y"] <= bar["y"] + bar["height"] <= height
+
+
+@given(st.dictionaries(st.integers(0, MOST_BARS - 1), st.integers(1, 100), min_size=1))
+def test_bars_are_as_tall_as_their_numbers(counts: dict[int, int]) -> None:
+    heights = [float(bar.attrib["height"]) for bar in svg(histogram(counts, "", "", "")).iter("rect")]
+    low, high = min(counts), max(counts)
+    assert len(heights) == high - low + 1
+    expected = [max(heights) * counts.get(number, 0) / max(counts.values()) for number in range(low, high + 1)]
+    assert heights == pytest.approx(expected, abs=0.11)  # written with one digit
+
+
+def test_neighbours_share_the_bars_of_a_wide_histogram() -> None:
+    heights = [float(bar.attrib["height"]) for bar in svg(histogram(dict.fromkeys(range(10 * MOST_BARS), 3), "", "", "")).iter("rect")]
+    assert len(heights) == MOST_BARS
+    assert len(set(heights)) == 1
 
 
 # ------------------------------------------------------------------------------------------------------- pictures

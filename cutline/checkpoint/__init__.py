@@ -1,6 +1,6 @@
 """Captioners on disk: cutline's own folders, BLIP's .pth files, Hugging Face folders and hub ids."""
 
-from cutline.checkpoint.load import LayoutName, build_model, load_checkpoint, save_checkpoint
+from cutline.checkpoint.load import LayoutName, build_model, load_checkpoint, load_tokenizer, save_checkpoint
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import save_native
 from cutline.checkpoint.start import StartReport, start_text, start_vision
@@ -16,6 +16,7 @@ __all__ = [
     "export_weights",
     "import_weights",
     "load_checkpoint",
+    "load_tokenizer",
     "save_checkpoint",
     "save_native",
     "start_text",

@@ -57,6 +57,14 @@ def load_checkpoint(
     return _resized(checkpoint, image_size) if image_size else checkpoint
 
 
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The vocabulary of a captioner in any layout, whose weights are not read. Raises CheckpointError."""
+    place = _locate(path)
+    if place.is_file():
+        return Tokenizer.load(_vocabulary_beside(place))
+    return Tokenizer.load(place / "best" if (place / "best").is_dir() and not (place / "config.json").is_file() else place)
+
+
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, layout: LayoutName = "cutline") -> None:
     """Write a captioner: a folder, or for "salesforce" a .pth with the vocabulary beside it, `model.pth` and `model.tokenizer.json`.
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from cutline.cli.caption import caption
+from cutline.cli.check import check
+from cutline.cli.compare import compare
 from cutline.cli.console import complain
 from cutline.cli.convert import convert
 from cutline.cli.demo import demo
@@ -21,8 +23,10 @@ from cutline.errors import ConfigError, CutlineError
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "caption": caption,
+    "check": check,
     "train": train_command([]),
     "evaluate": evaluate,
+    "compare": compare,
     "score": score,
     "convert": convert,
 }

@@ -3,8 +3,9 @@
 A recipe is YAML that becomes a `Recipe`; a model's sizes are a `CaptionConfig` that travels inside its checkpoint.
 """
 
-from cutline.config.data import Cleaning, DataConfig
+from cutline.config.data import Cleaning, Columns, DataConfig
 from cutline.config.generation import BeamScoring, GenerationConfig, GenerationSettings
+from cutline.config.metrics import ExtraMetric, Tokens
 from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.config.optim import LoraConfig, OptimConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
@@ -16,9 +17,11 @@ __all__ = [
     "BeamScoring",
     "CaptionConfig",
     "Cleaning",
+    "Columns",
     "DataConfig",
     "Engine",
     "EvalConfig",
+    "ExtraMetric",
     "GenerationConfig",
     "GenerationSettings",
     "ImageConfig",
@@ -29,6 +32,7 @@ __all__ = [
     "RunPrecision",
     "StartConfig",
     "TextConfig",
+    "Tokens",
     "VisionConfig",
     "from_dict",
     "read_recipe",

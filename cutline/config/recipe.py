@@ -60,7 +60,7 @@ class Recipe:
     """One training run, whole."""
 
     output: str = "runs/captioner"
-    """the run's folder: best/, state.safetensors, log.jsonl, recipe.yaml"""
+    """the run's folder: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml, run.json, tensorboard/"""
     seed: int = 0
     """decides initial weights, order, augmentation and dropout"""
     precision: Precision = "auto"
@@ -71,6 +71,8 @@ class Recipe:
     """steps between two lines of the log"""
     save_minutes: float = 5.0
     """minutes between two saves of the state that a killed run resumes from"""
+    tensorboard: Literal["auto", "on", "off"] = "auto"
+    """also log for TensorBoard: where it is installed (auto)"""
     model: CaptionConfig = field(default_factory=CaptionConfig)
     start: StartConfig = field(default_factory=StartConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -1,4 +1,4 @@
-"""The JSON files of COCO captions: COCO's own, BLIP's rows, and Karpathy's splits."""
+"""The JSON files of COCO captions: COCO's own, NoCaps' too, BLIP's rows, and Karpathy's splits."""
 
 import re
 from collections import Counter, defaultdict
@@ -6,19 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cutline.data.jsonl import first_of, parse_captions, parse_id, parse_row
+from cutline.config import Columns
+from cutline.data.row import USUAL, first_of, parse_captions, parse_id, parse_row, reject_columns
 from cutline.data.sample import Sample, merge, picture_path
 from cutline.errors import DataError
 
 _COCO_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
 
 
-def read_coco(values: object, path: Path, image_root: str = "", split: str = "") -> list[Sample]:
+def read_coco(values: object, path: Path, image_root: str = "", split: str = "", columns: Columns = USUAL) -> list[Sample]:
     """Read what a JSON file holds (`values`), in one of three forms:
 
-    - COCO's: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`;
+    - COCO's: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`; a picture's `domain` is kept, which
+      NoCaps has;
     - BLIP's: a list of `{"image", "caption", "image_id"}`, or of `{"image", "caption": [...]}`, where the id is the number in a COCO
-      file name, as in BLIP's data/coco_karpathy_dataset.py;
+      file name, as in BLIP's data/coco_karpathy_dataset.py; only these have `columns`;
     - Karpathy's dataset_coco.json: `{"images": [{"filename", "filepath", "split", "sentences": [{"raw"}]}]}`. Only this one has splits;
       `split="train"` takes `restval` too, as is the custom, and "" takes every picture.
 
@@ -26,6 +28,7 @@ def read_coco(values: object, path: Path, image_root: str = "", split: str = "")
     """
     root = image_root or str(path.parent)
     if isinstance(values, dict) and isinstance(images := values.get("images"), list):
+        reject_columns(columns, path)
         if any(isinstance(image, dict) and "sentences" in image for image in images[:1]):
             return merge(_karpathy(images, path, root, split))
         if isinstance(annotations := values.get("annotations"), list):
@@ -33,18 +36,18 @@ def read_coco(values: object, path: Path, image_root: str = "", split: str = "")
             return merge(_coco(images, annotations, path, root))
     if isinstance(values, list):
         reject_split(split, path)
-        return merge(_blip(row, root, f"{path}, row {number}") for number, row in enumerate(values, 1))
+        return merge(_blip(row, root, f"{path}, row {number}", columns) for number, row in enumerate(values, 1))
     raise DataError(f"{path}: neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list")
 
 
-def reject_split(split: str, path: Path) -> None:
+def reject_split(split: str, path: Path | str) -> None:
     """Raise DataError where a `split` is asked of data that have none."""
     if split:
         raise DataError(f"{path}: has no splits to take `{split}` from; leave the split out")
 
 
-def _blip(row: object, root: str, where: str) -> Sample:
-    sample = parse_row(row, root, where)
+def _blip(row: object, root: str, where: str, columns: Columns) -> Sample:
+    sample = parse_row(row, root, where, columns)
     number = _COCO_NAME.search(sample.id)
     return replace(sample, id=str(int(number[1]))) if number else sample
 
@@ -58,7 +61,8 @@ def _coco(images: list[Any], annotations: list[Any], path: Path, root: str) -> l
     for number, image in enumerate(images, 1):
         where = f"{path}, image {number}"
         id = _id(image, ("id",), where)
-        samples.append(Sample(picture_path(_field(image, "file_name", where), root), parse_captions(captions.pop(id, None), where), id))
+        name, domain = _field(image, "file_name", where), _field({"domain": "", **image}, "domain", where)
+        samples.append(Sample(picture_path(name, root), parse_captions(captions.pop(id, None), where), id, domain=domain))
     if captions:
         raise DataError(f"{path}: captions of picture {next(iter(captions))}, which is not in `images`; add it or remove them")
     return samples

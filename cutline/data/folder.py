@@ -12,6 +12,14 @@ PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """What pictures are called; those that Pillow cannot open are listed as unread, not passed over."""
 
 
+_INDEXES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.jsonl")
+
+
+def find_index(folder: Path) -> Path | None:
+    """The file that lists a folder's pictures, as in Hugging Face's imagefolder, if there is one."""
+    return next((folder / name for name in _INDEXES if (folder / name).is_file()), None)
+
+
 def read_folder(folder: Path) -> list[Sample]:
     """Read the pictures in `folder` and its subfolders, in natural order, with the captions of `a.txt` for `a.jpg`, one per line.
 

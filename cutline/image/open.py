@@ -13,9 +13,10 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cutline.errors import ImageError
+from cutline.files import FilePart
 
-ImageSource: TypeAlias = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of a picture file, a PIL image, or an (H, W, 3) uint8 array."""
+ImageSource: TypeAlias = str | Path | bytes | FilePart | Image.Image | npt.NDArray[np.uint8]
+"""A path, the bytes of a picture file, a part of a larger file, a PIL image, or an (H, W, 3) uint8 array."""
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _PILLOW_WARNING = (  # an entry of warnings.filters: action, message, category, module, line
@@ -47,6 +48,8 @@ def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Imag
     2 x `PIL.Image.MAX_IMAGE_PIXELS`, holds as well.)
     """
     name = _name(source)
+    if isinstance(source, FilePart):
+        source = source.read()
     with quiet():
         if isinstance(source, np.ndarray):
             source = _from_array(source, name)
@@ -74,7 +77,7 @@ def quiet() -> Iterator[None]:
 def _name(source: ImageSource) -> str:
     """What error messages call the picture."""
     match source:
-        case str() | Path():
+        case str() | Path() | FilePart():
             return str(source)
         case bytes():
             return "a picture given as bytes"

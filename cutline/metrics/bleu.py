@@ -1,13 +1,13 @@
 """BLEU (Papineni et al., 2002), in the arithmetic of the COCO caption evaluator."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-Tokens = Sequence[str]
+Words = Sequence[str]
 ORDERS = 4
 _TINY, _SMALL = 1e-15, 1e-9  # the evaluator's guards against division by zero; they show in scores of single pictures
 
@@ -16,18 +16,22 @@ _TINY, _SMALL = 1e-15, 1e-9  # the evaluator's guards against division by zero; 
 class Matches:
     """What BLEU counts: n-grams that match, n-grams there are, and the lengths of candidate and closest reference."""
 
-    matched: "np.ndarray[tuple[int], np.dtype[np.int64]]"
-    possible: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+    matched: NDArray[np.int64]
+    possible: NDArray[np.int64]
     length: int
     reference_length: int
 
+    def row(self) -> NDArray[np.float64]:
+        """The counts in a row, (10,), to be summed over pictures."""
+        return np.array([*self.matched, *self.possible, self.length, self.reference_length], np.float64)
 
-def ngrams(tokens: Tokens, orders: int = ORDERS) -> Counter[tuple[str, ...]]:
+
+def ngrams(tokens: Words, orders: int = ORDERS) -> Counter[tuple[str, ...]]:
     """How often each n-gram of 1 to `orders` tokens occurs."""
     return Counter(tuple(tokens[start : start + n]) for n in range(1, orders + 1) for start in range(len(tokens) - n + 1))
 
 
-def count_matches(candidate: Tokens, references: Sequence[Tokens]) -> Matches:
+def count_matches(candidate: Words, references: Sequence[Words]) -> Matches:
     """Matches of a candidate, each n-gram no more often than in the reference that has it most."""
     allowed: Counter[tuple[str, ...]] = Counter()
     for reference in references:
@@ -41,9 +45,17 @@ def count_matches(candidate: Tokens, references: Sequence[Tokens]) -> Matches:
 
 
 def bleu(pictures: Sequence[Matches]) -> list[float]:
-    """BLEU-1 to BLEU-4 of a corpus, or of a single picture: geometric means of the precisions, times the brevity penalty."""
-    matched, possible = sum(one.matched for one in pictures), sum(one.possible for one in pictures)
-    ratio = (sum(one.length for one in pictures) + _TINY) / (sum(one.reference_length for one in pictures) + _SMALL)
-    penalty = math.exp(min(0.0, 1 - 1 / ratio))
-    products = np.cumprod((matched + _TINY) / (possible + _SMALL))
-    return [float(product ** (1 / n) * penalty) for n, product in enumerate(products, start=1)]
+    """BLEU-1 to BLEU-4 of a corpus, or of a single picture."""
+    return [float(value) for value in bleu_of_rows(np.sum([one.row() for one in pictures], axis=0))]
+
+
+def bleu_of_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """BLEU-1 to BLEU-4, (..., 4), of rows of `Matches`, or of their sums, (..., 10).
+
+    Geometric means of the precisions, times the brevity penalty.
+    """
+    matched, possible, lengths = rows[..., :ORDERS], rows[..., ORDERS : 2 * ORDERS], rows[..., 2 * ORDERS :]
+    ratio = (lengths[..., :1] + _TINY) / (lengths[..., 1:] + _SMALL)
+    penalty = np.exp(np.minimum(0, 1 - 1 / ratio))
+    products = np.cumprod((matched + _TINY) / (possible + _SMALL), axis=-1)
+    return np.asarray(products ** (1 / np.arange(1, ORDERS + 1)) * penalty)

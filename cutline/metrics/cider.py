@@ -4,13 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from cutline.metrics.bleu import ORDERS, Tokens, ngrams
+from cutline.metrics.bleu import ORDERS, Words, ngrams
 
 SIGMA = 6.0  # how quickly a difference in length costs
 Weights = list[dict[tuple[str, ...], float]]  # by order of n-gram
 
 
-def cider(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
     """CIDEr of each picture; the corpus score is their mean.
 
     How much an n-gram weighs comes from the references of all pictures: what is said of many says little.

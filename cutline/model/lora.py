@@ -22,6 +22,7 @@ class LoraLinear(nn.Linear):
         self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
         self.lora_b = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
+        self.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""

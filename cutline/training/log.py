@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from cutline.files import write_text
+from cutline.training.board import Board
 
 Line = dict[str, Any]
 T = TypeVar("T")
@@ -32,9 +33,9 @@ def read_log(path: str | Path) -> list[Line]:
 class RunLog:
     """Writes `log.jsonl` and shows the bar, on stderr."""
 
-    def __init__(self, path: Path | None, step: int, total_steps: int, show: bool) -> None:
+    def __init__(self, path: Path | None, board: Board | None, step: int, total_steps: int, show: bool) -> None:
         """path: of the file; None in all processes but the first. step: where the run goes on from; later lines are dropped."""
-        self.path = path
+        self.path, self.board = path, board
         kept = [line for line in read_log(path) if line["step"] <= step] if path and path.exists() else []
         if path:
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -50,7 +51,7 @@ class RunLog:
         )
         self.bars = Bars(*columns, console=self.console, disable=not show, refresh_per_second=2, redirect_stdout=False)
         self.training = self.bars.add_task("training", completed=step, total=total_steps, note="")
-        self.since, self.pictures = time.monotonic(), 0
+        self.since, self.pictures, self.tokens = time.monotonic(), 0, 0
         self.skipped = {line["skipped"] for line in kept if "skipped" in line}
 
     def __enter__(self) -> Self:
@@ -59,10 +60,12 @@ class RunLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.stop()
+        if self.board:
+            self.board.close()
 
-    def advance(self, step: int, pictures: int) -> None:
+    def advance(self, step: int, pictures: int, tokens: int) -> None:
         """A step is done."""
-        self.pictures += pictures
+        self.pictures, self.tokens = self.pictures + pictures, self.tokens + tokens
         self.bars.update(self.training, completed=step)
 
     def write(self, line: Line) -> None:
@@ -70,6 +73,8 @@ class RunLog:
         if self.path:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+        if self.board:
+            self.board.write(line)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
@@ -80,10 +85,11 @@ class RunLog:
 
     def train_line(self, line: Line) -> None:
         """Append a line on training, with the speed since the last one."""
-        speed = self.pictures / max(1e-9, time.monotonic() - self.since)
-        self.since, self.pictures = time.monotonic(), 0
+        seconds = max(1e-9, time.monotonic() - self.since)
+        speed, tokens = self.pictures / seconds, self.tokens / seconds
+        self.since, self.pictures, self.tokens = time.monotonic(), 0, 0
         self.bars.update(self.training, note=f"loss {line['loss']:.3f}  {speed:.1f} pictures/s")
-        self.write({**line, "pictures_per_second": round(speed, 2)})
+        self.write({**line, "pictures_per_second": round(speed, 2), "tokens_per_second": round(tokens, 1)})
 
     def watch(self, results: Iterable[T], total: int) -> Iterator[T]:
         """Pass on what a validation finds, with a bar of its own."""

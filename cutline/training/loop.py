@@ -11,15 +11,17 @@ import yaml
 from rich.console import Console
 
 from cutline.captioner import Captioner
-from cutline.checkpoint import save_native
 from cutline.config import GenerationSettings, Recipe, read_recipe, to_dict
+from cutline.device import peak_memory
 from cutline.distributed import is_first, process_group, together
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.evaluation import Evaluation, evaluate
 from cutline.files import write_text
+from cutline.training.board import open_board
 from cutline.training.interrupt import Interrupted, StopSignal
 from cutline.training.log import RunLog
-from cutline.training.prepare import prepare
+from cutline.training.prepare import Prepared, prepare
+from cutline.training.record import describe, record_start
 from cutline.training.sheet import write_sheet
 from cutline.training.trainer import Trainer
 
@@ -28,6 +30,7 @@ FREE_TO_CHANGE = {
     "log_every",
     "save_minutes",
     "device",
+    "tensorboard",
     "data.num_workers",
     "optim.lr",
     "optim.clip_norm",
@@ -37,8 +40,9 @@ FREE_TO_CHANGE = {
 def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: bool = True) -> Path:
     """Train a captioner as `recipe`, or the YAML file of one, says; returns the folder of the best checkpoint.
 
-    The run's folder then holds `best/` (a captioner for `cutline.load`), `log.jsonl`, `report.html`, `recipe.yaml` and
-    `state.safetensors`, which a stopped run goes on from with `resume=True`: exactly as if it had not been stopped.
+    The run's folder then holds `best/` and `last/` (captioners for `cutline.load`), `log.jsonl`, `report.html`, `recipe.yaml`,
+    `run.json` (versions, machine, fingerprint of the data), and `state.safetensors`, which a stopped run goes on from with
+    `resume=True`: exactly as if it had not been stopped. Under `torchrun`, every process calls, and the first writes.
 
     Raises:
         CutlineError: the recipe, the data or the starting weights do not fit, or the loss is no longer a number.
@@ -54,10 +58,11 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     (folder,) = set(together(lambda: run_folder(recipe, resume)))  # all have looked before the first writes
     with Console(stderr=True).status("reading the data, making vocabulary and model …") if show_progress else nullcontext():
         prepared = prepare(recipe)
+    together(lambda: record_run(recipe, prepared, folder, resume) if is_first() else None)
     trainer = Trainer(recipe, prepared, folder, resume)
-    if is_first():
-        write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
-    log = RunLog(folder / "log.jsonl" if is_first() else None, trainer.progress.step, trainer.total_steps, show_progress)
+    step = trainer.progress.step
+    board = open_board(folder / "tensorboard", recipe, step) if is_first() else None
+    log = RunLog(folder / "log.jsonl" if is_first() else None, board, step, trainer.total_steps, show_progress)
     with StopSignal() as stop, log:
         try:
             run(trainer, log, stop)
@@ -70,6 +75,12 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     if is_first():
         write_sheet(folder)
     return folder / "best"
+
+
+def record_run(recipe: Recipe, prepared: Prepared, folder: Path, resume: bool) -> None:
+    """Write down the recipe, and what the run is made of."""
+    record_start(folder / "run.json", describe(recipe, prepared), resume)
+    write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
 
 
 def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
@@ -85,7 +96,7 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
             trainer.save()
             saved = time.monotonic()
         norm = trainer.train_step(batches, totals)
-        log.advance(progress.step, totals.pictures)
+        log.advance(progress.step, totals.pictures, totals.tokens)
         log.skip(progress.step, totals.skipped)
         if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
             log.train_line(
@@ -95,6 +106,7 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
                     "loss": progress.loss_sum / max(1, progress.token_count),
                     "lr": trainer.optimizer.param_groups[0]["lr"],
                     "grad_norm": norm,
+                    "memory_gb": round(peak_memory(trainer.device) / 1e9, 3),
                 }
             )
             progress.loss_sum, progress.token_count = 0.0, 0
@@ -119,8 +131,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     is_best = progress.best is None or value > progress.best
     if is_best:
         progress.best = value
-        checkpoint = trainer.checkpoint()
-        together(lambda: save_native(trainer.folder / "best", checkpoint) if is_first() else None)
+        trainer.keep("best")
     progress.evaluated, progress.epoch_loss_sum, progress.epoch_token_count = progress.step, 0.0, 0
     trainer.save()
     log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})

@@ -62,11 +62,12 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     data = recipe.data
     if not data.train:
         raise ConfigError("the recipe names no training data: set `data.train`, or pass --data.train PATH")
-    train = open_data(data.train, data.image_root, data.train_split)
+    train = open_data(data.train, data.image_root, data.train_split, data.columns)
     if not any(sample.captions for sample in train):
         raise DataError(f"{data.train}: no picture has a caption to learn from")
     if data.val or data.val_split:
-        val = [sample for sample in open_data(data.val or data.train, data.image_root, data.val_split) if sample.captions]
+        val = open_data(data.val or data.train, data.image_root, data.val_split, data.columns)
+        val = [sample for sample in val if sample.captions]
         if not val:
             raise DataError(f"{data.val or data.train}: no validation picture has a caption to compare with")
     elif data.val_share:

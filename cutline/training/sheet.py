@@ -20,8 +20,15 @@ def write_sheet(folder: Path) -> None:
         rows = [[line["epoch"], *(line[name] for name in numbers), "best so far" if line["best"] else ""] for line in evaluations]
         sections.append(("Evaluations", table(rows, ["epoch", *numbers, ""])))
     if samples := evaluations[-1].get("samples"):
-        sections.append(("Captions of validation pictures", wall([Card(open_image(one["image"]), one["caption"]) for one in samples])))
+        cards = [Card(open_image(one["image"]), one["caption"], earlier(evaluations, number)) for number, one in enumerate(samples)]
+        sections.append(("Captions of validation pictures", wall(cards)))
     write_report(folder / "report.html", f"Training run {folder.name}", "How the loss fell, and what came of it.", sections)
+
+
+def earlier(evaluations: list[dict[str, Any]], number: int) -> str:
+    """What a picture was called at the first evaluation."""
+    first = evaluations[0]
+    return f"epoch {first['epoch']}: {first['samples'][number]['caption']}" if len(evaluations) > 1 else ""
 
 
 def points(lines: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from cutline.checkpoint import Checkpoint, build_model
+from cutline.checkpoint import Checkpoint, build_model, save_native
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
-from cutline.distributed import gather, rank, sum_over, together, world_size
+from cutline.distributed import gather, is_first, rank, sum_over, together, world_size
 from cutline.errors import ConfigError, DataError, DivergedError
 from cutline.image import normalize
 from cutline.model import CaptionModel
@@ -79,8 +79,14 @@ class Trainer:
         return self.folder / "state.safetensors"
 
     def save(self) -> None:
-        """Write the state that a stopped run goes on from; every process calls."""
+        """Write the state that a stopped run goes on from, and the captioner as it is now; every process calls."""
         save_state(self.state_path, self.model, self.average, self.optimizer, self.progress)
+        self.keep("last")
+
+    def keep(self, name: str) -> None:
+        """Write the captioner to the folder `name` of the run; every process calls."""
+        checkpoint = self.checkpoint()
+        together(lambda: save_native(self.folder / name, checkpoint) if is_first() else None)
 
     def checkpoint(self) -> Checkpoint:
         """The captioner as it would be kept: its weights averaged, LoRA merged, in one piece; every process calls."""

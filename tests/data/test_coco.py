@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cutline.config import Columns
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
 
@@ -58,6 +59,30 @@ def test_coco(tmp_path: Path) -> None:
     assert read(tmp_path, COCO, image_root="/coco/val2017")[0].image == "/coco/val2017/000000000139.jpg"
 
 
+def test_nocaps(tmp_path: Path) -> None:
+    """As nocaps_val_4500_captions.json has them."""
+    places = ("in-domain", "near-domain", "out-domain")
+    images = [
+        {"id": n, "file_name": f"{n:016x}.jpg", "open_images_id": f"{n:016x}", "coco_url": f"https://x/{n:016x}.jpg", "domain": domain}
+        for n, domain in enumerate(places)
+    ]
+    annotations = [{"id": n, "image_id": n % 3, "caption": f"caption {n}"} for n in range(6)]
+    samples = read(tmp_path, {"licenses": [], "info": {}, "images": images, "annotations": annotations}, image_root="val")
+    assert [(sample.id, sample.domain) for sample in samples] == [("0", "in-domain"), ("1", "near-domain"), ("2", "out-domain")]
+    assert samples[1] == Sample("val/0000000000000001.jpg", ("caption 1", "caption 4"), "1", None, "near-domain")
+    assert [sample.domain for sample in read(tmp_path, COCO)] == [""] * 3
+
+
+def test_columns_of_blip_s_rows(tmp_path: Path) -> None:
+    rows = [{"photo": "a.jpg", "title": "a dog", "style": "pencil"}]
+    columns = Columns("photo", "title", template="a {style} of ")
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    assert open_data(tmp_path / "data.json", columns=columns) == [Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "a pencil of ")]
+    (tmp_path / "data.json").write_text(json.dumps(SPLITS))
+    with pytest.raises(DataError, match="has no columns, so none called `photo`; leave the settings of columns out"):
+        open_data(tmp_path / "data.json", columns=columns)
+
+
 def test_blip_s_training_rows(tmp_path: Path) -> None:
     image = "val2014/COCO_val2014_000000522418.jpg"
     rows = [{"caption": caption, "image": image, "image_id": "coco_522418"} for caption in ("a woman", "a cake")]
@@ -106,6 +131,10 @@ def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
         (3, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
         ({"images": COCO["images"]}, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
         ([{"caption": "a"}], ", row 1: the row names no picture; give its path as `file_name`"),
+        (
+            {"images": [{"id": 1, "file_name": "a", "domain": 3}], "annotations": []},
+            ", image 1: has no `domain`, or it is not text; give the file of the captions, whole",
+        ),
         ([{"image": "a.jpg"}, 4], ', row 2: a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}'),
         (
             {"images": COCO["images"], "annotations": [{"image_id": 139, "bbox": [0, 0, 1, 1]}]},

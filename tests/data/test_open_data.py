@@ -10,7 +10,10 @@ import pytest
 from cutline.data import find_images, open_data
 from cutline.errors import DataError
 
-KNOWN = "JSON Lines (.jsonl), COCO, BLIP or Karpathy captions (.json), or a folder of pictures with .txt files beside them"
+KNOWN = (
+    "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, .parquet), tar shards, "
+    "or a folder of pictures with .txt files beside them"
+)
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -34,6 +37,47 @@ def test_a_folder_with_an_index(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"file_name": "a.jpg", "text": "a dog"}\n')
     (sample,) = open_data(tmp_path)
     assert (sample.image, sample.captions) == (str(tmp_path / "a.jpg"), ("a dog",))
+
+
+METADATA = {
+    "metadata.jsonl": '{"file_name": "sub/a.jpg", "text": "a dog"}\n{"file_name": "b.jpg"}\n',
+    "metadata.csv": "file_name,text\nsub/a.jpg,a dog\nb.jpg,\n",
+}
+
+
+def write_metadata(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True)
+    if name in METADATA:
+        (folder / name).write_text(METADATA[name])
+    else:
+        rows = {"file_name": ["sub/a.jpg", "b.jpg"], "text": ["a dog", None]}
+        pytest.importorskip("pyarrow.parquet").write_table(pytest.importorskip("pyarrow").table(rows), folder / name)
+
+
+@pytest.mark.parametrize("name", [*METADATA, "metadata.parquet"])
+def test_hugging_face_s_imagefolder(tmp_path: Path, name: str) -> None:
+    write_metadata(tmp_path / "whole", name)
+    fill(tmp_path / "whole", "unnamed.jpg")
+    whole = open_data(tmp_path / "whole")
+    assert [(sample.image, sample.captions, sample.id) for sample in whole] == [
+        (str(tmp_path / "whole/sub/a.jpg"), ("a dog",), "sub/a.jpg"),
+        (str(tmp_path / "whole/b.jpg"), (), "b.jpg"),
+    ]
+    for part in ("train", "validation", "test"):
+        write_metadata(tmp_path / "parts" / part, name)
+    parts = open_data(tmp_path / "parts")
+    assert [sample.id for sample in parts] == [f"{part}/{n}" for part in ("train", "validation", "test") for n in ("sub/a.jpg", "b.jpg")]
+    assert parts[3].image == str(tmp_path / "parts/validation/b.jpg")
+    for split in ("validation", "val"):
+        assert open_data(tmp_path / "parts", split=split) == open_data(tmp_path / "parts/validation")
+    assert refusal(tmp_path / "parts", "", "dev2") == f"{tmp_path / 'parts'}: has no splits to take `dev2` from; leave the split out"
+
+
+def test_a_split_may_be_a_folder_of_pictures(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a.jpg", "val/b.jpg", "loose.jpg")
+    assert [sample.id for sample in open_data(tmp_path, split="train")] == ["a.jpg"]
+    assert [sample.id for sample in open_data(tmp_path, split="validation")] == ["b.jpg"]
+    assert [sample.id for sample in open_data(tmp_path)] == ["loose.jpg", "train/a.jpg", "val/b.jpg"]
 
 
 def test_the_first_index_counts(tmp_path: Path) -> None:
@@ -65,14 +109,22 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no.jsonl") == f"{tmp_path / 'no.jsonl'}: no such file or folder; check the path"
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.jpg", "a.txt", "a"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.jpg", "a.md", "a"])
 def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
     fill(tmp_path, name)
     assert refusal(tmp_path / name) == f"{tmp_path / name}: not a known kind of data; give {KNOWN}"
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.json", "[]"), ("a.json", '{"images": [], "annotations": []}')]
+    ("name", "text"),
+    [
+        ("a.jsonl", ""),
+        ("a.jsonl", "\n\n"),
+        ("a.csv", " \n"),
+        ("a.csv", "image,caption\n"),
+        ("a.json", "[]"),
+        ("a.json", '{"images": [], "annotations": []}'),
+    ],
 )
 def test_empty_data(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.metrics.bleu import Tokens, bleu, count_matches, ngrams
+from cutline.metrics.bleu import Words, bleu, count_matches, ngrams
 
 TOKENS = st.lists(st.sampled_from("abcde"), max_size=9)
 PICTURES = st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=4))
@@ -84,7 +84,7 @@ def test_precision_of_words(picture: tuple[list[str], list[list[str]]]) -> None:
         assert bleu([matches])[0] == pytest.approx(expected, abs=1e-7)
 
 
-def matched_words(candidate: Tokens, references: list[list[str]]) -> int:
+def matched_words(candidate: Words, references: list[list[str]]) -> int:
     return sum(min(candidate.count(word), max(one.count(word) for one in references)) for word in set(candidate))
 
 

@@ -18,6 +18,10 @@ CORPORA = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), mi
 Corpus = list[tuple[str, list[str]]]
 
 
+def values_of(scores: Scores) -> tuple[float, ...]:
+    return dataclasses.astuple(scores)[:7]
+
+
 def measure_pictures(pictures: Corpus) -> tuple[Scores, list[Scores]]:
     return measure([candidate for candidate, _ in pictures], [references for _, references in pictures])
 
@@ -33,14 +37,20 @@ def test_golden_numbers(shared: Path) -> None:
 
 
 def test_fields_in_order() -> None:
-    assert [field.name for field in dataclasses.fields(Scores)] == [*FIELD_NAMES, "num_pictures"]
+    assert [field.name for field in dataclasses.fields(Scores)] == [*FIELD_NAMES, "num_pictures", "meteor", "spice"]
+
+
+def test_numbers_are_those_that_were_asked_for() -> None:
+    scores = Scores(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 7)
+    assert list(scores.numbers()) == [*FIELD_NAMES, "num_pictures"]
+    assert list(dataclasses.replace(scores, spice=0.0).numbers()) == [*FIELD_NAMES, "spice", "num_pictures"]
 
 
 def test_perfect_captions() -> None:
     texts = ["A man in a red shirt.", "Two dogs run on the beach."]
     whole, each = measure(texts, [[text] for text in texts])
     for scores in (whole, *each):
-        assert dataclasses.astuple(scores)[:5] == pytest.approx([1] * 5, abs=1e-6)
+        assert values_of(scores)[:5] == pytest.approx([1] * 5, abs=1e-6)
         assert scores.cider == pytest.approx(10)
     assert [scores.num_pictures for scores in (whole, *each)] == [2, 1, 1]
 
@@ -56,9 +66,9 @@ def test_order_of_pictures_does_not_matter(pictures: Corpus, random: Random) -> 
     random.shuffle(order)
     whole, each = measure_pictures(pictures)
     shuffled_whole, shuffled = measure_pictures([pictures[index] for index in order])
-    assert dataclasses.astuple(shuffled_whole) == pytest.approx(dataclasses.astuple(whole))
+    assert values_of(shuffled_whole) == pytest.approx(values_of(whole))
     for scores, index in zip(shuffled, order, strict=True):
-        assert dataclasses.astuple(scores) == pytest.approx(dataclasses.astuple(each[index]))
+        assert values_of(scores) == pytest.approx(values_of(each[index]))
 
 
 @given(CORPORA)
@@ -66,7 +76,7 @@ def test_scores_are_in_range_and_means_of_the_pictures(pictures: Corpus) -> None
     whole, each = measure_pictures(pictures)
     assert len(each) == whole.num_pictures == len(pictures)
     for scores in (whole, *each):
-        assert all(0 <= value <= 1 + 1e-5 for value in dataclasses.astuple(scores)[:5])
+        assert all(0 <= value <= 1 + 1e-5 for value in values_of(scores)[:5])
         assert -1e-9 <= scores.cider <= 10 + 1e-9
     for name in ("rouge_l", "cider"):
         assert getattr(whole, name) == pytest.approx(sum(getattr(one, name) for one in each) / len(each))
@@ -74,7 +84,7 @@ def test_scores_are_in_range_and_means_of_the_pictures(pictures: Corpus) -> None
 
 def test_empty_captions_and_references_do_not_crash() -> None:
     whole, each = measure(["", "a dog", ""], [["a man"], ["", "a dog"], [""]])
-    assert dataclasses.astuple(each[0]) == pytest.approx([0] * 6 + [1], abs=1e-12)
+    assert values_of(each[0]) == pytest.approx([0] * 6 + [1], abs=1e-12)
     assert each[1].rouge_l == 1
     assert 0 < whole.bleu1 < 1
 

@@ -1,6 +1,5 @@
 """A data set and a recipe so small that a run takes a second."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +19,4 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(scenes: Path, tmp_path: Path) -> Callable[..., Recipe]:
     """Builds a recipe; see `tiny_recipe`."""
-    return functools.partial(_build, scenes, tmp_path / "run")
-
-
-def _build(scenes: Path, output: Path, **changes: object) -> Recipe:
-    return tiny_recipe(scenes, Path(str(changes.pop("output", output))), **changes)
+    return lambda **changes: tiny_recipe(scenes, **{"output": tmp_path / "run", **changes})

@@ -1,40 +1,27 @@
 """Whole runs: what they write, how they stop and go on, and what they refuse."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from interruption import interrupt_at
 from safetensors.torch import load_file
 
 import cutline
 from cutline.config import GenerationConfig, Recipe, StartConfig
 from cutline.training import Interrupted, read_log, train
 from cutline.training.prepare import read_samples
-from cutline.training.trainer import Totals, Trainer
+from cutline.training.trainer import Trainer
 
 Build = Callable[..., Recipe]
 
 
 def losses(folder: str | Path) -> list[float]:
     return [line["loss"] for line in read_log(Path(folder) / "log.jsonl") if "loss" in line]
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Send this process a real Ctrl-C during optimiser step `step`."""
-    original = Trainer.train_step
-
-    def train_step(self: Trainer, batches: list, totals: Totals) -> float:
-        if self.progress.step + 1 == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, batches, totals)
-
-    monkeypatch.setattr(Trainer, "train_step", train_step)
 
 
 def spoil_at(step: int) -> Callable[[Trainer, float, float], None]:
@@ -63,10 +50,17 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(recipe: Build, monke
     values = iter([1.0, 3.0, 2.0])
     kept = []
     monkeypatch.setattr(loop, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values)))
-    monkeypatch.setattr(loop, "save_native", lambda folder, checkpoint: kept.append({n: w.clone() for n, w in checkpoint.weights.items()}))
+    keep = Trainer.keep
+
+    def keep_and_see(trainer: Trainer, name: str) -> None:
+        keep(trainer, name)
+        kept.append((name, load_file(trainer.folder / name / "model.safetensors")["text.lm_head.bias"]))
+
+    monkeypatch.setattr(Trainer, "keep", keep_and_see)
     train(recipe(optim_epochs=3), show_progress=False)
-    assert len(kept) == 2  # the third was worse
-    assert not torch.equal(kept[0]["text.lm_head.bias"], kept[1]["text.lm_head.bias"])
+    assert [name for name, _ in kept] == ["best", "last", "best", "last", "last"]  # the third was worse
+    assert not torch.equal(kept[0][1], kept[2][1])
+    assert torch.equal(kept[2][1], kept[3][1])
 
 
 def test_resumed_equals_uninterrupted(recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ MODEL = CaptionConfig(
 )
 
 
-def tiny_recipe(data: Path, output: Path, **changes: object) -> Recipe:
+def tiny_recipe(data: Path, output: Path | str, **changes: object) -> Recipe:
     """A recipe; keyword arguments `optim_…`, `data_…` and `eval_…` change a section, others the recipe itself."""
     base = Recipe(
         output=str(output),
         precision="fp32",
         log_every=1,
+        tensorboard="off",
         model=MODEL,
         data=DataConfig(train=str(data), val=str(data), num_workers=0),
         optim=OptimConfig(batch_size=5, epochs=2, lr=1e-3),

@@ -87,7 +87,7 @@ def lr_range(recipe: Recipe, low: float, high: float, steps: int = STEPS, show_p
     recipe = replace(recipe, optim=replace(recipe.optim, max_steps=steps, ema_decay=0.0))
     trainer = set_stage(recipe, prepare(recipe))
     found = LrRange((), ())
-    with RunLog(None, 0, steps, show_progress) as log:
+    with RunLog(None, None, 0, steps, show_progress) as log:
         for step, batches in enumerate(trainer.steps()):
             log.skip(step + 1, skipped := [sentence for batch in batches for sentence in batch.skipped])
             found = replace(found, skipped=(*found.skipped, *skipped))
@@ -99,7 +99,7 @@ def lr_range(recipe: Recipe, low: float, high: float, steps: int = STEPS, show_p
                     raise CutlineError(f"the loss is not a number at lr {low:g}, before anything was learned: see --dry-run") from None
                 return replace(found, exploded=True)
             found = replace(found, lrs=(*found.lrs, lr), losses=(*found.losses, loss))
-            log.advance(step + 1, sum(len(batch.pixels) for batch in batches))
+            log.advance(step + 1, sum(len(batch.pixels) for batch in batches), sum(batch.token_count for batch in batches))
             log.train_line({"loss": loss})
             if found.smoothed[-1] > EXPLODED * min(found.smoothed):
                 return replace(found, exploded=True)

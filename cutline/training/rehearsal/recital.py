@@ -153,7 +153,7 @@ def learn_by_heart(trainer: Trainer, steps: Sequence[list[Batch]], show_progress
     """Train on `steps` in turn; returns the loss of every step taken."""
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=len(steps))
-    with RunLog(None, 0, MOST_STEPS, show_progress) as log:
+    with RunLog(None, None, 0, MOST_STEPS, show_progress) as log:
         for batches in itertools.islice(itertools.cycle(steps), MOST_STEPS):
             try:
                 losses.append(take_step(trainer, batches))
@@ -162,7 +162,7 @@ def learn_by_heart(trainer: Trainer, steps: Sequence[list[Batch]], show_progress
                     f"the loss is not a number after {len(losses)} steps at lr {trainer.recipe.optim.lr:g}: lower `optim.lr`"
                 ) from None
             recent.append(losses[-1])
-            log.advance(len(losses), len(batches[0].pixels))
+            log.advance(len(losses), len(batches[0].pixels), batches[0].token_count)
             log.train_line({"loss": losses[-1]})
             if len(recent) == len(steps) and math.fsum(recent) / len(recent) < LOW_ENOUGH:
                 break
@@ -206,4 +206,4 @@ def contradictions(prepared: Prepared, numbers: Sequence[int]) -> list[str]:
 
 def name_of(sample: Sample) -> str:
     """What to call a picture."""
-    return sample.image if isinstance(sample.image, str) else sample.id
+    return sample.id if isinstance(sample.image, bytes) else str(sample.image)

@@ -1,0 +1,137 @@
+"""What a check finds: plain data."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cutline.data import Sample
+
+KINDS = {
+    "missing": ("picture is not where the data say", "pictures are not where the data say"),
+    "unreadable": ("picture cannot be read", "pictures cannot be read"),
+    "uncaptioned": ("picture has no usable caption", "pictures have no usable caption"),
+    "leak": ("picture is in the other data, too", "pictures are in the other data, too"),
+    "near_leak": ("picture looks like one of the other data", "pictures look like one of the other data"),
+    "duplicate": ("picture repeats another, pixel for pixel", "pictures repeat another, pixel for pixel"),
+    "near_duplicate": ("picture looks like another", "pictures look like another"),
+    "tiny": ("picture is tiny", "pictures are tiny"),
+    "narrow": ("picture is too long or tall to be made a square", "pictures are too long or tall to be made squares"),
+    "empty_caption": ("caption is empty once cleaned", "captions are empty once cleaned"),
+    "long_caption": ("caption is cut for its many words", "captions are cut for their many words"),
+    "cut_caption": ("caption is cut for its many tokens", "captions are cut for their many tokens"),
+    "repeated_caption": ("caption is said twice of one picture", "captions are said twice of one picture"),
+    "common_caption": ("caption is said of many pictures", "captions are said of many pictures"),
+    "broken_text": ("caption holds broken characters", "captions hold broken characters"),
+    "unknown_word": ("word is not in the vocabulary", "words are not in the vocabulary"),
+}
+"""each kind of finding, in the order of reports: what follows the number one, and what follows other numbers"""
+
+HARMFUL = frozenset({"missing", "unreadable", "uncaptioned", "leak"})
+"""what training would skip, or what makes its results wrong; the other kinds are worth a look"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to look at."""
+
+    kind: str
+    """one of KINDS"""
+    image: str
+    """the picture's path; its id, where it has no path"""
+    detail: str
+    """what was found, and where there is one, the way out"""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How often each of some whole numbers occurs."""
+
+    counts: Mapping[int, int]
+    """number -> how often, in rising order"""
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> "Spread":
+        """Count `numbers`."""
+        return cls(dict(sorted(Counter(numbers).items())))
+
+    @property
+    def low(self) -> int:
+        """The smallest; 0 of none."""
+        return min(self.counts, default=0)
+
+    @property
+    def high(self) -> int:
+        """The largest; 0 of none."""
+        return max(self.counts, default=0)
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return sum(self.counts.values())
+
+    @property
+    def sum(self) -> int:
+        """All of them together."""
+        return sum(number * count for number, count in self.counts.items())
+
+    @property
+    def mean(self) -> float:
+        """Their mean; 0 of none."""
+        return self.sum / max(1, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A picture's size in pixels, upright."""
+
+    image: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `check` found."""
+
+    samples: Sequence[Sample]
+    """the data, each picture once, its captions together"""
+    rows: Sequence[Finding]
+    """what is to be mended or worth a look, in the order of KINDS"""
+    num_readable: int
+    """pictures that can be read"""
+    smallest: Size | None
+    """the picture of the fewest pixels; None where none can be read"""
+    largest: Size | None
+    """the one of the most"""
+    traits: Mapping[str, int]
+    """how many pictures are grey, animated, turned by EXIF …"""
+    captions: Spread
+    """captions per picture"""
+    words: Spread
+    """words per cleaned caption, before any is cut"""
+    tokens: Spread | None
+    """tokens per caption of at most `max_words` words, with prompt, [DEC] and [SEP]; None without a vocabulary"""
+    max_words: int
+    max_tokens: int
+    scripts: Mapping[str, int]
+    """letters of each script, and other kinds of characters, most frequent first"""
+    unknown_words: Mapping[str, int]
+    """words that become [UNK], and how often, most frequent first"""
+    unknown_characters: Mapping[str, int]
+    """characters the vocabulary lacks, and how often they stand in unknown words, most frequent first"""
+    duplicates: Sequence[Sequence[Sample]]
+    """groups of pictures whose pixels are equal; those of the other data, if any, last"""
+    near_duplicates: Sequence[Sequence[Sample]]
+    """groups of pictures that look alike, likewise; one of each that repeat exactly"""
+    num_against: int = 0
+    """readable pictures of the other data"""
+
+    @property
+    def harmful(self) -> bool:
+        """Whether something must be mended."""
+        return any(row.kind in HARMFUL for row in self.rows)
+
+
+def name_of(sample: Sample) -> str:
+    """What to call a sample's picture."""
+    return sample.id if isinstance(sample.image, bytes) else str(sample.image)

@@ -1,0 +1,130 @@
+"""The check: every picture opened, every caption read."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from cutline.check.copies import find_copies
+from cutline.check.findings import KINDS, Finding, Findings, Size, Spread, name_of
+from cutline.check.pictures import Fault, Look, Looks, look_at_all
+from cutline.check.words import Reading, check_captions, check_tokens, count_scripts
+from cutline.config import CaptionConfig, Cleaning
+from cutline.data import Sample, open_data
+from cutline.errors import ConfigError
+from cutline.tokenizer import Tokenizer
+
+Data = str | Path | Sequence[Sample]
+Wrap = Callable[[Iterator[Look | Fault], int], Iterable[Look | Fault]]
+
+TINY = 32
+"""shorter side, in pixels, below which a picture shows little"""
+NARROW = 4
+"""longer side over shorter, above which a picture is distorted beyond use when resized to a square"""
+
+
+def check(
+    data: Data,
+    *,
+    image_root: str = "",
+    split: str = "",
+    against: Data | None = None,
+    tokenizer: Tokenizer | None = None,
+    prompt: str = CaptionConfig.prompt,
+    clean: Cleaning = "blip",
+    max_words: int = 30,
+    max_tokens: int = 40,
+    workers: int = 0,
+    progress: Wrap = lambda looks, total: looks,
+) -> Findings:
+    """Open every picture of `data` and read every caption, and say what is wrong with them.
+
+    Args:
+        data: a data set's path, or its samples.
+        image_root: the folder that picture paths are relative to (default: the data file's own).
+        split: split of a dataset_coco.json (default: all of them).
+        against: data that must not share a picture with `data`, such as its validation set; read whole, but only compared.
+        tokenizer: the vocabulary to read captions with (default: tokens are not looked at).
+        prompt: what stands before captions that bring no prompt of their own, counted in `max_tokens`.
+        clean: how captions are cleaned: see `clean_caption`.
+        max_words: words after which training cuts captions.
+        max_tokens: tokens after which it does, prompt included.
+        workers: processes that open pictures (0: threads of this process).
+        progress: wraps the looks at the pictures as they come, given their number: for a bar.
+
+    Raises:
+        DataError: `data` or `against` cannot be read, or name no picture.
+        ConfigError: a limit below what can be kept.
+    """
+    if max_words < 1 or max_tokens < 3:
+        raise ConfigError(f"max_words {max_words} is below 1, or max_tokens {max_tokens} below 3")
+    given, other = _open(data, image_root, split), _open(against, image_root, "") if against is not None else []
+    samples, others = _by_picture(given), _by_picture(other)
+    sources = list(dict.fromkeys(sample.image for sample in [*samples, *others]))
+    with closing(look_at_all(sources, workers)) as looks:
+        seen = dict(zip(sources, progress(looks, len(sources)), strict=True))
+    copies, reading = find_copies(samples, others, seen), Reading(clean, max_words, max_tokens, prompt)
+    about_words, words = check_captions(samples, reading)
+    about_tokens, tokens, unknown, characters = check_tokens(given, reading, tokenizer) if tokenizer else ([], None, Counter(), Counter())
+    rows = [*_check_pictures(samples, seen), *copies.rows, *about_words, *about_tokens]
+    rows += [Finding("unknown_word", "", f"“{word}” stands {count:,} times") for word, count in unknown.most_common()]
+    readable = [Size(name_of(sample), look.width, look.height) for sample, look in _readable(samples, seen)]
+    return Findings(
+        samples=samples,
+        rows=sorted(rows, key=lambda row: _RANK[row.kind]),
+        num_readable=len(readable),
+        smallest=min(readable, key=_area, default=None),
+        largest=max(readable, key=_area, default=None),
+        traits=dict(Counter(trait for _, look in _readable(samples, seen) for trait in look.traits).most_common()),
+        captions=Spread.of([len(sample.captions) for sample in samples]),
+        words=words,
+        tokens=tokens,
+        max_words=max_words,
+        max_tokens=max_tokens,
+        scripts=count_scripts(samples),
+        unknown_words=dict(unknown.most_common()),
+        unknown_characters=dict(characters.most_common()),
+        duplicates=copies.equal,
+        near_duplicates=copies.alike,
+        num_against=sum(1 for _ in _readable(others, seen)),
+    )
+
+
+_RANK = {kind: rank for rank, kind in enumerate(KINDS)}
+
+
+def _open(data: Data, image_root: str, split: str) -> Sequence[Sample]:
+    return open_data(data, image_root, split) if isinstance(data, str | Path) else data
+
+
+def _by_picture(samples: Sequence[Sample]) -> list[Sample]:
+    """Each picture once, with all its captions: rows of different prompts are different samples."""
+    rows: dict[object, Sample] = {}
+    for sample in samples:
+        first = rows.get(sample.image)
+        rows[sample.image] = replace(first, captions=first.captions + sample.captions) if first else sample
+    return list(rows.values())
+
+
+def _readable(samples: Sequence[Sample], seen: Looks) -> Iterator[tuple[Sample, Look]]:
+    for sample in samples:
+        if isinstance(look := seen[sample.image], Look):
+            yield sample, look
+
+
+def _area(size: Size) -> tuple[int, str]:
+    return size.width * size.height, size.image
+
+
+def _check_pictures(samples: Sequence[Sample], seen: Looks) -> Iterator[Finding]:
+    for sample in samples:
+        name, look = name_of(sample), seen[sample.image]
+        if isinstance(look, Fault):
+            yield Finding(look.kind, name, look.sentence)
+            continue
+        short, long = sorted((look.width, look.height))
+        if short < TINY:
+            yield Finding("tiny", name, f"{look.width} x {look.height} pixels")
+        if long > NARROW * short:
+            yield Finding("narrow", name, f"{look.width} x {look.height} pixels")

@@ -1,0 +1,93 @@
+"""`cutline check`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from cutline.cli.console import progress
+from cutline.cli.flags import Output
+from cutline.config import Cleaning
+from cutline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cutline.tokenizer import Tokenizer
+
+
+def check(
+    data: Positional[Annotated[str, arg(metavar="DATA")]],
+    output: Output = "",
+    *,
+    report: str = "",
+    image_root: str = "",
+    split: str = "",
+    against: str = "",
+    against_split: str = "",
+    model: Annotated[str, arg(aliases=["-m"])] = "",
+    tokenizer: str = "",
+    prompt: str = "a picture of ",
+    clean: Cleaning = "blip",
+    max_words: int = 30,
+    max_tokens: int = 40,
+    workers: int = 0,
+) -> int:
+    """Read a data set and say what is wrong with it, before hours are spent on it.
+
+    Ends with code 3 where pictures are missing, unreadable, without a usable caption, or in the data of --against, too.
+
+    Args:
+        data: JSON Lines, COCO or Karpathy JSON, or a folder of pictures with .txt files beside them.
+        output: also write the findings, one row each: .jsonl.
+        report: also write an HTML page with histograms, copies side by side, and a sample of the pictures.
+        image_root: folder that picture paths are relative to (default: the data file's own).
+        split: split of a dataset_coco.json, such as train (default: all of them).
+        against: other data, such as the validation set, that must not hold the same pictures.
+        against_split: split of it, likewise.
+        model: captioner whose vocabulary the captions are read with (default: tokens are not looked at).
+        tokenizer: that vocabulary itself: vocab.txt or tokenizer.json.
+        prompt: what stands before each caption; it counts in --max-tokens.
+        clean: caption cleaning: blip (lower case, punctuation dropped) or none.
+        max_words: words after which training cuts captions.
+        max_tokens: tokens after which it does, prompt included.
+        workers: processes that open pictures (0: threads of this process).
+    """
+    from cutline.check import check as run
+    from cutline.check import summarize, write_sheet
+    from cutline.data import open_data, write_captions
+
+    if output and not output.lower().endswith(".jsonl"):
+        raise ConfigError(f"{output}: check writes its findings to a .jsonl file")
+    if against_split and not against:
+        raise ConfigError("--against-split is a split of the data that --against names; give both")
+    found = run(
+        data,
+        image_root=image_root,
+        split=split,
+        against=open_data(against, image_root, against_split) if against else None,
+        tokenizer=load_vocabulary(model, tokenizer),
+        prompt=prompt,
+        clean=clean,
+        max_words=max_words,
+        max_tokens=max_tokens,
+        workers=workers,
+        progress=lambda looks, total: progress(looks, total, "reading"),
+    )
+    sys.stdout.write(summarize(found))
+    if output:
+        write_captions(output, [{"kind": row.kind, "image": row.image, "detail": row.detail} for row in found.rows])
+    if report:
+        write_sheet(report, found)
+    return 3 if found.harmful else 0
+
+
+def load_vocabulary(model: str, tokenizer: str) -> "Tokenizer | None":
+    """What --tokenizer or else --model names, if either does; no weights are read."""
+    if tokenizer:
+        from cutline.tokenizer import Tokenizer
+
+        return Tokenizer.load(tokenizer)
+    if model:
+        from cutline.checkpoint import load_tokenizer
+
+        return load_tokenizer(model)
+    return None

@@ -1,0 +1,81 @@
+"""Which caption belongs to which picture with references."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from cutline.comparison.read import Line
+from cutline.data import Sample
+
+
+def match_captions(lines: Sequence[Line], samples: Sequence[Sample], name: str) -> tuple[dict[int, str], list[str]]:
+    """The caption of each sample that has one, by its place in `samples`; and a sentence for each caption that fits none.
+
+    A row belongs to the sample with the same path, else to the only one whose file has the same name, else to the one whose id is the
+    row's id or picture.
+    """
+    paths, files, ids = (_places(map(key, samples)) for key in (_path_of, _file_of, lambda sample: sample.id))
+    found: dict[int, str] = {}
+    left = []
+    for line in lines:
+        hits = paths.get(_absolute(line.image)) or files.get(_file_name(line.image)) or ids.get(line.id or line.image) or []
+        if len(hits) > 1 and line.id:
+            hits = [place for place in hits if samples[place].id == line.id] or hits
+        if not hits:
+            left.append(f"{name}: {line.image} has no references")
+        elif len(hits) > 1:
+            left.append(f"{name}: {line.image} may be any of {len(hits)} pictures of that name; give its whole path")
+        elif hits[0] in found:
+            left.append(f"{name}: {line.image} has more than one caption; the first is compared")
+        else:
+            found[hits[0]] = line.caption
+    return found, left
+
+
+def _places(keys: Iterable[str]) -> dict[str, list[int]]:
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, key in enumerate(keys):
+        if key:
+            places[key].append(place)
+    return places
+
+
+def join_references(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples with the references of a picture together, whatever the prompts."""
+    together: dict[str, Sample] = {}
+    for sample in samples:
+        key = _path_of(sample) or f"id {sample.id}"
+        known = together.get(key)
+        together[key] = replace(known, captions=(*known.captions, *sample.captions)) if known else sample
+    return list(together.values())
+
+
+def _path_of(sample: Sample) -> str:
+    return "" if isinstance(sample.image, bytes) else _absolute(str(sample.image))
+
+
+def _file_of(sample: Sample) -> str:
+    return "" if isinstance(sample.image, bytes) else _file_name(str(sample.image))
+
+
+def _absolute(image: str) -> str:
+    return image if "://" in image else os.path.abspath(image)  # noqa: PTH100  # Path.absolute() keeps ".."
+
+
+def _file_name(image: str) -> str:
+    return image.replace("\\", "/").rpartition("/")[2]
+
+
+def name_one_sided(samples: Sequence[Sample], ours: dict[int, str], theirs: dict[int, str], names: tuple[str, str]) -> list[str]:
+    """A sentence for each picture that only one file has, and one for all that neither has."""
+    sentences = []
+    for has, lacks, name in ((ours, theirs, names[1]), (theirs, ours, names[0])):
+        sentences += [f"{name}: no caption of {_title(samples[place])}" for place in has if place not in lacks]
+    if neither := len(samples) - len(ours.keys() | theirs.keys()):
+        sentences.append(f"{neither} pictures with references have a caption in neither file")
+    return sentences
+
+
+def _title(sample: Sample) -> str:
+    return sample.id if isinstance(sample.image, bytes) else str(sample.image)

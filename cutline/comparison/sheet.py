@@ -1,0 +1,31 @@
+"""A comparison as a page to look at."""
+
+from pathlib import Path
+
+from cutline.comparison.compare import METRICS, Compared, Comparison
+from cutline.image import open_image
+from cutline.report import Card, prose, table, wall, write_report
+
+
+def write_sheet(path: str | Path, found: Comparison, count: int = 24) -> None:
+    """Write an HTML page with the verdict, the numbers, and up to `count` pictures each way where CIDEr differs most."""
+    first, second = found.names
+    ranked = sorted(found.pictures, key=lambda one: one.gain)
+    worse, better = [one for one in ranked if one.gain < 0][:count], [one for one in reversed(ranked) if one.gain > 0][:count]
+    rows = [
+        [METRICS[name], one.first, one.second, one.value, f"{one.interval[0]:.4g} – {one.interval[1]:.4g}", f"{one.p_value:.2g}"]
+        for name, one in found.differences.items()
+    ]
+    sections = [("Scores", prose(found.verdict()) + table(rows, ["", first, second, "difference", "95 %", "p"]))]
+    for name, pictures in ((second, better), (first, worse)):
+        if pictures:
+            sections.append((f"Where {name} is better", wall([_card(one, found.names) for one in pictures])))
+    if found.left_out:
+        sections.append(("Left out", "".join(map(prose, found.left_out))))
+    write_report(path, f"{first} and {second}", f"{len(found.pictures)} pictures, captioned twice and compared.", sections)
+
+
+def _card(one: Compared, names: tuple[str, str]) -> Card:
+    said = " · ".join(f"{name}: {caption}" for name, caption in zip(names, one.captions, strict=True))
+    numbers = " → ".join(f"{scores.cider:.2f}" for scores in one.scores)
+    return Card(open_image(one.sample.image), said, f"CIDEr {numbers} · {one.sample.captions[0]}")

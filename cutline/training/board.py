@@ -1,0 +1,52 @@
+"""A run for TensorBoard: its numbers, and pictures of the validation set with their captions."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutline.config import Recipe
+from cutline.errors import ConfigError
+from cutline.image import open_image
+
+LARGEST = 256  # pixels; event files are no place for photographs
+
+
+def open_board(folder: Path, recipe: Recipe, step: int) -> "Board | None":
+    """A board in `folder`, without what an earlier start wrote there after `step`; None if the recipe or the machine has none.
+
+    Raises ConfigError where it is asked for but tensorboard is not installed.
+    """
+    if recipe.tensorboard == "off" or (recipe.tensorboard == "auto" and find_spec("tensorboard") is None):
+        return None
+    return Board(folder, step)
+
+
+class Board:
+    """Event files of one run."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ConfigError("`tensorboard: on` needs tensorboard: pip install 'cutline[tensorboard]'") from None
+        self.writer = SummaryWriter(folder, purge_step=step + 1 if step else None)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """The numbers of a line of the log, and the pictures and captions it holds."""
+        step = line["step"]
+        for name, value in line.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(f"{'training' if 'grad_norm' in line else 'validation'}/{name}", value, step)
+        for number, sample in enumerate(line.get("samples", ())):
+            image = open_image(sample["image"])
+            image.thumbnail((LARGEST, LARGEST))
+            self.writer.add_image(f"pictures/{number}", np.asarray(image), step, dataformats="HWC")
+        if samples := line.get("samples"):
+            self.writer.add_text("captions", "\n".join(f"{number}. {one['caption']}" for number, one in enumerate(samples)), step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Finish the files."""
+        self.writer.close()
