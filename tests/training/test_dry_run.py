@@ -1,6 +1,7 @@
 """`--dry-run`: what it foretells is what the run then does."""
 
 import math
+import mmap
 import os
 import re
 import shutil
@@ -14,11 +15,12 @@ import yaml
 
 from cutline.cli.main import run_command
 from cutline.config import LoraConfig, Recipe, to_dict
+from cutline.device import peak_memory
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.training import dry_run, lr_range, overfit, read_log, train
 from cutline.training.prepare import prepare
 from cutline.training.rehearsal import first_step
-from cutline.training.rehearsal.memory import count_bytes, disk_free, memory_there, peak_memory, reset_peak
+from cutline.training.rehearsal.memory import count_bytes, disk_free, memory_there, reset_peak
 from cutline.training.rehearsal.stage import set_stage, take_step
 from cutline.training.trainer import Trainer
 
@@ -43,9 +45,9 @@ def test_what_it_foretells_is_what_the_run_does(recipe: Build, settings: dict, t
     assert found.loss == lines[0]["loss"]
     assert found.total_steps == lines[-1]["step"]
     assert found.steps_per_epoch == lines[-1]["step"] / lines[-1]["epoch"]
-    state, model = (best.parent / "state.safetensors").stat().st_size, (best / "model.safetensors").stat().st_size
-    assert 2 * state + model == pytest.approx(found.disk_needed, rel=0.1)  # files have headers, of no account where models are large
-    assert 2 * state + model > found.disk_needed
+    files = [best.parent / "state.safetensors", *best.parent.glob("*/model.safetensors")]
+    size = sum(file.stat().st_size for file in [*files, files[0]])  # a new state is written beside the old
+    assert found.disk_needed < size < 1.1 * found.disk_needed  # files have headers, of no account where models are large
     assert (found.pictures, found.captions, found.val_pictures) == (20, 20, 4)
     assert found.hours == pytest.approx(found.total_steps * found.seconds_per_step / 3600)
     assert dry_run(run).holds_run
@@ -130,14 +132,19 @@ def test_a_step_that_fails_becomes_one_sentence(
 
 
 def test_the_peak_is_of_what_was_held_since_the_reset() -> None:
-    cpu = torch.device("cpu")
-    held = torch.ones(40_000_000, dtype=torch.uint8)
-    del held
-    reset_peak(cpu)
-    before = peak_memory(cpu)
-    held = torch.ones(80_000_000, dtype=torch.uint8)
-    del held
-    assert 70_000_000 < peak_memory(cpu) - before < 120_000_000
+    cpu, size = torch.device("cpu"), 80_000_000
+
+    def hold() -> int:
+        """Memory fresh from the system: what the allocator kept of earlier tests would hide it."""
+        reset_peak(cpu)
+        before = peak_memory(cpu)
+        with mmap.mmap(-1, size) as held:
+            for page in range(0, size, mmap.PAGESIZE):
+                held[page] = 1
+        return peak_memory(cpu) - before
+
+    assert 70_000_000 < hold() < 120_000_000
+    assert 70_000_000 < hold() < 120_000_000  # again: the first peak is forgotten
     assert peak_memory(cpu) < memory_there(cpu)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from cutline.config import Recipe
 from cutline.data import Sample
+from cutline.device import peak_memory
 from cutline.errors import CutlineError, DivergedError
 from cutline.training.batch import Encoded, encode_captions
 from cutline.training.prepare import Prepared, prepare
-from cutline.training.rehearsal.memory import Counted, count_bytes, disk_free, disk_needed, memory_there, peak_memory, reset_peak
+from cutline.training.rehearsal.memory import Counted, count_bytes, disk_free, disk_needed, memory_there, reset_peak
 from cutline.training.rehearsal.stage import require_one_process, samples_at_hand, set_stage, take_step
 
 _ENDLESS = 1_000_000  # words and tokens that no caption has

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,23 +40,12 @@ def count_bytes(trainer: Trainer) -> Counted:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Let the peak begin anew, where the system can."""
+    """Let the peak that `cutline.device.peak_memory` tells begin anew, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):  # Linux alone; elsewhere the peak is that of the whole life of the process
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes held at once since `reset_peak`: tensors on a GPU, elsewhere all of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if (peak := _read_kilobytes("/proc/self/status", "VmHWM")) is not None:
-        return peak
-    import resource  # absent on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def memory_there(device: torch.device) -> int:
@@ -80,10 +68,10 @@ def _read_kilobytes(path: str, name: str) -> int | None:
 
 
 def disk_needed(trainer: Trainer) -> int:
-    """Bytes of the run's files at their most: the state, its successor that is written beside it, and the best checkpoint."""
+    """Bytes of the run's files at their most: the best and the last checkpoint, the state, and its successor written beside it."""
     model: int = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
     counted = count_bytes(trainer)
-    return 2 * (model + counted.moments + counted.average) + model
+    return 2 * (model + counted.moments + counted.average) + 2 * model
 
 
 def disk_free(folder: Path) -> int:

@@ -205,4 +205,4 @@ def contradictions(rows: CaptionRows, numbers: Sequence[int]) -> list[str]:
 
 def name_of(sample: Sample) -> str:
     """What to call a picture."""
-    return sample.image if isinstance(sample.image, str) else sample.id
+    return sample.id if isinstance(sample.image, bytes) else str(sample.image)
