@@ -57,6 +57,7 @@ def trainees(options: Options, folder: str) -> list[Trainee]:
         "cutline, all kept": (("recompute_cheap", False),),
         "cutline, vision recomputed": (("vit_grad_ckpt", True), ("vit_ckpt_layer", 99)),
         "cutline, compiled": (("compile", True),),
+        "cutline, LoRA": (("lora", {"rank": 16}),),
     }
     ours = [
         Trainee(name, "cutline", options.precision, folder, options.pictures, options.captions, settings) for name, settings in each.items()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from fresh import memory_mib
 
-from cutline.config import CaptionConfig, OptimConfig, Recipe
+from cutline.config import CaptionConfig, OptimConfig, Recipe, from_dict
 from cutline.model import lm_labels
 from cutline.tokenizer import Tokenizer
 from cutline.training.batch import Batch
@@ -50,7 +50,7 @@ def make_batch(number: int, config: CaptionConfig, tokenizer: Tokenizer, picture
     size, prompt = config.vision.image_size, tokenizer.encode_prompt(config.prompt)
     pixels = torch.randint(0, 256, (pictures, 3, size, size), generator=generator, dtype=torch.uint8)
     length = len(prompt) + 11  # ten words and the end token
-    ids = torch.randint(1000, config.text.vocab_size - 2, (pictures * captions, length), generator=generator)
+    ids = torch.randint(100, config.text.vocab_size - 2, (pictures * captions, length), generator=generator)
     ids[:, : len(prompt)], ids[:, -1] = torch.tensor(prompt), tokenizer.sep_id
     mask = torch.ones_like(ids)
     return Batch(pixels, ids, mask, lm_labels(ids, mask, torch.full((len(ids),), len(prompt))))
@@ -64,7 +64,7 @@ def cutline_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
 
     checkpoint = load_checkpoint(Path(trainee.folder) / "cutline")
     config = without_dropout(checkpoint.config)
-    optim = OptimConfig(batch_size=trainee.pictures, schedule="constant", **dict(trainee.settings))
+    optim = from_dict(OptimConfig, {"batch_size": trainee.pictures, "schedule": "constant", **dict(trainee.settings)})
     recipe = replace(Recipe(), precision=trainee.precision, device="cpu", optim=optim)
     model = build_model(replace(checkpoint, config=config))
     rows: Any = range(trainee.pictures)
@@ -93,6 +93,9 @@ def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]
     blip: Any = transformers.BlipForConditionalGeneration
     model = blip.from_pretrained(Path(trainee.folder) / "huggingface").train()
     model.text_decoder.label_smoothing = checkpoint.config.label_smoothing
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True)
     config, tokenizer = without_dropout(checkpoint.config), checkpoint.tokenizer
     del checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from cutline.captioner import Caption, Captioner
-from cutline.config import ExtraMetric, GenerationSettings, Tokens
+from cutline.config import Columns, ExtraMetric, GenerationSettings, Tokens
 from cutline.data import Sample, open_data
 from cutline.distributed import rank, together, world_size
 from cutline.errors import DataError, ImageError
@@ -72,6 +72,7 @@ def evaluate(
     *,
     image_root: str = "",
     split: str = "",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
     batch_size: int = 8,
     tokens: Tokens = "auto",
     metrics: Sequence[ExtraMetric] = (),
@@ -90,6 +91,7 @@ def evaluate(
         prompt: what captions begin with (default: the picture's own, else the model's).
         image_root: the folder that picture paths are relative to (default: the data file's own).
         split: split of a dataset_coco.json (default: all of them).
+        columns: of tables, where they are called otherwise than usual.
         batch_size: pictures per batch.
         tokens: what counts as a word: "ptb", "words", "characters", or "auto", which sees by the references.
         metrics: more metrics, "meteor" and "spice": English only, from `cutline[coco]`, in Java.
@@ -103,7 +105,7 @@ def evaluate(
         ConfigError: what `metrics` need is not installed.
     """
     check_extra(metrics)  # before an hour's captioning, not after it
-    samples = open_data(data, image_root, split) if isinstance(data, str | Path) else data
+    samples = open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
         raise DataError(f"{data if isinstance(data, str | Path) else 'the data'}: no picture has a caption to compare with")

@@ -31,6 +31,12 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def remove_torn(folder: Path) -> None:
+    """Remove the temporary files in `folder` of a process that was killed while it wrote."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 class FilePart(ABC):
     """A picture inside a larger file, such as a shard: its place is known, its bytes are read when they are asked for.
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cutline.cli.main import run_command
 from cutline.data.scenes import make_scenes, write_scenes
 from cutline.demo import demonstrate
 
@@ -17,12 +19,13 @@ REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # what a command gets on top, so that it ends within seconds; the aerial run stands in the README with its real numbers
 SHORTER = {
-    "cutline train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-pictures 2 --optim.batch-size 2",
-    "cutline train recipes/own-photos.yaml": "--optim.epochs 1 --data.num-workers 0",
+    "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-pictures 2 --optim.batch-size 2",
+    "train recipes/own-photos.yaml": "--optim.epochs 1 --data.num-workers 0 --tensorboard off",
 }
 ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",
     "make bench": "tests/test_benchmarks.py runs it",
+    "python benchmarks/train.py --output docs/benchmarks/train.json": "ten minutes; the same",
     "python benchmarks/caption.py --output docs/benchmarks/caption.json --chart docs/benchmarks/caption.svg": "an hour; the same",
     "make test": "this is it",
     "source .venv/bin/activate": "of the shell",
@@ -78,16 +81,27 @@ def test_the_pages_name_commands_and_snippets() -> None:
     assert blocks("python")
 
 
-def test_commands(reader: Path) -> None:
-    """One after another, as somebody would type them."""
+def test_commands(reader: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """One after another, as somebody would type them; those that torchrun starts in processes of their own."""
+    monkeypatch.chdir(reader)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    before = ""
     for page, command in commands():
+        if page != before:  # each page begins where the demonstration ends
+            shutil.rmtree("runs", ignore_errors=True)
+            before = page
         if command in ELSEWHERE:
             continue
-        assert command.startswith("cutline "), f"{page}: {command}"
-        more = next((flags for start, flags in SHORTER.items() if command.startswith(start)), "")
-        program = f"{sys.executable} -m {command} {more}"
-        result = subprocess.run(program, shell=True, cwd=reader, env=environment(), capture_output=True, text=True, timeout=120)
-        assert result.returncode == 0, f"{page}: {command}\n{result.stderr}"
+        more = next((flags for start, flags in SHORTER.items() if start in command), "")
+        program, *words = shlex.split(f"{command} {more}")
+        if program == "torchrun":
+            started = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], capture_output=True, text=True, timeout=200)
+            assert started.returncode == 0, f"{page}: {command}\n{started.stderr}"
+            continue
+        assert program == "cutline", f"{page}: {command}"
+        code = run_command(words)
+        assert code == 0, f"{page}: {command}\n{capfd.readouterr().err}"
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: f"{block.page}:{block.line}")

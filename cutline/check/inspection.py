@@ -10,7 +10,7 @@ from cutline.check.copies import find_copies
 from cutline.check.findings import KINDS, Finding, Findings, Size, Spread, name_of
 from cutline.check.pictures import Fault, Look, Looks, look_at_all
 from cutline.check.words import Reading, check_captions, check_tokens, count_scripts
-from cutline.config import CaptionConfig, Cleaning
+from cutline.config import CaptionConfig, Cleaning, Columns
 from cutline.data import Sample, open_data
 from cutline.errors import ConfigError
 from cutline.tokenizer import Tokenizer
@@ -29,6 +29,7 @@ def check(
     *,
     image_root: str = "",
     split: str = "",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
     against: Data | None = None,
     tokenizer: Tokenizer | None = None,
     prompt: str = CaptionConfig.prompt,
@@ -44,6 +45,7 @@ def check(
         data: a data set's path, or its samples.
         image_root: the folder that picture paths are relative to (default: the data file's own).
         split: split of a dataset_coco.json (default: all of them).
+        columns: of tables, where they are called otherwise than usual.
         against: data that must not share a picture with `data`, such as its validation set; read whole, but only compared.
         tokenizer: the vocabulary to read captions with (default: tokens are not looked at).
         prompt: what stands before captions that bring no prompt of their own, counted in `max_tokens`.
@@ -59,7 +61,7 @@ def check(
     """
     if max_words < 1 or max_tokens < 3:
         raise ConfigError(f"max_words {max_words} is below 1, or max_tokens {max_tokens} below 3")
-    given, other = _open(data, image_root, split), _open(against, image_root, "") if against is not None else []
+    given, other = _open(data, image_root, split, columns), _open(against, image_root, "", columns) if against is not None else []
     samples, others = _by_picture(given), _by_picture(other)
     sources = list(dict.fromkeys(sample.image for sample in [*samples, *others]))
     with closing(look_at_all(sources, workers)) as looks:
@@ -94,8 +96,8 @@ def check(
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-def _open(data: Data, image_root: str, split: str) -> Sequence[Sample]:
-    return open_data(data, image_root, split) if isinstance(data, str | Path) else data
+def _open(data: Data, image_root: str, split: str, columns: Columns) -> Sequence[Sample]:
+    return open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
 
 
 def _by_picture(samples: Sequence[Sample]) -> list[Sample]:

@@ -7,7 +7,7 @@ from tyro.conf import Positional, arg
 
 from cutline.cli.console import progress
 from cutline.cli.flags import Output
-from cutline.config import Cleaning
+from cutline.config import Cleaning, Columns
 from cutline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def check(
     max_words: int = 30,
     max_tokens: int = 40,
     workers: int = 0,
+    columns: Columns = Columns(),  # noqa: B008  # frozen
 ) -> int:
     """Read a data set and say what is wrong with it, before hours are spent on it.
 
@@ -62,8 +63,9 @@ def check(
     found = run(
         data,
         image_root=image_root,
+        columns=columns,
         split=split,
-        against=open_data(against, image_root, against_split) if against else None,
+        against=open_data(against, image_root, against_split, columns) if against else None,
         tokenizer=load_vocabulary(model, tokenizer),
         prompt=prompt,
         clean=clean,

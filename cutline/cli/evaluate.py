@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from cutline.cli.caption import as_row
-from cutline.cli.console import complain, progress
+from cutline.cli.console import complain, is_first_process, progress
 from cutline.cli.flags import Flags, ModelFlags, Output
-from cutline.config import ExtraMetric, GenerationConfig, Tokens
+from cutline.config import Columns, ExtraMetric, GenerationConfig, Tokens
 from cutline.errors import ConfigError
 from cutline.files import write_text
 
@@ -32,6 +32,7 @@ def evaluate(
     metrics: tuple[ExtraMetric, ...] = (),
     bootstrap: int = 0,
     learned: str = "",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
     which: Annotated[ModelFlags, Flags] = ModelFlags(),  # noqa: B008  # frozen
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),  # noqa: B008  # frozen
 ) -> int:
@@ -55,35 +56,45 @@ def evaluate(
         bootstrap: print 95 % intervals around the scores, from so many resamples of the pictures; 1000 are usual (0: none).
         learned: the data set that the model was trained on, to see what share of the captions is novel.
     """
-    from cutline.data import check_output, open_data, write_captions
+    from cutline.data import check_output, open_data
+    from cutline.distributed import process_group
     from cutline.evaluation import evaluate as run
-    from cutline.evaluation import write_sheet
 
     if output and check_output(output) not in ("jsonl", "csv"):  # text files beside pictures are where references stand
         raise ConfigError(f"{output}: evaluate writes captions to a .jsonl or .csv file")
     if bootstrap < 0:
         raise ConfigError(f"bootstrap {bootstrap} is negative")
     known = [caption for sample in open_data(learned) for caption in sample.captions] if learned else None
-    found = run(
-        which.load(),
-        data,
-        prompt,
-        image_root=image_root,
-        split=split,
-        batch_size=batch_size,
-        tokens=tokens,
-        metrics=metrics,
-        resamples=bootstrap,
-        learned=known,
-        progress=lambda pictures, total: progress(pictures, total, "captioning"),
-        **dataclasses.asdict(generation),
-    )
+    with process_group():
+        found = run(
+            which.load(),
+            data,
+            prompt,
+            image_root=image_root,
+            split=split,
+            columns=columns,
+            batch_size=batch_size,
+            tokens=tokens,
+            metrics=metrics,
+            resamples=bootstrap,
+            learned=known,
+            progress=lambda pictures, total: progress(pictures, total, "captioning"),
+            **dataclasses.asdict(generation),
+        )
+    return tell(found, output, json_file, report, generation.num_captions) if is_first_process() else 0
+
+
+def tell(found: "Evaluation", output: str, json_file: str, report: str, num_captions: int) -> int:
+    """Print the numbers, and write what was asked for."""
+    from cutline.data import write_captions
+    from cutline.evaluation import write_sheet
+
     for sentence in found.skipped:
         complain(f"skipped: {sentence}")
     sys.stdout.writelines(f"{line}\n" for line in lines(found))
     if output:
         names = [one.sample.id if isinstance(one.sample.image, bytes) else str(one.sample.image) for one in found.pictures]
-        rows = [as_row(name, one.caption, generation.num_captions) for name, one in zip(names, found.pictures, strict=True)]
+        rows = [as_row(name, one.caption, num_captions) for name, one in zip(names, found.pictures, strict=True)]
         write_captions(output, [{**row, "cider": round(one.scores.cider, 6)} for row, one in zip(rows, found.pictures, strict=True)])
     if json_file:
         write_text(json_file, json.dumps(found.numbers(), ensure_ascii=False, indent=1) + "\n")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import complain, program, stderr
+from cutline.cli.console import complain, is_first_process, program, stderr
 from cutline.cli.flags import Flags
 from cutline.config import Recipe, read_recipe
 from cutline.errors import ConfigError
@@ -51,6 +51,8 @@ def train(recipe: Recipe, resume: bool, instead: Instead) -> int:
     if rehearsal:
         return rehearse(recipe, instead, rehearsal)
     best = run(recipe, resume=resume)
+    if not is_first_process():
+        return 0
     skipped = sum("skipped" in line for line in read_log(best.parent / "log.jsonl"))
     if skipped:
         complain(f"{skipped} pictures could not be read; {best.parent / 'log.jsonl'} names them")

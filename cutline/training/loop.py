@@ -11,7 +11,7 @@ from cutline.config import Recipe, read_recipe, to_dict
 from cutline.device import peak_memory
 from cutline.distributed import is_first, process_group, together
 from cutline.errors import CutlineError
-from cutline.files import write_text
+from cutline.files import remove_torn, write_text
 from cutline.training.batch import CaptionRows
 from cutline.training.board import open_board
 from cutline.training.embeddings import embed
@@ -68,7 +68,8 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
 
 
 def record_run(recipe: Recipe, prepared: Prepared, folder: Path, resume: bool) -> None:
-    """Write down the recipe, and what the run is made of."""
+    """Write down the recipe, and what the run is made of; what an earlier start left half written goes."""
+    remove_torn(folder)
     record_start(folder / "run.json", describe(recipe, prepared), resume)
     write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
 

@@ -14,6 +14,7 @@ from cutline.checkpoint import Checkpoint, build_model, save_native
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import gather, is_first, rank, sum_over, together, world_size
+from cutline.engine.memory import return_freed_memory
 from cutline.errors import ConfigError, DataError, DivergedError
 from cutline.image import normalize
 from cutline.model import CaptionModel
@@ -46,6 +47,8 @@ class Trainer:
         self.recipe, self.prepared, self.folder = recipe, prepared, folder
         self.device = pick_device(recipe.device)
         self.bf16 = pick_precision(recipe.precision, self.device) == "bf16"
+        if self.device.type == "cpu":
+            return_freed_memory()
         optim = recipe.optim
         self.model = prepared.model.to(self.device)
         torch.manual_seed(recipe.seed)  # of LoRA's first weights

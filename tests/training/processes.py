@@ -6,27 +6,31 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+import pytest
 import yaml
+from interruption import interrupt_at
 
 from cutline.config import Recipe, to_dict
-from cutline.distributed import process_group
+from cutline.distributed import process_group, rank
 from cutline.training import Interrupted, train
 
 
-def launch(recipes: list[Recipe], folder: Path, processes: int = 2, **settings: Any) -> str:
-    """Train `recipes` in one group of `processes`, and return what they say on stderr. Raises RuntimeError where one fails."""
-    jobs = []
-    for number, recipe in enumerate(recipes):
+def launch(jobs: list[tuple[Recipe, bool, int]], folder: Path, processes: int = 2) -> str:
+    """Run `jobs` in one group of `processes`, and return what they say on stderr. Raises RuntimeError where one fails.
+
+    A job is a recipe, whether to resume, and in which step the second process gets a Ctrl-C (0: in none).
+    """
+    written = []
+    for number, (recipe, resume, stop_in) in enumerate(jobs):
         path = folder / f"recipe-{number}.yaml"
         path.write_text(yaml.safe_dump(to_dict(recipe)))
-        jobs.append({"recipe": str(path), **settings})
+        written.append((str(path), resume, stop_in))
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     alone = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, json.dumps(jobs)]
+    command = [sys.executable, __file__, json.dumps(written)]
     group = [
         subprocess.Popen(
             command, env={**os.environ, **alone, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
@@ -40,14 +44,17 @@ def launch(recipes: list[Recipe], folder: Path, processes: int = 2, **settings: 
     return "".join(said)
 
 
-def run(jobs: list[dict[str, Any]]) -> None:
+def run(jobs: list[tuple[str, bool, int]]) -> None:
     """What each process does."""
     with process_group():
-        for job in jobs:
-            try:
-                train(**job, show_progress=False)
-            except Interrupted as stopped:
-                sys.stderr.write(f"{stopped}\n")
+        for recipe, resume, stop_in in jobs:
+            with pytest.MonkeyPatch.context() as patch:
+                if stop_in and rank() == 1:
+                    interrupt_at(patch, stop_in)
+                try:
+                    train(recipe, resume=resume, show_progress=False)
+                except Interrupted as stopped:
+                    sys.stderr.write(f"{stopped}\n")
 
 
 if __name__ == "__main__":

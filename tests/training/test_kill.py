@@ -1,0 +1,110 @@
+"""Runs that end without warning: killed by the system, out of disk."""
+
+import multiprocessing
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from interruption import interrupt_at
+from safetensors.torch import load_file
+from tiny_recipe import tiny_recipe
+
+import cutline
+from cutline.config import Recipe
+from cutline.errors import CheckpointError
+from cutline.training import Interrupted, read_log, train
+
+Build = Callable[..., Recipe]
+SETTINGS: dict[str, Any] = {"optim_epochs": 4, "optim_ema_decay": 0.9, "save_minutes": 0.0}
+
+
+def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
+    """Train in a process of its own, which gets a SIGKILL after so many seconds; whether it came to its end."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cutline.training"])
+    process = context.Process(target=train, args=(recipe,), kwargs={"resume": resume, "show_progress": False})
+    process.start()
+    process.join(kill_after)
+    process.kill()
+    process.join()
+    return process.exitcode == 0
+
+
+def check_same(run: Path, whole: Path) -> None:
+    """Losses, weights, average and moments are those of the run that was never killed, and no torn file is left."""
+    losses = [[line["loss"] for line in read_log(folder / "log.jsonl") if "loss" in line] for folder in (run, whole)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 16
+    for name in ("state.safetensors", "best/model.safetensors", "last/model.safetensors"):
+        one, other = load_file(run / name), load_file(whole / name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
+
+
+def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> None:
+    """Kill a run at a random moment, resume it, and compare; again and again."""
+    whole = tiny_recipe(scenes, folder / "whole", **SETTINGS)
+    assert run_apart(whole, resume=False)  # the fork server starts
+    begin = time.monotonic()
+    assert run_apart(whole, resume=True)
+    idle = time.monotonic() - begin
+    begin = time.monotonic()
+    assert run_apart(tiny_recipe(scenes, folder / "timed", **SETTINGS), resume=False)
+    seconds = time.monotonic() - begin
+    rng = random.Random(seed)
+    torn = 0
+    for number in range(kills):
+        recipe = tiny_recipe(scenes, folder / str(number), **SETTINGS)
+        ended = run_apart(recipe, resume=False, kill_after=rng.uniform(idle / 2, seconds))
+        state = folder / str(number) / "state.safetensors"
+        if not ended and state.exists():
+            torn += 1
+            cutline.load(folder / str(number) / "last")  # a captioner that can be used
+        assert run_apart(recipe, resume=True)
+        check_same(folder / str(number), folder / "whole")
+    assert torn >= kills / 3  # the moments were well chosen
+
+
+def test_a_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
+    kill_and_resume(scenes, tmp_path, kills=2, seed=int(time.time()))
+
+
+@pytest.mark.slow
+def test_twenty_killed_runs_resume_exactly(scenes: Path, tmp_path: Path) -> None:
+    kill_and_resume(scenes, tmp_path, kills=20, seed=int(time.time()))
+
+
+@pytest.fixture
+def little_room() -> Iterator[Callable[[], None]]:
+    """From the call on no file may grow beyond 100 kB: the real system call fails, as on a full disk."""
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, former)
+
+
+def test_a_full_disk_stops_a_run_with_its_last_good_state(
+    recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_room: Callable[[], None]
+) -> None:
+    whole, part = (recipe(output=tmp_path / name, **SETTINGS) for name in ("whole", "part"))
+    train(whole, show_progress=False)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        with pytest.raises(Interrupted):
+            train(part, show_progress=False)
+    state = (tmp_path / "part" / "state.safetensors").read_bytes()
+    little_room()
+    with pytest.raises(CheckpointError, match=r"state.safetensors: cannot be written .*what was there before is untouched"):
+        train(part, resume=True, show_progress=False)
+    assert (tmp_path / "part" / "state.safetensors").read_bytes() == state
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    train(part, resume=True, show_progress=False)
+    check_same(tmp_path / "part", tmp_path / "whole")
