@@ -19,8 +19,10 @@ REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # what a command gets on top, so that it ends within seconds; the aerial run stands in the README with its real numbers
 SHORTER = {
+    "--overfit 1": "--optim.batch-size 2 --optim.lr 3e-3",
+    "--lr-range": "--optim.batch-size 1 --optim.grad-accum-steps 1 --data.num-workers 0",
     "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-pictures 2 --optim.batch-size 2",
-    "train recipes/own-photos.yaml": "--optim.epochs 1 --data.num-workers 0 --tensorboard off",
+    "train recipes/own-photos.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 --tensorboard off",
 }
 ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",
@@ -51,11 +53,6 @@ def blocks(*languages: str) -> list[Block]:
     return [block for block in found if block.language in languages]
 
 
-def commands() -> list[tuple[str, str]]:
-    """Page and command, in the order in which a reader types them."""
-    return [(block.page, line[2:]) for block in blocks("console") for line in block.text.splitlines() if line.startswith("$ ")]
-
-
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader's folder: the demonstration's results (of a much shorter one), photographs with captions, the recipes."""
@@ -77,36 +74,41 @@ def environment() -> dict[str, str]:
 
 
 def test_the_pages_name_commands_and_snippets() -> None:
-    assert len(commands()) > 8
-    assert blocks("python")
+    assert sum(block.text.count("\n$ ") + 1 for block in blocks("console")) > 20
+    assert len(blocks("python")) > 2
 
 
-def test_commands(reader: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """One after another, as somebody would type them; those that torchrun starts in processes of their own."""
+@pytest.mark.parametrize("page", [page.name for page in PAGES])
+def test_a_page(reader: Path, page: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its commands and snippets one after another, as somebody would type them."""
     monkeypatch.chdir(reader)
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    before = ""
-    for page, command in commands():
-        if page != before:  # each page begins where the demonstration ends
-            shutil.rmtree("runs", ignore_errors=True)
-            before = page
-        if command in ELSEWHERE:
-            continue
-        more = next((flags for start, flags in SHORTER.items() if start in command), "")
-        program, *words = shlex.split(f"{command} {more}")
-        if program == "torchrun":
-            started = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], capture_output=True, text=True, timeout=200)
-            assert started.returncode == 0, f"{page}: {command}\n{started.stderr}"
-            continue
-        assert program == "cutline", f"{page}: {command}"
-        code = run_command(words)
-        assert code == 0, f"{page}: {command}\n{capfd.readouterr().err}"
+    shutil.rmtree("runs", ignore_errors=True)  # each page begins where the demonstration ends
+    for block in blocks("console", "python"):
+        if block.page == page and block.language == "python":
+            run_apart("-c", block.text)
+        elif block.page == page:
+            for line in block.text.splitlines():
+                if line.startswith("$ ") and line[2:] not in ELSEWHERE:
+                    run(line[2:])
+                    capfd.readouterr()
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: f"{block.page}:{block.line}")
-def test_snippets(reader: Path, block: Block) -> None:
-    result = subprocess.run([sys.executable, "-c", block.text], cwd=reader, env=environment(), capture_output=True, text=True, timeout=120)
+def run(command: str) -> None:
+    """What somebody types; what torchrun starts, in processes of its own."""
+    more = next((flags for start, flags in SHORTER.items() if start in command), "")
+    program, *words = shlex.split(f"{command} {more}")
+    if program == "torchrun":
+        run_apart("-m", "torch.distributed.run", *words)
+        return
+    assert program == "cutline", command
+    assert run_command(words) == 0, command
+
+
+def run_apart(*words: str) -> None:
+    """In a Python of its own."""
+    result = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr
 
 

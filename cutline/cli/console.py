@@ -27,8 +27,6 @@ def progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
     # rich would take stdout along to stderr, which is right on a screen and wrong in a pipe
     shown = console.is_terminal and is_first_process()
     bars = Progress(console=console, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty())
-        console=console, transient=True, disable=not (console.is_terminal and is_first_process()), redirect_stdout=sys.stdout.isatty()
-    )
     with bars:
         yield from bars.track(items, total, description=text)
 

@@ -24,7 +24,6 @@ class LoraConfig:
             require(getattr(self, name) >= 0, f"lora.{name} {getattr(self, name)} is negative")
         require(0 <= self.dropout < 1, f"lora.dropout {self.dropout} is not in [0, 1)")
         require(bool(self.targets), "lora.targets names no projection")
-        require(self.rank > 0 or (self.alpha == 0 and self.dropout == 0), "lora.alpha and lora.dropout need a lora.rank above 0")
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def embed_and_die(run: Recipe, torn: str) -> None:
 def test_a_killed_pass_goes_on(kept: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str, whole: int) -> None:
     """All that was finished is kept, nothing that is half written is taken for whole, and the rest is made."""
     run = kept(eval_batch_size=3)
-    process = multiprocessing.get_context("fork").Process(target=embed_and_die, args=(run, torn))
+    process = multiprocessing.get_context("forkserver").Process(target=embed_and_die, args=(run, torn))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -109,7 +109,7 @@ def test_patterns_that_match_nothing_are_refused() -> None:
         groups(OptimConfig(lora=LoraConfig(rank=4, targets=("*.query",))))
 
 
-@pytest.mark.parametrize("wrong", [{"rank": -1}, {"rank": 2, "dropout": 1.0}, {"alpha": 3.0}, {"rank": 2, "targets": ()}])
+@pytest.mark.parametrize("wrong", [{"rank": -1}, {"rank": 2, "dropout": 1.0}, {"alpha": -3.0}, {"rank": 2, "targets": ()}])
 def test_settings_of_lora_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"lora\."):
         LoraConfig(**wrong)  # type: ignore[arg-type]
