@@ -8,7 +8,7 @@ import torch
 from test_captioner import captioner, pictures  # noqa: F401  # fixtures
 
 from cutline.captioner import Captioner
-from cutline.config import CaptionConfig, DataConfig, Engine, EvalConfig, OptimConfig, Recipe, TextConfig, VisionConfig
+from cutline.config import CaptionConfig, DataConfig, Engine, EvalConfig, LoraConfig, OptimConfig, Recipe, TextConfig, VisionConfig
 from cutline.data.scenes import make_scenes, write_scenes
 from cutline.training import read_log, train
 
@@ -33,11 +33,11 @@ def test_captions_are_those_of_the_cpu(captioner: Captioner, pictures: list, set
         assert [caption.token_ids for caption in ours] == [caption.token_ids for caption in theirs]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_training_runs_and_learns(tmp_path: Path, precision: str) -> None:
-    scenes = write_scenes(tmp_path / "scenes", make_scenes(20, seed=3), size=32)
+def train_on_gpu(folder: Path, precision: str = "fp32", **settings: object) -> list[float]:
+    """The losses of a short run."""
+    scenes = write_scenes(folder / "scenes", make_scenes(20, seed=3), size=32)
     run = Recipe(
-        output=str(tmp_path / "run"),
+        output=str(folder / "run"),
         device="cuda",
         precision=precision,  # type: ignore[arg-type]
         log_every=1,
@@ -46,8 +46,24 @@ def test_training_runs_and_learns(tmp_path: Path, precision: str) -> None:
             text=TextConfig(embed_dim=32, depth=2, num_heads=2, mlp_dim=64, max_positions=48),
         ),
         data=DataConfig(train=str(scenes), val=str(scenes), num_workers=2),
-        optim=OptimConfig(batch_size=10, epochs=10, lr=3e-3, ema_decay=0.9),
+        optim=OptimConfig(batch_size=10, epochs=10, lr=3e-3, **settings),  # type: ignore[arg-type]
         eval=EvalConfig(every=10),
     )
-    losses = [line["loss"] for line in read_log(train(run, show_progress=False).parent / "log.jsonl") if "loss" in line]
-    assert losses[-1] < 0.7 * losses[0]
+    lines = read_log(train(run, show_progress=False).parent / "log.jsonl")
+    assert all(line["memory_gb"] > 0 for line in lines if "memory_gb" in line)
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "settings", [{"ema_decay": 0.9}, {"lora": LoraConfig(rank=8, targets=("*",))}, {"compile": True}, {"recompute_cheap": False}]
+)
+def test_training_runs_and_learns(tmp_path: Path, precision: str, settings: dict[str, object]) -> None:
+    losses = train_on_gpu(tmp_path, precision, **settings)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_what_is_recomputed_changes_no_loss(tmp_path: Path) -> None:
+    settings: dict[str, object] = {"dropout": 0.0}
+    plain = train_on_gpu(tmp_path / "plain", recompute_cheap=False, **settings)
+    assert train_on_gpu(tmp_path / "cheap", **settings) == pytest.approx(plain, rel=1e-3)
