@@ -101,3 +101,21 @@ def test_an_unknown_name_names_the_others() -> None:
     said = subprocess.run([sys.executable, str(SCRIPT), "--runners", "nobody"], check=False, capture_output=True, text=True)
     assert said.returncode == 1
     assert said.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
+
+
+def test_both_libraries_learn_the_same(tmp_path: Path) -> None:
+    """Two steps of each on the same pictures, captions and weights, two captions of each picture: equal losses, in every form of ours."""
+    pytest.importorskip("transformers")
+    names = "transformers,cutline,cutline-all-kept,cutline-vision-recomputed"
+    options = ["--pictures", "2", "--captions", "2", "--steps", "1", "--trainees", names]
+    script = SCRIPT.with_name("train.py")
+    command = [sys.executable, str(script), "--size", "tiny", *options, "--output", str(tmp_path / "train.json")]
+    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads((tmp_path / "train.json").read_text())["trainees"]
+    assert len(found) == 4
+    for one in found.values():
+        assert one["losses"] == pytest.approx(found["transformers"]["losses"], rel=1e-5)
+        assert one["seconds"] > 0
+        assert one["peak_mib"] > 100
+    assert found["cutline"]["losses"][0] != found["cutline"]["losses"][1]
+    assert "2 pictures x 2 captions" in table
