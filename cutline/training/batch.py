@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cutline.config import DataConfig, VisionConfig
 from cutline.data import Sample
-from cutline.errors import ConfigError, DataError, ImageError
+from cutline.errors import ConfigError, CutlineError, DataError, ImageError
 from cutline.image import augment, open_image, to_pixels
 from cutline.model import lm_labels
 from cutline.tokenizer import Tokenizer, clean_caption
@@ -37,6 +37,7 @@ class Batch:
     pixels: (B, 3, S, S) uint8; S is 0 where there are image_embeds
     input_ids, attention_mask, labels: (R, T)
     skipped: one sentence for each picture that could not be read
+    failure: why the data cannot be read on; it comes from a loader's process, and is raised by whoever takes the batch
     image_embeds: (B, N, D) in place of pixels, where they are kept
     """
 
@@ -45,6 +46,7 @@ class Batch:
     attention_mask: Tensor
     labels: Tensor
     skipped: list[str] = field(default_factory=list)
+    failure: CutlineError | None = None
     image_embeds: Tensor | None = None
 
     @property
@@ -74,7 +76,7 @@ class Batch:
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         image_embeds = None if self.image_embeds is None else change(self.image_embeds)
         pixels, input_ids, attention_mask, labels = map(change, (self.pixels, self.input_ids, self.attention_mask, self.labels))
-        return Batch(pixels, input_ids, attention_mask, labels, self.skipped, image_embeds)
+        return Batch(pixels, input_ids, attention_mask, labels, self.skipped, self.failure, image_embeds)
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ def encode_captions(samples: Sequence[Sample], tokenizer: Tokenizer, data: DataC
     return encoded
 
 
-class CaptionRows(Dataset[Item | str]):
-    """Rows to train on, by key (epoch, row): an `Item`, or one sentence on why its picture cannot be read."""
+Row = Item | str | CutlineError  # a row, one sentence on why its picture cannot be read, or why nothing can
+
+
+class CaptionRows(Dataset[Row]):
+    """Rows to train on, by key (epoch, row)."""
 
     def __init__(
         self,
@@ -133,7 +138,15 @@ class CaptionRows(Dataset[Item | str]):
         """The samples that have rows, by number."""
         return {index: self.samples[index] for index, _ in self.rows}
 
-    def __getitem__(self, key: tuple[int, int]) -> Item | str:
+    def __getitem__(self, key: tuple[int, int]) -> Row:
+        """The row, one sentence on why its picture cannot be read, or why nothing can."""
+        try:
+            return self.read(key)
+        except CutlineError as error:  # raised in a loader's process it would bring a traceback along
+            return error
+
+    def read(self, key: tuple[int, int]) -> Item | str:
+        """The row, or one sentence on why its picture cannot be read."""
         epoch, row = key
         index, choice = self.rows[row]
         rng = random.Random(f"{self.seed} {epoch} {row}")
@@ -167,20 +180,21 @@ class CaptionRows(Dataset[Item | str]):
         return chosen + [None] * (count - len(chosen))
 
 
-def collate(items: Sequence[Item | str], pad_id: int) -> Batch:
+def collate(items: Sequence[Row], pad_id: int) -> Batch:
     """Rows of different lengths become one batch, padded on the right; pictures that cannot be read are listed."""
     good = [item for item in items if isinstance(item, Item)]
     skipped = [item for item in items if isinstance(item, str)]
+    failure = next((item for item in items if isinstance(item, CutlineError)), None)
     if not good:
         nothing = torch.zeros(0, 2, dtype=torch.long)
-        return Batch(torch.zeros(0, 3, 0, 0, dtype=torch.uint8), nothing, nothing, nothing, skipped)
+        return Batch(torch.zeros(0, 3, 0, 0, dtype=torch.uint8), nothing, nothing, nothing, skipped, failure)
     rows = [caption or ([pad_id], 1) for item in good for caption in item.captions]
     ids = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True, padding_value=-1)
     mask = (ids >= 0).long()
     ids = ids.where(ids >= 0, pad_id)
     labels = lm_labels(ids, mask, torch.tensor([length for _, length in rows]))
     kept = [item.image_embeds for item in good if item.image_embeds is not None]
-    return Batch(torch.stack([item.pixels for item in good]), ids, mask, labels, skipped, torch.stack(kept) if kept else None)
+    return Batch(torch.stack([item.pixels for item in good]), ids, mask, labels, skipped, failure, torch.stack(kept) if kept else None)
 
 
 @dataclass(frozen=True)

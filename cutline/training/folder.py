@@ -25,8 +25,9 @@ def run_folder(recipe: Recipe, resume: bool) -> Path:
     if (folder / "state.safetensors").exists():
         if not resume:
             raise ConfigError(f"{folder} already holds a run: add --resume to go on with it, or choose another `output`")
+        dealt = {"data.num_workers"} if recipe.data.stream else set()  # the rows of a stream are dealt out to the workers
         for name, old, new in differences(to_dict(read_recipe(folder / "recipe.yaml")), to_dict(recipe)):
-            if name not in FREE_TO_CHANGE:
+            if name not in FREE_TO_CHANGE - dealt:
                 raise ConfigError(
                     f"{folder} was trained with {name} = {old}, not {new}: resume with the same recipe, or choose another `output`"
                 )

@@ -3,6 +3,7 @@
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -19,8 +20,8 @@ from cutline.training.folder import run_folder
 from cutline.training.interrupt import Interrupted, StopSignal
 from cutline.training.log import RunLog
 from cutline.training.measure import evaluate_if_due
-from cutline.training.prepare import Prepared, prepare
-from cutline.training.record import describe, record_start
+from cutline.training.prepare import prepare
+from cutline.training.record import RECORD, check_start, describe, record_start
 from cutline.training.sheet import write_sheet
 from cutline.training.trainer import Trainer
 
@@ -46,10 +47,12 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     (folder,) = set(together(lambda: run_folder(recipe, resume)))  # all have looked before the first writes
     with Console(stderr=True).status("reading the data, making vocabulary and model …") if show_progress else nullcontext():
         prepared = prepare(recipe)
-    together(lambda: record_run(recipe, prepared, folder, resume) if is_first() else None)
+    start = describe(recipe, prepared)
+    together(lambda: check_start(folder / RECORD, start, resume) if is_first() else None)
     if recipe.data.cache_embeddings and isinstance(prepared.rows, CaptionRows):
         prepared.rows.embeddings = embed(recipe, prepared.model, prepared.rows.used_samples(), show_progress)
     trainer = Trainer(recipe, prepared, folder, resume)
+    together(lambda: record_run(recipe, folder, start, resume) if is_first() else None)
     step = trainer.progress.step
     board = open_board(folder, recipe, step) if is_first() else None
     log = RunLog(folder / "log.jsonl" if is_first() else None, board, step, trainer.total_steps, show_progress)
@@ -67,10 +70,10 @@ def train_here(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     return folder / "best"
 
 
-def record_run(recipe: Recipe, prepared: Prepared, folder: Path, resume: bool) -> None:
+def record_run(recipe: Recipe, folder: Path, start: dict[str, Any], resume: bool) -> None:
     """Write down the recipe, and what the run is made of; what an earlier start left half written goes."""
     remove_torn(folder)
-    record_start(folder / "run.json", describe(recipe, prepared), resume)
+    record_start(folder / RECORD, start, resume)
     write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True))
 
 
@@ -95,7 +98,7 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
                     "step": progress.step,
                     "epoch": round(progress.step / trainer.steps_per_epoch, 3),
                     "loss": progress.loss_sum / max(1, progress.token_count),
-                    "lr": trainer.optimizer.param_groups[0]["lr"],
+                    "lr": trainer.lr,
                     "grad_norm": norm,
                     "memory_gb": round(peak_memory(trainer.device) / 1e9, 3),
                 }

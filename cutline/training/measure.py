@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from cutline.captioner import Captioner
 from cutline.config import GenerationSettings
-from cutline.distributed import is_first
+from cutline.distributed import is_first, together
 from cutline.errors import DataError
 from cutline.evaluation import Evaluated, Evaluation, evaluate
 from cutline.files import whole_file
@@ -40,8 +40,8 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         progress.best = value
         trainer.keep("best")
     progress.evaluated, progress.epoch_loss_sum, progress.epoch_token_count = progress.step, 0.0, 0
+    log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})  # before the state, with which it counts as done
     trainer.save()
-    log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})
     numbers = "  ".join(f"{name} {number:.3f}" for name, number in line.items() if isinstance(number, float))
     log.say(f"epoch {epoch}: {numbers}{'  (best so far)' if is_best else ''}")
 
@@ -58,7 +58,7 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
         return line, -line["val_loss"]
     found = validate(trainer, log, stop)
     line |= {name: value for name, value in dataclasses.asdict(found.scores).items() if isinstance(value, float)}
-    line["samples"] = keep_samples(trainer.folder, found.pictures[:8]) if is_first() else []
+    line["samples"] = together(lambda: keep_samples(trainer.folder, found.pictures[:8]) if is_first() else [])[0]
     return line, found.scores.cider + found.scores.bleu4
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cutline.distributed import world_size
+from cutline.distributed import is_first, world_size
 from cutline.model import CaptionModel
 
 if TYPE_CHECKING:
@@ -67,15 +67,23 @@ def local(tensor: Tensor) -> Tensor:
 def piece(tensor: Tensor, like: Tensor) -> Tensor:
     """What this process holds of a whole tensor, cut as `like` is."""
     if not is_piece(like):
-        return tensor
+        return tensor.to(like.device)
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 
-def whole_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors of all `weights`. Every process must ask."""
-    return {name: whole(tensor.detach()) for name, tensor in weights.items()}
+def whole_weights(weights: Mapping[str, Tensor], everywhere: bool = False) -> dict[str, Tensor]:
+    """Whole tensors of all `weights`, those cut in pieces on the CPU; every process must ask, but only the first gets them, or all.
+
+    One after another: where a model is cut in pieces, no processor has room for all of it.
+    """
+    kept = {}
+    for name, tensor in weights.items():
+        full = whole(tensor.detach())
+        if everywhere or is_first():
+            kept[name] = full.cpu() if is_piece(tensor) else full
+    return kept
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from cutline.checkpoint import build_model, load_checkpoint, start_text, start_vision
-from cutline.config import CaptionConfig, Recipe
+from cutline.config import CaptionConfig, Columns, Recipe
 from cutline.data import Sample, is_shards, open_data, split_by_picture
 from cutline.errors import ConfigError, DataError
 from cutline.model import CaptionModel
@@ -71,6 +71,8 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
         raise ConfigError("the recipe names no training data: set `data.train`, or pass --data.train PATH")
     if data.stream and not is_shards(data.train):
         raise ConfigError(f"{data.train}: `data.stream` is for tar shards; leave it off for other data")
+    if data.stream and (data.columns != Columns() or data.train_split or data.image_root):
+        raise ConfigError(f"{data.train}: a stream of shards has no columns, splits or image_root; leave these settings out")
     train = [] if data.stream else open_data(data.train, data.image_root, data.train_split, data.columns)
     if not data.stream and not any(sample.captions for sample in train):
         raise DataError(f"{data.train}: no picture has a caption to learn from")

@@ -21,6 +21,7 @@ from cutline.errors import ConfigError
 from cutline.files import write_text
 from cutline.training.prepare import Prepared
 
+RECORD = "run.json"
 PACKAGES = ("cutline", "torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
@@ -63,14 +64,24 @@ def picture_size(sample: Sample) -> int:
         return 0
 
 
-def record_start(path: Path, start: dict[str, Any], resumed: bool) -> None:
-    """Add `start` to the run's record. Raises ConfigError where a run is resumed on data that are not those it began with."""
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if resumed and path.exists() else []
+def check_start(path: Path, start: dict[str, Any], resumed: bool) -> None:
+    """Raise ConfigError where a run is resumed on data that are not those it began with."""
     for part, data in start["data"].items():
-        if starts and starts[0]["data"][part] != data:
-            raise ConfigError(
-                f"{path}: the {'training' if part == 'train' else 'validation'} data are not those that the run began with "
-                f"({starts[0]['data'][part]['pictures']} pictures then, {data['pictures']} now, or others of them): "
-                "bring them back, or start anew with another `output`"
-            )
+        for first in read_starts(path)[:1] if resumed else []:
+            if first["data"][part] != data:
+                raise ConfigError(
+                    f"{path}: the {'training' if part == 'train' else 'validation'} data are not those that the run began with "
+                    f"({first['data'][part]['pictures']} pictures then, {data['pictures']} now, or others of them): "
+                    "bring them back, or start anew with another `output`"
+                )
+
+
+def record_start(path: Path, start: dict[str, Any], resumed: bool) -> None:
+    """Add `start` to the run's record, or begin a new one."""
+    starts = read_starts(path) if resumed else []
     write_text(path, json.dumps({"starts": [*starts, start]}, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_starts(path: Path) -> list[dict[str, Any]]:
+    """The starts that a run's record tells of."""
+    return list(json.loads(path.read_text(encoding="utf-8"))["starts"]) if path.exists() else []

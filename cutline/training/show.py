@@ -23,7 +23,9 @@ def show_first_batch(recipe: Recipe) -> str:
     prepared = prepare(recipe)
     order = BatchOrder(len(prepared.rows), recipe.optim.batch_size, recipe.seed)
     batches = read_batches(prepared.rows, order, 0, order.steps_per_epoch, prepared.tokenizer.pad_id, 0)
-    batch = next((batch for batch in batches if len(batch.pixels)), None)
+    batch = next((batch for batch in batches if len(batch.pixels) or batch.failure), None)
+    if batch is not None and batch.failure:
+        raise batch.failure
     if batch is None:
         raise DataError(f"{recipe.data.train}: none of its pictures can be read")
     losses = token_losses(prepared.model.eval(), batch)

@@ -1,6 +1,6 @@
 """Rows that flow from tar shards, for data that no disk holds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, islice
@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from cutline.config import DataConfig
 from cutline.data import Sample, stream_shards
-from cutline.errors import DataError
+from cutline.errors import CutlineError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training.batch import Batch, BatchOrder, CaptionRows, Item, collate, encode_captions, ignore_signals, load_batches
+from cutline.training.batch import Batch, BatchOrder, CaptionRows, Row, collate, encode_captions, ignore_signals, load_batches
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class ShardRows:
     def __len__(self) -> int:
         return self.data.epoch_rows
 
-    def read(self, part: int, parts: int) -> Iterator[Item | str]:
-        """The rows of one of `parts` that read the shards together, pass after pass without end."""
+    def read(self, part: int, parts: int) -> Iterator[Callable[[], Row]]:
+        """The rows of one of `parts` that read the shards together, pass after pass without end; each is opened when it is called."""
         shuffle = self.data.shuffle_rows
         for epoch in count():
             samples = stream_shards(self.data.train, seed=self.seed, epoch=epoch, part=part, parts=parts, shuffle=shuffle)
@@ -41,30 +41,37 @@ class ShardRows:
             yield first
             yield from rows
 
-    def rows_of(self, sample: Sample, epoch: int) -> Iterator[Item | str]:
+    def rows_of(self, sample: Sample, epoch: int) -> Iterator[Callable[[], Row]]:
         """The rows of one sample; none where cleaning leaves nothing of its captions."""
         captions = encode_captions([sample], self.tokenizer, self.data, self.prompt)
         if any(len(ids) > length for ids, length in captions[0]):
             rows = CaptionRows([sample], captions, self.size, self.data, f"{self.seed} {sample.id}", self.data.augment)
             for row in range(len(rows)):
-                item = rows[(epoch, row)]
-                yield f"{sample.id}: {item}" if isinstance(item, str) else item
+                yield partial(_open, rows, (epoch, row), sample.id)
 
 
-class _Part(IterableDataset[Item | str]):
+def _open(rows: CaptionRows, key: tuple[int, int], id: str) -> Row:
+    item = rows[key]
+    return f"{id}: {item}" if isinstance(item, str) else item
+
+
+class _Part(IterableDataset[Row]):
     """What one worker of one process reads, from a batch of the run on."""
 
     def __init__(self, rows: ShardRows, order: BatchOrder, first: int) -> None:
         """first: number of the process's first batch; earlier ones are read and left."""
         self.rows, self.order, self.first = rows, order, first
 
-    def __iter__(self) -> Iterator[Item | str]:
+    def __iter__(self) -> Iterator[Row]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         number = (number + self.first) % workers  # the loader begins with its worker 0, the run with whoever's turn it is
         before = len(range(number, self.first, workers))
         rows = self.rows.read(self.order.rank * workers + number, self.order.world_size * workers)
-        return islice(rows, before * self.order.batch_size, None)
+        try:
+            yield from (row() for row in islice(rows, before * self.order.batch_size, None))
+        except CutlineError as error:  # raised here it would bring a traceback along
+            yield error
 
 
 def stream_batches(rows: ShardRows, order: BatchOrder, start: int, pad_id: int, num_workers: int, pin: bool = False) -> Iterator[Batch]:

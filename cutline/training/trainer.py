@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -63,13 +63,14 @@ class Trainer:
         self.order = BatchOrder(len(prepared.rows), optim.batch_size, recipe.seed, optim.grad_accum_steps, world_size(), rank())
         self.steps_per_epoch = self.order.steps_per_epoch
         self.total_steps = optim.max_steps or optim.epochs * self.steps_per_epoch
+        self.lr = optim.lr  # of the last step, before `lr_scale`
         self.progress = Progress(rows_per_step=self.order.rows_per_step)
-        if resume and self.state_path.exists():
+        if resume and self.has_state():
             self.progress = load_state(self.state_path, self.model, self.average, self.optimizer)
             if self.progress.rows_per_step != self.order.rows_per_step:
                 raise ConfigError(
                     f"{folder} was trained with {self.progress.rows_per_step} rows per step, not {self.order.rows_per_step}: "
-                    "resume on as many processes, or keep processes x batch_size x grad_accum_steps the same"
+                    "resume on as many processes as before"
                 )
 
     def learn(self) -> None:
@@ -78,23 +79,33 @@ class Trainer:
         if not any(weight.requires_grad for weight in self.model.vision.parameters()):
             self.model.vision.eval()
 
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from. Raises ConfigError where only some processes see it."""
+        seen = together(self.state_path.exists)
+        if any(seen) and not all(seen):
+            raise ConfigError(f"{self.state_path}: not every process can see it; put `output` on a disk that all machines share")
+        return all(seen)
+
     @property
     def state_path(self) -> Path:
         return self.folder / "state.safetensors"
 
     def save(self) -> None:
-        """Write the state that a stopped run goes on from, and the captioner as it is now; every process calls."""
-        save_state(self.state_path, self.model, self.average, self.optimizer, self.progress)
+        """Write the captioner as it is now, and the state that a stopped run goes on from; every process calls."""
         self.keep("last")
+        save_state(self.state_path, self.model, self.average, self.optimizer, self.progress)
 
     def keep(self, name: str) -> None:
         """Write the captioner to the folder `name` of the run; every process calls."""
         checkpoint = self.checkpoint()
         together(lambda: save_native(self.folder / name, checkpoint) if is_first() else None)
 
-    def checkpoint(self) -> Checkpoint:
-        """The captioner as it would be kept: its weights averaged, LoRA merged, in one piece; every process calls."""
-        weights = whole_weights({**self.model.state_dict(), **self.average})
+    def checkpoint(self, everywhere: bool = False) -> Checkpoint:
+        """The captioner as it would be kept: its weights averaged, LoRA merged, in one piece.
+
+        Every process calls; only the first gets the weights, or all.
+        """
+        weights = whole_weights({**self.model.state_dict(), **self.average}, everywhere)
         lora = self.recipe.optim.lora
         if lora.rank:
             weights = merge_lora(weights, (lora.alpha or lora.rank) / lora.rank)
@@ -105,7 +116,7 @@ class Trainer:
         optim = self.recipe.optim
         if not (self.average or optim.lora.rank or optim.shard):
             return self.model
-        return build_model(self.checkpoint()).to(self.device)
+        return build_model(self.checkpoint(everywhere=True)).to(self.device)
 
     def steps(self) -> Iterator[list[Batch]]:
         """The batches of each remaining optimiser step."""
@@ -115,10 +126,16 @@ class Trainer:
             yield list(itertools.islice(batches, self.recipe.optim.grad_accum_steps))
 
     def total(self, batches: list[Batch], stop: bool, save: bool) -> Totals:
-        """What all processes are about to do; a wish of one to stop, or of the first to save, is a wish of all."""
+        """What all processes are about to do; a wish of one to stop, or of the first to save, is a wish of all.
+
+        Raises CutlineError, in every process, where the data of one cannot be read on.
+        """
+        failures = [batch.failure for batch in batches if batch.failure is not None]
         skipped = [sentence for batch in batches for sentence in batch.skipped]
         tokens, pictures = (sum(counts) for counts in zip(*((b.token_count, len(b.pixels)) for b in batches), strict=True))
-        sums = sum_over(tokens, pictures, len(skipped), stop, save and rank() == 0)
+        sums = sum_over(tokens, pictures, len(skipped), stop, save and rank() == 0, len(failures))
+        if sums[5]:  # an error in one process is raised in all: the others would wait for it
+            raise next(failure for part in gather(failures) for failure in part)
         every = [sentence for part in gather(skipped) for sentence in part] if sums[2] else []
         return Totals(int(sums[0]), int(sums[1]), every, bool(sums[3]), bool(sums[4]))
 
@@ -128,9 +145,9 @@ class Trainer:
         lr: learning rate (default: the schedule's). Raises DivergedError.
         """
         progress, optim = self.progress, self.recipe.optim
-        lr = lr_at(progress.step, self.total_steps, self.steps_per_epoch, optim) if lr is None else lr
+        self.lr = lr_at(progress.step, self.total_steps, self.steps_per_epoch, optim) if lr is None else lr
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+            group["lr"] = self.lr * group["lr_scale"]
         torch.manual_seed((self.recipe.seed * 1_000_003 + progress.step) * world_size() + rank())  # dropout of this step, also resumed
         norm = 0.0
         if totals.tokens:
@@ -177,7 +194,8 @@ class Trainer:
 
         `watch` passes the batches of this process on.
         """
-        rows = make_rows(self.recipe, self.prepared.val, self.prepared.tokenizer, self.model.config, augmented=False)
+        every_caption = replace(self.recipe, data=replace(self.recipe.data, captions_per_image=0))
+        rows = make_rows(every_caption, self.prepared.val, self.prepared.tokenizer, self.model.config, augmented=False)
         size = self.recipe.eval.batch_size
         keys = [[(0, row) for row in range(first, min(first + size, len(rows)))] for first in range(0, len(rows), size)]
         keys = keys[rank() :: world_size()]
@@ -188,6 +206,8 @@ class Trainer:
             skipped: list[str] = []
             for batch in watch(load_batches(rows, iter(keys), self.prepared.tokenizer.pad_id, 0), len(keys)):
                 skipped += batch.skipped
+                if batch.failure:
+                    raise batch.failure
                 if len(batch.pixels):
                     loss_sum, tokens = loss_sum + float(self.loss(model, batch)), tokens + batch.token_count
             return loss_sum, tokens, skipped

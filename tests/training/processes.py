@@ -13,6 +13,7 @@ from interruption import interrupt_at
 
 from cutline.config import Recipe, to_dict
 from cutline.distributed import process_group, rank
+from cutline.errors import CutlineError
 from cutline.training import Interrupted, train
 
 
@@ -53,7 +54,7 @@ def run(jobs: list[tuple[str, bool, int]]) -> None:
                     interrupt_at(patch, stop_in)
                 try:
                     train(recipe, resume=resume, show_progress=False)
-                except Interrupted as stopped:
+                except (Interrupted, CutlineError) as stopped:
                     sys.stderr.write(f"{stopped}\n")
 
 

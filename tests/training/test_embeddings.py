@@ -325,7 +325,7 @@ def test_several_processes_share_the_work(kept: Build, tmp_path: Path) -> None:
         for layout in layouts
         for size in sizes
     }
-    launch(list(runs.values()), tmp_path)
+    launch([(run, False, 0) for run in runs.values()], tmp_path)
     assert len(list((tmp_path / "shared").glob("*.keys"))) == 2  # a part each
     for size, batch in (("", 10), ("-empty", 40)):
         alone = kept(output=str(tmp_path / f"alone{size}"), data_cache_embeddings="", **settings, optim_batch_size=batch)

@@ -22,6 +22,7 @@ from cutline.training import Interrupted, read_log, train
 
 Build = Callable[..., Recipe]
 SETTINGS: dict[str, Any] = {"optim_epochs": 4, "optim_ema_decay": 0.9, "save_minutes": 0.0}
+LOGGED = ("step", "epoch", "loss", "lr", "grad_norm", "train_loss", "cider", "best", "samples")
 
 
 def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
@@ -36,20 +37,20 @@ def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> 
     return process.exitcode == 0
 
 
-def check_same(run: Path, whole: Path) -> None:
+def check_same(run: Path, whole: Path, seed: int = 0) -> None:
     """Losses, weights, average and moments are those of the run that was never killed, and no torn file is left."""
-    losses = [[line["loss"] for line in read_log(folder / "log.jsonl") if "loss" in line] for folder in (run, whole)]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 16
+    logs = [[{key: line.get(key) for key in LOGGED} for line in read_log(folder / "log.jsonl")] for folder in (run, whole)]
+    assert logs[0] == logs[1], seed
+    assert len(logs[0]) == 16 + 4
     for name in ("state.safetensors", "best/model.safetensors", "last/model.safetensors"):
         one, other = load_file(run / name), load_file(whole / name)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+        assert one.keys() == other.keys(), seed
+        assert all(torch.equal(one[key], other[key]) for key in one), seed
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 
 
-def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> None:
-    """Kill a run at a random moment, resume it, and compare; again and again."""
+def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> int:
+    """Kill a run at a random moment, resume it, and compare; again and again. How often it was killed with a state on disk."""
     whole = tiny_recipe(scenes, folder / "whole", **SETTINGS)
     assert run_apart(whole, resume=False)  # the fork server starts
     begin = time.monotonic()
@@ -68,17 +69,17 @@ def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> None:
             torn += 1
             cutline.load(folder / str(number) / "last")  # a captioner that can be used
         assert run_apart(recipe, resume=True)
-        check_same(folder / str(number), folder / "whole")
-    assert torn >= kills / 3  # the moments were well chosen
+        check_same(folder / str(number), folder / "whole", seed)
+    return torn
 
 
 def test_a_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
-    kill_and_resume(scenes, tmp_path, kills=2, seed=int(time.time()))
+    kill_and_resume(scenes, tmp_path, kills=1, seed=int(time.time()))
 
 
 @pytest.mark.slow
 def test_twenty_killed_runs_resume_exactly(scenes: Path, tmp_path: Path) -> None:
-    kill_and_resume(scenes, tmp_path, kills=20, seed=int(time.time()))
+    assert kill_and_resume(scenes, tmp_path, kills=20, seed=int(time.time())) > 6  # the moments were well chosen
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_full_disk_stops_a_run_with_its_last_good_state(
             train(part, show_progress=False)
     state = (tmp_path / "part" / "state.safetensors").read_bytes()
     little_room()
-    with pytest.raises(CheckpointError, match=r"state.safetensors: cannot be written .*what was there before is untouched"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors: cannot be written .*what was there before is untouched"):
         train(part, resume=True, show_progress=False)
     assert (tmp_path / "part" / "state.safetensors").read_bytes() == state
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -58,11 +59,11 @@ def shard_rows(shards: Path) -> ShardRows:
 def test_the_parts_of_a_pass_are_all_rows_once(shards: Path, parts: int) -> None:
     """With fewer shards than parts, too; captions tell the rows apart as well as they tell the scenes apart."""
     rows = shard_rows(shards)
-    whole = [str(item.captions) for _, item in zip(range(20), rows.read(0, 1), strict=False)]
+    whole = [str(row().captions) for _, row in zip(range(20), rows.read(0, 1), strict=False)]
     seen: Counter[str] = Counter()
     for part in range(parts):
         for sample in stream_shards(str(shards), seed=1, epoch=0, part=part, parts=parts, shuffle=4):
-            seen.update(str(item.captions) for item in rows.rows_of(sample, 0))
+            seen.update(str(row().captions) for row in rows.rows_of(sample, 0))
     assert seen == Counter(whole)
 
 
@@ -128,8 +129,28 @@ def test_settings_that_do_not_go_with_a_stream_are_refused(recipe: Build, shards
         recipe(**{**settings(shards), **wrong})
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_shard_ends_the_run_with_one_sentence(recipe: Build, shards: Path, tmp_path: Path, workers: int) -> None:
+    """Also where a loader's process finds it; what was learned before it is kept."""
+    folder = tmp_path / "broken"
+    shutil.copytree(shards, folder)
+    for name in ("000.tar", "001.tar"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"^\S+\.tar: the shard cannot be read .*leave it out$"):
+        train(recipe(**settings(shards, data_train=str(folder), data_num_workers=workers, data_shuffle_rows=1)), show_progress=False)
+    assert (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_workers_of_a_stream_are_part_of_the_run(recipe: Build, shards: Path) -> None:
+    train(recipe(**settings(shards, optim_epochs=1)), show_progress=False)
+    with pytest.raises(ConfigError, match=r"data\.num_workers = 0, not 2"):
+        train(recipe(**settings(shards, optim_epochs=1, data_num_workers=2)), resume=True, show_progress=False)
+
+
 def test_what_is_not_a_stream_says_so(recipe: Build, scenes: Path, shards: Path) -> None:
     with pytest.raises(ConfigError, match=r"`data\.stream` is for tar shards"):
         train(recipe(**settings(shards, data_train=str(scenes))), show_progress=False)
+    with pytest.raises(ConfigError, match="no columns, splits or image_root"):
+        train(recipe(**settings(shards, data_prompt_column="style")), show_progress=False)
     with pytest.raises(DataError, match="no picture with a caption for reader 21 of 21"):
         next(shard_rows(shards).read(20, 21))

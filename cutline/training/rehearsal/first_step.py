@@ -17,6 +17,7 @@ from cutline.training.prepare import Prepared, prepare
 from cutline.training.rehearsal.memory import Counted, count_bytes, disk_free, disk_needed, memory_there, reset_peak
 from cutline.training.rehearsal.stage import require_one_process, samples_at_hand, set_stage, take_step
 
+EMBEDDINGS = "the vision side was run in this step; with its embeddings kept, steps take less time, and less memory"
 _ENDLESS = 1_000_000  # words and tokens that no caption has
 _LESS_MEMORY = (
     "lower `optim.batch_size` (and raise `optim.grad_accum_steps`), set `optim.vit_grad_ckpt` and `optim.text_grad_ckpt`, "
@@ -103,6 +104,7 @@ class DryRun:
             ),
             ("first loss", f"{self.loss:.3f} per token; pure chance pays ln({self.vocab_size:,}) = {self.chance:.3f}"),
             ("time", f"{self.seconds_per_step:.3g} s a step on {self.where}: {span(self.hours)} for all, evaluations not counted"),
+            *([("", EMBEDDINGS)] if data.cache_embeddings else []),
             ("memory", f"{size(self.memory_needed)} needed, {size(self.memory_there)} there"),
             ("", ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)),
             ("disk", f"{size(self.disk_needed)} needed, {size(self.disk_free)} free for {self.recipe.output}"),
