@@ -8,9 +8,9 @@ from typing import Any, Unpack, cast
 from cutline.captioner import Caption, Captioner
 from cutline.config import Columns, ExtraMetric, GenerationSettings, Tokens
 from cutline.data import Sample, open_data
-from cutline.distributed import rank, together, world_size
+from cutline.distributed import is_first, rank, together, world_size
 from cutline.errors import DataError, ImageError
-from cutline.image import ImageSource, open_image
+from cutline.image import ImageSource, open_thumbnail
 from cutline.metrics import (
     Diversity,
     Interval,
@@ -18,11 +18,12 @@ from cutline.metrics import (
     Tally,
     bootstrap,
     check_extra,
+    check_resamples,
     choose_tokens,
     measure_diversity,
     tally_captions,
 )
-from cutline.report import Card, prose, table, wall, write_report
+from cutline.report import THUMBNAIL, Card, prose, table, wall, write_report
 
 Result = Caption | ImageError
 Wrap = Callable[[Iterator[Result], int], Iterable[Result]]
@@ -65,6 +66,18 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one process measures for all; see `Evaluation`."""
+
+    scores: Scores
+    each: list[Scores]
+    """by picture"""
+    diversity: Diversity
+    domains: dict[str, Scores]
+    intervals: dict[str, Interval]
+
+
 def evaluate(
     captioner: Captioner,
     data: str | Path | Sequence[Sample],
@@ -90,7 +103,7 @@ def evaluate(
         data: a data set's path, or its samples.
         prompt: what captions begin with (default: the picture's own, else the model's).
         image_root: the folder that picture paths are relative to (default: the data file's own).
-        split: split of a dataset_coco.json (default: all of them).
+        split: split of the data, as `open_data` takes it (default: all of them).
         columns: of tables, where they are called otherwise than usual.
         batch_size: pictures per batch.
         tokens: what counts as a word: "ptb", "words", "characters", or "auto", which sees by the references.
@@ -102,9 +115,11 @@ def evaluate(
 
     Raises:
         DataError: no picture has references, or none can be read.
-        ConfigError: what `metrics` need is not installed.
+        ConfigError: what `metrics` need is not installed, or `resamples` is negative.
     """
     check_extra(metrics)  # before an hour's captioning, not after it
+    if resamples:
+        check_resamples(resamples)
     samples = open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
@@ -120,16 +135,28 @@ def evaluate(
             found.append((sample, result))
     if not found:
         raise DataError(f"none of the {len(samples)} pictures can be read; the first: {skipped[0]}")
-    references = [sample.captions for sample, _ in found]
-    tokenize = choose_tokens(tokens, (text for of_picture in references for text in of_picture))
-    tally = tally_captions([caption.text for _, caption in found], references, tokenize, metrics)
+
+    def measure_found() -> Measured:
+        references = [sample.captions for sample, _ in found]
+        tokenize = choose_tokens(tokens, (text for of_picture in references for text in of_picture))
+        tally = tally_captions([caption.text for _, caption in found], references, tokenize, metrics)
+        return Measured(
+            scores=tally.whole(),
+            each=tally.each(),
+            diversity=measure_diversity(tally.candidates, None if learned is None else [tokenize(text) for text in learned]),
+            domains=score_domains(tally, [sample.domain for sample, _ in found]),
+            intervals=bootstrap(tally, resamples) if resamples else {},
+        )
+
+    # one process measures: each would start a Java of its own
+    measured = cast(Measured, together(lambda: measure_found() if is_first() else None)[0])
     return Evaluation(
-        scores=tally.whole(),
-        pictures=[Evaluated(sample, caption, scores) for (sample, caption), scores in zip(found, tally.each(), strict=True)],
+        scores=measured.scores,
+        pictures=[Evaluated(sample, caption, scores) for (sample, caption), scores in zip(found, measured.each, strict=True)],
         skipped=skipped,
-        diversity=measure_diversity(tally.candidates, None if learned is None else [tokenize(text) for text in learned]),
-        domains=score_domains(tally, [sample.domain for sample, _ in found]),
-        intervals=bootstrap(tally, resamples) if resamples else {},
+        diversity=measured.diversity,
+        domains=measured.domains,
+        intervals=measured.intervals,
     )
 
 
@@ -195,4 +222,4 @@ def _score_rows(found: Evaluation) -> list[list[object]]:
 
 
 def _card(one: Evaluated) -> Card:
-    return Card(open_image(one.sample.image), one.caption.text, f"CIDEr {one.scores.cider:.2f} · {one.sample.captions[0]}")
+    return Card(open_thumbnail(one.sample.image, THUMBNAIL), one.caption.text, f"CIDEr {one.scores.cider:.2f} · {one.sample.captions[0]}")

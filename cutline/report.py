@@ -31,8 +31,8 @@ MOST_BARS = 100
 class Card:
     """One picture of a wall, with the text under it."""
 
-    image: Image.Image | str
-    """the picture, its path, or a data URI"""
+    image: Image.Image | str | None
+    """the picture, its path, or a data URI; None where it is not at hand"""
     caption: str
     note: str = ""
     good: bool | None = None
@@ -83,7 +83,7 @@ def _figure(card: Card) -> str:
     mark = {None: "", True: '<span class="mark good">✓</span>', False: '<span class="mark bad">✗</span>'}[card.good]
     note = f'<span class="note">{mark}{escape(card.note)}</span>' if mark or card.note else ""
     caption = escape(card.caption)
-    image = f'<img src="{escape(_data_uri(card.image))}" alt="{caption}" loading="lazy">'
+    image = f'<img src="{escape(_data_uri(card.image))}" alt="{caption}" loading="lazy">' if card.image else ""
     return f"<figure>{image}<figcaption>{caption}{note}</figcaption></figure>"
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cutline.check import HARMFUL, KINDS, Findings, Spread, check, summarize, write_sheet
+from cutline.check import HARMFUL, KINDS, Findings, Spread, alike, check, summarize, write_sheet
 from cutline.check.alike import difference_hash, group_alike
 from cutline.check.pictures import AT_ONCE, Fault, Look, look, look_at_all
 from cutline.cli.main import run_command
@@ -230,8 +230,32 @@ def test_a_picture_in_both_sets_is_a_leak(clean: list[Sample]) -> None:
     found = check(clean, against=val)
     assert kinds(found) == [("leak", "1.png"), ("leak", "2.png"), ("near_leak", "3.png")]
     assert found.harmful
-    assert found.num_against == 4
+    assert (found.num_against, found.num_others) == (4, 5)
+    assert "against     4 of 5 readable\n" in summarize(found)
     assert not check(clean[3:], against=val[2:]).harmful
+
+
+def test_other_data_without_a_readable_picture_are_told(clean: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = [Sample(f"/gone/{n}.png", (), str(n)) for n in range(3)]
+    found = check(clean, against=gone)
+    assert [row.kind for row in found.rows] == ["blind"]
+    assert found.harmful
+    assert "against     0 of 3 readable\n" in summarize(found)
+    assert "/gone/0.png" in found.rows[0].detail
+    assert not check(clean, against=[*gone, Sample(encoded(photo(77)), (), "x")]).harmful
+    for sample in clean:
+        Path(str(sample.image)).with_suffix(".txt").write_text("a thing\n")
+    (tmp_path / "val.jsonl").write_text('{"file_name": "gone.png"}')
+    assert run_command(["check", str(tmp_path), "--against", str(tmp_path / "val.jsonl")]) == 3
+    assert "1 other data set has no picture that can be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("head", ["photo,words", "image,words", "photo,title", "file_name,caption"])
+def test_columns_of_the_other_data_may_be_as_usual(clean: list[Sample], tmp_path: Path, head: str) -> None:
+    (tmp_path / "data.csv").write_text("photo,title\n0.png,a thing\n1.png,a thing\n")
+    (tmp_path / "val.csv").write_text(f"{head}\n7.png,a thing\n")
+    words = ["check", str(tmp_path / "data.csv"), "--columns.image", "photo", "--columns.caption", "title"]
+    assert run_command([*words, "--against", str(tmp_path / "val.csv")]) == 0
 
 
 def test_the_same_picture_under_several_prompts_is_one_picture(clean: list[Sample]) -> None:
@@ -291,6 +315,27 @@ def test_groups_are_those_of_comparing_each_with_each() -> None:
     close = (np.abs(some[:, None].astype(int) - some[None].astype(int)).max(axis=2) <= 16).astype(int)
     expected = {frozenset(np.flatnonzero(row).tolist()) for row in close if row.sum() > 1}
     assert {frozenset(group) for group in group_alike([thumb.tobytes() for thumb in some])} == expected
+
+
+def test_pictures_on_a_white_ground_are_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their hashes agree in the bands of the ground, so all are in one bucket; yet none of their copies is missed."""
+    rng = np.random.default_rng(1)
+    count = 3000
+    some = np.full((count, 8, 27), 250, np.uint8)
+    some[:, 2:6] = rng.integers(20, 230, (count, 4, 27))
+    copied = np.clip(some[:200].astype(int) + rng.integers(-1, 2, (200, 8, 27)), 0, 255).astype(np.uint8)
+    compared = []
+    plain = alike._is_like
+    monkeypatch.setattr(alike, "_is_like", lambda one, others, *rest: (compared.append(len(others)), plain(one, others, *rest))[1])
+    groups = group_alike([thumb.tobytes() for thumb in [*some, *copied]])
+    assert {frozenset(group) for group in groups} == {frozenset((place, count + place)) for place in range(200)}
+    assert sum(compared) < 0.1 * count**2 / 2
+
+
+def test_many_pictures_that_are_alike_are_one_group() -> None:
+    rng = np.random.default_rng(1)
+    some = 100 + rng.integers(-1, 2, (1000, 216)).astype(np.uint8)
+    assert [len(group) for group in group_alike([thumb.tobytes() for thumb in some])] == [1000]
 
 
 def test_the_difference_hash_has_a_bit_per_pair_of_neighbours() -> None:
@@ -357,6 +402,20 @@ def test_unknown_words_and_characters_are_named(clean: list[Sample]) -> None:
     assert "ё ж 🎉" in summarize(found)
     assert found.scripts["Cyrillic"] == 4
     assert found.scripts["symbols and emoji"] == 1
+
+
+def test_unknown_words_are_words_in_every_script(clean: list[Sample]) -> None:
+    tokenizer = Tokenizer.train(["a photo of thing 0 1 2 3 4 5 6 7, seen again", "a picture of"] * 3, 300)
+    clean[0] = replace(clean[0], captions=("一只狗，坐着。", "狗狗", "ёж, thing, «ёж»", "สุนัข"))
+    found = check(clean, tokenizer=tokenizer, clean="none")
+    assert found.unknown_words == {
+        **dict.fromkeys("一只坐着，。«»", 1), "狗": 3, "ёж": 2, "สุ": 1, "นั": 1, "ข": 1,
+    }  # fmt: skip
+    known = Tokenizer.train(["か わ い"] * 9, 100)
+    clean = [replace(sample, captions=()) for sample in clean]
+    clean[0] = replace(clean[0], captions=("かわい",))
+    unknown = check(clean, tokenizer=known, clean="none").unknown_words
+    assert set(unknown) <= set("かわい")
 
 
 @given(st.lists(st.lists(st.text(st.characters(), min_size=1).filter(str.strip), max_size=3), min_size=1, max_size=3))

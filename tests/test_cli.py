@@ -154,7 +154,7 @@ def test_errors_are_one_sentence_and_a_code(model: Path, scenes: Path, tmp_path:
     misspelt.write_text("optim: {learning_rate: 1}")
     cases = [
         (("caption", tmp_path / "nothing.jpg", "-m", model), 1, "nothing.jpg: no picture there"),
-        (("caption", photo, "-m", model, "-o", "out.docx"), 1, "captions go to a .jsonl or .csv file"),
+        (("caption", photo, "-m", model, "-o", "out.docx"), 2, "captions go to a .jsonl or .csv file"),
         (("caption", photo, "-m", tmp_path / "no-model"), 1, "no-model"),
         (("caption", photo, "-m", model, "--num-beams", 0), 2, "num_beams 0 is below 1"),
         (("caption", photo, "-m", model, "--device", "moon"), 2, "device 'moon' cannot be used here"),
@@ -162,6 +162,7 @@ def test_errors_are_one_sentence_and_a_code(model: Path, scenes: Path, tmp_path:
         (("train", "notes.txt"), 2, "a recipe is a .yaml file"),
         (("train", misspelt), 2, "unknown setting `optim.learning_rate`"),
         (("evaluate", scenes, "-m", model, "-o", ".txt"), 2, "evaluate writes captions to a .jsonl or .csv file"),
+        (("evaluate", scenes, "-m", model, "-o", "captions.xlsx"), 2, "captions.xlsx: captions go to a .jsonl or .csv file"),
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
         (("caption", "-m", model), 2, "name the pictures to caption"),
         (("score", photo, "-m", model), 2, "name at least one caption"),

@@ -1,16 +1,18 @@
 """Captioning a data set and measuring the captions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from PIL import Image
 from test_captioner import captioner  # noqa: F401  # a fixture
 
 import cutline
+from cutline import evaluation
 from cutline.captioner import Caption, Captioner
 from cutline.data import Sample
 from cutline.data.scenes import make_scenes, write_scenes
@@ -148,3 +150,37 @@ def test_the_sheet_and_the_numbers_hold_all_that_was_found(data: Path, tmp_path:
     assert numbers["domains"]["out-domain"] == found.scores.numbers()
     assert numbers["diversity"]["novel"] == 3 / 4
     assert numbers["intervals"]["bleu4"] == list(found.intervals["bleu4"])
+
+
+def test_the_first_process_measures_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `together` brings of the first process is played to a second one."""
+    brought: list[object] = []
+
+    def note(work: Callable[[], object]) -> list[object]:
+        brought.append(work())
+        return [brought[-1]]
+
+    def play(work: Callable[[], object]) -> list[object]:
+        mine = work()
+        return [brought[1] if mine is None else mine]
+
+    monkeypatch.setattr(evaluation, "together", note)
+    first = evaluate(says(*SAID), samples(*TRUE), resamples=5)
+    monkeypatch.setattr(evaluation, "together", play)
+    monkeypatch.setattr(evaluation, "is_first", lambda: False)
+    monkeypatch.setattr(evaluation, "tally_captions", None)
+    assert evaluate(says(*SAID), samples(*TRUE), resamples=5) == first
+
+
+def test_resamples_are_looked_at_before_any_captioning() -> None:
+    with pytest.raises(cutline.ConfigError, match="resamples -1 is below 1"):
+        evaluate(cast(Captioner, None), samples(("a dog",)), resamples=-1)
+
+
+def test_the_sheet_holds_small_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (900, 1200)).save(tmp_path / "1.png")
+    found = evaluate(says("a dog"), [Sample(str(tmp_path / "1.png"), ("a dog",), "1")])
+    sizes = []
+    monkeypatch.setattr(evaluation, "wall", lambda cards: str(sizes.extend(card.image.size for card in cards)))
+    write_sheet(tmp_path / "sheet.html", found)
+    assert sizes == [(288, 384), (288, 384)]

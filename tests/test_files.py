@@ -48,3 +48,8 @@ def test_a_disk_without_room_leaves_the_old_file(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, former)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", '{"caf\udce9": "é"}')
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"caf\\udce9": "é"}'

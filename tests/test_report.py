@@ -100,14 +100,18 @@ def test_sections_hold_any_text(text: str, caption: str, cell: str) -> None:
     assert ("alt", caption) in page.attributes
 
 
-def test_a_report_is_written_whole(tmp_path: Path) -> None:
+def test_a_report_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "folder" / "report.html"
     write_report(path, "one", "", [])
     before = path.read_bytes()
-    with pytest.raises(UnicodeEncodeError):
-        write_report(path, "two \ud800", "", [])
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", None)
+        with pytest.raises(TypeError):
+            write_report(path, "two", "", [])
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+    write_report(path, "caf\udce9.png", "", [])  # a file name that is not UTF-8
+    assert "caf\\udce9.png" in path.read_text(encoding="utf-8")
 
 
 # --------------------------------------------------------------------------------------------------------- curves

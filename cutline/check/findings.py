@@ -9,6 +9,7 @@ from cutline.data import Sample
 KINDS = {
     "missing": ("picture is not where the data say", "pictures are not where the data say"),
     "unreadable": ("picture cannot be read", "pictures cannot be read"),
+    "blind": ("other data set has no picture that can be read", "other data sets have no picture that can be read"),
     "uncaptioned": ("picture has no usable caption", "pictures have no usable caption"),
     "leak": ("picture is in the other data, too", "pictures are in the other data, too"),
     "near_leak": ("picture looks like one of the other data", "pictures look like one of the other data"),
@@ -26,7 +27,7 @@ KINDS = {
 }
 """each kind of finding, in the order of reports: what follows the number one, and what follows other numbers"""
 
-HARMFUL = frozenset({"missing", "unreadable", "uncaptioned", "leak"})
+HARMFUL = frozenset({"missing", "unreadable", "blind", "uncaptioned", "leak"})
 """what training would skip, or what makes its results wrong; the other kinds are worth a look"""
 
 
@@ -125,6 +126,8 @@ class Findings:
     """groups of pictures that look alike, likewise; one of each that repeat exactly"""
     num_against: int = 0
     """readable pictures of the other data"""
+    num_others: int = 0
+    """pictures of the other data, readable or not"""
 
     @property
     def harmful(self) -> bool:

@@ -11,7 +11,7 @@ from cutline.check.findings import KINDS, Finding, Findings, Size, Spread, name_
 from cutline.check.pictures import Fault, Look, Looks, look_at_all
 from cutline.check.words import Reading, check_captions, check_tokens, count_scripts
 from cutline.config import CaptionConfig, Cleaning, Columns
-from cutline.data import Sample, open_data
+from cutline.data import Sample, open_beside, open_data
 from cutline.errors import ConfigError
 from cutline.tokenizer import Tokenizer
 
@@ -31,6 +31,7 @@ def check(
     split: str = "",
     columns: Columns = Columns(),  # noqa: B008  # frozen
     against: Data | None = None,
+    against_split: str = "",
     tokenizer: Tokenizer | None = None,
     prompt: str = CaptionConfig.prompt,
     clean: Cleaning = "blip",
@@ -44,9 +45,11 @@ def check(
     Args:
         data: a data set's path, or its samples.
         image_root: the folder that picture paths are relative to (default: the data file's own).
-        split: split of a dataset_coco.json (default: all of them).
+        split: split of the data, as `open_data` takes it (default: all of them).
         columns: of tables, where they are called otherwise than usual.
-        against: data that must not share a picture with `data`, such as its validation set; read whole, but only compared.
+        against: data that must not share a picture with `data`, such as its validation set; read whole, but only compared. Its column of
+            pictures may be called as `columns` says, or as usual; its captions are not read.
+        against_split: split of `against`.
         tokenizer: the vocabulary to read captions with (default: tokens are not looked at).
         prompt: what stands before captions that bring no prompt of their own, counted in `max_tokens`.
         clean: how captions are cleaned: see `clean_caption`.
@@ -61,7 +64,8 @@ def check(
     """
     if max_words < 1 or max_tokens < 3:
         raise ConfigError(f"max_words {max_words} is below 1, or max_tokens {max_tokens} below 3")
-    given, other = _open(data, image_root, split, columns), _open(against, image_root, "", columns) if against is not None else []
+    given = open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
+    other = open_beside(against, image_root, against_split, Columns(columns.image)) if isinstance(against, str | Path) else against or []
     samples, others = _by_picture(given), _by_picture(other)
     sources = list(dict.fromkeys(sample.image for sample in [*samples, *others]))
     with closing(look_at_all(sources, workers)) as looks:
@@ -69,7 +73,7 @@ def check(
     copies, reading = find_copies(samples, others, seen), Reading(clean, max_words, max_tokens, prompt)
     about_words, words = check_captions(samples, reading)
     about_tokens, tokens, unknown, characters = check_tokens(given, reading, tokenizer) if tokenizer else ([], None, Counter(), Counter())
-    rows = [*_check_pictures(samples, seen), *copies.rows, *about_words, *about_tokens]
+    rows = [*_check_pictures(samples, seen), *_check_others(others, seen), *copies.rows, *about_words, *about_tokens]
     rows += [Finding("unknown_word", "", f"“{word}” stands {count:,} times") for word, count in unknown.most_common()]
     readable = [Size(name_of(sample), look.width, look.height) for sample, look in _readable(samples, seen)]
     return Findings(
@@ -90,14 +94,11 @@ def check(
         duplicates=copies.equal,
         near_duplicates=copies.alike,
         num_against=sum(1 for _ in _readable(others, seen)),
+        num_others=len(others),
     )
 
 
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
-
-
-def _open(data: Data, image_root: str, split: str, columns: Columns) -> Sequence[Sample]:
-    return open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
 
 
 def _by_picture(samples: Sequence[Sample]) -> list[Sample]:
@@ -117,6 +118,13 @@ def _readable(samples: Sequence[Sample], seen: Looks) -> Iterator[tuple[Sample, 
 
 def _area(size: Size) -> tuple[int, str]:
     return size.width * size.height, size.image
+
+
+def _check_others(others: Sequence[Sample], seen: Looks) -> Iterator[Finding]:
+    """Nothing in common with pictures that cannot be read says nothing."""
+    faults = [look for sample in others if isinstance(look := seen[sample.image], Fault)]
+    if faults and len(faults) == len(others):
+        yield Finding("blind", "", f"nothing is compared with its {len(faults):,} pictures; the first: {faults[0].sentence}")
 
 
 def _check_pictures(samples: Sequence[Sample], seen: Looks) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from cutline.check.findings import HARMFUL, Finding, Findings, Spread, name_of
 from cutline.check.summary import by_kind, describe, printable
 from cutline.data import Sample
 from cutline.errors import ImageError
-from cutline.image import open_image
+from cutline.image import open_thumbnail
 from cutline.report import THUMBNAIL, Card, figures, histogram, prose, table, wall, write_report
 
 MOST_ROWS = 100
@@ -81,10 +81,9 @@ def _cards(samples: Sequence[Sample]) -> list[Card]:
     cards = []
     for sample in samples:
         try:
-            image = open_image(sample.image).copy()
+            image = open_thumbnail(sample.image, THUMBNAIL)
         except ImageError:
             continue  # it stands among the findings
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
         first, *rest = sample.captions or ("",)
         cards.append(Card(image, first, " · ".join([*rest, name_of(sample)])))
     return cards

@@ -40,8 +40,8 @@ def describe(findings: Findings) -> list[tuple[str, str]]:
         lines.append(("characters", _tally(findings.scripts)))
     if findings.unknown_words:
         lines.append(("[UNK]", f"{sum(findings.unknown_words.values()):,} words, {_unknown(findings)}"))
-    if findings.num_against:
-        lines.append(("against", f"{findings.num_against:,} readable"))
+    if findings.num_others:
+        lines.append(("against", f"{findings.num_against:,} of {findings.num_others:,} readable"))
     return lines
 
 

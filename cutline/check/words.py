@@ -6,10 +6,12 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from cutline.check.findings import Finding, Spread, name_of
 from cutline.config import Cleaning
 from cutline.data import Sample
+from cutline.metrics.tokens import split_unspaced
 from cutline.tokenizer import Tokenizer, clean_caption
 
 MANY = 10
@@ -84,8 +86,22 @@ def check_tokens(
         if len(ids) > reading.max_tokens:
             rows.append(Finding("cut_caption", name_of(sample), f"{quote(text)} has {len(ids)} tokens and is cut to {reading.max_tokens}"))
         if tokenizer.unk_id in ids:
-            words.update(word for word in text.split() if tokenizer.unk_id in tokenizer.encode_text(word, sys.maxsize))
+            words.update(word for part in text.split() for word in _unknown_in(part, tokenizer))
     return rows, Spread.of(lengths), words, _count_lacking(words, tokenizer)
+
+
+def _unknown_in(part: str, tokenizer: Tokenizer) -> list[str]:
+    """The unknown words of what stands between spaces: punctuation apart, as the tokenizer has it; of scripts without spaces, characters.
+
+    Where each of these is known by itself, though not in its place, all of them.
+    """
+    if tokenizer.unk_id not in tokenizer.encode_text(part, sys.maxsize):
+        return []
+    words: list[str] = []
+    for is_mark, characters in groupby(part, lambda character: unicodedata.category(character)[0] == "P"):
+        run = "".join(characters)
+        words += run if is_mark else split_unspaced(run)
+    return [word for word in words if tokenizer.unk_id in tokenizer.encode_text(word, sys.maxsize)] or words
 
 
 def _count_lacking(words: Counter[str], tokenizer: Tokenizer) -> Counter[str]:

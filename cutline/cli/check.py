@@ -3,10 +3,10 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from cutline.cli.console import progress
-from cutline.cli.flags import Output
+from cutline.cli.flags import Data, Output, Split
 from cutline.config import Cleaning, Columns
 from cutline.errors import ConfigError
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def check(
-    data: Positional[Annotated[str, arg(metavar="DATA")]],
+    data: Data,
     output: Output = "",
     *,
     report: str = "",
     image_root: str = "",
-    split: str = "",
+    split: Split = "",
     against: str = "",
     against_split: str = "",
     model: Annotated[str, arg(aliases=["-m"])] = "",
@@ -34,15 +34,14 @@ def check(
 ) -> int:
     """Read a data set and say what is wrong with it, before hours are spent on it.
 
-    Ends with code 3 where pictures are missing, unreadable, without a usable caption, or in the data of --against, too.
+    Ends with code 3 where pictures are missing, unreadable, without a usable caption, or in the data of --against, too; and where none of
+    those can be read.
 
     Args:
-        data: JSON Lines, COCO or Karpathy JSON, or a folder of pictures with .txt files beside them.
         output: also write the findings, one row each: .jsonl.
         report: also write an HTML page with histograms, copies side by side, and a sample of the pictures.
         image_root: folder that picture paths are relative to (default: the data file's own).
-        split: split of a dataset_coco.json, such as train (default: all of them).
-        against: other data, such as the validation set, that must not hold the same pictures.
+        against: other data, such as the validation set, that must not hold the same pictures; its captions are not read.
         against_split: split of it, likewise.
         model: captioner whose vocabulary the captions are read with (default: tokens are not looked at).
         tokenizer: that vocabulary itself: vocab.txt or tokenizer.json.
@@ -54,7 +53,7 @@ def check(
     """
     from cutline.check import check as run
     from cutline.check import summarize, write_sheet
-    from cutline.data import open_data, write_captions
+    from cutline.data import write_captions
 
     if output and not output.lower().endswith(".jsonl"):
         raise ConfigError(f"{output}: check writes its findings to a .jsonl file")
@@ -65,7 +64,8 @@ def check(
         image_root=image_root,
         columns=columns,
         split=split,
-        against=open_data(against, image_root, against_split, columns) if against else None,
+        against=against or None,
+        against_split=against_split,
         tokenizer=load_vocabulary(model, tokenizer),
         prompt=prompt,
         clean=clean,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from cutline.cli.console import complain
-from cutline.config import ExtraMetric, Tokens
-from cutline.errors import ConfigError
+from cutline.cli.flags import Split
+from cutline.config import Columns, ExtraMetric, Tokens
 from cutline.files import write_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def compare(
     report: str = "",
     json_file: Annotated[str, arg(name="json")] = "",
     image_root: str = "",
-    split: str = "",
+    split: Split = "",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
     tokens: Tokens = "auto",
     metrics: tuple[ExtraMetric, ...] = (),
     resamples: int = 10_000,
@@ -32,8 +33,8 @@ def compare(
     """Compare two files of captions of the same pictures: each score of both, the difference, and whether it is more than chance.
 
     Captions are matched to references by the picture's path, else by its file name, else by its id; what matches nothing is listed and
-    left out (exit code 3). `[low, high]` holds the difference in 95 % of a paired bootstrap over pictures; p says how often a difference
-    as large, either way, comes about when the two captions of each picture are swapped by chance.
+    left out (exit code 3). References of more pictures do no harm. `[low, high]` holds the difference in 95 % of a paired bootstrap over
+    pictures; p says how often a difference as large, either way, comes about when the two captions of each picture are swapped by chance.
 
     Args:
         first: captions, .jsonl or .csv, as `cutline caption -o` and `cutline evaluate -o` write them.
@@ -42,7 +43,6 @@ def compare(
         report: also write an HTML page with the pictures that differ most, both ways.
         json_file: also write the numbers to this file, as JSON.
         image_root: folder that the references' picture paths are relative to (default: their file's own).
-        split: split of a dataset_coco.json, such as val (default: all of them).
         tokens: what counts as a word: ptb, words, characters or auto, as `cutline evaluate --help` explains.
         metrics: more metrics, for English: `--metrics meteor spice`. They need Java and `pip install 'cutline[coco]'`.
         resamples: resamples for the intervals, and trials for p.
@@ -50,13 +50,22 @@ def compare(
     """
     from cutline.comparison import compare_captions, write_sheet
 
-    if resamples < 1:
-        raise ConfigError(f"resamples {resamples} is below 1")
     found = compare_captions(
-        first, second, references, image_root=image_root, split=split, tokens=tokens, metrics=metrics, resamples=resamples, seed=seed
+        first,
+        second,
+        references,
+        image_root=image_root,
+        split=split,
+        columns=columns,
+        tokens=tokens,
+        metrics=metrics,
+        resamples=resamples,
+        seed=seed,
     )
     for sentence in found.left_out:
         complain(f"left out: {sentence}")
+    if found.num_untouched:
+        complain(found.say_untouched().removesuffix("."))
     sys.stdout.writelines(f"{line}\n" for line in lines(found))
     if json_file:
         write_text(json_file, json.dumps(found.numbers(), ensure_ascii=False, indent=1) + "\n")

@@ -5,11 +5,11 @@ import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from cutline.cli.caption import as_row
 from cutline.cli.console import complain, is_first_process, progress
-from cutline.cli.flags import Flags, ModelFlags, Output
+from cutline.cli.flags import Data, Flags, ModelFlags, Output, Split
 from cutline.config import Columns, ExtraMetric, GenerationConfig, Tokens
 from cutline.errors import ConfigError
 from cutline.files import write_text
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    data: Positional[Annotated[str, arg(metavar="DATA")]],
+    data: Data,
     output: Output = "",
     *,
     report: str = "",
     json_file: Annotated[str, arg(name="json")] = "",
     image_root: str = "",
-    split: str = "",
+    split: Split = "",
     prompt: str | None = None,
     batch_size: int = 8,
     tokens: Tokens = "auto",
@@ -41,12 +41,10 @@ def evaluate(
     Where pictures have a domain, as those of nocaps do, every score is shown by domain too.
 
     Args:
-        data: JSON Lines, COCO or Karpathy JSON, or a folder of pictures with .txt files beside them.
         output: also write the captions, with their scores: .jsonl or .csv. `cutline compare` compares two such files.
         report: also write an HTML page with the pictures that did best and worst.
         json_file: also write the numbers to this file, as JSON.
         image_root: folder that picture paths are relative to (default: the data file's own).
-        split: split of a dataset_coco.json, such as val (default: all of them).
         prompt: what captions begin with (default: each picture's, else the model's own).
         batch_size: pictures per batch.
         tokens: what counts as a word. ptb: as the field's evaluator, made for English. words: what stands between spaces and
@@ -56,15 +54,16 @@ def evaluate(
         bootstrap: print 95 % intervals around the scores, from so many resamples of the pictures; 1000 are usual (0: none).
         learned: the data set that the model was trained on, to see what share of the captions is novel.
     """
-    from cutline.data import check_output, open_data
+    from cutline.data import check_output, open_beside
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate as run
+    from cutline.metrics import check_resamples
 
     if output and check_output(output) not in ("jsonl", "csv"):  # text files beside pictures are where references stand
         raise ConfigError(f"{output}: evaluate writes captions to a .jsonl or .csv file")
-    if bootstrap < 0:
-        raise ConfigError(f"bootstrap {bootstrap} is negative")
-    known = [caption for sample in open_data(learned) for caption in sample.captions] if learned else None
+    if bootstrap:
+        check_resamples(bootstrap)  # before the model is loaded
+    known = [caption for sample in open_beside(learned, columns=columns) for caption in sample.captions] if learned else None
     with process_group():
         found = run(
             which.load(),

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from cutline.config import Engine, RunPrecision
 
@@ -15,6 +15,14 @@ DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
 Flags = arg(name="")  # a nested dataclass whose fields are flags of the command itself
 Output = Annotated[str, arg(aliases=["-o"])]
+_FORMS = (
+    "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder: of one of these, or of pictures with .txt "
+    "files beside them"
+)
+Data = Positional[Annotated[str, arg(metavar="DATA", help=_FORMS)]]
+Split = Annotated[
+    str, arg(help="split of a dataset_coco.json, such as val; or the subfolder, or the Parquet files, of that name (default: all of them)")
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from cutline.comparison.match import join_references, match_captions, name_one_sided
 from cutline.comparison.read import read_captions
-from cutline.config import ExtraMetric, Tokens
+from cutline.config import Columns, ExtraMetric, Tokens
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
-from cutline.metrics import Difference, Scores, check_extra, choose_tokens, compare_tallies, tally_captions
+from cutline.metrics import Difference, Scores, check_extra, check_resamples, choose_tokens, compare_tallies, tally_captions
 
 METRICS = {"rouge_l": "ROUGE-L", "cider": "CIDEr", "meteor": "METEOR", "spice": "SPICE"} | {f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)}
 SURE = 0.05
@@ -41,7 +41,9 @@ class Comparison:
     """by metric, over all pictures"""
     pictures: list[Compared]
     left_out: list[str]
-    """one sentence for each caption or picture that was not compared"""
+    """one sentence for each caption or picture that was not compared, though a file has it"""
+    num_untouched: int = 0
+    """pictures with references that neither file has: usual where a part of the data was captioned"""
 
     def verdict(self) -> str:
         """One sentence: who is better in what, and in what no difference can be told (p of 0.05 or more)."""
@@ -59,6 +61,10 @@ class Comparison:
         sentence = "; ".join(clauses) + "."
         return sentence.replace("no", "No", 1) if sentence.startswith("no difference") else sentence
 
+    def say_untouched(self) -> str:
+        """One sentence of the pictures that neither file has."""
+        return f"{self.num_untouched:,} pictures with references have a caption in neither file."
+
     def numbers(self) -> dict[str, Any]:
         """All but the pictures, as JSON has it."""
         values = {
@@ -72,6 +78,7 @@ class Comparison:
             "differences": values,
             "verdict": self.verdict(),
             "left_out": self.left_out,
+            "num_untouched": self.num_untouched,
         }
 
 
@@ -82,6 +89,7 @@ def compare_captions(
     *,
     image_root: str = "",
     split: str = "",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
     tokens: Tokens = "auto",
     metrics: Sequence[ExtraMetric] = (),
     resamples: int = 10_000,
@@ -94,7 +102,8 @@ def compare_captions(
         second: captions of the same pictures.
         references: the data set with the captions that people wrote, or its samples.
         image_root: the folder that the references' picture paths are relative to (default: their file's own).
-        split: split of a dataset_coco.json (default: all of them).
+        split: split of the references, as `open_data` takes it (default: all of them).
+        columns: of references in a table, where they are called otherwise than usual.
         tokens: what counts as a word: "ptb", "words", "characters", or "auto", which sees by the references.
         metrics: more metrics, "meteor" and "spice": English only, from `cutline[coco]`, in Java.
         resamples: resamples for the intervals, and trials for the p-values; see `compare_tallies` for both.
@@ -102,10 +111,11 @@ def compare_captions(
 
     Raises:
         DataError: a file cannot be read, or the two have no picture with references in common.
-        ConfigError: what `metrics` need is not installed.
+        ConfigError: what `metrics` need is not installed, or `resamples` is below 1.
     """
     check_extra(metrics)
-    samples = open_data(references, image_root, split) if isinstance(references, str | Path) else references
+    check_resamples(resamples)
+    samples = open_data(references, image_root, split, columns) if isinstance(references, str | Path) else references
     samples = join_references(sample for sample in samples if sample.captions)
     names = _short_names(str(first), str(second))
     (ours, left), (theirs, lost) = (match_captions(read_captions(Path(path)), samples, str(path)) for path in (first, second))
@@ -120,7 +130,8 @@ def compare_captions(
         Compared(samples[place], (ours[place], theirs[place]), scores)
         for place, scores in zip(both, zip(tallies[0].each(), tallies[1].each(), strict=True), strict=True)
     ]
-    return Comparison(names, compare_tallies(tallies[0], tallies[1], resamples, seed), pictures, left_out)
+    untouched = len(samples) - len(ours.keys() | theirs.keys())
+    return Comparison(names, compare_tallies(tallies[0], tallies[1], resamples, seed), pictures, left_out, untouched)
 
 
 def _short_names(first: str, second: str) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from cutline.comparison.compare import METRICS, Compared, Comparison
-from cutline.image import open_image
-from cutline.report import Card, prose, table, wall, write_report
+from cutline.errors import ImageError
+from cutline.image import open_thumbnail
+from cutline.report import THUMBNAIL, Card, prose, table, wall, write_report
 
 
 def write_sheet(path: str | Path, found: Comparison, count: int = 24) -> None:
@@ -20,12 +21,19 @@ def write_sheet(path: str | Path, found: Comparison, count: int = 24) -> None:
     for name, pictures in ((second, better), (first, worse)):
         if pictures:
             sections.append((f"Where {name} is better", wall([_card(one, found.names) for one in pictures])))
+    if found.num_untouched:
+        sections.append(("Not captioned", prose(found.say_untouched())))
     if found.left_out:
         sections.append(("Left out", "".join(map(prose, found.left_out))))
     write_report(path, f"{first} and {second}", f"{len(found.pictures)} pictures, captioned twice and compared.", sections)
 
 
 def _card(one: Compared, names: tuple[str, str]) -> Card:
+    """Captions are compared without their pictures, which may lie on another machine."""
+    try:
+        image = open_thumbnail(one.sample.image, THUMBNAIL)
+    except ImageError:
+        image = None
     said = " · ".join(f"{name}: {caption}" for name, caption in zip(names, one.captions, strict=True))
     numbers = " → ".join(f"{scores.cider:.2f}" for scores in one.scores)
-    return Card(open_image(one.sample.image), said, f"CIDEr {numbers} · {one.sample.captions[0]}")
+    return Card(image, said, f"CIDEr {numbers} · {one.sample.captions[0]}")

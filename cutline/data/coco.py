@@ -58,11 +58,16 @@ def _coco(images: list[Any], annotations: list[Any], path: Path, root: str) -> l
         where = f"{path}, annotation {number}"
         captions[_id(annotation, ("image_id",), where)].append(_field(annotation, "caption", where))
     samples = []
+    named: dict[str, str] = {}
     for number, image in enumerate(images, 1):
         where = f"{path}, image {number}"
-        id = _id(image, ("id",), where)
-        name, domain = _field(image, "file_name", where), _field({"domain": "", **image}, "domain", where)
-        samples.append(Sample(picture_path(name, root), parse_captions(captions.pop(id, None), where), id, domain=domain))
+        id, name = _id(image, ("id",), where), _field(image, "file_name", where)
+        if id in named:
+            raise DataError(f"{where}: {name} has the id {id}, and so has {named[id]}; give each picture an id of its own")
+        named[id] = name
+        domain = "" if image.get("domain") is None else _field(image, "domain", where)
+        about = parse_captions(captions.pop(id, None), where)
+        samples.append(Sample(picture_path(name, root), about, id, domain=domain))
     if captions:
         raise DataError(f"{path}: captions of picture {next(iter(captions))}, which is not in `images`; add it or remove them")
     return samples

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def open_data(path: str | Path, image_root: str = "", split: str = "", columns: 
     if not samples:
         raise DataError(f"{path}: holds no pictures; data are {FORMATS}")
     return samples
+
+
+def open_beside(path: str | Path, image_root: str = "", split: str = "", columns: Columns = USUAL) -> list[Sample]:
+    """As `open_data`, for data that accompany those whose `columns` are named: called so here too, or else as usual. Raises DataError."""
+    try:
+        return open_data(path, image_root, split, columns)
+    except DataError as error:
+        if columns.names:
+            with suppress(DataError):
+                return open_data(path, image_root, split)
+        raise error from None
 
 
 def _read(name: str, image_root: str, split: str, columns: Columns) -> list[Sample]:

@@ -1,18 +1,35 @@
 """Parquet files: rows whose pictures are paths, or lie in the file itself."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from cutline.config import Columns
-from cutline.data.row import ADDRESS_KEYS, CAPTION_KEYS, ID_KEYS, PICTURE_KEYS, USUAL, describe, holds_addresses, parse_row, require_columns
+from cutline.data.row import (
+    ADDRESS_KEYS,
+    CAPTION_KEYS,
+    ID_KEYS,
+    NAME_IT,
+    PICTURE_KEYS,
+    USUAL,
+    describe,
+    holds_addresses,
+    parse_row,
+    require_columns,
+)
 from cutline.data.sample import Sample, merge
 from cutline.errors import ConfigError, DataError, ImageError
 from cutline.files import FilePart
 
+logger = logging.getLogger(__name__)
+
+MOST_ROWS, MOST_BYTES = 1000, 100_000_000
+"""of pictures in a row group, more than which are read too slowly in random order"""
 _IMG2DATASET_KEYS = ("jpg", "png", "webp")
 _OTHER_KEYS = ("prompt", "domain", "status")
 
@@ -36,13 +53,19 @@ class Cell(FilePart):
     def read(self) -> bytes:
         """The bytes of the picture. Raises ImageError."""
         try:
-            cell = _read_group(self.path, os.stat(self.path).st_mtime_ns, self.column, self.group)[self.index].as_py()  # noqa: PTH116
+            changed = os.stat(self.path).st_mtime_ns  # noqa: PTH116
+            with _reading:  # or every thread would read the same group
+                pictures = _read_group(self.path, changed, self.column, self.group)
+            cell = pictures[self.index].as_py()
         except Exception as error:  # of the file system, of pyarrow, or of a file that is another by now
             raise ImageError(f"{self}: the table cannot be read ({error}); copy it again") from None
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
             raise ImageError(f"{self}: the row holds no picture; leave it out")
         return data
+
+
+_reading = Lock()
 
 
 @lru_cache(maxsize=2)
@@ -57,12 +80,39 @@ def read_parquet(paths: Sequence[Path], image_root: str = "", columns: Columns =
 
     Pictures are paths, bytes, or Hugging Face's `{bytes, path}`; bytes stay where they are until they are asked for. In img2dataset's
     files they are called `jpg`, and rows whose download failed are left out. Paths are relative to `image_root`, or else to the file's
-    folder. A picture in the file has the file's name and its row as id, unless the row has one. Raises DataError.
+    folder. A picture in the file has the file's name and its row as id, unless the row has one. A warning names the file with the
+    largest row group, where that is too large for training, which reads in random order. Raises DataError.
     """
-    return merge(sample for path in paths for sample in _read_file(path, image_root or str(path.parent), columns))
+    groups: list[_Group] = []
+    samples = merge(sample for path in paths for sample in _read_file(path, image_root or str(path.parent), columns, groups))
+    largest = max(groups, key=lambda group: group.load, default=None)
+    if largest and largest.load > 1:
+        logger.warning(
+            "%s: %d pictures (%d MB) stand in one row group, read whole for each of them, and training reads in random order; write the "
+            "file again with a smaller `row_group_size`, such as 100, or as tar shards",
+            largest.path,
+            largest.rows,
+            largest.size // 1_000_000,
+        )
+    return samples
 
 
-def _read_file(path: Path, root: str, columns: Columns) -> Iterator[Sample]:
+@dataclass(frozen=True)
+class _Group:
+    """A row group with pictures in it."""
+
+    path: Path
+    rows: int
+    size: int
+    """bytes of the pictures"""
+
+    @property
+    def load(self) -> float:
+        """Above 1 it is too large."""
+        return max(self.rows / MOST_ROWS, self.size / MOST_BYTES)
+
+
+def _read_file(path: Path, root: str, columns: Columns, groups: list[_Group]) -> Iterator[Sample]:
     try:
         import pyarrow as pa  # type: ignore[import-untyped]
     except ImportError:
@@ -74,10 +124,13 @@ def _read_file(path: Path, root: str, columns: Columns) -> Iterator[Sample]:
             picture = columns.image or next((key for key in (*PICTURE_KEYS, *_IMG2DATASET_KEYS) if key in names), "")
             if not picture:
                 raise _no_picture(path, names)
+            _require_picture(file, picture, path)
             wanted = [name for name in (*CAPTION_KEYS, *ID_KEYS, *_OTHER_KEYS, *columns.names) if name in names and name != picture]
             row = 0
             for group in range(file.num_row_groups):
                 inside = _is_inside(file, picture, group)
+                if inside:
+                    groups.append(_Group(path, file.metadata.row_group(group).num_rows, _count_bytes(file, picture, group)))
                 for index, values in enumerate(_read_rows(file, group, wanted, picture, inside)):
                     row += 1
                     if inside and not _has_failed(values, picture):
@@ -108,19 +161,42 @@ def _is_inside(file: Any, picture: str, group: int) -> bool:
     kind = file.schema_arrow.field(picture).type
     if not pa.types.is_struct(kind):
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-    chunks = [file.metadata.row_group(group).column(number) for number in range(file.metadata.num_columns)]
-    found = [chunk for chunk in chunks if chunk.path_in_schema == f"{picture}.bytes"]
+    if "path" not in _fields(kind):
+        return True
+    found = [chunk for chunk in _chunks(file, group) if chunk.path_in_schema == f"{picture}.bytes"]
     return any(not chunk.statistics or chunk.statistics.null_count < chunk.num_values for chunk in found)
+
+
+def _count_bytes(file: Any, picture: str, group: int) -> int:
+    chunks = [chunk for chunk in _chunks(file, group) if chunk.path_in_schema in (picture, f"{picture}.bytes")]
+    return sum(chunk.total_uncompressed_size for chunk in chunks)
+
+
+def _chunks(file: Any, group: int) -> list[Any]:
+    return [file.metadata.row_group(group).column(number) for number in range(file.metadata.num_columns)]
 
 
 def _has_failed(values: dict[str, Any], picture: str) -> bool:
     return picture in _IMG2DATASET_KEYS and values.get("status", "success") != "success"
 
 
+def _require_picture(file: Any, picture: str, path: Path) -> None:
+    """Raise DataError where the column is a struct of other things."""
+    import pyarrow as pa
+
+    kind = file.schema_arrow.field(picture).type
+    if pa.types.is_struct(kind) and not {"bytes", "path"} & _fields(kind):
+        raise DataError(f"{path}: the column `{picture}` holds {', '.join(_fields(kind))}, neither bytes nor a path; {NAME_IT}")
+
+
+def _fields(kind: Any) -> set[str]:
+    return {kind.field(number).name for number in range(kind.num_fields)}
+
+
 def _no_picture(path: Path, names: list[str]) -> DataError:
     if any(name.lower() in ADDRESS_KEYS for name in names):
         return holds_addresses(path)
-    return DataError(f"{path}: no column is a picture's; there are {', '.join(names)}; call one image, or set image_column")
+    return DataError(f"{path}: no column is a picture's; there are {', '.join(names)}; call one image, or {NAME_IT}")
 
 
 def _open(path: str | Path) -> Any:

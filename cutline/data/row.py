@@ -16,6 +16,8 @@ ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it num
 ADDRESS_KEYS = ("url", "image_url")
 USUAL = Columns()
 """columns called as usual"""
+NAME_IT = "name the image column (`--columns.image`, or `data.image_column` in a recipe)"
+"""what to do where no column is called as pictures usually are"""
 
 
 def parse_row(row: object, root: str, where: str, columns: Columns = USUAL) -> Sample:
@@ -92,6 +94,8 @@ def parse_id(value: object, where: str) -> str:
     """A number or text as text; "" for none. Raises DataError."""
     if value is None or isinstance(value, str):
         return value or ""
+    if isinstance(value, float) and value.is_integer():  # as pandas has whole numbers where one is missing
+        return str(int(value))
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{where}: the id {value!r} is neither text nor a whole number; give one of these")
     return str(value)

@@ -1,5 +1,6 @@
 """Tables as text: CSV and TSV, and the caption files of Flickr8k and Flickr30k."""
 
+import ast
 import csv
 import io
 import json
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cutline.config import Columns
-from cutline.data.row import ADDRESS_KEYS, PICTURE_KEYS, USUAL, holds_addresses, parse_row, reject_columns, require_columns
+from cutline.data.row import ADDRESS_KEYS, NAME_IT, PICTURE_KEYS, USUAL, holds_addresses, parse_row, reject_columns, require_columns
 from cutline.data.sample import Sample, merge, read_text
 from cutline.errors import DataError
 
@@ -23,14 +24,15 @@ Row = tuple[int, list[str]]  # the line it begins on, and its cells
 def read_table(path: Path, image_root: str = "", columns: Columns = USUAL) -> list[Sample]:
     """Read a table whose first line names its columns, as `read_jsonl` names them; the delimiter is found.
 
-    - Commas, tabs or semicolons between the cells, quotes around cells that hold some (line breaks too). A cell such as
-      `["a dog", "a cat"]` is a list.
+    - Commas, tabs or semicolons between the cells, quotes around cells that hold some (line breaks too); tabs without quotes, too. A
+      cell such as `["a dog", "a cat"]` is a list, as JSON or as pandas writes it.
     - Bars between the cells, no quotes, the last cell taking the rest of the line: Flickr30k's results.csv.
     - Without names: `name.jpg#0<TAB>caption`, Flickr8k.token.txt and Flickr30k's results_20130124.token.
 
     Several rows of a picture (and prompt) become one sample. Raises DataError naming file and line.
     """
     text = read_text(path)
+    text = text if "\n" in text else text.replace("\r", "\n")
     first = text.lstrip().partition("\n")[0].rstrip("\r")
     if not first:
         return []
@@ -39,13 +41,16 @@ def read_table(path: Path, image_root: str = "", columns: Columns = USUAL) -> li
         reject_columns(columns, path)
         return merge(_flickr(text, root, path))
     delimiter = _delimiter(first, path, columns)
-    rows = _barred(text, path) if delimiter == "|" else _quoted(text, delimiter, path)
+    rows = _barred(text, path) if delimiter == "|" else _tabbed(text, path) if delimiter == "\t" else _quoted(text, delimiter, path)
     return merge(_samples(rows, root, path, columns))
 
 
 def _delimiter(first: str, path: Path, columns: Columns) -> str:
     """The one that gives most columns, the picture's among them. Raises DataError."""
-    headers = {delimiter: [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))] for delimiter in _DELIMITERS}
+    try:
+        headers = {delimiter: [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))] for delimiter in _DELIMITERS}
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: no names of columns that can be read ({error}); give a table whose first line has them") from None
     best = max(headers, key=lambda delimiter: len(headers[delimiter]))
     wanted = (columns.image,) if columns.image else PICTURE_KEYS
     fitting = [delimiter for delimiter in headers if set(wanted) & set(headers[delimiter])]
@@ -55,11 +60,21 @@ def _delimiter(first: str, path: Path, columns: Columns) -> str:
         raise holds_addresses(path)
     require_columns(Columns(columns.image), headers[best], f"{path}, line 1")
     there = ", ".join(headers[best])
-    raise DataError(f"{path}, line 1: no column is a picture's; there are {there[:200]}; call one file_name, or set image_column")
+    raise DataError(f"{path}, line 1: no column is a picture's; there are {there[:200]}; call one file_name, or {NAME_IT}")
 
 
-def _quoted(text: str, delimiter: str, path: Path) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _tabbed(text: str, path: Path) -> Iterator[Row]:
+    """With quotes around cells, or, where that cannot be, with quotes that are a part of them."""
+    try:
+        return iter(list(_quoted(text, "\t", path)))
+    except DataError:
+        return _quoted(text, "\t", path, quotes=False)
+
+
+def _quoted(text: str, delimiter: str, path: Path, quotes: bool = True) -> Iterator[Row]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    )
     line = 1
     try:
         for cells in reader:
@@ -94,13 +109,21 @@ def _samples(rows: Iterator[Row], root: str, path: Path, columns: Columns) -> It
 
 
 def _value(cell: str) -> object:
-    """None for an empty cell, the list that a cell holds as JSON, or the text as it is."""
-    if cell.startswith('["') and cell.endswith('"]'):
+    """None for an empty cell, the list of texts that a cell holds as JSON or as pandas writes it, or the text as it is."""
+    for parse in (json.loads, _parse_repr) if cell.endswith("]") else ():
         try:
-            return json.loads(cell)
-        except ValueError:
-            return cell
+            found = parse(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, list) and all(isinstance(text, str) for text in found):
+            return found
     return cell or None
+
+
+def _parse_repr(cell: str) -> object:
+    """What Python wrote; but `['a' 'b']`, as numpy writes, would be read as `['ab']`, and is None."""
+    found = ast.literal_eval(cell)
+    return found if "".join(repr(found).split()) == "".join(cell.split()) else None
 
 
 def _flickr(text: str, root: str, path: Path) -> Iterator[Sample]:

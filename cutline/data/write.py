@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cutline.errors import DataError
+from cutline.errors import ConfigError, DataError
 from cutline.files import whole_file, write_text
 
 Row = Mapping[str, Any]
@@ -16,7 +16,7 @@ Output = Literal["jsonl", "csv", "folder", "beside"]
 
 
 def check_output(path: str | Path) -> Output:
-    """What `write_captions` would write at `path`. Raises DataError for names it does not know."""
+    """What `write_captions` would write at `path`. Raises ConfigError for names it does not know."""
     name, suffix = Path(path).name, Path(path).suffix.lower()
     if Path(path).is_dir() or str(path).endswith(("/", os.sep)):
         return "folder"
@@ -24,7 +24,7 @@ def check_output(path: str | Path) -> Output:
         return "beside"
     known: dict[str, Output] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
     if suffix not in known:
-        raise DataError(
+        raise ConfigError(
             f"{path}: captions go to a .jsonl or .csv file, to a folder, or to a file beside each picture (`.txt`); name one of these"
         )
     return known[suffix]
@@ -38,7 +38,7 @@ def write_captions(path: str | Path, rows: Iterable[Row]) -> None:
     - a folder: the caption of each picture in a .txt file named after it; subfolders as those of the pictures.
     - `.txt`: the caption of each picture in a .txt file beside it.
 
-    Text files there are overwritten. Raises DataError.
+    Text files there are overwritten. Raises DataError, and ConfigError for names it does not know.
     """
     output = check_output(path)
     rows = list(rows)

@@ -4,7 +4,7 @@ from cutline.config import ExtraMetric, Tokens
 from cutline.metrics.diversity import Diversity, measure_diversity
 from cutline.metrics.java import check_extra
 from cutline.metrics.measure import measure
-from cutline.metrics.resample import Difference, Interval, bootstrap, compare_tallies
+from cutline.metrics.resample import Difference, Interval, bootstrap, check_resamples, compare_tallies
 from cutline.metrics.scores import Scores
 from cutline.metrics.tally import Tally, tally_captions
 from cutline.metrics.tokens import choose_tokens
@@ -19,6 +19,7 @@ __all__ = [
     "Tokens",
     "bootstrap",
     "check_extra",
+    "check_resamples",
     "choose_tokens",
     "compare_tallies",
     "measure",

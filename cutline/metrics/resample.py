@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cutline.errors import ConfigError
 from cutline.metrics.tally import Floats, Tally, score_sums
 
 Interval = tuple[float, float]
 LEVEL = 0.95
-_TOGETHER = 250  # resamples at once: a matrix of so many rows and a column per picture
+_TOGETHER = 250  # resamples at once, at most: a matrix of so many rows and a column per picture
+_MOST_CELLS = 2**22  # of that matrix: 32 MB
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,18 @@ class Difference:
         return self.second - self.first
 
 
+def check_resamples(resamples: int) -> None:
+    """Raise ConfigError unless there is at least one resample."""
+    if resamples < 1:
+        raise ConfigError(f"resamples {resamples} is below 1")
+
+
 def bootstrap(found: Tally, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Percentile intervals, 95 %, of each score (Efron and Tibshirani, 1993, chapter 13; of captions and translations: Koehn, 2004)."""
+    """Percentile intervals, 95 %, of each score (Efron and Tibshirani, 1993, chapter 13; of captions and translations: Koehn, 2004).
+
+    Raises ConfigError where `resamples` is below 1.
+    """
+    check_resamples(resamples)
     rng = np.random.default_rng(seed)
     draws = _joined(_score_drawn(found, drawn) for drawn in _draws(rng, len(found), resamples))
     return {name: _interval(values) for name, values in draws.items()}
@@ -45,8 +57,10 @@ def compare_tallies(first: Tally, second: Tally, resamples: int = 10_000, seed: 
 
     The interval is that of a paired bootstrap (Koehn, 2004): both are scored on the same drawn pictures. The two-sided p-value is by
     approximate randomisation (Noreen, 1989; Riezler and Maxwell, 2005): in each of R trials the captions of every picture are swapped
-    between the two with probability 1/2, and p = (1 + trials with |difference| ≥ the one observed) / (1 + R).
+    between the two with probability 1/2, and p = (1 + trials with |difference| ≥ the one observed) / (1 + R). Raises ConfigError where
+    `resamples` is below 1.
     """
+    check_resamples(resamples)
     rng = np.random.default_rng(seed)
     sums = [{name: rows.sum(0, keepdims=True) for name, rows in one.rows.items()} for one in (first, second)]
     scores = [{name: float(value[0]) for name, value in score_sums(one, len(first)).items()} for one in sums]
@@ -59,21 +73,22 @@ def compare_tallies(first: Tally, second: Tally, resamples: int = 10_000, seed: 
 
 def _draws(rng: np.random.Generator, pictures: int, resamples: int) -> Iterator[Floats]:
     """How often each picture is drawn, (R, N), in as many draws as there are pictures."""
-    for count in _parts(resamples):
+    for count in _parts(resamples, pictures):
         drawn = rng.integers(pictures, size=(count, pictures)) + pictures * np.arange(count)[:, None]
         yield np.bincount(drawn.ravel(), minlength=count * pictures).reshape(count, pictures).astype(np.float64)
 
 
 def _swaps(rng: np.random.Generator, pictures: int, trials: int) -> Iterator[Floats]:
     """Which pictures are swapped, (R, N)."""
-    for count in _parts(trials):
+    for count in _parts(trials, pictures):
         bits = np.unpackbits(rng.integers(256, size=(count, -(-pictures // 8)), dtype=np.uint8), axis=1)
         yield bits[:, :pictures].astype(np.float64)
 
 
-def _parts(total: int) -> Iterator[int]:
-    for start in range(0, total, _TOGETHER):
-        yield min(_TOGETHER, total - start)
+def _parts(total: int, pictures: int) -> Iterator[int]:
+    most = max(1, min(_TOGETHER, _MOST_CELLS // pictures))
+    for start in range(0, total, most):
+        yield min(most, total - start)
 
 
 def _score_drawn(found: Tally, drawn: Floats) -> dict[str, Floats]:

@@ -62,13 +62,16 @@ def words(text: str) -> list[str]:
 
 def characters(text: str) -> list[str]:
     """As `words`, but each character of a script without spaces is a word, with the marks above and below it."""
+    return [part for word in words(text) for part in split_unspaced(word)]
+
+
+def split_unspaced(word: str) -> list[str]:
+    """A word of letters: as one, but each character of a script without spaces by itself, with the marks above and below it."""
     found: list[str] = []
-    for word in words(text):
-        start = len(found)
-        for char in word:
-            mark = unicodedata.category(char)[0] == "M"
-            if len(found) > start and (mark or not (_UNSPACED.match(char) or _UNSPACED.match(found[-1]))):
-                found[-1] += char
-            else:
-                found.append(char)
+    for char in word:
+        mark = unicodedata.category(char)[0] == "M"
+        if found and (mark or not (_UNSPACED.match(char) or _UNSPACED.match(found[-1]))):
+            found[-1] += char
+        else:
+            found.append(char)
     return found

@@ -12,7 +12,7 @@ from cutline.distributed import is_first, together
 from cutline.errors import DataError
 from cutline.evaluation import Evaluated, Evaluation, evaluate
 from cutline.files import whole_file
-from cutline.image import open_image
+from cutline.image import open_thumbnail
 from cutline.training.interrupt import StopSignal
 from cutline.training.log import RunLog
 from cutline.training.trainer import Trainer
@@ -68,10 +68,8 @@ def keep_samples(folder: Path, pictures: Sequence[Evaluated]) -> list[dict[str, 
     for number, one in enumerate(pictures):
         kept = Path("samples") / f"{number}.jpg"
         if not (folder / kept).exists():
-            image = open_image(one.sample.image)
-            image.thumbnail((LARGEST_SAMPLE, LARGEST_SAMPLE))
             with whole_file(folder / kept) as temporary:
-                image.save(temporary, "JPEG")
+                open_thumbnail(one.sample.image, LARGEST_SAMPLE).save(temporary, "JPEG")
         samples.append({"image": str(kept), "id": one.sample.id, "caption": one.caption.text})
     return samples
 

@@ -167,3 +167,15 @@ def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
 )
 def test_what_is_wrong_with_a_file(tmp_path: Path, values: object, message: str) -> None:
     assert refusal(tmp_path, values) == message
+
+
+def test_a_domain_that_is_no_text_is_none(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "1.jpg", "domain": None}, {"id": 2.0, "file_name": "2.jpg", "domain": "out-domain"}]
+    samples = read(tmp_path, {"images": images, "annotations": [{"image_id": 2, "caption": "a dog"}]})
+    assert [(sample.id, sample.captions, sample.domain) for sample in samples] == [("1", (), ""), ("2", ("a dog",), "out-domain")]
+
+
+def test_two_pictures_of_one_id_are_named(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}, {"id": "1", "file_name": "c.jpg"}]
+    message = ", image 3: c.jpg has the id 1, and so has a.jpg; give each picture an id of its own"
+    assert refusal(tmp_path, {"images": images, "annotations": [{"image_id": 1, "caption": "a dog"}]}) == message

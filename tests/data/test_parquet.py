@@ -1,14 +1,17 @@
 """Parquet files, with pictures as paths and inside."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from cutline.data import Sample, open_data
+from cutline.data import Sample, open_data, parquet
 from cutline.data.parquet import Cell
 from cutline.errors import DataError, ImageError
 from cutline.image import open_image
@@ -125,7 +128,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     write(path, [{"a": 1, "b": 2}])
     with pytest.raises(DataError) as caught:
         open_data(path)
-    assert str(caught.value) == f"{path}: no column is a picture's; there are a, b; call one image, or set image_column"
+    assert str(caught.value) == (
+        f"{path}: no column is a picture's; there are a, b; call one image, or name the image column (`--columns.image`, or "
+        "`data.image_column` in a recipe)"
+    )
     write(path, [{"image": "a.jpg"}, {"image": ""}])
     with pytest.raises(DataError, match=r"a\.parquet, row 2: the row names no picture; give its path as `file_name`"):
         open_data(path)
@@ -140,3 +146,54 @@ def test_a_file_that_has_changed(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ImageError, match=r"a\.parquet, row 1: the table cannot be read \(.*No such file"):
         Cell(str(path), "image", 0, 0, 1).read()
+
+
+def test_threads_read_a_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = open_data(write(tmp_path / "a.parquet", [{"image": picture(grey)} for grey in range(8)], group=8))
+    opened = []
+    plain, all_here = parquet._open, Barrier(8)
+
+    def slowly(path: str) -> Any:
+        opened.append(path)
+        sleep(0.05)
+        return plain(path)
+
+    def read(sample: Sample) -> int:
+        all_here.wait()
+        return greys([sample])[0]
+
+    monkeypatch.setattr(parquet, "_open", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, samples)) == list(range(8))
+    assert len(opened) == 1
+
+
+def test_structs_without_paths_or_pictures(tmp_path: Path) -> None:
+    def structs(fields: dict[str, Any], values: list[dict[str, Any]]) -> Path:
+        kind = pa.struct(fields)
+        pq.write_table(pa.table({"image": pa.array(values, kind)}), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    for pictures in ([picture(1)], []):
+        *known, sample = open_data(structs({"bytes": pa.binary()}, [{"bytes": one} for one in (*pictures, None)]))
+        assert greys(known) == [1] * len(pictures)
+        with pytest.raises(ImageError, match="the row holds no picture; leave it out"):
+            open_image(sample.image)
+    with pytest.raises(DataError, match=r"a\.parquet, row 1: the row names no picture"):
+        open_data(structs({"bytes": pa.binary(), "path": pa.string()}, [{"bytes": None, "path": None}]))
+    assert open_data(structs({"path": pa.string()}, [{"path": "a.jpg"}]), "p")[0].image == "p/a.jpg"
+    with pytest.raises(DataError, match=r"a\.parquet: the column `image` holds src, neither bytes nor a path; name the image column"):
+        open_data(structs({"src": pa.string()}, [{"src": "a.jpg"}]))
+
+
+@pytest.mark.parametrize(("group", "size", "told"), [(11, 1, True), (10, 1, False), (2, 6000, True), (2, 1000, False)])
+def test_row_groups_too_large_for_training_are_told(
+    tmp_path: Path, group: int, size: int, told: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MOST_ROWS", 10)
+    monkeypatch.setattr(parquet, "MOST_BYTES", 10_000)
+    rows = [{"image": b"x" * size, "caption": "x"} for _ in range(group)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=group, use_dictionary=False, compression="none")
+    assert len(open_data(tmp_path / "a.parquet")) == len(rows)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * told
+    assert not told or ("a.parquet: " in caplog.text and "`row_group_size`" in caplog.text and "tar shards" in caplog.text)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cutline.config import Columns, DataConfig, Recipe
-from cutline.data.row import parse_row
-from cutline.errors import ConfigError
+from cutline.data.row import parse_id, parse_row
+from cutline.errors import ConfigError, DataError
 from cutline.training.prepare import read_samples
 
 
@@ -64,3 +64,10 @@ def test_a_run_reads_the_columns_it_names(tmp_path: Path) -> None:
     assert [(sample.id, sample.captions, sample.prompt) for sample in train + val] == [
         (f"{part}.jpg", ("a dog",), "a pencil of ") for part in ("train", "val")
     ]
+
+
+def test_ids_are_texts_and_whole_numbers() -> None:
+    assert [parse_id(value, "here") for value in (5, 5.0, "5.0", None, -3.0)] == ["5", "5", "5.0", "", "-3"]
+    for value in (5.5, float("nan"), float("inf"), True, []):
+        with pytest.raises(DataError, match=r"here: the id .* is neither text nor a whole number"):
+            parse_id(value, "here")

@@ -53,8 +53,42 @@ def test_lists_prompts_and_domains(tmp_path: Path) -> None:
     assert third.captions == ('["odd" "]',)
 
 
-names = st.text(st.characters(exclude_characters="/\0\r\n", exclude_categories=["Cs"]), min_size=1, max_size=8)
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+@pytest.mark.parametrize(
+    ("cell", "captions"),
+    [
+        ("['a dog', 'a cat']", ("a dog", "a cat")),
+        ("""['a dog', "it's a cat"]""", ("a dog", "it's a cat")),
+        ('["a dog","a cat"]', ("a dog", "a cat")),
+        ("['a dog']", ("a dog",)),
+        ("[]", ()),
+        ("['a dog' 'a cat']", ("['a dog' 'a cat']",)),  # numpy's, which Python would read as one text
+        ("['a dog', 1]", ("['a dog', 1]",)),
+        ("[a dog]", ("[a dog]",)),
+        ("[1]", ("[1]",)),
+        ("[open('x')]", ("[open('x')]",)),
+    ],
+)
+def test_lists_in_a_cell(tmp_path: Path, cell: str, captions: tuple[str, ...]) -> None:
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "caption"], ["a.jpg", cell]])
+    assert open_data(tmp_path / "data.csv")[0].captions == captions
+
+
+def test_line_ends_of_old_macs(tmp_path: Path) -> None:
+    assert [sample.captions for sample in read(tmp_path, 'image,caption\ra.jpg,"a dog, running"\rb.jpg,a cat\r')] == [
+        ("a dog, running",),
+        ("a cat",),
+    ]
+
+
+def test_tabs_without_quotes(tmp_path: Path) -> None:
+    text = 'image\tcaption\na.jpg\t"Hello" says a sign\nb.jpg\t"no end\nc.jpg\ta dog\n'
+    assert [sample.captions for sample in read(tmp_path, text, "a.tsv")] == [('"Hello" says a sign',), ('"no end',), ("a dog",)]
+    assert [sample.captions for sample in read(tmp_path, 'image\tcaption\na.jpg\t"a ""red""\tdog"\n', "b.tsv")] == [('a "red"\tdog',)]
+
+
+names = st.text(st.characters(exclude_characters="[/\0\r\n", exclude_categories=["Cs"]), min_size=1, max_size=8)
+texts = st.text(st.characters(exclude_characters="[\0", exclude_categories=["Cs"]), max_size=12)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,11 +113,16 @@ def test_our_own_captions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", ", line 1: no column is a picture's; there are a, b; call one file_name, or set image_column"),
+        (
+            "a,b\n1,2\n",
+            ", line 1: no column is a picture's; there are a, b; call one file_name, or name the image column (`--columns.image`, or ",
+        ),
         ("image,caption\na.jpg,a dog\nb.jpg,a dog, running\n", ", line 3: 3 cells for 2 columns; put quotes around cells that hold"),
         ('image,caption\na.jpg,"a\ndog"\nb.jpg\n', ", line 4: 1 cells for 2 columns; put quotes around cells that hold the delimiter"),
         ('image,caption\na.jpg,"a dog" runs\n', ", line 2: not a row that can be read (',' expected after '\"'); mend its quotes"),
         ('image,caption\na.jpg,"a dog\n', ", line 2: not a row that can be read (unexpected end of data); mend its quotes"),
+        (f"image,{'x' * 140_000}\na.jpg,a dog\n", ", line 1: no names of columns that can be read (field larger than field limit (131072)"),
+        ("image,caption\ra.jpg,a dog\rb.jpg,a cat\n", ", line 1: no names of columns that can be read (new-line character seen"),
         ("image,caption\na.jpg,a dog\n,a cat\n", ", line 3: the row names no picture; give its path as `file_name`"),
     ],
 )

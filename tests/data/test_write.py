@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cutline.data import check_output, open_data, write_captions
 from cutline.data.write import sidecars
-from cutline.errors import DataError
+from cutline.errors import ConfigError, DataError
 
 ROWS = [
     {"image": "p/a.jpg", "caption": "a dog, “sitting”", "score": -1.25},
@@ -161,7 +161,7 @@ def test_other_outputs_are_refused_before_anything_is_read(tmp_path: Path, name:
         pytest.fail("read")
         yield
 
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ConfigError) as caught:
         write_captions(tmp_path / name, rows())
     form = "captions go to a .jsonl or .csv file, to a folder, or to a file beside each picture (`.txt`); name one of these"
     assert str(caught.value) == f"{tmp_path / name}: {form}"

@@ -6,6 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from cutline.errors import ConfigError
 from cutline.metrics import Tally, bootstrap, compare_tallies, measure, tally_captions
 from cutline.metrics.resample import _draws, _score_drawn, _swaps
 
@@ -95,3 +96,18 @@ def test_the_other_way_round_is_the_other_sign() -> None:
         assert back[name].interval == pytest.approx((-one.interval[1], -one.interval[0]))
         assert back[name].p_value == pytest.approx(one.p_value)
     assert dataclasses.astuple(there["cider"])[:2] == dataclasses.astuple(back["cider"])[1::-1]
+
+
+def test_large_sets_are_drawn_in_small_parts() -> None:
+    rng = np.random.default_rng(0)
+    for pictures, most in ((11, 250), (100_000, 41), (5_000_000, 1)):
+        for draw in (_draws, _swaps):
+            assert len(next(draw(rng, pictures, 300))) == most
+    assert [len(part) for part in _draws(rng, 11, 600)] == [250, 250, 100]
+
+
+@pytest.mark.parametrize("resamples", [0, -1])
+def test_there_is_at_least_one_resample(resamples: int) -> None:
+    for draw in (lambda: bootstrap(corpus(1), resamples), lambda: compare_tallies(corpus(1), corpus(2), resamples)):
+        with pytest.raises(ConfigError, match=f"resamples {resamples} is below 1"):
+            draw()
