@@ -103,6 +103,7 @@ def test_an_unknown_name_names_the_others() -> None:
     assert said.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
 
 
+@pytest.mark.slow
 def test_both_libraries_learn_the_same(tmp_path: Path) -> None:
     """Two steps of each on the same pictures, captions and weights, two captions of each picture: equal losses, in every form of ours."""
     pytest.importorskip("transformers")

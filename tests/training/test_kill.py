@@ -6,6 +6,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ SETTINGS: dict[str, Any] = {"optim_epochs": 4, "optim_ema_decay": 0.9, "save_min
 LOGGED = ("step", "epoch", "loss", "lr", "grad_norm", "train_loss", "cider", "best", "samples")
 
 
-def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
-    """Train in a process of its own, which gets a SIGKILL after so many seconds; whether it came to its end."""
+def start_apart(recipe: Recipe, resume: bool) -> ForkServerProcess:
+    """Train in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cutline.training"])
     process = context.Process(target=train, args=(recipe,), kwargs={"resume": resume, "show_progress": False})
     process.start()
+    return process
+
+
+def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
+    """Train in a process of its own, which gets a SIGKILL after so many seconds; whether it came to its end."""
+    process = start_apart(recipe, resume)
     process.join(kill_after)
     process.kill()
     process.join()
@@ -74,7 +81,20 @@ def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> int:
 
 
 def test_a_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
-    kill_and_resume(scenes, tmp_path, kills=1, seed=int(time.time()))
+    """Killed as soon as the log tells of a few steps."""
+    whole, part = (tiny_recipe(scenes, tmp_path / name, **SETTINGS) for name in ("whole", "part"))
+    train(whole, show_progress=False)
+    process = start_apart(part, resume=False)
+    log = tmp_path / "part" / "log.jsonl"
+    while process.is_alive() and not (log.exists() and len(log.read_bytes().splitlines()) > 5):
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "part" / "report.html").exists()
+    cutline.load(tmp_path / "part" / "last")  # a captioner that can be used
+    train(part, resume=True, show_progress=False)
+    check_same(tmp_path / "part", tmp_path / "whole")
 
 
 @pytest.mark.slow

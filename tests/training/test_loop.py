@@ -235,6 +235,7 @@ def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: 
     assert cutline.load(train(other, show_progress=False)).config.vision.image_size == 64
 
 
+@pytest.mark.slow
 def test_fine_tuning_overfits_twenty_photographs(shared: Path, tmp_path: Path) -> None:
     """From the published layout to captions that are those of the photographs, nearly word for word."""
     fixture = shared / "fixtures" / "salesforce-tiny"
