@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked import run_command
 
 import cutline
 from cutline.config import Recipe, to_dict
@@ -27,9 +28,7 @@ def run(*words: object, cwd: Path | None = None, stdin: bytes = b"", **environme
     """`cutline WORDS…` in a process of its own, offline."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
     env.pop("CUTLINE_MODEL", None) if "CUTLINE_MODEL" not in environment else None
-    return subprocess.run(
-        [sys.executable, "-m", "cutline", *map(str, words)], cwd=cwd, input=stdin, capture_output=True, env=env, timeout=120
-    )
+    return run_command([*map(str, words)], cwd, stdin, env)
 
 
 @pytest.fixture(scope="module")

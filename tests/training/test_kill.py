@@ -1,17 +1,16 @@
 """Runs that end without warning: killed by the system, out of disk."""
 
-import multiprocessing
 import random
 import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import start
 from interruption import interrupt_at
 from safetensors.torch import load_file
 from tiny_recipe import tiny_recipe
@@ -26,18 +25,9 @@ SETTINGS: dict[str, Any] = {"optim_epochs": 4, "optim_ema_decay": 0.9, "save_min
 LOGGED = ("step", "epoch", "loss", "lr", "grad_norm", "train_loss", "cider", "best", "samples")
 
 
-def start_apart(recipe: Recipe, resume: bool) -> ForkServerProcess:
-    """Train in a process of its own."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cutline.training"])
-    process = context.Process(target=train, args=(recipe,), kwargs={"resume": resume, "show_progress": False})
-    process.start()
-    return process
-
-
 def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
     """Train in a process of its own, which gets a SIGKILL after so many seconds; whether it came to its end."""
-    process = start_apart(recipe, resume)
+    process = start(train, recipe, resume=resume, show_progress=False)
     process.join(kill_after)
     process.kill()
     process.join()
@@ -84,7 +74,7 @@ def test_a_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
     """Killed as soon as the log tells of a few steps."""
     whole, part = (tiny_recipe(scenes, tmp_path / name, **SETTINGS) for name in ("whole", "part"))
     train(whole, show_progress=False)
-    process = start_apart(part, resume=False)
+    process = start(train, part, resume=False, show_progress=False)
     log = tmp_path / "part" / "log.jsonl"
     while process.is_alive() and not (log.exists() and len(log.read_bytes().splitlines()) > 5):
         time.sleep(0.005)

@@ -1,0 +1,50 @@
+"""Processes of their own that need not import torch first: they are forked from one that has."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+
+def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkServerProcess:
+    """Call `target` in a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cutline.training"])
+    process = context.Process(target=target, args=args, kwargs=kwargs)
+    process.start()
+    return process
+
+
+def run_command(words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """`cutline WORDS…` in a process of its own: what it said, and how it ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
+        Path(paths[0]).write_bytes(stdin)
+        process = start(_command, words, cwd, env, paths)
+        process.join(120)
+        process.kill()
+        process.join()
+        return subprocess.CompletedProcess(words, process.exitcode or 0, Path(paths[1]).read_bytes(), Path(paths[2]).read_bytes())
+
+
+def _command(words: list[str], cwd: Path | None, env: dict[str, str], paths: list[str]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    for number, path in enumerate(paths):
+        os.dup2(os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT), number)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for as long as the process lives
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd or os.curdir)
+    sys.argv = ["cutline", *words]
+    from cutline.cli import main
+
+    main(words)
