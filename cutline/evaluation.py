@@ -135,21 +135,9 @@ def evaluate(
             found.append((sample, result))
     if not found:
         raise DataError(f"none of the {len(samples)} pictures can be read; the first: {skipped[0]}")
-
-    def measure_found() -> Measured:
-        references = [sample.captions for sample, _ in found]
-        tokenize = choose_tokens(tokens, (text for of_picture in references for text in of_picture))
-        tally = tally_captions([caption.text for _, caption in found], references, tokenize, metrics)
-        return Measured(
-            scores=tally.whole(),
-            each=tally.each(),
-            diversity=measure_diversity(tally.candidates, None if learned is None else [tokenize(text) for text in learned]),
-            domains=score_domains(tally, [sample.domain for sample, _ in found]),
-            intervals=bootstrap(tally, resamples) if resamples else {},
-        )
-
     # one process measures: each would start a Java of its own
-    measured = cast(Measured, together(lambda: measure_found() if is_first() else None)[0])
+    shares = together(lambda: measure_captions(found, tokens, metrics, resamples, learned) if is_first() else None)
+    measured = cast(Measured, shares[0])
     return Evaluation(
         scores=measured.scores,
         pictures=[Evaluated(sample, caption, scores) for (sample, caption), scores in zip(found, measured.each, strict=True)],
@@ -157,6 +145,26 @@ def evaluate(
         diversity=measured.diversity,
         domains=measured.domains,
         intervals=measured.intervals,
+    )
+
+
+def measure_captions(
+    found: Sequence[tuple[Sample, Caption]],
+    tokens: Tokens,
+    metrics: Sequence[ExtraMetric],
+    resamples: int,
+    learned: Iterable[str] | None,
+) -> Measured:
+    """Everything that `evaluate` says of captions, from them and their references alone."""
+    references = [sample.captions for sample, _ in found]
+    tokenize = choose_tokens(tokens, (text for of_picture in references for text in of_picture))
+    tally = tally_captions([caption.text for _, caption in found], references, tokenize, metrics)
+    return Measured(
+        scores=tally.whole(),
+        each=tally.each(),
+        diversity=measure_diversity(tally.candidates, None if learned is None else [tokenize(text) for text in learned]),
+        domains=score_domains(tally, [sample.domain for sample, _ in found]),
+        intervals=bootstrap(tally, resamples) if resamples else {},
     )
 
 

@@ -9,37 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from random_captioner import drawn_pictures, random_captioner
 
 import cutline
 from cutline.captioner import Captioner
-from cutline.config import CaptionConfig, GenerationConfig, GenerationSettings, TextConfig, VisionConfig
-from cutline.data.scenes import draw, make_scenes
-from cutline.model import CaptionModel
-from cutline.tokenizer import Tokenizer
-
-WORDS = "a picture of a red blue green circle star above below the left one two three"
+from cutline.config import GenerationConfig, GenerationSettings
 
 
 @pytest.fixture(scope="module")
 def captioner() -> Captioner:
-    """Random weights, large enough that captions differ from picture to picture."""
-    tokenizer = Tokenizer.train([WORDS] * 3, 300)
-    config = CaptionConfig(
-        vision=VisionConfig(image_size=32, patch_size=16, embed_dim=32, depth=2, num_heads=2),
-        text=TextConfig(vocab_size=tokenizer.vocab_size, embed_dim=32, depth=2, num_heads=2, mlp_dim=64, max_positions=48),
-    )
-    torch.manual_seed(1)
-    model = CaptionModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=0.35)
-    return Captioner(model, tokenizer, "cpu", "fp32")
+    return random_captioner()
 
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    return [draw(scene) for scene in make_scenes(7, seed=1)]
+    return drawn_pictures(7)
 
 
 def same(one: list[cutline.Caption], other: list[cutline.Caption]) -> bool:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from cutline.cli.console import progress
-from cutline.cli.flags import Data, Output, Split
-from cutline.config import Cleaning, Columns
+from cutline.cli.flags import Data, DataFlags, Flags, Output
+from cutline.config import Cleaning
 from cutline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ def check(
     output: Output = "",
     *,
     report: str = "",
-    image_root: str = "",
-    split: Split = "",
     against: str = "",
     against_split: str = "",
     model: Annotated[str, arg(aliases=["-m"])] = "",
@@ -30,7 +28,7 @@ def check(
     max_words: int = 30,
     max_tokens: int = 40,
     workers: int = 0,
-    columns: Columns = Columns(),  # noqa: B008  # frozen
+    where: Annotated[DataFlags, Flags] = DataFlags(),  # noqa: B008  # frozen
 ) -> int:
     """Read a data set and say what is wrong with it, before hours are spent on it.
 
@@ -40,7 +38,6 @@ def check(
     Args:
         output: also write the findings, one row each: .jsonl.
         report: also write an HTML page with histograms, copies side by side, and a sample of the pictures.
-        image_root: folder that picture paths are relative to (default: the data file's own).
         against: other data, such as the validation set, that must not hold the same pictures; its captions are not read.
         against_split: split of it, likewise.
         model: captioner whose vocabulary the captions are read with (default: tokens are not looked at).
@@ -61,9 +58,9 @@ def check(
         raise ConfigError("--against-split is a split of the data that --against names; give both")
     found = run(
         data,
-        image_root=image_root,
-        columns=columns,
-        split=split,
+        image_root=where.image_root,
+        columns=where.columns,
+        split=where.split,
         against=against or None,
         against_split=against_split,
         tokenizer=load_vocabulary(model, tokenizer),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from cutline.cli.console import complain
-from cutline.cli.flags import Split
-from cutline.config import Columns, ExtraMetric, Tokens
+from cutline.cli.flags import DataFlags, Flags
+from cutline.config import ExtraMetric, Tokens
 from cutline.files import write_text
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ def compare(
     references: str,
     report: str = "",
     json_file: Annotated[str, arg(name="json")] = "",
-    image_root: str = "",
-    split: Split = "",
-    columns: Columns = Columns(),  # noqa: B008  # frozen
+    where: Annotated[DataFlags, Flags] = DataFlags(),  # noqa: B008  # frozen
     tokens: Tokens = "auto",
     metrics: tuple[ExtraMetric, ...] = (),
     resamples: int = 10_000,
@@ -42,7 +40,6 @@ def compare(
         references: the data set with the captions that people wrote.
         report: also write an HTML page with the pictures that differ most, both ways.
         json_file: also write the numbers to this file, as JSON.
-        image_root: folder that the references' picture paths are relative to (default: their file's own).
         tokens: what counts as a word: ptb, words, characters or auto, as `cutline evaluate --help` explains.
         metrics: more metrics, for English: `--metrics meteor spice`. They need Java and `pip install 'cutline[coco]'`.
         resamples: resamples for the intervals, and trials for p.
@@ -54,9 +51,9 @@ def compare(
         first,
         second,
         references,
-        image_root=image_root,
-        split=split,
-        columns=columns,
+        image_root=where.image_root,
+        split=where.split,
+        columns=where.columns,
         tokens=tokens,
         metrics=metrics,
         resamples=resamples,

@@ -9,8 +9,8 @@ from tyro.conf import arg
 
 from cutline.cli.caption import as_row
 from cutline.cli.console import complain, is_first_process, progress
-from cutline.cli.flags import Data, Flags, ModelFlags, Output, Split
-from cutline.config import Columns, ExtraMetric, GenerationConfig, Tokens
+from cutline.cli.flags import Data, DataFlags, Flags, ModelFlags, Output
+from cutline.config import ExtraMetric, GenerationConfig, Tokens
 from cutline.errors import ConfigError
 from cutline.files import write_text
 
@@ -24,15 +24,13 @@ def evaluate(
     *,
     report: str = "",
     json_file: Annotated[str, arg(name="json")] = "",
-    image_root: str = "",
-    split: Split = "",
     prompt: str | None = None,
     batch_size: int = 8,
     tokens: Tokens = "auto",
     metrics: tuple[ExtraMetric, ...] = (),
     bootstrap: int = 0,
     learned: str = "",
-    columns: Columns = Columns(),  # noqa: B008  # frozen
+    where: Annotated[DataFlags, Flags] = DataFlags(),  # noqa: B008  # frozen
     which: Annotated[ModelFlags, Flags] = ModelFlags(),  # noqa: B008  # frozen
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),  # noqa: B008  # frozen
 ) -> int:
@@ -44,7 +42,6 @@ def evaluate(
         output: also write the captions, with their scores: .jsonl or .csv. `cutline compare` compares two such files.
         report: also write an HTML page with the pictures that did best and worst.
         json_file: also write the numbers to this file, as JSON.
-        image_root: folder that picture paths are relative to (default: the data file's own).
         prompt: what captions begin with (default: each picture's, else the model's own).
         batch_size: pictures per batch.
         tokens: what counts as a word. ptb: as the field's evaluator, made for English. words: what stands between spaces and
@@ -63,15 +60,15 @@ def evaluate(
         raise ConfigError(f"{output}: evaluate writes captions to a .jsonl or .csv file")
     if bootstrap:
         check_resamples(bootstrap)  # before the model is loaded
-    known = [caption for sample in open_beside(learned, columns=columns) for caption in sample.captions] if learned else None
+    known = [caption for sample in open_beside(learned, columns=where.columns) for caption in sample.captions] if learned else None
     with process_group():
         found = run(
             which.load(),
             data,
             prompt,
-            image_root=image_root,
-            split=split,
-            columns=columns,
+            image_root=where.image_root,
+            split=where.split,
+            columns=where.columns,
             batch_size=batch_size,
             tokens=tokens,
             metrics=metrics,

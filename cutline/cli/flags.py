@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.config import Engine, RunPrecision
+from cutline.config import Columns, Engine, RunPrecision
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
@@ -20,9 +20,18 @@ _FORMS = (
     "files beside them"
 )
 Data = Positional[Annotated[str, arg(metavar="DATA", help=_FORMS)]]
-Split = Annotated[
-    str, arg(help="split of a dataset_coco.json, such as val; or the subfolder, or the Parquet files, of that name (default: all of them)")
-]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFlags:
+    """What a data set's path alone does not say."""
+
+    image_root: str = ""
+    """folder that picture paths are relative to (default: the data file's own)"""
+    split: str = ""
+    """split of a dataset_coco.json, such as val; or the subfolder, or the Parquet files, of that name (default: all of them)"""
+    columns: Columns = dataclasses.field(default_factory=Columns)
+    """of tables, where they are called otherwise than usual"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,11 @@ class LoraConfig:
     targets: tuple[str, ...] = ("*.qkv", "*.q", "*.kv", "*.proj")
     """which projections, as patterns: `*.qkv *.q *.kv *.proj` are those of all attentions, `*.fc1 *.fc2` of the MLPs, `text.*` one side"""
 
+    @property
+    def scale(self) -> float:
+        """How many times the product counts."""
+        return self.alpha / self.rank if self.alpha else 1.0
+
     def __post_init__(self) -> None:
         for name in ("rank", "alpha"):
             require(getattr(self, name) >= 0, f"lora.{name} {getattr(self, name)} is negative")

@@ -30,14 +30,14 @@ class LoraLinear(nn.Linear):
         return F.linear(x, self.weight, self.bias) + self.scale * F.linear(small, self.lora_b)
 
 
-def add_lora(model: nn.Module, targets: Sequence[str], rank: int, alpha: float, dropout: float = 0.0) -> list[str]:
+def add_lora(model: nn.Module, targets: Sequence[str], rank: int, scale: float, dropout: float = 0.0) -> list[str]:
     """Put a `LoraLinear` in place of every linear layer whose name matches one of `targets`; all other weights are frozen.
 
     Args:
         model: changed in place.
         targets: patterns of names, such as "text.*.self_attn.qkv" or "*.proj".
         rank: of the learned product.
-        alpha: the product counts alpha / rank times.
+        scale: how many times the product counts.
         dropout: on what the product reads, in training.
 
     Returns:
@@ -55,7 +55,7 @@ def add_lora(model: nn.Module, targets: Sequence[str], rank: int, alpha: float, 
     chosen = [name for name in layers if any(fnmatchcase(name, target) for target in targets)]
     for name in chosen:
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, LoraLinear(layers[name], rank, alpha / rank, dropout))
+        setattr(model.get_submodule(parent), last, LoraLinear(layers[name], rank, scale, dropout))
     return chosen
 
 

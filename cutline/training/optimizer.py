@@ -18,7 +18,7 @@ def choose_weights(model: CaptionModel, optim: OptimConfig) -> None:
     """Freeze what `optim` freezes, and add what it adapts with LoRA. Raises ConfigError for a pattern that matches nothing."""
     lora = optim.lora
     if lora.rank:
-        add_lora(model, lora.targets, lora.rank, lora.alpha or lora.rank, lora.dropout)
+        add_lora(model, lora.targets, lora.rank, lora.scale, lora.dropout)
     freeze(model, optim.freeze)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ConfigError(f"`optim.freeze` {', '.join(optim.freeze)} leaves no weight to learn")

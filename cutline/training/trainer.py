@@ -51,12 +51,7 @@ class Trainer:
             return_freed_memory()
         optim = recipe.optim
         self.model = prepared.model.to(self.device)
-        torch.manual_seed(recipe.seed)  # of LoRA's first weights
-        choose_weights(self.model, optim)
-        self.model.checkpoint_activations(optim.vit_ckpt_layer if optim.vit_grad_ckpt else 0, optim.text_grad_ckpt, optim.recompute_cheap)
-        if optim.compile:
-            self.model.compile_layers()
-        self.learn()
+        self.make_ready()
         self.parallel = spread(self.model, optim.shard)
         self.average = start_average(self.model) if optim.ema_decay else {}
         self.optimizer = make_optimizer(self.model, self.model.config, optim)
@@ -66,12 +61,26 @@ class Trainer:
         self.lr = optim.lr  # of the last step, before `lr_scale`
         self.progress = Progress(rows_per_step=self.order.rows_per_step)
         if resume and self.has_state():
-            self.progress = load_state(self.state_path, self.model, self.average, self.optimizer)
-            if self.progress.rows_per_step != self.order.rows_per_step:
-                raise ConfigError(
-                    f"{folder} was trained with {self.progress.rows_per_step} rows per step, not {self.order.rows_per_step}: "
-                    "resume on as many processes as before"
-                )
+            self.go_on()
+
+    def make_ready(self) -> None:
+        """What the recipe asks of the model before its first step."""
+        optim = self.recipe.optim
+        torch.manual_seed(self.recipe.seed)  # of LoRA's first weights
+        choose_weights(self.model, optim)
+        self.model.checkpoint_activations(optim.vit_ckpt_layer if optim.vit_grad_ckpt else 0, optim.text_grad_ckpt, optim.recompute_cheap)
+        if optim.compile:
+            self.model.compile_layers()
+        self.learn()
+
+    def go_on(self) -> None:
+        """Take up the state on disk. Raises CheckpointError, or ConfigError where steps were of another size."""
+        self.progress = load_state(self.state_path, self.model, self.average, self.optimizer)
+        if self.progress.rows_per_step != self.order.rows_per_step:
+            raise ConfigError(
+                f"{self.folder} was trained with {self.progress.rows_per_step} rows per step, not {self.order.rows_per_step}: "
+                "resume on as many processes as before"
+            )
 
     def learn(self) -> None:
         """Training mode; a vision side that is frozen stays as it is in evaluation."""
@@ -108,7 +117,7 @@ class Trainer:
         weights = whole_weights({**self.model.state_dict(), **self.average}, everywhere)
         lora = self.recipe.optim.lora
         if lora.rank:
-            weights = merge_lora(weights, (lora.alpha or lora.rank) / lora.rank)
+            weights = merge_lora(weights, lora.scale)
         return Checkpoint(self.model.config, weights, self.prepared.tokenizer)
 
     def result(self) -> CaptionModel:

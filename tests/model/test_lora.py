@@ -18,7 +18,7 @@ def loss(model: CaptionModel) -> torch.Tensor:
 
 def adapted(targets: tuple[str, ...] = ALL) -> tuple[CaptionModel, list[str]]:
     model = tiny_model(tiny_config())
-    return model, add_lora(model, targets, rank=2, alpha=6.0)
+    return model, add_lora(model, targets, rank=2, scale=3.0)
 
 
 def test_nothing_changes_until_it_learns() -> None:
@@ -51,7 +51,7 @@ def test_merged_weights_are_those_of_a_plain_model_that_does_the_same() -> None:
 
 def test_dropout_acts_in_training_alone() -> None:
     model = tiny_model(tiny_config())
-    add_lora(model, ["*.fc1"], rank=2, alpha=2.0, dropout=0.5)
+    add_lora(model, ["*.fc1"], rank=2, scale=1.0, dropout=0.5)
     for layer in model.modules():
         if isinstance(layer, LoraLinear):
             torch.nn.init.ones_(layer.lora_b)
@@ -62,4 +62,4 @@ def test_dropout_acts_in_training_alone() -> None:
 
 def test_a_pattern_that_matches_nothing_names_what_there_is() -> None:
     with pytest.raises(ConfigError, match=r"no projection is called '\*.query': there are \*.dense, \*.fc1"):
-        add_lora(tiny_model(tiny_config()), ["*.qkv", "*.query"], rank=2, alpha=2.0)
+        add_lora(tiny_model(tiny_config()), ["*.qkv", "*.query"], rank=2, scale=1.0)
