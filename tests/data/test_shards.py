@@ -1,11 +1,14 @@
 """Tar shards: read whole, and streamed by several readers."""
 
+import functools
 import json
 import logging
 import pickle
+import shutil
 import tarfile
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tars import write_tar
 
 from cutline.data import Sample, is_shards, list_shards, open_data, stream_shards
 from cutline.errors import DataError, ImageError
@@ -23,17 +27,6 @@ def picture(grey: int) -> bytes:
     file = BytesIO()
     Image.new("RGB", (4, 3), (grey, grey, grey)).save(file, "PNG")
     return file.getvalue()
-
-
-def write_tar(path: Path, members: Mapping[str, bytes | str], mode: str = "w") -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
-            data = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, BytesIO(data))
-    return str(path)
 
 
 def write_shards(folder: Path, sizes: list[int]) -> str:
@@ -322,3 +315,26 @@ def test_commands(tmp_path: Path) -> None:
             stream(command)
         assert str(caught.value).startswith(f"{command}: the shard cannot be read (")
         assert len(str(caught.value)) < 250
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset reads URLs through curl, which is not installed")
+def test_shards_come_over_http(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    write_shards(tmp_path, [3, 2])
+    handler = functools.partial(SilentHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://localhost:{server.server_port}"
+        there, here = stream(f"{address}/{{000..001}}.tar", seed=3, shuffle=4), stream(str(tmp_path), seed=3, shuffle=4)
+        assert sorted((sample.captions, sample.image) for sample in there) == sorted((s.captions, s.image) for s in here)
+        assert len(there) == 5
+        with pytest.raises(DataError, match=r"no\.tar: the shard cannot be read"):
+            stream(f"{address}/no.tar")
+        server.shutdown()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing of it."""
+
+    def log_message(self, *args: object) -> None:
+        pass

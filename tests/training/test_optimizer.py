@@ -113,3 +113,21 @@ def test_patterns_that_match_nothing_are_refused() -> None:
 def test_settings_of_lora_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"lora\."):
         LoraConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_compiled_layers_learn_the_same(recipe: Build, tmp_path: Path) -> None:
+    off = {"optim_batch_size": 10, "optim_dropout": 0.0, "optim_drop_path": 0.0}
+    runs = [train(recipe(output=tmp_path / str(on), optim_compile=on, **off), show_progress=False) for on in (False, True)]
+    plain, compiled = ([line["loss"] for line in read_log(run.parent / "log.jsonl") if "grad_norm" in line] for run in runs)
+    assert compiled == pytest.approx(plain, rel=1e-5)
+    assert len(plain) == 4
+    assert load_file(runs[0] / "model.safetensors").keys() == load_file(runs[1] / "model.safetensors").keys()
+
+
+def test_bf16_learns_nearly_the_same(recipe: Build, tmp_path: Path) -> None:
+    off = {"optim_batch_size": 10, "optim_dropout": 0.0, "optim_drop_path": 0.0}
+    runs = [train(recipe(output=tmp_path / kind, precision=kind, **off), show_progress=False) for kind in ("fp32", "bf16")]
+    full, half = ([line["loss"] for line in read_log(run.parent / "log.jsonl") if "grad_norm" in line] for run in runs)
+    assert half == pytest.approx(full, rel=1e-2)
+    assert half != full

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from processes import launch
 from safetensors.torch import load_file
+from tars import write_tar
 from tiny_recipe import tiny_recipe
 
 from cutline.config import LoraConfig, Recipe, StartConfig
@@ -45,17 +45,12 @@ def with_a_bad_picture(scenes: Path, path: Path) -> Path:
 
 def broken_stream(folder: Path) -> Recipe:
     """A stream of two shards, the second of which ends in the middle of its header."""
-    (folder / "shards").mkdir()
     captions = "a red circle"
     picture = io.BytesIO()
     Image.new("RGB", (32, 32)).save(picture, "PNG")
     for number in range(2):
-        with tarfile.open(folder / "shards" / f"{number:03d}.tar", "w") as tar:
-            for key in range(20):
-                for kind, content in (("png", picture.getvalue()), ("txt", captions.encode())):
-                    member = tarfile.TarInfo(f"{key:03d}.{kind}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+        members = {f"{key:03d}.{kind}": content for key in range(20) for kind, content in (("png", picture.getvalue()), ("txt", captions))}
+        write_tar(folder / "shards" / f"{number:03d}.tar", members)
     broken = folder / "shards" / "001.tar"
     broken.write_bytes(broken.read_bytes()[:7000])
     Tokenizer.train([captions, "a picture of"] * 3, 60).save(folder / "tokenizer.json")

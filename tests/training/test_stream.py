@@ -1,6 +1,5 @@
 """Rows that flow from tar shards."""
 
-import io
 import json
 import shutil
 import tarfile
@@ -12,6 +11,7 @@ import pytest
 import torch
 from interruption import interrupt_at
 from safetensors.torch import load_file
+from tars import write_tar
 
 from cutline.config import DataConfig, Recipe, StartConfig
 from cutline.data import stream_shards
@@ -31,13 +31,11 @@ def shards(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     rows = [json.loads(line) for line in scenes.read_text().splitlines()]
     for shard in range(SHARDS):
-        with tarfile.open(folder / f"{shard:03d}.tar", "w") as tar:
-            for number, row in list(enumerate(rows))[shard::SHARDS]:
-                picture = (scenes.parent / row["file_name"]).read_bytes()
-                for kind, content in (("png", picture), ("txt", row["captions"][0].encode())):
-                    member = tarfile.TarInfo(f"{number:04d}.{kind}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+        members: dict[str, bytes | str] = {}
+        for number, row in list(enumerate(rows))[shard::SHARDS]:
+            members[f"{number:04d}.png"] = (scenes.parent / row["file_name"]).read_bytes()
+            members[f"{number:04d}.txt"] = row["captions"][0]
+        write_tar(folder / f"{shard:03d}.tar", members)
     Tokenizer.train([*(row["captions"][0] for row in rows), "a picture of"] * 2, 300).save(folder / "tokenizer.json")
     return folder
 
@@ -95,13 +93,10 @@ def test_a_stopped_run_on_shards_resumes_exactly(recipe: Build, shards: Path, tm
 def test_a_bad_picture_in_a_shard_is_named_and_skipped(recipe: Build, shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
-    with tarfile.open(shards / "000.tar") as good, tarfile.open(folder / "000.tar", "w") as bad:
-        for member in good.getmembers():
-            content = good.extractfile(member).read()  # type: ignore[union-attr]
-            if member.name == "0003.png":
-                content = content[: len(content) // 2]
-            member.size = len(content)
-            bad.addfile(member, io.BytesIO(content))
+    with tarfile.open(shards / "000.tar") as good:
+        members = {member.name: good.extractfile(member).read() for member in good}  # type: ignore[union-attr]
+    members["0003.png"] = members["0003.png"][: len(members["0003.png"]) // 2]
+    write_tar(folder / "000.tar", members)
     run = recipe(**settings(shards, data_train=str(folder), optim_epochs=1))
     lines = read_log(train(run, show_progress=False).parent / "log.jsonl")
     skipped = {line["skipped"] for line in lines if "skipped" in line}
