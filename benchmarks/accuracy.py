@@ -1,4 +1,4 @@
-"""What a precision costs in captions: each one beside fp32, on real pictures, with a trained captioner.
+"""What a precision costs in captions: each one beside fp32, on real images, with a trained captioner.
 
 .venv/bin/python benchmarks/accuracy.py runs/aerial ucm-captions/val.jsonl
 """
@@ -14,7 +14,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 import cutline
-from cutline.config import RunPrecision
+from cutline.config import InferencePrecision
 from cutline.errors import ConfigError
 from cutline.evaluation import Evaluation
 
@@ -32,25 +32,37 @@ class Options:
     max_length: int = 30
     """tokens of a caption, the prompt included"""
     batch_size: int = 8
-    """pictures that are captioned together"""
+    """images that are captioned together"""
 
 
 def evaluations(options: Options) -> Iterator[tuple[str, Evaluation]]:
     """The data set, captioned and measured in every precision that runs here, fp32 first."""
-    for precision in sorted(set(get_args(RunPrecision)) - {"auto"}, key=["fp32", "bf16", "int8"].index):
+    for precision in sorted(
+        set(get_args(InferencePrecision)) - {"auto"}, key=["fp32", "bf16", "int8"].index
+    ):
         progress.print(f"captioning in {precision}")
         try:
             captioner = cutline.load(options.model, precision=precision)
         except ConfigError as error:
             progress.print(f"{precision} is not available: {error}")
             continue
-        yield precision, cutline.evaluate(captioner, options.data, batch_size=options.batch_size, max_length=options.max_length)
+        yield (
+            precision,
+            cutline.evaluate(
+                captioner,
+                options.data,
+                batch_size=options.batch_size,
+                max_length=options.max_length,
+            ),
+        )
 
 
 def unchanged(found: Evaluation, reference: Evaluation) -> float:
     """The share of captions that are those of `reference`, token for token."""
     pairs = zip(found.pictures, reference.pictures, strict=True)
-    return sum(one.caption.token_ids == other.caption.token_ids for one, other in pairs) / len(reference.pictures)
+    return sum(one.caption.token_ids == other.caption.token_ids for one, other in pairs) / len(
+        reference.pictures
+    )
 
 
 def main(options: Options) -> None:
@@ -63,7 +75,12 @@ def main(options: Options) -> None:
         table.add_row(
             precision,
             f"{unchanged(found, reference):.1%} of {len(found.pictures)}",
-            *(f"{scores.cider:.3f}", f"{scores.cider - plain.cider:+.3f}", f"{scores.bleu4:.3f}", f"{scores.bleu4 - plain.bleu4:+.3f}"),
+            *(
+                f"{scores.cider:.3f}",
+                f"{scores.cider - plain.cider:+.3f}",
+                f"{scores.bleu4:.3f}",
+                f"{scores.bleu4 - plain.bleu4:+.3f}",
+            ),
         )
     Console(file=sys.stdout, width=100).print(table)
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import tyro
 from ceilings import Ceilings, floor_seconds, measure_ceilings
-from chart import draw
+from chart import draw_scene
 from fresh import measure_memory, measure_starts
 from peers import RUNNERS, Pictures, Runner, find_runner
 from rich.console import Console
@@ -46,7 +46,7 @@ class Options:
     output: str = ""
     """write the result to this JSON file"""
     chart: str = ""
-    """draw the result into this SVG file"""
+    """draw_scene the result into this SVG file"""
     runners: str = ""
     """names with commas between them (default: all)"""
     scenarios: str = ""
@@ -56,11 +56,15 @@ class Options:
     size: Literal["base", "large", "tiny"] = "base"
     """the model; tiny is for trying this script out"""
     limit: float = 0.0
-    """a runner whose run takes more seconds than this runs only once, on as few pictures as the batch allows (0: 60, or 15 with --short)"""
+    """a runner whose run takes more seconds than this runs only once, on as few images as the batch allows (0: 60, or 15 with --short)"""
 
     def chosen_runners(self) -> list[Runner]:
         """Those asked for. Raises SystemExit for a name that there is not."""
-        return [find_runner(name) for name in self.runners.split(",")] if self.runners else list(RUNNERS)
+        return (
+            [find_runner(name) for name in self.runners.split(",")]
+            if self.runners
+            else list(RUNNERS)
+        )
 
     def chosen_scenarios(self) -> tuple[list[Scenario], list[str]]:
         """Those that are timed here, and those that need processes. Raises SystemExit for a name that there is not."""
@@ -69,8 +73,12 @@ class Options:
         known = {scenario.name: scenario for scenario in SCENARIOS}
         names = [name.strip() for name in self.scenarios.split(",")]
         if unknown := [name for name in names if name not in (*known, *PROCESSES)]:
-            raise SystemExit(f"no scenario is called {unknown[0]!r}; there are {', '.join((*known, *PROCESSES))}")
-        return [known[name] for name in names if name in known], [name for name in names if name in PROCESSES]
+            raise SystemExit(
+                f"no scenario is called {unknown[0]!r}; there are {', '.join((*known, *PROCESSES))}"
+            )
+        return [known[name] for name in names if name in known], [
+            name for name in names if name in PROCESSES
+        ]
 
 
 class Benchmark:
@@ -93,11 +101,19 @@ class Benchmark:
         in_processes = self._in_processes()
         ceilings = before.best(measure_ceilings(small))
         scenarios = [self._entry(scenario, outcomes, ceilings) for scenario, outcomes in timed]
-        result = {"machine": self._machine(), "options": self._said(), "ceilings": asdict(ceilings), "scenarios": scenarios, **in_processes}
+        result = {
+            "machine": self._machine(),
+            "options": self._said(),
+            "ceilings": asdict(ceilings),
+            "scenarios": scenarios,
+            **in_processes,
+        }
         return {**result, "bars": bars(result)}
 
     def _config(self, large: bool) -> CaptionConfig:
-        return CaptionConfig.preset("large" if large and self.options.size != "tiny" else self.options.size)
+        return CaptionConfig.preset(
+            "large" if large and self.options.size != "tiny" else self.options.size
+        )
 
     def _model(self, large: bool) -> Path:
         """The folder of the model, written on first use."""
@@ -111,9 +127,16 @@ class Benchmark:
         scenarios = [scenario for scenario in self.scenarios if scenario.large == large]
         if not scenarios:
             return []
-        wanted = [runner for runner in self.runners if any(runner.name in scenario.runners for scenario in scenarios)]
+        wanted = [
+            runner
+            for runner in self.runners
+            if any(runner.name in scenario.runners for scenario in scenarios)
+        ]
         field = Field(wanted, self._model(large), self._pictures(1), self.limit, progress.print)
-        outcomes = [(scenario, field.run(scenario, self._sources(scenario), self.repeats)) for scenario in scenarios]
+        outcomes = [
+            (scenario, field.run(scenario, self._sources(scenario), self.repeats))
+            for scenario in scenarios
+        ]
         self.pace = {**field.pace, **self.pace}
         return outcomes
 
@@ -125,15 +148,19 @@ class Benchmark:
     def _sources(self, scenario: Scenario) -> Pictures:
         if not scenario.from_files:
             return self._pictures(scenario.pictures)
-        return write_photographs(self.folder / "photographs", make_pictures(scenario.pictures, *PHOTOGRAPH))
+        return write_photographs(
+            self.folder / "photographs", make_pictures(scenario.pictures, *PHOTOGRAPH)
+        )
 
     def _in_processes(self) -> dict[str, dict[str, Any]]:
         """Starts and memory, each runner in processes of its own."""
         found: dict[str, dict[str, Any]] = {name: {} for name in PROCESSES}
         if not self.processes:
             return found
-        model, pictures = self._model(large=False), self.folder / "pictures.npy"
-        np.save(pictures, np.stack([np.asarray(picture) for picture in self._pictures(MEMORY_BATCH)]))
+        model, pictures = self._model(large=False), self.folder / "images.npy"
+        np.save(
+            pictures, np.stack([np.asarray(picture) for picture in self._pictures(MEMORY_BATCH)])
+        )
         for name in self.processes:
             for runner in self.runners:
                 progress.print(f"{name}: {runner.name}")
@@ -146,9 +173,13 @@ class Benchmark:
             return {"not_available": f"a batch of {MEMORY_BATCH} would take {seconds:.0f} s"}
         return measure_memory(runner, model, pictures, MEMORY_BATCH, self.folder)
 
-    def _entry(self, scenario: Scenario, outcomes: dict[str, Outcome], ceilings: Ceilings) -> dict[str, object]:
+    def _entry(
+        self, scenario: Scenario, outcomes: dict[str, Outcome], ceilings: Ceilings
+    ) -> dict[str, object]:
         config = self._config(scenario.large)
-        precisions = {runner.name: runner.precision for runner in self.runners if runner.library == "cutline"}
+        precisions = {
+            runner.name: runner.precision for runner in self.runners if runner.library == "cutline"
+        }
         floors = {
             name: floor_seconds(config, precisions[name], each.batch, scenario.search, ceilings)
             for name, each in outcomes.items()
@@ -157,7 +188,12 @@ class Benchmark:
         return to_json(scenario, outcomes, floors)
 
     def _said(self) -> dict[str, Any]:
-        return {"size": self.options.size, "short": self.options.short, "repeats": self.repeats, "limit": self.limit}
+        return {
+            "size": self.options.size,
+            "short": self.options.short,
+            "repeats": self.repeats,
+            "limit": self.limit,
+        }
 
     def _machine(self) -> dict[str, Any]:
         names = ("cutline", "torch", "transformers", "openvino", "numpy")
@@ -178,7 +214,8 @@ def cpu_model() -> str:
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine()
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or platform.machine(),
     )
 
 
@@ -193,12 +230,14 @@ def installed(name: str) -> str:
 def main(options: Options) -> None:
     """Measure, write what was asked for, and show the tables."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["CUTLINE_CACHE"] = folder  # what is kept of random weights would only be in the way later
+        os.environ["CUTLINE_CACHE"] = (
+            folder  # what is kept of random weights would only be in the way later
+        )
         result = Benchmark(options, Path(folder)).run()
     if options.output:
         write_text(options.output, json.dumps(result, indent=1) + "\n")
     if options.chart:
-        write_text(options.chart, draw(result))
+        write_text(options.chart, draw_scene(result))
     show(result, Console(width=max(120, Console().width)))
 
 

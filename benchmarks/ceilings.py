@@ -12,7 +12,7 @@ from cutline.config import CaptionConfig
 from cutline.device import has_fast_bf16
 
 PROMPT = 4
-"""tokens of "[DEC] a picture of" """
+"""tokens of "[DEC] an image of" """
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Ceilings:
 def measure_ceilings(small: bool = False) -> Ceilings:
     """Products of an encoder's MLP at batch 8, and the sum over one GiB; `small` is for trying this script out."""
     rows, gib = (64, 1 / 64) if small else (4616, 1.0)
-    slow_rows = rows if has_fast_bf16(torch.device("cpu")) else min(rows, 577)  # emulated, a larger product would take seconds
+    slow_rows = (
+        rows if has_fast_bf16(torch.device("cpu")) else min(rows, 577)
+    )  # emulated, a larger product would take seconds
     seconds = 0.05 if small else 2.0
     numbers = torch.ones(int(gib * 2**30) // 4)
     return Ceilings(
@@ -63,7 +65,7 @@ def shortest(work: Callable[[], object], seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """What one part of a caption must do, per picture."""
+    """What one part of a caption must do, per image."""
 
     flops: float
     bytes: float
@@ -73,14 +75,20 @@ class Work:
         return max(self.flops / gflops, self.bytes / gb_per_s) / 1e9
 
 
-def floor_seconds(config: CaptionConfig, precision: str, batch: int, search: Search, ceilings: Ceilings) -> float | None:
-    """The least seconds per picture that this machine allows; None for a precision whose products were not measured."""
+def floor_seconds(
+    config: CaptionConfig, precision: str, batch: int, search: Search, ceilings: Ceilings
+) -> float | None:
+    """The least seconds per image that this machine allows; None for a precision whose products were not measured."""
     # without units for them, bf16 numbers are quicker multiplied in fp32
     speeds = {"fp32": ceilings.fp32_gflops, "bf16": max(ceilings.fp32_gflops, ceilings.bf16_gflops)}
     if precision not in speeds:
         return None
     width = 4 if precision == "fp32" else 2
-    parts = (encoder_work(config, width, batch), keys_values_work(config, width, batch), decoder_work(config, width, batch, search))
+    parts = (
+        encoder_work(config, width, batch),
+        keys_values_work(config, width, batch),
+        decoder_work(config, width, batch, search),
+    )
     return sum(part.seconds(speeds[precision], ceilings.memory_gb_per_s) for part in parts)
 
 
@@ -91,13 +99,18 @@ def encoder_work(config: CaptionConfig, width: int, batch: int) -> Work:
     patches = 3 * vision.patch_size**2 * dim
     layers = vision.depth * (4 + 2 * vision.mlp_ratio) * dim**2
     attention = vision.depth * 4 * tokens**2 * dim
-    return Work(2 * (tokens - 1) * patches + 2 * tokens * layers + attention, width * (patches + layers) / batch)
+    return Work(
+        2 * (tokens - 1) * patches + 2 * tokens * layers + attention,
+        width * (patches + layers) / batch,
+    )
 
 
 def keys_values_work(config: CaptionConfig, width: int, batch: int) -> Work:
-    """The picture's keys and values for every layer of the decoder, made once and written once."""
+    """The image's keys and values for every layer of the decoder, made once and written once."""
     weights = config.text.depth * 2 * config.vision.embed_dim * config.text.embed_dim
-    return Work(2 * config.vision.num_tokens * weights, width * (weights / batch + picture_numbers(config)))
+    return Work(
+        2 * config.vision.num_tokens * weights, width * (weights / batch + picture_numbers(config))
+    )
 
 
 def decoder_work(config: CaptionConfig, width: int, batch: int, search: Search) -> Work:
@@ -112,5 +125,5 @@ def decoder_work(config: CaptionConfig, width: int, batch: int, search: Search) 
 
 
 def picture_numbers(config: CaptionConfig) -> int:
-    """Numbers in the keys and values of one picture."""
+    """Numbers in the keys and values of one image."""
     return config.text.depth * 2 * config.vision.num_tokens * config.text.embed_dim

@@ -26,9 +26,11 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 """
 
 
-def draw(result: dict[str, Any]) -> str:
-    """Bars of pictures per second, grouped by scenario, all on one scale; behind each its ratio to transformers in fp32."""
-    most = max((speed for scenario in result["scenarios"] for _, speed, _ in _rows(scenario)), default=1.0)
+def draw_scene(result: dict[str, Any]) -> str:
+    """Bars of images per second, grouped by scenario, all on one scale; behind each its ratio to transformers in fp32."""
+    most = max(
+        (speed for scenario in result["scenarios"] for _, speed, _ in _rows(scenario)), default=1.0
+    )
     y, parts = TOP, []
     for scenario in result["scenarios"]:
         parts.append(_text(LEFT, y + HEADING - 10, "heading", scenario["title"]))
@@ -56,8 +58,8 @@ def _bar(y: int, name: str, speed: float, ratio: float | None, most: float) -> I
 
 
 def _page(height: int, result: dict[str, Any], parts: list[str]) -> str:
-    title = "Captions: pictures per second"
-    note = "behind each bar: pictures per second, and how many times as quick as transformers in fp32"
+    title = "Captions: images per second"
+    note = "behind each bar: images per second, and how many times as quick as transformers in fp32"
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">',
         f"<title>{title}</title><style>{STYLE}</style>",
@@ -73,7 +75,11 @@ def machine_line(result: dict[str, Any]) -> str:
     """The model, the machine and the libraries in one line."""
     machine = result["machine"]
     units = "bf16 units" if machine["bf16_units"] else "no bf16 units"
-    libraries = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if name in ("torch", "transformers"))
+    libraries = ", ".join(
+        f"{name} {version}"
+        for name, version in machine["versions"].items()
+        if name in ("torch", "transformers")
+    )
     return f"BLIP {result['options']['size']}; {machine['cpu']}, {machine['threads']} threads, {units}; {libraries}"
 
 

@@ -1,4 +1,4 @@
-"""What only a fresh process can tell: how long the first caption takes, and how much memory a batch needs.
+"""What only a fresh process can write_outputs: how long the first caption takes, and how much memory a batch needs.
 
 Run as a script, this is such a process: it captions what its only argument says, and writes one line of JSON.
 """
@@ -23,10 +23,16 @@ def measure_starts(runner: Runner, folder: Path, pictures: Path) -> dict[str, An
     with tempfile.TemporaryDirectory() as caches:
         first, second = (_run(runner, folder, pictures, 1, Path(caches)) for _ in range(2))
     missing = first.get("not_available") or second.get("not_available")
-    return {"not_available": missing} if missing else {"cold": first["seconds"], "warm": second["seconds"]}
+    return (
+        {"not_available": missing}
+        if missing
+        else {"cold": first["seconds"], "warm": second["seconds"]}
+    )
 
 
-def measure_memory(runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path) -> dict[str, Any]:
+def measure_memory(
+    runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path
+) -> dict[str, Any]:
     """MiB resident after loading, at most while loading, and at most when a batch was captioned."""
     found = _run(runner, folder, pictures, batch, caches)
     return {name: value for name, value in found.items() if name != "seconds"}
@@ -37,15 +43,22 @@ def _run(runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path)
     task = {
         "runner": asdict(runner),
         "folder": str(folder),
-        "pictures": str(pictures),
+        "images": str(pictures),
         "batch": batch,
         "length": 20 if batch == 1 else 8,
     }  # the most memory is taken early
     # TMPDIR, too: it is where PyTorch's compiler keeps its caches unless told otherwise
-    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"
+    }
     environment |= {"CUTLINE_CACHE": str(caches), "TMPDIR": str(caches)}
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, __file__, json.dumps(task)], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, __file__, json.dumps(task)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         seconds = time.perf_counter() - start
@@ -56,7 +69,7 @@ def _run(runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path)
 
 def caption_once(task: dict[str, Any]) -> dict[str, Any]:
     """Load a captioner, caption one batch, and say what memory it took."""
-    pictures = list(np.load(task["pictures"], mmap_mode="r")[: task["batch"]])
+    pictures = list(np.load(task["images"], mmap_mode="r")[: task["batch"]])
     peer = load_peer(Runner(**task["runner"]), Path(task["folder"]))
     loaded, loading_peak = memory_mib("VmRSS"), memory_mib("VmHWM")
     peer.caption(peer.prepare(pictures), task["batch"], Search(length=task["length"]))
@@ -64,15 +77,17 @@ def caption_once(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def memory_mib(field: str) -> float:
-    """VmRSS, resident now, or VmHWM, the most so far; where the system does not tell them, `ru_maxrss` for both.
+    """VmRSS, resident now, or VmHWM, the most so far; where the system does not write_outputs them, `ru_maxrss` for both.
 
-    Linux hands `ru_maxrss` of the parent down to its children, so that it would tell the size of the wrong process.
+    Linux hands `ru_maxrss` of the parent down to its children, so that it would write_outputs the size of the wrong process.
     """
     status = Path("/proc/self/status")
     if status.is_file():
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(fields[field].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def main() -> None:

@@ -34,7 +34,9 @@ class Runner:
     @property
     def name(self) -> str:
         """Such as "cutline bf16 compiled"."""
-        return " ".join([self.library, self.precision, *([] if self.engine == "packed" else [self.engine])])
+        return " ".join(
+            [self.library, self.precision, *([] if self.engine == "packed" else [self.engine])]
+        )
 
 
 RUNNERS = (
@@ -56,17 +58,19 @@ def find_runner(name: str) -> Runner:
     for runner in RUNNERS:
         if runner.name == name.strip().replace("-", " "):
             return runner
-    raise SystemExit(f"no runner is called {name!r}; there are {', '.join(runner.name.replace(' ', '-') for runner in RUNNERS)}")
+    raise SystemExit(
+        f"no runner is called {name!r}; there are {', '.join(runner.name.replace(' ', '-') for runner in RUNNERS)}"
+    )
 
 
 class Peer(Protocol):
     """A loaded captioner. Only `caption` is timed."""
 
     def prepare(self, pictures: Pictures) -> Any:
-        """Bring pictures into the form that `caption` takes."""
+        """Bring images into the form that `caption` takes."""
 
     def caption(self, pictures: Any, batch: int, search: Search) -> list[TokenIds]:
-        """The best caption of each picture: its tokens without prompt and end token."""
+        """The best caption of each image: its tokens without prompt and end token."""
 
 
 def load_peer(runner: Runner, folder: Path) -> Peer:
@@ -82,16 +86,23 @@ class Cutline:
 
         engine: dict[str, Any] = {} if runner.engine == "packed" else {"engine": runner.engine}
         load: Any = cutline.load
-        self.captioner = load(folder / "cutline", device="cpu", precision=runner.precision, **engine)
+        self.captioner = load(
+            folder / "cutline", device="cpu", precision=runner.precision, **engine
+        )
 
     def prepare(self, pictures: Pictures) -> Pictures:
-        """Nothing to do: opening pictures is part of the work."""
+        """Nothing to do: opening images is part of the work."""
         return pictures
 
     def caption(self, pictures: Pictures, batch: int, search: Search) -> list[TokenIds]:
-        """The best caption of each picture."""
+        """The best caption of each image."""
         length = {"max_length": search.length, "min_length": search.length}
-        return [each.token_ids for each in self.captioner.caption(pictures, batch_size=batch, num_beams=search.num_beams, **length)]
+        return [
+            each.token_ids
+            for each in self.captioner.caption(
+                pictures, batch_size=batch, num_beams=search.num_beams, **length
+            )
+        ]
 
 
 class Transformers:
@@ -110,25 +121,36 @@ class Transformers:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.dtype = torch.bfloat16 if runner.precision == "bf16" else torch.float32
-        blip: Any = transformers.BlipForConditionalGeneration.from_pretrained(folder / "huggingface")
+        blip: Any = transformers.BlipForConditionalGeneration.from_pretrained(
+            folder / "huggingface"
+        )
         self.model = blip.to(self.dtype).eval()
         tokenizer = Tokenizer.load(folder / "huggingface")
         # `generate` drops the last id of a prompt, taking it for the end token
-        self.prompt, self.end = [*tokenizer.encode_prompt("a picture of "), tokenizer.sep_id], tokenizer.sep_id
+        self.prompt, self.end = (
+            [*tokenizer.encode_prompt("a picture of "), tokenizer.sep_id],
+            tokenizer.sep_id,
+        )
 
     def prepare(self, pictures: Pictures) -> Any:
-        """pixel_values (B, 3, S, S) of pictures in the model's size."""
+        """pixel_values (B, 3, S, S) of images in the model's size."""
         import torch
 
         from cutline.config import ImageConfig
         from cutline.image import normalize
 
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(
+            0, 3, 1, 2
+        )
         return normalize(pixels, ImageConfig()).to(self.dtype).contiguous()
 
     def caption(self, pictures: Any, batch: int, search: Search) -> list[TokenIds]:
-        """The best caption of each picture."""
-        return [self._tokens(row) for pixels in pictures.split(batch) for row in self._generate(pixels, search)]
+        """The best caption of each image."""
+        return [
+            self._tokens(row)
+            for pixels in pictures.split(batch)
+            for row in self._generate(pixels, search)
+        ]
 
     def _generate(self, pixels: Any, search: Search) -> list[list[int]]:
         import torch
@@ -136,7 +158,9 @@ class Transformers:
         prompts = torch.tensor([self.prompt]).repeat(len(pixels), 1)
         length = {"max_length": search.length, "min_length": search.length}
         with torch.inference_mode():
-            rows = self.model.generate(pixels, prompts, num_beams=search.num_beams, do_sample=False, **length)
+            rows = self.model.generate(
+                pixels, prompts, num_beams=search.num_beams, do_sample=False, **length
+            )
         return rows.tolist()  # type: ignore[no-any-return]
 
     def _tokens(self, row: list[int]) -> TokenIds:

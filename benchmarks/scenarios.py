@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peers import OURS, RUNNERS, THEIRS_BF16, THEIRS_FP32, Peer, Pictures, Runner, Search, TokenIds, load_peer
+from peers import (
+    OURS,
+    RUNNERS,
+    THEIRS_BF16,
+    THEIRS_FP32,
+    Peer,
+    Pictures,
+    Runner,
+    Search,
+    TokenIds,
+    load_peer,
+)
 
 from cutline.errors import CutlineError
 
@@ -29,20 +40,30 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("latency-greedy", "one picture, greedy", 1, 1, Search(num_beams=1)),
-    Scenario("latency-beam-3", "one picture, 3 beams", 1, 1),
-    Scenario("batch-1", "2 pictures one by one", 1, 2),
+    Scenario("latency-greedy", "one image, greedy", 1, 1, Search(num_beams=1)),
+    Scenario("latency-beam-3", "one image, 3 beams", 1, 1),
+    Scenario("batch-1", "2 images one by one", 1, 2),
     Scenario("batch-8", "a batch of 8"),
     Scenario("batch-32", "a batch of 32", 32, 32, runners=(*PACKED, THEIRS_BF16)),
-    Scenario("tokens-40", "40-token captions, a batch of 8", search=Search(length=40), runners=PACKED),
+    Scenario(
+        "tokens-40", "40-token captions, a batch of 8", search=Search(length=40), runners=PACKED
+    ),
     Scenario("beams-1", "greedy, a batch of 8", search=Search(num_beams=1), runners=CUTLINE),
     Scenario("beams-5", "5 beams, a batch of 8", search=Search(num_beams=5), runners=CUTLINE),
-    Scenario("pictures-32", "32 pictures in batches of 8", 8, 32, runners=CUTLINE),
+    Scenario("images-32", "32 images in batches of 8", 8, 32, runners=CUTLINE),
     Scenario("files-32", "32 JPEG files in batches of 8", 8, 32, runners=CUTLINE, from_files=True),
-    Scenario("large", "the large model, a batch of 4", 4, 4, runners=(*CUTLINE, THEIRS_FP32), large=True),
+    Scenario(
+        "large", "the large model, a batch of 4", 4, 4, runners=(*CUTLINE, THEIRS_FP32), large=True
+    ),
 )
 SHORT = (
-    Scenario("latency-beam-3", "one picture, 3 beams", 1, 1, runners=(OURS, "cutline int8", THEIRS_FP32, THEIRS_BF16)),
+    Scenario(
+        "latency-beam-3",
+        "one image, 3 beams",
+        1,
+        1,
+        runners=(OURS, "cutline int8", THEIRS_FP32, THEIRS_BF16),
+    ),
     Scenario("batch-8", "a batch of 8", runners=(OURS, "cutline int8", THEIRS_FP32)),
 )
 PROCESSES = ("starts", "memory")
@@ -72,13 +93,19 @@ Say = Callable[[str], None]
 class Field:
     """Runners with the same weights, loaded and warm."""
 
-    def __init__(self, runners: Sequence[Runner], folder: Path, one_picture: Pictures, limit: float, say: Say) -> None:
-        """`limit`: a runner whose run takes more seconds than this runs only once, on as few pictures as the batch allows."""
+    def __init__(
+        self, runners: Sequence[Runner], folder: Path, one_picture: Pictures, limit: float, say: Say
+    ) -> None:
+        """`limit`: a runner whose run takes more seconds than this runs only once, on as few images as the batch allows."""
         self.limit, self.say = limit, say
         self.runners = {runner.name: runner for runner in runners}
         self.missing: dict[str, str] = {}
-        self.pace: dict[str, float] = {}  # seconds per picture, when last measured
-        self.peers = {name: peer for name, runner in self.runners.items() if (peer := self._load(runner, folder, one_picture))}
+        self.pace: dict[str, float] = {}  # seconds per image, when last measured
+        self.peers = {
+            name: peer
+            for name, runner in self.runners.items()
+            if (peer := self._load(runner, folder, one_picture))
+        }
 
     def _load(self, runner: Runner, folder: Path, one_picture: Pictures) -> Peer | None:
         self.say(f"loading {runner.name}")
@@ -93,16 +120,23 @@ class Field:
 
     def run(self, scenario: Scenario, pictures: Pictures, repeats: int) -> dict[str, Outcome]:
         """Time every runner of `scenario`, by turns and in another order each time."""
-        outcomes: dict[str, Outcome] = {name: why for name, why in self.missing.items() if name in scenario.runners}
+        outcomes: dict[str, Outcome] = {
+            name: why for name, why in self.missing.items() if name in scenario.runners
+        }
         names = [name for name in self.peers if name in scenario.runners]
         for repeat in range(repeats):
             for name in rotated(names, repeat):
                 before = outcomes.get(name)
-                if before is None or (isinstance(before, Timing) and sum(before.seconds) <= self.limit * len(before.seconds)):
+                if before is None or (
+                    isinstance(before, Timing)
+                    and sum(before.seconds) <= self.limit * len(before.seconds)
+                ):
                     outcomes[name] = self._once(name, scenario, pictures, before)
         return {name: outcomes[name] for name in self.runners if name in outcomes}
 
-    def _once(self, name: str, scenario: Scenario, pictures: Pictures, before: Timing | None) -> Outcome:
+    def _once(
+        self, name: str, scenario: Scenario, pictures: Pictures, before: Timing | None
+    ) -> Outcome:
         count = before.pictures if before else self._count(name, scenario)
         try:
             if before is None and self.runners[name].engine != "packed":
@@ -111,16 +145,23 @@ class Field:
         except CutlineError as error:
             return sentence(error)
         self.pace[name] = seconds / count
-        self.say(f"{scenario.name}: {name} {seconds:.2f} s, pictures: {count}")
+        self.say(f"{scenario.name}: {name} {seconds:.2f} s, images: {count}")
         earlier = before.seconds if before else ()
-        return Timing(count, min(count, scenario.batch), (*earlier, seconds), before.captions if before else captions)
+        return Timing(
+            count,
+            min(count, scenario.batch),
+            (*earlier, seconds),
+            before.captions if before else captions,
+        )
 
     def _count(self, name: str, scenario: Scenario) -> int:
-        """How many pictures the runner is given: all, or one batch if it is known to be slow."""
+        """How many images the runner is given: all, or one batch if it is known to be slow."""
         slow = self.pace.get(name, 0.0) * scenario.pictures > self.limit
         return min(scenario.batch, scenario.pictures) if slow else scenario.pictures
 
-    def _time(self, name: str, scenario: Scenario, pictures: Pictures) -> tuple[float, tuple[TokenIds, ...]]:
+    def _time(
+        self, name: str, scenario: Scenario, pictures: Pictures
+    ) -> tuple[float, tuple[TokenIds, ...]]:
         prepared = self.peers[name].prepare(pictures)
         start = time.perf_counter()
         captions = self.peers[name].caption(prepared, scenario.batch, scenario.search)
@@ -134,7 +175,7 @@ def rotated(names: Sequence[str], by: int) -> list[str]:
 
 
 def same_captions(outcome: Timing, reference: Outcome | None) -> float | None:
-    """Share of equal captions among the pictures that both were given."""
+    """Share of equal captions among the images that both were given."""
     if not isinstance(reference, Timing):
         return None
     pairs = list(zip(outcome.captions, reference.captions, strict=False))
@@ -142,27 +183,41 @@ def same_captions(outcome: Timing, reference: Outcome | None) -> float | None:
 
 
 def ratio(outcome: Timing, reference: Outcome | None) -> float | None:
-    """How many times quicker than the reference, per picture."""
+    """How many times quicker than the reference, per image."""
     return reference.per_picture / outcome.per_picture if isinstance(reference, Timing) else None
 
 
-def to_json(scenario: Scenario, outcomes: Mapping[str, Outcome], floors: Mapping[str, float | None]) -> dict[str, object]:
+def to_json(
+    scenario: Scenario, outcomes: Mapping[str, Outcome], floors: Mapping[str, float | None]
+) -> dict[str, object]:
     """A scenario's entry in the result."""
-    settings = {"batch": scenario.batch, "pictures": scenario.pictures, "num_beams": scenario.search.num_beams}
+    settings = {
+        "batch": scenario.batch,
+        "images": scenario.pictures,
+        "num_beams": scenario.search.num_beams,
+    }
     settings |= {"max_length": scenario.search.length, "min_length": scenario.search.length}
     runners = {name: _entry(each, outcomes, floors.get(name)) for name, each in outcomes.items()}
-    return {"name": scenario.name, "title": scenario.title, "settings": settings, "runners": runners}
+    return {
+        "name": scenario.name,
+        "title": scenario.title,
+        "settings": settings,
+        "runners": runners,
+    }
 
 
-def _entry(outcome: Outcome, outcomes: Mapping[str, Outcome], floor: float | None) -> dict[str, object]:
+def _entry(
+    outcome: Outcome, outcomes: Mapping[str, Outcome], floor: float | None
+) -> dict[str, object]:
     if isinstance(outcome, str):
         return {"not_available": outcome}
     return {
-        "pictures": outcome.pictures,
+        "images": outcome.pictures,
         "seconds": list(outcome.seconds),
         "median": statistics.median(outcome.seconds),
         "min": min(outcome.seconds),
-        "spread": (max(outcome.seconds) - min(outcome.seconds)) / statistics.median(outcome.seconds),
+        "spread": (max(outcome.seconds) - min(outcome.seconds))
+        / statistics.median(outcome.seconds),
         "pictures_per_s": 1 / outcome.per_picture,
         "ratio_fp32": ratio(outcome, outcomes.get(THEIRS_FP32)),
         "ratio_bf16": ratio(outcome, outcomes.get(THEIRS_BF16)),

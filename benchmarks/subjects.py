@@ -1,4 +1,4 @@
-"""What is measured on: a captioner of random weights in the layouts of both libraries, and pictures."""
+"""What is measured on: a captioner of random weights in the layouts of both libraries, and images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from cutline.tokenizer import Tokenizer
 Array = npt.NDArray[np.uint8]
 
 PHOTOGRAPH = (640, 480)
-"""width and height of the pictures that are read from files"""
+"""width and height of the images that are read from files"""
 
 
 def write_model(folder: Path, config: CaptionConfig, seed: int = 0) -> None:
@@ -25,16 +25,21 @@ def write_model(folder: Path, config: CaptionConfig, seed: int = 0) -> None:
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     tokenizer = make_vocabulary(folder / "vocab.txt", config.text.vocab_size)
-    # As the model is born: each picture gets a caption of its own. With larger weights one word is said over and over.
-    checkpoint = Checkpoint(replace(config, prompt="a picture of "), CaptionModel(config).state_dict(), tokenizer)
+    # As the model is born: each image gets a caption of its own. With larger weights one word is said over and over.
+    checkpoint = Checkpoint(
+        replace(config, prompt="a picture of "), CaptionModel(config).state_dict(), tokenizer
+    )
     save_checkpoint(folder / "cutline", checkpoint)
     save_checkpoint(folder / "huggingface", checkpoint, "huggingface")
 
 
 def make_vocabulary(file: Path, size: int) -> Tokenizer:
     """A vocabulary of `size` pieces, [DEC] and [ENC] included, that knows the words of the prompt."""
-    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of"]
-    file.write_text("\n".join([*known, *(f"word{number}" for number in range(size - 2 - len(known)))]), encoding="utf-8")
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "image", "of"]
+    file.write_text(
+        "\n".join([*known, *(f"word{number}" for number in range(size - 2 - len(known)))]),
+        encoding="utf-8",
+    )
     return Tokenizer.load(file)
 
 
@@ -51,7 +56,7 @@ def _picture(random: np.random.Generator, width: int, height: int) -> Array:
 
 
 def write_photographs(folder: Path, pictures: Sequence[Array]) -> list[Path]:
-    """Save pictures as JPEG files."""
+    """Save images as JPEG files."""
     folder.mkdir(exist_ok=True)
     files = [folder / f"{number:04d}.jpg" for number in range(len(pictures))]
     for file, picture in zip(files, pictures, strict=True):

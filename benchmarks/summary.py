@@ -12,7 +12,9 @@ Json = dict[str, Any]
 
 def bars(result: Json) -> list[Json]:
     """What is asked of a captioner, as measured: {"what", "runner", "value"} each; nothing is judged here."""
-    return [{"what": what, "runner": runner, "value": value} for what, runner, value in _bars(result)]
+    return [
+        {"what": what, "runner": runner, "value": value} for what, runner, value in _bars(result)
+    ]
 
 
 def _bars(result: Json) -> Iterator[tuple[str, str, float]]:
@@ -32,17 +34,21 @@ def _speed_bars(scenario: Json) -> Iterator[tuple[str, str, float]]:
         if name != THEIRS_FP32 and entry["ratio_fp32"]:
             yield f"{scenario['title']}: times as quick as {THEIRS_FP32}", name, entry["ratio_fp32"]
     if OURS in measured and THEIRS_FP32 in measured:
-        yield f"{scenario['title']}: captions equal to those of {OURS}", THEIRS_FP32, measured[THEIRS_FP32]["same_captions"]
+        yield (
+            f"{scenario['title']}: captions equal to those of {OURS}",
+            THEIRS_FP32,
+            measured[THEIRS_FP32]["same_captions"],
+        )
 
 
 COSTS = (
-    ("cost per picture, batch of 32 / batch of 8", "batch-32", "batch-8"),
-    ("cost per picture, 32 pictures / 8 pictures", "pictures-32", "batch-8"),
-    ("cost per picture, JPEG files / ready arrays", "files-32", "pictures-32"),
-    ("cost per picture, 5 beams / 1 beam", "beams-5", "beams-1"),
-    ("cost per picture, 40 tokens / 20 tokens", "tokens-40", "batch-8"),
+    ("cost per image, batch of 32 / batch of 8", "batch-32", "batch-8"),
+    ("cost per image, 32 images / 8 images", "images-32", "batch-8"),
+    ("cost per image, JPEG files / ready arrays", "files-32", "images-32"),
+    ("cost per image, 5 beams / 1 beam", "beams-5", "beams-1"),
+    ("cost per image, 40 tokens / 20 tokens", "tokens-40", "batch-8"),
 )
-"""what, and the scenarios whose seconds per picture are divided"""
+"""what, and the scenarios whose seconds per image are divided"""
 
 
 def _costs(result: Json, what: str, above: str, below: str) -> Iterator[tuple[str, str, float]]:
@@ -58,7 +64,11 @@ def _memory(memory: Json) -> Iterator[tuple[str, str, float]]:
     for name, entry in memory.items():
         theirs = THEIRS_BF16 if "bf16" in name else THEIRS_FP32
         if "peak_mib" in entry and "peak_mib" in memory.get(theirs, {}) and name != theirs:
-            yield f"peak memory, a batch of 32 / {theirs}", name, entry["peak_mib"] / memory[theirs]["peak_mib"]
+            yield (
+                f"peak memory, a batch of 32 / {theirs}",
+                name,
+                entry["peak_mib"] / memory[theirs]["peak_mib"],
+            )
 
 
 def _measured(scenario: Json) -> list[tuple[str, Json]]:
@@ -75,27 +85,61 @@ def show(result: Json, console: Console) -> None:
 
 def missing(result: Json) -> dict[str, str]:
     """Runners that were not measured somewhere, and why."""
-    places = [*(scenario["runners"] for scenario in result["scenarios"]), result["starts"], result["memory"]]
-    return {name: entry["not_available"] for place in places for name, entry in place.items() if "not_available" in entry}
+    places = [
+        *(scenario["runners"] for scenario in result["scenarios"]),
+        result["starts"],
+        result["memory"],
+    ]
+    return {
+        name: entry["not_available"]
+        for place in places
+        for name, entry in place.items()
+        if "not_available" in entry
+    }
 
 
 def _tables(result: Json) -> Iterator[RenderableType]:
     if result["scenarios"]:
         yield _speeds(result["scenarios"])
     if result["starts"]:
-        rows = {name: [f"{e['cold']:.1f} s", f"{e['warm']:.1f} s"] for name, e in result["starts"].items() if "cold" in e}
+        rows = {
+            name: [f"{e['cold']:.1f} s", f"{e['warm']:.1f} s"]
+            for name, e in result["starts"].items()
+            if "cold" in e
+        }
         yield _table("First caption of a process", ["runner", "first start", "second start"], rows)
     if result["memory"]:
         names = ("loaded_mib", "loading_peak_mib", "peak_mib")
-        rows = {name: [f"{e[each]:,.0f}" for each in names] for name, e in result["memory"].items() if "peak_mib" in e}
-        yield _table("Memory, MiB", ["runner", "loaded", "at most while loading", "at most, a batch of 32"], rows)
+        rows = {
+            name: [f"{e[each]:,.0f}" for each in names]
+            for name, e in result["memory"].items()
+            if "peak_mib" in e
+        }
+        yield _table(
+            "Memory, MiB",
+            ["runner", "loaded", "at most while loading", "at most, a batch of 32"],
+            rows,
+        )
     ceilings = result["ceilings"]
-    yield _table("Ceilings", ["what", "at most"], {name: [f"{value:,.1f}"] for name, value in ceilings.items()})
+    yield _table(
+        "Ceilings",
+        ["what", "at most"],
+        {name: [f"{value:,.1f}"] for name, value in ceilings.items()},
+    )
     yield _bar_table(result["bars"])
 
 
 def _speeds(scenarios: list[Json]) -> Table:
-    columns = ["per second", "s/picture", "× theirs", "× theirs bf16", "same text", "of the floor", "spread", "runs"]
+    columns = [
+        "per second",
+        "s/image",
+        "× theirs",
+        "× theirs bf16",
+        "same text",
+        "of the floor",
+        "spread",
+        "runs",
+    ]
     table = _table("Captioning", ["runner", *columns], {})
     for scenario in scenarios:
         table.add_section()
@@ -108,7 +152,9 @@ def _speeds(scenarios: list[Json]) -> Table:
 def _speed_cells(entry: Json) -> list[str]:
     speed = entry["pictures_per_s"]
     ratios = [_or_dash(entry[name], "{:.2f}") for name in ("ratio_fp32", "ratio_bf16")]
-    shares = [_or_dash(entry[name], "{:.0%}") for name in ("same_captions", "floor_share", "spread")]
+    shares = [
+        _or_dash(entry[name], "{:.0%}") for name in ("same_captions", "floor_share", "spread")
+    ]
     return [f"{speed:.3g}", f"{1 / speed:.3g}", *ratios, *shares, str(len(entry["seconds"]))]
 
 

@@ -1,9 +1,9 @@
 """How quickly a captioner learns, and in how much memory: cutline and transformers, in turns, each in a process of its own.
 
     python benchmarks/train.py --output docs/benchmarks/train.json
-    python benchmarks/train.py --size tiny --pictures 4          # to try this script out
+    python benchmarks/train.py --size tiny --images 4          # to try this script out
 
-The same random weights, pictures, captions and AdamW; dropout off, so that the losses can be compared. Progress goes to stderr, the
+The same random weights, images, captions and AdamW; dropout off, so that the losses can be compared. Progress goes to stderr, the
 table to stdout.
 """
 
@@ -41,9 +41,9 @@ class Options:
     precision: Literal["fp32", "bf16"] = "fp32"
     """of both libraries; bf16 is autocast"""
     pictures: int = 8
-    """pictures per step"""
+    """images per step"""
     captions: int = 1
-    """captions per picture; cutline reads a picture once for all of them"""
+    """captions per image; cutline reads an image once for all of them"""
     steps: int = 3
     """steps that count; one more before them does not"""
     trainees: str = ""
@@ -60,11 +60,25 @@ def trainees(options: Options, folder: str) -> list[Trainee]:
         "cutline, LoRA": (("lora", {"rank": 16}),),
     }
     ours = [
-        Trainee(name, "cutline", options.precision, folder, options.pictures, options.captions, settings) for name, settings in each.items()
+        Trainee(
+            name, "cutline", options.precision, folder, options.pictures, options.captions, settings
+        )
+        for name, settings in each.items()
     ]
-    theirs = Trainee("transformers", "transformers", options.precision, folder, options.pictures, options.captions)
+    theirs = Trainee(
+        "transformers",
+        "transformers",
+        options.precision,
+        folder,
+        options.pictures,
+        options.captions,
+    )
     wanted = [name.strip() for name in options.trainees.split(",") if name.strip()]
-    return [trainee for trainee in (theirs, *ours) if not wanted or trainee.name.replace(", ", "-").replace(" ", "-") in wanted]
+    return [
+        trainee
+        for trainee in (theirs, *ours)
+        if not wanted or trainee.name.replace(", ", "-").replace(" ", "-") in wanted
+    ]
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -76,7 +90,10 @@ def measure(options: Options) -> dict[str, Any]:
         running = {}
         for trainee in trainees(options, folder):
             running[trainee.name] = subprocess.Popen(
-                [sys.executable, str(SCRIPT), trainee.to_json()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, str(SCRIPT), trainee.to_json()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             answers[trainee.name] = []
         for number in range(options.steps + 1):
@@ -89,10 +106,16 @@ def measure(options: Options) -> dict[str, Any]:
                 if not line:
                     raise SystemExit(f"{name} ended with code {process.wait()}")
                 answers[name].append(json.loads(line))
-                console.print(f"step {number}  {name:<28}{answers[name][-1]['seconds']:8.2f} s  loss {answers[name][-1]['loss']:.4f}")
+                console.print(
+                    f"step {number}  {name:<28}{answers[name][-1]['seconds']:8.2f} s  loss {answers[name][-1]['loss']:.4f}"
+                )
         for process in running.values():
             process.communicate()
-    return {"options": asdict(options), "machine": cpu_model(), "trainees": {name: summary(steps) for name, steps in answers.items()}}
+    return {
+        "options": asdict(options),
+        "machine": cpu_model(),
+        "trainees": {name: summary(steps) for name, steps in answers.items()},
+    }
 
 
 def summary(steps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,10 +130,26 @@ def summary(steps: list[dict[str, Any]]) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> Table:
     """A row per trainee, with its ratio to transformers."""
     options, found = result["options"], result["trainees"]
-    table = Table("", "s / step", "pictures / s", "× theirs", "peak GiB", "of theirs", "last loss", title=describe(options))
+    table = Table(
+        "",
+        "s / step",
+        "images / s",
+        "× theirs",
+        "peak GiB",
+        "of theirs",
+        "last loss",
+        title=describe(options),
+    )
     theirs = found.get("transformers")
     for name, one in found.items():
-        ratios = (f"{theirs['seconds'] / one['seconds']:.2f}", f"{one['peak_mib'] / theirs['peak_mib']:.2f}") if theirs else ("-", "-")
+        ratios = (
+            (
+                f"{theirs['seconds'] / one['seconds']:.2f}",
+                f"{one['peak_mib'] / theirs['peak_mib']:.2f}",
+            )
+            if theirs
+            else ("-", "-")
+        )
         table.add_row(
             name,
             f"{one['seconds']:.2f}",
@@ -125,7 +164,7 @@ def show(result: dict[str, Any]) -> Table:
 
 def describe(options: dict[str, Any]) -> str:
     """What was measured."""
-    return f"{options['size']}, {options['precision']}, {options['pictures']} pictures x {options['captions']} captions"
+    return f"{options['size']}, {options['precision']}, {options['pictures']} images x {options['captions']} captions"
 
 
 def main(options: Options) -> None:

@@ -2,7 +2,7 @@
 
     python trainee.py '{"library": "cutline", "precision": "fp32", …}'
 
-Both libraries are given the same weights, pictures and labels, and AdamW.
+Both libraries are given the same weights, images and labels, and AdamW.
 """
 
 import json
@@ -19,7 +19,7 @@ from fresh import memory_mib
 from cutline.config import CaptionConfig, OptimConfig, Recipe, from_dict
 from cutline.model import lm_labels
 from cutline.tokenizer import Tokenizer
-from cutline.training.batch import Batch
+from cutline.training.data.batch import Batch
 
 Step = Callable[[Batch], float]
 
@@ -35,7 +35,7 @@ class Trainee:
     """what `write_model` wrote"""
     pictures: int
     captions: int = 1
-    """of each picture; transformers reads the picture once for each of them"""
+    """of each image; transformers reads the image once for each of them"""
     settings: tuple[tuple[str, Any], ...] = ()
     """of `OptimConfig`"""
 
@@ -44,13 +44,19 @@ class Trainee:
         return json.dumps(asdict(self))
 
 
-def make_batch(number: int, config: CaptionConfig, tokenizer: Tokenizer, pictures: int, captions: int) -> Batch:
-    """Random pictures, and captions of about ten random words after the prompt."""
+def make_batch(
+    number: int, config: CaptionConfig, tokenizer: Tokenizer, pictures: int, captions: int
+) -> Batch:
+    """Random images, and captions of about ten random words after the prompt."""
     generator = torch.Generator().manual_seed(number)
     size, prompt = config.vision.image_size, tokenizer.encode_prompt(config.prompt)
-    pixels = torch.randint(0, 256, (pictures, 3, size, size), generator=generator, dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (pictures, 3, size, size), generator=generator, dtype=torch.uint8
+    )
     length = len(prompt) + 11  # ten words and the end token
-    ids = torch.randint(100, config.text.vocab_size - 2, (pictures * captions, length), generator=generator)
+    ids = torch.randint(
+        100, config.text.vocab_size - 2, (pictures * captions, length), generator=generator
+    )
     ids[:, : len(prompt)], ids[:, -1] = torch.tensor(prompt), tokenizer.sep_id
     mask = torch.ones_like(ids)
     return Batch(pixels, ids, mask, lm_labels(ids, mask, torch.full((len(ids),), len(prompt))))
@@ -59,16 +65,21 @@ def make_batch(number: int, config: CaptionConfig, tokenizer: Tokenizer, picture
 def cutline_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
     """A step of cutline's own trainer."""
     from cutline.checkpoint import build_model, load_checkpoint
-    from cutline.training.prepare import Prepared
-    from cutline.training.trainer import Trainer
+    from cutline.training.loop.trainer import Trainer
+    from cutline.training.setup import RunSetup
 
     checkpoint = load_checkpoint(Path(trainee.folder) / "cutline")
     config = without_dropout(checkpoint.config)
-    optim = from_dict(OptimConfig, {"batch_size": trainee.pictures, "schedule": "constant", **dict(trainee.settings)})
+    optim = from_dict(
+        OptimConfig,
+        {"batch_size": trainee.pictures, "schedule": "constant", **dict(trainee.settings)},
+    )
     recipe = replace(Recipe(), precision=trainee.precision, device="cpu", optim=optim)
     model = build_model(replace(checkpoint, config=config))
     rows: Any = range(trainee.pictures)
-    trainer = Trainer(recipe, Prepared(model, checkpoint.tokenizer, rows, [], []), Path(), resume=False)
+    trainer = Trainer(
+        recipe, RunSetup(model, checkpoint.tokenizer, rows, [], []), Path(), resume=False
+    )
 
     def step(batch: Batch) -> float:
         before = trainer.progress.loss_sum
@@ -101,10 +112,15 @@ def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]
     del checkpoint
 
     def step(batch: Batch) -> float:
-        pixel_values = normalize(batch.pixels, config.image).repeat_interleave(len(batch.input_ids) // len(batch.pixels), 0)
+        pixel_values = normalize(batch.pixels, config.image).repeat_interleave(
+            len(batch.input_ids) // len(batch.pixels), 0
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=trainee.precision == "bf16"):
             loss = model(
-                pixel_values=pixel_values, input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
+                pixel_values=pixel_values,
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                labels=batch.labels,
             ).loss
         loss.backward()
         optimizer.step()
@@ -116,19 +132,31 @@ def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]
 
 def without_dropout(config: CaptionConfig) -> CaptionConfig:
     """So that both libraries have the same loss."""
-    return replace(config, text=replace(config.text, dropout=0.0, attn_dropout=0.0), vision=replace(config.vision, drop_path=0.0))
+    return replace(
+        config,
+        text=replace(config.text, dropout=0.0, attn_dropout=0.0),
+        vision=replace(config.vision, drop_path=0.0),
+    )
 
 
 def main() -> None:
     """Answer every line with the seconds, the loss and the memory of one more step."""
     values = json.loads(sys.argv[1])
-    trainee = Trainee(**{**values, "settings": tuple((name, value) for name, value in values["settings"])})
-    step, config, tokenizer = (cutline_step if trainee.library == "cutline" else transformers_step)(trainee)
+    trainee = Trainee(
+        **{**values, "settings": tuple((name, value) for name, value in values["settings"])}
+    )
+    step, config, tokenizer = (cutline_step if trainee.library == "cutline" else transformers_step)(
+        trainee
+    )
     for number, _ in enumerate(sys.stdin):
         batch = make_batch(number, config, tokenizer, trainee.pictures, trainee.captions)
         begin = time.perf_counter()
         loss = step(batch)
-        answer = {"seconds": time.perf_counter() - begin, "loss": loss, "peak_mib": memory_mib("VmHWM")}
+        answer = {
+            "seconds": time.perf_counter() - begin,
+            "loss": loss,
+            "peak_mib": memory_mib("VmHWM"),
+        }
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cutline.captioner import Caption, Captioner, CaptionScore, load
-    from cutline.config import CaptionConfig, GenerationConfig, ImageConfig, Recipe, TextConfig, VisionConfig, read_recipe
+    from cutline.config import (
+        CaptionConfig,
+        GenerationConfig,
+        ImageConfig,
+        Recipe,
+        TextConfig,
+        VisionConfig,
+        read_recipe,
+    )
     from cutline.errors import CheckpointError, ConfigError, CutlineError, DataError, ImageError
     from cutline.evaluation import Evaluation, evaluate
     from cutline.training import train
@@ -17,7 +25,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "cutline.captioner": ("Caption", "CaptionScore", "Captioner", "load"),
-    "cutline.config": ("CaptionConfig", "GenerationConfig", "ImageConfig", "Recipe", "TextConfig", "VisionConfig", "read_recipe"),
+    "cutline.config": (
+        "CaptionConfig",
+        "GenerationConfig",
+        "ImageConfig",
+        "Recipe",
+        "TextConfig",
+        "VisionConfig",
+        "read_recipe",
+    ),
     "cutline.errors": ("CheckpointError", "ConfigError", "CutlineError", "DataError", "ImageError"),
     "cutline.evaluation": ("Evaluation", "evaluate"),
     "cutline.training": ("train",),

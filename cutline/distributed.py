@@ -37,12 +37,12 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes files and talks to people."""
     return rank() == 0
 
 
-def sum_over(*numbers: float) -> list[float]:
+def all_reduce_sum(*numbers: float) -> list[float]:
     """Each number summed over the processes; the same everywhere, to the bit."""
     if world_size() == 1:
         return list(numbers)
@@ -51,7 +51,7 @@ def sum_over(*numbers: float) -> list[float]:
     return cast(list[float], sums.tolist())
 
 
-def gather(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The value of every process, in the order of their ranks."""
     values: list[T] = [value] * world_size()
     if world_size() > 1:
@@ -59,7 +59,7 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def together(work: Callable[[], T]) -> list[T]:
+def gather_results(work: Callable[[], T]) -> list[T]:
     """What `work` returns in every process, in the order of their ranks; if it raises in one, it is raised in all."""
     if world_size() == 1:
         return [work()]
@@ -68,7 +68,7 @@ def together(work: Callable[[], T]) -> list[T]:
         result = work(), None
     except BaseException as error:  # told to the others, which would wait for ever
         result = None, error
-    results = gather(result)
+    results = all_gather(result)
     for _, failure in results:
         if failure is not None:
             raise failure

@@ -6,7 +6,7 @@ class CutlineError(Exception):
 
 
 class ImageError(CutlineError):
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
 
 class DataError(CutlineError):

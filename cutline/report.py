@@ -1,4 +1,4 @@
-"""Self-contained HTML sheets: one file with pictures, charts and tables in it, for any browser, light or dark, wide or narrow.
+"""Self-contained HTML sheets: one file with images, charts and tables in it, for any browser, light or dark, wide or narrow.
 
 The parts (`figures`, `curve`, `histogram`, `wall`, `table`, `prose`) return HTML in which every text is escaped; `write_report` puts
 them on a sheet. The sheet loads nothing and runs nothing: its content security policy forbids both.
@@ -20,7 +20,7 @@ from cutline.files import write_text
 Point = tuple[float, float]
 
 THUMBNAIL = 384
-"""longest side of a picture on a wall, in pixels; larger ones are reduced"""
+"""longest side of an image on a wall, in pixels; larger ones are reduced"""
 MOST_POINTS = 400
 """points drawn of a curve; of a longer one, means of neighbours are drawn"""
 MOST_BARS = 100
@@ -29,20 +29,29 @@ MOST_BARS = 100
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of a wall, with the text under it."""
+    """One image of a wall, with the text under it."""
 
     image: Image.Image | str | None
-    """the picture, its path, or a data URI; None where it is not at hand"""
+    """the image, its path, or a data URI; None where it is not at hand"""
     caption: str
     note: str = ""
     good: bool | None = None
     """a tick, a cross, or neither"""
 
 
-def write_report(path: str | Path, title: str, intro: str, sections: Sequence[tuple[str, str]]) -> None:
+def write_report(
+    path: str | Path, title: str, intro: str, sections: Sequence[tuple[str, str]]
+) -> None:
     """Write a sheet to `path`, whole or not at all. `sections` are headings with HTML from the functions of this module."""
-    body = "".join(f"<section><h2>{escape(heading)}</h2>{content}</section>\n" for heading, content in sections)
-    write_text(path, _PAGE.format(title=escape(title), intro=escape(intro), body=body, policy=_POLICY, style=_STYLE))
+    body = "".join(
+        f"<section><h2>{escape(heading)}</h2>{content}</section>\n" for heading, content in sections
+    )
+    write_text(
+        path,
+        _PAGE.format(
+            title=escape(title), intro=escape(intro), body=body, policy=_POLICY, style=_STYLE
+        ),
+    )
 
 
 def prose(text: str) -> str:
@@ -58,8 +67,18 @@ def figures(pairs: Sequence[tuple[str, str]]) -> str:
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
     """Rows of cells; numbers stand to the right, floats with four significant digits."""
     sides = [_side(value) for value in rows[0]] if rows else [""] * len(header)
-    head = "".join(f'<th scope="col"{side}>{escape(cell)}</th>' for cell, side in zip(header, sides, strict=True)) if header else ""
-    body = "".join(f"<tr>{''.join(f'<td{_side(value)}>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
+    head = (
+        "".join(
+            f'<th scope="col"{side}>{escape(cell)}</th>'
+            for cell, side in zip(header, sides, strict=True)
+        )
+        if header
+        else ""
+    )
+    body = "".join(
+        f"<tr>{''.join(f'<td{_side(value)}>{_cell(value)}</td>' for value in row)}</tr>"
+        for row in rows
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -68,22 +87,36 @@ def _side(value: object) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,d}" if type(value) is int else escape(str(value))
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else f"{value:,d}"
+        if type(value) is int
+        else escape(str(value))
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------------- images
 
 
 def wall(cards: Sequence[Card]) -> str:
-    """Pictures side by side, each with its caption, note and verdict. Raises ImageError for a path that is no picture."""
+    """Images side by side, each with its caption, note and verdict. Raises ImageError for a path that is no image."""
     return f'<div class="wall">{"".join(map(_figure, cards))}</div>'
 
 
 def _figure(card: Card) -> str:
-    mark = {None: "", True: '<span class="mark good">✓</span>', False: '<span class="mark bad">✗</span>'}[card.good]
+    mark = {
+        None: "",
+        True: '<span class="mark good">✓</span>',
+        False: '<span class="mark bad">✗</span>',
+    }[card.good]
     note = f'<span class="note">{mark}{escape(card.note)}</span>' if mark or card.note else ""
     caption = escape(card.caption)
-    image = f'<img src="{escape(_data_uri(card.image))}" alt="{caption}" loading="lazy">' if card.image else ""
+    image = (
+        f'<img src="{escape(_data_uri(card.image))}" alt="{caption}" loading="lazy">'
+        if card.image
+        else ""
+    )
     return f"<figure>{image}<figcaption>{caption}{note}</figcaption></figure>"
 
 
@@ -98,7 +131,9 @@ def _data_uri(image: Image.Image | str) -> str:
             raise ImageError(f"cannot read {image} for the report: {error}") from error
     picture = image.convert("RGB")
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    kind = "PNG" if max(picture.size) <= 128 else "JPEG"  # drawings stay exact, photographs stay small
+    kind = (
+        "PNG" if max(picture.size) <= 128 else "JPEG"
+    )  # drawings stay exact, photographs stay small
     data = io.BytesIO()
     picture.save(data, kind, optimize=True, quality=85)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
@@ -110,12 +145,16 @@ _WIDTH, _HEIGHT = 720, 384
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 704.0, 88.0, 312.0  # edges of the plot
 
 
-def curve(points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool = False) -> str:
+def curve(
+    points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool = False
+) -> str:
     """An SVG chart of y over x: the points as a faint line, their running mean as a strong one with its last value.
 
     Points that are not finite are left out. log_x: equal ratios of x are equally far apart; points with x <= 0 are left out.
     """
-    finite = sorted((float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y))
+    finite = sorted(
+        (float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y)
+    )
     if log_x:
         finite = [(math.log10(x), y) for x, y in finite if x > 0]
     return _chart(_plot(finite, log_x) if finite else [], title, x_label, y_label)
@@ -127,7 +166,11 @@ def histogram(counts: Mapping[int, int], title: str, x_label: str, y_label: str)
 
 
 def _chart(plot: list[str], title: str, x_label: str, y_label: str) -> str:
-    texts = [_text(0, 26, title, "title"), _text(0, 58, y_label, "label"), _text(_RIGHT, _HEIGHT - 12, x_label, "label end")]
+    texts = [
+        _text(0, 26, title, "title"),
+        _text(0, 58, y_label, "label"),
+        _text(_RIGHT, _HEIGHT - 12, x_label, "label end"),
+    ]
     plot = plot or [_text(_LEFT, 160, "nothing to draw", "label")]
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(texts + plot)}</svg>'
     return f'<div class="chart">{svg}</div>'
@@ -146,13 +189,20 @@ def _plot(points: list[Point], log_x: bool) -> list[str]:
 
     grid = [_row(place((low, y))[1], y) for y in y_ticks]
     near = 1e-9  # 10 ** -5 is not quite 1e-05
-    labels = [(x, _number(10**x if log_x else x)) for x in x_ticks if low - near <= x <= high + near]
+    labels = [
+        (x, _number(10**x if log_x else x)) for x in x_ticks if low - near <= x <= high + near
+    ]
     grid += [_text(place((x, 0))[0], _BOTTOM + 28, label, "middle") for x, label in labels]
     faint, strong = _path(map(place, raw)), _path(map(place, _smoothed(raw)))
     x, y = place(last := _smoothed(raw)[-1])
     area = f'<path class="area" d="{strong}L{x:.1f} {_BOTTOM}L{place(raw[0])[0]:.1f} {_BOTTOM}Z"/>'
     lines = [area, f'<path class="faint" d="{faint}"/>', f'<path class="strong" d="{strong}"/>']
-    return [*grid, *lines, f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>', _text(x, y - 14, _number(last[1]), "last end")]
+    return [
+        *grid,
+        *lines,
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>',
+        _text(x, y - 14, _number(last[1]), "last end"),
+    ]
 
 
 def _bars(counts: Mapping[int, int]) -> list[str]:
@@ -170,7 +220,10 @@ def _bars(counts: Mapping[int, int]) -> list[str]:
     ]
     grid = [_row(_BOTTOM - y / y_ticks[-1] * (_BOTTOM - _TOP), y) for y in y_ticks]
     step = math.ceil(len(bars) / 10)
-    names = [_text(_LEFT + (i + 0.5) * width, _BOTTOM + 28, _number(low + i * span), "middle") for i in range(0, len(bars), step)]
+    names = [
+        _text(_LEFT + (i + 0.5) * width, _BOTTOM + 28, _number(low + i * span), "middle")
+        for i in range(0, len(bars), step)
+    ]
     return [*grid, *names, *drawn]
 
 
@@ -203,7 +256,11 @@ def _ticks(low: float, high: float) -> list[float]:
 def _log_ticks(low: float, high: float) -> list[float]:
     """Logarithms of round numbers from 10 ** `low` or less to 10 ** `high` or more: powers of ten, and where they are few also 2 and 5."""
     factors = (1,) if high - low > 2 else (1, 2, 5)
-    return [power + math.log10(factor) for power in range(math.floor(low), math.ceil(high) + 1) for factor in factors]
+    return [
+        power + math.log10(factor)
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for factor in factors
+    ]
 
 
 def _thinned(points: list[Point]) -> list[Point]:
@@ -215,11 +272,15 @@ def _thinned(points: list[Point]) -> list[Point]:
 def _smoothed(points: list[Point]) -> list[Point]:
     """Each point with the mean of the points around it, a twentieth of them all; the same x."""
     reach = len(points) // 40
-    return [(x, _mean(points[max(i - reach, 0) : i + reach + 1])[1]) for i, (x, _) in enumerate(points)]
+    return [
+        (x, _mean(points[max(i - reach, 0) : i + reach + 1])[1]) for i, (x, _) in enumerate(points)
+    ]
 
 
 def _mean(points: Sequence[Point]) -> Point:
-    return math.fsum(x for x, _ in points) / len(points), math.fsum(y for _, y in points) / len(points)
+    return math.fsum(x for x, _ in points) / len(points), math.fsum(y for _, y in points) / len(
+        points
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- page

@@ -20,7 +20,9 @@ def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkServerPr
     return process
 
 
-def run_command(words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+def run_command(
+    words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]
+) -> subprocess.CompletedProcess[bytes]:
     """`cutline WORDS…` in a process of its own: what it said, and how it ended."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
@@ -29,7 +31,9 @@ def run_command(words: list[str], cwd: Path | None, stdin: bytes, env: dict[str,
         process.join(120)
         process.kill()
         process.join()
-        return subprocess.CompletedProcess(words, process.exitcode or 0, Path(paths[1]).read_bytes(), Path(paths[2]).read_bytes())
+        return subprocess.CompletedProcess(
+            words, process.exitcode or 0, Path(paths[1]).read_bytes(), Path(paths[2]).read_bytes()
+        )
 
 
 def _command(words: list[str], cwd: Path | None, env: dict[str, str], paths: list[str]) -> None:
@@ -38,9 +42,9 @@ def _command(words: list[str], cwd: Path | None, env: dict[str, str], paths: lis
     torch.set_num_threads(1)
     for number, path in enumerate(paths):
         os.dup2(os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT), number)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for as long as the process lives
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # for as long as the process lives
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd or os.curdir)

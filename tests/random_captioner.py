@@ -1,21 +1,30 @@
-"""A captioner of random weights, and pictures for it."""
+"""A captioner of random weights, and images for it."""
 
 import torch
 from PIL import Image
 
 from cutline.captioner import Captioner
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
-from cutline.data.scenes import draw, make_scenes
+from cutline.demo.scenes import draw_scene, make_scenes
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
 
 
 def random_captioner() -> Captioner:
-    """Weights large enough that captions differ from picture to picture."""
-    tokenizer = Tokenizer.train(["a picture of a red blue green circle star above below the left one two three"] * 3, 300)
+    """Weights large enough that captions differ from image to image."""
+    tokenizer = Tokenizer.train(
+        ["a picture of a red blue green circle star above below the left one two three"] * 3, 300
+    )
     config = CaptionConfig(
         vision=VisionConfig(image_size=32, patch_size=16, embed_dim=32, depth=2, num_heads=2),
-        text=TextConfig(vocab_size=tokenizer.vocab_size, embed_dim=32, depth=2, num_heads=2, mlp_dim=64, max_positions=48),
+        text=TextConfig(
+            vocab_size=tokenizer.vocab_size,
+            embed_dim=32,
+            depth=2,
+            num_heads=2,
+            mlp_dim=64,
+            max_positions=48,
+        ),
     )
     torch.manual_seed(1)
     model = CaptionModel(config)
@@ -28,4 +37,4 @@ def random_captioner() -> Captioner:
 
 def drawn_pictures(count: int) -> list[Image.Image]:
     """Scenes."""
-    return [draw(scene) for scene in make_scenes(count, seed=1)]
+    return [draw_scene(scene) for scene in make_scenes(count, seed=1)]

@@ -12,7 +12,7 @@ import pytest
 from random_captioner import random_captioner
 
 from cutline.checkpoint import Checkpoint, save_checkpoint
-from cutline.data.scenes import make_scenes, write_scenes
+from cutline.demo.scenes import make_scenes, write_scenes
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "caption.py"
 RUNNERS = ["cutline fp32", "cutline int8", "transformers fp32"]
@@ -32,33 +32,51 @@ def read(folder: Path) -> dict[str, Any]:
 
 def measured(result: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
     """The runners of each scenario that were there."""
-    return [{name: entry for name, entry in each["runners"].items() if "not_available" not in entry} for each in result["scenarios"]]
+    return [
+        {name: entry for name, entry in each["runners"].items() if "not_available" not in entry}
+        for each in result["scenarios"]
+    ]
 
 
 def test_a_tiny_run_agrees_with_itself(tmp_path: Path) -> None:
     """One run for all that is asked of it: it takes seconds."""
     pytest.importorskip("transformers")
-    run("--short", "--runners", ",".join(RUNNERS), "--scenarios", ",".join(SCENARIOS), folder=tmp_path)
+    run(
+        "--short",
+        "--runners",
+        ",".join(RUNNERS),
+        "--scenarios",
+        ",".join(SCENARIOS),
+        folder=tmp_path,
+    )
     result = read(tmp_path)
     everything_asked_for_is_there(result)
     ratios_follow_from_the_seconds(result)
-    assert [runners["transformers fp32"]["same_captions"] for runners in measured(result)] == [1.0, 1.0]
+    assert [runners["transformers fp32"]["same_captions"] for runners in measured(result)] == [
+        1.0,
+        1.0,
+    ]
     chart_holds_a_bar_for_each_runner(tmp_path / "chart.svg", result)
 
 
 def everything_asked_for_is_there(result: dict[str, Any]) -> None:
     assert [scenario["name"] for scenario in result["scenarios"]] == SCENARIOS
     assert all(list(scenario["runners"]) == RUNNERS for scenario in result["scenarios"])
-    assert all({"cutline fp32", "transformers fp32"} <= set(runners) for runners in measured(result))
+    assert all(
+        {"cutline fp32", "transformers fp32"} <= set(runners) for runners in measured(result)
+    )
     assert result["machine"]["cpu"]
     assert all(value > 0 for value in result["ceilings"].values())
 
 
 def ratios_follow_from_the_seconds(result: dict[str, Any]) -> None:
     for runners in measured(result):
-        theirs = statistics.median(runners["transformers fp32"]["seconds"]) / runners["transformers fp32"]["pictures"]
+        theirs = (
+            statistics.median(runners["transformers fp32"]["seconds"])
+            / runners["transformers fp32"]["images"]
+        )
         for entry in runners.values():
-            ours = statistics.median(entry["seconds"]) / entry["pictures"]
+            ours = statistics.median(entry["seconds"]) / entry["images"]
             assert entry["pictures_per_s"] == pytest.approx(1 / ours)
             assert entry["ratio_fp32"] == pytest.approx(theirs / ours)
             assert entry["ratio_bf16"] is None
@@ -66,7 +84,11 @@ def ratios_follow_from_the_seconds(result: dict[str, Any]) -> None:
 
 def chart_holds_a_bar_for_each_runner(file: Path, result: dict[str, Any]) -> None:
     chart = ElementTree.parse(file)  # raises where it is no XML
-    bars = [rect for rect in chart.iter("{http://www.w3.org/2000/svg}rect") if rect.get("class") in ("ours", "theirs")]
+    bars = [
+        rect
+        for rect in chart.iter("{http://www.w3.org/2000/svg}rect")
+        if rect.get("class") in ("ours", "theirs")
+    ]
     assert len(bars) == sum(map(len, measured(result)))
     texts = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
     assert all(scenario["title"] in texts for scenario in result["scenarios"])
@@ -88,29 +110,52 @@ def test_fp32_leaves_every_caption_as_it_is(tmp_path: Path) -> None:
     """The accuracy of each precision, with a captioner of random weights on drawn scenes."""
     data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
     captioner = random_captioner()
-    save_checkpoint(tmp_path / "model", Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer))
-    command = [sys.executable, str(SCRIPT.with_name("accuracy.py")), str(tmp_path / "model"), str(data)]
+    save_checkpoint(
+        tmp_path / "model",
+        Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer),
+    )
+    command = [
+        sys.executable,
+        str(SCRIPT.with_name("accuracy.py")),
+        str(tmp_path / "model"),
+        str(data),
+    ]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = {cells[1].strip(): cells for line in shown.splitlines() if len(cells := line.split("│")) > 3}
+    rows = {
+        cells[1].strip(): cells for line in shown.splitlines() if len(cells := line.split("│")) > 3
+    }
     assert list(rows) == ["fp32", "bf16", "int8"]
     assert rows["fp32"][2].strip() == "100.0% of 4"
     assert rows["fp32"][4].strip() == "+0.000"
 
 
 def test_an_unknown_name_names_the_others() -> None:
-    said = subprocess.run([sys.executable, str(SCRIPT), "--runners", "nobody"], check=False, capture_output=True, text=True)
+    said = subprocess.run(
+        [sys.executable, str(SCRIPT), "--runners", "nobody"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert said.returncode == 1
     assert said.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
 
 
 @pytest.mark.slow
 def test_both_libraries_learn_the_same(tmp_path: Path) -> None:
-    """Two steps of each on the same pictures, captions and weights, two captions of each picture: equal losses, in every form of ours."""
+    """Two steps of each on the same images, captions and weights, two captions of each image: equal losses, in every form of ours."""
     pytest.importorskip("transformers")
     names = "transformers,cutline,cutline-all-kept,cutline-vision-recomputed"
-    options = ["--pictures", "2", "--captions", "2", "--steps", "1", "--trainees", names]
+    options = ["--images", "2", "--captions", "2", "--steps", "1", "--trainees", names]
     script = SCRIPT.with_name("train.py")
-    command = [sys.executable, str(script), "--size", "tiny", *options, "--output", str(tmp_path / "train.json")]
+    command = [
+        sys.executable,
+        str(script),
+        "--size",
+        "tiny",
+        *options,
+        "--output",
+        str(tmp_path / "train.json"),
+    ]
     table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = json.loads((tmp_path / "train.json").read_text())["trainees"]
     assert len(found) == 4
@@ -119,4 +164,4 @@ def test_both_libraries_learn_the_same(tmp_path: Path) -> None:
         assert one["seconds"] > 0
         assert one["peak_mib"] > 100
     assert found["cutline"]["losses"][0] != found["cutline"]["losses"][1]
-    assert "2 pictures x 2 captions" in table
+    assert "2 images x 2 captions" in table

@@ -18,15 +18,23 @@ from forked import run_command
 
 import cutline
 from cutline.config import Recipe, to_dict
-from cutline.data.scenes import make_scenes, write_scenes
+from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.training import read_log, train
 
 REPOSITORY = Path(__file__).parents[1]
 
 
-def run(*words: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    *words: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     """`cutline WORDS…` in a process of its own, offline."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
+    env = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+        **environment,
+    }
     env.pop("CUTLINE_MODEL", None) if "CUTLINE_MODEL" not in environment else None
     return run_command([*map(str, words)], cwd, stdin, env)
 
@@ -87,11 +95,18 @@ def test_help_teaches_every_command() -> None:
 
 
 def test_captions_go_to_stdout_one_line_a_picture(model: Path, scenes: Path) -> None:
-    result = run("caption", scenes / "scene-000001.png", scenes / "scene-000000.png", "--model", model)
+    result = run(
+        "caption", scenes / "scene-000001.png", scenes / "scene-000000.png", "--model", model
+    )
     assert result.returncode == 0, result.stderr
     lines = [line.split("\t") for line in result.stdout.decode().splitlines()]
-    assert [line[0] for line in lines] == [str(scenes / "scene-000001.png"), str(scenes / "scene-000000.png")]
-    expected = cutline.load(model).caption([scenes / "scene-000001.png", scenes / "scene-000000.png"])
+    assert [line[0] for line in lines] == [
+        str(scenes / "scene-000001.png"),
+        str(scenes / "scene-000000.png"),
+    ]
+    expected = cutline.load(model).caption(
+        [scenes / "scene-000001.png", scenes / "scene-000000.png"]
+    )
     assert [line[1] for line in lines] == [caption.text for caption in expected]
     assert result.stderr == b""
 
@@ -107,19 +122,45 @@ def test_folders_patterns_stdin_and_the_environment(model: Path, scenes: Path) -
 
 def test_settings_are_flags(model: Path, scenes: Path) -> None:
     photo = scenes / "scene-000000.png"
-    result = run("caption", photo, "-m", model, "--num-beams", 4, "--num-captions", 3, "--max-length", 12, "--prompt", "")
+    result = run(
+        "caption",
+        photo,
+        "-m",
+        model,
+        "--num-beams",
+        4,
+        "--num-captions",
+        3,
+        "--max-length",
+        12,
+        "--prompt",
+        "",
+    )
     [expected] = cutline.load(model).caption(photo, "", num_beams=4, num_captions=3, max_length=12)
-    assert [line.split("\t")[1] for line in result.stdout.decode().splitlines()] == [one.text for one in expected.alternatives]
+    assert [line.split("\t")[1] for line in result.stdout.decode().splitlines()] == [
+        one.text for one in expected.alternatives
+    ]
 
 
 @pytest.mark.parametrize("output", ["captions.jsonl", "captions.csv", "texts/"])
 def test_captions_go_to_files(model: Path, scenes: Path, tmp_path: Path, output: str) -> None:
-    result = run("caption", scenes, "--model", model, "-o", tmp_path / output if output[-1] != "/" else f"{tmp_path}/{output}")
+    result = run(
+        "caption",
+        scenes,
+        "--model",
+        model,
+        "-o",
+        tmp_path / output if output[-1] != "/" else f"{tmp_path}/{output}",
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == b""
-    captions = [caption.text for caption in cutline.load(model).caption(sorted(scenes.glob("*.png")))]
+    captions = [
+        caption.text for caption in cutline.load(model).caption(sorted(scenes.glob("*.png")))
+    ]
     if output.endswith("jsonl"):
-        found = [json.loads(line)["caption"] for line in (tmp_path / output).read_text().splitlines()]
+        found = [
+            json.loads(line)["caption"] for line in (tmp_path / output).read_text().splitlines()
+        ]
     elif output.endswith("csv"):
         with (tmp_path / output).open(newline="") as file:
             found = [row["caption"] for row in csv.DictReader(file)]
@@ -131,10 +172,15 @@ def test_captions_go_to_files(model: Path, scenes: Path, tmp_path: Path, output:
 def test_sidecars_beside_the_pictures(model: Path, scenes: Path, tmp_path: Path) -> None:
     write_scenes(tmp_path, make_scenes(2, seed=9))
     assert run("caption", tmp_path, "--model", model, "-o", ".txt").returncode == 0
-    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["scene-000000.txt", "scene-000001.txt"]
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == [
+        "scene-000000.txt",
+        "scene-000001.txt",
+    ]
 
 
-def test_bad_pictures_are_listed_and_the_exit_code_is_three(model: Path, scenes: Path, tmp_path: Path) -> None:
+def test_bad_pictures_are_listed_and_the_exit_code_is_three(
+    model: Path, scenes: Path, tmp_path: Path
+) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"\xff\xd8 cut off")
     output = tmp_path / "out.jsonl"
@@ -143,27 +189,45 @@ def test_bad_pictures_are_listed_and_the_exit_code_is_three(model: Path, scenes:
     assert len(output.read_text().splitlines()) == 1
     assert b"skipped: " in result.stderr
     assert b"bad.jpg" in result.stderr
-    assert b"1 of 2 pictures could not be read" in result.stderr
+    assert b"1 of 2 images could not be read" in result.stderr
     assert run("caption", bad, "--model", model).returncode == 1
 
 
-def test_errors_are_one_sentence_and_a_code(model: Path, scenes: Path, tmp_path: Path, recipe: Path) -> None:
+def test_errors_are_one_sentence_and_a_code(
+    model: Path, scenes: Path, tmp_path: Path, recipe: Path
+) -> None:
     photo = scenes / "scene-000000.png"
     misspelt = tmp_path / "misspelt.yaml"
     misspelt.write_text("optim: {learning_rate: 1}")
     cases = [
-        (("caption", tmp_path / "nothing.jpg", "-m", model), 1, "nothing.jpg: no picture there"),
-        (("caption", photo, "-m", model, "-o", "out.docx"), 2, "captions go to a .jsonl or .csv file"),
+        (("caption", tmp_path / "nothing.jpg", "-m", model), 1, "nothing.jpg: no image there"),
+        (
+            ("caption", photo, "-m", model, "-o", "out.docx"),
+            2,
+            "captions go to a .jsonl or .csv file",
+        ),
         (("caption", photo, "-m", tmp_path / "no-model"), 1, "no-model"),
         (("caption", photo, "-m", model, "--num-beams", 0), 2, "num_beams 0 is below 1"),
-        (("caption", photo, "-m", model, "--device", "moon"), 2, "device 'moon' cannot be used here"),
+        (
+            ("caption", photo, "-m", model, "--device", "moon"),
+            2,
+            "device 'moon' cannot be used here",
+        ),
         (("train", "no.yaml"), 2, "no.yaml: the recipe cannot be read"),
         (("train", "notes.txt"), 2, "a recipe is a .yaml file"),
         (("train", misspelt), 2, "unknown setting `optim.learning_rate`"),
-        (("evaluate", scenes, "-m", model, "-o", ".txt"), 2, "evaluate writes captions to a .jsonl or .csv file"),
-        (("evaluate", scenes, "-m", model, "-o", "captions.xlsx"), 2, "captions.xlsx: captions go to a .jsonl or .csv file"),
+        (
+            ("evaluate", scenes, "-m", model, "-o", ".txt"),
+            2,
+            "evaluate writes captions to a .jsonl or .csv file",
+        ),
+        (
+            ("evaluate", scenes, "-m", model, "-o", "captions.xlsx"),
+            2,
+            "captions.xlsx: captions go to a .jsonl or .csv file",
+        ),
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
-        (("caption", "-m", model), 2, "name the pictures to caption"),
+        (("caption", "-m", model), 2, "name the images to caption"),
         (("score", photo, "-m", model), 2, "name at least one caption"),
         (("sing",), 2, "there is no command 'sing'"),
         (("convert", tmp_path / "no-model", tmp_path / "out"), 1, "no-model"),
@@ -196,7 +260,16 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
     assert f"the best checkpoint is in {best}" in result.stderr.decode()
     assert cutline.read_recipe(tmp_path / "run" / "recipe.yaml").optim.epochs == 1
 
-    found = run("evaluate", scenes, "-m", best, "-o", tmp_path / "c.jsonl", "--report", tmp_path / "sheet.html")
+    found = run(
+        "evaluate",
+        scenes,
+        "-m",
+        best,
+        "-o",
+        tmp_path / "c.jsonl",
+        "--report",
+        tmp_path / "sheet.html",
+    )
     assert found.returncode == 0, found.stderr
     numbers = dict(line.split() for line in found.stdout.decode().splitlines())
     scores, varied = (
@@ -219,12 +292,26 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
     assert again.stdout == run("caption", photo, "-m", best).stdout
 
 
-def test_evaluate_with_intervals_domains_and_what_was_learned(model: Path, scenes: Path, tmp_path: Path) -> None:
+def test_evaluate_with_intervals_domains_and_what_was_learned(
+    model: Path, scenes: Path, tmp_path: Path
+) -> None:
     rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()]
     for number, row in enumerate(rows):
-        row |= {"file_name": str(scenes / row["file_name"]), "domain": ("near-domain", "out-domain")[number % 2]}
+        row |= {
+            "file_name": str(scenes / row["file_name"]),
+            "domain": ("near-domain", "out-domain")[number % 2],
+        }
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ("--bootstrap", 50, "--learned", scenes, "--json", tmp_path / "numbers.json", "--tokens", "words")
+    words = (
+        "--bootstrap",
+        50,
+        "--learned",
+        scenes,
+        "--json",
+        tmp_path / "numbers.json",
+        "--tokens",
+        "words",
+    )
     result = run("evaluate", tmp_path / "data.jsonl", "-m", model, *words)
     assert result.returncode == 0, result.stderr
     text = result.stdout.decode()
@@ -234,7 +321,11 @@ def test_evaluate_with_intervals_domains_and_what_was_learned(model: Path, scene
     assert f"novel         {numbers['diversity']['novel']:.4f}\n" in text
     assert re.search(r"^ +near-domain +out-domain +whole$", text, re.M)
     assert re.search(r"^num_pictures +6 +6 +12$", text, re.M)
-    cider = [numbers["domains"]["near-domain"]["cider"], numbers["domains"]["out-domain"]["cider"], numbers["scores"]["cider"]]
+    cider = [
+        numbers["domains"]["near-domain"]["cider"],
+        numbers["domains"]["out-domain"]["cider"],
+        numbers["scores"]["cider"],
+    ]
     assert re.search(rf"^cider +{' +'.join(f'{value:.4f}' for value in cider)}$", text, re.M)
 
 
@@ -242,22 +333,45 @@ def test_two_files_of_captions_are_compared(model: Path, scenes: Path, tmp_path:
     assert run("evaluate", scenes, "-m", model, "-o", tmp_path / "first.jsonl").returncode == 0
     rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()]
     with (tmp_path / "second.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["image", "caption"], *([row["file_name"], row["captions"][0]] for row in rows)])
+        csv.writer(file).writerows(
+            [["image", "caption"], *([row["file_name"], row["captions"][0]] for row in rows)]
+        )
     files = (tmp_path / "first.jsonl", tmp_path / "second.csv", "--references", scenes)
-    result = run("compare", *files, "--report", tmp_path / "sheet.html", "--json", tmp_path / "numbers.json", "--resamples", 500)
+    result = run(
+        "compare",
+        *files,
+        "--report",
+        tmp_path / "sheet.html",
+        "--json",
+        tmp_path / "numbers.json",
+        "--resamples",
+        500,
+    )
     assert result.returncode == 0, result.stderr
     lines = result.stdout.decode().splitlines()
     assert lines[0].split() == ["first", "second", "difference"]
-    assert [line.split()[0] for line in lines[1:7]] == ["bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider"]
-    assert lines[7] == "12 pictures"
+    assert [line.split()[0] for line in lines[1:7]] == [
+        "bleu1",
+        "bleu2",
+        "bleu3",
+        "bleu4",
+        "rouge_l",
+        "cider",
+    ]
+    assert lines[7] == "12 images"
     assert lines[-1].startswith("second is better in BLEU-1 (+")
     assert json.loads((tmp_path / "numbers.json").read_text())["verdict"] == lines[-1]
     assert "Where second is better" in (tmp_path / "sheet.html").read_text()
 
-    (tmp_path / "first.jsonl").write_text((tmp_path / "first.jsonl").read_text() + '{"image": "gone.png", "caption": "a star"}\n')
+    (tmp_path / "first.jsonl").write_text(
+        (tmp_path / "first.jsonl").read_text() + '{"image": "gone.png", "caption": "a star"}\n'
+    )
     result = run("compare", *files, "--resamples", 20)
     assert result.returncode == 3
-    assert result.stderr.decode() == f"cutline: left out: {tmp_path / 'first.jsonl'}: gone.png has no references\n"
+    assert (
+        result.stderr.decode()
+        == f"cutline: left out: {tmp_path / 'first.jsonl'}: gone.png has no references\n"
+    )
     assert result.stdout
 
 
@@ -271,8 +385,23 @@ def test_show_batch_prints_tokens_labels_and_losses(recipe: Path, tmp_path: Path
 
 def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
     """A real process, a real signal."""
-    words = [sys.executable, "-m", "cutline", "train", str(recipe), "--output", str(tmp_path / "run"), "--optim.epochs", "2000"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = [
+        sys.executable,
+        "-m",
+        "cutline",
+        "train",
+        str(recipe),
+        "--output",
+        str(tmp_path / "run"),
+        "--optim.epochs",
+        "2000",
+    ]
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 60
     while not (log.exists() and log.read_text().count("\n") > 5):
@@ -282,7 +411,11 @@ def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    step = int(re.search(r"stopped after step (\d+); .*--resume", stderr.decode().replace("\n", " ")).group(1))  # type: ignore[union-attr]
+    step = int(
+        re.search(
+            r"stopped after step (\d+); .*--resume", stderr.decode().replace("\n", " ")
+        ).group(1)
+    )  # type: ignore[union-attr]
     process = subprocess.Popen([*words, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     while [line["step"] for line in read_log(log) if "loss" in line][-1] <= step:
         assert process.poll() is None
@@ -309,7 +442,9 @@ def test_bars_on_a_terminal_leave_stdout_to_the_pipe(model: Path, scenes: Path) 
     """stderr is a real terminal, stdout a pipe: the captions must go down the pipe."""
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "cutline", "caption", str(scenes), "--model", str(model)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
     os.close(theirs)
     stdout = process.communicate(timeout=60)[0]
     seen = b""

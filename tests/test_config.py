@@ -16,11 +16,11 @@ from cutline.config import (
     DataConfig,
     EvalConfig,
     GenerationConfig,
-    GenerationSettings,
+    GenerationKwargs,
     ImageConfig,
+    InitConfig,
     OptimConfig,
     Recipe,
-    StartConfig,
     TextConfig,
     VisionConfig,
     from_dict,
@@ -31,14 +31,19 @@ from cutline.errors import ConfigError, CutlineError
 
 Kind = type[Any]
 KINDS: list[Kind] = [VisionConfig, TextConfig, ImageConfig, CaptionConfig, GenerationConfig]
-KINDS += [StartConfig, DataConfig, OptimConfig, EvalConfig, Recipe]
+KINDS += [InitConfig, DataConfig, OptimConfig, EvalConfig, Recipe]
 SIZES = {
     VisionConfig: ["image_size", "patch_size", "embed_dim", "depth", "num_heads"],
     TextConfig: ["vocab_size", "embed_dim", "depth", "num_heads", "mlp_dim", "max_positions"],
 }
 
 REFUSED: list[tuple[Kind, dict[str, Any], str]] = [
-    *((kind, {name: wrong}, "sizes must be positive") for kind, names in SIZES.items() for name in names for wrong in (0, -16)),
+    *(
+        (kind, {name: wrong}, "sizes must be positive")
+        for kind, names in SIZES.items()
+        for name in names
+        for wrong in (0, -16)
+    ),
     (VisionConfig, {"image_size": 100}, "image_size 100 is not a multiple of patch_size 16"),
     (VisionConfig, {"num_heads": 7}, "vision embed_dim 768 is not a multiple of num_heads 7"),
     (VisionConfig, {"drop_path": 1.0}, "drop_path 1.0 is not in [0, 1)"),
@@ -72,53 +77,149 @@ REFUSED: list[tuple[Kind, dict[str, Any], str]] = [
     (DataConfig, {"crop_scale": (0.5, 1.1)}, "crop_scale 0.5, 1.1 is not within (0, 1]"),
     (DataConfig, {"crop_scale": (0.6, 0.5)}, "crop_scale 0.6, 0.5 is not within (0, 1]"),
     (DataConfig, {"num_workers": -1}, "num_workers -1 is negative"),
-    *((OptimConfig, {name: 0}, f"{name} 0 is below 1") for name in ("batch_size", "grad_accum_steps", "epochs")),
-    *((OptimConfig, {name: -1}, f"{name} -1 is negative") for name in ("max_steps", "warmup_steps", "vit_ckpt_layer")),
-    *((OptimConfig, {name: -0.1}, f"{name} -0.1 is negative") for name in ("weight_decay", "clip_norm", "min_lr")),
+    *(
+        (OptimConfig, {name: 0}, f"{name} 0 is below 1")
+        for name in ("batch_size", "grad_accum_steps", "epochs")
+    ),
+    *(
+        (OptimConfig, {name: -1}, f"{name} -1 is negative")
+        for name in ("max_steps", "warmup_steps", "vit_ckpt_layer")
+    ),
+    *(
+        (OptimConfig, {name: -0.1}, f"{name} -0.1 is negative")
+        for name in ("weight_decay", "clip_norm", "min_lr")
+    ),
     (OptimConfig, {"lr": 0.0}, "lr 0.0 is not positive"),
     (OptimConfig, {"ema_decay": 1.0}, "ema_decay 1.0 is not in [0, 1)"),
     (OptimConfig, {"ema_decay": -0.1}, "ema_decay -0.1 is not in [0, 1)"),
     (OptimConfig, {"vit_grad_ckpt": True}, "vit_grad_ckpt is on but vit_ckpt_layer is 0"),
     *((EvalConfig, {name: 0}, f"{name} 0 is below 1") for name in ("every", "batch_size")),
     (Recipe, {"log_every": 0}, "log_every 0 is below 1"),
-    (Recipe, {"model": PRESETS["tiny"], "start": StartConfig(captioner="a")}, "`model` and `start.captioner` are both given"),
-    (Recipe, {"start": StartConfig(captioner="a", vision="v")}, "`start.captioner` already brings vision and text weights"),
-    (Recipe, {"start": StartConfig(captioner="a", text="t")}, "`start.captioner` already brings vision and text weights"),
-    (Recipe, {"start": StartConfig(config="base")}, "`start.config` only makes sense with `start.captioner`"),
-    (Recipe, {"start": StartConfig(image_size=224)}, "`start.image_size` only makes sense with `start.captioner`"),
+    (
+        Recipe,
+        {"model": PRESETS["tiny"], "start": InitConfig(captioner="a")},
+        "`model` and `start.captioner` are both given",
+    ),
+    (
+        Recipe,
+        {"start": InitConfig(captioner="a", vision="v")},
+        "`start.captioner` already brings vision and text weights",
+    ),
+    (
+        Recipe,
+        {"start": InitConfig(captioner="a", text="t")},
+        "`start.captioner` already brings vision and text weights",
+    ),
+    (
+        Recipe,
+        {"start": InitConfig(config="base")},
+        "`start.config` only makes sense with `start.captioner`",
+    ),
+    (
+        Recipe,
+        {"start": InitConfig(image_size=224)},
+        "`start.image_size` only makes sense with `start.captioner`",
+    ),
 ]
-NOT_A_NUMBER = [(VisionConfig, "drop_path"), (OptimConfig, "lr"), (OptimConfig, "weight_decay"), (GenerationConfig, "top_p")]
+NOT_A_NUMBER = [
+    (VisionConfig, "drop_path"),
+    (OptimConfig, "lr"),
+    (OptimConfig, "weight_decay"),
+    (GenerationConfig, "top_p"),
+]
 REFUSED += [(kind, {name: float("nan")}, f"{name} nan is") for kind, name in NOT_A_NUMBER]
 
 JUST_ALLOWED: list[tuple[Kind, dict[str, Any]]] = [
-    (VisionConfig, {"image_size": 1, "patch_size": 1, "embed_dim": 1, "depth": 1, "num_heads": 1, "drop_path": 0.99}),
+    (
+        VisionConfig,
+        {
+            "image_size": 1,
+            "patch_size": 1,
+            "embed_dim": 1,
+            "depth": 1,
+            "num_heads": 1,
+            "drop_path": 0.99,
+        },
+    ),
     (TextConfig, dict.fromkeys(SIZES[TextConfig], 1) | {"dropout": 0.99, "attn_dropout": 0.99}),
     (TextConfig, {"dropout": 0.0, "attn_dropout": 0.0}),
     (CaptionConfig, {"label_smoothing": 0.0}),
-    (GenerationConfig, {"num_beams": 1, "max_length": 1, "min_length": 1, "top_k": 0, "top_p": 1.0, "length_penalty": -1.0}),
-    (GenerationConfig, {"num_beams": 4, "num_captions": 4, "min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 0.5}),
-    (GenerationConfig, {"num_beams": 1, "num_captions": 4, "sample": True, "temperature": 0.01, "top_p": 0.01}),
-    (DataConfig, {"val_share": 0.0, "max_words": 1, "max_tokens": 3, "crop_scale": (1.0, 1.0), "num_workers": 0}),
-    (OptimConfig, {"batch_size": 1, "grad_accum_steps": 1, "epochs": 1, "weight_decay": 0.0, "vit_grad_ckpt": True, "vit_ckpt_layer": 1}),
+    (
+        GenerationConfig,
+        {
+            "num_beams": 1,
+            "max_length": 1,
+            "min_length": 1,
+            "top_k": 0,
+            "top_p": 1.0,
+            "length_penalty": -1.0,
+        },
+    ),
+    (
+        GenerationConfig,
+        {
+            "num_beams": 4,
+            "num_captions": 4,
+            "min_length": 0,
+            "no_repeat_ngram_size": 0,
+            "repetition_penalty": 0.5,
+        },
+    ),
+    (
+        GenerationConfig,
+        {"num_beams": 1, "num_captions": 4, "sample": True, "temperature": 0.01, "top_p": 0.01},
+    ),
+    (
+        DataConfig,
+        {
+            "val_share": 0.0,
+            "max_words": 1,
+            "max_tokens": 3,
+            "crop_scale": (1.0, 1.0),
+            "num_workers": 0,
+        },
+    ),
+    (
+        OptimConfig,
+        {
+            "batch_size": 1,
+            "grad_accum_steps": 1,
+            "epochs": 1,
+            "weight_decay": 0.0,
+            "vit_grad_ckpt": True,
+            "vit_ckpt_layer": 1,
+        },
+    ),
     (EvalConfig, {"every": 1, "first": 1, "batch_size": 1}),
-    (Recipe, {"log_every": 1, "start": StartConfig(captioner="a", config="base", image_size=224)}),
-    (Recipe, {"model": PRESETS["tiny"], "start": StartConfig(vision="v", text="t")}),
+    (Recipe, {"log_every": 1, "start": InitConfig(captioner="a", config="base", image_size=224)}),
+    (Recipe, {"model": PRESETS["tiny"], "start": InitConfig(vision="v", text="t")}),
 ]
 
 
-@pytest.mark.parametrize(("kind", "values", "message"), REFUSED, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(
+    ("kind", "values", "message"), REFUSED, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_what_makes_no_sense_is_refused(kind: Kind, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         kind(**values)
     assert message in str(error.value)
     assert isinstance(error.value, CutlineError)
     with pytest.raises(ConfigError) as error:
-        from_dict(kind, {name: to_dict(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}, "a.yaml")
+        from_dict(
+            kind,
+            {
+                name: to_dict(value) if dataclasses.is_dataclass(value) else value
+                for name, value in values.items()
+            },
+            "a.yaml",
+        )
     assert str(error.value).startswith("a.yaml: ")
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(("kind", "values"), JUST_ALLOWED, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(
+    ("kind", "values"), JUST_ALLOWED, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_what_just_makes_sense_is_kept(kind: Kind, values: dict[str, Any]) -> None:
     config = kind(**values)
     assert {name: getattr(config, name) for name in values} == values
@@ -143,15 +244,21 @@ UNUSUAL = Recipe(
     log_every=3,
     save_minutes=0.5,
     model=PRESETS["tiny"],
-    start=StartConfig(vision="v", vocab_size=99),
-    data=DataConfig(train="t", prompt="", clean="none", crop_scale=(0.25, 0.75), captions_per_image=2),
-    optim=OptimConfig(lr=3e-4, betas=(0.8, 0.95), schedule="constant", dropout=0.0, label_smoothing=0.2),
+    start=InitConfig(vision="v", vocab_size=99),
+    data=DataConfig(
+        train="t", prompt="", clean="none", crop_scale=(0.25, 0.75), captions_per_image=2
+    ),
+    optim=OptimConfig(
+        lr=3e-4, betas=(0.8, 0.95), schedule="constant", dropout=0.0, label_smoothing=0.2
+    ),
     eval=EvalConfig(by="loss"),
     generation=GenerationConfig(num_beams=7, beam_scoring="huggingface"),
 )
 
 
-@pytest.mark.parametrize("config", [UNUSUAL, *PRESETS.values()], ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize(
+    "config", [UNUSUAL, *PRESETS.values()], ids=lambda config: type(config).__name__
+)
 def test_there_and_back_through_json_and_yaml(config: Any) -> None:
     plain = to_dict(config)
     assert json.loads(json.dumps(plain)) == plain  # no tuples
@@ -160,7 +267,12 @@ def test_there_and_back_through_json_and_yaml(config: Any) -> None:
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(st.fixed_dictionaries({}, optional={"num_beams": st.integers(1, 9), "seed": st.integers(), "sample": st.booleans()}))
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={"num_beams": st.integers(1, 9), "seed": st.integers(), "sample": st.booleans()},
+    )
+)
 def test_what_is_not_said_keeps_its_default(values: dict[str, Any]) -> None:
     config = from_dict(Recipe, {"generation": values})
     assert config == Recipe(generation=GenerationConfig(**values))
@@ -171,9 +283,15 @@ def test_what_is_not_said_keeps_its_default(values: dict[str, Any]) -> None:
     ("values", "message"),
     [
         ({"optm": {}}, "a.yaml: unknown setting `optm`; did you mean `optim`?"),
-        ({"optim": {"learning_rte": 1}}, "a.yaml: unknown setting `optim.learning_rte`; there are batch_size, "),
+        (
+            {"optim": {"learning_rte": 1}},
+            "a.yaml: unknown setting `optim.learning_rte`; there are batch_size, ",
+        ),
         ({"optim": {"epoch": 1}}, "unknown setting `optim.epoch`; did you mean `optim.epochs`?"),
-        ({"model": {"vision": {"image_sise": 1}}}, "unknown setting `model.vision.image_sise`; did you mean `model.vision.image_size`?"),
+        (
+            {"model": {"vision": {"image_sise": 1}}},
+            "unknown setting `model.vision.image_sise`; did you mean `model.vision.image_size`?",
+        ),
         ({5: 1}, "unknown setting `5`; there are output, "),
         ({"optim": {"epochs": "many"}}, "optim.epochs"),
         ({"optim": {"epochs": 1.5}}, "optim.epochs"),
@@ -204,8 +322,15 @@ def test_a_whole_number_will_do_for_a_broken_one() -> None:
 
 def test_a_recipe_is_read(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    file.write_text("output: été\ndata: {train: photos.jsonl, crop_scale: [0.2, 1.0]}\noptim:\n  lr: 0.0001\n", encoding="utf-8")
-    expected = Recipe(output="été", data=DataConfig(train="photos.jsonl", crop_scale=(0.2, 1.0)), optim=OptimConfig(lr=1e-4))
+    file.write_text(
+        "output: été\ndata: {train: photos.jsonl, crop_scale: [0.2, 1.0]}\noptim:\n  lr: 0.0001\n",
+        encoding="utf-8",
+    )
+    expected = Recipe(
+        output="été",
+        data=DataConfig(train="photos.jsonl", crop_scale=(0.2, 1.0)),
+        optim=OptimConfig(lr=1e-4),
+    )
     assert read_recipe(file) == read_recipe(str(file)) == expected
 
 
@@ -224,7 +349,9 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_recipe_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_recipe_that_cannot_be_used_is_named_in_one_line(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     file = tmp_path / "recipe.yaml"
     if content is not None:
         file.write_bytes(content)
@@ -241,15 +368,27 @@ def test_presets() -> None:
     base, large = CaptionConfig.preset("base"), CaptionConfig.preset("large")
     assert base == CaptionConfig()
     assert base.vision.num_tokens == 24 * 24 + 1
-    assert (base.vision.embed_dim, base.vision.depth, base.vision.num_heads, base.vision.drop_path) == (768, 12, 12, 0.0)
-    assert (large.vision.embed_dim, large.vision.depth, large.vision.num_heads, large.vision.drop_path) == (1024, 24, 16, 0.1)
+    assert (
+        base.vision.embed_dim,
+        base.vision.depth,
+        base.vision.num_heads,
+        base.vision.drop_path,
+    ) == (768, 12, 12, 0.0)
+    assert (
+        large.vision.embed_dim,
+        large.vision.depth,
+        large.vision.num_heads,
+        large.vision.drop_path,
+    ) == (1024, 24, 16, 0.1)
     assert large.text == base.text == TextConfig(30524, 768, 12, 12, 3072, 512, 0.1, 0.1, 1e-12)
-    with pytest.raises(ConfigError, match="no preset is called 'huge'; there are tiny, base, large"):
+    with pytest.raises(
+        ConfigError, match="no preset is called 'huge'; there are tiny, base, large"
+    ):
         CaptionConfig.preset("huge")
 
 
 def test_keyword_arguments_are_the_settings() -> None:
-    assert get_type_hints(GenerationSettings) == get_type_hints(GenerationConfig)
+    assert get_type_hints(GenerationKwargs) == get_type_hints(GenerationConfig)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cutline.cli.main import run_command
-from cutline.data.scenes import make_scenes, write_scenes
-from cutline.demo import demonstrate
+from cutline.demo.pipeline import run_demo
+from cutline.demo.scenes import make_scenes, write_scenes
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -21,7 +21,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SHORTER = {
     "--overfit 1": "--optim.batch-size 2 --optim.lr 3e-3",
     "--lr-range": "--optim.batch-size 1 --optim.grad-accum-steps 1 --data.num-workers 0",
-    "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-pictures 2 --optim.batch-size 2",
+    "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-images 2 --optim.batch-size 2",
     "train recipes/own-photos.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 --tensorboard off",
 }
 ELSEWHERE = {
@@ -59,18 +59,25 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(REPOSITORY / "recipes", folder / "recipes")
     shutil.copytree(REPOSITORY / "docs", folder / "docs")
-    demonstrate(folder / "cutline-demo", scenes=96, epochs=1, tests=12)
+    run_demo(folder / "cutline-demo", scenes=96, epochs=1, tests=12)
     write_scenes(folder / "photos", make_scenes(40, seed=8))
     for name, number in (("a.png", 0), ("b.png", 1)):
         shutil.copy(folder / "photos" / f"scene-{number:06d}.png", folder / "photos" / name)
     write_scenes(folder / "ucm-captions", make_scenes(6, seed=4))
     for split in ("train", "val"):
-        shutil.copy(folder / "ucm-captions" / "captions.jsonl", folder / "ucm-captions" / f"{split}.jsonl")
+        shutil.copy(
+            folder / "ucm-captions" / "captions.jsonl", folder / "ucm-captions" / f"{split}.jsonl"
+        )
     return folder
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
 
 
 def test_the_pages_name_commands_and_snippets() -> None:
@@ -79,7 +86,9 @@ def test_the_pages_name_commands_and_snippets() -> None:
 
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
-def test_a_page(reader: Path, page: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_page(
+    reader: Path, page: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Its commands and snippets one after another, as somebody would type them."""
     monkeypatch.chdir(reader)
     for name, value in environment().items():
@@ -120,9 +129,14 @@ def test_links_and_the_map_of_the_files_lead_somewhere() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     tree = next(block.text for block in blocks("text") if block.text.startswith("cutline/\n"))
     named = set(re.findall(r"(\w+)\.py", tree))
-    modules = {path.stem for path in (REPOSITORY / "cutline").rglob("*.py")} - {"__init__", "__main__"}
+    modules = {path.stem for path in (REPOSITORY / "cutline").rglob("*.py")} - {
+        "__init__",
+        "__main__",
+    }
     folders = {"tokenizer", "image", "config"}  # described as a whole
-    inside = {path.stem for folder in folders for path in (REPOSITORY / "cutline" / folder).glob("*.py")}
+    inside = {
+        path.stem for folder in folders for path in (REPOSITORY / "cutline" / folder).glob("*.py")
+    }
     assert named - modules == set()
     assert modules - named - inside == set()
     assert "@@" not in readme

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cutline.files import whole_file, write_text
+from cutline.files import atomic_write, write_text
 
 
 def test_what_was_written_replaces_the_file(tmp_path: Path) -> None:
@@ -18,12 +18,14 @@ def test_what_was_written_replaces_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_error_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
     def write_half() -> None:
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise error
 

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_captioner import captioner, pictures  # noqa: F401  # fixtures
+from test_captioner import captioner, pictures  # fixtures
 
 from cutline.captioner import Captioner
-from cutline.config import CaptionConfig, DataConfig, Engine, EvalConfig, LoraConfig, OptimConfig, Recipe, TextConfig, VisionConfig
-from cutline.data.scenes import make_scenes, write_scenes
+from cutline.config import (
+    CaptionConfig,
+    DataConfig,
+    Engine,
+    EvalConfig,
+    LoraConfig,
+    OptimConfig,
+    Recipe,
+    TextConfig,
+    VisionConfig,
+)
+from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.training import read_log, train
 
 pytestmark = pytest.mark.gpu
@@ -21,9 +31,19 @@ def device() -> None:
         pytest.skip("no CUDA device here")
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_beams": 1}, {"sample": True, "seed": 3}, {"num_beams": 4, "repetition_penalty": 1.3}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 1},
+        {"sample": True, "seed": 3},
+        {"num_beams": 4, "repetition_penalty": 1.3},
+    ],
+)
 @pytest.mark.parametrize("engine", ["plain", "packed", "compiled"])
-def test_captions_are_those_of_the_cpu(captioner: Captioner, pictures: list, settings: dict, engine: Engine) -> None:  # noqa: F811
+def test_captions_are_those_of_the_cpu(
+    captioner: Captioner, pictures: list, settings: dict, engine: Engine
+) -> None:
     """Also with recorded steps (packed), newcomers taking the places of others, and the memory of the call before."""
     on_gpu = Captioner(copy.deepcopy(captioner.model), captioner.tokenizer, "cuda", "fp32", engine)
     prompts = ["", "a red ", "the", "a", "one two three ", "a picture of ", ""]
@@ -56,9 +76,17 @@ def train_on_gpu(folder: Path, precision: str = "fp32", **settings: object) -> l
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    "settings", [{"ema_decay": 0.9}, {"lora": LoraConfig(rank=8, targets=("*",))}, {"compile": True}, {"recompute_cheap": False}]
+    "settings",
+    [
+        {"ema_decay": 0.9},
+        {"lora": LoraConfig(rank=8, targets=("*",))},
+        {"compile": True},
+        {"recompute_cheap": False},
+    ],
 )
-def test_training_runs_and_learns(tmp_path: Path, precision: str, settings: dict[str, object]) -> None:
+def test_training_runs_and_learns(
+    tmp_path: Path, precision: str, settings: dict[str, object]
+) -> None:
     losses = train_on_gpu(tmp_path, precision, **settings)
     assert losses[-1] < 0.9 * losses[0]
 

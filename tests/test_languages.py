@@ -14,17 +14,17 @@ from cutline.config import (
     DataConfig,
     EvalConfig,
     GenerationConfig,
+    InitConfig,
     OptimConfig,
     Recipe,
-    StartConfig,
     TextConfig,
     VisionConfig,
 )
 from cutline.data import Sample
-from cutline.data.scenes import draw, make_scenes
+from cutline.demo.scenes import draw_scene, make_scenes
 from cutline.evaluation import evaluate
-from cutline.metrics import Tokens
-from cutline.metrics.tokens import characters, words
+from cutline.metrics import MetricTokenizer
+from cutline.metrics.tokenizers import characters, words
 from cutline.tokenizer import Tokenizer, clean_caption
 from cutline.training import train
 
@@ -57,13 +57,21 @@ def vietnamese(shared: Path) -> list[str]:
     path = shared / "data" / "vi-captions" / "train.jsonl"
     if not path.is_file():
         pytest.skip(f"no Vietnamese captions at {path}")
-    return [caption for line in path.read_text(encoding="utf-8").splitlines() for caption in json.loads(line)["captions"]]
+    return [
+        caption
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for caption in json.loads(line)["captions"]
+    ]
 
 
 # -------------------------------------------------------------------------------------------- vocabulary and cleaning
 
 
-@pytest.mark.parametrize("captions", [GERMAN, CHINESE, JAPANESE, THAI, TURKISH], ids=["german", "chinese", "japanese", "thai", "turkish"])
+@pytest.mark.parametrize(
+    "captions",
+    [GERMAN, CHINESE, JAPANESE, THAI, TURKISH],
+    ids=["german", "chinese", "japanese", "thai", "turkish"],
+)
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_captions_come_back_as_they_were_cleaned(captions: list[str], form: str) -> None:
     """Nothing is unknown, no accent is lost, and letters typed as two code points come back as one."""
@@ -81,8 +89,12 @@ def test_vietnamese_captions_come_back_with_every_tone(vietnamese: list[str]) ->
     encoded = [tokenizer.encode(caption)[0] for caption in captions]
     assert not any(tokenizer.unk_id in ids for ids in encoded)
     for caption, ids in zip(captions, encoded, strict=True):
-        assert tokenizer.decode(ids) == caption.replace(" ,", ",").replace(" ?", "?")  # as the reference spaces them
-    assert {"một", "người", "đường", "chó", "cỏ"} < set(tokenizer.pieces(range(tokenizer.vocab_size)))
+        assert tokenizer.decode(ids) == caption.replace(" ,", ",").replace(
+            " ?", "?"
+        )  # as the reference spaces them
+    assert {"một", "người", "đường", "chó", "cỏ"} < set(
+        tokenizer.pieces(range(tokenizer.vocab_size))
+    )
 
 
 def test_letters_that_differ_by_a_tone_are_different_words() -> None:
@@ -97,7 +109,10 @@ def test_letters_that_differ_by_a_tone_are_different_words() -> None:
     [
         ("Eine große Straße.", "eine große straße"),
         ("STRASSE, ẞ", "strasse, ß"),
-        ("两个人，一只狗。", "两个人，一只狗。"),  # only ASCII punctuation is dropped, as in the reference
+        (
+            "两个人，一只狗。",
+            "两个人，一只狗。",
+        ),  # only ASCII punctuation is dropped, as in the reference
         ("他说：“好”！", "他说：“好”！"),
         ("Một nhóm người .", "một nhóm người"),
         ("İstanbul", "i\u0307stanbul"),  # Unicode's small letter of İ is two code points
@@ -124,24 +139,44 @@ def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list
 
     def build(captions: list[str]) -> tuple[cutline.Captioner, list[Sample]]:
         samples = []
-        for number, (caption, scene) in enumerate(zip(captions, make_scenes(len(captions), seed=6), strict=True)):
-            draw(scene).save(tmp_path / f"{number}.png")
+        for number, (caption, scene) in enumerate(
+            zip(captions, make_scenes(len(captions), seed=6), strict=True)
+        ):
+            draw_scene(scene).save(tmp_path / f"{number}.png")
             (tmp_path / f"{number}.txt").write_text(caption, encoding="utf-8")
             samples.append(Sample(str(tmp_path / f"{number}.png"), (caption,), str(number)))
         recipe = Recipe(
             output=str(tmp_path / "run"),
             precision="fp32",
             model=CaptionConfig(
-                vision=VisionConfig(image_size=32, patch_size=16, embed_dim=64, depth=2, num_heads=2),
-                text=TextConfig(embed_dim=64, depth=2, num_heads=2, mlp_dim=128, max_positions=48, dropout=0.0, attn_dropout=0.0),
+                vision=VisionConfig(
+                    image_size=32, patch_size=16, embed_dim=64, depth=2, num_heads=2
+                ),
+                text=TextConfig(
+                    embed_dim=64,
+                    depth=2,
+                    num_heads=2,
+                    mlp_dim=128,
+                    max_positions=48,
+                    dropout=0.0,
+                    attn_dropout=0.0,
+                ),
                 prompt="",
                 label_smoothing=0.0,
             ),
-            start=StartConfig(vocab_size=200),
+            start=InitConfig(vocab_size=200),
             data=DataConfig(
-                train=str(tmp_path), val=str(tmp_path), crop_scale=(1.0, 1.0), flip=False, randaugment=False, cache=True, num_workers=0
+                train=str(tmp_path),
+                val=str(tmp_path),
+                crop_scale=(1.0, 1.0),
+                flip=False,
+                randaugment=False,
+                cache=True,
+                num_workers=0,
             ),
-            optim=OptimConfig(batch_size=4, epochs=80, lr=3e-3, warmup_steps=10, clip_norm=1.0, weight_decay=0.0),
+            optim=OptimConfig(
+                batch_size=4, epochs=80, lr=3e-3, warmup_steps=10, clip_norm=1.0, weight_decay=0.0
+            ),
             eval=EvalConfig(every=80),
             generation=GenerationConfig(max_length=40, min_length=1),
         )
@@ -154,9 +189,13 @@ def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list
     return build
 
 
-@pytest.mark.parametrize(("captions", "tokens"), [(GERMAN, "words"), (CHINESE, "auto")], ids=["german", "chinese"])
+@pytest.mark.parametrize(
+    ("captions", "tokens"), [(GERMAN, "words"), (CHINESE, "auto")], ids=["german", "chinese"]
+)
 def test_a_captioner_learns_to_write_it(
-    learn: Callable[..., tuple[cutline.Captioner, list[Sample]]], captions: list[str], tokens: Tokens
+    learn: Callable[..., tuple[cutline.Captioner, list[Sample]]],
+    captions: list[str],
+    tokens: MetricTokenizer,
 ) -> None:
     captioner, samples = learn(captions)
     found = evaluate(captioner, samples, tokens=tokens, max_length=40, min_length=1)

@@ -15,8 +15,12 @@ def test_a_recipe_is_valid_and_runs_into_a_folder_of_its_own_name(path: Path) ->
     assert read_recipe(path).output == f"runs/{path.stem}"
 
 
-@pytest.mark.parametrize(("size", "lr", "batch_size", "recomputed"), [("base", 1e-5, 32, 0), ("large", 2e-6, 16, 5)])
-def test_the_recipes_of_the_paper_are_the_reference_s(size: str, lr: float, batch_size: int, recomputed: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "lr", "batch_size", "recomputed"), [("base", 1e-5, 32, 0), ("large", 2e-6, 16, 5)]
+)
+def test_the_recipes_of_the_paper_are_the_reference_s(
+    size: str, lr: float, batch_size: int, recomputed: int
+) -> None:
     """As BLIP's configs/caption_coco.yaml and train_caption.py have it."""
     recipe = read_recipe(RECIPES[0].with_name(f"coco-{size}.yaml"))
     reference = OptimConfig(
@@ -34,7 +38,23 @@ def test_the_recipes_of_the_paper_are_the_reference_s(size: str, lr: float, batc
     assert asdict(recipe.optim) == asdict(reference)
     assert (recipe.precision, recipe.start.config, recipe.start.image_size) == ("fp32", size, 384)
     data, generation = recipe.data, recipe.generation
-    assert (data.prompt, data.clean, data.max_words, data.max_tokens, data.captions_per_image) == ("a picture of ", "blip", 30, 40, 0)
-    assert (data.crop_scale, data.flip, data.quarter_turns, data.randaugment) == ((0.5, 1.0), True, False, True)
-    assert (generation.num_beams, generation.max_length, generation.min_length, generation.beam_scoring) == (3, 20, 5, "blip")
+    assert (data.prompt, data.clean, data.max_words, data.max_tokens, data.captions_per_image) == (
+        "a picture of ",
+        "blip",
+        30,
+        40,
+        0,
+    )
+    assert (data.crop_scale, data.flip, data.quarter_turns, data.randaugment) == (
+        (0.5, 1.0),
+        True,
+        False,
+        True,
+    )
+    assert (
+        generation.num_beams,
+        generation.max_length,
+        generation.min_length,
+        generation.beam_scoring,
+    ) == (3, 20, 5, "blip")
     assert (recipe.eval.every, recipe.eval.by) == (1, "captions")

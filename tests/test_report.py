@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cutline.errors import ImageError
-from cutline.report import MOST_BARS, MOST_POINTS, THUMBNAIL, Card, curve, figures, histogram, prose, table, wall, write_report
+from cutline.report import (
+    MOST_BARS,
+    MOST_POINTS,
+    THUMBNAIL,
+    Card,
+    curve,
+    figures,
+    histogram,
+    prose,
+    table,
+    wall,
+    write_report,
+)
 
 HOSTILE = '<script src="http://x/y.js">&amp;"\'</script><img src=//x onerror=alert(1)>{title}%s'
 PICTURE = Image.new("RGB", (64, 64), (200, 30, 40))
@@ -59,13 +71,22 @@ def svg(chart: str) -> ET.Element:
 
 def pictures(page: str) -> list[Image.Image]:
     sources = [value or "" for name, value in Reader(page).attributes if name == "src"]
-    return [Image.open(io.BytesIO(base64.b64decode(source.partition(";base64,")[2]))) for source in sources]
+    return [
+        Image.open(io.BytesIO(base64.b64decode(source.partition(";base64,")[2])))
+        for source in sources
+    ]
 
 
 def write_hostile(path: Path) -> None:
     chart = curve([(1, 2.0), (2, 1.0)], HOSTILE, HOSTILE, HOSTILE)
     cards = wall([Card(PICTURE, HOSTILE, HOSTILE, True), Card(PICTURE, HOSTILE, good=False)])
-    parts = [chart, cards, table([(HOSTILE, 1)], (HOSTILE, HOSTILE)), figures([(HOSTILE, HOSTILE)]), prose(HOSTILE)]
+    parts = [
+        chart,
+        cards,
+        table([(HOSTILE, 1)], (HOSTILE, HOSTILE)),
+        figures([(HOSTILE, HOSTILE)]),
+        prose(HOSTILE),
+    ]
     write_report(path, HOSTILE, HOSTILE, [(HOSTILE, part) for part in parts])
 
 
@@ -74,7 +95,9 @@ def test_every_text_is_escaped_and_shown(tmp_path: Path) -> None:
     page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert page.tags.count("img") == 2
-    assert page.texts.count(HOSTILE) == 3 + 5 + 3 + 3 + 3 + 2 + 1  # page, headings, chart, cards, table, figures, paragraph
+    assert (
+        page.texts.count(HOSTILE) == 3 + 5 + 3 + 3 + 3 + 2 + 1
+    )  # page, headings, chart, cards, table, figures, paragraph
     assert [value for name, value in page.attributes if name == "alt"] == [HOSTILE] * 2
 
 
@@ -83,8 +106,16 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Reader(text)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(page.tags)
-    assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("href", "srcset", "style")]
-    assert all(value and value.startswith("data:image/") for name, value in page.attributes if name == "src")
+    assert not [
+        name
+        for name, _ in page.attributes
+        if name.startswith("on") or name in ("href", "srcset", "style")
+    ]
+    assert all(
+        value and value.startswith("data:image/")
+        for name, value in page.attributes
+        if name == "src"
+    )
     style = text.partition("<style>")[2].partition("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
@@ -94,9 +125,28 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
 
 @given(printable, printable, printable)
 def test_sections_hold_any_text(text: str, caption: str, cell: str) -> None:
-    page = Reader(prose(text) + wall([Card("data:image/png;base64,", caption, cell)]) + table([(cell, caption)]))
+    page = Reader(
+        prose(text)
+        + wall([Card("data:image/png;base64,", caption, cell)])
+        + table([(cell, caption)])
+    )
     note = ["span"] if cell else []
-    assert page.tags == ["p", "div", "figure", "img", "figcaption", *note, "div", "table", "thead", "tr", "tbody", "tr", "td", "td"]
+    assert page.tags == [
+        "p",
+        "div",
+        "figure",
+        "img",
+        "figcaption",
+        *note,
+        "div",
+        "table",
+        "thead",
+        "tr",
+        "tbody",
+        "tr",
+        "td",
+        "td",
+    ]
     assert ("alt", caption) in page.attributes
 
 
@@ -118,7 +168,9 @@ def test_a_report_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @given(points, printable)
-def test_a_curve_is_valid_and_inside_its_frame(drawn: list[tuple[float, float]], title: str) -> None:
+def test_a_curve_is_valid_and_inside_its_frame(
+    drawn: list[tuple[float, float]], title: str
+) -> None:
     chart = svg(curve(drawn, title, "step", "loss"))
     _, _, width, height = map(float, chart.attrib["viewBox"].split())
     assert chart.attrib["aria-label"] == title
@@ -132,23 +184,42 @@ def test_a_curve_is_valid_and_inside_its_frame(drawn: list[tuple[float, float]],
 
 @given(points.filter(bool))
 def test_lines_rise_where_values_rise(drawn: list[tuple[float, float]]) -> None:
-    path = next(element for element in svg(curve(drawn, "", "", "")).iter("path") if element.attrib["class"] == "faint").attrib["d"]
+    path = next(
+        element
+        for element in svg(curve(drawn, "", "", "")).iter("path")
+        if element.attrib["class"] == "faint"
+    ).attrib["d"]
     heights = [-float(pair.split()[1]) for pair in path.strip("M").split("L")]
     values = [y for _, y in sorted(drawn)]
-    for (h1, v1), (h2, v2) in zip(zip(heights, values, strict=True), zip(heights[1:], values[1:], strict=False), strict=False):
+    for (h1, v1), (h2, v2) in zip(
+        zip(heights, values, strict=True), zip(heights[1:], values[1:], strict=False), strict=False
+    ):
         assert (v1 <= v2 and h1 <= h2) or (v1 >= v2 and h1 >= h2)
 
 
 def test_a_curve_shows_round_ticks_and_its_last_mean() -> None:
     chart = svg(curve([(step, 1.0) for step in range(0, 1001)], "loss", "step", "nats"))
-    texts = {kind: [element.text for element in chart.iter("text") if element.attrib["class"] == kind] for kind in ("middle", "last end")}
+    texts = {
+        kind: [element.text for element in chart.iter("text") if element.attrib["class"] == kind]
+        for kind in ("middle", "last end")
+    }
     assert texts["middle"] == ["0", "500", "1,000"]
     assert texts["last end"] == ["1"]
 
 
 def test_on_a_logarithmic_axis_equal_ratios_are_equally_far_apart() -> None:
-    drawn = svg(curve([(0.0, 9.0), (-1.0, 9.0), (1e-5, 1.0), (1e-3, 2.0), (1e-1, 1.0)], "", "lr", "loss", log_x=True))
-    labels = {e.text: float(e.attrib["x"]) for e in drawn.iter("text") if e.attrib["class"] == "middle"}
+    drawn = svg(
+        curve(
+            [(0.0, 9.0), (-1.0, 9.0), (1e-5, 1.0), (1e-3, 2.0), (1e-1, 1.0)],
+            "",
+            "lr",
+            "loss",
+            log_x=True,
+        )
+    )
+    labels = {
+        e.text: float(e.attrib["x"]) for e in drawn.iter("text") if e.attrib["class"] == "middle"
+    }
     assert list(labels) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
     gaps = [b - a for a, b in zip(list(labels.values()), list(labels.values())[1:], strict=False)]
     assert gaps == pytest.approx([gaps[0]] * 4, abs=0.2)
@@ -159,9 +230,13 @@ def test_on_a_logarithmic_axis_equal_ratios_are_equally_far_apart() -> None:
 
 
 @given(points.filter(bool))
-def test_any_curve_on_a_logarithmic_axis_is_inside_its_frame(drawn: list[tuple[float, float]]) -> None:
+def test_any_curve_on_a_logarithmic_axis_is_inside_its_frame(
+    drawn: list[tuple[float, float]],
+) -> None:
     for element in svg(curve([(abs(x), y) for x, y in drawn], "", "", "", log_x=True)).iter("path"):
-        for x, y in (map(float, pair.split()) for pair in element.attrib["d"].strip("MZ").split("L")):
+        for x, y in (
+            map(float, pair.split()) for pair in element.attrib["d"].strip("MZ").split("L")
+        ):
             assert 0 <= x <= 720
             assert 0 <= y <= 384
 
@@ -170,7 +245,9 @@ def test_long_curves_are_thinned_without_losing_their_mean() -> None:
     chart = svg(curve([(step, step % 2) for step in range(100_000)], "", "", ""))
     paths = {element.attrib["class"]: element.attrib["d"] for element in chart.iter("path")}
     assert MOST_POINTS / 2 < paths["faint"].count("L") < MOST_POINTS
-    assert len({pair.split()[1] for pair in paths["faint"].strip("M").split("L")}) == 1  # means of 0 1 0 1 …
+    assert (
+        len({pair.split()[1] for pair in paths["faint"].strip("M").split("L")}) == 1
+    )  # means of 0 1 0 1 …
 
 
 def test_points_that_are_not_finite_are_left_out() -> None:
@@ -181,12 +258,17 @@ def test_points_that_are_not_finite_are_left_out() -> None:
 # ----------------------------------------------------------------------------------------------------- histograms
 
 
-@given(st.dictionaries(st.integers(-1000, 1_000_000), st.integers(1, 1_000_000), max_size=30), printable)
+@given(
+    st.dictionaries(st.integers(-1000, 1_000_000), st.integers(1, 1_000_000), max_size=30),
+    printable,
+)
 def test_a_histogram_is_valid_and_inside_its_frame(counts: dict[int, int], title: str) -> None:
     chart = svg(histogram(counts, title, "words", "captions"))
     _, _, width, height = map(float, chart.attrib["viewBox"].split())
     assert chart.attrib["aria-label"] == title
-    bars = [{name: float(value) for name, value in bar.attrib.items()} for bar in chart.iter("rect")]
+    bars = [
+        {name: float(value) for name, value in bar.attrib.items()} for bar in chart.iter("rect")
+    ]
     assert bool(counts) == bool(bars)
     assert len(bars) <= MOST_BARS
     for bar in bars:
@@ -196,20 +278,28 @@ def test_a_histogram_is_valid_and_inside_its_frame(counts: dict[int, int], title
 
 @given(st.dictionaries(st.integers(0, MOST_BARS - 1), st.integers(1, 100), min_size=1))
 def test_bars_are_as_tall_as_their_numbers(counts: dict[int, int]) -> None:
-    heights = [float(bar.attrib["height"]) for bar in svg(histogram(counts, "", "", "")).iter("rect")]
+    heights = [
+        float(bar.attrib["height"]) for bar in svg(histogram(counts, "", "", "")).iter("rect")
+    ]
     low, high = min(counts), max(counts)
     assert len(heights) == high - low + 1
-    expected = [max(heights) * counts.get(number, 0) / max(counts.values()) for number in range(low, high + 1)]
+    expected = [
+        max(heights) * counts.get(number, 0) / max(counts.values())
+        for number in range(low, high + 1)
+    ]
     assert heights == pytest.approx(expected, abs=0.11)  # written with one digit
 
 
 def test_neighbours_share_the_bars_of_a_wide_histogram() -> None:
-    heights = [float(bar.attrib["height"]) for bar in svg(histogram(dict.fromkeys(range(10 * MOST_BARS), 3), "", "", "")).iter("rect")]
+    heights = [
+        float(bar.attrib["height"])
+        for bar in svg(histogram(dict.fromkeys(range(10 * MOST_BARS), 3), "", "", "")).iter("rect")
+    ]
     assert len(heights) == MOST_BARS
     assert len(set(heights)) == 1
 
 
-# ------------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------------- images
 
 
 def test_small_pictures_are_exact_and_large_ones_reduced(tmp_path: Path) -> None:
@@ -232,14 +322,16 @@ def test_the_picture_given_is_left_as_it_is() -> None:
 
 
 def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     for name in ("text.png", "absent.png"):
         with pytest.raises(ImageError, match=name):
             wall([Card(str(tmp_path / name), "")])
 
 
 def test_verdicts_are_marked_in_more_than_colour() -> None:
-    page = Reader(wall([Card(PICTURE, "a", good=True), Card(PICTURE, "b", good=False), Card(PICTURE, "c")]))
+    page = Reader(
+        wall([Card(PICTURE, "a", good=True), Card(PICTURE, "b", good=False), Card(PICTURE, "c")])
+    )
     assert [text for text in page.texts if text in "✓✗"] == ["✓", "✗"]
 
 
@@ -247,5 +339,18 @@ def test_verdicts_are_marked_in_more_than_colour() -> None:
 
 
 def test_numbers_are_rounded_and_grouped() -> None:
-    page = Reader(table([("a", 0.123456), ("b", 1234567), ("c", True), ("d", None)], ("name", "value")))
-    assert page.texts == ["name", "value", "a", "0.1235", "b", "1,234,567", "c", "True", "d", "None"]
+    page = Reader(
+        table([("a", 0.123456), ("b", 1234567), ("c", True), ("d", None)], ("name", "value"))
+    )
+    assert page.texts == [
+        "name",
+        "value",
+        "a",
+        "0.1235",
+        "b",
+        "1,234,567",
+        "c",
+        "True",
+        "d",
+        "None",
+    ]

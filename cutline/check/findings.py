@@ -7,21 +7,36 @@ from dataclasses import dataclass
 from cutline.data import Sample
 
 KINDS = {
-    "missing": ("picture is not where the data say", "pictures are not where the data say"),
-    "unreadable": ("picture cannot be read", "pictures cannot be read"),
-    "blind": ("other data set has no picture that can be read", "other data sets have no picture that can be read"),
-    "uncaptioned": ("picture has no usable caption", "pictures have no usable caption"),
-    "leak": ("picture is in the other data, too", "pictures are in the other data, too"),
-    "near_leak": ("picture looks like one of the other data", "pictures look like one of the other data"),
-    "duplicate": ("picture repeats another, pixel for pixel", "pictures repeat another, pixel for pixel"),
-    "near_duplicate": ("picture looks like another", "pictures look like another"),
-    "tiny": ("picture is tiny", "pictures are tiny"),
-    "narrow": ("picture is too long or tall to be made a square", "pictures are too long or tall to be made squares"),
+    "missing": ("image is not where the data say", "images are not where the data say"),
+    "unreadable": ("image cannot be read", "images cannot be read"),
+    "blind": (
+        "other data set has no image that can be read",
+        "other data sets have no image that can be read",
+    ),
+    "uncaptioned": ("image has no usable caption", "images have no usable caption"),
+    "leak": ("image is in the other data, too", "images are in the other data, too"),
+    "near_leak": (
+        "image looks like one of the other data",
+        "images look like one of the other data",
+    ),
+    "duplicate": (
+        "image repeats another, pixel for pixel",
+        "images repeat another, pixel for pixel",
+    ),
+    "near_duplicate": ("image looks like another", "images look like another"),
+    "tiny": ("image is tiny", "images are tiny"),
+    "narrow": (
+        "image is too long or tall to be made a square",
+        "images are too long or tall to be made squares",
+    ),
     "empty_caption": ("caption is empty once cleaned", "captions are empty once cleaned"),
     "long_caption": ("caption is cut for its many words", "captions are cut for their many words"),
     "cut_caption": ("caption is cut for its many tokens", "captions are cut for their many tokens"),
-    "repeated_caption": ("caption is said twice of one picture", "captions are said twice of one picture"),
-    "common_caption": ("caption is said of many pictures", "captions are said of many pictures"),
+    "repeated_caption": (
+        "caption is said twice of one image",
+        "captions are said twice of one image",
+    ),
+    "common_caption": ("caption is said of many images", "captions are said of many images"),
     "broken_text": ("caption holds broken characters", "captions hold broken characters"),
     "unknown_word": ("word is not in the vocabulary", "words are not in the vocabulary"),
 }
@@ -38,20 +53,20 @@ class Finding:
     kind: str
     """one of KINDS"""
     image: str
-    """the picture's path; its id, where it has no path"""
+    """the image's path; its id, where it has no path"""
     detail: str
     """what was found, and where there is one, the way out"""
 
 
 @dataclass(frozen=True)
-class Spread:
+class Histogram:
     """How often each of some whole numbers occurs."""
 
     counts: Mapping[int, int]
     """number -> how often, in rising order"""
 
     @classmethod
-    def of(cls, numbers: Sequence[int]) -> "Spread":
+    def of(cls, numbers: Sequence[int]) -> "Histogram":
         """Count `numbers`."""
         return cls(dict(sorted(Counter(numbers).items())))
 
@@ -83,7 +98,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A picture's size in pixels, upright."""
+    """An image's size in pixels, upright."""
 
     image: str
     width: int
@@ -95,22 +110,22 @@ class Findings:
     """What `check` found."""
 
     samples: Sequence[Sample]
-    """the data, each picture once, its captions together"""
+    """the data, each image once, its captions together"""
     rows: Sequence[Finding]
     """what is to be mended or worth a look, in the order of KINDS"""
     num_readable: int
-    """pictures that can be read"""
+    """images that can be read"""
     smallest: Size | None
-    """the picture of the fewest pixels; None where none can be read"""
+    """the image of the fewest pixels; None where none can be read"""
     largest: Size | None
     """the one of the most"""
     traits: Mapping[str, int]
-    """how many pictures are grey, animated, turned by EXIF …"""
-    captions: Spread
-    """captions per picture"""
-    words: Spread
+    """how many images are grey, animated, turned by EXIF …"""
+    captions: Histogram
+    """captions per image"""
+    words: Histogram
     """words per cleaned caption, before any is cut"""
-    tokens: Spread | None
+    tokens: Histogram | None
     """tokens per caption of at most `max_words` words, with prompt, [DEC] and [SEP]; None without a vocabulary"""
     max_words: int
     max_tokens: int
@@ -121,13 +136,13 @@ class Findings:
     unknown_characters: Mapping[str, int]
     """characters the vocabulary lacks, and how often they stand in unknown words, most frequent first"""
     duplicates: Sequence[Sequence[Sample]]
-    """groups of pictures whose pixels are equal; those of the other data, if any, last"""
+    """groups of images whose pixels are equal; those of the other data, if any, last"""
     near_duplicates: Sequence[Sequence[Sample]]
-    """groups of pictures that look alike, likewise; one of each that repeat exactly"""
+    """groups of images that look alike, likewise; one of each that repeat exactly"""
     num_against: int = 0
-    """readable pictures of the other data"""
+    """readable images of the other data"""
     num_others: int = 0
-    """pictures of the other data, readable or not"""
+    """images of the other data, readable or not"""
 
     @property
     def harmful(self) -> bool:
@@ -136,5 +151,5 @@ class Findings:
 
 
 def name_of(sample: Sample) -> str:
-    """What to call a sample's picture."""
+    """What to call a sample's image."""
     return sample.id if isinstance(sample.image, bytes) else str(sample.image)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from cutline.check.findings import HARMFUL, KINDS, Finding, Findings, Size, Spread
+from cutline.check.findings import HARMFUL, KINDS, Finding, Findings, Histogram, Size
 
 EXAMPLES = 3
 """of each kind of finding"""
@@ -26,12 +26,14 @@ def summarize(findings: Findings) -> str:
 
 def describe(findings: Findings) -> list[tuple[str, str]]:
     """Names and values of the numbers."""
-    lines = [("pictures", f"{len(findings.samples):,}, {findings.num_readable:,} of them readable")]
+    lines = [("images", f"{len(findings.samples):,}, {findings.num_readable:,} of them readable")]
     if findings.smallest and findings.largest:
         lines.append(("sizes", f"{_size(findings.smallest)} to {_size(findings.largest)}"))
     if findings.traits:
         lines.append(("of these", _tally(findings.traits)))
-    lines.append(("captions", f"{findings.captions.sum:,}, {_spread(findings.captions, 'a picture')}"))
+    lines.append(
+        ("captions", f"{findings.captions.sum:,}, {_spread(findings.captions, 'a picture')}")
+    )
     if findings.captions.sum:
         lines.append(("words", _spread(findings.words, "a caption")))
     if findings.tokens and findings.tokens.total:
@@ -39,7 +41,9 @@ def describe(findings: Findings) -> list[tuple[str, str]]:
     if findings.scripts:
         lines.append(("characters", _tally(findings.scripts)))
     if findings.unknown_words:
-        lines.append(("[UNK]", f"{sum(findings.unknown_words.values()):,} words, {_unknown(findings)}"))
+        lines.append(
+            ("[UNK]", f"{sum(findings.unknown_words.values()):,} words, {_unknown(findings)}")
+        )
     if findings.num_others:
         lines.append(("against", f"{findings.num_against:,} of {findings.num_others:,} readable"))
     return lines
@@ -47,11 +51,14 @@ def describe(findings: Findings) -> list[tuple[str, str]]:
 
 def by_kind(rows: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
     """Rows of each kind, under a sentence with their number."""
-    return [(say(kind, len(same := list(group))), same) for kind, group in groupby(rows, lambda row: row.kind)]
+    return [
+        (say(kind, len(same := list(group))), same)
+        for kind, group in groupby(rows, lambda row: row.kind)
+    ]
 
 
 def say(kind: str, count: int) -> str:
-    """What `count` findings of a kind are: `2 pictures cannot be read`."""
+    """What `count` findings of a kind are: `2 images cannot be read`."""
     one, several = KINDS[kind]
     return f"{count:,} {one if count == 1 else several}"
 
@@ -72,14 +79,18 @@ def _list_kinds(rows: Sequence[Finding]) -> list[str]:
 
 
 def _example(row: Finding) -> str:
-    return row.detail if not row.image or row.detail.startswith(row.image) else f"{row.image}: {row.detail}"
+    return (
+        row.detail
+        if not row.image or row.detail.startswith(row.image)
+        else f"{row.image}: {row.detail}"
+    )
 
 
 def _size(size: Size) -> str:
     return f"{size.width} x {size.height}"
 
 
-def _spread(spread: Spread, of_what: str) -> str:
+def _spread(spread: Histogram, of_what: str) -> str:
     if spread.low == spread.high:
         return f"{spread.low:,} {of_what}"
     return f"{spread.low:,} to {spread.high:,} {of_what}, {spread.mean:.1f} on average"

@@ -1,9 +1,15 @@
 """Captioners on disk: cutline's own folders, BLIP's .pth files, Hugging Face folders and hub ids."""
 
-from cutline.checkpoint.load import LayoutName, build_model, load_checkpoint, load_tokenizer, save_checkpoint
+from cutline.checkpoint.load import (
+    LayoutName,
+    build_model,
+    load_checkpoint,
+    load_tokenizer,
+    save_checkpoint,
+)
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import save_native
-from cutline.checkpoint.start import StartReport, start_text, start_vision
+from cutline.checkpoint.pretrained import LoadReport, load_pretrained_text, load_pretrained_vision
 from cutline.checkpoint.weights import Checkpoint, export_weights, import_weights, weight_shapes
 
 __all__ = [
@@ -11,15 +17,15 @@ __all__ = [
     "SALESFORCE",
     "Checkpoint",
     "LayoutName",
-    "StartReport",
+    "LoadReport",
     "build_model",
     "export_weights",
     "import_weights",
     "load_checkpoint",
+    "load_pretrained_text",
+    "load_pretrained_vision",
     "load_tokenizer",
     "save_checkpoint",
     "save_native",
-    "start_text",
-    "start_vision",
     "weight_shapes",
 ]

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from cutline.checkpoint.names import HUGGINGFACE
 from cutline.checkpoint.storage import read_json, read_weights, write_json, write_safetensors
-from cutline.checkpoint.weights import Checkpoint, export_weights, import_weights, left_over, mlp_ratio, weight_shapes
+from cutline.checkpoint.weights import (
+    Checkpoint,
+    export_weights,
+    import_weights,
+    left_over,
+    mlp_ratio,
+    weight_shapes,
+)
 from cutline.config import CaptionConfig, ImageConfig, from_dict, to_dict
 from cutline.errors import CheckpointError
 from cutline.tokenizer import Tokenizer
@@ -45,7 +52,9 @@ TEXT: Table = {
 }
 
 
-def load_huggingface(folder: str | Path, tokenizer: str | Path | None = None, partial: bool = False) -> Checkpoint:
+def load_huggingface(
+    folder: str | Path, tokenizer: str | Path | None = None, partial: bool = False
+) -> Checkpoint:
     """Read the folder; `tokenizer` overrules its vocabulary. Raises CheckpointError or ConfigError."""
     folder = Path(folder)
     config = config_from_huggingface(read_json(folder / "config.json"), str(folder / "config.json"))
@@ -53,7 +62,12 @@ def load_huggingface(folder: str | Path, tokenizer: str | Path | None = None, pa
     theirs = _read_weights(folder)
     shapes = weight_shapes(config)
     weights = import_weights(theirs, HUGGINGFACE, shapes, str(folder), partial)
-    return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder), tuple(left_over(theirs, HUGGINGFACE, shapes)))
+    return Checkpoint(
+        config,
+        weights,
+        Tokenizer.load(tokenizer or folder),
+        tuple(left_over(theirs, HUGGINGFACE, shapes)),
+    )
 
 
 def save_huggingface(folder: str | Path, checkpoint: Checkpoint) -> None:
@@ -62,7 +76,8 @@ def save_huggingface(folder: str | Path, checkpoint: Checkpoint) -> None:
     settings = {
         "config.json": config_to_huggingface(checkpoint.config, checkpoint.tokenizer),
         "preprocessor_config.json": _preprocessor(checkpoint.config),
-        "tokenizer_config.json": _TOKENIZER_CONFIG | {"model_max_length": checkpoint.config.text.max_positions},
+        "tokenizer_config.json": _TOKENIZER_CONFIG
+        | {"model_max_length": checkpoint.config.text.max_positions},
     }
     for name, values in settings.items():
         write_json(folder / name, values)
@@ -77,20 +92,33 @@ def config_from_huggingface(values: Mapping[str, Any], where: str) -> CaptionCon
     """
     names = values.get("architectures") or [ARCHITECTURE]
     if ARCHITECTURE not in names:
-        raise CheckpointError(f"{where}: the model is a {', '.join(map(str, names))}; give a captioner, {ARCHITECTURE}")
+        raise CheckpointError(
+            f"{where}: the model is a {', '.join(map(str, names))}; give a captioner, {ARCHITECTURE}"
+        )
     vision, text = _section(values, "vision_config", where), _section(values, "text_config", where)
-    ours = {side: {name: _value(theirs, *entry) for name, entry in table.items()} for side, theirs, table in _sides(vision, text)}
+    ours = {
+        side: {name: _value(theirs, *entry) for name, entry in table.items()}
+        for side, theirs, table in _sides(vision, text)
+    }
     for name in ("image_size", "patch_size"):
         ours["vision"][name] = _square(ours["vision"][name], name, where)
     own = values.get(OWN_KEY)
     own = own if isinstance(own, dict) else {}
     ours["vision"]["drop_path"] = own.get("drop_path", 0.0)
     kept = {"prompt": own["prompt"]} if "prompt" in own else {}
-    config = from_dict(CaptionConfig, {**ours, **kept, "label_smoothing": _value(text, "label_smoothing", 0.0)}, where)
+    config = from_dict(
+        CaptionConfig,
+        {**ours, **kept, "label_smoothing": _value(text, "label_smoothing", 0.0)},
+        where,
+    )
     hidden = _value(vision, "intermediate_size", 3072)
     if not isinstance(hidden, int):
-        raise CheckpointError(f"{where}: vision_config.intermediate_size is {hidden!r}; write a whole number")
-    return replace(config, vision=replace(config.vision, mlp_ratio=mlp_ratio(config.vision.embed_dim, hidden)))
+        raise CheckpointError(
+            f"{where}: vision_config.intermediate_size is {hidden!r}; write a whole number"
+        )
+    return replace(
+        config, vision=replace(config.vision, mlp_ratio=mlp_ratio(config.vision.embed_dim, hidden))
+    )
 
 
 def config_to_huggingface(config: CaptionConfig, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -124,16 +152,22 @@ def config_to_huggingface(config: CaptionConfig, tokenizer: Tokenizer) -> dict[s
     }
 
 
-def _sides(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[tuple[str, Mapping[str, Any], Table], ...]:
+def _sides(
+    vision: Mapping[str, Any], text: Mapping[str, Any]
+) -> tuple[tuple[str, Mapping[str, Any], Table], ...]:
     return ("vision", vision, VISION), ("text", text, TEXT)
 
 
 def _section(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    section = values.get(name) or values.get(f"{name}_dict") or {}  # `..._dict`: the first transformers with BLIP
+    section = (
+        values.get(name) or values.get(f"{name}_dict") or {}
+    )  # `..._dict`: the first transformers with BLIP
     if not isinstance(section, dict):
         raise CheckpointError(f"{where}: {name} is not an object; copy the file again")
     if _value(section, "hidden_act", "gelu") != "gelu":
-        raise CheckpointError(f"{where}: {name} says hidden_act {section['hidden_act']!r}, but BLIP's is gelu; give another model")
+        raise CheckpointError(
+            f"{where}: {name} says hidden_act {section['hidden_act']!r}, but BLIP's is gelu; give another model"
+        )
     return section
 
 
@@ -146,7 +180,9 @@ def _square(size: Any, name: str, where: str) -> Any:
     if not isinstance(size, list):
         return size
     if len(set(size)) != 1:
-        raise CheckpointError(f"{where}: {name} {size} is not square; give a model of square pictures")
+        raise CheckpointError(
+            f"{where}: {name} {size} is not square; give a model of square images"
+        )
     return size[0]
 
 
@@ -159,25 +195,42 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             if not isinstance(shards, dict):
                 raise CheckpointError(f"{index}: lists no weights; copy the file again")
             files = sorted({str(file) for file in shards.values()})
-            return {name: tensor for file in files for name, tensor in read_weights(folder / file).items()}
-    raise CheckpointError(f"{folder}: holds neither {WEIGHTS[0]} nor {WEIGHTS[1]}; give a whole model folder")
+            return {
+                name: tensor
+                for file in files
+                for name, tensor in read_weights(folder / file).items()
+            }
+    raise CheckpointError(
+        f"{folder}: holds neither {WEIGHTS[0]} nor {WEIGHTS[1]}; give a whole model folder"
+    )
 
 
 def _read_image_config(folder: Path, image_size: int) -> ImageConfig:
-    """Mean and standard deviation; what else the file says of pictures is fixed here, and only warned of."""
+    """Mean and standard deviation; what else the file says of images is fixed here, and only warned of."""
     file, values = folder / "preprocessor_config.json", {}
     if file.is_file():
         values = read_json(file)
-    elif (newer := folder / "processor_config.json").is_file():  # transformers 5 writes all processors into one
+    elif (
+        newer := folder / "processor_config.json"
+    ).is_file():  # transformers 5 writes all processors into one
         file, values = newer, read_json(newer).get("image_processor") or {}
     size = values.get("size", image_size)
     size = {size.get("height"), size.get("width")} if isinstance(size, dict) else {size}
     if size != {image_size}:
-        logging.getLogger(__name__).warning("%s: pictures of %s, but the model takes %d: %d it is", file, size, image_size, image_size)
+        logging.getLogger(__name__).warning(
+            "%s: images of %s, but the model takes %d: %d it is",
+            file,
+            size,
+            image_size,
+            image_size,
+        )
     if values.get("do_normalize") is False:
         return ImageConfig(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     default = to_dict(ImageConfig())
-    found = {ours: _value(values, theirs, default[ours]) for ours, theirs in (("mean", "image_mean"), ("std", "image_std"))}
+    found = {
+        ours: _value(values, theirs, default[ours])
+        for ours, theirs in (("mean", "image_mean"), ("std", "image_std"))
+    }
     return from_dict(ImageConfig, found, str(file))
 
 

@@ -21,13 +21,21 @@ VISION: Names = {  # timm and BLIP models/vit.py
     "vision.norm": "norm",
 }
 
-_LAYER, _ATTENTION, _CROSS = "text.layers.{}", "bert.encoder.layer.{}.attention", "bert.encoder.layer.{}.crossattention"
+_LAYER, _ATTENTION, _CROSS = (
+    "text.layers.{}",
+    "bert.encoder.layer.{}.attention",
+    "bert.encoder.layer.{}.crossattention",
+)
 
 TEXT: Names = {  # BERT and BLIP models/med.py
     "text.token_embed": "bert.embeddings.word_embeddings",
     "text.pos_embed": "bert.embeddings.position_embeddings",
     "text.norm": "bert.embeddings.LayerNorm",
-    f"{_LAYER}.self_attn.qkv": (f"{_ATTENTION}.self.query", f"{_ATTENTION}.self.key", f"{_ATTENTION}.self.value"),
+    f"{_LAYER}.self_attn.qkv": (
+        f"{_ATTENTION}.self.query",
+        f"{_ATTENTION}.self.key",
+        f"{_ATTENTION}.self.value",
+    ),
     f"{_LAYER}.self_attn.proj": f"{_ATTENTION}.output.dense",
     f"{_LAYER}.norm1": f"{_ATTENTION}.output.LayerNorm",
     f"{_LAYER}.cross_attn.q": f"{_CROSS}.self.query",
@@ -50,7 +58,12 @@ TEXT_COPIES = {  # the projection is tied to the token embedding, and its bias h
 
 def prefixed(prefix: str, names: Names) -> Names:
     """The table with `prefix` before each of their names."""
-    return {ours: prefix + theirs if isinstance(theirs, str) else tuple(prefix + part for part in theirs) for ours, theirs in names.items()}
+    return {
+        ours: prefix + theirs
+        if isinstance(theirs, str)
+        else tuple(prefix + part for part in theirs)
+        for ours, theirs in names.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,9 @@ _DECODER = "text_decoder."
 _COPIES = {_DECODER + copy: _DECODER + original for copy, original in TEXT_COPIES.items()}
 _POSITION_IDS = "text_decoder.bert.embeddings.position_ids"
 
-SALESFORCE = Layout({**prefixed("visual_encoder.", VISION), **prefixed(_DECODER, TEXT)}, _COPIES, (_POSITION_IDS,))
+SALESFORCE = Layout(
+    {**prefixed("visual_encoder.", VISION), **prefixed(_DECODER, TEXT)}, _COPIES, (_POSITION_IDS,)
+)
 """the published .pth files and those of BLIP's training code"""
 
 _VISION_LAYER = "vision_model.encoder.layers.{}"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cutline.errors import CheckpointError
-from cutline.files import whole_file, write_text
+from cutline.files import atomic_write, write_text
 
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
@@ -21,11 +21,13 @@ def write_json(file: Path, values: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_safetensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_safetensors(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write name -> tensor and `metadata`, whole or not at all. Raises CheckpointError where there is no room or no permission."""
     contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
-        with whole_file(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.touch()
             mode = temporary.stat().st_mode
             save_file(contents, temporary, metadata={"format": "pt", **(metadata or {})})
@@ -41,7 +43,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror}); give a whole model folder") from None
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}); give a whole model folder"
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{file}: not JSON ({error}); copy the file again") from None
     if not isinstance(values, dict):
@@ -54,22 +58,32 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise CheckpointError(f"{file}: not a whole safetensors file ({error}); copy or save it again") from None
+        raise CheckpointError(
+            f"{file}: not a whole safetensors file ({error}); copy or save it again"
+        ) from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror or error}); give a whole model") from None
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror or error}); give a whole model"
+        ) from None
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
     """What `torch.save` wrote: a dictionary of tensors and plain values. Raises CheckpointError."""
     try:
         # mapped: an optimizer beside the weights is not read
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        content = torch.load(
+            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+        )
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror or error}); give a file of weights") from None
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror or error}); give a file of weights"
+        ) from None
     except Exception as error:  # what broken bytes raise is anything
         raise CheckpointError(f"{file}: {_complaint(str(error))}") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: holds a {type(content).__name__}, not a dictionary of weights; save the model's state_dict()")
+        raise CheckpointError(
+            f"{file}: holds a {type(content).__name__}, not a dictionary of weights; save the model's state_dict()"
+        )
     return content
 
 
@@ -85,12 +99,21 @@ def _complaint(message: str) -> str:
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The weights of a .safetensors or a pickle, the latter possibly inside "model" or "state_dict". Raises CheckpointError."""
-    return read_safetensors(file) if file.suffix == ".safetensors" else unwrapped(read_pickle(file), file)
+    return (
+        read_safetensors(file)
+        if file.suffix == ".safetensors"
+        else unwrapped(read_pickle(file), file)
+    )
 
 
 def unwrapped(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     """The weights in what `read_pickle` gives. Raises CheckpointError."""
-    inner = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), content)
+    inner = next(
+        (content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)),
+        content,
+    )
     if not inner or not all(isinstance(tensor, Tensor) for tensor in inner.values()):
-        raise CheckpointError(f'{file}: no weights inside; save them with torch.save({{"model": model.state_dict()}}, path)')
+        raise CheckpointError(
+            f'{file}: no weights inside; save them with torch.save({{"model": model.state_dict()}}, path)'
+        )
     return dict(inner)

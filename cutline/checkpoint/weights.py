@@ -40,7 +40,9 @@ def empty_model(config: CaptionConfig) -> CaptionModel:
 class _Unfilled(TorchFunctionMode):
     """Skips initialisation, for which torch would load its compiler on the meta device."""
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function.__name__ in ("normal_", "uniform_", "erfinv_"):
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
@@ -59,7 +61,11 @@ def mlp_ratio(dim: int, hidden_dim: int) -> float:
 
 
 def import_weights(
-    theirs: Mapping[str, Tensor], layout: Layout, shapes: Mapping[str, torch.Size], where: str, partial: bool = False
+    theirs: Mapping[str, Tensor],
+    layout: Layout,
+    shapes: Mapping[str, torch.Size],
+    where: str,
+    partial: bool = False,
 ) -> dict[str, Tensor]:
     """Their weights by our names, joined where ours are, in fp32.
 
@@ -97,12 +103,16 @@ def import_weights(
 def export_weights(ours: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Our weights (or gradients, or anything of their shapes) by their names, split where theirs are.
 
-    Copies and buffers of the layout are not among them.
+    Duplicates and buffers of the layout are not among them.
     """
     theirs: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         tensor, names = tensor.detach(), their_names(name, layout.names)
-        pieces = (tensor,) if len(names) == 1 else tuple(piece.clone() for piece in tensor.chunk(len(names)))
+        pieces = (
+            (tensor,)
+            if len(names) == 1
+            else tuple(piece.clone() for piece in tensor.chunk(len(names)))
+        )
         theirs.update(zip(names, pieces, strict=True))
     return theirs
 
@@ -119,7 +129,9 @@ def their_names(ours: str, names: Names) -> tuple[str, ...]:
 
 def left_over(theirs: Iterable[str], layout: Layout, ours: Iterable[str]) -> list[str]:
     """Which of their names are neither one of `ours` nor known to hold nothing new."""
-    known = {name for each in ours for name in their_names(each, layout.names)}.union(layout.copies, layout.buffers)
+    known = {name for each in ours for name in their_names(each, layout.names)}.union(
+        layout.copies, layout.buffers
+    )
     return [name for name in theirs if name not in known]
 
 
@@ -134,7 +146,9 @@ def _without_copies(theirs: Mapping[str, Tensor], layout: Layout, where: str) ->
     """Tensors stored twice once; the copy stands in where only it was stored."""
     kept = {name: tensor for name, tensor in theirs.items() if name not in layout.copies}
     for copy, original in layout.copies.items():
-        if copy in theirs and not torch.equal(kept.setdefault(original, theirs[copy]), theirs[copy]):
+        if copy in theirs and not torch.equal(
+            kept.setdefault(original, theirs[copy]), theirs[copy]
+        ):
             raise CheckpointError(
                 f"{where}: {copy} differs from {original}, but a captioner has them tied; "
                 "make them equal in the library that the file comes from"
@@ -142,7 +156,11 @@ def _without_copies(theirs: Mapping[str, Tensor], layout: Layout, where: str) ->
     return kept
 
 
-def _misshaped(theirs: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]], shapes: Mapping[str, torch.Size]) -> Iterable[str]:
+def _misshaped(
+    theirs: Mapping[str, Tensor],
+    parts: Mapping[str, tuple[str, ...]],
+    shapes: Mapping[str, torch.Size],
+) -> Iterable[str]:
     for ours, names in parts.items():
         expected = (shapes[ours][0] // len(names), *shapes[ours][1:])
         for name in names:

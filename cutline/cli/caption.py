@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import complain, progress
+from cutline.cli.console import progress, warn
 from cutline.cli.flags import Flags, ModelFlags, Output
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError, CutlineError
@@ -19,23 +19,25 @@ def caption(
     prompt: str | None = None,
     batch_size: int = 8,
     workers: int = 0,
-    which: Annotated[ModelFlags, Flags] = ModelFlags(),  # noqa: B008  # frozen
-    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),  # noqa: B008  # frozen
+    which: Annotated[ModelFlags, Flags] = ModelFlags(),  # frozen
+    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),  # frozen
 ) -> int:
-    """Caption pictures: `path<TAB>caption` lines on stdout, or a file.
+    """Caption images: `path<TAB>caption` lines on stdout, or a file.
 
     Args:
-        photos: files, folders, patterns such as 'photos/*.jpg', or - for one picture on stdin.
-        output: captions.jsonl, captions.csv, a folder for one .txt per picture, or .txt for one beside each picture.
+        photos: files, folders, patterns such as 'photos/*.jpg', or - for one image on stdin.
+        output: captions.jsonl, captions.csv, a folder for one .txt per image, or .txt for one beside each image.
         prompt: what captions begin with (default: the model's own).
-        batch_size: pictures that are captioned together.
-        workers: processes that open pictures, for a GPU that waits for them (0: threads of this process).
+        batch_size: images that are captioned together.
+        workers: processes that open images, for a GPU that waits for them (0: threads of this process).
     """
     from cutline.captioner import Caption
     from cutline.data import check_output, find_images, write_captions
 
     if not photos:
-        raise ConfigError("name the pictures to caption: files, folders, patterns such as 'photos/*.jpg', or - for stdin")
+        raise ConfigError(
+            "name the images to caption: files, folders, patterns such as 'photos/*.jpg', or - for stdin"
+        )
     if output:
         check_output(output)
     names = [name for photo in photos for name in (["-"] if photo == "-" else find_images([photo]))]
@@ -45,11 +47,13 @@ def caption(
     failed = 0
     try:
         together = min(batch_size, max(1, len(sources)))
-        stream = captioner.stream(sources, prompt, batch_size=together, workers=workers, **dataclasses.asdict(generation))
+        stream = captioner.stream(
+            sources, prompt, batch_size=together, workers=workers, **dataclasses.asdict(generation)
+        )
         for name, result in zip(names, progress(stream, len(names), "captioning"), strict=True):
             if not isinstance(result, Caption):
                 failed += 1
-                complain(f"skipped: {result}")
+                warn(f"skipped: {result}")
                 continue
             rows.append(as_row(name, result, generation.num_captions))
             if not output:
@@ -60,9 +64,9 @@ def caption(
         if output and rows:
             write_captions(output, rows)
     if not rows:
-        raise CutlineError("no picture could be captioned")
+        raise CutlineError("no image could be captioned")
     if failed:
-        complain(f"{failed} of {len(names)} pictures could not be read; they are listed above")
+        warn(f"{failed} of {len(names)} images could not be read; they are listed above")
     return 3 if failed else 0
 
 
@@ -70,5 +74,7 @@ def as_row(name: str, result: Any, num_captions: int) -> dict[str, Any]:
     """A caption as a row of a file."""
     row: dict[str, Any] = {"image": name, "caption": result.text, "score": round(result.score, 6)}
     if num_captions > 1:
-        row["alternatives"] = [{"caption": one.text, "score": round(one.score, 6)} for one in result.alternatives]
+        row["alternatives"] = [
+            {"caption": one.text, "score": round(one.score, 6)} for one in result.alternatives
+        ]
     return row

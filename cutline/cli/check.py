@@ -28,17 +28,17 @@ def check(
     max_words: int = 30,
     max_tokens: int = 40,
     workers: int = 0,
-    where: Annotated[DataFlags, Flags] = DataFlags(),  # noqa: B008  # frozen
+    where: Annotated[DataFlags, Flags] = DataFlags(),  # frozen
 ) -> int:
     """Read a data set and say what is wrong with it, before hours are spent on it.
 
-    Ends with code 3 where pictures are missing, unreadable, without a usable caption, or in the data of --against, too; and where none of
+    Ends with code 3 where images are missing, unreadable, without a usable caption, or in the data of --against, too; and where none of
     those can be read.
 
     Args:
         output: also write the findings, one row each: .jsonl.
-        report: also write an HTML page with histograms, copies side by side, and a sample of the pictures.
-        against: other data, such as the validation set, that must not hold the same pictures; its captions are not read.
+        report: also write an HTML page with histograms, copies side by side, and a sample of the images.
+        against: other data, such as the validation set, that must not hold the same images; its captions are not read.
         against_split: split of it, likewise.
         model: captioner whose vocabulary the captions are read with (default: tokens are not looked at).
         tokenizer: that vocabulary itself: vocab.txt or tokenizer.json.
@@ -46,10 +46,10 @@ def check(
         clean: caption cleaning: blip (lower case, punctuation dropped) or none.
         max_words: words after which training cuts captions.
         max_tokens: tokens after which it does, prompt included.
-        workers: processes that open pictures (0: threads of this process).
+        workers: processes that open images (0: threads of this process).
     """
     from cutline.check import check as run
-    from cutline.check import summarize, write_sheet
+    from cutline.check import summarize, write_check_report
     from cutline.data import write_captions
 
     if output and not output.lower().endswith(".jsonl"):
@@ -73,9 +73,12 @@ def check(
     )
     sys.stdout.write(summarize(found))
     if output:
-        write_captions(output, [{"kind": row.kind, "image": row.image, "detail": row.detail} for row in found.rows])
+        write_captions(
+            output,
+            [{"kind": row.kind, "image": row.image, "detail": row.detail} for row in found.rows],
+        )
     if report:
-        write_sheet(report, found)
+        write_check_report(report, found)
     return 3 if found.harmful else 0
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import complain
+from cutline.cli.console import warn
 from cutline.cli.flags import DataFlags, Flags
-from cutline.config import ExtraMetric, Tokens
+from cutline.config import ExtraMetric, MetricTokenizer
 from cutline.files import write_text
 
 if TYPE_CHECKING:
-    from cutline.comparison import Comparison
+    from cutline.evaluation import Comparison
 
 
 def compare(
@@ -22,30 +22,30 @@ def compare(
     references: str,
     report: str = "",
     json_file: Annotated[str, arg(name="json")] = "",
-    where: Annotated[DataFlags, Flags] = DataFlags(),  # noqa: B008  # frozen
-    tokens: Tokens = "auto",
+    where: Annotated[DataFlags, Flags] = DataFlags(),  # frozen
+    tokens: MetricTokenizer = "auto",
     metrics: tuple[ExtraMetric, ...] = (),
     resamples: int = 10_000,
     seed: int = 0,
 ) -> int:
-    """Compare two files of captions of the same pictures: each score of both, the difference, and whether it is more than chance.
+    """Compare two files of captions of the same images: each score of both, the difference, and whether it is more than chance.
 
-    Captions are matched to references by the picture's path, else by its file name, else by its id; what matches nothing is listed and
-    left out (exit code 3). References of more pictures do no harm. `[low, high]` holds the difference in 95 % of a paired bootstrap over
-    pictures; p says how often a difference as large, either way, comes about when the two captions of each picture are swapped by chance.
+    Captions are matched to references by the image's path, else by its file name, else by its id; what matches nothing is listed and
+    left out (exit code 3). References of more images do no harm. `[low, high]` holds the difference in 95 % of a paired bootstrap over
+    images; p says how often a difference as large, either way, comes about when the two captions of each image are swapped by chance.
 
     Args:
         first: captions, .jsonl or .csv, as `cutline caption -o` and `cutline evaluate -o` write them.
-        second: other captions of the same pictures.
+        second: other captions of the same images.
         references: the data set with the captions that people wrote.
-        report: also write an HTML page with the pictures that differ most, both ways.
+        report: also write an HTML page with the images that differ most, both ways.
         json_file: also write the numbers to this file, as JSON.
         tokens: what counts as a word: ptb, words, characters or auto, as `cutline evaluate --help` explains.
         metrics: more metrics, for English: `--metrics meteor spice`. They need Java and `pip install 'cutline[coco]'`.
         resamples: resamples for the intervals, and trials for p.
         seed: the same seed gives the same intervals and p.
     """
-    from cutline.comparison import compare_captions, write_sheet
+    from cutline.evaluation import compare_captions, write_comparison_report
 
     found = compare_captions(
         first,
@@ -60,14 +60,14 @@ def compare(
         seed=seed,
     )
     for sentence in found.left_out:
-        complain(f"left out: {sentence}")
+        warn(f"left out: {sentence}")
     if found.num_untouched:
-        complain(found.say_untouched().removesuffix("."))
+        warn(found.say_untouched().removesuffix("."))
     sys.stdout.writelines(f"{line}\n" for line in lines(found))
     if json_file:
         write_text(json_file, json.dumps(found.numbers(), ensure_ascii=False, indent=1) + "\n")
     if report:
-        write_sheet(report, found)
+        write_comparison_report(report, found)
     return 3 if found.left_out else 0
 
 
@@ -80,4 +80,4 @@ def lines(found: "Comparison") -> list[str]:
         f"  [{one.interval[0]:+.4f}, {one.interval[1]:+.4f}]  p = {one.p_value:.4f}"
         for name, one in found.differences.items()
     ]
-    return [head, *rows, f"{len(found.pictures)} pictures", "", found.verdict()]
+    return [head, *rows, f"{len(found.pictures)} images", "", found.verdict()]

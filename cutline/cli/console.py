@@ -25,8 +25,10 @@ def progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
 
     console = stderr()
     # rich would take stdout along to stderr, which is right on a screen and wrong in a pipe
-    shown = console.is_terminal and is_first_process()
-    bars = Progress(console=console, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty())
+    shown = console.is_terminal and is_main_process()
+    bars = Progress(
+        console=console, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty()
+    )
     with bars:
         yield from bars.track(items, total, description=text)
 
@@ -36,12 +38,12 @@ def program() -> str:
     return "cutline" if shutil.which("cutline") else f"{sys.argv[0]}"
 
 
-def is_first_process() -> bool:
+def is_main_process() -> bool:
     """Whether this is the only process, or the first of those that `torchrun` started: it alone says how things went."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def complain(sentence: str) -> None:
+def warn(sentence: str) -> None:
     """Say something to the person, not to the pipe."""
-    who = "cutline" if is_first_process() else f"cutline, process {os.environ['RANK']}"
+    who = "cutline" if is_main_process() else f"cutline, process {os.environ['RANK']}"
     sys.stderr.write(f"{who}: {sentence}\n")

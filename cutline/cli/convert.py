@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import complain
+from cutline.cli.console import warn
 
 
 def convert(
@@ -24,10 +24,12 @@ def convert(
         to: cutline, huggingface or salesforce.
         config: sizes of a .pth, which carries none: base, large, tiny or a JSON file.
         tokenizer: vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json.
-        image_size: another picture size, in pixels; positions are interpolated (0: the model's own).
+        image_size: another image size, in pixels; positions are interpolated (0: the model's own).
     """
     from cutline.checkpoint import load_checkpoint, save_checkpoint
 
-    save_checkpoint(out, load_checkpoint(model, config or None, tokenizer or None, image_size or None), to)
-    complain(f"wrote {out}")
+    save_checkpoint(
+        out, load_checkpoint(model, config or None, tokenizer or None, image_size or None), to
+    )
+    warn(f"wrote {out}")
     return 0

@@ -14,12 +14,12 @@ def demo(out: Output = "cutline-demo", *, seed: int = 0) -> int:
         out: folder for the model, the captions and report.html.
         seed: decides the scenes and the training.
     """
-    from cutline.demo import demonstrate
+    from cutline.demo.pipeline import run_demo
 
-    truth = demonstrate(Path(out), seed, lambda text: stderr().print(text), progress)
+    truth = run_demo(Path(out), seed, lambda text: stderr().print(text), progress)
     sys.stdout.write(
         f"{truth.share:.1%} of {len(truth.scenes)} captions of unseen scenes are true in every word.\n"
-        f"Look at {out}/report.html. Then try:\n"
+        f"ImageInfo at {out}/report.html. Then try:\n"
         f"  {program()} caption {out}/scenes/heldout/scene-00000?.png --model {out}/model\n"
         f"  {program()} evaluate {out}/scenes/heldout --model {out}/model --report sheet.html\n"
         f"  {program()} train recipes/own-photos.yaml --data.train YOUR-PHOTOS\n"

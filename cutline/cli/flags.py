@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.config import Columns, Engine, RunPrecision
+from cutline.config import Columns, Engine, InferencePrecision
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
@@ -16,7 +16,7 @@ DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 Flags = arg(name="")  # a nested dataclass whose fields are flags of the command itself
 Output = Annotated[str, arg(aliases=["-o"])]
 _FORMS = (
-    "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder: of one of these, or of pictures with .txt "
+    "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder: of one of these, or of images with .txt "
     "files beside them"
 )
 Data = Positional[Annotated[str, arg(metavar="DATA", help=_FORMS)]]
@@ -27,7 +27,7 @@ class DataFlags:
     """What a data set's path alone does not say."""
 
     image_root: str = ""
-    """folder that picture paths are relative to (default: the data file's own)"""
+    """folder that image paths are relative to (default: the data file's own)"""
     split: str = ""
     """split of a dataset_coco.json, such as val; or the subfolder, or the Parquet files, of that name (default: all of them)"""
     columns: Columns = dataclasses.field(default_factory=Columns)
@@ -42,7 +42,7 @@ class ModelFlags:
     """hub id, .pth, Hugging Face folder, own folder or training run (default: $CUTLINE_MODEL, else BLIP base from the hub)"""
     device: str = "auto"
     """cpu, cuda, or the best there is"""
-    precision: RunPrecision = "auto"
+    precision: InferencePrecision = "auto"
     """bf16 where the processor is fast at it, else fp32 (auto); or fp32, bf16, int8"""
     engine: Engine = "packed"
     """weights laid out for the processor (packed), the encoder compiled or by OpenVINO, or all as it is (plain)"""
@@ -51,7 +51,7 @@ class ModelFlags:
     tokenizer: str = ""
     """vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json"""
     image_size: int = 0
-    """another picture size, in pixels; positions are interpolated (0: the model's own)"""
+    """another image size, in pixels; positions are interpolated (0: the model's own)"""
 
     def load(self) -> "Captioner":
         """The captioner that the flags mean."""

@@ -12,7 +12,7 @@ import tyro
 from cutline.cli.caption import caption
 from cutline.cli.check import check
 from cutline.cli.compare import compare
-from cutline.cli.console import complain
+from cutline.cli.console import warn
 from cutline.cli.convert import convert
 from cutline.cli.demo import demo
 from cutline.cli.evaluate import evaluate
@@ -44,19 +44,19 @@ def run_command(argv: list[str]) -> int:
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        complain(str(error))
+        warn(str(error))
         return 2
     except CutlineError as error:
-        complain(str(error))
+        warn(str(error))
         return 1
     except KeyboardInterrupt as error:
-        complain(str(error) or "stopped")
+        warn(str(error) or "stopped")
         return 130
     except BrokenPipeError:  # `cutline caption … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        complain(f"{error.filename or 'writing'}: {error.strerror or error}")
+        warn(f"{error.filename or 'writing'}: {error.strerror or error}")
         return 1
 
 
@@ -74,12 +74,17 @@ def dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         raise ConfigError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
     command = train_command(rest) if name == "train" else COMMANDS[name]
-    return tyro.cli(command, prog=f"cutline {name}", args=rest, config=(tyro.conf.AvoidSubcommands,))
+    return tyro.cli(
+        command, prog=f"cutline {name}", args=rest, config=(tyro.conf.AvoidSubcommands,)
+    )
 
 
 def overview() -> str:
     """What `cutline --help` says."""
-    lines = [f"  {name:<10}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [
+        f"  {name:<10}{(command.__doc__ or '').splitlines()[0]}"
+        for name, command in COMMANDS.items()
+    ]
     return "\n".join(
         [
             "usage: cutline COMMAND …",

@@ -7,20 +7,20 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import complain, is_first_process, program, stderr
+from cutline.cli.console import is_main_process, program, stderr, warn
 from cutline.cli.flags import Flags
 from cutline.config import Recipe, read_recipe
 from cutline.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Instead:
+class DiagnosticFlags:
     """Rehearsals, one at a time: they answer a question and leave the run's folder alone."""
 
     show_batch: bool = False
     """print every token of the first batch with its label and its loss, and stop"""
     dry_run: bool = False
-    """do the first step and say what the run needs: data, loss, hours, memory, disk; exit code 3: pictures missing, 1: does not fit"""
+    """do the first step and say what the run needs: data, loss, hours, memory, disk; exit code 3: images missing, 1: does not fit"""
     overfit: Annotated[int | None, arg(metavar="N")] = None
     """learn the first N batches by heart and caption them; exit code 1: cannot, so learning rate, prompt or captions are wrong"""
     lr_range: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
@@ -28,15 +28,17 @@ class Instead:
 
     def chosen(self, resume: bool) -> str:
         """The name of the field that is set, or "". Raises ConfigError if several are, or one beside --resume."""
-        names = [name for name, value in vars(self).items() if value is not None and value is not False]
+        names = [
+            name for name, value in vars(self).items() if value is not None and value is not False
+        ]
         flags = [f"--{name.replace('_', '-')}" for name in [*names, *["resume"] * resume]]
         if len(flags) > 1:
             raise ConfigError(f"{' and '.join(flags)} do not go together: choose one")
         return names[0] if names else ""
 
 
-def train(recipe: Recipe, resume: bool, instead: Instead) -> int:
-    """Train as `recipe` says, or rehearse it; see `train_command` for the flags."""
+def train(recipe: Recipe, resume: bool, instead: DiagnosticFlags) -> int:
+    """Train as `recipe` says, or run_diagnostic it; see `train_command` for the flags."""
     rehearsal = instead.chosen(resume)
     import logging
 
@@ -46,21 +48,23 @@ def train(recipe: Recipe, resume: bool, instead: Instead) -> int:
     from cutline.training import train as run
 
     logger = logging.getLogger("cutline")
-    logger.addHandler(RichHandler(console=stderr(), show_time=False, show_path=False, show_level=False))
+    logger.addHandler(
+        RichHandler(console=stderr(), show_time=False, show_path=False, show_level=False)
+    )
     logger.setLevel("INFO")
     if rehearsal:
-        return rehearse(recipe, instead, rehearsal)
+        return run_diagnostic(recipe, instead, rehearsal)
     best = run(recipe, resume=resume)
-    if not is_first_process():
+    if not is_main_process():
         return 0
     skipped = sum("skipped" in line for line in read_log(best.parent / "log.jsonl"))
     if skipped:
-        complain(f"{skipped} pictures could not be read; {best.parent / 'log.jsonl'} names them")
-    complain(f"the best checkpoint is in {best}; try: {program()} caption PHOTO --model {best}")
+        warn(f"{skipped} images could not be read; {best.parent / 'log.jsonl'} names them")
+    warn(f"the best checkpoint is in {best}; try: {program()} caption PHOTO --model {best}")
     return 3 if skipped else 0
 
 
-def rehearse(recipe: Recipe, instead: Instead, name: str) -> int:
+def run_diagnostic(recipe: Recipe, instead: DiagnosticFlags, name: str) -> int:
     """Do what the field `name` of `instead` asks for."""
     from cutline import training
 
@@ -70,17 +74,17 @@ def rehearse(recipe: Recipe, instead: Instead, name: str) -> int:
     if name == "dry_run":
         found = training.dry_run(recipe)
         sys.stdout.write(str(found))
-        for sentence in found.lacking:
-            complain(sentence)
+        for sentence in found.shortages:
+            warn(sentence)
         return found.exit_code
     if name == "overfit":
         learned = training.overfit(recipe, instead.overfit or 0)
         sys.stdout.write(str(learned))
         return learned.exit_code
-    return try_rates(recipe, *(instead.lr_range or (0.0, 0.0)))
+    return run_lr_finder(recipe, *(instead.lr_range or (0.0, 0.0)))
 
 
-def try_rates(recipe: Recipe, low: float, high: float) -> int:
+def run_lr_finder(recipe: Recipe, low: float, high: float) -> int:
     """The range test, with its table, its suggestion and its page."""
     from cutline.training import lr_range, lr_report_path, write_lr_report
 
@@ -88,7 +92,7 @@ def try_rates(recipe: Recipe, low: float, high: float) -> int:
     sys.stdout.write(str(found))
     path = lr_report_path(recipe)
     write_lr_report(path, found)
-    complain(f"{found.suggestion}; {path} shows the curve")
+    warn(f"{found.suggestion}; {path} shows the curve")
     return 3 if found.skipped else 0
 
 
@@ -102,7 +106,7 @@ def train_command(argv: list[str]) -> Callable[..., int]:
         settings: Annotated[Recipe, Flags] = defaults,
         *,
         resume: bool = False,
-        instead: Annotated[Instead, Flags] = Instead(),
+        instead: Annotated[DiagnosticFlags, Flags] = DiagnosticFlags(),
     ) -> int:
         """Train a captioner. Every setting of the recipe is a flag too: --optim.lr 2e-5
 

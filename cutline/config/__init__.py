@@ -4,13 +4,13 @@ A recipe is YAML that becomes a `Recipe`; a model's sizes are a `CaptionConfig` 
 """
 
 from cutline.config.data import Cleaning, Columns, DataConfig
-from cutline.config.generation import BeamScoring, GenerationConfig, GenerationSettings
-from cutline.config.metrics import ExtraMetric, Tokens
+from cutline.config.generation import BeamScoring, GenerationConfig, GenerationKwargs
+from cutline.config.inference import Engine, InferencePrecision
+from cutline.config.metrics import ExtraMetric, MetricTokenizer
 from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.config.optim import LoraConfig, OptimConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
-from cutline.config.recipe import EvalConfig, Precision, Recipe, StartConfig
-from cutline.config.run import Engine, RunPrecision
+from cutline.config.recipe import EvalConfig, InitConfig, Precision, Recipe
 
 __all__ = [
     "PRESETS",
@@ -23,16 +23,16 @@ __all__ = [
     "EvalConfig",
     "ExtraMetric",
     "GenerationConfig",
-    "GenerationSettings",
+    "GenerationKwargs",
     "ImageConfig",
+    "InferencePrecision",
+    "InitConfig",
     "LoraConfig",
+    "MetricTokenizer",
     "OptimConfig",
     "Precision",
     "Recipe",
-    "RunPrecision",
-    "StartConfig",
     "TextConfig",
-    "Tokens",
     "VisionConfig",
     "from_dict",
     "read_recipe",

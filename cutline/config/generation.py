@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from cutline.config.checks import require, require_choices
+from cutline.config.validation import require, require_choices
 
 BeamScoring = Literal["blip", "huggingface"]
 
@@ -25,7 +25,7 @@ class GenerationConfig:
     no_repeat_ngram_size: int = 0
     """no run of this many tokens occurs twice (0: off)"""
     num_captions: int = 1
-    """captions per picture, best first"""
+    """captions per image, best first"""
     beam_scoring: BeamScoring = "blip"
     """what length counts: prompt without end token (blip), or new tokens with it (huggingface)"""
     sample: bool = False
@@ -37,7 +37,7 @@ class GenerationConfig:
     top_p: float = 0.9
     """sampling: keep the likeliest tokens that together reach this probability (1: all)"""
     seed: int = 0
-    """sampling: the same seed gives the same caption of a picture, whatever its neighbours"""
+    """sampling: the same seed gives the same caption of an image, whatever its neighbours"""
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -49,18 +49,24 @@ class GenerationConfig:
             self.min_length <= self.max_length,
             f"min_length {self.min_length} is above max_length {self.max_length}",
         )
-        require(self.repetition_penalty > 0, f"repetition_penalty {self.repetition_penalty} is not positive")
+        require(
+            self.repetition_penalty > 0,
+            f"repetition_penalty {self.repetition_penalty} is not positive",
+        )
         require(self.temperature > 0, f"temperature {self.temperature} is not positive")
         require(0 < self.top_p <= 1, f"top_p {self.top_p} is not in (0, 1]")
         require(self.top_k >= 0, f"top_k {self.top_k} is negative")
-        require(self.no_repeat_ngram_size >= 0, f"no_repeat_ngram_size {self.no_repeat_ngram_size} is negative")
+        require(
+            self.no_repeat_ngram_size >= 0,
+            f"no_repeat_ngram_size {self.no_repeat_ngram_size} is negative",
+        )
         require(
             self.sample or self.num_captions <= self.num_beams,
             f"{self.num_captions} captions need at least as many beams, not {self.num_beams}; or sample=True",
         )
 
 
-class GenerationSettings(TypedDict, total=False):
+class GenerationKwargs(TypedDict, total=False):
     """The fields of `GenerationConfig`, as keyword arguments."""
 
     num_beams: int

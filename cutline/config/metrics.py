@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Tokens = Literal["auto", "ptb", "words", "characters"]
+MetricTokenizer = Literal["auto", "ptb", "words", "characters"]
 """what counts as a word: Penn Treebank tokens, as the field's evaluator has them (ptb); what stands between spaces and punctuation
 (words); each character of a script without spaces (characters); auto is characters where the references are mostly such, else ptb"""
 

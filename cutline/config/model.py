@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cutline.config.checks import require
+from cutline.config.validation import require
 from cutline.errors import ConfigError
 
 
@@ -11,7 +11,7 @@ class VisionConfig:
     """Sizes of the Vision Transformer."""
 
     image_size: int = 384
-    """side of the square picture, in pixels"""
+    """side of the square image, in pixels"""
     patch_size: int = 16
     """side of a patch, in pixels"""
     embed_dim: int = 768
@@ -28,7 +28,10 @@ class VisionConfig:
     """epsilon of every LayerNorm"""
 
     def __post_init__(self) -> None:
-        require(min(self.image_size, self.patch_size, self.embed_dim, self.depth, self.num_heads) > 0, "vision sizes must be positive")
+        require(
+            min(self.image_size, self.patch_size, self.embed_dim, self.depth, self.num_heads) > 0,
+            "vision sizes must be positive",
+        )
         require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
@@ -70,7 +73,15 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         require(
-            min(self.vocab_size, self.embed_dim, self.depth, self.num_heads, self.mlp_dim, self.max_positions) > 0,
+            min(
+                self.vocab_size,
+                self.embed_dim,
+                self.depth,
+                self.num_heads,
+                self.mlp_dim,
+                self.max_positions,
+            )
+            > 0,
             "text sizes must be positive",
         )
         require(
@@ -107,7 +118,10 @@ class CaptionConfig:
     """label smoothing of the LM loss"""
 
     def __post_init__(self) -> None:
-        require(0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing} is not in [0, 1)")
+        require(
+            0 <= self.label_smoothing < 1,
+            f"label_smoothing {self.label_smoothing} is not in [0, 1)",
+        )
 
     @classmethod
     def preset(cls, name: str) -> "CaptionConfig":
@@ -120,8 +134,12 @@ class CaptionConfig:
 PRESETS = {
     "tiny": CaptionConfig(
         vision=VisionConfig(image_size=64, patch_size=16, embed_dim=128, depth=4, num_heads=4),
-        text=TextConfig(vocab_size=256, embed_dim=128, depth=3, num_heads=4, mlp_dim=512, max_positions=64),
+        text=TextConfig(
+            vocab_size=256, embed_dim=128, depth=3, num_heads=4, mlp_dim=512, max_positions=64
+        ),
     ),
     "base": CaptionConfig(),
-    "large": CaptionConfig(vision=VisionConfig(embed_dim=1024, depth=24, num_heads=16, drop_path=0.1)),
+    "large": CaptionConfig(
+        vision=VisionConfig(embed_dim=1024, depth=24, num_heads=16, drop_path=0.1)
+    ),
 }

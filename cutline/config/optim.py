@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cutline.config.checks import require, require_choices
+from cutline.config.validation import require, require_choices
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class OptimConfig:
     """The optimiser, its schedule, and what keeps it in memory."""
 
     batch_size: int = 32
-    """pictures per step and process"""
+    """images per step and process"""
     grad_accum_steps: int = 1
     """batches per optimiser step; losses are weighed by tokens"""
     epochs: int = 5
@@ -89,7 +89,14 @@ class OptimConfig:
         require_choices(self)
         for name in ("batch_size", "grad_accum_steps", "epochs"):
             require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
-        for name in ("max_steps", "warmup_steps", "weight_decay", "clip_norm", "min_lr", "vit_ckpt_layer"):
+        for name in (
+            "max_steps",
+            "warmup_steps",
+            "weight_decay",
+            "clip_norm",
+            "min_lr",
+            "vit_ckpt_layer",
+        ):
             require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
         require(0 < self.layer_decay <= 1, f"layer_decay {self.layer_decay} is not in (0, 1]")
         require(self.lr > 0, f"lr {self.lr} is not positive")

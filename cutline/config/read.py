@@ -32,7 +32,9 @@ def _reject_unknown(kind: type, values: Any, path: str, where: str) -> None:
     for key, value in values.items():
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean `{path}{near[0]}`?" if near else f"; there are {', '.join(hints)}"
+            hint = (
+                f"; did you mean `{path}{near[0]}`?" if near else f"; there are {', '.join(hints)}"
+            )
             raise ConfigError(f"{where + ': ' if where else ''}unknown setting `{path}{key}`{hint}")
         _reject_unknown(hints[key], value, f"{path}{key}.", where)
 
@@ -49,7 +51,11 @@ def _recipe_loader() -> type:
     class Loader(yaml.SafeLoader):
         pass
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
     return Loader
 
 
@@ -64,5 +70,7 @@ def read_recipe(path: str | Path) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a recipe is a YAML mapping such as `data: {{train: photos.jsonl}}`")
+        raise ConfigError(
+            f"{path}: a recipe is a YAML mapping such as `data: {{train: photos.jsonl}}`"
+        )
     return from_dict(Recipe, values, str(path))

@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cutline.config.checks import require, require_choices
 from cutline.config.data import DataConfig
 from cutline.config.generation import GenerationConfig
-from cutline.config.metrics import Tokens
+from cutline.config.metrics import MetricTokenizer
 from cutline.config.model import CaptionConfig
 from cutline.config.optim import OptimConfig
+from cutline.config.validation import require, require_choices
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class StartConfig:
+class InitConfig:
     """What training starts from; nothing at all means random weights of the sizes in `model`."""
 
     captioner: str = ""
@@ -30,22 +30,22 @@ class StartConfig:
     config: str = ""
     """sizes of a .pth captioner: base, large, tiny or a JSON file"""
     image_size: int = 0
-    """another picture size for a captioner to fine-tune; positions are interpolated (0: its own)"""
+    """another image size for a captioner to fine-tune; positions are interpolated (0: its own)"""
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Captioning the validation pictures during training."""
+    """Captioning the validation images during training."""
 
     every: int = 1
     """epochs between two evaluations"""
     first: int = 0
     """the first epoch that is evaluated (0: that numbered `every`)"""
     batch_size: int = 32
-    """pictures per batch"""
+    """images per batch"""
     max_pictures: int = 0
-    """use only the first so many validation pictures (0: all)"""
-    tokens: Tokens = "auto"
+    """use only the first so many validation images (0: all)"""
+    tokens: MetricTokenizer = "auto"
     """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto, which sees by the references"""
     by: Literal["captions", "loss"] = "captions"
     """what the best checkpoint is chosen by: CIDEr + BLEU-4 of its captions, or the loss of the references"""
@@ -77,7 +77,7 @@ class Recipe:
     tensorboard: Literal["auto", "on", "off"] = "auto"
     """also log for TensorBoard: where it is installed (auto)"""
     model: CaptionConfig = field(default_factory=CaptionConfig)
-    start: StartConfig = field(default_factory=StartConfig)
+    start: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -100,7 +100,7 @@ class Recipe:
         )
         require(
             not self.data.stream or bool(self.data.val) or self.data.val_share == 0,
-            "with `data.stream` no pictures can be set apart: give `data.val`, or set `data.val_share` to 0",
+            "with `data.stream` no images can be set apart: give `data.val`, or set `data.val_share` to 0",
         )
         for name in ("config", "image_size"):
             require(

@@ -1,9 +1,9 @@
-"""Data sets: where the pictures are, and what is said of them. No picture is opened here."""
+"""Data sets: where the images are, and what is said of them. No image is opened here."""
 
-from cutline.data.open import find_images, open_beside, open_data
+from cutline.data.open import find_images, open_captions, open_data
 from cutline.data.sample import Sample
 from cutline.data.shards import is_shards, list_shards, stream_shards
-from cutline.data.split import split_by_picture
+from cutline.data.split import split_by_image
 from cutline.data.write import check_output, write_captions
 
 __all__ = [
@@ -12,9 +12,9 @@ __all__ = [
     "find_images",
     "is_shards",
     "list_shards",
-    "open_beside",
+    "open_captions",
     "open_data",
-    "split_by_picture",
+    "split_by_image",
     "stream_shards",
     "write_captions",
 ]

@@ -7,22 +7,35 @@ from pathlib import Path
 from typing import Any
 
 from cutline.config import Columns
-from cutline.data.row import USUAL, first_of, parse_captions, parse_id, parse_row, reject_columns
-from cutline.data.sample import Sample, merge, picture_path
+from cutline.data.row import (
+    DEFAULT_COLUMNS,
+    first_of,
+    parse_captions,
+    parse_id,
+    parse_row,
+    reject_columns,
+)
+from cutline.data.sample import Sample, image_path, merge
 from cutline.errors import DataError
 
 _COCO_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
 
 
-def read_coco(values: object, path: Path, image_root: str = "", split: str = "", columns: Columns = USUAL) -> list[Sample]:
+def read_coco(
+    values: object,
+    path: Path,
+    image_root: str = "",
+    split: str = "",
+    columns: Columns = DEFAULT_COLUMNS,
+) -> list[Sample]:
     """Read what a JSON file holds (`values`), in one of three forms:
 
-    - COCO's: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`; a picture's `domain` is kept, which
+    - COCO's: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`; an image's `domain` is kept, which
       NoCaps has;
     - BLIP's: a list of `{"image", "caption", "image_id"}`, or of `{"image", "caption": [...]}`, where the id is the number in a COCO
       file name, as in BLIP's data/coco_karpathy_dataset.py; only these have `columns`;
     - Karpathy's dataset_coco.json: `{"images": [{"filename", "filepath", "split", "sentences": [{"raw"}]}]}`. Only this one has splits;
-      `split="train"` takes `restval` too, as is the custom, and "" takes every picture.
+      `split="train"` takes `restval` too, as is the custom, and "" takes every image.
 
     Paths are relative to `image_root`, or else to the folder of `path`. Raises DataError naming `path`.
     """
@@ -36,8 +49,13 @@ def read_coco(values: object, path: Path, image_root: str = "", split: str = "",
             return merge(_coco(images, annotations, path, root))
     if isinstance(values, list):
         reject_split(split, path)
-        return merge(_blip(row, root, f"{path}, row {number}", columns) for number, row in enumerate(values, 1))
-    raise DataError(f"{path}: neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list")
+        return merge(
+            _blip(row, root, f"{path}, row {number}", columns)
+            for number, row in enumerate(values, 1)
+        )
+    raise DataError(
+        f"{path}: neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"
+    )
 
 
 def reject_split(split: str, path: Path | str) -> None:
@@ -63,13 +81,17 @@ def _coco(images: list[Any], annotations: list[Any], path: Path, root: str) -> l
         where = f"{path}, image {number}"
         id, name = _id(image, ("id",), where), _field(image, "file_name", where)
         if id in named:
-            raise DataError(f"{where}: {name} has the id {id}, and so has {named[id]}; give each picture an id of its own")
+            raise DataError(
+                f"{where}: {name} has the id {id}, and so has {named[id]}; give each image an id of its own"
+            )
         named[id] = name
         domain = "" if image.get("domain") is None else _field(image, "domain", where)
         about = parse_captions(captions.pop(id, None), where)
-        samples.append(Sample(picture_path(name, root), about, id, domain=domain))
+        samples.append(Sample(image_path(name, root), about, id, domain=domain))
     if captions:
-        raise DataError(f"{path}: captions of picture {next(iter(captions))}, which is not in `images`; add it or remove them")
+        raise DataError(
+            f"{path}: captions of image {next(iter(captions))}, which is not in `images`; add it or remove them"
+        )
     return samples
 
 
@@ -92,14 +114,23 @@ def _karpathy_sample(image: dict[str, Any], root: str, where: str) -> Sample:
     if not isinstance(sentences, list):
         raise DataError(f"{where}: has no list of `sentences`; add it")
     captions = [_field(sentence, "raw", where) for sentence in sentences]
-    name = str(Path(_field({"filepath": "", **image}, "filepath", where)) / _field(image, "filename", where))
-    return Sample(picture_path(name, root), parse_captions(captions, where), _id(image, ("cocoid", "imgid"), where))
+    name = str(
+        Path(_field({"filepath": "", **image}, "filepath", where))
+        / _field(image, "filename", where)
+    )
+    return Sample(
+        image_path(name, root),
+        parse_captions(captions, where),
+        _id(image, ("cocoid", "imgid"), where),
+    )
 
 
 def _field(entry: object, key: str, where: str) -> str:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, str):
-        raise DataError(f"{where}: has no `{key}`, or it is not text; give the file of the captions, whole")
+        raise DataError(
+            f"{where}: has no `{key}`, or it is not text; give the file of the captions, whole"
+        )
     return value
 
 

@@ -1,4 +1,4 @@
-"""Data sets and pictures by their paths, whatever form they have."""
+"""Data sets and images by their paths, whatever form they have."""
 
 import glob
 import json
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cutline.config import Columns
 from cutline.data.coco import read_coco, reject_split
-from cutline.data.folder import find_index, is_picture, list_pictures, natural_order, read_folder
+from cutline.data.folder import find_index, is_image, list_images, natural_order, read_folder
 from cutline.data.jsonl import read_jsonl
 from cutline.data.parquet import read_parquet
-from cutline.data.row import PICTURE_KEYS, USUAL, reject_columns
+from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
 from cutline.data.sample import Sample, parse_json, read_text
 from cutline.data.shards import is_shards, read_shards
 from cutline.data.table import TABLE_SUFFIXES, read_table
@@ -21,35 +21,48 @@ from cutline.errors import DataError
 
 FORMATS = (
     "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, .parquet), tar shards, "
-    "or a folder of pictures with .txt files beside them"
+    "or a folder of images with .txt files beside them"
 )
-_SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
-_LONGEST_ROW = 100_000  # characters; a longer first line is a whole COCO file, and slow to parse twice
+_SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test",),
+}
+_LONGEST_ROW = (
+    100_000  # characters; a longer first line is a whole COCO file, and slow to parse twice
+)
 
 
-def open_data(path: str | Path, image_root: str = "", split: str = "", columns: Columns = USUAL) -> list[Sample]:
+def open_data(
+    path: str | Path, image_root: str = "", split: str = "", columns: Columns = DEFAULT_COLUMNS
+) -> list[Sample]:
     """Read a data set, whatever its form:
 
     - JSON Lines; CSV, TSV and Parquet tables, Flickr8k's and Flickr30k's among them; `columns` is for these;
     - COCO, BLIP, Karpathy or NoCaps JSON;
     - a folder with a metadata.jsonl, .csv or .parquet (or with one in each of train/, validation/ and test/) or captions.jsonl, or with a
-      text file beside each picture, or of Parquet files;
+      text file beside each image, or of Parquet files;
     - tar shards: a file, a folder of them, or a pattern such as `shards/{000..009}.tar`.
 
-    Picture paths are relative to `image_root`, or else to the folder of the file that names them. `split` is one of Karpathy's
-    dataset_coco.json, a subfolder of that name, or the Parquet files whose names begin with it. Pictures are not looked for. Raises
+    Image paths are relative to `image_root`, or else to the folder of the file that names them. `split` is one of Karpathy's
+    dataset_coco.json, a subfolder of that name, or the Parquet files whose names begin with it. Images are not looked for. Raises
     DataError naming the file, and the line where there is one.
     """
     if path == "":
-        raise DataError("no data are given; name a data file or a folder of pictures")
-    path, image_root = os.path.expanduser(path), os.path.expanduser(image_root)  # noqa: PTH111  # Path would make "" the current folder
+        raise DataError("no data are given; name a data file or a folder of images")
+    path, image_root = (
+        os.path.expanduser(path),
+        os.path.expanduser(image_root),
+    )  # Path would make "" the current folder
     samples = _read(path, image_root, split, columns)
     if not samples:
-        raise DataError(f"{path}: holds no pictures; data are {FORMATS}")
+        raise DataError(f"{path}: holds no images; data are {FORMATS}")
     return samples
 
 
-def open_beside(path: str | Path, image_root: str = "", split: str = "", columns: Columns = USUAL) -> list[Sample]:
+def open_captions(
+    path: str | Path, image_root: str = "", split: str = "", columns: Columns = DEFAULT_COLUMNS
+) -> list[Sample]:
     """As `open_data`, for data that accompany those whose `columns` are named: called so here too, or else as usual. Raises DataError."""
     try:
         return open_data(path, image_root, split, columns)
@@ -69,9 +82,13 @@ def _read(name: str, image_root: str, split: str, columns: Columns) -> list[Samp
     if path.is_dir():
         return _read_folder(path, image_root, columns)
     if not path.exists():
-        if name.endswith(".parquet") and (parts := glob.glob(name, recursive=True)):  # noqa: PTH207  # Path.glob cannot take absolute patterns
+        if name.endswith(".parquet") and (
+            parts := glob.glob(name, recursive=True)
+        ):  # Path.glob cannot take absolute patterns
             reject_split(split, path)
-            return read_parquet([Path(part) for part in sorted(parts, key=natural_order)], image_root, columns)
+            return read_parquet(
+                [Path(part) for part in sorted(parts, key=natural_order)], image_root, columns
+            )
         raise DataError(f"{path}: no such file or folder; check the path")
     if path.suffix.lower() == ".json":
         return _read_json(path, image_root, split, columns)
@@ -103,7 +120,11 @@ def _read_folder(path: Path, image_root: str, columns: Columns) -> list[Sample]:
     parts = [path / name for names in _SPLITS.values() for name in names]
     indexes = [index for part in parts if (index := find_index(part))]
     if indexes:  # names begin anew in each of them
-        every = [(index.parent.name, sample) for index in indexes for sample in _read_rows(index, image_root, columns)]
+        every = [
+            (index.parent.name, sample)
+            for index in indexes
+            for sample in _read_rows(index, image_root, columns)
+        ]
         return [replace(sample, id=f"{part}/{sample.id}") for part, sample in every]
     samples = read_folder(path)
     if not samples and (tables := _list_tables(path)):
@@ -118,7 +139,9 @@ def _read_split(path: Path, image_root: str, split: str, columns: Columns) -> li
     for name in (split, *names):
         if (path / name).is_dir() and not find_index(path):
             return _read(str(path / name), image_root, "", columns)
-        if tables := [table for table in _list_tables(path) if table.name.startswith((f"{name}-", f"{name}."))]:
+        if tables := [
+            table for table in _list_tables(path) if table.name.startswith((f"{name}-", f"{name}."))
+        ]:
             return read_parquet(tables, image_root, columns)
     reject_split(split, path)
     return []
@@ -137,24 +160,24 @@ def _read_json(path: Path, image_root: str, split: str, columns: Columns) -> lis
 
 
 def _is_lines(text: str, columns: Columns) -> bool:
-    """Whether a .json file is JSON Lines: its first line alone is the row of a picture."""
+    """Whether a .json file is JSON Lines: its first line alone is the row of an image."""
     line = text.lstrip().partition("\n")[0]
     try:
         row = json.loads(line) if len(line) < _LONGEST_ROW else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and any(key in row for key in (*PICTURE_KEYS, columns.image))
+    return isinstance(row, dict) and any(key in row for key in (*IMAGE_KEYS, columns.image))
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
-    """The pictures that `paths` mean, each once: files as they are, folders and patterns such as `photos/**/*.jpg` in natural order.
+    """The images that `paths` mean, each once: files as they are, folders and patterns such as `photos/**/*.jpg` in natural order.
 
-    A file that is named is taken whatever it is called; in folders and patterns only pictures are. Raises DataError for a path that
-    means no picture.
+    A file that is named is taken whatever it is called; in folders and patterns only images are. Raises DataError for a path that
+    means no image.
     """
     found: dict[str, str] = {}
     for path in paths:
-        for image in _find(os.path.expanduser(path)):  # noqa: PTH111  # a Path would lose "./"
+        for image in _find(os.path.expanduser(path)):  # a Path would lose "./"
             found.setdefault(os.path.normpath(image), image)
     return list(found.values())
 
@@ -163,11 +186,15 @@ def _find(path: str) -> list[str]:
     if Path(path).is_file():
         return [path]
     if path and Path(path).is_dir():
-        images = list_pictures(Path(path))
+        images = list_images(Path(path))
     else:
-        hits = [Path(hit) for hit in glob.glob(path, recursive=True)]  # noqa: PTH207  # Path.glob cannot take absolute patterns
-        images = [str(hit) for hit in hits if is_picture(str(hit)) and hit.is_file()]
-        images += [image for hit in hits if hit.is_dir() for image in list_pictures(hit)]
+        hits = [
+            Path(hit) for hit in glob.glob(path, recursive=True)
+        ]  # Path.glob cannot take absolute patterns
+        images = [str(hit) for hit in hits if is_image(str(hit)) and hit.is_file()]
+        images += [image for hit in hits if hit.is_dir() for image in list_images(hit)]
     if not images:
-        raise DataError(f"{path}: no picture there; give picture files, folders that hold some, or patterns such as 'photos/*.jpg'")
+        raise DataError(
+            f"{path}: no image there; give image files, folders that hold some, or patterns such as 'photos/*.jpg'"
+        )
     return sorted(set(images), key=natural_order)

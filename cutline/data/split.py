@@ -1,4 +1,4 @@
-"""A validation set taken from the training pictures."""
+"""A validation set taken from the training images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from cutline.data.sample import Sample
 
 
-def split_by_picture(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Set `share` of the pictures apart: (training, held out), both in the order given.
+def split_by_image(
+    samples: Sequence[Sample], share: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Set `share` of the images apart: (training, held out), both in the order given.
 
-    Pictures are told apart by id, so that samples of one picture stay together; which are held out depends on ids and seed, not on
-    order. With a share above 0 and two pictures or more, neither side is empty.
+    Images are told apart by id, so that samples of one image stay together; which are held out depends on ids and seed, not on
+    order. With a share above 0 and two images or more, neither side is empty.
     """
     ids = sorted({sample.id for sample in samples}, key=lambda id: _lot(id, seed))
     count = min(max(1, round(share * len(ids))), len(ids) - 1) if share > 0 else 0

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cutline.config import Columns
-from cutline.data.row import ADDRESS_KEYS, NAME_IT, PICTURE_KEYS, USUAL, holds_addresses, parse_row, reject_columns, require_columns
+from cutline.data.row import (
+    ADDRESS_KEYS,
+    DEFAULT_COLUMNS,
+    IMAGE_KEYS,
+    NAME_IT,
+    parse_row,
+    reject_columns,
+    require_columns,
+    urls_only_error,
+)
 from cutline.data.sample import Sample, merge, read_text
 from cutline.errors import DataError
 
@@ -21,7 +30,9 @@ _NUMBERED = re.compile(r"\s*(\d+)\s+(.*)")
 Row = tuple[int, list[str]]  # the line it begins on, and its cells
 
 
-def read_table(path: Path, image_root: str = "", columns: Columns = USUAL) -> list[Sample]:
+def read_table(
+    path: Path, image_root: str = "", columns: Columns = DEFAULT_COLUMNS
+) -> list[Sample]:
     """Read a table whose first line names its columns, as `read_jsonl` names them; the delimiter is found.
 
     - Commas, tabs or semicolons between the cells, quotes around cells that hold some (line breaks too); tabs without quotes, too. A
@@ -29,7 +40,7 @@ def read_table(path: Path, image_root: str = "", columns: Columns = USUAL) -> li
     - Bars between the cells, no quotes, the last cell taking the rest of the line: Flickr30k's results.csv.
     - Without names: `name.jpg#0<TAB>caption`, Flickr8k.token.txt and Flickr30k's results_20130124.token.
 
-    Several rows of a picture (and prompt) become one sample. Raises DataError naming file and line.
+    Several rows of an image (and prompt) become one sample. Raises DataError naming file and line.
     """
     text = read_text(path)
     text = text if "\n" in text else text.replace("\r", "\n")
@@ -41,26 +52,42 @@ def read_table(path: Path, image_root: str = "", columns: Columns = USUAL) -> li
         reject_columns(columns, path)
         return merge(_flickr(text, root, path))
     delimiter = _delimiter(first, path, columns)
-    rows = _barred(text, path) if delimiter == "|" else _tabbed(text, path) if delimiter == "\t" else _quoted(text, delimiter, path)
+    rows = (
+        _barred(text, path)
+        if delimiter == "|"
+        else _tabbed(text, path)
+        if delimiter == "\t"
+        else _quoted(text, delimiter, path)
+    )
     return merge(_samples(rows, root, path, columns))
 
 
 def _delimiter(first: str, path: Path, columns: Columns) -> str:
-    """The one that gives most columns, the picture's among them. Raises DataError."""
+    """The one that gives most columns, the image's among them. Raises DataError."""
     try:
-        headers = {delimiter: [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))] for delimiter in _DELIMITERS}
+        headers = {
+            delimiter: [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+            for delimiter in _DELIMITERS
+        }
     except csv.Error as error:
-        raise DataError(f"{path}, line 1: no names of columns that can be read ({error}); give a table whose first line has them") from None
+        raise DataError(
+            f"{path}, line 1: no names of columns that can be read ({error}); give a table whose first line has them"
+        ) from None
     best = max(headers, key=lambda delimiter: len(headers[delimiter]))
-    wanted = (columns.image,) if columns.image else PICTURE_KEYS
+    wanted = (columns.image,) if columns.image else IMAGE_KEYS
     fitting = [delimiter for delimiter in headers if set(wanted) & set(headers[delimiter])]
     if fitting:
         return max(fitting, key=lambda delimiter: len(headers[delimiter]))
-    if any(cell.lower() in ADDRESS_KEYS or cell.startswith(("http://", "https://")) for cell in headers[best]):
-        raise holds_addresses(path)
+    if any(
+        cell.lower() in ADDRESS_KEYS or cell.startswith(("http://", "https://"))
+        for cell in headers[best]
+    ):
+        raise urls_only_error(path)
     require_columns(Columns(columns.image), headers[best], f"{path}, line 1")
     there = ", ".join(headers[best])
-    raise DataError(f"{path}, line 1: no column is a picture's; there are {there[:200]}; call one file_name, or {NAME_IT}")
+    raise DataError(
+        f"{path}, line 1: no column is an image's; there are {there[:200]}; call one file_name, or {NAME_IT}"
+    )
 
 
 def _tabbed(text: str, path: Path) -> Iterator[Row]:
@@ -73,7 +100,10 @@ def _tabbed(text: str, path: Path) -> Iterator[Row]:
 
 def _quoted(text: str, delimiter: str, path: Path, quotes: bool = True) -> Iterator[Row]:
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        strict=True,
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
     )
     line = 1
     try:
@@ -82,7 +112,9 @@ def _quoted(text: str, delimiter: str, path: Path, quotes: bool = True) -> Itera
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: not a row that can be read ({error}); mend its quotes") from None
+        raise DataError(
+            f"{path}, line {line}: not a row that can be read ({error}); mend its quotes"
+        ) from None
 
 
 def _barred(text: str, path: Path) -> Iterator[Row]:
@@ -91,7 +123,9 @@ def _barred(text: str, path: Path) -> Iterator[Row]:
         if content.strip():
             cells = [cell.strip() for cell in content.split("|", width - 1)]
             width = width or len(cells)
-            if len(cells) == width - 1 and (pair := _NUMBERED.fullmatch(cells[-1])):  # Flickr30k's 2199200615.jpg lacks its second bar
+            if len(cells) == width - 1 and (
+                pair := _NUMBERED.fullmatch(cells[-1])
+            ):  # Flickr30k's 2199200615.jpg lacks its second bar
                 cells[-1:] = pair.groups()
             yield line, cells
 
@@ -103,8 +137,13 @@ def _samples(rows: Iterator[Row], root: str, path: Path, columns: Columns) -> It
     for line, cells in rows:
         where = f"{path}, line {line}"
         if len(cells) != len(names):
-            raise DataError(f"{where}: {len(cells)} cells for {len(names)} columns; put quotes around cells that hold the delimiter")
-        row = {name: _value(cell) if cell[:1] in "[" else cell for name, cell in zip(names, cells, strict=True)}
+            raise DataError(
+                f"{where}: {len(cells)} cells for {len(names)} columns; put quotes around cells that hold the delimiter"
+            )
+        row = {
+            name: _value(cell) if cell[:1] in "[" else cell
+            for name, cell in zip(names, cells, strict=True)
+        }
         yield parse_row(row, root, where, columns)
 
 
@@ -130,5 +169,9 @@ def _flickr(text: str, root: str, path: Path) -> Iterator[Sample]:
     for line, content in enumerate(text.split("\n"), 1):
         if content.strip():
             if not (found := _FLICKR.fullmatch(content.rstrip("\r"))):
-                raise DataError(f"{path}, line {line}: not of the form `name.jpg#0<TAB>caption`; mend or remove it")
-            yield parse_row({"file_name": found[1], "caption": found[2]}, root, f"{path}, line {line}")
+                raise DataError(
+                    f"{path}, line {line}: not of the form `name.jpg#0<TAB>caption`; mend or remove it"
+                )
+            yield parse_row(
+                {"file_name": found[1], "caption": found[2]}, root, f"{path}, line {line}"
+            )

@@ -52,8 +52,13 @@ class Int8Linear(nn.Module):
         weight = weight.detach().float()
         scales = weight.abs().amax(1).clamp_min(1e-12).double() / WEIGHT_LIMIT
         zeros = torch.zeros(len(weight), dtype=torch.long)
-        with fbgemm(), warnings.catch_warnings():  # this kind of tensor is deprecated, but no other can be packed for this product
-            warnings.filterwarnings("ignore", message="torch.quantize_per_tensor", category=UserWarning)
+        with (
+            fbgemm(),
+            warnings.catch_warnings(),
+        ):  # this kind of tensor is deprecated, but no other can be packed for this product
+            warnings.filterwarnings(
+                "ignore", message="torch.quantize_per_tensor", category=UserWarning
+            )
             quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
             self.packed = torch.ops.quantized.linear_prepack(quantized, None)
         self.bias = None if bias is None else bias.detach().float()
@@ -63,7 +68,9 @@ class Int8Linear(nn.Module):
         scale = x.abs().amax(-1, keepdim=True).clamp_min(1e-12)
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         out: Tensor = multiply(x / scale, 1 / INPUT_LIMIT, INPUT_LIMIT + 1, self.packed)
-        return out.mul_(scale) if self.bias is None else torch.addcmul(self.bias, out, scale, out=out)
+        return (
+            out.mul_(scale) if self.bias is None else torch.addcmul(self.bias, out, scale, out=out)
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The picture encoder in OpenVINO's runtime, its compiled form kept on disk."""
+"""The image encoder in OpenVINO's runtime, its compiled form kept on disk."""
 
 import sys
 from copy import deepcopy
@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cutline.engine.compiled import GraphVision, Run, export_vision, fingerprint, graph_file, graph_parts, kept, quiet_torch
+from cutline.engine.compiled import (
+    CompiledVision,
+    Run,
+    export_vision,
+    fingerprint_vision,
+    graph_file,
+    graph_parts,
+    kept,
+    quiet_torch,
+)
 from cutline.errors import ConfigError
 from cutline.model.vision import VisionTransformer
 
@@ -26,14 +35,27 @@ def openvino_vision(vision: VisionTransformer, precision: str) -> nn.Module:
         ConfigError: OpenVINO is missing, or there is no folder to keep the compiled form in.
     """
     openvino = import_openvino()
-    parts = (openvino.__version__, precision, torch.get_num_threads(), fingerprint(vision), *graph_parts(vision))
+    parts = (
+        openvino.__version__,
+        precision,
+        torch.get_num_threads(),
+        fingerprint_vision(vision),
+        *graph_parts(vision),
+    )
     path = graph_file("openvino", ".blob", *parts)
     settings = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    return GraphVision(vision.config, kept(path, lambda file: load_graph(file, settings), lambda file: convert(vision, settings, file)))
+    return CompiledVision(
+        vision.config,
+        kept(
+            path,
+            lambda file: load_graph(file, settings),
+            lambda file: convert_to_openvino(vision, settings, file),
+        ),
+    )
 
 
 def import_openvino() -> Any:
@@ -42,13 +64,17 @@ def import_openvino() -> Any:
     try:
         return import_module("openvino")
     except ImportError:
-        raise ConfigError("the engine \"openvino\" needs a package that is not here: pip install 'cutline[openvino]'") from None
+        raise ConfigError(
+            "the engine \"openvino\" needs a package that is not here: pip install 'cutline[openvino]'"
+        ) from None
 
 
-def convert(vision: VisionTransformer, settings: dict[str, Any], file: Path) -> None:
+def convert_to_openvino(vision: VisionTransformer, settings: dict[str, Any], file: Path) -> None:
     """Write the compiled form of `vision`, weights included, to `file`."""
     openvino = import_openvino()
-    exported = export_vision(deepcopy(vision).float())  # OpenVINO takes the precision from its settings
+    exported = export_vision(
+        deepcopy(vision).float()
+    )  # OpenVINO takes the precision from its settings
     with quiet_torch():
         model = openvino.convert_model(exported)
     compiled = BytesIO()

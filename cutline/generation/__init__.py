@@ -1,6 +1,20 @@
 """Searching for captions; knows neither the model nor the tokenizer."""
 
-from cutline.generation.generate import Arrivals, begin, generate, generate_stream, require_room
-from cutline.generation.roles import Hypothesis, Prompts
+from cutline.generation.generate import (
+    NewRequests,
+    begin,
+    check_prompt_length,
+    generate,
+    generate_stream,
+)
+from cutline.generation.interfaces import Hypothesis, Prompts
 
-__all__ = ["Arrivals", "Hypothesis", "Prompts", "begin", "generate", "generate_stream", "require_room"]
+__all__ = [
+    "Hypothesis",
+    "NewRequests",
+    "Prompts",
+    "begin",
+    "check_prompt_length",
+    "generate",
+    "generate_stream",
+]

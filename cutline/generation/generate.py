@@ -1,4 +1,4 @@
-"""Write captions: one loop for beam search, greedy search and sampling, which takes pictures in as others leave."""
+"""Write captions: one loop for beam search, greedy search and sampling, which takes images in as others leave."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from torch import Tensor
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
 from cutline.generation.beam import BeamSearch
-from cutline.generation.roles import C, Hypothesis, Prompts, Search, Step
+from cutline.generation.interfaces import C, Hypothesis, Prompts, Search, Step
 from cutline.generation.sample import Sampling
 
-Found = tuple[int, list[Hypothesis]]  # the number of a picture, and its captions
+Found = tuple[int, list[Hypothesis]]  # the number of an image, and its captions
 
 
 @dataclass(frozen=True)
-class Arrivals(Generic[C]):
-    """Pictures that come in: what they are called, a fresh cache, one beam each, their prompts, and for sampling a seed each."""
+class NewRequests(Generic[C]):
+    """Images that come in: what they are called, a fresh cache, one beam each, their prompts, and for sampling a seed each."""
 
     numbers: Sequence[int]
     cache: C
@@ -28,42 +28,54 @@ class Arrivals(Generic[C]):
 
 
 def generate(
-    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int] | None = None
+    step: Step[C],
+    cache: C,
+    prompts: Prompts,
+    config: GenerationConfig,
+    seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The captions of each picture of one batch, best first.
+    """The captions of each image of one batch, best first.
 
     Args:
         step: step(input_ids (B, K, T), cache) -> logits of the next token (B, K, V).
-        cache: what `step` remembers; fresh, one beam per picture.
+        cache: what `step` remembers; fresh, one beam per image.
         prompts: where the captions begin.
         config: how to search.
-        seeds: for sampling, one per picture (default: `config.seed` for all).
+        seeds: for sampling, one per image (default: `config.seed` for all).
 
     Raises:
         ConfigError: a prompt leaves no room below `max_length`.
     """
-    coming = iter([Arrivals(range(len(prompts.ids)), cache, prompts, seeds)])
-    found = dict(generate_stream(step, lambda room: next(coming, None), partial(begin, config), len(prompts.ids), len(prompts.ids)))
+    coming = iter([NewRequests(range(len(prompts.ids)), cache, prompts, seeds)])
+    found = dict(
+        generate_stream(
+            step,
+            lambda room: next(coming, None),
+            partial(begin, config),
+            len(prompts.ids),
+            len(prompts.ids),
+        )
+    )
     return [found[number] for number in range(len(prompts.ids))]
 
 
 def generate_stream(
     step: Step[C],
-    admit: Callable[[int], Arrivals[C] | None],
-    begin: Callable[[Arrivals[C]], Search],
+    admit: Callable[[int], NewRequests[C] | None],
+    begin: Callable[[NewRequests[C]], Search],
     places: int,
     at_once: int,
     cache: C | None = None,
 ) -> Iterator[Found]:
-    """The captions of any number of pictures, each as soon as it is done: its number and its captions.
+    """The captions of any number of images, each as soon as it is done: its number and its captions.
 
     Args:
         step: as for `generate`.
-        admit: admit(n) returns the next n pictures, fewer, or None at the end.
+        admit: admit(n) returns the next n images, fewer, or None at the end.
         begin: the search of newcomers, at its start: `partial(begin, config)`.
-        places: how many pictures are captioned together.
-        at_once: as soon as that many places are free, new pictures take them.
-        cache: an empty one with room for `places` pictures (default: that of the first ones, if no others join them).
+        places: how many images are captioned together.
+        at_once: as soon as that many places are free, new images take them.
+        cache: an empty one with room for `places` images (default: that of the first ones, if no others join them).
     """
     search: Search | None = None
     numbers: list[int] = []
@@ -77,7 +89,12 @@ def generate_stream(
                 break
             new = begin(arrivals)
             new_numbers = list(arrivals.numbers)
-            yield from _advance(step(arrivals.prompts.ids[:, None], arrivals.cache), new, arrivals.cache, new_numbers)
+            yield from _advance(
+                step(arrivals.prompts.ids[:, None], arrivals.cache),
+                new,
+                arrivals.cache,
+                new_numbers,
+            )
             if cache is None:
                 cache = arrivals.cache
             else:
@@ -93,22 +110,24 @@ def generate_stream(
             yield from _advance(step(search.tokens[..., None], cache), search, cache, numbers)
 
 
-def begin(config: GenerationConfig, arrivals: Arrivals[C]) -> Search:
+def begin(config: GenerationConfig, arrivals: NewRequests[C]) -> Search:
     """The search that `config` asks for, at its start."""
     prompts = arrivals.prompts
-    require_room(prompts, config)
+    check_prompt_length(prompts, config)
     if config.sample:
         return Sampling(prompts, config, arrivals.seeds or [config.seed] * len(prompts.ids))
     return Sampling(prompts, config, None) if config.num_beams == 1 else BeamSearch(prompts, config)
 
 
 def _advance(logits: Tensor, search: Search, cache: C, numbers: list[int]) -> list[Found]:
-    """One step of all pictures; those that are done leave search, cache and `numbers`, and are returned."""
+    """One step of all images; those that are done leave search, cache and `numbers`, and are returned."""
     over = search.advance(logits)
     found: list[Found] = []
     if bool(over.any()):
-        done, left = torch.nonzero(over)[:, 0], close_ranks(over)
-        found = list(zip([numbers[image] for image in done.tolist()], search.results(done), strict=True))
+        done, left = torch.nonzero(over)[:, 0], compact(over)
+        found = list(
+            zip([numbers[image] for image in done.tolist()], search.results(done), strict=True)
+        )
         numbers[:] = [numbers[image] for image in left.tolist()]
         search.select(left)
         cache.select(left)
@@ -117,8 +136,8 @@ def _advance(logits: Tensor, search: Search, cache: C, numbers: list[int]) -> li
     return found
 
 
-def close_ranks(over: Tensor) -> Tensor:
-    """The pictures that are not `over`, (B',), the last ones taking the places of those before that are: few move."""
+def compact(over: Tensor) -> Tensor:
+    """The images that are not `over`, (B',), the last ones taking the places of those before that are: few move."""
     left = torch.nonzero(~over)[:, 0]
     stay, move = left[left < len(left)], left[left >= len(left)]
     order = torch.empty_like(left)
@@ -127,7 +146,7 @@ def close_ranks(over: Tensor) -> Tensor:
     return order
 
 
-def require_room(prompts: Prompts, config: GenerationConfig) -> None:
+def check_prompt_length(prompts: Prompts, config: GenerationConfig) -> None:
     """Raise ConfigError if a prompt leaves no room below `max_length`."""
     longest = int(prompts.lengths.max())
     if longest >= config.max_length:

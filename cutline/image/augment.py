@@ -22,7 +22,7 @@ _ROTATION = math.radians(15)
 
 
 def augment(image: Image.Image, size: int, data: DataConfig, rng: random.Random) -> Image.Image:
-    """Make a training view of an RGB picture, (size, size); `data` says which of the changes are made."""
+    """Make a training view of an RGB image, (size, size); `data` says which of the changes are made."""
     with quiet():  # Pillow warns of large crops
         image = image.crop(crop_box(image.width, image.height, data.crop_scale, rng))
     image = image.resize((size, size), Image.Resampling.BICUBIC)
@@ -34,7 +34,7 @@ def augment(image: Image.Image, size: int, data: DataConfig, rng: random.Random)
 
 
 def crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
-    """Choose a crop as torchvision's RandomResizedCrop: area within `scale` of the picture's, aspect ratio 3/4 to 4/3, log-uniform.
+    """Choose a crop as torchvision's RandomResizedCrop: area within `scale` of the image's, aspect ratio 3/4 to 4/3, log-uniform.
 
     After ten crops that do not fit, the largest central one whose ratio is within the bounds.
     """
@@ -94,7 +94,9 @@ def _rotate(image: Image.Image, sign: int) -> Image.Image:
     return _warp(image, cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)
 
 
-def _warp(image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float) -> Image.Image:
+def _warp(
+    image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float
+) -> Image.Image:
     """Take the pixel (x, y) from (ax + by + c, dx + ey + f), bilinearly, on grey.
 
     As OpenCV does it: coordinates are those of pixel centres (Pillow's are of corners, half a pixel away), and pixels at the rim blend
@@ -102,7 +104,13 @@ def _warp(image: Image.Image, a: float, b: float, c: float, d: float, e: float, 
     """
     framed = ImageOps.expand(image, 1, _GREY)
     c, f = c + 1.5 - (a + b) / 2, f + 1.5 - (d + e) / 2
-    return framed.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR, fillcolor=_GREY)
+    return framed.transform(
+        image.size,
+        Image.Transform.AFFINE,
+        (a, b, c, d, e, f),
+        Image.Resampling.BILINEAR,
+        fillcolor=_GREY,
+    )
 
 
 OPERATIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
@@ -117,4 +125,4 @@ OPERATIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
     "translate_y": _translate_y,
     "rotate": _rotate,
 }
-"""Each takes the picture and the sign, -1 or 1, of its magnitude."""
+"""Each takes the image and the sign, -1 or 1, of its magnitude."""

@@ -1,4 +1,4 @@
-"""Anything that holds a picture becomes an RGB `PIL.Image`, or one sentence that says why not."""
+"""Anything that holds an image becomes an RGB `PIL.Image`, or one sentence that says why not."""
 
 import re
 import warnings
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cutline.errors import ImageError
-from cutline.files import FilePart
+from cutline.files import ImageRef
 
-ImageSource: TypeAlias = str | Path | bytes | FilePart | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of a picture file, a part of a larger file, a PIL image, or an (H, W, 3) uint8 array."""
+ImageSource: TypeAlias = str | Path | bytes | ImageRef | Image.Image | npt.NDArray[np.uint8]
+"""A path, the bytes of an image file, a part of a larger file, a PIL image, or an (H, W, 3) uint8 array."""
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _PILLOW_WARNING = (  # an entry of warnings.filters: action, message, category, module, line
@@ -38,17 +38,17 @@ _UPRIGHT = {
 
 
 def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Image:
-    """Open a picture as RGB; the first frame, if it has several.
+    """Open an image as RGB; the first frame, if it has several.
 
     EXIF orientation is obeyed (the reference does not), transparency is laid on white, and 16-bit, 32-bit and float grey are scaled
     to 8 bits. An upright RGB `PIL.Image` is returned as it is, not copied.
 
-    Raises ImageError for anything else: missing, empty, truncated or corrupt files, files that are no pictures, arrays of another shape
-    or type, and pictures of more than `max_pixels`, which are refused before they are decoded. (Pillow's own limit,
+    Raises ImageError for anything else: missing, empty, truncated or corrupt files, files that are no images, arrays of another shape
+    or type, and images of more than `max_pixels`, which are refused before they are decoded. (Pillow's own limit,
     2 x `PIL.Image.MAX_IMAGE_PIXELS`, holds as well.)
     """
     name = _name(source)
-    if isinstance(source, FilePart):
+    if isinstance(source, ImageRef):
         source = source.read()
     with quiet():
         if isinstance(source, np.ndarray):
@@ -75,17 +75,19 @@ def quiet() -> Iterator[None]:
 
 
 def _name(source: ImageSource) -> str:
-    """What error messages call the picture."""
+    """What error messages call the image."""
     match source:
-        case str() | Path() | FilePart():
+        case str() | Path() | ImageRef():
             return str(source)
         case bytes():
-            return "a picture given as bytes"
+            return "an image given as bytes"
         case Image.Image():
-            return str(getattr(source, "filename", "")) or "a picture given as PIL.Image"
+            return str(getattr(source, "filename", "")) or "an image given as PIL.Image"
         case np.ndarray():
-            return "a picture given as an array"
-    raise ImageError(f"a picture is a path, bytes, a PIL.Image or an (H, W, 3) uint8 array, not {type(source).__name__}")
+            return "an image given as an array"
+    raise ImageError(
+        f"an image is a path, bytes, a PIL.Image or an (H, W, 3) uint8 array, not {type(source).__name__}"
+    )
 
 
 def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
@@ -103,19 +105,27 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
     except UnidentifiedImageError:
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         if size == 0:
-            raise ImageError(f"{name}: holds nothing at all; copy it again or leave it out") from None
-        raise ImageError(f"{name}: not a picture that can be read; save it as JPEG or PNG, or leave it out") from None
+            raise ImageError(
+                f"{name}: holds nothing at all; copy it again or leave it out"
+            ) from None
+        raise ImageError(
+            f"{name}: not an image that can be read; save it as JPEG or PNG, or leave it out"
+        ) from None
     except FileNotFoundError:
-        raise ImageError(f"{name}: no such picture; check the path") from None
+        raise ImageError(f"{name}: no such image; check the path") from None
     except IsADirectoryError:
-        raise ImageError(f"{name}: a folder, not a picture; name the pictures in it") from None
+        raise ImageError(f"{name}: a folder, not an image; name the images in it") from None
     except Image.DecompressionBombError:
         allowed = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise ImageError(f"{name}: more than the {allowed:,} pixels allowed; scale the picture down") from None
+        raise ImageError(
+            f"{name}: more than the {allowed:,} pixels allowed; scale the image down"
+        ) from None
     except OSError as error:
         if error.errno is None:  # said by a decoder, not by the file system
             raise _broken(name, error) from None
-        raise ImageError(f"{name}: cannot be opened ({error.strerror}); check the path and its permissions") from None
+        raise ImageError(
+            f"{name}: cannot be opened ({error.strerror}); check the path and its permissions"
+        ) from None
     except Exception as error:  # a decoder may raise anything on a broken header
         raise _broken(name, error) from None
 
@@ -123,11 +133,13 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
 def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(f"{name}: {width} x {height} pixels are more than the {max_pixels:,} allowed; scale the picture down")
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than the {max_pixels:,} allowed; scale the image down"
+        )
     if width * height == 0:
         raise ImageError(f"{name}: {width} x {height} pixels hold nothing to see; leave it out")
     if image.format == "EPS":  # Pillow would run Ghostscript on it
-        raise ImageError(f"{name}: a PostScript drawing, not a picture; save it as JPEG or PNG")
+        raise ImageError(f"{name}: a PostScript drawing, not an image; save it as JPEG or PNG")
     try:
         image.load()
         return _upright(_to_rgb(image), _orientation(image))
@@ -136,7 +148,9 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
 
 
 def _broken(name: str, error: Exception) -> ImageError:
-    return ImageError(f"{name}: truncated or corrupt ({_one_line(error)}); copy it again or leave it out")
+    return ImageError(
+        f"{name}: truncated or corrupt ({_one_line(error)}); copy it again or leave it out"
+    )
 
 
 def _one_line(error: Exception) -> str:
@@ -144,10 +158,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8. Pillow turns TIFF pictures itself when it loads them, and then says 1."""
+    """EXIF orientation, 1 to 8. Pillow turns TIFF images itself when it loads them, and then says 1."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF data does not make a broken picture
+    except Exception:  # broken EXIF data does not make a broken image
         return 1
 
 
@@ -186,7 +200,7 @@ def _white(image: Image.Image) -> float | None:
 def _to_8_bits(grey: npt.NDArray[Any], white: float | None) -> npt.NDArray[np.uint8]:
     """Scale (H, W) grey values so that `white` becomes 255.
 
-    32-bit and float pictures do not say what white is: it is the first of 1, 255 and 65535 that no value exceeds; where none fits,
+    32-bit and float images do not say what white is: it is the first of 1, 255 and 65535 that no value exceeds; where none fits,
     or values are negative, their range is stretched.
     """
     values = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

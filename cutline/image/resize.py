@@ -1,4 +1,4 @@
-"""Pictures become tensors as in the reference: resized whole to a square, divided by 255, normalised."""
+"""Images become tensors as in the reference: resized whole to a square, divided by 255, normalised."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from cutline.config import ImageConfig
 
 
 def to_pixels(image: Image.Image, size: int) -> torch.Tensor:
-    """Resize an RGB picture to uint8 (3, S, S) with Pillow's bicubic filter; no crop, the aspect ratio is not kept."""
+    """Resize an RGB image to uint8 (3, S, S) with Pillow's bicubic filter; no crop, the aspect ratio is not kept."""
     resized = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))  # (S, S, 3)
     return torch.from_numpy(np.array(resized.transpose(2, 0, 1), order="C"))
 
@@ -24,5 +24,5 @@ def normalize(pixels: torch.Tensor, config: ImageConfig) -> torch.Tensor:
 
 
 def preprocess(image: Image.Image, size: int, config: ImageConfig) -> torch.Tensor:
-    """`pixel_values` (3, S, S), float32, of one RGB picture."""
+    """`pixel_values` (3, S, S), float32, of one RGB image."""
     return normalize(to_pixels(image, size), config)

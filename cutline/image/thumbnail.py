@@ -1,4 +1,4 @@
-"""Small copies of pictures."""
+"""Small copies of images."""
 
 from PIL import Image
 
@@ -6,7 +6,7 @@ from cutline.image.open import ImageSource, open_image
 
 
 def open_thumbnail(source: ImageSource, longest: int) -> Image.Image:
-    """The picture with its longer side reduced to `longest` pixels, if it is longer. Raises ImageError."""
+    """The image with its longer side reduced to `longest` pixels, if it is longer. Raises ImageError."""
     image = open_image(source)
     image = image.copy() if image is source else image  # the caller's own stays as it is
     image.thumbnail((longest, longest))

@@ -1,28 +1,34 @@
 """How good captions are, as the field measures it, without Java but for METEOR and SPICE."""
 
-from cutline.config import ExtraMetric, Tokens
+from cutline.config import ExtraMetric, MetricTokenizer
 from cutline.metrics.diversity import Diversity, measure_diversity
-from cutline.metrics.java import check_extra
+from cutline.metrics.java import check_extra_metrics
 from cutline.metrics.measure import measure
-from cutline.metrics.resample import Difference, Interval, bootstrap, check_resamples, compare_tallies
 from cutline.metrics.scores import Scores
-from cutline.metrics.tally import Tally, tally_captions
-from cutline.metrics.tokens import choose_tokens
+from cutline.metrics.significance import (
+    Difference,
+    Interval,
+    bootstrap,
+    check_resamples,
+    compare_stats,
+)
+from cutline.metrics.stats import CorpusStats, collect_stats
+from cutline.metrics.tokenizers import choose_tokenizer
 
 __all__ = [
+    "CorpusStats",
     "Difference",
     "Diversity",
     "ExtraMetric",
     "Interval",
+    "MetricTokenizer",
     "Scores",
-    "Tally",
-    "Tokens",
     "bootstrap",
-    "check_extra",
+    "check_extra_metrics",
     "check_resamples",
-    "choose_tokens",
-    "compare_tallies",
+    "choose_tokenizer",
+    "collect_stats",
+    "compare_stats",
     "measure",
     "measure_diversity",
-    "tally_captions",
 ]

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 Words = Sequence[str]
 ORDERS = 4
-_TINY, _SMALL = 1e-15, 1e-9  # the evaluator's guards against division by zero; they show in scores of single pictures
+_TINY, _SMALL = (
+    1e-15,
+    1e-9,
+)  # the evaluator's guards against division by zero; they show in scores of single images
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,19 @@ class Matches:
     reference_length: int
 
     def row(self) -> NDArray[np.float64]:
-        """The counts in a row, (10,), to be summed over pictures."""
-        return np.array([*self.matched, *self.possible, self.length, self.reference_length], np.float64)
+        """The counts in a row, (10,), to be summed over images."""
+        return np.array(
+            [*self.matched, *self.possible, self.length, self.reference_length], np.float64
+        )
 
 
 def ngrams(tokens: Words, orders: int = ORDERS) -> Counter[tuple[str, ...]]:
     """How often each n-gram of 1 to `orders` tokens occurs."""
-    return Counter(tuple(tokens[start : start + n]) for n in range(1, orders + 1) for start in range(len(tokens) - n + 1))
+    return Counter(
+        tuple(tokens[start : start + n])
+        for n in range(1, orders + 1)
+        for start in range(len(tokens) - n + 1)
+    )
 
 
 def count_matches(candidate: Words, references: Sequence[Words]) -> Matches:
@@ -45,7 +54,7 @@ def count_matches(candidate: Words, references: Sequence[Words]) -> Matches:
 
 
 def bleu(pictures: Sequence[Matches]) -> list[float]:
-    """BLEU-1 to BLEU-4 of a corpus, or of a single picture."""
+    """BLEU-1 to BLEU-4 of a corpus, or of a single image."""
     return [float(value) for value in bleu_of_rows(np.sum([one.row() for one in pictures], axis=0))]
 
 
@@ -54,7 +63,11 @@ def bleu_of_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Geometric means of the precisions, times the brevity penalty.
     """
-    matched, possible, lengths = rows[..., :ORDERS], rows[..., ORDERS : 2 * ORDERS], rows[..., 2 * ORDERS :]
+    matched, possible, lengths = (
+        rows[..., :ORDERS],
+        rows[..., ORDERS : 2 * ORDERS],
+        rows[..., 2 * ORDERS :],
+    )
     ratio = (lengths[..., :1] + _TINY) / (lengths[..., 1:] + _SMALL)
     penalty = np.exp(np.minimum(0, 1 - 1 / ratio))
     products = np.cumprod((matched + _TINY) / (possible + _SMALL), axis=-1)

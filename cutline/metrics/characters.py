@@ -8,7 +8,9 @@ import re
 import unicodedata
 
 LETTER, MARK, DIGIT, SYMBOL, UNKNOWN = "é", "¸", "¾", "§", "\0"
-_KEPT = frozenset("\t\xa0\xad\x91\x92\x93\x94‘’‚‛“”„‟‹›«»\x80¢£¤€₠⁄、…" + "".join(map(chr, range(32, 127))))
+_KEPT = frozenset(
+    "\t\xa0\xad\x91\x92\x93\x94‘’‚‛“”„‟‹›«»\x80¢£¤€₠⁄、…" + "".join(map(chr, range(32, 127)))
+)
 _KINDS = [
     ("\u3000", re.compile("[\u2000-\u200a\u3000]")),
     ("–", re.compile("[\x96\x97\u2013-\u2015]")),

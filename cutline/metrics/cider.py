@@ -11,13 +11,13 @@ Weights = list[dict[tuple[str, ...], float]]  # by order of n-gram
 
 
 def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
-    """CIDEr of each picture; the corpus score is their mean.
+    """CIDEr of each image; the corpus score is their mean.
 
-    How much an n-gram weighs comes from the references of all pictures: what is said of many says little.
+    How much an n-gram weighs comes from the references of all images: what is said of many says little.
     """
     counts = [[ngrams(reference) for reference in of_picture] for of_picture in references]
     frequency = Counter(ngram for of_picture in counts for ngram in set().union(*of_picture))
-    weigher = Weigher(frequency, len(references))
+    weigher = TfIdf(frequency, len(references))
     scores = []
     for candidate, of_picture in zip(candidates, counts, strict=True):
         hypothesis = weigher.weigh(ngrams(candidate))
@@ -26,8 +26,8 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     return scores
 
 
-class Weigher:
-    """Turns counts of n-grams into their weights: count times the logarithm of how rare the n-gram is among pictures."""
+class TfIdf:
+    """Turns counts of n-grams into their weights: count times the logarithm of how rare the n-gram is among images."""
 
     def __init__(self, frequency: Counter[tuple[str, ...]], pictures: int) -> None:
         self.frequency, self.log_pictures = frequency, math.log(pictures)
@@ -37,16 +37,26 @@ class Weigher:
         weights: Weights = [{} for _ in range(ORDERS)]
         length = 0
         for ngram, count in counts.items():
-            weights[len(ngram) - 1][ngram] = count * (self.log_pictures - math.log(max(1, self.frequency[ngram])))
+            weights[len(ngram) - 1][ngram] = count * (
+                self.log_pictures - math.log(max(1, self.frequency[ngram]))
+            )
             length += count if len(ngram) == 2 else 0
         norms = [math.sqrt(sum(weight**2 for weight in of_order.values())) for of_order in weights]
         return weights, norms, length
 
 
-def similarity(hypothesis: tuple[Weights, list[float], int], reference: tuple[Weights, list[float], int]) -> float:
+def similarity(
+    hypothesis: tuple[Weights, list[float], int], reference: tuple[Weights, list[float], int]
+) -> float:
     """Cosine of the weights, clipped so that repetition does not pay, times a Gaussian of the difference in length; mean over orders."""
     total = 0.0
-    for ours, theirs, norm, other in zip(hypothesis[0], reference[0], hypothesis[1], reference[1], strict=True):
-        product = sum(min(weight, theirs[ngram]) * theirs[ngram] for ngram, weight in ours.items() if ngram in theirs)
+    for ours, theirs, norm, other in zip(
+        hypothesis[0], reference[0], hypothesis[1], reference[1], strict=True
+    ):
+        product = sum(
+            min(weight, theirs[ngram]) * theirs[ngram]
+            for ngram, weight in ours.items()
+            if ngram in theirs
+        )
         total += product / (norm * other) if norm and other else product
     return total / ORDERS * math.exp(-((hypothesis[2] - reference[2]) ** 2) / (2 * SIGMA**2))

@@ -1,4 +1,4 @@
-"""How varied captions are: a captioner that says the same of every picture may score well and say little."""
+"""How varied captions are: a captioner that says the same of every image may score well and say little."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +29,9 @@ class Diversity:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def measure_diversity(captions: Sequence[Words], learned: Collection[Words] | None = None) -> Diversity:
+def measure_diversity(
+    captions: Sequence[Words], learned: Collection[Words] | None = None
+) -> Diversity:
     """How varied `captions` are, each given as its words; `learned` are the captions that their author learned from."""
     total = sum(map(len, captions))
     singles = {word for caption in captions for word in caption}
@@ -42,5 +44,7 @@ def measure_diversity(captions: Sequence[Words], learned: Collection[Words] | No
         mean_length=total / max(1, len(captions)),
         vocabulary=len(singles),
         unique=len(set(texts)) / max(1, len(texts)),
-        novel=None if known is None else sum(text not in known for text in texts) / max(1, len(texts)),
+        novel=None
+        if known is None
+        else sum(text not in known for text in texts) / max(1, len(texts)),
     )

@@ -39,7 +39,9 @@ def _verbatim(token: str) -> str:
 
 
 def _quotes(token: str) -> str:
-    return "".join(_QUOTES.get(char, char) for char in token.replace("&apos;", "'").replace("&quot;", '"'))
+    return "".join(
+        _QUOTES.get(char, char) for char in token.replace("&apos;", "'").replace("&quot;", '"')
+    )
 
 
 def _round_brackets(token: str) -> str:
@@ -57,7 +59,10 @@ _silent = _always("")
 
 def _any_of(*words: str) -> str:
     """Any of the words in any case, except that a capital in the list must be one in the text."""
-    return "|".join(f"{word[0]}(?i:{word[1:]})" if word[0].isupper() else f"(?i:{word})" for word in " ".join(words).split())
+    return "|".join(
+        f"{word[0]}(?i:{word[1:]})" if word[0].isupper() else f"(?i:{word})"
+        for word in " ".join(words).split()
+    )
 
 
 _A = f"[A-Za-z{LETTER}]"  # a letter
@@ -167,7 +172,9 @@ _RULES = [
     ),
     _rule(f"{_APOSTROPHE}[0-9][0-9]", _GAP),
     # abbreviations and compounds
-    _rule(rf"(?i:-[lr][rcs]b-|c\.d\.s|pro-|anti-|s(?:&|&amp;)(?:p-500|ls)|cap{_APOSTROPHE}n|c{_APOSTROPHE}est|[cf]#|c\+\+)"),
+    _rule(
+        rf"(?i:-[lr][rcs]b-|c\.d\.s|pro-|anti-|s(?:&|&amp;)(?:p-500|ls)|cap{_APOSTROPHE}n|c{_APOSTROPHE}est|[cf]#|c\+\+)"
+    ),
     _rule(rf"{_SLASHED}(?:\\?/{_SLASHED}){{1,2}}"),
     _rule(rf"(?:{_ABBREVIATION})\.", r"[\s\S][\s\S]"),
     _rule(rf"(?:{_ABBREVIATION}|{_TITLE})\."),
@@ -193,7 +200,10 @@ _RULES = [
     _rule(r"[][(){}]", write=_BRACKETS.__getitem__),
     _rule(rf"[?!]+|@+|#+|_+|\*+|(?:\\\*){{1,3}}|/|<<|>>|[<>=+%&~^|\\{SYMBOL}⁺⁄、]"),
     _rule("-----+"),
-    _rule(r"--?-?-?|–|\.{3,5}|(?:\.[ \xa0]){2,4}\.|…|[.,;:]|(?i:&(?:md|mdash|ndash|nbsp);)", write=_silent),
+    _rule(
+        r"--?-?-?|–|\.{3,5}|(?:\.[ \xa0]){2,4}\.|…|[.,;:]|(?i:&(?:md|mdash|ndash|nbsp);)",
+        write=_silent,
+    ),
     _rule(f"{_BLANK}+", write=_silent),
     _rule("'", r"[A-Za-z][^ \t\n\xa0]", _silent),
     _rule(_CLITIC, write=_quotes),
@@ -207,7 +217,7 @@ _PLAIN_WORD = re.compile(
 
 
 def tokenize(text: str) -> list[str]:
-    """Tokens of one caption, lower-cased, punctuation removed; none for an empty one.
+    """MetricTokenizer of one caption, lower-cased, punctuation removed; none for an empty one.
 
     They are those of Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`) for the caption alone, less the field's punctuation; over a
     file that program also peeks at the next line, so that whether a last `X.` keeps its period depends on it. Line breaks are spaces.

@@ -7,12 +7,17 @@ BETA = 1.2  # recall weighs more than precision
 
 def rouge_l(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """F-measure of the longest common subsequence: the best precision and the best recall over the references."""
-    candidate, references = candidate or [""], [reference or [""] for reference in references]  # to the evaluator, no token is an empty one
+    candidate, references = (
+        candidate or [""],
+        [reference or [""] for reference in references],
+    )  # to the evaluator, no token is an empty one
     common = [longest_common_subsequence(candidate, reference) for reference in references]
     if not any(common):
         return 0.0
     precision = max(common) / len(candidate)
-    recall = max(length / len(reference) for length, reference in zip(common, references, strict=True))
+    recall = max(
+        length / len(reference) for length, reference in zip(common, references, strict=True)
+    )
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 

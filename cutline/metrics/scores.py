@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a corpus, or of one picture in it; CIDEr is out of 10, the others out of 1."""
+    """Scores of a corpus, or of one image in it; CIDEr is out of 10, the others out of 1."""
 
     bleu1: float
     bleu2: float
@@ -20,7 +20,7 @@ class Scores:
     """of English, where it was asked for"""
 
     def numbers(self) -> dict[str, float | int]:
-        """The scores by name, without those that were not asked for, the number of pictures last."""
+        """The scores by name, without those that were not asked for, the number of images last."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         pictures = values.pop("num_pictures")
         return {**values, "num_pictures": pictures}

@@ -1,6 +1,6 @@
-"""Multi-head attention: of a sequence to itself, and of text to a picture.
+"""Multi-head attention: of a sequence to itself, and of text to an image.
 
-Shapes: B pictures, R rows of text (R = B * K, K rows per picture), T text tokens, N visual tokens, D width,
+Shapes: B images, R rows of text (R = B * K, K rows per image), T text tokens, N visual tokens, D width,
 H heads, d = D / H head width, S keys.
 """
 
@@ -24,9 +24,18 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dropout: float = 0.0,
+    mask: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
     """q (R, H, T, d), k and v (R, H, S, d), which may be kept in fewer bits -> (R, H, T, d)."""
-    out = scaled_dot_product_attention(q.to(k.dtype), k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+    out = scaled_dot_product_attention(
+        q.to(k.dtype), k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
+    )
     return out.to(q.dtype)
 
 
@@ -40,9 +49,17 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: CacheLayer | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: CacheLayer | None = None,
+    ) -> Tensor:
         """x (R, T, D); mask (R, 1, T, S), true where a query may look; with a cache, S are all its places."""
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))  # (R, H, T, d)
+        q, k, v = (
+            split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1)
+        )  # (R, H, T, d)
         if cache is not None:
             k, v = cache.append(k, v)  # (R, H, S, d)
         dropout = self.dropout if self.training else 0.0
@@ -50,9 +67,9 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of text to a picture.
+    """Attention of text to an image.
 
-    All rows of a picture are queries against one set of keys and values, so nothing of the picture is copied per row.
+    All rows of an image are queries against one set of keys and values, so nothing of the image is copied per row.
     """
 
     def __init__(self, dim: int, image_dim: int, num_heads: int, dropout: float = 0.0) -> None:
@@ -64,12 +81,12 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def keys_values(self, image_embeds: Tensor) -> KeysValues:
-        """Project a picture, (B, N, D_vision), into keys and values (B, H, N, d)."""
+        """Project an image, (B, N, D_vision), into keys and values (B, H, N, d)."""
         k, v = self.kv(image_embeds).chunk(2, dim=-1)
         return split_heads(k, self.num_heads), split_heads(v, self.num_heads)
 
     def forward(self, x: Tensor, image_kv: KeysValues) -> Tensor:
-        """x (R, T, D) against image_kv (B, H, N, d); row r belongs to picture r // K."""
+        """x (R, T, D) against image_kv (B, H, N, d); row r belongs to image r // K."""
         k, v = image_kv
         rows = x.flatten(0, 1).unflatten(0, (len(k), -1))  # (B, K * T, D)
         q = split_heads(self.q(rows), self.num_heads)  # (B, H, K * T, d)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import CaptionConfig
+from cutline.model.activation_checkpointing import Recompute
 from cutline.model.cache import TextCache
-from cutline.model.recompute import Recompute
 from cutline.model.text import TextTransformer
 from cutline.model.vision import VisionTransformer
 
@@ -36,23 +36,29 @@ def lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor)
 
 
 class CaptionModel(nn.Module):
-    """Reads pictures, scores captions, and predicts the next token of one. Knows no tokenizer."""
+    """Reads images, scores captions, and predicts the next token of one. Knows no tokenizer."""
 
     def __init__(self, config: CaptionConfig) -> None:
         super().__init__()
         self.config = config
         self.vision = VisionTransformer(config.vision)
         self.text = TextTransformer(config.text, config.vision.embed_dim)
-        self.cache_dtype: torch.dtype | None = None  # what keys and values are kept in (default: as they are computed)
+        self.cache_dtype: torch.dtype | None = (
+            None  # what keys and values are kept in (default: as they are computed)
+        )
 
-    def checkpoint_activations(self, vision_blocks: int = 0, text: bool = False, cheap: bool = False) -> None:
+    def checkpoint_activations(
+        self, vision_blocks: int = 0, text: bool = False, cheap: bool = False
+    ) -> None:
         """Recompute, rather than keep, the activations of the last `vision_blocks` blocks and of all text layers.
 
         cheap: of the other layers, those that cost little to recompute.
         """
         rest: Recompute = "cheap" if cheap else "nothing"
         depth = len(self.vision.blocks)
-        self.vision.recompute = ["all" if block >= depth - vision_blocks else rest for block in range(depth)]
+        self.vision.recompute = [
+            "all" if block >= depth - vision_blocks else rest for block in range(depth)
+        ]
         self.text.recompute = "all" if text else rest
 
     def compile_layers(self) -> None:
@@ -70,17 +76,17 @@ class CaptionModel(nn.Module):
         return_logits: bool = False,
         image_embeds: Tensor | None = None,
     ) -> CaptionLoss:
-        """BLIP's language-model loss: the cross-entropy of every scored token given the picture and the tokens before it.
+        """BLIP's language-model loss: the cross-entropy of every scored token given the image and the tokens before it.
 
         Args:
             pixel_values: (B, 3, S, S), normalised; None where image_embeds are given.
-            input_ids: (R, T), padded on the right; R = B * K, the K captions of a picture one after another.
+            input_ids: (R, T), padded on the right; R = B * K, the K captions of an image one after another.
             attention_mask: (R, T), 1 at tokens and 0 at padding.
             labels: (R, T), -100 where not scored; see `lm_labels`.
             reduction: "sum" and "mean" over the scored tokens of the batch, "none" for the sum of each caption.
             return_logits: also return the logits of all positions but the last. Without it they are computed only
                 where they are scored.
-            image_embeds: (B, N, D), what the vision side made of the pictures earlier; it is not run again.
+            image_embeds: (B, N, D), what the vision side made of the images earlier; it is not run again.
 
         The sum and the count of several batches add up, so that their quotient is the mean over all of them.
         """
@@ -95,7 +101,12 @@ class CaptionModel(nn.Module):
         else:
             logits = None
             scored_logits = self.text.logits(x[scored])  # (M, V)
-        losses = F.cross_entropy(scored_logits.float(), targets[scored], label_smoothing=self.config.label_smoothing, reduction="none")
+        losses = F.cross_entropy(
+            scored_logits.float(),
+            targets[scored],
+            label_smoothing=self.config.label_smoothing,
+            reduction="none",
+        )
         count = scored.sum()
         if reduction == "none":
             rows = torch.nonzero(scored)[:, 0]
@@ -104,20 +115,36 @@ class CaptionModel(nn.Module):
             loss = losses.sum() if reduction == "sum" else losses.sum() / count
         return CaptionLoss(loss, count, logits)
 
-    def make_room(self, places: int, max_tokens: int) -> TextCache:
-        """An empty cache for `places` pictures and captions of up to `max_tokens` tokens, the prompt included."""
+    def new_cache(self, places: int, max_tokens: int) -> TextCache:
+        """An empty cache for `places` images and captions of up to `max_tokens` tokens, the prompt included."""
         text, weight = self.config.text, self.text.token_embed.weight
-        shape = (text.depth, 2, places, text.num_heads, self.config.vision.num_tokens, text.embed_dim // text.num_heads)
-        return TextCache(torch.empty(shape, dtype=self.cache_dtype or weight.dtype, device=weight.device), max_tokens)
+        shape = (
+            text.depth,
+            2,
+            places,
+            text.num_heads,
+            self.config.vision.num_tokens,
+            text.embed_dim // text.num_heads,
+        )
+        return TextCache(
+            torch.empty(shape, dtype=self.cache_dtype or weight.dtype, device=weight.device),
+            max_tokens,
+        )
 
-    def start(self, image_embeds: Tensor, max_tokens: int, prompt_mask: Tensor | None = None, host: TextCache | None = None) -> TextCache:
+    def start(
+        self,
+        image_embeds: Tensor,
+        max_tokens: int,
+        prompt_mask: Tensor | None = None,
+        host: TextCache | None = None,
+    ) -> TextCache:
         """A cache for captions of image_embeds (B, N, D) of up to `max_tokens` tokens, the prompt included.
 
         prompt_mask: (B, T), false at the padding on the left of prompts of different lengths; None if there is none.
-        host: the cache that will be joined: the pictures' keys and values are written to their place in it right away.
+        host: the cache that will be joined: the images' keys and values are written to their place in it right away.
         """
         images = len(image_embeds)
-        image_kv = (host or self.make_room(images, 1)).room(images)
+        image_kv = (host or self.new_cache(images, 1)).room(images)
         for layer, (keys, values) in enumerate(self.text.image_keys_values(image_embeds)):
             image_kv[layer, 0], image_kv[layer, 1] = keys, values
         return TextCache(image_kv, max_tokens, images, prompt_mask)

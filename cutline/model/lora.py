@@ -30,7 +30,9 @@ class LoraLinear(nn.Linear):
         return F.linear(x, self.weight, self.bias) + self.scale * F.linear(small, self.lora_b)
 
 
-def add_lora(model: nn.Module, targets: Sequence[str], rank: int, scale: float, dropout: float = 0.0) -> list[str]:
+def add_lora(
+    model: nn.Module, targets: Sequence[str], rank: int, scale: float, dropout: float = 0.0
+) -> list[str]:
     """Put a `LoraLinear` in place of every linear layer whose name matches one of `targets`; all other weights are frozen.
 
     Args:
@@ -50,7 +52,9 @@ def add_lora(model: nn.Module, targets: Sequence[str], rank: int, scale: float, 
     for target in targets:
         if not any(fnmatchcase(name, target) for name in layers):
             kinds = sorted({"*." + name.rpartition(".")[2] for name in layers})
-            raise ConfigError(f"no projection is called {target!r}: there are {', '.join(kinds)}, in `vision.*` and `text.*`")
+            raise ConfigError(
+                f"no projection is called {target!r}: there are {', '.join(kinds)}, in `vision.*` and `text.*`"
+            )
     model.requires_grad_(False)
     chosen = [name for name in layers if any(fnmatchcase(name, target) for target in targets)]
     for name in chosen:

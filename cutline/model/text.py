@@ -1,4 +1,4 @@
-"""The text side: BERT with a cross-attention to the picture in every layer (BLIP models/med.py; Devlin et al., 2019)."""
+"""The text side: BERT with a cross-attention to the image in every layer (BLIP models/med.py; Devlin et al., 2019)."""
 
 from collections.abc import Iterator
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import TextConfig
+from cutline.model.activation_checkpointing import Recompute, run_layer
 from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, text_mask
 from cutline.model.cache import CacheLayer, TextCache
-from cutline.model.recompute import Recompute, run_layer
 from cutline.model.vision import Mlp
 
 
 class TextLayer(nn.Module):
-    """Post-norm self-attention, cross-attention and MLP; without a picture the cross-attention is skipped."""
+    """Post-norm self-attention, cross-attention and MLP; without an image the cross-attention is skipped."""
 
     def __init__(self, config: TextConfig, image_dim: int) -> None:
         super().__init__()
@@ -28,7 +28,12 @@ class TextLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, image: Tensor | KeysValues | None, cache: CacheLayer | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        image: Tensor | KeysValues | None,
+        cache: CacheLayer | None = None,
     ) -> Tensor:
         """x (R, T, D); image: (B, N, D_vision), or its keys and values, (B, H, N, d) each, or None for text alone."""
         x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
@@ -85,12 +90,16 @@ class TextTransformer(nn.Module):
         return self.dropout(self.norm(self.token_embed(input_ids) + self.pos_embed(positions)))  # type: ignore[no-any-return]
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, image_embeds: Tensor | None = None, causal: bool = True
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        image_embeds: Tensor | None = None,
+        causal: bool = True,
     ) -> Tensor:
         """Hidden states of whole texts.
 
         Args:
-            input_ids: (R, T), padded on the right; R = B * K rows, K per picture.
+            input_ids: (R, T), padded on the right; R = B * K rows, K per image.
             attention_mask: (R, T), 1 at tokens and 0 at padding; None when nothing is padded.
             image_embeds: (B, N, D_vision), or None for text alone (`mode="text"` of the reference).
             causal: whether a token sees only itself and those before it.
@@ -107,7 +116,9 @@ class TextTransformer(nn.Module):
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Read the next tokens of every beam, input_ids (B, K, T), and return the last one's hidden states, (B, K, D)."""
         layers, positions, mask = cache.advance(*input_ids.shape)
-        x = self.embed(input_ids.flatten(1), positions.flatten(1))  # (B, K * T, D): all beams of a picture query it together
+        x = self.embed(
+            input_ids.flatten(1), positions.flatten(1)
+        )  # (B, K * T, D): all beams of an image query it together
         for layer, layer_cache in zip(self.layers, layers, strict=True):
             x = layer(x, mask, False, layer_cache.image_kv, layer_cache)
         return x.view(*input_ids.shape, -1)[:, :, -1]

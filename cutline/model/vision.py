@@ -1,12 +1,12 @@
-"""The Vision Transformer: a picture in, its visual tokens out (BLIP models/vit.py; Dosovitskiy et al., 2021)."""
+"""The Vision Transformer: an image in, its visual tokens out (BLIP models/vit.py; Dosovitskiy et al., 2021)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import VisionConfig
+from cutline.model.activation_checkpointing import Recompute, run_layer
 from cutline.model.attention import SelfAttention
-from cutline.model.recompute import Recompute, run_layer
 
 
 class Mlp(nn.Module):
@@ -56,10 +56,14 @@ class VisionTransformer(nn.Module):
         super().__init__()
         dim = config.embed_dim
         self.config = config
-        self.patch_embed = nn.Conv2d(3, dim, kernel_size=config.patch_size, stride=config.patch_size)
+        self.patch_embed = nn.Conv2d(
+            3, dim, kernel_size=config.patch_size, stride=config.patch_size
+        )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.num_tokens, dim))
-        rates = [config.drop_path * block / max(1, config.depth - 1) for block in range(config.depth)]
+        rates = [
+            config.drop_path * block / max(1, config.depth - 1) for block in range(config.depth)
+        ]
         self.blocks = nn.ModuleList(VisionBlock(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.recompute: list[Recompute] = ["nothing"] * config.depth
@@ -75,10 +79,12 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values (B, 3, S, S) -> image_embeds (B, N, D). Raises ValueError for another picture size."""
+        """pixel_values (B, 3, S, S) -> image_embeds (B, N, D). Raises ValueError for another image size."""
         size = self.config.image_size
         if pixel_values.shape[-2:] != (size, size):
-            raise ValueError(f"the model takes pictures of {size} x {size}, not {tuple(pixel_values.shape[-2:])}")
+            raise ValueError(
+                f"the model takes images of {size} x {size}, not {tuple(pixel_values.shape[-2:])}"
+            )
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
         for block, how in zip(self.blocks, self.recompute, strict=True):
@@ -87,7 +93,7 @@ class VisionTransformer(nn.Module):
 
 
 def interpolate_positions(pos_embed: Tensor, num_tokens: int) -> Tensor:
-    """Positions (1, N, D) for another picture size, (1, num_tokens, D): the grid bicubically, the class token kept.
+    """Positions (1, N, D) for another image size, (1, num_tokens, D): the grid bicubically, the class token kept.
 
     As the reference's `interpolate_pos_embed`, in fp32 with `align_corners=False`.
     """

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from cutline.errors import CheckpointError
 
@@ -19,7 +27,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
     if path.is_dir():
         names = [name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()]
         if not names:
-            raise CheckpointError(f"{path}: the folder holds neither tokenizer.json nor vocab.txt; put the model's vocabulary there")
+            raise CheckpointError(
+                f"{path}: the folder holds neither tokenizer.json nor vocab.txt; put the model's vocabulary there"
+            )
         path = path / names[0]
     return _read_json(path) if path.suffix == ".json" else _read_lines(path)
 
@@ -41,7 +51,9 @@ def assemble(
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     # Neither is used here: they are for whoever opens the saved file with another library.
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
+    )
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens([token for token in SPECIAL if token in vocab])
     tokenizer.add_tokens([token for token in added if token.content not in SPECIAL])
@@ -69,15 +81,21 @@ def _read_json(file: Path) -> Tokenizer:
     except CheckpointError:
         raise
     except Exception as error:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{file}: not a tokenizer.json ({error}); give the one that came with the model, or its vocab.txt") from None
+        raise CheckpointError(
+            f"{file}: not a tokenizer.json ({error}); give the one that came with the model, or its vocab.txt"
+        ) from None
     model = read.model
     if not isinstance(model, models.WordPiece):
-        raise CheckpointError(f"{file}: a {type(model).__name__} tokenizer, but captioners read WordPiece; give a BERT's tokenizer.json")
+        raise CheckpointError(
+            f"{file}: a {type(model).__name__} tokenizer, but captioners read WordPiece; give a BERT's tokenizer.json"
+        )
     named = {index: piece for piece, index in read.get_vocab(with_added_tokens=True).items()}
     _check(named.values(), file)
     size = max(named) + 1
     if size > 2 * len(named):
-        raise CheckpointError(f"{file}: {len(named)} pieces have ids up to {max(named)}; give a file whose ids have no such gaps")
+        raise CheckpointError(
+            f"{file}: {len(named)} pieces have ids up to {max(named)}; give a file whose ids have no such gaps"
+        )
     return assemble(
         [named.get(index, _hole(index)) for index in range(size)],
         read.normalizer,
@@ -98,7 +116,9 @@ def _check(pieces: Iterable[str], file: Path) -> None:
     missing = set(REQUIRED).difference(pieces)
     if missing:
         names = ", ".join(token for token in REQUIRED if token in missing)
-        raise CheckpointError(f"{file}: no BERT vocabulary, {names} missing; give the vocab.txt or tokenizer.json of the model")
+        raise CheckpointError(
+            f"{file}: no BERT vocabulary, {names} missing; give the vocab.txt or tokenizer.json of the model"
+        )
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -125,4 +145,6 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise CheckpointError(f"{file}: the vocabulary cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise CheckpointError(f"{file}: not UTF-8 text; give a vocab.txt or tokenizer.json") from None
+        raise CheckpointError(
+            f"{file}: not UTF-8 text; give a vocab.txt or tokenizer.json"
+        ) from None

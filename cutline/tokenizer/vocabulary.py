@@ -21,14 +21,22 @@ MAX_WORD = 1000
 Pair = tuple[str, str]
 
 
-def count_words(captions: Iterable[str], normalizer: normalizers.Normalizer, pre_tokenizer: pre_tokenizers.PreTokenizer) -> Counter[str]:
+def count_words(
+    captions: Iterable[str],
+    normalizer: normalizers.Normalizer,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+) -> Counter[str]:
     """How often each word of `captions` occurs, after normalisation, punctuation marks being words."""
     chunks: Counter[str] = Counter()
     for caption in captions:
-        chunks.update(caption.split(" "))  # a space ends a word in any case, and far fewer chunks than captions are distinct
+        chunks.update(
+            caption.split(" ")
+        )  # a space ends a word in any case, and far fewer chunks than captions are distinct
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
-        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(without_surrogates(chunk))):
+        for word, _ in pre_tokenizer.pre_tokenize_str(
+            normalizer.normalize_str(without_surrogates(chunk))
+        ):
             if len(word) <= MAX_WORD:
                 words[word] += count
     return words
@@ -42,7 +50,9 @@ def learn_pieces(words: Mapping[str, int], room: int) -> list[str]:
     """
     alphabet = _alphabet(words, room)
     spelt = {word: letters for word in words if alphabet.issuperset(letters := _spell(word))}
-    pieces = dict.fromkeys(sorted(alphabet))  # a set that keeps its order: two pairs may make the same piece
+    pieces = dict.fromkeys(
+        sorted(alphabet)
+    )  # a set that keeps its order: two pairs may make the same piece
     for piece in _merges(spelt, words):
         if len(pieces) >= room:
             break
@@ -96,7 +106,7 @@ def _merges(spelt: Mapping[str, list[str]], counts: Mapping[str, int]) -> Iterat
 
 
 def _merge(pieces: list[str], pair: Pair) -> Iterator[tuple[Pair, int]]:
-    """Merge `pair` wherever it stands in `pieces`, and tell which neighbours came (+1) and went (-1)."""
+    """Merge `pair` wherever it stands in `pieces`, and write_outputs which neighbours came (+1) and went (-1)."""
     left, right = pair
     merged = _joined(pair)
     start = 0

@@ -30,14 +30,23 @@ class Tokenizer:
 
     def __init__(self, core: tokenizers.Tokenizer) -> None:
         """`core` as `read_tokenizer` or `assemble` give it; see `Tokenizer.load` and `Tokenizer.train`."""
-        core.encode_special_tokens = True  # not part of its JSON, so set it here, after loading and unpickling
+        core.encode_special_tokens = (
+            True  # not part of its JSON, so set it here, after loading and unpickling
+        )
         ids = core.get_vocab()
         self._core = core
         self._prefix: str = core.model.continuing_subword_prefix
         self._pieces = {index: piece for piece, index in ids.items()}
-        self._special = {index for index, token in core.get_added_tokens_decoder().items() if token.special}
+        self._special = {
+            index for index, token in core.get_added_tokens_decoder().items() if token.special
+        }
         self.vocab_size = len(ids)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id = ids["[PAD]"], ids["[UNK]"], ids["[CLS]"], ids["[SEP]"]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (
+            ids["[PAD]"],
+            ids["[UNK]"],
+            ids["[CLS]"],
+            ids["[SEP]"],
+        )
         self.dec_id, self.enc_id = ids["[DEC]"], ids["[ENC]"]
 
     def __reduce__(self) -> tuple[Callable[[str], "Tokenizer"], tuple[str]]:
@@ -53,22 +62,44 @@ class Tokenizer:
         return cls(read_tokenizer(Path(path)))
 
     @classmethod
-    def train(cls, captions: Iterable[str], vocab_size: int, lowercase: bool = True, strip_accents: bool = False) -> "Tokenizer":
+    def train(
+        cls,
+        captions: Iterable[str],
+        vocab_size: int,
+        lowercase: bool = True,
+        strip_accents: bool = False,
+    ) -> "Tokenizer":
         """Make a vocabulary of at most `vocab_size` pieces from captions of any language.
 
         The same captions in any order give the same ids. Add the prompt to the captions if its words shall be pieces, too.
         Raises ConfigError if `vocab_size` leaves no room, DataError if there are no words.
         """
         if vocab_size <= len(SPECIAL):
-            raise ConfigError(f"vocab_size {vocab_size} leaves no room beside the {len(SPECIAL)} special tokens: give some thousand")
+            raise ConfigError(
+                f"vocab_size {vocab_size} leaves no room beside the {len(SPECIAL)} special tokens: give some thousand"
+            )
         bert = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-        normalizer = normalizers.Sequence([bert, normalizers.NFC()])  # "é" is one letter, whether typed as one or as two
+        normalizer = normalizers.Sequence(
+            [bert, normalizers.NFC()]
+        )  # "é" is one letter, whether typed as one or as two
         words = count_words(captions, normalizer, pre_tokenizers.BertPreTokenizer())
         if not words:
-            raise DataError("no caption holds a word to make a vocabulary from: check the captions of the training data")
-        pieces = [*(token for token in SPECIAL if token not in BLIP), *learn_pieces(words, vocab_size - len(SPECIAL))]
+            raise DataError(
+                "no caption holds a word to make a vocabulary from: check the captions of the training data"
+            )
+        pieces = [
+            *(token for token in SPECIAL if token not in BLIP),
+            *learn_pieces(words, vocab_size - len(SPECIAL)),
+        ]
         longest = max(100, *map(len, words))  # 100 is BERT's
-        return cls(assemble(pieces, normalizer, pre_tokenizers.BertPreTokenizer(), max_input_chars_per_word=longest))
+        return cls(
+            assemble(
+                pieces,
+                normalizer,
+                pre_tokenizers.BertPreTokenizer(),
+                max_input_chars_per_word=longest,
+            )
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json, whole or not at all; `load` gives the same tokenizer back."""
@@ -82,11 +113,18 @@ class Tokenizer:
         """
         return self._finish(self.encode_prompt(prompt), self._ids(caption), max_tokens)
 
-    def encode_pairs(self, captions: Sequence[str], prompts: Sequence[str], max_tokens: int = 40) -> list[tuple[list[int], int]]:
+    def encode_pairs(
+        self, captions: Sequence[str], prompts: Sequence[str], max_tokens: int = 40
+    ) -> list[tuple[list[int], int]]:
         """`encode` of every caption with its prompt, in parallel."""
         starts = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
-        encodings = self._core.encode_batch_fast([without_surrogates(caption) for caption in captions], add_special_tokens=False)
-        return [self._finish(starts[prompt], each.ids, max_tokens) for prompt, each in zip(prompts, encodings, strict=True)]
+        encodings = self._core.encode_batch_fast(
+            [without_surrogates(caption) for caption in captions], add_special_tokens=False
+        )
+        return [
+            self._finish(starts[prompt], each.ids, max_tokens)
+            for prompt, each in zip(prompts, encodings, strict=True)
+        ]
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """`[DEC] prompt`, what generation starts from."""
@@ -101,7 +139,9 @@ class Tokenizer:
 
         Chinese and Japanese come without spaces. Raises KeyError for an id outside the vocabulary.
         """
-        return join_pieces([self._pieces[index] for index in ids if index not in self._special], self._prefix)
+        return join_pieces(
+            [self._pieces[index] for index in ids if index not in self._special], self._prefix
+        )
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, special tokens and `##` included. Raises KeyError for an id outside the vocabulary."""
@@ -110,7 +150,9 @@ class Tokenizer:
     def _ids(self, text: str) -> list[int]:
         return self._core.encode(without_surrogates(text), add_special_tokens=False).ids
 
-    def _finish(self, start: list[int], caption: list[int], max_tokens: int) -> tuple[list[int], int]:
+    def _finish(
+        self, start: list[int], caption: list[int], max_tokens: int
+    ) -> tuple[list[int], int]:
         return [*[*start, *caption][: max_tokens - 1], self.sep_id], len(start)
 
 

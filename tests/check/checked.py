@@ -1,4 +1,4 @@
-"""Pictures to check, and what was found of them."""
+"""Images to check, and what was found of them."""
 
 import io
 from pathlib import Path
@@ -22,9 +22,13 @@ def encoded(image: Image.Image, kind: str = "JPEG", **settings: object) -> bytes
 
 
 def copies(image: Image.Image) -> dict[str, bytes]:
-    """The picture, saved again in ways that do not change what is seen."""
+    """The image, saved again in ways that do not change what is seen."""
     half = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
-    return {"quality 60": encoded(image, quality=60), "half": encoded(half, quality=85), "webp": encoded(image, "WEBP", quality=70)}
+    return {
+        "quality 60": encoded(image, quality=60),
+        "half": encoded(half, quality=85),
+        "webp": encoded(image, "WEBP", quality=70),
+    }
 
 
 def kinds(findings: Findings) -> list[tuple[str, str]]:

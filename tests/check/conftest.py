@@ -10,7 +10,12 @@ from cutline.data import Sample
 
 @pytest.fixture
 def clean(tmp_path: Path) -> list[Sample]:
-    """Eight pictures with nothing wrong."""
+    """Eight images with nothing wrong."""
     for number in range(8):
         photo(number).save(tmp_path / f"{number}.png")
-    return [Sample(str(tmp_path / f"{n}.png"), (f"a photo of thing {n}", f"thing {n}, seen again"), str(n)) for n in range(8)]
+    return [
+        Sample(
+            str(tmp_path / f"{n}.png"), (f"a photo of thing {n}", f"thing {n}, seen again"), str(n)
+        )
+        for n in range(8)
+    ]

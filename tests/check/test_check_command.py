@@ -15,25 +15,40 @@ from cutline.tokenizer import Tokenizer
 
 @pytest.fixture
 def folder(clean: list[Sample], tmp_path: Path) -> Path:
-    """The clean set as a file, with four faults: a missing picture, a leak, a copy, a picture twice."""
+    """The clean set as a file, with four faults: a missing image, a leak, a copy, an image twice."""
     (tmp_path / "8.jpg").write_bytes(copies(photo(1))["quality 60"])
     (tmp_path / "9.png").write_bytes(encoded(photo(2), "PNG", compress_level=1))
     names = [f"{number}.png" for number in range(8)] + ["8.jpg", "9.png", "10.png"]
-    rows = [{"file_name": name, "captions": [f"picture {name[:-4]}"]} for name in names]
+    rows = [{"file_name": name, "captions": [f"image {name[:-4]}"]} for name in names]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "val.jsonl").write_text(json.dumps({"file_name": "7.png", "caption": "one"}))
     return tmp_path
 
 
-def test_the_command_says_it_writes_it_and_ends_with_three(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_it_writes_it_and_ends_with_three(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["check", f"{folder}/train.jsonl", "--against", f"{folder}/val.jsonl"]
-    assert run_command([*words, "-o", f"{folder}/found.jsonl", "--report", f"{folder}/sheet.html"]) == 3
+    assert (
+        run_command([*words, "-o", f"{folder}/found.jsonl", "--report", f"{folder}/sheet.html"])
+        == 3
+    )
     out, err = capsys.readouterr()
     assert err == ""
-    for kind, name in (("missing", "10.png"), ("leak", "7.png"), ("duplicate", "9.png"), ("near_duplicate", "8.jpg")):
+    for kind, name in (
+        ("missing", "10.png"),
+        ("leak", "7.png"),
+        ("duplicate", "9.png"),
+        ("near_duplicate", "8.jpg"),
+    ):
         assert f"  1 {KINDS[kind][0]}\n" in out
         assert f"/{name}: " in out
-    assert out.index("To be mended") < out.index("7.png") < out.index("Worth a look") < out.index("8.jpg")
+    assert (
+        out.index("To be mended")
+        < out.index("7.png")
+        < out.index("Worth a look")
+        < out.index("8.jpg")
+    )
     rows = [json.loads(line) for line in (folder / "found.jsonl").read_text().splitlines()]
     assert [(row["kind"], Path(row["image"]).name) for row in rows] == [
         ("missing", "10.png"),
@@ -46,12 +61,14 @@ def test_the_command_says_it_writes_it_and_ends_with_three(folder: Path, capsys:
     assert "<rect" in page
 
 
-def test_warnings_alone_end_with_zero(clean: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_alone_end_with_zero(
+    clean: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for sample in clean:
         Path(str(sample.image)).with_suffix(".txt").write_text("a thing\nA thing.\n")
     assert run_command(["check", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "8 captions are said twice of one picture" in out
+    assert "8 captions are said twice of one image" in out
     assert "and 5 more" in out
     assert "To be mended" not in out
 
@@ -61,12 +78,17 @@ def test_the_vocabulary_of_a_model_is_read_without_its_weights(
 ) -> None:
     best = folder / "run" / "best"
     best.mkdir(parents=True)
-    Tokenizer.train(["a picture of"], 60).save(best / "tokenizer.json")
+    Tokenizer.train(["an image of"], 60).save(best / "tokenizer.json")
     (best / "config.json").write_text("{}")
     (folder / "model.pth").write_bytes(b"weights")
-    Tokenizer.train(["a picture of"], 60).save(folder / "model.tokenizer.json")
+    Tokenizer.train(["an image of"], 60).save(folder / "model.tokenizer.json")
     said = set()
-    for flags in (["-m", best], ["-m", best.parent], ["-m", folder / "model.pth"], ["--tokenizer", best / "tokenizer.json"]):
+    for flags in (
+        ["-m", best],
+        ["-m", best.parent],
+        ["-m", folder / "model.pth"],
+        ["--tokenizer", best / "tokenizer.json"],
+    ):
         run_command(["check", f"{folder}/train.jsonl", *map(str, flags)])
         said.add(capsys.readouterr().out)
     assert len(said) == 1
@@ -96,7 +118,9 @@ def test_defaults_are_those_of_training() -> None:
     from cutline.config import DataConfig
 
     for function in (check, command):
-        defaults = {name: parameter.default for name, parameter in signature(function).parameters.items()}
+        defaults = {
+            name: parameter.default for name, parameter in signature(function).parameters.items()
+        }
         assert defaults["prompt"] == CaptionConfig().prompt
         assert (defaults["clean"], defaults["max_words"], defaults["max_tokens"]) == (
             DataConfig().clean,

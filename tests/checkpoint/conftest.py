@@ -28,7 +28,10 @@ def make_checkpoint(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
         config = config or small_config(tokenizer)
         config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
         random = torch.Generator().manual_seed(seed)
-        weights = {name: torch.randn(shape, generator=random) * 0.1 for name, shape in shapes(config).items()}
+        weights = {
+            name: torch.randn(shape, generator=random) * 0.1
+            for name, shape in shapes(config).items()
+        }
         return Checkpoint(config, weights, tokenizer)
 
     return make
@@ -38,10 +41,24 @@ def small_config(tokenizer: Tokenizer) -> CaptionConfig:
     """No two sizes alike, no setting at its default."""
     return CaptionConfig(
         vision=VisionConfig(
-            image_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=1.5, drop_path=0.1, layer_norm_eps=1e-5
+            image_size=12,
+            patch_size=4,
+            embed_dim=24,
+            depth=2,
+            num_heads=3,
+            mlp_ratio=1.5,
+            drop_path=0.1,
+            layer_norm_eps=1e-5,
         ),
         text=TextConfig(
-            vocab_size=tokenizer.vocab_size, embed_dim=20, depth=3, num_heads=5, mlp_dim=28, max_positions=17, dropout=0.2, attn_dropout=0.3
+            vocab_size=tokenizer.vocab_size,
+            embed_dim=20,
+            depth=3,
+            num_heads=5,
+            mlp_dim=28,
+            max_positions=17,
+            dropout=0.2,
+            attn_dropout=0.3,
         ),
         image=ImageConfig(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)),
         prompt="two dogs ",

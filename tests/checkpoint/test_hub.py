@@ -52,7 +52,12 @@ def put_into(cache: Path, checkpoint: Checkpoint, layout: Any) -> Path:
 
 
 def test_nothing_reachable_and_nothing_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (OfflineModeIsEnabled("off"), ConnectionError("down"), TimeoutError(), RuntimeError("any\nthing")):
+    for error in (
+        OfflineModeIsEnabled("off"),
+        ConnectionError("down"),
+        TimeoutError(),
+        RuntimeError("any\nthing"),
+    ):
         hub_says(monkeypatch, failing(error))
         with pytest.raises(CheckpointError, match=UNREACHABLE):
             load_checkpoint(NAME)
@@ -70,7 +75,9 @@ def test_offline_with_the_model_in_the_cache(
         load_checkpoint(NAME)
 
 
-def test_offline_mode_of_the_client(cache: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint) -> None:
+def test_offline_mode_of_the_client(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=UNREACHABLE):
         load_checkpoint(NAME)
@@ -92,12 +99,22 @@ def test_a_silent_hub_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (RepositoryNotFoundError, "neither a file or folder here nor a model on the hub; give the path or the id of a model"),
-        (GatedRepoError, "the hub asks you to accept the model's terms; do so there and run `hf auth login`"),
+        (
+            RepositoryNotFoundError,
+            "neither a file or folder here nor a model on the hub; give the path or the id of a model",
+        ),
+        (
+            GatedRepoError,
+            "the hub asks you to accept the model's terms; do so there and run `hf auth login`",
+        ),
     ],
 )
-def test_unknown_and_gated_models(kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub_says(monkeypatch, failing(kind.__new__(kind)))  # made by hand: its arguments are those of the client's HTTP library
+def test_unknown_and_gated_models(
+    kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_says(
+        monkeypatch, failing(kind.__new__(kind))
+    )  # made by hand: its arguments are those of the client's HTTP library
     with pytest.raises(CheckpointError, match=f"^{NAME}: {message}$"):
         load_checkpoint(NAME)
 
@@ -118,23 +135,38 @@ def test_unknown_and_gated_models(kind: type[Exception], message: str, monkeypat
         (["optimizer.bin"], []),
     ],
 )
-def test_only_what_is_needed_is_downloaded(there: list[str], weights: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_only_what_is_needed_is_downloaded(
+    there: list[str], weights: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     others = ["README.md", "training_args.bin", "config.json", "vocab.txt"]
     asked: list[str] = []
 
     def download(name: str, allow_patterns: list[str], etag_timeout: float) -> str:
         assert name == NAME
-        asked.extend(file for file in there + others if any(fnmatch(file, pattern) for pattern in allow_patterns))
+        asked.extend(
+            file
+            for file in there + others
+            if any(fnmatch(file, pattern) for pattern in allow_patterns)
+        )
         return str(tmp_path)
 
-    hub_says(monkeypatch, lambda: SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in there + others]))
+    hub_says(
+        monkeypatch,
+        lambda: SimpleNamespace(
+            siblings=[SimpleNamespace(rfilename=file) for file in there + others]
+        ),
+    )
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert hub.fetch(NAME) == tmp_path
     assert asked == [*weights, "config.json", "vocab.txt"]
 
 
-@pytest.mark.parametrize("name", ["model.pth", "a/b/c", "/tmp/none", "./a", "../a", "C:\\model", "", "a/", "two words/x"])
-def test_paths_are_not_asked_for_at_the_hub(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["model.pth", "a/b/c", "/tmp/none", "./a", "../a", "C:\\model", "", "a/", "two words/x"]
+)
+def test_paths_are_not_asked_for_at_the_hub(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     hub_says(monkeypatch, failing(AssertionError("asked")))
     assert not hub.is_hub_id(name)

@@ -13,7 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cutline.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, save_native
+from cutline.checkpoint import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+    save_native,
+)
 from cutline.checkpoint.huggingface import config_from_huggingface
 from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError, ConfigError
@@ -49,7 +55,9 @@ def their_model(blip: Any, tokenizer: Tokenizer) -> Any:
         "sep_token_id": tokenizer.sep_id,
         "label_smoothing": 0.1,
     }
-    model = blip.modeling_blip.BlipForConditionalGeneration(blip.BlipConfig(vision_config=vision, text_config=text)).eval()
+    model = blip.modeling_blip.BlipForConditionalGeneration(
+        blip.BlipConfig(vision_config=vision, text_config=text)
+    ).eval()
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -86,11 +94,15 @@ def assert_same_numbers(theirs: Any, checkpoint: Checkpoint, inputs: Inputs) -> 
         embeds = model.vision(inputs["pixel_values"])
     mask = inputs["attention_mask"][:, :-1].bool()
     torch.testing.assert_close(embeds, expected.image_embeds, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(got.logits[mask], expected.logits[:, :-1][mask], atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(
+        got.logits[mask], expected.logits[:, :-1][mask], atol=1e-4, rtol=1e-5
+    )
     torch.testing.assert_close(got.loss, expected.loss, atol=0, rtol=1e-5)
 
 
-def edit(folder: Path, change: Callable[[dict[str, Any]], object], name: str = "config.json") -> None:
+def edit(
+    folder: Path, change: Callable[[dict[str, Any]], object], name: str = "config.json"
+) -> None:
     values = json.loads((folder / name).read_text())
     change(values)
     (folder / name).write_text(json.dumps(values))
@@ -102,7 +114,15 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object], name: str = "
 def test_theirs_computed_here(their_model: Any, folder: Path, inputs: Inputs) -> None:
     checkpoint = load_checkpoint(folder)
     assert checkpoint.config == CaptionConfig(
-        vision=VisionConfig(image_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=1.5, layer_norm_eps=1e-5),
+        vision=VisionConfig(
+            image_size=12,
+            patch_size=4,
+            embed_dim=24,
+            depth=2,
+            num_heads=3,
+            mlp_ratio=1.5,
+            layer_norm_eps=1e-5,
+        ),
         text=TextConfig(
             vocab_size=checkpoint.tokenizer.vocab_size,
             embed_dim=40,
@@ -119,18 +139,28 @@ def test_theirs_computed_here(their_model: Any, folder: Path, inputs: Inputs) ->
 
 
 @pytest.mark.parametrize("eps", [1e-6, 1e-2])
-def test_ours_computed_there(blip: Any, eps: float, inputs: Inputs, tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_ours_computed_there(
+    blip: Any, eps: float, inputs: Inputs, tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     config = make_checkpoint().config
-    config = replace(config, vision=replace(config.vision, layer_norm_eps=eps), text=replace(config.text, layer_norm_eps=eps))
+    config = replace(
+        config,
+        vision=replace(config.vision, layer_norm_eps=eps),
+        text=replace(config.text, layer_norm_eps=eps),
+    )
     checkpoint = make_checkpoint(config)
     save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
-    theirs, found = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    theirs, found = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
     assert not any(found.values())
     assert theirs.dtype == torch.float32
     assert_same_numbers(theirs.eval(), checkpoint, inputs)
 
 
-def test_ours_read_by_their_processor(blip: Any, tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_ours_read_by_their_processor(
+    blip: Any, tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     from transformers import AutoProcessor
 
     checkpoint = make_checkpoint()
@@ -143,20 +173,34 @@ def test_ours_read_by_their_processor(blip: Any, tmp_path: Path, make_checkpoint
         assert processor.tokenizer.convert_tokens_to_ids("[DEC]") == checkpoint.tokenizer.dec_id
         assert tuple(processor.image_processor.image_mean) == checkpoint.config.image.mean
         assert tuple(processor.image_processor.image_std) == checkpoint.config.image.std
-        pixels = processor(images=torch.full((3, 9, 7), 51, dtype=torch.uint8), return_tensors="pt")["pixel_values"]
-        expected = [(0.2 - mean) / std for mean, std in zip(checkpoint.config.image.mean, checkpoint.config.image.std, strict=True)]
+        pixels = processor(
+            images=torch.full((3, 9, 7), 51, dtype=torch.uint8), return_tensors="pt"
+        )["pixel_values"]
+        expected = [
+            (0.2 - mean) / std
+            for mean, std in zip(
+                checkpoint.config.image.mean, checkpoint.config.image.std, strict=True
+            )
+        ]
         assert pixels.shape == (1, 3, 12, 12)
         torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.tensor(expected))
 
 
-def test_ours_generates_there(blip: Any, inputs: Inputs, tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_ours_generates_there(
+    blip: Any, inputs: Inputs, tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     checkpoint = make_checkpoint()
     save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
-    theirs = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(tmp_path / "ours").eval()
+    theirs = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(
+        tmp_path / "ours"
+    ).eval()
     ids = theirs.generate(inputs["pixel_values"], max_length=6, num_beams=1, do_sample=False)
     model = build_model(checkpoint)
     with torch.no_grad():
-        embeds, expected = model.vision(inputs["pixel_values"]), torch.full((3, 1), checkpoint.tokenizer.dec_id)
+        embeds, expected = (
+            model.vision(inputs["pixel_values"]),
+            torch.full((3, 1), checkpoint.tokenizer.dec_id),
+        )
         for _ in range(5):
             best = model.text.logits(model.text(expected, None, embeds)[:, -1]).argmax(-1)
             expected = torch.cat([expected, best[:, None]], dim=1)
@@ -169,7 +213,9 @@ def test_ours_generates_there(blip: Any, inputs: Inputs, tmp_path: Path, make_ch
 
 def same_tensors(one: Path, other: Path) -> bool:
     before, after = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    return before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
 
 
 def test_round_trip_gives_the_same_bits(folder: Path, tmp_path: Path) -> None:
@@ -192,16 +238,24 @@ def test_every_setting_survives(tmp_path: Path, make_checkpoint: MakeCheckpoint)
     assert load_checkpoint(tmp_path / "ours").config == checkpoint.config
 
 
-def test_prompt_survives_transformers(blip: Any, tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_prompt_survives_transformers(
+    blip: Any, tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     checkpoint = make_checkpoint()
     save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
     theirs = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(tmp_path / "ours")
     theirs.save_pretrained(tmp_path / "theirs")
-    blip.processing_blip.BlipProcessor.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
-    assert not (tmp_path / "theirs" / "preprocessor_config.json").exists()  # transformers 5 has another place for it
+    blip.processing_blip.BlipProcessor.from_pretrained(tmp_path / "ours").save_pretrained(
+        tmp_path / "theirs"
+    )
+    assert not (
+        tmp_path / "theirs" / "preprocessor_config.json"
+    ).exists()  # transformers 5 has another place for it
     read = load_checkpoint(tmp_path / "theirs")
     assert read.config == checkpoint.config
-    assert all(torch.equal(read.weights[name], weight) for name, weight in checkpoint.weights.items())
+    assert all(
+        torch.equal(read.weights[name], weight) for name, weight in checkpoint.weights.items()
+    )
 
 
 # ------------------------------------------------------------------------------------------------- forms of a folder
@@ -216,36 +270,55 @@ def test_shards(their_model: Any, folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(read.weights[name], weight) for name, weight in whole.weights.items())
     shard = next((tmp_path / "shards").glob("model-00002*"))
     shard.unlink()
-    with pytest.raises(CheckpointError, match=rf"{shard.name}: cannot be read \(No such file or directory.*\); give a whole model$"):
+    with pytest.raises(
+        CheckpointError,
+        match=rf"{shard.name}: cannot be read \(No such file or directory.*\); give a whole model$",
+    ):
         load_checkpoint(tmp_path / "shards")
 
 
-def test_pickle_with_copies_and_buffers_as_old_versions_wrote_it(their_model: Any, folder: Path) -> None:
+def test_pickle_with_copies_and_buffers_as_old_versions_wrote_it(
+    their_model: Any, folder: Path
+) -> None:
     whole = load_checkpoint(folder)
-    state = dict(their_model.state_dict()) | {"text_decoder.bert.embeddings.position_ids": torch.arange(17)[None]}
+    state = dict(their_model.state_dict()) | {
+        "text_decoder.bert.embeddings.position_ids": torch.arange(17)[None]
+    }
     assert "text_decoder.cls.predictions.decoder.weight" in state
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     for place in (folder, folder / "pytorch_model.bin"):
         read = load_checkpoint(place)
-        assert all(torch.equal(read.weights[name], weight) for name, weight in whole.weights.items())
+        assert all(
+            torch.equal(read.weights[name], weight) for name, weight in whole.weights.items()
+        )
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(
-        CheckpointError, match=r"theirs: holds neither model\.safetensors nor pytorch_model\.bin; give a whole model folder$"
+        CheckpointError,
+        match=r"theirs: holds neither model\.safetensors nor pytorch_model\.bin; give a whole model folder$",
     ):
         load_checkpoint(folder)
 
 
 def test_vocabulary_as_published(folder: Path, tokenizer: Tokenizer) -> None:
-    pieces = [piece for piece in tokenizer.pieces(range(tokenizer.vocab_size)) if piece not in ("[DEC]", "[ENC]")]
+    pieces = [
+        piece
+        for piece in tokenizer.pieces(range(tokenizer.vocab_size))
+        if piece not in ("[DEC]", "[ENC]")
+    ]
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match=r"theirs: the folder holds neither tokenizer\.json nor vocab\.txt"):
+    with pytest.raises(
+        CheckpointError, match=r"theirs: the folder holds neither tokenizer\.json nor vocab\.txt"
+    ):
         load_checkpoint(folder)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
     assert load_checkpoint(folder).tokenizer.dec_id == tokenizer.dec_id
     (folder / "vocab.txt").write_text("\n".join(pieces[:-1]) + "\n")
     size = tokenizer.vocab_size
-    with pytest.raises(CheckpointError, match=rf"theirs: a vocabulary of {size - 1} pieces, but the model knows {size}; give the one"):
+    with pytest.raises(
+        CheckpointError,
+        match=rf"theirs: a vocabulary of {size - 1} pieces, but the model knows {size}; give the one",
+    ):
         load_checkpoint(folder)
 
 
@@ -254,11 +327,18 @@ def test_vocabulary_as_published(folder: Path, tokenizer: Tokenizer) -> None:
 
 def test_missing_settings_are_their_defaults(blip: Any) -> None:
     theirs = blip.BlipConfig().to_dict()
-    assert config_from_huggingface({}, "config.json") == config_from_huggingface(theirs, "config.json")
+    assert config_from_huggingface({}, "config.json") == config_from_huggingface(
+        theirs, "config.json"
+    )
     for side in ("vision_config", "text_config"):
         for name in theirs[side]:
-            partly = {**theirs, side: {key: value for key, value in theirs[side].items() if key != name}}
-            assert config_from_huggingface(partly, "config.json") == config_from_huggingface(theirs, "config.json"), name
+            partly = {
+                **theirs,
+                side: {key: value for key, value in theirs[side].items() if key != name},
+            }
+            assert config_from_huggingface(partly, "config.json") == config_from_huggingface(
+                theirs, "config.json"
+            ), name
 
 
 def test_published_config_with_all_its_ballast() -> None:
@@ -283,28 +363,63 @@ def test_published_config_with_all_its_ballast() -> None:
         "eos_token_id": 2,
         "vocab_size": 30524,
     }
-    vision = {"dropout": 0.0, "layer_norm_eps": 1e-05, "num_channels": 3, "image_size": 384, "hidden_act": "gelu"}
-    values = {"_commit_hash": None, "architectures": ["BlipForConditionalGeneration"], "model_type": "blip", "torch_dtype": "float32"}
-    expected = CaptionConfig(vision=VisionConfig(layer_norm_eps=1e-5), text=TextConfig(dropout=0.0, attn_dropout=0.0), label_smoothing=0.0)
+    vision = {
+        "dropout": 0.0,
+        "layer_norm_eps": 1e-05,
+        "num_channels": 3,
+        "image_size": 384,
+        "hidden_act": "gelu",
+    }
+    values = {
+        "_commit_hash": None,
+        "architectures": ["BlipForConditionalGeneration"],
+        "model_type": "blip",
+        "torch_dtype": "float32",
+    }
+    expected = CaptionConfig(
+        vision=VisionConfig(layer_norm_eps=1e-5),
+        text=TextConfig(dropout=0.0, attn_dropout=0.0),
+        label_smoothing=0.0,
+    )
     for suffix in ("", "_dict"):
-        sides = {f"text_config{suffix}": {**ballast, **text}, f"vision_config{suffix}": {**ballast, **vision}}
+        sides = {
+            f"text_config{suffix}": {**ballast, **text},
+            f"vision_config{suffix}": {**ballast, **vision},
+        }
         assert config_from_huggingface({**values, **sides}, "config.json") == expected
 
 
 def test_square_pairs_are_sizes() -> None:
-    read = config_from_huggingface({"vision_config": {"image_size": [224, 224], "patch_size": [14, 14]}}, "config.json").vision
+    read = config_from_huggingface(
+        {"vision_config": {"image_size": [224, 224], "patch_size": [14, 14]}}, "config.json"
+    ).vision
     assert (read.image_size, read.patch_size) == (224, 14)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"architectures": ["BlipForQuestionAnswering"]}, "c.json: the model is a BlipForQuestionAnswering; give a captioner, BlipForCond"),
-        ({"text_config": {"hidden_act": "relu"}}, "c.json: text_config says hidden_act 'relu', but BLIP's is gelu; give another model"),
-        ({"vision_config": {"hidden_act": "quick_gelu"}}, "c.json: vision_config says hidden_act 'quick_gelu', but BLIP's is gelu"),
-        ({"vision_config": {"image_size": [224, 384]}}, r"c.json: image_size \[224, 384\] is not square; give a model of square pictures"),
+        (
+            {"architectures": ["BlipForQuestionAnswering"]},
+            "c.json: the model is a BlipForQuestionAnswering; give a captioner, BlipForCond",
+        ),
+        (
+            {"text_config": {"hidden_act": "relu"}},
+            "c.json: text_config says hidden_act 'relu', but BLIP's is gelu; give another model",
+        ),
+        (
+            {"vision_config": {"hidden_act": "quick_gelu"}},
+            "c.json: vision_config says hidden_act 'quick_gelu', but BLIP's is gelu",
+        ),
+        (
+            {"vision_config": {"image_size": [224, 384]}},
+            r"c.json: image_size \[224, 384\] is not square; give a model of square images",
+        ),
         ({"vision_config": 3}, "c.json: vision_config is not an object; copy the file again"),
-        ({"vision_config": {"intermediate_size": "many"}}, "c.json: vision_config.intermediate_size is 'many'; write a whole number"),
+        (
+            {"vision_config": {"intermediate_size": "many"}},
+            "c.json: vision_config.intermediate_size is 'many'; write a whole number",
+        ),
     ],
 )
 def test_config_that_blip_is_not(values: dict[str, Any], message: str) -> None:
@@ -313,40 +428,58 @@ def test_config_that_blip_is_not(values: dict[str, Any], message: str) -> None:
 
 
 def test_config_of_wrong_types() -> None:
-    with pytest.raises(ConfigError, match=r"^c\.json: Expected `int`, got `str` - at `\$\.text\.depth`$"):
+    with pytest.raises(
+        ConfigError, match=r"^c\.json: Expected `int`, got `str` - at `\$\.text\.depth`$"
+    ):
         config_from_huggingface({"text_config": {"num_hidden_layers": "12"}}, "c.json")
-    with pytest.raises(ConfigError, match=r"^c\.json: text embed_dim 100 is not a multiple of num_heads 8"):
+    with pytest.raises(
+        ConfigError, match=r"^c\.json: text embed_dim 100 is not a multiple of num_heads 8"
+    ):
         config_from_huggingface({"text_config": {"hidden_size": 100}}, "c.json")
 
 
 def test_config_that_does_not_fit_the_weights(folder: Path) -> None:
     edit(folder, lambda values: values["vision_config"].update(hidden_size=27))
-    with pytest.raises(CheckpointError, match=r"crossattention\.self\.key\.weight \(40, 24\) instead of \(40, 27\)|and \d+ more"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"crossattention\.self\.key\.weight \(40, 24\) instead of \(40, 27\)|and \d+ more",
+    ):
         load_checkpoint(folder)
 
 
-# ---------------------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------------------- images
 
 
 @pytest.mark.parametrize("size", [{"height": 9, "width": 9}, {"height": 12, "width": 9}, 9])
-def test_the_model_decides_the_picture_size(size: object, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "preprocessor_config.json").write_text(json.dumps({"size": size, "image_mean": [0.1, 0.2, 0.3]}))
+def test_the_model_decides_the_picture_size(
+    size: object, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"size": size, "image_mean": [0.1, 0.2, 0.3]})
+    )
     with caplog.at_level(logging.WARNING):
         config = load_checkpoint(folder).config
     assert config.vision.image_size == 12
     assert config.image == ImageConfig(mean=(0.1, 0.2, 0.3))
-    assert [record.getMessage().startswith(str(folder / "preprocessor_config.json")) for record in caplog.records] == [True]
+    assert [
+        record.getMessage().startswith(str(folder / "preprocessor_config.json"))
+        for record in caplog.records
+    ] == [True]
 
 
 @pytest.mark.parametrize("size", [{"height": 12, "width": 12}, 12])
-def test_agreeing_picture_size_is_no_news(size: object, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_agreeing_picture_size_is_no_news(
+    size: object, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}))
     assert load_checkpoint(folder).config.image == ImageConfig()
     assert not caplog.records
 
 
 def test_pictures_that_are_not_normalised(folder: Path) -> None:
-    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False, "image_mean": [0.1, 0.2, 0.3]}))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"do_normalize": False, "image_mean": [0.1, 0.2, 0.3]})
+    )
     assert load_checkpoint(folder).config.image == ImageConfig(mean=(0, 0, 0), std=(1, 1, 1))
 
 
@@ -362,11 +495,20 @@ def test_picture_settings_that_make_no_sense(folder: Path) -> None:
 def test_faults_of_the_weights(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     bias = "text_decoder.cls.predictions.decoder.bias"
-    save_file({**weights, bias: weights["text_decoder.cls.predictions.bias"] + 1}, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=rf"theirs: {bias} differs from text_decoder\.cls\.predictions\.bias, .* in the library that"):
+    save_file(
+        {**weights, bias: weights["text_decoder.cls.predictions.bias"] + 1},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(
+        CheckpointError,
+        match=rf"theirs: {bias} differs from text_decoder\.cls\.predictions\.bias, .* in the library that",
+    ):
         load_checkpoint(folder)
     save_file({"text_encoder.x": torch.zeros(1), **weights}, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"theirs: the weights do not fit a model of these sizes \(unexpected: text_encoder\.x\);"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"theirs: the weights do not fit a model of these sizes \(unexpected: text_encoder\.x\);",
+    ):
         load_checkpoint(folder)
     assert load_checkpoint(folder, partial=True).left == ("text_encoder.x",)
 
@@ -374,5 +516,8 @@ def test_faults_of_the_weights(folder: Path) -> None:
 def test_index_without_weights(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     (folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: lists no weights; copy the file again$"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"model\.safetensors\.index\.json: lists no weights; copy the file again$",
+    ):
         load_checkpoint(folder)

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from cutline.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, save_native, weight_shapes
+from cutline.checkpoint import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+    save_native,
+    weight_shapes,
+)
 from cutline.checkpoint.names import SALESFORCE
 from cutline.checkpoint.salesforce import guess_config
 from cutline.checkpoint.weights import export_weights
@@ -24,7 +31,7 @@ from cutline.tokenizer import Tokenizer
 
 MakeCheckpoint = Callable[..., Checkpoint]
 SIZE_MESSAGE = (
-    r"model\.pth: its positions are for pictures of 12 x 12, the config says 16; "
+    r"model\.pth: its positions are for images of 12 x 12, the config says 16; "
     r"give image_size=16 to interpolate them, or image_size=12 to keep them$"
 )
 
@@ -34,7 +41,10 @@ def file(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> Path:
     """As the reference writes it, with the vocabulary beside it."""
     save_checkpoint(tmp_path / "model.pth", make_checkpoint(), "salesforce")
     content = torch.load(tmp_path / "model.pth", weights_only=True)
-    torch.save({"model": content["model"], "optimizer": {}, "config": {"vit": "large"}, "epoch": 0}, tmp_path / "model.pth")
+    torch.save(
+        {"model": content["model"], "optimizer": {}, "config": {"vit": "large"}, "epoch": 0},
+        tmp_path / "model.pth",
+    )
     return tmp_path / "model.pth"
 
 
@@ -57,16 +67,23 @@ def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
 # ---------------------------------------------------------------------------------------------------- round trips
 
 
-def test_round_trip_gives_the_same_bits(file: Path, own_config: CaptionConfig, tmp_path: Path) -> None:
+def test_round_trip_gives_the_same_bits(
+    file: Path, own_config: CaptionConfig, tmp_path: Path
+) -> None:
     checkpoint = load_checkpoint(file, own_config)
     save_native(tmp_path / "native", checkpoint)
     save_checkpoint(tmp_path / "again.pth", load_checkpoint(tmp_path / "native"), "salesforce")
     before, after = bits(file), bits(tmp_path / "again.pth")
     assert before.keys() == after.keys()
-    assert all(before[name].dtype == after[name].dtype and torch.equal(before[name], after[name]) for name in before)
+    assert all(
+        before[name].dtype == after[name].dtype and torch.equal(before[name], after[name])
+        for name in before
+    )
 
 
-def test_what_cutline_wrote_needs_no_arguments(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_what_cutline_wrote_needs_no_arguments(
+    tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     checkpoint = make_checkpoint()
     save_checkpoint(tmp_path / "model.pth", checkpoint, "salesforce")
     read = load_checkpoint(tmp_path / "model.pth")
@@ -83,9 +100,13 @@ def test_tied_tensors_are_stored_once(tmp_path: Path, make_checkpoint: MakeCheck
     assert torch.equal(weights["text_decoder.bert.embeddings.position_ids"], torch.arange(17)[None])
 
 
-@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "model"])
+@pytest.mark.parametrize(
+    "wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "model"]
+)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_wrapped_or_bare_new_or_old(wrap: Any, zipped: bool, file: Path, own_config: CaptionConfig) -> None:
+def test_wrapped_or_bare_new_or_old(
+    wrap: Any, zipped: bool, file: Path, own_config: CaptionConfig
+) -> None:
     before = load_checkpoint(file, own_config).weights["text.norm.bias"].clone()
     torch.save(wrap(bits(file)), file, _use_new_zipfile_serialization=zipped)
     assert torch.equal(load_checkpoint(file, own_config).weights["text.norm.bias"], before)
@@ -108,7 +129,9 @@ def test_strided_weights_become_contiguous(file: Path, own_config: CaptionConfig
 # --------------------------------------------------------------------------------------------------------- config
 
 
-def test_config_from_a_json_file(file: Path, own_config: CaptionConfig, tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_config_from_a_json_file(
+    file: Path, own_config: CaptionConfig, tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     (tmp_path / "sizes.json").write_text(json.dumps(to_dict(own_config)))
     save_native(tmp_path / "native", make_checkpoint())
     for config in (tmp_path / "sizes.json", str(tmp_path / "native" / "config.json")):
@@ -117,16 +140,22 @@ def test_config_from_a_json_file(file: Path, own_config: CaptionConfig, tmp_path
 
 def test_config_that_is_none(file: Path, tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(
-        CheckpointError, match=r"^huge: neither a preset \(tiny, base, large\) nor a JSON file of settings; give one of them$"
+        CheckpointError,
+        match=r"^huge: neither a preset \(tiny, base, large\) nor a JSON file of settings; give one of them$",
     ):
         load_checkpoint(file, "huge")
     save_native(tmp_path / "native", make_checkpoint())
-    with pytest.raises(CheckpointError, match=r"native: a folder brings its own config; leave `config` out"):
+    with pytest.raises(
+        CheckpointError, match=r"native: a folder brings its own config; leave `config` out"
+    ):
         load_checkpoint(tmp_path / "native", "base")
 
 
 def test_preset_of_other_sizes_is_named_with_both_shapes(file: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"visual_encoder\.cls_token \(1, 1, 24\) instead of \(1, 1, 768\), .* and \d+ more"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"visual_encoder\.cls_token \(1, 1, 24\) instead of \(1, 1, 768\), .* and \d+ more",
+    ):
         load_checkpoint(file, "base", image_size=384)
 
 
@@ -135,37 +164,67 @@ def test_preset_of_other_sizes_is_named_with_both_shapes(file: Path) -> None:
 def test_published_sizes_are_guessed(size: str, image_size: int) -> None:
     preset = PRESETS[size]
     config = replace(preset, vision=replace(preset.vision, image_size=image_size))
-    weights = {name: torch.empty(shape, device="meta") for name, shape in weight_shapes(config).items()}
+    weights = {
+        name: torch.empty(shape, device="meta") for name, shape in weight_shapes(config).items()
+    }
     assert guess_config(export_weights(weights, SALESFORCE), "file") == config
 
 
 @settings(max_examples=10, deadline=None)
 @given(
-    heads=st.tuples(st.integers(1, 2), st.integers(1, 2)), depths=st.tuples(st.integers(1, 11), st.integers(1, 11)), mlp=st.integers(1, 300)
+    heads=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    depths=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    mlp=st.integers(1, 300),
 )
-def test_sizes_are_guessed_when_heads_are_64_wide(heads: tuple[int, int], depths: tuple[int, int], mlp: int) -> None:
-    vision = VisionConfig(image_size=6, patch_size=2, embed_dim=64 * heads[0], depth=depths[0], num_heads=heads[0], mlp_ratio=2.5)
-    text = TextConfig(vocab_size=7, embed_dim=64 * heads[1], depth=depths[1], num_heads=heads[1], mlp_dim=mlp, max_positions=9)
+def test_sizes_are_guessed_when_heads_are_64_wide(
+    heads: tuple[int, int], depths: tuple[int, int], mlp: int
+) -> None:
+    vision = VisionConfig(
+        image_size=6,
+        patch_size=2,
+        embed_dim=64 * heads[0],
+        depth=depths[0],
+        num_heads=heads[0],
+        mlp_ratio=2.5,
+    )
+    text = TextConfig(
+        vocab_size=7,
+        embed_dim=64 * heads[1],
+        depth=depths[1],
+        num_heads=heads[1],
+        mlp_dim=mlp,
+        max_positions=9,
+    )
     config = CaptionConfig(vision=vision, text=text)
-    weights = {name: torch.empty(shape, device="meta") for name, shape in weight_shapes(config).items()}
+    weights = {
+        name: torch.empty(shape, device="meta") for name, shape in weight_shapes(config).items()
+    }
     assert guess_config(export_weights(weights, SALESFORCE), "file") == config
 
 
 def test_no_guess_where_heads_cannot_be_known(file: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.pth: width 24 does not tell how many attention heads there are; give a config$"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"model\.pth: width 24 does not write_outputs how many attention heads there are; give a config$",
+    ):
         load_checkpoint(file)
 
 
 def test_no_guess_without_a_captioner(file: Path) -> None:
     edit(file, lambda weights: weights.pop("visual_encoder.pos_embed"))
-    with pytest.raises(CheckpointError, match=r"no BLIP captioner \(visual_encoder\.pos_embed is missing or odd\); give a captioning"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"no BLIP captioner \(visual_encoder\.pos_embed is missing or odd\); give a captioning",
+    ):
         load_checkpoint(file)
 
 
-# --------------------------------------------------------------------------------------------------- picture size
+# --------------------------------------------------------------------------------------------------- image size
 
 
-def test_picture_size_is_interpolated_only_when_asked(file: Path, own_config: CaptionConfig) -> None:
+def test_picture_size_is_interpolated_only_when_asked(
+    file: Path, own_config: CaptionConfig
+) -> None:
     larger = replace(own_config, vision=replace(own_config.vision, image_size=16))
     with pytest.raises(CheckpointError, match=SIZE_MESSAGE):
         load_checkpoint(file, larger)
@@ -181,27 +240,40 @@ def test_picture_size_is_interpolated_only_when_asked(file: Path, own_config: Ca
 
 def test_positions_that_are_no_square(file: Path, own_config: CaptionConfig) -> None:
     edit(file, lambda weights: weights.update({"visual_encoder.pos_embed": torch.zeros(1, 12, 24)}))
-    with pytest.raises(CheckpointError, match=r"visual_encoder\.pos_embed \(1, 12, 24\) instead of \(1, 10, 24\)"):
+    with pytest.raises(
+        CheckpointError, match=r"visual_encoder\.pos_embed \(1, 12, 24\) instead of \(1, 10, 24\)"
+    ):
         load_checkpoint(file, own_config)
 
 
 # ----------------------------------------------------------------------------------------------------- vocabulary
 
 
-def test_vocabulary_beside_the_file(file: Path, own_config: CaptionConfig, tokenizer: Tokenizer) -> None:
+def test_vocabulary_beside_the_file(
+    file: Path, own_config: CaptionConfig, tokenizer: Tokenizer
+) -> None:
     file.with_suffix(".tokenizer.json").rename(file.with_name("tokenizer.json"))
     assert load_checkpoint(file, own_config).tokenizer.vocab_size == tokenizer.vocab_size
     file.with_name("tokenizer.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"model\.pth: brings no vocabulary; give tokenizer=, or put its vocab\.txt or tokenizer\.json"
+        CheckpointError,
+        match=r"model\.pth: brings no vocabulary; give tokenizer=, or put its vocab\.txt or tokenizer\.json",
     ):
         load_checkpoint(file, own_config)
-    pieces = [piece for piece in tokenizer.pieces(range(tokenizer.vocab_size)) if piece not in ("[DEC]", "[ENC]")]
-    file.with_name("vocab.txt").write_text("\n".join(pieces) + "\n")  # as published: without [DEC] and [ENC]
+    pieces = [
+        piece
+        for piece in tokenizer.pieces(range(tokenizer.vocab_size))
+        if piece not in ("[DEC]", "[ENC]")
+    ]
+    file.with_name("vocab.txt").write_text(
+        "\n".join(pieces) + "\n"
+    )  # as published: without [DEC] and [ENC]
     assert load_checkpoint(file, own_config).tokenizer.vocab_size == tokenizer.vocab_size
 
 
-def test_vocabulary_of_another_model(file: Path, own_config: CaptionConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_vocabulary_of_another_model(
+    file: Path, own_config: CaptionConfig, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     (tmp_path / "other.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\ndog\n")
     with pytest.raises(
         CheckpointError,
@@ -220,7 +292,9 @@ class Mischief:
         return print, ("code from a file ran",)
 
 
-def test_code_in_a_pickle_is_not_run(file: Path, own_config: CaptionConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_in_a_pickle_is_not_run(
+    file: Path, own_config: CaptionConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"model": bits(file), "args": Mischief()}, file)
     message = (
         r"^[^\n]*model\.pth: holds a \S*print, which only code inside the file could build, and that is never run; "
@@ -231,32 +305,45 @@ def test_code_in_a_pickle_is_not_run(file: Path, own_config: CaptionConfig, caps
     assert "ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle at all", pickle.dumps({"model": {}})[:9], "half", "half, old"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no pickle at all", pickle.dumps({"model": {}})[:9], "half", "half, old"]
+)
 def test_broken_file(content: bytes | str, file: Path, own_config: CaptionConfig) -> None:
     if isinstance(content, str):
         torch.save(bits(file), file, _use_new_zipfile_serialization="old" not in content)
         content = file.read_bytes()[: file.stat().st_size // 2]
     file.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"^[^\n]*model\.pth: not a whole file of weights; download or copy it again$"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"^[^\n]*model\.pth: not a whole file of weights; download or copy it again$",
+    ):
         load_checkpoint(file, own_config)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (torch.zeros(2), "holds a Tensor, not a dictionary of weights; save the model's state_dict"),
+        (
+            torch.zeros(2),
+            "holds a Tensor, not a dictionary of weights; save the model's state_dict",
+        ),
         ({"epoch": 3}, "no weights inside; save them with torch"),
         ({"model": {}}, "no weights inside; save them with torch"),
     ],
 )
-def test_file_without_weights(content: object, message: str, file: Path, own_config: CaptionConfig) -> None:
+def test_file_without_weights(
+    content: object, message: str, file: Path, own_config: CaptionConfig
+) -> None:
     torch.save(content, file)
     with pytest.raises(CheckpointError, match=rf"model\.pth: {message}"):
         load_checkpoint(file, own_config)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing\.pth: no such file or folder; pass --model PATH .* or run `cutline demo` to train"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"nothing\.pth: no such file or folder; pass --model PATH .* or run `cutline demo` to train",
+    ):
         load_checkpoint(tmp_path / "nothing.pth")
 
 
@@ -276,7 +363,10 @@ def test_pretrained_model_only_when_asked(file: Path, own_config: CaptionConfig)
     assert read.left == tuple(extra)
     assert read.weights.keys() == weight_shapes(own_config).keys()
     edit(file, lambda weights: weights.pop("text_decoder.cls.predictions.transform.dense.bias"))
-    with pytest.raises(CheckpointError, match=r"\(missing: text_decoder\.cls\.predictions\.transform\.dense\.bias\)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"\(missing: text_decoder\.cls\.predictions\.transform\.dense\.bias\)",
+    ):
         load_checkpoint(file, own_config, partial=True)
 
 
@@ -309,23 +399,40 @@ def test_golden_image_embeddings_and_logits(golden: Path, golden_config: Caption
     expected = load_file(golden / "expected.safetensors")
     mask = expected["attention_mask"][:4, :-1].bool()
     with torch.no_grad():
-        torch.testing.assert_close(model.vision(expected["pixel_values"]), expected["image_embeds"], atol=1e-4, rtol=0)
-        inputs = [expected[name][:4] for name in ("pixel_values", "input_ids", "attention_mask", "labels")]
+        torch.testing.assert_close(
+            model.vision(expected["pixel_values"]), expected["image_embeds"], atol=1e-4, rtol=0
+        )
+        inputs = [
+            expected[name][:4] for name in ("pixel_values", "input_ids", "attention_mask", "labels")
+        ]
         logits = model(*inputs, return_logits=True).logits
-    torch.testing.assert_close(logits[mask], expected["logits_first4"][:, :-1][mask], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        logits[mask], expected["logits_first4"][:, :-1][mask], atol=1e-4, rtol=0
+    )
 
 
 def test_golden_interpolated(golden: Path, golden_config: CaptionConfig) -> None:
     vocabulary = golden.parent / "bert-base-uncased-vocab.txt"
-    model = build_model(load_checkpoint(golden / "checkpoint.pth", golden_config, vocabulary, image_size=96))
+    model = build_model(
+        load_checkpoint(golden / "checkpoint.pth", golden_config, vocabulary, image_size=96)
+    )
     expected = load_file(golden / "interpolated_96.safetensors")
     with torch.no_grad():
-        torch.testing.assert_close(model.vision(expected["pixel_values"]), expected["image_embeds"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            model.vision(expected["pixel_values"]), expected["image_embeds"], atol=1e-4, rtol=0
+        )
 
 
-def test_golden_file_comes_back_bit_by_bit(golden: Path, golden_config: CaptionConfig, tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(golden / "checkpoint.pth", golden_config, golden.parent / "bert-base-uncased-vocab.txt")
+def test_golden_file_comes_back_bit_by_bit(
+    golden: Path, golden_config: CaptionConfig, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(
+        golden / "checkpoint.pth", golden_config, golden.parent / "bert-base-uncased-vocab.txt"
+    )
     save_checkpoint(tmp_path / "again.pth", checkpoint, "salesforce")
     before, after = bits(golden / "checkpoint.pth"), bits(tmp_path / "again.pth")
     assert before.keys() == after.keys()
-    assert all(before[name].dtype == after[name].dtype and torch.equal(before[name], after[name]) for name in before)
+    assert all(
+        before[name].dtype == after[name].dtype and torch.equal(before[name], after[name])
+        for name in before
+    )

@@ -11,7 +11,11 @@ from cutline.errors import DataError
 
 COCO = {
     "info": {"year": 2017},
-    "images": [{"id": 139, "file_name": "000000000139.jpg"}, {"id": 285, "file_name": "ours/285.jpg"}, {"id": 9, "file_name": "alone.jpg"}],
+    "images": [
+        {"id": 139, "file_name": "000000000139.jpg"},
+        {"id": 285, "file_name": "ours/285.jpg"},
+        {"id": 9, "file_name": "alone.jpg"},
+    ],
     "annotations": [
         {"id": 1, "image_id": 285, "caption": "a bear"},
         {"id": 2, "image_id": 139, "caption": "a room"},
@@ -23,7 +27,14 @@ COCO = {
 
 def karpathy(filename: str, split: str, number: int, *captions: str) -> dict[str, object]:
     sentences = [{"raw": caption, "tokens": caption.split()} for caption in captions]
-    return {"filename": filename, "filepath": "val2014", "split": split, "cocoid": number, "imgid": 0, "sentences": sentences}
+    return {
+        "filename": filename,
+        "filepath": "val2014",
+        "split": split,
+        "cocoid": number,
+        "imgid": 0,
+        "sentences": sentences,
+    }
 
 
 SPLITS = {
@@ -56,20 +67,39 @@ def test_coco(tmp_path: Path) -> None:
         Sample(str(tmp_path / "ours/285.jpg"), ("a bear", "a big bear"), "285"),
         Sample(str(tmp_path / "alone.jpg"), (), "9"),
     ]
-    assert read(tmp_path, COCO, image_root="/coco/val2017")[0].image == "/coco/val2017/000000000139.jpg"
+    assert (
+        read(tmp_path, COCO, image_root="/coco/val2017")[0].image
+        == "/coco/val2017/000000000139.jpg"
+    )
 
 
 def test_nocaps(tmp_path: Path) -> None:
     """As nocaps_val_4500_captions.json has them."""
     places = ("in-domain", "near-domain", "out-domain")
     images = [
-        {"id": n, "file_name": f"{n:016x}.jpg", "open_images_id": f"{n:016x}", "coco_url": f"https://x/{n:016x}.jpg", "domain": domain}
+        {
+            "id": n,
+            "file_name": f"{n:016x}.jpg",
+            "open_images_id": f"{n:016x}",
+            "coco_url": f"https://x/{n:016x}.jpg",
+            "domain": domain,
+        }
         for n, domain in enumerate(places)
     ]
     annotations = [{"id": n, "image_id": n % 3, "caption": f"caption {n}"} for n in range(6)]
-    samples = read(tmp_path, {"licenses": [], "info": {}, "images": images, "annotations": annotations}, image_root="val")
-    assert [(sample.id, sample.domain) for sample in samples] == [("0", "in-domain"), ("1", "near-domain"), ("2", "out-domain")]
-    assert samples[1] == Sample("val/0000000000000001.jpg", ("caption 1", "caption 4"), "1", None, "near-domain")
+    samples = read(
+        tmp_path,
+        {"licenses": [], "info": {}, "images": images, "annotations": annotations},
+        image_root="val",
+    )
+    assert [(sample.id, sample.domain) for sample in samples] == [
+        ("0", "in-domain"),
+        ("1", "near-domain"),
+        ("2", "out-domain"),
+    ]
+    assert samples[1] == Sample(
+        "val/0000000000000001.jpg", ("caption 1", "caption 4"), "1", None, "near-domain"
+    )
     assert [sample.domain for sample in read(tmp_path, COCO)] == [""] * 3
 
 
@@ -77,16 +107,25 @@ def test_columns_of_blip_s_rows(tmp_path: Path) -> None:
     rows = [{"photo": "a.jpg", "title": "a dog", "style": "pencil"}]
     columns = Columns("photo", "title", template="a {style} of ")
     (tmp_path / "data.json").write_text(json.dumps(rows))
-    assert open_data(tmp_path / "data.json", columns=columns) == [Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "a pencil of ")]
+    assert open_data(tmp_path / "data.json", columns=columns) == [
+        Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "a pencil of ")
+    ]
     (tmp_path / "data.json").write_text(json.dumps(SPLITS))
-    with pytest.raises(DataError, match="has no columns, so none called `photo`; leave the settings of columns out"):
+    with pytest.raises(
+        DataError, match="has no columns, so none called `photo`; leave the settings of columns out"
+    ):
         open_data(tmp_path / "data.json", columns=columns)
 
 
 def test_blip_s_training_rows(tmp_path: Path) -> None:
     image = "val2014/COCO_val2014_000000522418.jpg"
-    rows = [{"caption": caption, "image": image, "image_id": "coco_522418"} for caption in ("a woman", "a cake")]
-    assert read(tmp_path, rows) == [Sample(str(tmp_path / image), ("a woman", "a cake"), "coco_522418")]
+    rows = [
+        {"caption": caption, "image": image, "image_id": "coco_522418"}
+        for caption in ("a woman", "a cake")
+    ]
+    assert read(tmp_path, rows) == [
+        Sample(str(tmp_path / image), ("a woman", "a cake"), "coco_522418")
+    ]
 
 
 def test_blip_s_validation_rows(tmp_path: Path) -> None:
@@ -97,7 +136,12 @@ def test_blip_s_validation_rows(tmp_path: Path) -> None:
         {"image": "flickr30k-images/1007129816.jpg", "caption": ["a hat"]},
     ]
     samples = read(tmp_path, rows)
-    assert [sample.id for sample in samples] == ["184613", "139", "0", "flickr30k-images/1007129816.jpg"]
+    assert [sample.id for sample in samples] == [
+        "184613",
+        "139",
+        "0",
+        "flickr30k-images/1007129816.jpg",
+    ]
     assert samples[0].captions == ("a child", "a cow")
 
 
@@ -109,33 +153,57 @@ def test_karpathy_s_splits(tmp_path: Path) -> None:
     assert ids("train") == ["391895", "2"]  # restval is trained on, as is the custom
     assert ids("restval") == ["2"]
     assert ids("val") == ["3"]
-    assert read(tmp_path, SPLITS, split="test") == [Sample(str(tmp_path / "val2014/4.jpg"), (), "4")]
+    assert read(tmp_path, SPLITS, split="test") == [
+        Sample(str(tmp_path / "val2014/4.jpg"), (), "4")
+    ]
     assert read(tmp_path, SPLITS)[0].captions == ("a man", "a bike")
-    assert refusal(tmp_path, SPLITS, split="dev") == ": has no split `dev`; there are train, restval, val, test"
+    assert (
+        refusal(tmp_path, SPLITS, split="dev")
+        == ": has no split `dev`; there are train, restval, val, test"
+    )
 
 
 def test_karpathy_s_flickr_file_has_no_folders(tmp_path: Path) -> None:
-    image = {key: value for key, value in karpathy("5.jpg", "train", 5, "a dog").items() if key not in ("filepath", "cocoid")}
+    image = {
+        key: value
+        for key, value in karpathy("5.jpg", "train", 5, "a dog").items()
+        if key not in ("filepath", "cocoid")
+    }
     assert read(tmp_path, {"images": [image]}) == [Sample(str(tmp_path / "5.jpg"), ("a dog",), "0")]
 
 
 @pytest.mark.parametrize("values", [COCO, [{"image": "a.jpg", "caption": "a"}]])
 def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
-    assert refusal(tmp_path, values, split="train") == ": has no splits to take `train` from; leave the split out"
+    assert (
+        refusal(tmp_path, values, split="train")
+        == ": has no splits to take `train` from; leave the split out"
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
-        (3, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
-        ({"images": COCO["images"]}, ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"),
-        ([{"caption": "a"}], ", row 1: the row names no picture; give its path as `file_name`"),
+        (
+            {},
+            ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list",
+        ),
+        (
+            3,
+            ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list",
+        ),
+        (
+            {"images": COCO["images"]},
+            ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list",
+        ),
+        ([{"caption": "a"}], ", row 1: the row names no image; give its path as `file_name`"),
         (
             {"images": [{"id": 1, "file_name": "a", "domain": 3}], "annotations": []},
             ", image 1: has no `domain`, or it is not text; give the file of the captions, whole",
         ),
-        ([{"image": "a.jpg"}, 4], ', row 2: a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}'),
+        (
+            [{"image": "a.jpg"}, 4],
+            ', row 2: a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}',
+        ),
         (
             {"images": COCO["images"], "annotations": [{"image_id": 139, "bbox": [0, 0, 1, 1]}]},
             ", annotation 1: has no `caption`, or it is not text; give the file of the captions, whole",
@@ -148,19 +216,32 @@ def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
             {"images": [{"id": 1}], "annotations": []},
             ", image 1: has no `file_name`, or it is not text; give the file of the captions, whole",
         ),
-        ({"images": [7], "annotations": []}, ", image 1: has no `id`; give the file of the captions, whole"),
+        (
+            {"images": [7], "annotations": []},
+            ", image 1: has no `id`; give the file of the captions, whole",
+        ),
         (
             {"images": [], "annotations": [{"image_id": 5, "caption": "a"}]},
-            ": captions of picture 5, which is not in `images`; add it or remove them",
+            ": captions of image 5, which is not in `images`; add it or remove them",
         ),
-        ({"images": [{"sentences": []}]}, ", image 1: has no `split`, or it is not text; give the file of the captions, whole"),
-        ({"images": [{"sentences": {}, "split": "val"}]}, ", image 1: has no list of `sentences`; add it"),
+        (
+            {"images": [{"sentences": []}]},
+            ", image 1: has no `split`, or it is not text; give the file of the captions, whole",
+        ),
+        (
+            {"images": [{"sentences": {}, "split": "val"}]},
+            ", image 1: has no list of `sentences`; add it",
+        ),
         (
             {"images": [{"sentences": [{}], "split": "val"}]},
             ", image 1: has no `raw`, or it is not text; give the file of the captions, whole",
         ),
         (
-            {"images": [{"sentences": [], "split": "val", "filename": "a", "filepath": 3, "imgid": 1}]},
+            {
+                "images": [
+                    {"sentences": [], "split": "val", "filename": "a", "filepath": 3, "imgid": 1}
+                ]
+            },
             ", image 1: has no `filepath`, or it is not text; give the file of the captions, whole",
         ),
     ],
@@ -170,12 +251,27 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, values: object, message: str)
 
 
 def test_a_domain_that_is_no_text_is_none(tmp_path: Path) -> None:
-    images = [{"id": 1, "file_name": "1.jpg", "domain": None}, {"id": 2.0, "file_name": "2.jpg", "domain": "out-domain"}]
-    samples = read(tmp_path, {"images": images, "annotations": [{"image_id": 2, "caption": "a dog"}]})
-    assert [(sample.id, sample.captions, sample.domain) for sample in samples] == [("1", (), ""), ("2", ("a dog",), "out-domain")]
+    images = [
+        {"id": 1, "file_name": "1.jpg", "domain": None},
+        {"id": 2.0, "file_name": "2.jpg", "domain": "out-domain"},
+    ]
+    samples = read(
+        tmp_path, {"images": images, "annotations": [{"image_id": 2, "caption": "a dog"}]}
+    )
+    assert [(sample.id, sample.captions, sample.domain) for sample in samples] == [
+        ("1", (), ""),
+        ("2", ("a dog",), "out-domain"),
+    ]
 
 
 def test_two_pictures_of_one_id_are_named(tmp_path: Path) -> None:
-    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}, {"id": "1", "file_name": "c.jpg"}]
-    message = ", image 3: c.jpg has the id 1, and so has a.jpg; give each picture an id of its own"
-    assert refusal(tmp_path, {"images": images, "annotations": [{"image_id": 1, "caption": "a dog"}]}) == message
+    images = [
+        {"id": 1, "file_name": "a.jpg"},
+        {"id": 2, "file_name": "b.jpg"},
+        {"id": "1", "file_name": "c.jpg"},
+    ]
+    message = ", image 3: c.jpg has the id 1, and so has a.jpg; give each image an id of its own"
+    assert (
+        refusal(tmp_path, {"images": images, "annotations": [{"image_id": 1, "caption": "a dog"}]})
+        == message
+    )

@@ -1,4 +1,4 @@
-"""Folders of pictures with text files beside them."""
+"""Folders of images with text files beside them."""
 
 from pathlib import Path
 
@@ -18,7 +18,17 @@ def fill(folder: Path, *names: str) -> None:
 
 
 def test_pictures_with_sidecars(tmp_path: Path) -> None:
-    fill(tmp_path, "10.jpg", "2.JPEG", "sub/deep/ảnh.png", "notes.txt", "readme.md", ".hidden.jpg", ".cache/a.jpg", "._2.jpg")
+    fill(
+        tmp_path,
+        "10.jpg",
+        "2.JPEG",
+        "sub/deep/ảnh.png",
+        "notes.txt",
+        "readme.md",
+        ".hidden.jpg",
+        ".cache/a.jpg",
+        "._2.jpg",
+    )
     (tmp_path / "10.txt").write_bytes("\ufeffa dog\r\n\r\n  \n a cat \u2028 here\t\r\nmột".encode())
     (tmp_path / "sub/deep/ảnh.txt").touch()
     assert open_data(tmp_path) == [
@@ -28,7 +38,9 @@ def test_pictures_with_sidecars(tmp_path: Path) -> None:
     ]
 
 
-def test_ids_do_not_depend_on_how_the_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_do_not_depend_on_how_the_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path, "a/1.jpg")
     monkeypatch.chdir(tmp_path)
     for folder in (".", "a", "a/", "./a/", str(tmp_path)):
@@ -48,7 +60,9 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
     fill(tmp_path, "a.txt")
     with pytest.raises(DataError) as caught:
         open_data(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: holds no pictures; data are JSON Lines (.jsonl), COCO")
+    assert str(caught.value).startswith(
+        f"{tmp_path}: holds no images; data are JSON Lines (.jsonl), COCO"
+    )
 
 
 def test_a_sidecar_in_another_encoding_is_named(tmp_path: Path) -> None:
@@ -60,7 +74,9 @@ def test_a_sidecar_in_another_encoding_is_named(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 10**6), unique=True))
 def test_numbers_sort_by_value(numbers: list[int]) -> None:
-    assert sorted((f"x{n}.jpg" for n in numbers), key=natural_order) == [f"x{n}.jpg" for n in sorted(numbers)]
+    assert sorted((f"x{n}.jpg" for n in numbers), key=natural_order) == [
+        f"x{n}.jpg" for n in sorted(numbers)
+    ]
 
 
 @given(st.lists(st.text(st.sampled_from("aB1٣²/.-"), max_size=6)))

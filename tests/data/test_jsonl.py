@@ -16,7 +16,7 @@ def read(folder: Path, text: str | bytes, **options: str) -> list[Sample]:
     return open_data(folder / "data.jsonl", **options)
 
 
-@pytest.mark.parametrize("picture", ["file_name", "image", "image_path", "path"])
+@pytest.mark.parametrize("image", ["file_name", "image", "image_path", "path"])
 @pytest.mark.parametrize(
     "captions",
     [
@@ -29,7 +29,9 @@ def read(folder: Path, text: str | bytes, **options: str) -> list[Sample]:
     ],
 )
 def test_the_names_of_the_fields(tmp_path: Path, picture: str, captions: dict[str, object]) -> None:
-    assert read(tmp_path, json.dumps({picture: "x/a.jpg", **captions})) == [Sample(str(tmp_path / "x/a.jpg"), ("a dog",), "x/a.jpg")]
+    assert read(tmp_path, json.dumps({picture: "x/a.jpg", **captions})) == [
+        Sample(str(tmp_path / "x/a.jpg"), ("a dog",), "x/a.jpg")
+    ]
 
 
 def test_id_and_prompt(tmp_path: Path) -> None:
@@ -41,7 +43,10 @@ def test_id_and_prompt(tmp_path: Path) -> None:
 
 def test_rows_of_a_picture_are_merged_in_order(tmp_path: Path) -> None:
     rows = [("b.jpg", "1"), ("a.jpg", "2"), ("./b.jpg", "3"), (str(tmp_path / "b.jpg"), "4")]
-    samples = read(tmp_path, "\n".join(json.dumps({"image": name, "caption": caption}) for name, caption in rows))
+    samples = read(
+        tmp_path,
+        "\n".join(json.dumps({"image": name, "caption": caption}) for name, caption in rows),
+    )
     assert [(sample.image, sample.captions) for sample in samples] == [
         (str(tmp_path / "b.jpg"), ("1", "3", "4")),
         (str(tmp_path / "a.jpg"), ("2",)),
@@ -49,35 +54,54 @@ def test_rows_of_a_picture_are_merged_in_order(tmp_path: Path) -> None:
 
 
 def test_another_root_and_absolute_paths(tmp_path: Path) -> None:
-    samples = read(tmp_path, '{"image": "a.jpg"}\n{"image": "/far/b.jpg"}\n', image_root="pictures")
-    assert [sample.image for sample in samples] == ["pictures/a.jpg", "/far/b.jpg"]
+    samples = read(tmp_path, '{"image": "a.jpg"}\n{"image": "/far/b.jpg"}\n', image_root="images")
+    assert [sample.image for sample in samples] == ["images/a.jpg", "/far/b.jpg"]
 
 
 def test_blank_captions_are_dropped_and_others_kept_as_written(tmp_path: Path) -> None:
-    (sample,) = read(tmp_path, json.dumps({"image": "a.jpg", "captions": ["", " \t\n", " A dog.\n", "\u00a0"]}))
+    (sample,) = read(
+        tmp_path, json.dumps({"image": "a.jpg", "captions": ["", " \t\n", " A dog.\n", "\u00a0"]})
+    )
     assert sample.captions == (" A dog.\n",)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_byte_order_marks_line_ends_and_blank_lines(tmp_path: Path, encoding: str) -> None:
-    text = '\r\n{"image": "ảnh.jpg", "text": "một\u2028chú chó"}\r\n\r\n  \r\n{"image": "图.jpg"}\r\n'
+    text = (
+        '\r\n{"image": "ảnh.jpg", "text": "một\u2028chú chó"}\r\n\r\n  \r\n{"image": "图.jpg"}\r\n'
+    )
     samples = read(tmp_path, text.encode(encoding))
-    assert [(Path(str(sample.image)).name, sample.captions) for sample in samples] == [("ảnh.jpg", ("một\u2028chú chó",)), ("图.jpg", ())]
+    assert [(Path(str(sample.image)).name, sample.captions) for sample in samples] == [
+        ("ảnh.jpg", ("một\u2028chú chó",)),
+        ("图.jpg", ()),
+    ]
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ('{"image": "a.jpg"', "not JSON (Expecting ',' delimiter at column 18); mend or remove it"),
-        ("[1]", 'a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}'),
-        ('{"caption": "a dog"}', "the row names no picture; give its path as `file_name`"),
-        ('{"image": ""}', "the row names no picture; give its path as `file_name`"),
-        ('{"image": 3}', "the row names no picture; give its path as `file_name`"),
+        (
+            "[1]",
+            'a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}',
+        ),
+        ('{"caption": "a dog"}', "the row names no image; give its path as `file_name`"),
+        ('{"image": ""}', "the row names no image; give its path as `file_name`"),
+        ('{"image": 3}', "the row names no image; give its path as `file_name`"),
         ('{"image": "a", "caption": 3}', "the caption 3 is not text; put it in quotes"),
-        ('{"image": "a", "captions": ["b", {"raw": "c"}]}', "the caption {'raw': 'c'} is not text; put it in quotes"),
+        (
+            '{"image": "a", "captions": ["b", {"raw": "c"}]}',
+            "the caption {'raw': 'c'} is not text; put it in quotes",
+        ),
         ('{"image": "a", "prompt": 1}', "the prompt is 1, which is not text; put it in quotes"),
-        ('{"image": "a", "id": 1.5}', "the id 1.5 is neither text nor a whole number; give one of these"),
-        ('{"image": "a", "id": true}', "the id True is neither text nor a whole number; give one of these"),
+        (
+            '{"image": "a", "id": 1.5}',
+            "the id 1.5 is neither text nor a whole number; give one of these",
+        ),
+        (
+            '{"image": "a", "id": true}',
+            "the id True is neither text nor a whole number; give one of these",
+        ),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, row: str, message: str) -> None:
@@ -92,22 +116,40 @@ def test_monstrous_lines_are_named_too(tmp_path: Path, row: str) -> None:
         read(tmp_path, row)
 
 
-names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(lambda s: s.strip("."))
+names = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8
+).filter(lambda s: s.strip("."))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=st.lists(st.tuples(names, st.lists(texts, max_size=3)), min_size=1, max_size=6), ascii=st.booleans())
-def test_what_is_written_is_read(tmp_path: Path, rows: list[tuple[str, list[str]]], ascii: bool) -> None:
-    text = "\n".join(json.dumps({"image": name, "captions": captions}, ensure_ascii=ascii) for name, captions in rows)
+@settings(
+    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    rows=st.lists(st.tuples(names, st.lists(texts, max_size=3)), min_size=1, max_size=6),
+    ascii=st.booleans(),
+)
+def test_what_is_written_is_read(
+    tmp_path: Path, rows: list[tuple[str, list[str]]], ascii: bool
+) -> None:
+    text = "\n".join(
+        json.dumps({"image": name, "captions": captions}, ensure_ascii=ascii)
+        for name, captions in rows
+    )
     expected: dict[str, list[str]] = {}
     for name, captions in rows:
-        expected.setdefault(str(tmp_path / name), []).extend(caption for caption in captions if caption.strip())
+        expected.setdefault(str(tmp_path / name), []).extend(
+            caption for caption in captions if caption.strip()
+        )
     assert {sample.image: list(sample.captions) for sample in read(tmp_path, text)} == expected
 
 
 def test_the_shared_data_sets(shared: Path) -> None:
-    for name, train, val in (("coco-mini", 300, 70), ("ucm-captions", 1134, 126), ("vi-captions", 500, 100)):
+    for name, train, val in (
+        ("coco-mini", 300, 70),
+        ("ucm-captions", 1134, 126),
+        ("vi-captions", 500, 100),
+    ):
         for part, count in (("train", train), ("val", val)):
             samples = open_data(shared / "data" / name / f"{part}.jsonl")
             assert len(samples) == count

@@ -1,4 +1,4 @@
-"""Data sets are recognised; picture arguments become files."""
+"""Data sets are recognised; image arguments become files."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from cutline.errors import DataError
 
 KNOWN = (
     "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, .parquet), tar shards, "
-    "or a folder of pictures with .txt files beside them"
+    "or a folder of images with .txt files beside them"
 )
 
 
@@ -51,7 +51,9 @@ def write_metadata(folder: Path, name: str) -> None:
         (folder / name).write_text(METADATA[name])
     else:
         rows = {"file_name": ["sub/a.jpg", "b.jpg"], "text": ["a dog", None]}
-        pytest.importorskip("pyarrow.parquet").write_table(pytest.importorskip("pyarrow").table(rows), folder / name)
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pytest.importorskip("pyarrow").table(rows), folder / name
+        )
 
 
 @pytest.mark.parametrize("name", [*METADATA, "metadata.parquet"])
@@ -66,18 +68,29 @@ def test_hugging_face_s_imagefolder(tmp_path: Path, name: str) -> None:
     for part in ("train", "validation", "test"):
         write_metadata(tmp_path / "parts" / part, name)
     parts = open_data(tmp_path / "parts")
-    assert [sample.id for sample in parts] == [f"{part}/{n}" for part in ("train", "validation", "test") for n in ("sub/a.jpg", "b.jpg")]
+    assert [sample.id for sample in parts] == [
+        f"{part}/{n}" for part in ("train", "validation", "test") for n in ("sub/a.jpg", "b.jpg")
+    ]
     assert parts[3].image == str(tmp_path / "parts/validation/b.jpg")
     for split in ("validation", "val"):
-        assert open_data(tmp_path / "parts", split=split) == open_data(tmp_path / "parts/validation")
-    assert refusal(tmp_path / "parts", "", "dev2") == f"{tmp_path / 'parts'}: has no splits to take `dev2` from; leave the split out"
+        assert open_data(tmp_path / "parts", split=split) == open_data(
+            tmp_path / "parts/validation"
+        )
+    assert (
+        refusal(tmp_path / "parts", "", "dev2")
+        == f"{tmp_path / 'parts'}: has no splits to take `dev2` from; leave the split out"
+    )
 
 
 def test_a_split_may_be_a_folder_of_pictures(tmp_path: Path) -> None:
     fill(tmp_path, "train/a.jpg", "val/b.jpg", "loose.jpg")
     assert [sample.id for sample in open_data(tmp_path, split="train")] == ["a.jpg"]
     assert [sample.id for sample in open_data(tmp_path, split="validation")] == ["b.jpg"]
-    assert [sample.id for sample in open_data(tmp_path)] == ["loose.jpg", "train/a.jpg", "val/b.jpg"]
+    assert [sample.id for sample in open_data(tmp_path)] == [
+        "loose.jpg",
+        "train/a.jpg",
+        "val/b.jpg",
+    ]
 
 
 def test_the_first_index_counts(tmp_path: Path) -> None:
@@ -86,7 +99,9 @@ def test_the_first_index_counts(tmp_path: Path) -> None:
     assert [sample.id for sample in open_data(tmp_path)] == ["a.jpg"]
 
 
-@pytest.mark.parametrize("text", ['{"image": "a.jpg"}\n{"image": "b.jpg"}\n', '\n{"image": "a.jpg"}\n{"image": "b.jpg"}'])
+@pytest.mark.parametrize(
+    "text", ['{"image": "a.jpg"}\n{"image": "b.jpg"}\n', '\n{"image": "a.jpg"}\n{"image": "b.jpg"}']
+)
 def test_json_lines_under_another_name(tmp_path: Path, text: str) -> None:
     for name in ("data.json", "data.ndjson", "data.JSONL"):
         (tmp_path / name).write_text(text)
@@ -94,7 +109,9 @@ def test_json_lines_under_another_name(tmp_path: Path, text: str) -> None:
 
 
 def test_json_over_many_lines(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text("\ufeff" + json.dumps([{"image": "a.jpg", "caption": "a"}], indent=1), encoding="utf-8")
+    (tmp_path / "data.json").write_text(
+        "\ufeff" + json.dumps([{"image": "a.jpg", "caption": "a"}], indent=1), encoding="utf-8"
+    )
     assert [sample.captions for sample in open_data(tmp_path / "data.json")] == [("a",)]
 
 
@@ -105,8 +122,13 @@ def test_broken_json_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    assert refusal("") == "no data are given; name a data file or a folder of pictures"  # not the current folder
-    assert refusal(tmp_path / "no.jsonl") == f"{tmp_path / 'no.jsonl'}: no such file or folder; check the path"
+    assert (
+        refusal("") == "no data are given; name a data file or a folder of images"
+    )  # not the current folder
+    assert (
+        refusal(tmp_path / "no.jsonl")
+        == f"{tmp_path / 'no.jsonl'}: no such file or folder; check the path"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a.jpg", "a.md", "a"])
@@ -128,14 +150,17 @@ def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path, name: str) 
 )
 def test_empty_data(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    assert refusal(tmp_path / name) == f"{tmp_path / name}: holds no pictures; data are {KNOWN}"
+    assert refusal(tmp_path / name) == f"{tmp_path / name}: holds no images; data are {KNOWN}"
 
 
 def test_splits_are_for_karpathy_s_file_alone(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}')
     (tmp_path / "a.json").write_text('{"image": "a.jpg"}')
     for path in (tmp_path / "a.jsonl", tmp_path / "a.json", tmp_path):
-        assert refusal(path, "", "val") == f"{path}: has no splits to take `val` from; leave the split out"
+        assert (
+            refusal(path, "", "val")
+            == f"{path}: has no splits to take `val` from; leave the split out"
+        )
 
 
 def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,20 +174,34 @@ def test_no_picture_is_looked_for(tmp_path: Path) -> None:
     assert open_data(tmp_path / "a.jsonl")[0].image == str(tmp_path / "nowhere/a.jpg")
 
 
-# ----------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------------------------- images
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fill(
-        tmp_path, "p/10.jpg", "p/9.jpg", "p/s/1.PNG", "p/notes.txt", "p/.hidden.jpg", "p/[1].jpg", "p/ảnh.webp", "p/odd.dat", "empty/x.txt"
+        tmp_path,
+        "p/10.jpg",
+        "p/9.jpg",
+        "p/s/1.PNG",
+        "p/notes.txt",
+        "p/.hidden.jpg",
+        "p/[1].jpg",
+        "p/ảnh.webp",
+        "p/odd.dat",
+        "empty/x.txt",
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_files_are_taken_as_they_are(photos: Path) -> None:
-    assert find_images(["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]) == ["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]
+    assert find_images(["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]) == [
+        "p/9.jpg",
+        "p/odd.dat",
+        "p/[1].jpg",
+        "p/10.jpg",
+    ]
 
 
 def test_folders_are_searched_in_natural_order(photos: Path) -> None:
@@ -181,7 +220,11 @@ def test_patterns(photos: Path) -> None:
 
 
 def test_each_picture_comes_once(photos: Path) -> None:
-    assert find_images(["p/10.jpg", "./p/10.jpg", "p/*.jpg", "p"])[:3] == ["p/10.jpg", "p/9.jpg", "p/[1].jpg"]
+    assert find_images(["p/10.jpg", "./p/10.jpg", "p/*.jpg", "p"])[:3] == [
+        "p/10.jpg",
+        "p/9.jpg",
+        "p/[1].jpg",
+    ]
     assert len(find_images(["p", "./p", "p/*"])) == 5
 
 
@@ -189,8 +232,8 @@ def test_a_path_that_means_nothing(photos: Path) -> None:
     for path in ("p/no.jpg", "q", "p/*.gif", "empty", ""):
         with pytest.raises(DataError) as caught:
             find_images(["p", path])
-        advice = "give picture files, folders that hold some, or patterns such as 'photos/*.jpg'"
-        assert str(caught.value) == f"{path}: no picture there; {advice}"
+        advice = "give image files, folders that hold some, or patterns such as 'photos/*.jpg'"
+        assert str(caught.value) == f"{path}: no image there; {advice}"
 
 
 def test_no_paths_mean_no_pictures() -> None:
@@ -205,12 +248,16 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert open_data(tmp_path)[0].image == name
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every folder")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every folder"
+)
 def test_a_locked_folder_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "locked/a.jpg")
     (tmp_path / "locked").chmod(0)
     try:
-        with pytest.raises(DataError, match=r"locked: the folder cannot be read \(Permission denied\)"):
+        with pytest.raises(
+            DataError, match=r"locked: the folder cannot be read \(Permission denied\)"
+        ):
             find_images([str(tmp_path)])
     finally:
         (tmp_path / "locked").chmod(0o700)

@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 
 from cutline.data import Sample
-from cutline.data.sample import merge, picture_path, read_text
+from cutline.data.sample import image_path, merge, read_text
 from cutline.errors import DataError
 
 
 def test_merge_joins_captions_of_one_picture_and_prompt() -> None:
-    rows = [Sample("b", ("1",), "x"), Sample("a", ("2",), "y"), Sample("b", ("3", "1"), "z"), Sample("b", ("4",), "x", "a photo of ")]
-    assert merge(rows) == [Sample("b", ("1", "3", "1"), "x"), Sample("a", ("2",), "y"), Sample("b", ("4",), "x", "a photo of ")]
+    rows = [
+        Sample("b", ("1",), "x"),
+        Sample("a", ("2",), "y"),
+        Sample("b", ("3", "1"), "z"),
+        Sample("b", ("4",), "x", "a photo of "),
+    ]
+    assert merge(rows) == [
+        Sample("b", ("1", "3", "1"), "x"),
+        Sample("a", ("2",), "y"),
+        Sample("b", ("4",), "x", "a photo of "),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -20,13 +29,13 @@ def test_merge_joins_captions_of_one_picture_and_prompt() -> None:
         ("a.jpg", "data/a.jpg"),
         ("./x/../a.jpg", "data/a.jpg"),
         ("../a.jpg", "a.jpg"),
-        ("/pictures/a.jpg", "/pictures/a.jpg"),
+        ("/images/a.jpg", "/images/a.jpg"),
         ("https://host/a.jpg", "https://host/a.jpg"),
         ("ảnh số 1.jpg", "data/ảnh số 1.jpg"),
     ],
 )
 def test_picture_paths(name: str, path: str) -> None:
-    assert picture_path(name, "data") == path
+    assert image_path(name, "data") == path
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -46,4 +55,7 @@ def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_text_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_text(tmp_path / "no.txt")
-    assert str(caught.value) == f"{tmp_path / 'no.txt'}: cannot be read (No such file or directory); check the path and its permissions"
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'no.txt'}: cannot be read (No such file or directory); check the path and its permissions"
+    )

@@ -13,7 +13,9 @@ from cutline.data import Sample, open_data, write_captions
 from cutline.errors import DataError
 
 
-def read(folder: Path, text: str | bytes, name: str = "data.csv", **options: object) -> list[Sample]:
+def read(
+    folder: Path, text: str | bytes, name: str = "data.csv", **options: object
+) -> list[Sample]:
     (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
     return open_data(folder / name, **options)  # type: ignore[arg-type]
 
@@ -27,11 +29,16 @@ def refusal(folder: Path, text: str, name: str = "data.csv", **options: object) 
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
-@pytest.mark.parametrize("picture", ["file_name", "image", "image_name", "filename"])
+@pytest.mark.parametrize("image", ["file_name", "image", "image_name", "filename"])
 @pytest.mark.parametrize("caption", ["caption", "text", "comment", "captions"])
 def test_names_and_delimiters(tmp_path: Path, delimiter: str, picture: str, caption: str) -> None:
-    text = f"\r\nid,{picture}, {caption}\r\n7,x/a.jpg,a dog\r\n\r\n8,x/b.jpg,\r\n".replace(",", delimiter)
-    assert read(tmp_path, text) == [Sample(str(tmp_path / "x/a.jpg"), ("a dog",), "7"), Sample(str(tmp_path / "x/b.jpg"), (), "8")]
+    text = f"\r\nid,{picture}, {caption}\r\n7,x/a.jpg,a dog\r\n\r\n8,x/b.jpg,\r\n".replace(
+        ",", delimiter
+    )
+    assert read(tmp_path, text) == [
+        Sample(str(tmp_path / "x/a.jpg"), ("a dog",), "7"),
+        Sample(str(tmp_path / "x/b.jpg"), (), "8"),
+    ]
 
 
 def test_rows_of_a_picture_are_merged(tmp_path: Path) -> None:
@@ -48,7 +55,9 @@ def test_byte_order_marks(tmp_path: Path, encoding: str) -> None:
 def test_lists_prompts_and_domains(tmp_path: Path) -> None:
     text = 'image,captions,prompt,domain\na.jpg,"[""a dog"", ""a cat""]",a photo of,in-domain\nb.jpg,[odd],,\nc.jpg,"[""odd"" ""]",,\n'
     first, second, third = read(tmp_path, text)
-    assert first == Sample(str(tmp_path / "a.jpg"), ("a dog", "a cat"), "a.jpg", "a photo of", "in-domain")
+    assert first == Sample(
+        str(tmp_path / "a.jpg"), ("a dog", "a cat"), "a.jpg", "a photo of", "in-domain"
+    )
     assert second == Sample(str(tmp_path / "b.jpg"), ("[odd]",), "b.jpg")
     assert third.captions == ('["odd" "]',)
 
@@ -61,7 +70,10 @@ def test_lists_prompts_and_domains(tmp_path: Path) -> None:
         ('["a dog","a cat"]', ("a dog", "a cat")),
         ("['a dog']", ("a dog",)),
         ("[]", ()),
-        ("['a dog' 'a cat']", ("['a dog' 'a cat']",)),  # numpy's, which Python would read as one text
+        (
+            "['a dog' 'a cat']",
+            ("['a dog' 'a cat']",),
+        ),  # numpy's, which Python would read as one text
         ("['a dog', 1]", ("['a dog', 1]",)),
         ("[a dog]", ("[a dog]",)),
         ("[1]", ("[1]",)),
@@ -75,7 +87,10 @@ def test_lists_in_a_cell(tmp_path: Path, cell: str, captions: tuple[str, ...]) -
 
 
 def test_line_ends_of_old_macs(tmp_path: Path) -> None:
-    assert [sample.captions for sample in read(tmp_path, 'image,caption\ra.jpg,"a dog, running"\rb.jpg,a cat\r')] == [
+    assert [
+        sample.captions
+        for sample in read(tmp_path, 'image,caption\ra.jpg,"a dog, running"\rb.jpg,a cat\r')
+    ] == [
         ("a dog, running",),
         ("a cat",),
     ]
@@ -83,31 +98,52 @@ def test_line_ends_of_old_macs(tmp_path: Path) -> None:
 
 def test_tabs_without_quotes(tmp_path: Path) -> None:
     text = 'image\tcaption\na.jpg\t"Hello" says a sign\nb.jpg\t"no end\nc.jpg\ta dog\n'
-    assert [sample.captions for sample in read(tmp_path, text, "a.tsv")] == [('"Hello" says a sign',), ('"no end',), ("a dog",)]
-    assert [sample.captions for sample in read(tmp_path, 'image\tcaption\na.jpg\t"a ""red""\tdog"\n', "b.tsv")] == [('a "red"\tdog',)]
+    assert [sample.captions for sample in read(tmp_path, text, "a.tsv")] == [
+        ('"Hello" says a sign',),
+        ('"no end',),
+        ("a dog",),
+    ]
+    assert [
+        sample.captions
+        for sample in read(tmp_path, 'image\tcaption\na.jpg\t"a ""red""\tdog"\n', "b.tsv")
+    ] == [('a "red"\tdog',)]
 
 
-names = st.text(st.characters(exclude_characters="[/\0\r\n", exclude_categories=["Cs"]), min_size=1, max_size=8)
+names = st.text(
+    st.characters(exclude_characters="[/\0\r\n", exclude_categories=["Cs"]), min_size=1, max_size=8
+)
 texts = st.text(st.characters(exclude_characters="[\0", exclude_categories=["Cs"]), max_size=12)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(st.tuples(names.filter(lambda name: name.strip(".")), texts), min_size=1, max_size=6), delimiter=st.sampled_from(",\t;")
+    rows=st.lists(
+        st.tuples(names.filter(lambda name: name.strip(".")), texts), min_size=1, max_size=6
+    ),
+    delimiter=st.sampled_from(",\t;"),
 )
-def test_what_is_written_is_read(tmp_path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
+def test_what_is_written_is_read(
+    tmp_path: Path, rows: list[tuple[str, str]], delimiter: str
+) -> None:
     with (tmp_path / "data.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, delimiter=delimiter).writerows([("image", "caption"), *rows])
     expected: dict[str, list[str]] = {}
     for name, caption in rows:
         expected.setdefault(str(tmp_path / name), []).extend([caption] if caption.strip() else [])
-    assert {sample.image: list(sample.captions) for sample in open_data(tmp_path / "data.csv")} == expected
+    assert {
+        sample.image: list(sample.captions) for sample in open_data(tmp_path / "data.csv")
+    } == expected
 
 
 def test_our_own_captions(tmp_path: Path) -> None:
-    rows = [{"image": str(tmp_path / f"{n}.jpg"), "caption": f'"{n}", one\nof many', "score": -1.5} for n in range(3)]
+    rows = [
+        {"image": str(tmp_path / f"{n}.jpg"), "caption": f'"{n}", one\nof many', "score": -1.5}
+        for n in range(3)
+    ]
     write_captions(tmp_path / "out.csv", rows)
-    assert [(sample.image, sample.captions) for sample in open_data(tmp_path / "out.csv")] == [(r["image"], (r["caption"],)) for r in rows]
+    assert [(sample.image, sample.captions) for sample in open_data(tmp_path / "out.csv")] == [
+        (r["image"], (r["caption"],)) for r in rows
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,15 +151,36 @@ def test_our_own_captions(tmp_path: Path) -> None:
     [
         (
             "a,b\n1,2\n",
-            ", line 1: no column is a picture's; there are a, b; call one file_name, or name the image column (`--columns.image`, or ",
+            ", line 1: no column is an image's; there are a, b; call one file_name, or name the image column (`--columns.image`, or ",
         ),
-        ("image,caption\na.jpg,a dog\nb.jpg,a dog, running\n", ", line 3: 3 cells for 2 columns; put quotes around cells that hold"),
-        ('image,caption\na.jpg,"a\ndog"\nb.jpg\n', ", line 4: 1 cells for 2 columns; put quotes around cells that hold the delimiter"),
-        ('image,caption\na.jpg,"a dog" runs\n', ", line 2: not a row that can be read (',' expected after '\"'); mend its quotes"),
-        ('image,caption\na.jpg,"a dog\n', ", line 2: not a row that can be read (unexpected end of data); mend its quotes"),
-        (f"image,{'x' * 140_000}\na.jpg,a dog\n", ", line 1: no names of columns that can be read (field larger than field limit (131072)"),
-        ("image,caption\ra.jpg,a dog\rb.jpg,a cat\n", ", line 1: no names of columns that can be read (new-line character seen"),
-        ("image,caption\na.jpg,a dog\n,a cat\n", ", line 3: the row names no picture; give its path as `file_name`"),
+        (
+            "image,caption\na.jpg,a dog\nb.jpg,a dog, running\n",
+            ", line 3: 3 cells for 2 columns; put quotes around cells that hold",
+        ),
+        (
+            'image,caption\na.jpg,"a\ndog"\nb.jpg\n',
+            ", line 4: 1 cells for 2 columns; put quotes around cells that hold the delimiter",
+        ),
+        (
+            'image,caption\na.jpg,"a dog" runs\n',
+            ", line 2: not a row that can be read (',' expected after '\"'); mend its quotes",
+        ),
+        (
+            'image,caption\na.jpg,"a dog\n',
+            ", line 2: not a row that can be read (unexpected end of data); mend its quotes",
+        ),
+        (
+            f"image,{'x' * 140_000}\na.jpg,a dog\n",
+            ", line 1: no names of columns that can be read (field larger than field limit (131072)",
+        ),
+        (
+            "image,caption\ra.jpg,a dog\rb.jpg,a cat\n",
+            ", line 1: no names of columns that can be read (new-line character seen",
+        ),
+        (
+            "image,caption\na.jpg,a dog\n,a cat\n",
+            ", line 3: the row names no image; give its path as `file_name`",
+        ),
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -139,7 +196,9 @@ def test_flickr8k_token_file(tmp_path: Path) -> None:
         Sample(str(tmp_path / "1.jpg"), ('A child , "pink"', '" A girl'), "1.jpg"),
         Sample(str(tmp_path / "2.jpg.1"), ("A dog",), "2.jpg.1"),
     ]
-    assert read(tmp_path, text, "results_20130124.token") == open_data(tmp_path / "Flickr8k.token.txt")
+    assert read(tmp_path, text, "results_20130124.token") == open_data(
+        tmp_path / "Flickr8k.token.txt"
+    )
     message = ", line 2: not of the form `name.jpg#0<TAB>caption`; mend or remove it"
     assert refusal(tmp_path, "1.jpg#0\ta\nodd\n", "captions.txt") == message
 
@@ -147,13 +206,13 @@ def test_flickr8k_token_file(tmp_path: Path) -> None:
 def test_flickr8k_of_kaggle(tmp_path: Path) -> None:
     text = 'image,caption\n1.jpg,"A black dog , and a ""spotted"" one"\n1.jpg,A dog .\n'
     (sample,) = read(tmp_path, text, "captions.txt", image_root="Images")
-    assert sample == Sample("Images/1.jpg", ('A black dog , and a "spotted" one', "A dog ."), "1.jpg")
+    assert sample == Sample(
+        "Images/1.jpg", ('A black dog , and a "spotted" one', "A dog ."), "1.jpg"
+    )
 
 
 def test_flickr30k_with_its_broken_row(tmp_path: Path) -> None:
-    text = (
-        'image_name| comment_number| comment\n1.jpg| 0| " Two men | here , "talking" .\n2199200615.jpg| 4   A dog runs across the grass .\n'
-    )
+    text = 'image_name| comment_number| comment\n1.jpg| 0| " Two men | here , "talking" .\n2199200615.jpg| 4   A dog runs across the grass .\n'
     samples = read(tmp_path, text, "results.csv")
     assert [(sample.id, sample.captions) for sample in samples] == [
         ("1.jpg", ('" Two men | here , "talking" .',)),
@@ -176,17 +235,26 @@ def test_flickr30k_with_its_broken_row(tmp_path: Path) -> None:
     ],
 )
 def test_lists_of_addresses(tmp_path: Path, name: str, text: str) -> None:
-    message = ": holds addresses of pictures, not pictures; download them with img2dataset, and give the folder it makes"
+    message = ": holds addresses of images, not images; download them with img2dataset, and give the folder it makes"
     assert refusal(tmp_path, text, name) == message
 
 
 def test_a_line_of_json_that_is_an_address(tmp_path: Path) -> None:
-    assert refusal(tmp_path, '{"url": "https://images.com/a", "text": "a dog"}', "a.jsonl").startswith(", line 1: holds addresses of")
+    assert refusal(
+        tmp_path, '{"url": "https://images.com/a", "text": "a dog"}', "a.jsonl"
+    ).startswith(", line 1: holds addresses of")
 
 
 # ------------------------------------------------------------------------------------------------------------- columns
 
-ROW = {"photo": "a.jpg", "title": "a dog", "style": "pencil", "start": "this is ", "year": 1900, "none": ""}
+ROW = {
+    "photo": "a.jpg",
+    "title": "a dog",
+    "style": "pencil",
+    "start": "this is ",
+    "year": 1900,
+    "none": "",
+}
 
 
 def write_row(folder: Path, kind: str, row: dict[str, object]) -> Path:
@@ -209,31 +277,50 @@ def test_columns_of_other_names(tmp_path: Path, kind: str) -> None:
     path = write_row(tmp_path, kind, ROW)
     (sample,) = open_data(path, columns=Columns(image="photo", caption="title", prompt="start"))
     assert sample == Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "this is ")
-    (sample,) = open_data(path, "", "", Columns("photo", template="a {style} of {year} called {title}: "))
+    (sample,) = open_data(
+        path, "", "", Columns("photo", template="a {style} of {year} called {title}: ")
+    )
     assert (sample.prompt, sample.captions) == ("a pencil of 1900 called a dog: ", ())
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize(
-    "columns", [Columns("odd"), Columns("photo", "odd"), Columns("photo", prompt="odd"), Columns("photo", template="{odd} ")]
+    "columns",
+    [
+        Columns("odd"),
+        Columns("photo", "odd"),
+        Columns("photo", prompt="odd"),
+        Columns("photo", template="{odd} "),
+    ],
 )
 def test_a_column_that_is_not_there(tmp_path: Path, kind: str, columns: Columns) -> None:
     path = write_row(tmp_path, kind, ROW)
     with pytest.raises(DataError) as caught:
         open_data(path, columns=columns)
     where = f"{path}" if kind == "parquet" else f"{path}, line 1"
-    assert str(caught.value) == f"{where}: has no column `odd`; there are photo, title, style, start, year, none"
+    assert (
+        str(caught.value)
+        == f"{where}: has no column `odd`; there are photo, title, style, start, year, none"
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_an_empty_cell_makes_no_prompt(tmp_path: Path, kind: str) -> None:
     path = write_row(tmp_path, kind, ROW)
-    with pytest.raises(DataError, match=r"(line|row) \d: the column `none` of the prompt is (None|''), not a word; fill it in, or leave"):
+    with pytest.raises(
+        DataError,
+        match=r"(line|row) \d: the column `none` of the prompt is (None|''), not a word; fill it in, or leave",
+    ):
         open_data(path, columns=Columns("photo", template="{none} of"))
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("c.json", '{"images": [], "annotations": []}'), ("f.txt", "a.jpg#0\ta dog"), ("folder/a.jpg", "")]
+    ("name", "text"),
+    [
+        ("c.json", '{"images": [], "annotations": []}'),
+        ("f.txt", "a.jpg#0\ta dog"),
+        ("folder/a.jpg", ""),
+    ],
 )
 def test_data_without_columns(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
@@ -242,4 +329,7 @@ def test_data_without_columns(tmp_path: Path, name: str, text: str) -> None:
     path = path.parent if path.suffix == ".jpg" else path
     with pytest.raises(DataError) as caught:
         open_data(path, columns=Columns(template="{style} "))
-    assert str(caught.value) == f"{path}: has no columns, so none called `style`; leave the settings of columns out"
+    assert (
+        str(caught.value)
+        == f"{path}: has no columns, so none called `style`; leave the settings of columns out"
+    )

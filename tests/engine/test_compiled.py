@@ -7,7 +7,13 @@ import torch
 from tiny_vision import pictures, tiny_vision
 
 from cutline.engine import compiled
-from cutline.engine.compiled import cache_folder, compile_vision, fingerprint, graph_file, kept
+from cutline.engine.compiled import (
+    cache_folder,
+    compile_vision,
+    fingerprint_vision,
+    graph_file,
+    kept,
+)
 from cutline.errors import ConfigError
 
 
@@ -59,7 +65,9 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/own")
 
 
-def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CUTLINE_CACHE", str(tmp_path / "file" / "folder"))
     with pytest.raises(ConfigError, match="set CUTLINE_CACHE to"):
@@ -68,13 +76,13 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.
 
 def test_fingerprint_is_of_every_weight() -> None:
     vision = tiny_vision().bfloat16()
-    before = fingerprint(vision)
-    assert before == fingerprint(tiny_vision().bfloat16())
+    before = fingerprint_vision(vision)
+    assert before == fingerprint_vision(tiny_vision().bfloat16())
     for weight in vision.parameters():
         with torch.no_grad():
             weight.view(-1)[-1] += 1
-        assert fingerprint(vision) != before
-        before = fingerprint(vision)
+        assert fingerprint_vision(vision) != before
+        before = fingerprint_vision(vision)
 
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +98,9 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_is_plain_for_any_batch_and_any_weights(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_is_plain_for_any_batch_and_any_weights(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compile_vision(tiny_vision())
     monkeypatch.setattr(compiled, "compile_graph", refuse)
     vision = tiny_vision(seed=1)
@@ -111,14 +121,20 @@ def test_a_truncated_graph_is_compiled_anew(cache: Path, monkeypatch: pytest.Mon
     (path,) = cache.glob("*.pt2")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    monkeypatch.setattr(compiled, "compile_graph", lambda vision, frozen, file: file.write_bytes(whole))
+    monkeypatch.setattr(
+        compiled, "compile_graph", lambda vision, frozen, file: file.write_bytes(whole)
+    )
     with torch.no_grad():
-        torch.testing.assert_close(compile_vision(vision)(pictures(3)), vision(pictures(3)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            compile_vision(vision)(pictures(3)), vision(pictures(3)), atol=1e-5, rtol=0
+        )
     assert path.read_bytes() == whole
 
 
 @pytest.mark.slow
-def test_in_bf16_the_file_holds_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_bf16_the_file_holds_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUTLINE_CACHE", str(tmp_path))
     vision, pixels = tiny_vision().bfloat16(), pictures(3).bfloat16()
     fast = compile_vision(vision)

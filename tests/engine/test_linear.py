@@ -15,21 +15,36 @@ sizes = st.integers(1, 40)
 
 def layer(seed: int, inputs: int, outputs: int, biased: bool) -> tuple[Tensor, Tensor | None]:
     generator = torch.Generator().manual_seed(seed)
-    weight, bias = torch.randn(outputs, inputs, generator=generator), torch.randn(outputs, generator=generator)
+    weight, bias = (
+        torch.randn(outputs, inputs, generator=generator),
+        torch.randn(outputs, generator=generator),
+    )
     return weight, bias if biased else None
 
 
 @quick
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=2), sizes, sizes, st.booleans(), st.integers(0, 999))
-def test_packed_is_the_same_product(rows: list[int], inputs: int, outputs: int, biased: bool, seed: int) -> None:
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=2),
+    sizes,
+    sizes,
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_packed_is_the_same_product(
+    rows: list[int], inputs: int, outputs: int, biased: bool, seed: int
+) -> None:
     weight, bias = layer(seed, inputs, outputs, biased)
     x = torch.randn(*rows, inputs, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(PackedLinear(weight, bias)(x), F.linear(x, weight, bias), atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        PackedLinear(weight, bias)(x), F.linear(x, weight, bias), atol=2e-5, rtol=1e-5
+    )
 
 
 @quick
 @given(sizes, sizes, st.booleans(), st.integers(0, 999))
-def test_upcast_multiplies_rounded_weights_in_fp32(inputs: int, outputs: int, biased: bool, seed: int) -> None:
+def test_upcast_multiplies_rounded_weights_in_fp32(
+    inputs: int, outputs: int, biased: bool, seed: int
+) -> None:
     weight, bias = layer(seed, inputs, outputs, biased)
     x = torch.randn(3, inputs, generator=torch.Generator().manual_seed(seed))
     ours = UpcastLinear(weight, bias)
@@ -41,12 +56,22 @@ def eight_bits(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The product of rounded numbers, written plainly: 7 bits a weight per output, 8 bits an input per row."""
     weight_scale = weight.abs().amax(1, keepdim=True) / 63
     scale = x.abs().amax(-1, keepdim=True) / 127
-    return F.linear((x / scale).round() * scale, (weight / weight_scale).round() * weight_scale, bias)
+    return F.linear(
+        (x / scale).round() * scale, (weight / weight_scale).round() * weight_scale, bias
+    )
 
 
 @quick
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=2), sizes, sizes, st.booleans(), st.integers(0, 999))
-def test_int8_is_the_product_of_rounded_numbers(rows: list[int], inputs: int, outputs: int, biased: bool, seed: int) -> None:
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=2),
+    sizes,
+    sizes,
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_int8_is_the_product_of_rounded_numbers(
+    rows: list[int], inputs: int, outputs: int, biased: bool, seed: int
+) -> None:
     weight, bias = layer(seed, inputs, outputs, biased)
     x = torch.randn(*rows, inputs, generator=torch.Generator().manual_seed(seed)) * 3
     expected = eight_bits(x, weight, bias)

@@ -27,7 +27,9 @@ def refuse(*_: object) -> None:
     raise AssertionError("converted again")
 
 
-def test_openvino_is_plain_now_and_at_the_next_start(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_is_plain_now_and_at_the_next_start(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision = tiny_vision()
     first = openvino_vision(vision, "fp32")
     monkeypatch.setattr(openvino, "convert", refuse)
@@ -37,7 +39,9 @@ def test_openvino_is_plain_now_and_at_the_next_start(cache: Path, monkeypatch: p
         with torch.inference_mode():
             expected = vision(pixels)
             torch.testing.assert_close(first(pixels), expected, atol=1e-4, rtol=0)
-            torch.testing.assert_close(second(pixels.mT.contiguous().mT), expected, atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                second(pixels.mT.contiguous().mT), expected, atol=1e-4, rtol=0
+            )
     with pytest.raises(ValueError, match="16 x 16"):
         first(pictures(1, size=24))
 
@@ -50,7 +54,9 @@ def test_damaged_file_other_weights_and_bf16(cache: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with torch.no_grad():
         expected = vision(pictures(2))
-        torch.testing.assert_close(openvino_vision(vision, "fp32")(pictures(2)), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            openvino_vision(vision, "fp32")(pictures(2)), expected, atol=1e-4, rtol=0
+        )
         fast = openvino_vision(vision.bfloat16(), "bf16")(pictures(2).bfloat16())
     assert fast.dtype == torch.bfloat16
     assert (fast.float() - expected).abs().mean() < 0.02

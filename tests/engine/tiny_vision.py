@@ -15,7 +15,10 @@ def tiny_vision(seed: int = 0) -> VisionTransformer:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in vision.named_parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + (weight.dim() == 1 and "norm" in name))
+            weight.copy_(
+                torch.randn(weight.shape, generator=generator) * 0.3
+                + (weight.dim() == 1 and "norm" in name)
+            )
     return vision.eval()
 
 

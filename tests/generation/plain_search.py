@@ -1,4 +1,4 @@
-"""Searching for captions as slowly and plainly as can be: one picture, Python lists, no cache.
+"""Searching for captions as slowly and plainly as can be: one image, Python lists, no cache.
 
 Beam search as `BeamSearchScorer` and `BeamHypotheses` of transformers 4.15, which BLIP pins (and as 5.x for
 "huggingface"). What has probability zero is no candidate.
@@ -16,11 +16,15 @@ History = tuple[int, ...]
 Logits = Callable[[History], Tensor]  # of the token after these, (V,)
 
 
-def constrained(scores: Tensor, tokens: History, end_id: int, config: GenerationConfig) -> list[float]:
+def constrained(
+    scores: Tensor, tokens: History, end_id: int, config: GenerationConfig
+) -> list[float]:
     """The scores (V,) of the next token after the penalties and prohibitions, in the reference's order."""
     result = scores.tolist()
     for token in set(tokens):
-        result[token] *= config.repetition_penalty if result[token] < 0 else 1 / config.repetition_penalty
+        result[token] *= (
+            config.repetition_penalty if result[token] < 0 else 1 / config.repetition_penalty
+        )
     size = config.no_repeat_ngram_size
     seen = {tokens[i : i + size] for i in range(len(tokens) - size + 1)} if size else set()
     for token in range(len(result)):
@@ -31,14 +35,18 @@ def constrained(scores: Tensor, tokens: History, end_id: int, config: Generation
     return result
 
 
-def final_score(total: float, prompt: History, new_tokens: int, ended: bool, config: GenerationConfig) -> float:
+def final_score(
+    total: float, prompt: History, new_tokens: int, ended: bool, config: GenerationConfig
+) -> float:
     """A sum of log-probabilities, divided by length ** length_penalty."""
     length = len(prompt) + new_tokens if config.beam_scoring == "blip" else new_tokens + ended
     return float(total / length**config.length_penalty)
 
 
-def beam_search(logits: Logits, prompt: History, end_id: int, config: GenerationConfig) -> list[tuple[float, History]]:
-    """The captions of one picture, (score, new tokens), best first."""
+def beam_search(
+    logits: Logits, prompt: History, end_id: int, config: GenerationConfig
+) -> list[tuple[float, History]]:
+    """The captions of one image, (score, new tokens), best first."""
     blip = config.beam_scoring == "blip"
     beams: list[tuple[float, History]] = [(0.0, prompt)]
     hypotheses: list[tuple[float, History]] = []
@@ -53,7 +61,9 @@ def beam_search(logits: Logits, prompt: History, end_id: int, config: Generation
         length = len(beams[0][1])
         candidates = []
         for total, tokens in beams:
-            for token, score in enumerate(constrained(log_softmax(logits(tokens), -1), tokens, end_id, config)):
+            for token, score in enumerate(
+                constrained(log_softmax(logits(tokens), -1), tokens, end_id, config)
+            ):
                 if score > -math.inf:
                     candidates.append((total + score, tokens, token))
         candidates.sort(key=lambda candidate: -candidate[0])
@@ -81,8 +91,10 @@ def beam_search(logits: Logits, prompt: History, end_id: int, config: Generation
     return hypotheses[: config.num_captions]
 
 
-def greedy_search(logits: Logits, prompt: History, end_id: int, config: GenerationConfig) -> History:
-    """The new tokens of one picture's caption; penalties act on raw logits."""
+def greedy_search(
+    logits: Logits, prompt: History, end_id: int, config: GenerationConfig
+) -> History:
+    """The new tokens of one image's caption; penalties act on raw logits."""
     tokens = prompt
     while len(tokens) < config.max_length:
         scores = constrained(logits(tokens), tokens, end_id, config)
@@ -93,15 +105,21 @@ def greedy_search(logits: Logits, prompt: History, end_id: int, config: Generati
     return tokens[len(prompt) :]
 
 
-def own_score(logits: Logits, prompt: History, new: History, end_id: int, config: GenerationConfig) -> float:
+def own_score(
+    logits: Logits, prompt: History, new: History, end_id: int, config: GenerationConfig
+) -> float:
     """The model's own log-probability of a caption, which ends unless it has reached max_length, by its length."""
     ended = len(prompt) + len(new) < config.max_length
     told = new + (end_id,) * ended
-    total = sum(float(log_softmax(logits(prompt + told[:i]), -1)[token]) for i, token in enumerate(told))
+    total = sum(
+        float(log_softmax(logits(prompt + told[:i]), -1)[token]) for i, token in enumerate(told)
+    )
     return final_score(total, prompt, len(new), ended, config)
 
 
-def next_probabilities(logits: Tensor, tokens: History, end_id: int, config: GenerationConfig) -> dict[int, float]:
+def next_probabilities(
+    logits: Tensor, tokens: History, end_id: int, config: GenerationConfig
+) -> dict[int, float]:
     """The distribution that sampling draws the next token from: temperature, then top-k, then top-p."""
     scores = [score / config.temperature for score in constrained(logits, tokens, end_id, config)]
     best = sorted(range(len(scores)), key=lambda token: -scores[token])[: config.top_k or None]
@@ -113,7 +131,9 @@ def next_probabilities(logits: Tensor, tokens: History, end_id: int, config: Gen
     return {token: weight / sum(kept.values()) for token, weight in kept.items()}
 
 
-def caption_probabilities(logits: Logits, prompt: History, end_id: int, config: GenerationConfig) -> Iterator[tuple[History, float]]:
+def caption_probabilities(
+    logits: Logits, prompt: History, end_id: int, config: GenerationConfig
+) -> Iterator[tuple[History, float]]:
     """Every caption that sampling can give, with its probability."""
     waiting = [(prompt, 1.0)]
     while waiting:

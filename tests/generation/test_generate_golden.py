@@ -28,26 +28,26 @@ SEEN = [
     {"num_beams": 2, "max_length": 12, "min_length": 1},
     {"num_beams": 8, "max_length": 24, "min_length": 8},
 ]
-USUAL = {"num_beams": 3, "max_length": 20, "min_length": 5}
+DEFAULT_COLUMNS = {"num_beams": 3, "max_length": 20, "min_length": 5}
 UNSEEN = [
-    USUAL,
-    USUAL | {"min_length": 15},
+    DEFAULT_COLUMNS,
+    DEFAULT_COLUMNS | {"min_length": 15},
     {"num_beams": 5, "max_length": 30, "min_length": 20},
-    USUAL | {"length_penalty": 0.0},
-    USUAL | {"length_penalty": 2.0},
-    USUAL | {"num_beams": 4, "repetition_penalty": 1.5},
-    USUAL | {"num_beams": 1},
-    USUAL | {"num_beams": 1, "min_length": 12, "repetition_penalty": 1.3},
+    DEFAULT_COLUMNS | {"length_penalty": 0.0},
+    DEFAULT_COLUMNS | {"length_penalty": 2.0},
+    DEFAULT_COLUMNS | {"num_beams": 4, "repetition_penalty": 1.5},
+    DEFAULT_COLUMNS | {"num_beams": 1},
+    DEFAULT_COLUMNS | {"num_beams": 1, "min_length": 12, "repetition_penalty": 1.3},
     {"num_beams": 3, "max_length": 24, "min_length": 16, "no_repeat_ngram_size": 2},
-    USUAL | {"num_beams": 6, "num_captions": 4},
-    USUAL | {"prompt": "a photo of a"},
-    USUAL | {"prompt": ""},
+    DEFAULT_COLUMNS | {"num_beams": 6, "num_captions": 4},
+    DEFAULT_COLUMNS | {"prompt": "a photo of a"},
+    DEFAULT_COLUMNS | {"prompt": ""},
 ]
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The tiny captioner and the embeddings of the pictures it was trained on, and of others."""
+    """The tiny captioner and the embeddings of the images it was trained on, and of others."""
 
     model: CaptionModel
     tokenizer: Tokenizer
@@ -55,11 +55,15 @@ class Golden:
     unseen: Tensor  # (16, N, D)
     expected: dict[str, list[dict[str, Any]]]
 
-    def captions(self, image_embeds: Tensor, prompt: str, config: GenerationConfig) -> list[list[Hypothesis]]:
-        """What we write for the pictures."""
+    def captions(
+        self, image_embeds: Tensor, prompt: str, config: GenerationConfig
+    ) -> list[list[Hypothesis]]:
+        """What we write for the images."""
         ids = torch.tensor([self.tokenizer.encode_prompt(prompt)] * len(image_embeds))
         prompts = Prompts(ids, torch.ones_like(ids, dtype=torch.bool), self.tokenizer.sep_id)
-        return generate(self.model.step, self.model.start(image_embeds, config.max_length), prompts, config)
+        return generate(
+            self.model.step, self.model.start(image_embeds, config.max_length), prompts, config
+        )
 
     def wanted(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """What the reference wrote under these settings."""
@@ -69,7 +73,9 @@ class Golden:
 
 @cache
 def load(folder: Path) -> Golden:
-    expected, unseen = (json.loads((folder / f"{name}.json").read_text()) for name in ("expected", "unseen"))
+    expected, unseen = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("expected", "unseen")
+    )
     cfg = expected["cfg"]
     text = TextConfig(
         vocab_size=30524,
@@ -80,13 +86,24 @@ def load(folder: Path) -> Golden:
         max_positions=cfg["max_position_embeddings"],
     )
     config = CaptionConfig(vision=VisionConfig(**expected["vision"]), text=text)
-    checkpoint = load_checkpoint(folder / "checkpoint.pth", config, folder.parent / "bert-base-uncased-vocab.txt")
+    checkpoint = load_checkpoint(
+        folder / "checkpoint.pth", config, folder.parent / "bert-base-uncased-vocab.txt"
+    )
     model = build_model(checkpoint)
-    pixels = [preprocess(open_image(folder / "unseen" / name), config.vision.image_size, config.image) for name in unseen["images"]]
+    pixels = [
+        preprocess(open_image(folder / "unseen" / name), config.vision.image_size, config.image)
+        for name in unseen["images"]
+    ]
     with torch.no_grad():
         seen_embeds = model.vision(load_file(folder / "expected.safetensors")["pixel_values"])
         unseen_embeds = model.vision(torch.stack(pixels))
-    return Golden(model, checkpoint.tokenizer, seen_embeds, unseen_embeds, {"seen": expected["generate"], "unseen": unseen["generate"]})
+    return Golden(
+        model,
+        checkpoint.tokenizer,
+        seen_embeds,
+        unseen_embeds,
+        {"seen": expected["generate"], "unseen": unseen["generate"]},
+    )
 
 
 @pytest.fixture
@@ -114,9 +131,13 @@ def test_captions_of_pictures_seen_in_training(golden: Golden, settings: dict[st
 
 @torch.no_grad()
 @pytest.mark.parametrize("settings", UNSEEN, ids=str)
-def test_captions_of_unseen_pictures_and_their_scores(golden: Golden, settings: dict[str, Any]) -> None:
+def test_captions_of_unseen_pictures_and_their_scores(
+    golden: Golden, settings: dict[str, Any]
+) -> None:
     wanted = golden.wanted("unseen", settings)
-    config = GenerationConfig(**{name: value for name, value in settings.items() if name != "prompt"})
+    config = GenerationConfig(
+        **{name: value for name, value in settings.items() if name != "prompt"}
+    )
     found = golden.captions(golden.unseen, settings.get("prompt", "a picture of "), config)
     assert [len(captions) for captions in found] == [config.num_captions] * 16
     flat = [caption for captions in found for caption in captions]

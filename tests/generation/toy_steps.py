@@ -1,4 +1,4 @@
-"""A toy captioner: its next logits depend on the picture and on every token so far, and its cache is the tokens themselves."""
+"""A toy captioner: its next logits depend on the image and on every token so far, and its cache is the tokens themselves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation import Arrivals, Hypothesis, Prompts, generate_stream
+from cutline.generation import Hypothesis, NewRequests, Prompts, generate_stream
 from cutline.generation.beam import BeamSearch
-from cutline.generation.roles import C, Search, Step
+from cutline.generation.interfaces import C, Search, Step
 from cutline.generation.sample import Sampling
 
 END = 1
@@ -19,14 +19,17 @@ History = tuple[int, ...]
 
 @dataclass
 class ToyCache:
-    """The pictures (B,), the mask of their prompts (B, T), and the tokens of each picture's K beams."""
+    """The images (B,), the mask of their prompts (B, T), and the tokens of each image's K beams."""
 
     pictures: list[int]
     mask: Tensor
     histories: list[list[History]]
 
     def reorder(self, beams: Tensor) -> None:
-        self.histories = [[rows[beam] for beam in picks] for rows, picks in zip(self.histories, beams.tolist(), strict=True)]
+        self.histories = [
+            [rows[beam] for beam in picks]
+            for rows, picks in zip(self.histories, beams.tolist(), strict=True)
+        ]
 
     def select(self, images: Tensor) -> None:
         self.pictures = [self.pictures[image] for image in images.tolist()]
@@ -39,7 +42,7 @@ class ToyCache:
 
 @dataclass
 class ToyModel:
-    """Random logits, always the same for the same picture and tokens; `calls` keeps what each step was asked."""
+    """Random logits, always the same for the same image and tokens; `calls` keeps what each step was asked."""
 
     vocab: int
     seed: int = 0
@@ -55,7 +58,7 @@ class ToyModel:
         return self.known[picture, history]
 
     def start(self, prompts: Prompts, pictures: Sequence[int] | None = None) -> ToyCache:
-        """A cache for the pictures of `prompts`, numbered from 0 unless they have other numbers."""
+        """A cache for the images of `prompts`, numbered from 0 unless they have other numbers."""
         count = len(prompts.ids)
         return ToyCache(list(pictures or range(count)), prompts.mask, [[()] for _ in range(count)])
 
@@ -65,10 +68,20 @@ class ToyModel:
         first = not cache.histories[0][0]
         for image, rows in enumerate(input_ids.tolist()):
             for beam, tokens in enumerate(rows):
-                kept = [token for token, there in zip(tokens, cache.mask[image].tolist(), strict=True) if there] if first else tokens
+                kept = (
+                    [
+                        token
+                        for token, there in zip(tokens, cache.mask[image].tolist(), strict=True)
+                        if there
+                    ]
+                    if first
+                    else tokens
+                )
                 cache.histories[image][beam] += tuple(kept)
         pairs = zip(cache.pictures, cache.histories, strict=True)
-        return torch.stack([torch.stack([self.logits(picture, row) for row in rows]) for picture, rows in pairs])
+        return torch.stack(
+            [torch.stack([self.logits(picture, row) for row in rows]) for picture, rows in pairs]
+        )
 
 
 def prompts_of(rows: Sequence[Sequence[int]], padding: int = 0) -> Prompts:
@@ -81,7 +94,7 @@ def prompts_of(rows: Sequence[Sequence[int]], padding: int = 0) -> Prompts:
 
 @dataclass(frozen=True)
 class Case:
-    """A toy, the prompts of some pictures, what stands at their padding, and how to search."""
+    """A toy, the prompts of some images, what stands at their padding, and how to search."""
 
     vocab: int
     seed: int
@@ -121,24 +134,40 @@ def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
     return Case(vocab, draw(st.integers(0, 10**6)), prompts, draw(tokens), config)
 
 
-def search(step: Step[C], cache: C, prompts: Prompts, begin: Callable[[Prompts], Search]) -> list[list[Hypothesis]]:
+def search(
+    step: Step[C], cache: C, prompts: Prompts, begin: Callable[[Prompts], Search]
+) -> list[list[Hypothesis]]:
     """One batch through the search that `begin` makes."""
     count = len(prompts.ids)
-    coming = iter([Arrivals(range(count), cache, prompts)])
-    found = dict(generate_stream(step, lambda room: next(coming, None), lambda arrivals: begin(arrivals.prompts), count, count))
+    coming = iter([NewRequests(range(count), cache, prompts)])
+    found = dict(
+        generate_stream(
+            step,
+            lambda room: next(coming, None),
+            lambda arrivals: begin(arrivals.prompts),
+            count,
+            count,
+        )
+    )
     return [found[number] for number in range(count)]
 
 
-def beam_search(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig) -> list[list[Hypothesis]]:
+def beam_search(
+    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig
+) -> list[list[Hypothesis]]:
     """Beam search, also of one beam."""
     return search(step, cache, prompts, lambda prompts: BeamSearch(prompts, config))
 
 
-def greedy_search(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig) -> list[list[Hypothesis]]:
+def greedy_search(
+    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig
+) -> list[list[Hypothesis]]:
     """Greedy search, whatever num_beams is."""
     return search(step, cache, prompts, lambda prompts: Sampling(prompts, config, None))
 
 
-def sample(step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int]) -> list[list[Hypothesis]]:
+def sample(
+    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int]
+) -> list[list[Hypothesis]]:
     """Sampling."""
     return search(step, cache, prompts, lambda prompts: Sampling(prompts, config, seeds))

@@ -31,9 +31,19 @@ def array(image: Image.Image) -> np.ndarray:
 
 
 @settings(max_examples=200)
-@given(width=st.integers(1, 3000), height=st.integers(1, 3000), low=st.floats(0.01, 1), high=st.floats(0.01, 1), seed=st.integers())
-def test_crops_lie_within_the_picture(width: int, height: int, low: float, high: float, seed: int) -> None:
-    left, top, right, bottom = crop_box(width, height, (min(low, high), max(low, high)), random.Random(seed))
+@given(
+    width=st.integers(1, 3000),
+    height=st.integers(1, 3000),
+    low=st.floats(0.01, 1),
+    high=st.floats(0.01, 1),
+    seed=st.integers(),
+)
+def test_crops_lie_within_the_picture(
+    width: int, height: int, low: float, high: float, seed: int
+) -> None:
+    left, top, right, bottom = crop_box(
+        width, height, (min(low, high), max(low, high)), random.Random(seed)
+    )
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
 
@@ -66,7 +76,9 @@ def test_crops_are_spread_as_torchvision_s() -> None:
     ("width", "height", "box"),
     [(1000, 10, (493, 0, 506, 10)), (10, 1000, (0, 493, 10, 506)), (1, 1, (0, 0, 1, 1))],
 )
-def test_where_no_crop_fits_the_centre_is_taken(width: int, height: int, box: tuple[int, int, int, int]) -> None:
+def test_where_no_crop_fits_the_centre_is_taken(
+    width: int, height: int, box: tuple[int, int, int, int]
+) -> None:
     assert crop_box(width, height, (1.0, 1.0), random.Random(0)) == box
 
 
@@ -82,7 +94,9 @@ def test_where_no_crop_fits_the_centre_is_taken(width: int, height: int, box: tu
     operations=st.booleans(),
     low=st.floats(0.05, 1),
 )
-def test_the_same_rng_makes_the_same_picture(seed: int, size: int, flip: bool, turns: bool, operations: bool, low: float) -> None:
+def test_the_same_rng_makes_the_same_picture(
+    seed: int, size: int, flip: bool, turns: bool, operations: bool, low: float
+) -> None:
     data = DataConfig(crop_scale=(low, 1.0), flip=flip, quarter_turns=turns, randaugment=operations)
     random.seed(1)
     first = augment(image_of(PIXELS), size, data, random.Random(seed))
@@ -118,19 +132,27 @@ def test_the_crop_is_cut_out_before_it_is_resized() -> None:
 
 
 def views(image: Image.Image, **changes: bool) -> set[bytes]:
-    """All that 60 seeds make of a picture that is not cropped: no other crop of its whole area fits a square."""
+    """All that 60 seeds make of an image that is not cropped: no other crop of its whole area fits a square."""
     data = replace(PLAIN, **changes)
     return {augment(image, 32, data, random.Random(seed)).tobytes() for seed in range(60)}
 
 
 def test_flips_and_quarter_turns_are_exact() -> None:
     square = image_of(PIXELS[:32, :32])
-    turned = [square, *(square.transpose(turn) for turn in (Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270))]
+    turned = [
+        square,
+        *(
+            square.transpose(turn)
+            for turn in (Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270)
+        ),
+    ]
     mirrored = [image.transpose(Transpose.FLIP_LEFT_RIGHT) for image in turned]
     assert views(square) == {square.tobytes()}
     assert views(square, flip=True) == {square.tobytes(), mirrored[0].tobytes()}
     assert views(square, quarter_turns=True) == {image.tobytes() for image in turned}
-    assert views(square, quarter_turns=True, flip=True) == {image.tobytes() for image in turned + mirrored}
+    assert views(square, quarter_turns=True, flip=True) == {
+        image.tobytes() for image in turned + mirrored
+    }
 
 
 def test_large_crops_make_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,12 +194,23 @@ def equalize_table(channel: np.ndarray) -> np.ndarray:
     return (np.cumsum([step // 2, *counts[:-1]]) // step).clip(0, 255).astype(np.uint8)[channel]
 
 
-@pytest.mark.parametrize(("name", "table"), [("auto_contrast", contrast_table), ("equalize", equalize_table)])
+@pytest.mark.parametrize(
+    ("name", "table"), [("auto_contrast", contrast_table), ("equalize", equalize_table)]
+)
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 1000), low=st.integers(0, 255), span=st.integers(0, 255), side=st.integers(1, 40))
-def test_contrast_and_equalize_are_the_reference_s(name: str, table, seed: int, low: int, span: int, side: int) -> None:
+@given(
+    seed=st.integers(0, 1000),
+    low=st.integers(0, 255),
+    span=st.integers(0, 255),
+    side=st.integers(1, 40),
+)
+def test_contrast_and_equalize_are_the_reference_s(
+    name: str, table, seed: int, low: int, span: int, side: int
+) -> None:
     rng = np.random.default_rng(seed)
-    pixels = np.stack([rng.integers(low, min(256, low + 1 + span // k), (side, side)) for k in (1, 2, 50)], axis=2).astype(np.uint8)
+    pixels = np.stack(
+        [rng.integers(low, min(256, low + 1 + span // k), (side, side)) for k in (1, 2, 50)], axis=2
+    ).astype(np.uint8)
     expected = np.stack([table(pixels[:, :, channel]) for channel in range(3)], axis=2)
     np.testing.assert_array_equal(array(OPERATIONS[name](image_of(pixels), 1)), expected)
 
@@ -189,7 +222,9 @@ def warped(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     ys, xs = np.mgrid[:height, :width]
     x, y = np.tensordot(inverse[:2], np.stack([xs, ys, np.ones_like(xs)]), axes=1)
     margin = 100
-    padded = np.pad(pixels.astype(float), ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
+    padded = np.pad(
+        pixels.astype(float), ((margin, margin), (margin, margin), (0, 0)), constant_values=128
+    )
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     u, v = (x - left)[..., None], (y - top)[..., None]
 
@@ -228,7 +263,9 @@ def test_warps_are_the_reference_s_within_one_grey_level(name: str, sign: int) -
 def test_two_draws_each_applied_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[tuple[str, int]] = []
     for name in OPERATIONS:
-        monkeypatch.setitem(OPERATIONS, name, lambda image, sign, name=name: applied.append((name, sign)) or image)
+        monkeypatch.setitem(
+            OPERATIONS, name, lambda image, sign, name=name: applied.append((name, sign)) or image
+        )
     rng, counts = random.Random(0), []
     for _ in range(4000):
         before = len(applied)

@@ -1,4 +1,4 @@
-"""Every odd picture is opened or refused in one sentence, and no warning escapes."""
+"""Every odd image is opened or refused in one sentence, and no warning escapes."""
 
 import contextlib
 import gc
@@ -20,11 +20,33 @@ from cutline.image import open_image
 from cutline.image.open import quiet
 
 WHITE = (255, 255, 255)
-MODES = ["1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "LA", "La", "PA", "I;16", "I;16L", "I;16B"]
+MODES = [
+    "1",
+    "L",
+    "P",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "RGBa",
+    "CMYK",
+    "YCbCr",
+    "HSV",
+    "LAB",
+    "I",
+    "F",
+    "LA",
+    "La",
+    "PA",
+    "I;16",
+    "I;16L",
+    "I;16B",
+]
 
 
 def noise(width: int = 12, height: int = 8) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -40,15 +62,38 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
     """A PNG by hand, for what Pillow does not write."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + extra
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def tiff(bits: int, rows: bytes, width: int) -> bytes:
     """A one-line grey TIFF by hand."""
-    tags = [(256, width), (257, 1), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(rows))]
+    tags = [
+        (256, width),
+        (257, 1),
+        (258, bits),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 1),
+        (279, len(rows)),
+    ]
     rows += b"\0" * (len(rows) % 2)
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    return b"II*\0" + struct.pack("<I", 8 + len(rows)) + rows + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(rows))
+        + rows
+        + struct.pack("<H", len(tags))
+        + entries
+        + b"\0\0\0\0"
+    )
 
 
 def refusal(source: object, **options: int) -> str:
@@ -67,7 +112,14 @@ def test_a_path_bytes_an_image_and_an_array_of_one_picture_are_equal(tmp_path: P
     image = noise()
     image.save(tmp_path / "ümläut 图.png")
     path = tmp_path / "ümläut 图.png"
-    for source in (path, str(path), path.read_bytes(), image, np.array(image), np.array(image)[::-1][::-1]):
+    for source in (
+        path,
+        str(path),
+        path.read_bytes(),
+        image,
+        np.array(image),
+        np.array(image)[::-1][::-1],
+    ):
         opened = open_image(source)
         assert opened.mode == "RGB"
         assert opened.tobytes() == image.tobytes()
@@ -117,15 +169,34 @@ def test_exif_orientation_is_obeyed_once(format: str, orientation: int) -> None:
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    options = {"lossless": True} if format == "WEBP" else {"quality": 95, "subsampling": 0} if format == "JPEG" else {}
+    options = (
+        {"lossless": True}
+        if format == "WEBP"
+        else {"quality": 95, "subsampling": 0}
+        if format == "JPEG"
+        else {}
+    )
     data = encode(stored, format, exif=exif, **options)
     lazy = Image.open(io.BytesIO(data))
-    for opened in (open_image(data), open_image(lazy), open_image(lazy), open_image(open_image(data))):
+    for opened in (
+        open_image(data),
+        open_image(lazy),
+        open_image(lazy),
+        open_image(open_image(data)),
+    ):
         assert opened.size == (48, 32)
         np.testing.assert_allclose(np.asarray(opened, int), np.asarray(upright, int), atol=12)
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12", b"\0" * 40])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12",
+        b"\0" * 40,
+    ],
+)
 def test_broken_exif_does_not_make_a_broken_picture(exif: bytes) -> None:
     assert open_image(encode(noise(), "JPEG", exif=exif)).size == (12, 8)
     assert open_image(encode(noise(), "PNG", exif=exif)).size == (12, 8)
@@ -144,20 +215,29 @@ def test_alpha_is_laid_on_white() -> None:
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
 def test_clear_pixels_are_white_whatever_colour_they_hide(format: str) -> None:
-    assert open_image(encode(Image.new("RGBA", (9, 9), (250, 10, 10, 0)), format)).getcolors() == [(81, WHITE)]
+    assert open_image(encode(Image.new("RGBA", (9, 9), (250, 10, 10, 0)), format)).getcolors() == [
+        (81, WHITE)
+    ]
 
 
 def test_grey_with_alpha_is_laid_on_white() -> None:
     assert open_image(encode(Image.new("LA", (2, 2), (40, 0)), "PNG")).getcolors() == [(4, WHITE)]
-    assert open_image(encode(Image.new("LA", (2, 2), (40, 255)), "PNG")).getcolors() == [(4, (40, 40, 40))]
+    assert open_image(encode(Image.new("LA", (2, 2), (40, 255)), "PNG")).getcolors() == [
+        (4, (40, 40, 40))
+    ]
 
 
-@pytest.mark.parametrize("transparency", [1, b"\xff\x00"])  # one clear entry, or an alpha for each (of which Pillow likes to warn)
+@pytest.mark.parametrize(
+    "transparency", [1, b"\xff\x00"]
+)  # one clear entry, or an alpha for each (of which Pillow likes to warn)
 def test_palettes_with_transparency_are_laid_on_white(transparency: int | bytes) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 0), 1)
-    for data in (encode(image, "PNG", transparency=transparency), encode(image, "GIF", transparency=1)):
+    for data in (
+        encode(image, "PNG", transparency=transparency),
+        encode(image, "GIF", transparency=1),
+    ):
         opened = open_image(data)
         assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), WHITE]
 
@@ -186,16 +266,26 @@ def test_the_clear_colour_of_a_png_becomes_white(data: bytes) -> None:
 
 def test_16_bit_grey_is_scaled_not_clipped() -> None:
     levels = np.array([[0, 257, 25700, 32768, 65535]], dtype=np.uint16)
-    for source in (Image.fromarray(levels), encode(Image.fromarray(levels), "PNG"), encode(Image.fromarray(levels), "TIFF")):
+    for source in (
+        Image.fromarray(levels),
+        encode(Image.fromarray(levels), "PNG"),
+        encode(Image.fromarray(levels), "TIFF"),
+    ):
         assert [open_image(source).getpixel((x, 0))[0] for x in range(5)] == [0, 1, 100, 128, 255]
 
 
 def test_a_dark_16_bit_picture_stays_dark() -> None:
-    assert open_image(Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))).getextrema() == ((1, 1),) * 3
+    assert (
+        open_image(Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))).getextrema()
+        == ((1, 1),) * 3
+    )
 
 
 def test_12_bit_tiff_is_white_at_its_own_white() -> None:
-    assert [open_image(tiff(12, b"\xff\xf0\x00", 2)).getpixel((x, 0)) for x in (0, 1)] == [WHITE, (0, 0, 0)]
+    assert [open_image(tiff(12, b"\xff\xf0\x00", 2)).getpixel((x, 0)) for x in (0, 1)] == [
+        WHITE,
+        (0, 0, 0),
+    ]
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
@@ -211,13 +301,17 @@ def test_12_bit_tiff_is_white_at_its_own_white() -> None:
         ([9_000_000, 9_000_000], [0, 0]),
     ],
 )
-def test_32_bit_and_float_grey_are_scaled_by_their_range(kind: type, values: list[int], expected: list[int]) -> None:
+def test_32_bit_and_float_grey_are_scaled_by_their_range(
+    kind: type, values: list[int], expected: list[int]
+) -> None:
     opened = open_image(Image.fromarray(np.array([values], dtype=kind)))
     assert [opened.getpixel((x, 0))[0] for x in range(len(values))] == expected
 
 
 def test_floats_that_are_no_numbers_are_black() -> None:
-    opened = open_image(Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 0.5, 1.0]], dtype=np.float32)))
+    opened = open_image(
+        Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 0.5, 1.0]], dtype=np.float32))
+    )
     assert [opened.getpixel((x, 0))[0] for x in range(5)] == [0, 0, 0, 128, 255]
 
 
@@ -237,26 +331,43 @@ def test_the_first_frame_is_taken(format: str) -> None:
 
 
 def test_missing_files_folders_and_closed_ones(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "no.jpg") == f"{tmp_path / 'no.jpg'}: no such picture; check the path"
-    assert refusal(str(tmp_path)) == f"{tmp_path}: a folder, not a picture; name the pictures in it"
+    assert refusal(tmp_path / "no.jpg") == f"{tmp_path / 'no.jpg'}: no such image; check the path"
+    assert refusal(str(tmp_path)) == f"{tmp_path}: a folder, not an image; name the images in it"
     assert "cannot be opened" in refusal("x" * 5000)
     assert "truncated or corrupt" in refusal("a\0b")
 
 
 @pytest.mark.parametrize(
-    "data", [b"hello", b"\0" * 100, b"%PDF-1.4\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xff\xd8", b"GIF89a"]
+    "data",
+    [
+        b"hello",
+        b"\0" * 100,
+        b"%PDF-1.4\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\xff\xd8",
+        b"GIF89a",
+    ],
 )
 def test_what_is_no_picture(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "no picture.jpg").write_bytes(data)
+    (tmp_path / "no image.jpg").write_bytes(data)
     advice = "save it as JPEG or PNG, or leave it out"
-    assert refusal(tmp_path / "no picture.jpg") == f"{tmp_path / 'no picture.jpg'}: not a picture that can be read; {advice}"
-    assert refusal(data) == f"a picture given as bytes: not a picture that can be read; {advice}"
+    assert (
+        refusal(tmp_path / "no image.jpg")
+        == f"{tmp_path / 'no picture.jpg'}: not an image that can be read; {advice}"
+    )
+    assert refusal(data) == f"an image given as bytes: not an image that can be read; {advice}"
 
 
 def test_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
-    assert refusal(tmp_path / "empty.jpg") == f"{tmp_path / 'empty.jpg'}: holds nothing at all; copy it again or leave it out"
-    assert refusal(b"") == "a picture given as bytes: holds nothing at all; copy it again or leave it out"
+    assert (
+        refusal(tmp_path / "empty.jpg")
+        == f"{tmp_path / 'empty.jpg'}: holds nothing at all; copy it again or leave it out"
+    )
+    assert (
+        refusal(b"")
+        == "an image given as bytes: holds nothing at all; copy it again or leave it out"
+    )
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
@@ -273,28 +384,35 @@ def test_an_image_that_turns_out_truncated_when_it_is_decoded(tmp_path: Path) ->
     with Image.open(path) as image:
         assert refusal(image).startswith(f"{path}: truncated or corrupt (")
     with Image.open(io.BytesIO(path.read_bytes())) as image:
-        assert refusal(image).startswith("a picture given as PIL.Image: truncated or corrupt (")
+        assert refusal(image).startswith("an image given as PIL.Image: truncated or corrupt (")
 
 
 def test_the_message_of_a_truncated_picture() -> None:
     data = encode(noise(200, 200), "JPEG")
     message = refusal(data[: len(data) // 2])
-    assert message.startswith("a picture given as bytes: truncated or corrupt (image file is truncated")
+    assert message.startswith(
+        "an image given as bytes: truncated or corrupt (image file is truncated"
+    )
     assert message.endswith("; copy it again or leave it out")
 
 
 def test_postscript_is_not_run() -> None:
     drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    assert refusal(drawing) == "a picture given as bytes: a PostScript drawing, not a picture; save it as JPEG or PNG"
+    assert (
+        refusal(drawing)
+        == "an image given as bytes: a PostScript drawing, not an image; save it as JPEG or PNG"
+    )
 
 
 def test_pixel_bombs_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
-    bomb = "a picture given as bytes: 12000 x 12000 pixels are more than the 100,000,000 allowed; scale the picture down"
+    bomb = "an image given as bytes: 12000 x 12000 pixels are more than the 100,000,000 allowed; scale the image down"
     assert refusal(png(12_000, 12_000, 8, 2, b"")) == bomb
-    over = "a picture given as bytes: more than the 100,000,000 pixels allowed; scale the picture down"
+    over = "an image given as bytes: more than the 100,000,000 pixels allowed; scale the image down"
     assert refusal(png(60_000, 60_000, 8, 2, b"")) == over
-    assert "13 x 1 pixels are more than the 12 allowed" in refusal(png(13, 1, 8, 2, b""), max_pixels=12)
+    assert "13 x 1 pixels are more than the 12 allowed" in refusal(
+        png(13, 1, 8, 2, b""), max_pixels=12
+    )
 
 
 def test_max_pixels_may_be_raised_up_to_pillow_s_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +437,7 @@ def test_max_pixels_may_be_raised_up_to_pillow_s_own_limit(monkeypatch: pytest.M
 )
 def test_arrays_of_another_shape_or_type(array: np.ndarray) -> None:
     message = refusal(array)
-    assert message.startswith("a picture given as an array must be uint8 of shape (H, W, 3)")
+    assert message.startswith("an image given as an array must be uint8 of shape (H, W, 3)")
     assert str(array.shape) in message
     assert str(array.dtype) in message
 
@@ -330,16 +448,23 @@ def test_what_is_no_source_of_a_picture() -> None:
 
 
 def test_an_image_without_pixels() -> None:
-    assert refusal(Image.new("RGB", (0, 4))) == "a picture given as PIL.Image: 0 x 4 pixels hold nothing to see; leave it out"
+    assert (
+        refusal(Image.new("RGB", (0, 4)))
+        == "an image given as PIL.Image: 0 x 4 pixels hold nothing to see; leave it out"
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA", "JPEG2000"]),
+    format=st.sampled_from(
+        ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA", "JPEG2000"]
+    ),
     cut=st.integers(0, 400),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
 )
-def test_damaged_files_open_or_are_refused(format: str, cut: int, changes: list[tuple[int, int]]) -> None:
+def test_damaged_files_open_or_are_refused(
+    format: str, cut: int, changes: list[tuple[int, int]]
+) -> None:
     data = bytearray(encode(noise(), format))
     for place, value in changes:
         data[place % len(data)] = value
@@ -360,7 +485,7 @@ def test_warnings_of_others_are_heard_and_the_filters_come_back() -> None:
 
 
 def test_threads_do_not_hear_each_other_s_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # each picture makes Pillow warn
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # each image makes Pillow warn
     data, before, failures = encode(noise(10, 10), "PNG"), list(warnings.filters), []
 
     def work() -> None:

@@ -19,16 +19,30 @@ from cutline.image import normalize, open_image, preprocess, to_pixels
 def test_pixel_values_equal_the_reference_s(shared: Path, name: str, size: int) -> None:
     folder = shared / "fixtures/salesforce-tiny"
     expected = load_file(folder / f"{name}.safetensors")["pixel_values"]
-    images = [open_image(folder / "images" / image) for image in json.loads((folder / f"{name}.json").read_text())["images"]]
-    assert torch.equal(torch.stack([preprocess(image, size, ImageConfig()) for image in images]), expected)
+    images = [
+        open_image(folder / "images" / image)
+        for image in json.loads((folder / f"{name}.json").read_text())["images"]
+    ]
+    assert torch.equal(
+        torch.stack([preprocess(image, size, ImageConfig()) for image in images]), expected
+    )
     batch = torch.stack([to_pixels(image, size) for image in images])
     assert torch.equal(normalize(batch, ImageConfig()), expected)
 
 
 @settings(max_examples=30, deadline=None)
-@given(width=st.integers(1, 40), height=st.integers(1, 40), size=st.integers(1, 30), seed=st.integers(0, 9))
-def test_to_pixels_is_the_whole_picture_in_a_square(width: int, height: int, size: int, seed: int) -> None:
-    image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+@given(
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
+    size=st.integers(1, 30),
+    seed=st.integers(0, 9),
+)
+def test_to_pixels_is_the_whole_picture_in_a_square(
+    width: int, height: int, size: int, seed: int
+) -> None:
+    image = Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
     pixels = to_pixels(image, size)
     assert pixels.dtype == torch.uint8
     assert pixels.shape == (3, size, size)

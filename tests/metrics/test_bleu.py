@@ -14,7 +14,12 @@ PICTURES = st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=4))
 
 
 def score(*pictures: tuple[str, list[str]]) -> list[float]:
-    return bleu([count_matches(candidate.split(), [text.split() for text in references]) for candidate, references in pictures])
+    return bleu(
+        [
+            count_matches(candidate.split(), [text.split() for text in references])
+            for candidate, references in pictures
+        ]
+    )
 
 
 def test_ngrams_of_every_order() -> None:
@@ -35,7 +40,9 @@ def test_geometric_mean() -> None:
     assert first == pytest.approx(4 / 5, abs=1e-8)
     assert second == pytest.approx(math.sqrt(4 / 5 * 2 / 4), abs=1e-8)
     assert third == pytest.approx((4 / 5 * 2 / 4 * 1 / 3) ** (1 / 3), abs=1e-8)
-    assert fourth == pytest.approx((4 / 5 * 2 / 4 * 1 / 3 * 1e-15 / 2) ** (1 / 4), rel=1e-6)  # the evaluator's guard
+    assert fourth == pytest.approx(
+        (4 / 5 * 2 / 4 * 1 / 3 * 1e-15 / 2) ** (1 / 4), rel=1e-6
+    )  # the evaluator's guard
 
 
 @pytest.mark.parametrize(
@@ -64,13 +71,20 @@ def test_a_perfect_caption_scores_one(tokens: list[str]) -> None:
 
 @given(st.lists(PICTURES, min_size=1, max_size=4))
 def test_between_nothing_and_one(pictures: list[tuple[list[str], list[list[str]]]]) -> None:
-    assert all(0 <= value <= 1 + 1e-5 for value in bleu([count_matches(*picture) for picture in pictures]))
+    assert all(
+        0 <= value <= 1 + 1e-5 for value in bleu([count_matches(*picture) for picture in pictures])
+    )
 
 
 @given(PICTURES, TOKENS)
-def test_another_reference_never_takes_matches_away(picture: tuple[list[str], list[list[str]]], another: list[str]) -> None:
+def test_another_reference_never_takes_matches_away(
+    picture: tuple[list[str], list[list[str]]], another: list[str]
+) -> None:
     candidate, references = picture
-    assert (count_matches(candidate, [*references, another]).matched >= count_matches(candidate, references).matched).all()
+    assert (
+        count_matches(candidate, [*references, another]).matched
+        >= count_matches(candidate, references).matched
+    ).all()
 
 
 @given(PICTURES)
@@ -80,12 +94,17 @@ def test_precision_of_words(picture: tuple[list[str], list[list[str]]]) -> None:
     assert matches.matched[0] == matched_words(candidate, references)
     if candidate:
         closest = min((abs(len(one) - len(candidate)), len(one)) for one in references)[1]
-        expected = float(Fraction(matched_words(candidate, references), len(candidate))) * math.exp(min(0, 1 - closest / len(candidate)))
+        expected = float(Fraction(matched_words(candidate, references), len(candidate))) * math.exp(
+            min(0, 1 - closest / len(candidate))
+        )
         assert bleu([matches])[0] == pytest.approx(expected, abs=1e-7)
 
 
 def matched_words(candidate: Words, references: list[list[str]]) -> int:
-    return sum(min(candidate.count(word), max(one.count(word) for one in references)) for word in set(candidate))
+    return sum(
+        min(candidate.count(word), max(one.count(word) for one in references))
+        for word in set(candidate)
+    )
 
 
 def test_an_empty_caption_scores_nothing() -> None:

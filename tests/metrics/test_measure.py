@@ -12,9 +12,20 @@ from hypothesis import strategies as st
 from cutline.errors import DataError
 from cutline.metrics import Scores, measure
 
-FIELD_NAMES = {"bleu1": "Bleu_1", "bleu2": "Bleu_2", "bleu3": "Bleu_3", "bleu4": "Bleu_4", "rouge_l": "ROUGE_L", "cider": "CIDEr"}
-TEXTS = st.lists(st.sampled_from(["a", "man", "dog's", "red", "t-shirt,", "2 1/2", "U.S.", "."]), max_size=8).map(" ".join)
-CORPORA = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), min_size=1, max_size=5)
+FIELD_NAMES = {
+    "bleu1": "Bleu_1",
+    "bleu2": "Bleu_2",
+    "bleu3": "Bleu_3",
+    "bleu4": "Bleu_4",
+    "rouge_l": "ROUGE_L",
+    "cider": "CIDEr",
+}
+TEXTS = st.lists(
+    st.sampled_from(["a", "man", "dog's", "red", "t-shirt,", "2 1/2", "U.S.", "."]), max_size=8
+).map(" ".join)
+CORPORA = st.lists(
+    st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), min_size=1, max_size=5
+)
 Corpus = list[tuple[str, list[str]]]
 
 
@@ -23,27 +34,43 @@ def values_of(scores: Scores) -> tuple[float, ...]:
 
 
 def measure_pictures(pictures: Corpus) -> tuple[Scores, list[Scores]]:
-    return measure([candidate for candidate, _ in pictures], [references for _, references in pictures])
+    return measure(
+        [candidate for candidate, _ in pictures], [references for _, references in pictures]
+    )
 
 
 def test_golden_numbers(shared: Path) -> None:
     golden = json.loads((shared / "fixtures" / "metrics_golden.json").read_text(encoding="utf-8"))
     pictures = list(golden["candidates"])
-    whole, each = measure([golden["candidates"][key] for key in pictures], [golden["references"][key] for key in pictures])
+    whole, each = measure(
+        [golden["candidates"][key] for key in pictures],
+        [golden["references"][key] for key in pictures],
+    )
     assert whole.num_pictures == len(pictures) == 50
     for name, theirs in FIELD_NAMES.items():
         assert getattr(whole, name) == pytest.approx(golden["scores"][theirs], abs=1e-6)
-        assert [getattr(one, name) for one in each] == pytest.approx([golden["per_image"][key][theirs] for key in pictures], abs=1e-6)
+        assert [getattr(one, name) for one in each] == pytest.approx(
+            [golden["per_image"][key][theirs] for key in pictures], abs=1e-6
+        )
 
 
 def test_fields_in_order() -> None:
-    assert [field.name for field in dataclasses.fields(Scores)] == [*FIELD_NAMES, "num_pictures", "meteor", "spice"]
+    assert [field.name for field in dataclasses.fields(Scores)] == [
+        *FIELD_NAMES,
+        "num_pictures",
+        "meteor",
+        "spice",
+    ]
 
 
 def test_numbers_are_those_that_were_asked_for() -> None:
     scores = Scores(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 7)
     assert list(scores.numbers()) == [*FIELD_NAMES, "num_pictures"]
-    assert list(dataclasses.replace(scores, spice=0.0).numbers()) == [*FIELD_NAMES, "spice", "num_pictures"]
+    assert list(dataclasses.replace(scores, spice=0.0).numbers()) == [
+        *FIELD_NAMES,
+        "spice",
+        "num_pictures",
+    ]
 
 
 def test_perfect_captions() -> None:
@@ -57,7 +84,9 @@ def test_perfect_captions() -> None:
 
 def test_capitals_and_punctuation_do_not_count() -> None:
     references = [["A man, in a red shirt."], ["Two dogs!"]]
-    assert measure(["a man in a RED shirt", "two dogs ."], references) == measure(["A man, in a red shirt.", "Two dogs!"], references)
+    assert measure(["a man in a RED shirt", "two dogs ."], references) == measure(
+        ["A man, in a red shirt.", "Two dogs!"], references
+    )
 
 
 @given(CORPORA, st.randoms(use_true_random=False))
@@ -79,7 +108,9 @@ def test_scores_are_in_range_and_means_of_the_pictures(pictures: Corpus) -> None
         assert all(0 <= value <= 1 + 1e-5 for value in values_of(scores)[:5])
         assert -1e-9 <= scores.cider <= 10 + 1e-9
     for name in ("rouge_l", "cider"):
-        assert getattr(whole, name) == pytest.approx(sum(getattr(one, name) for one in each) / len(each))
+        assert getattr(whole, name) == pytest.approx(
+            sum(getattr(one, name) for one in each) / len(each)
+        )
 
 
 def test_empty_captions_and_references_do_not_crash() -> None:
@@ -107,10 +138,12 @@ def test_another_tokeniser() -> None:
     [
         ([], [], "nothing to measure"),
         (["a dog", "a cat"], [["a dog"]], "2 captions and references of 1"),
-        (["a dog", "a cat"], [["a dog"], []], "picture 2 has no references"),
+        (["a dog", "a cat"], [["a dog"], []], "image 2 has no references"),
     ],
 )
-def test_errors_in_one_sentence(candidates: list[str], references: list[list[str]], told: str) -> None:
+def test_errors_in_one_sentence(
+    candidates: list[str], references: list[list[str]], told: str
+) -> None:
     with pytest.raises(DataError, match=told) as error:
         measure(candidates, references)
     assert "\n" not in str(error.value)

@@ -17,9 +17,17 @@ def score(candidate: str, *references: str) -> float:
 
 @given(TOKENS, TOKENS)
 def test_longest_common_subsequence(one: list[str], other: list[str]) -> None:
-    subsequences = {chosen for size in range(len(other) + 1) for chosen in combinations(other, size)}
-    longest = max(size for size in range(len(one) + 1) if any(chosen in subsequences for chosen in combinations(one, size)))
-    assert longest_common_subsequence(one, other) == longest_common_subsequence(other, one) == longest
+    subsequences = {
+        chosen for size in range(len(other) + 1) for chosen in combinations(other, size)
+    }
+    longest = max(
+        size
+        for size in range(len(one) + 1)
+        if any(chosen in subsequences for chosen in combinations(one, size))
+    )
+    assert (
+        longest_common_subsequence(one, other) == longest_common_subsequence(other, one) == longest
+    )
 
 
 def test_by_hand() -> None:

@@ -14,10 +14,14 @@ quick = settings(max_examples=35, deadline=None, derandomize=True)
 sizes = st.integers(1, 4)
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
+def plain_attention(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None
+) -> Tensor:
     """q (T, D), k and v (S, D), mask (T, S) -> (T, D), a head at a time."""
     heads = []
-    for query, key, value in zip(q.chunk(num_heads, -1), k.chunk(num_heads, -1), v.chunk(num_heads, -1), strict=True):
+    for query, key, value in zip(
+        q.chunk(num_heads, -1), k.chunk(num_heads, -1), v.chunk(num_heads, -1), strict=True
+    ):
         scores = query @ key.T / math.sqrt(query.shape[-1])
         if mask is not None:
             scores = scores.masked_fill(~mask, -math.inf)
@@ -31,7 +35,9 @@ def random(seed: int, *shape: int) -> Tensor:
 
 @quick
 @given(sizes, sizes, sizes, sizes, st.sampled_from(["none", "causal", "mask"]), st.integers(0, 999))
-def test_self_attention_is_a_softmax_of_products(rows: int, tokens: int, heads: int, width: int, kind: str, seed: int) -> None:
+def test_self_attention_is_a_softmax_of_products(
+    rows: int, tokens: int, heads: int, width: int, kind: str, seed: int
+) -> None:
     torch.manual_seed(seed)
     layer, x = SelfAttention(heads * width, heads).eval(), random(seed, rows, tokens, heads * width)
     mask = (random(seed, rows, 1, tokens, tokens) > 0) | torch.eye(tokens, dtype=torch.bool)
@@ -39,30 +45,45 @@ def test_self_attention_is_a_softmax_of_products(rows: int, tokens: int, heads: 
     ours = layer(x, given_mask, causal=kind == "causal")
     for row in range(rows):
         q, k, v = layer.qkv(x[row]).chunk(3, -1)
-        allowed = {"none": None, "causal": torch.ones(tokens, tokens).tril().bool(), "mask": mask[row, 0]}[kind]
+        allowed = {
+            "none": None,
+            "causal": torch.ones(tokens, tokens).tril().bool(),
+            "mask": mask[row, 0],
+        }[kind]
         torch.testing.assert_close(ours[row], layer.proj(plain_attention(q, k, v, heads, allowed)))
 
 
 @quick
 @given(sizes, sizes, sizes, sizes, sizes, sizes, st.integers(0, 999))
-def test_every_row_looks_at_its_own_picture(images: int, rows: int, tokens: int, visual: int, heads: int, width: int, seed: int) -> None:
+def test_every_row_looks_at_its_own_picture(
+    images: int, rows: int, tokens: int, visual: int, heads: int, width: int, seed: int
+) -> None:
     torch.manual_seed(seed)
     layer = CrossAttention(heads * width, 5, heads).eval()
-    x, embeds = random(seed, images * rows, tokens, heads * width), random(seed + 1, images, visual, 5)
+    x, embeds = (
+        random(seed, images * rows, tokens, heads * width),
+        random(seed + 1, images, visual, 5),
+    )
     ours = layer(x, layer.keys_values(embeds))
     for row in range(images * rows):
         k, v = layer.kv(embeds[row // rows]).chunk(2, -1)
-        torch.testing.assert_close(ours[row], layer.proj(plain_attention(layer.q(x[row]), k, v, heads)))
+        torch.testing.assert_close(
+            ours[row], layer.proj(plain_attention(layer.q(x[row]), k, v, heads))
+        )
 
 
 @pytest.mark.parametrize("kind", ["self", "cross"])
 def test_attention_weights_drop_out_in_training_only(kind: str) -> None:
     torch.manual_seed(0)
-    layer: nn.Module = SelfAttention(8, 2, dropout=0.5) if kind == "self" else CrossAttention(8, 8, 2, dropout=0.5)
+    layer: nn.Module = (
+        SelfAttention(8, 2, dropout=0.5) if kind == "self" else CrossAttention(8, 8, 2, dropout=0.5)
+    )
     x = random(0, 1, 6, 8).expand(4000, -1, -1)
 
     def run() -> Tensor:
-        out: Tensor = layer(x, layer.keys_values(x)) if isinstance(layer, CrossAttention) else layer(x)
+        out: Tensor = (
+            layer(x, layer.keys_values(x)) if isinstance(layer, CrossAttention) else layer(x)
+        )
         return out
 
     layer.eval()
@@ -71,7 +92,9 @@ def test_attention_weights_drop_out_in_training_only(kind: str) -> None:
     layer.train()
     noisy = run()
     assert not torch.allclose(noisy[0], still[0])
-    torch.testing.assert_close(noisy.mean(0), still[0], atol=0.05, rtol=0)  # dropped weights are made up for
+    torch.testing.assert_close(
+        noisy.mean(0), still[0], atol=0.05, rtol=0
+    )  # dropped weights are made up for
 
 
 @quick
@@ -82,4 +105,6 @@ def test_who_may_look_at_whom(lengths: list[int], causal: bool) -> None:
     for row, length in enumerate(lengths):
         for query in range(5):
             for key in range(5):
-                assert bool(mask[row, 0, query, key]) == (key < length and (key <= query or not causal))
+                assert bool(mask[row, 0, query, key]) == (
+                    key < length and (key <= query or not causal)
+                )

@@ -17,17 +17,28 @@ quick = settings(max_examples=25, deadline=None, derandomize=True)
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def batch(lengths: list[int], prompts: list[int], seed: int = 0, images: int | None = None) -> Batch:
+def batch(
+    lengths: list[int], prompts: list[int], seed: int = 0, images: int | None = None
+) -> Batch:
     """pixel_values, input_ids, attention_mask and labels of captions of these lengths, their prompts not scored."""
     ids, mask = texts(lengths, seed)
-    return pictures(images or len(lengths), seed=seed), ids, mask, lm_labels(ids, mask, torch.tensor(prompts))
+    return (
+        pictures(images or len(lengths), seed=seed),
+        ids,
+        mask,
+        lm_labels(ids, mask, torch.tensor(prompts)),
+    )
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     """Captions of different lengths, each with at least one scored token after a prompt of its own length, 0 included."""
     lengths = draw(st.lists(st.integers(2, 7), min_size=1, max_size=5))
-    return batch(lengths, [draw(st.integers(0, length - 1)) for length in lengths], draw(st.integers(0, 99)))
+    return batch(
+        lengths,
+        [draw(st.integers(0, length - 1)) for length in lengths],
+        draw(st.integers(0, 99)),
+    )
 
 
 def hand_losses(model: CaptionModel, values: Batch) -> list[float]:
@@ -40,7 +51,9 @@ def hand_losses(model: CaptionModel, values: Batch) -> list[float]:
         for place in range(1, count):
             log_probs = model.text.logits(hidden[place - 1]).log_softmax(-1)
             if labels[place] != -100:
-                total -= float((1 - smoothing) * log_probs[ids[place]] + smoothing * log_probs.mean())
+                total -= float(
+                    (1 - smoothing) * log_probs[ids[place]] + smoothing * log_probs.mean()
+                )
         losses.append(total)
     return losses
 
@@ -55,7 +68,9 @@ def test_the_loss_by_hand(values: Batch, smoothing: float) -> None:
     assert each.loss.tolist() == pytest.approx(expected, rel=1e-4)
     assert int(each.token_count) == int((values[3][:, 1:] != -100).sum())
     assert model(*values).loss.item() == pytest.approx(sum(expected), rel=1e-4)
-    assert model(*values, reduction="mean").loss.item() == pytest.approx(sum(expected) / int(each.token_count), rel=1e-4)
+    assert model(*values, reduction="mean").loss.item() == pytest.approx(
+        sum(expected) / int(each.token_count), rel=1e-4
+    )
 
 
 @torch.no_grad()
@@ -67,7 +82,9 @@ def test_any_split_of_a_batch_adds_up(values: Batch, data: st.DataObject) -> Non
     parts = [MODEL(*(tensor[start:stop] for tensor in values)) for start, stop in pairwise(cuts)]
     count = sum(int(part.token_count) for part in parts)
     assert count == int(whole.token_count)
-    assert sum(part.loss.item() for part in parts) / count == pytest.approx(whole.loss.item(), rel=1e-4)
+    assert sum(part.loss.item() for part in parts) / count == pytest.approx(
+        whole.loss.item(), rel=1e-4
+    )
 
 
 @torch.no_grad()
@@ -75,11 +92,19 @@ def test_any_split_of_a_batch_adds_up(values: Batch, data: st.DataObject) -> Non
 @given(batches(), st.sampled_from(["sum", "mean", "none"]))
 def test_asking_for_logits_changes_no_loss(values: Batch, reduction: Any) -> None:
     rows: list[int] = []
-    handle = MODEL.text.lm_head.register_forward_hook(lambda _, args, out: rows.append(out[..., 0].numel()))
-    plain, full = MODEL(*values, reduction=reduction), MODEL(*values, reduction=reduction, return_logits=True)
+    handle = MODEL.text.lm_head.register_forward_hook(
+        lambda _, args, out: rows.append(out[..., 0].numel())
+    )
+    plain, full = (
+        MODEL(*values, reduction=reduction),
+        MODEL(*values, reduction=reduction, return_logits=True),
+    )
     handle.remove()
     assert plain.logits is None
-    assert rows == [int(plain.token_count), values[1].numel() - len(values[1])]  # logits only where they are scored
+    assert rows == [
+        int(plain.token_count),
+        values[1].numel() - len(values[1]),
+    ]  # logits only where they are scored
     torch.testing.assert_close(plain.loss, full.loss)
     states = MODEL.text(values[1], values[2], MODEL.vision(values[0]))
     torch.testing.assert_close(full.logits, MODEL.text.logits(states[:, :-1]))
@@ -92,7 +117,9 @@ def test_padding_and_each_rows_own_prompt_are_not_scored(rows: list[tuple[int, i
     labels = lm_labels(ids, mask, torch.tensor([prompt for _, prompt in rows]))
     for number, (length, prompt) in enumerate(rows):
         for place in range(ids.shape[1]):
-            assert labels[number, place] == (ids[number, place] if prompt <= place < length else -100)
+            assert labels[number, place] == (
+                ids[number, place] if prompt <= place < length else -100
+            )
 
 
 @torch.no_grad()
@@ -114,7 +141,9 @@ def test_captions_of_a_picture_share_it(images: int, each: int, seed: int) -> No
         loss = MODEL(shown, *rest, reduction="none").loss
         loss.sum().backward()
         losses.append(loss.detach())
-        gradients.append([weight.grad.clone() for weight in MODEL.parameters() if weight.grad is not None])
+        gradients.append(
+            [weight.grad.clone() for weight in MODEL.parameters() if weight.grad is not None]
+        )
     torch.testing.assert_close(losses[0], losses[1], atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(gradients[0], gradients[1], atol=2e-3, rtol=1e-3)
 

@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cutline.checkpoint import HUGGINGFACE, SALESFORCE, build_model, export_weights, import_weights, load_checkpoint, weight_shapes
+from cutline.checkpoint import (
+    HUGGINGFACE,
+    SALESFORCE,
+    build_model,
+    export_weights,
+    import_weights,
+    load_checkpoint,
+    weight_shapes,
+)
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.model import CaptionModel
 
@@ -28,10 +36,15 @@ class Golden:
 
     def inputs(self, rows: slice = slice(None)) -> tuple[Tensor, ...]:
         """Pixels, ids, mask, labels."""
-        return tuple(self.tensors[name][rows] for name in ("pixel_values", "input_ids", "attention_mask", "labels"))
+        return tuple(
+            self.tensors[name][rows]
+            for name in ("pixel_values", "input_ids", "attention_mask", "labels")
+        )
 
 
-def golden_model(folder: Path, values: dict[str, Any], image_size: int | None = None) -> CaptionModel:
+def golden_model(
+    folder: Path, values: dict[str, Any], image_size: int | None = None
+) -> CaptionModel:
     sizes = values["cfg"]
     text = TextConfig(
         embed_dim=sizes["hidden_size"],
@@ -49,13 +62,17 @@ def golden_model(folder: Path, values: dict[str, Any], image_size: int | None = 
 def golden(shared: Path) -> Golden:
     folder = shared / "fixtures" / "salesforce-tiny"
     values = json.loads((folder / "expected.json").read_text())
-    return Golden(golden_model(folder, values), folder, values, load_file(folder / "expected.safetensors"))
+    return Golden(
+        golden_model(folder, values), folder, values, load_file(folder / "expected.safetensors")
+    )
 
 
 @pytest.mark.parametrize("return_logits", [False, True])
 def test_golden_loss(golden: Golden, return_logits: bool) -> None:
     with torch.no_grad():
-        mean, count, logits = golden.model(*golden.inputs(), reduction="mean", return_logits=return_logits)
+        mean, count, logits = golden.model(
+            *golden.inputs(), reduction="mean", return_logits=return_logits
+        )
         total = golden.model(*golden.inputs(), reduction="sum", return_logits=return_logits).loss
         each = golden.model(*golden.inputs(), reduction="none", return_logits=return_logits).loss
     assert (logits is not None) == return_logits
@@ -74,12 +91,23 @@ def test_golden_logits(golden: Golden) -> None:
 def test_golden_gradients(golden: Golden) -> None:
     golden.model.zero_grad()
     golden.model(*golden.inputs(), reduction="mean").loss.backward()
-    gradients = {name: parameter.grad for name, parameter in golden.model.named_parameters() if parameter.grad is not None}
-    norms = {name: gradient.norm().item() for name, gradient in export_weights(gradients, SALESFORCE).items()}
+    gradients = {
+        name: parameter.grad
+        for name, parameter in golden.model.named_parameters()
+        if parameter.grad is not None
+    }
+    norms = {
+        name: gradient.norm().item()
+        for name, gradient in export_weights(gradients, SALESFORCE).items()
+    }
     expected = golden.values["grad_norms"]
     assert len(expected) == 129
     assert norms.keys() == expected.keys()
-    wrong = {name: (norm, expected[name]) for name, norm in norms.items() if norm != pytest.approx(expected[name], rel=1e-3, abs=1e-6)}
+    wrong = {
+        name: (norm, expected[name])
+        for name, norm in norms.items()
+        if norm != pytest.approx(expected[name], rel=1e-3, abs=1e-6)
+    }
     assert not wrong
 
 
@@ -88,7 +116,9 @@ def test_golden_text_alone_sees_both_ways(golden: Golden) -> None:
     _, ids, mask, _ = golden.inputs(slice(4))
     expected = golden.tensors["text_mode_hidden_first4"]
     with torch.no_grad():
-        both_ways, causal = (golden.model.text(ids, mask, causal=causal) for causal in (False, True))
+        both_ways, causal = (
+            golden.model.text(ids, mask, causal=causal) for causal in (False, True)
+        )
     torch.testing.assert_close(both_ways, expected, atol=1e-4, rtol=0)
     assert (causal - expected).abs().max() > 0.1
 
@@ -105,8 +135,12 @@ def test_golden_loss_at_another_picture_size(golden: Golden) -> None:
 # ---------------------------------------------------------------------------------------------------- transformers
 
 CONFIG = CaptionConfig(
-    vision=VisionConfig(image_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=1.5),
-    text=TextConfig(vocab_size=50, embed_dim=20, depth=2, num_heads=5, mlp_dim=28, max_positions=17),
+    vision=VisionConfig(
+        image_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=1.5
+    ),
+    text=TextConfig(
+        vocab_size=50, embed_dim=20, depth=2, num_heads=5, mlp_dim=28, max_positions=17
+    ),
 )
 
 
@@ -148,7 +182,9 @@ def random_inputs(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
     position = torch.arange(length)
     mask = position < torch.randint(4, length + 1, (rows, 1))
     mask[0] = True
-    labels = ids.where(mask & (position >= torch.randint(1, 4, (rows, 1))) & (torch.rand(rows, length) > 0.2), -100)
+    labels = ids.where(
+        mask & (position >= torch.randint(1, 4, (rows, 1))) & (torch.rand(rows, length) > 0.2), -100
+    )
     return {
         "pixel_values": torch.randn(rows, 3, CONFIG.vision.image_size, CONFIG.vision.image_size),
         "input_ids": ids.where(mask, 0),
@@ -163,16 +199,24 @@ def test_transformers_loss_logits_and_gradients(label_smoothing: float, seed: in
     torch.manual_seed(seed)
     config = replace(CONFIG, label_smoothing=label_smoothing)
     theirs, model, inputs = transformers_model(config), CaptionModel(config).eval(), random_inputs()
-    model.load_state_dict(import_weights(theirs.state_dict(), HUGGINGFACE, weight_shapes(config), "transformers"))
+    model.load_state_dict(
+        import_weights(theirs.state_dict(), HUGGINGFACE, weight_shapes(config), "transformers")
+    )
     expected = theirs(**inputs)
     got = model(**inputs, reduction="mean", return_logits=True)
     torch.testing.assert_close(got.logits, expected.logits[:, :-1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(got.loss, expected.loss, atol=0, rtol=1e-5)
     expected.loss.backward()
     got.loss.backward()
-    ours = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    ours = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     for name, gradient in export_weights(ours, HUGGINGFACE).items():
         gradient_there = theirs.get_parameter(name).grad
-        if name.endswith("word_embeddings.weight"):  # transformers keeps the input side of [PAD], row 0, fixed; pads are never seen
+        if name.endswith(
+            "word_embeddings.weight"
+        ):  # transformers keeps the input side of [PAD], row 0, fixed; pads are never seen
             gradient, gradient_there = gradient[1:], gradient_there[1:]
         torch.testing.assert_close(gradient, gradient_there, atol=2e-6, rtol=1e-3)

@@ -61,5 +61,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_a_pattern_that_matches_nothing_names_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"no projection is called '\*.query': there are \*.dense, \*.fc1"):
+    with pytest.raises(
+        ConfigError, match=r"no projection is called '\*.query': there are \*.dense, \*.fc1"
+    ):
         add_lora(tiny_model(tiny_config()), ["*.qkv", "*.query"], rank=2, scale=1.0)

@@ -31,11 +31,15 @@ def test_layers_are_post_norm(with_picture: bool) -> None:
         assert isinstance(layer, TextLayer)
         x = norm(x + layer.self_attn(x, causal=True), layer.norm1)
         if with_picture:
-            x = norm(x + layer.cross_attn(x, layer.cross_attn.keys_values(image_embeds)), layer.norm2)
+            x = norm(
+                x + layer.cross_attn(x, layer.cross_attn.keys_values(image_embeds)), layer.norm2
+            )
         x = norm(x + layer.mlp.fc2(gelu(layer.mlp.fc1(x))), layer.norm3)
     torch.testing.assert_close(model(ids, None, image_embeds if with_picture else None), x)
     head = model.lm_head
-    logits = norm(gelu(head.dense(x)), head.norm) @ model.token_embed.weight.T + head.bias  # the projection is the embedding
+    logits = (
+        norm(gelu(head.dense(x)), head.norm) @ model.token_embed.weight.T + head.bias
+    )  # the projection is the embedding
     torch.testing.assert_close(model.logits(x), logits)
 
 
@@ -48,7 +52,9 @@ def test_padding_changes_nothing(counts: list[int], causal: bool, seed: int) -> 
     whole = MODEL.text(ids, mask, image_embeds, causal=causal)
     assert whole.isfinite().all()
     for row, count in enumerate(counts):
-        alone = MODEL.text(ids[row : row + 1, :count], None, image_embeds[row : row + 1], causal=causal)
+        alone = MODEL.text(
+            ids[row : row + 1, :count], None, image_embeds[row : row + 1], causal=causal
+        )
         torch.testing.assert_close(whole[row, :count], alone[0], atol=1e-4, rtol=1e-4)
 
 
@@ -62,10 +68,15 @@ def test_a_token_sees_what_it_should(count: int, data: st.DataObject, with_pictu
     changed = ids.clone()
     changed[0, place] = (ids[0, place] + 1) % VOCAB
     for given_mask in (mask, None):
-        before, after = MODEL.text(ids, given_mask, image_embeds), MODEL.text(changed, given_mask, image_embeds)
+        before, after = (
+            MODEL.text(ids, given_mask, image_embeds),
+            MODEL.text(changed, given_mask, image_embeds),
+        )
         moved = (before - after).abs().amax(-1)[0] > 1e-4
         assert moved.tolist() == [at >= place for at in range(count)]
-        both = MODEL.text(ids, given_mask, image_embeds, causal=False) - MODEL.text(changed, given_mask, image_embeds, causal=False)
+        both = MODEL.text(ids, given_mask, image_embeds, causal=False) - MODEL.text(
+            changed, given_mask, image_embeds, causal=False
+        )
         assert (both.abs().amax(-1) > 1e-4).all()
 
 
@@ -74,8 +85,12 @@ def test_every_picture_speaks_to_its_own_rows() -> None:
     ids, mask = texts([4, 6, 3, 5, 6, 2])
     image_embeds = MODEL.vision(pictures(2))
     together = MODEL.text(ids, mask, image_embeds)
-    torch.testing.assert_close(together, MODEL.text(ids, mask, image_embeds.repeat_interleave(3, 0)), atol=1e-4, rtol=1e-4)
-    moved = (together - MODEL.text(ids, mask, image_embeds * torch.tensor([1.0, 2.0])[:, None, None])).abs().amax((1, 2)) > 1e-3
+    torch.testing.assert_close(
+        together, MODEL.text(ids, mask, image_embeds.repeat_interleave(3, 0)), atol=1e-4, rtol=1e-4
+    )
+    moved = (
+        together - MODEL.text(ids, mask, image_embeds * torch.tensor([1.0, 2.0])[:, None, None])
+    ).abs().amax((1, 2)) > 1e-3
     assert moved.tolist() == [False] * 3 + [True] * 3
 
 
@@ -95,7 +110,9 @@ def test_dropout_acts_where_it_should_in_training_only() -> None:
     shares: list[float] = []
     for module in model.text.modules():
         if isinstance(module, nn.Dropout):
-            module.register_forward_hook(lambda _, args, out: shares.append((out == 0).float().mean().item()))
+            module.register_forward_hook(
+                lambda _, args, out: shares.append((out == 0).float().mean().item())
+            )
     ids, mask = texts([6] * 40)
     image_embeds = model.vision(pictures(40))
     with torch.no_grad():
@@ -104,7 +121,9 @@ def test_dropout_acts_where_it_should_in_training_only() -> None:
         shares.clear()
         torch.manual_seed(0)
         assert not torch.allclose(model.train().text(ids, mask, image_embeds), still)
-    assert shares == pytest.approx([0.3] * (1 + 2 * 3), abs=0.03)  # embeddings, then three sub-layers in each layer
+    assert shares == pytest.approx(
+        [0.3] * (1 + 2 * 3), abs=0.03
+    )  # embeddings, then three sub-layers in each layer
     for layer in model.text.layers:
         assert isinstance(layer, TextLayer)
         assert layer.self_attn.dropout == layer.cross_attn.dropout == 0.2
@@ -122,19 +141,28 @@ def test_checkpointing_recomputes_every_layer_and_changes_no_gradient(dropout: f
         forwards: list[str] = []
         for layer in model.text.layers:
             assert isinstance(layer, TextLayer)
-            for name, part in (("self", layer.self_attn.qkv), ("picture", layer.cross_attn.kv), ("mlp", layer.mlp)):
+            for name, part in (
+                ("self", layer.self_attn.qkv),
+                ("image", layer.cross_attn.kv),
+                ("mlp", layer.mlp),
+            ):
                 part.register_forward_hook(lambda *_, name=name, heard=forwards: heard.append(name))
         torch.manual_seed(5)
         (model.text(ids, mask, model.vision(pictures(2))) ** 3).sum().backward()
         gradients.append([weight.grad for weight in model.parameters() if weight.grad is not None])
-        counts.append([forwards.count(name) for name in ("self", "picture", "mlp")])
+        counts.append([forwards.count(name) for name in ("self", "image", "mlp")])
     assert counts == [[2, 2, 2], [4, 4, 4], [2, 2, 2]]
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_initial_weights() -> None:
     torch.manual_seed(0)
-    model = TextTransformer(TextConfig(vocab_size=500, embed_dim=64, depth=2, num_heads=4, mlp_dim=128, max_positions=64), 48)
+    model = TextTransformer(
+        TextConfig(
+            vocab_size=500, embed_dim=64, depth=2, num_heads=4, mlp_dim=128, max_positions=64
+        ),
+        48,
+    )
     for name, weight in model.named_parameters():
         if "norm" in name:
             assert weight.unique().tolist() == [float(name.endswith("weight"))]

@@ -19,38 +19,55 @@ MODEL = tiny_model()
 
 
 def plain_vision(model: VisionTransformer, pixels: Tensor) -> Tensor:
-    """One picture, (3, S, S) -> (N, D), from the weights alone."""
+    """One image, (3, S, S) -> (N, D), from the weights alone."""
     config, w = model.config, model.state_dict()
 
     def norm(x: Tensor, name: str) -> Tensor:
-        return layer_norm(x, (config.embed_dim,), w[f"{name}.weight"], w[f"{name}.bias"], config.layer_norm_eps)
+        return layer_norm(
+            x, (config.embed_dim,), w[f"{name}.weight"], w[f"{name}.bias"], config.layer_norm_eps
+        )
 
     def dense(x: Tensor, name: str) -> Tensor:
         return linear(x, w[f"{name}.weight"].flatten(1), w[f"{name}.bias"])
 
     step = config.patch_size
     corners = range(0, config.image_size, step)
-    patches = torch.stack([pixels[:, top : top + step, left : left + step].flatten() for top in corners for left in corners])
+    patches = torch.stack(
+        [
+            pixels[:, top : top + step, left : left + step].flatten()
+            for top in corners
+            for left in corners
+        ]
+    )
     x = torch.cat([w["cls_token"][0], dense(patches, "patch_embed")]) + w["pos_embed"][0]
     for block in (f"blocks.{number}" for number in range(config.depth)):
         q, k, v = dense(norm(x, f"{block}.norm1"), f"{block}.attn.qkv").chunk(3, -1)
         heads = zip(*(part.chunk(config.num_heads, -1) for part in (q, k, v)), strict=True)
         width = config.embed_dim // config.num_heads
-        x = x + dense(torch.cat([(a @ b.T / math.sqrt(width)).softmax(-1) @ c for a, b, c in heads], -1), f"{block}.attn.proj")
-        x = x + dense(gelu(dense(norm(x, f"{block}.norm2"), f"{block}.mlp.fc1")), f"{block}.mlp.fc2")
+        x = x + dense(
+            torch.cat([(a @ b.T / math.sqrt(width)).softmax(-1) @ c for a, b, c in heads], -1),
+            f"{block}.attn.proj",
+        )
+        x = x + dense(
+            gelu(dense(norm(x, f"{block}.norm2"), f"{block}.mlp.fc1")), f"{block}.mlp.fc2"
+        )
     return norm(x, "norm")
 
 
 @torch.no_grad()
 def test_the_transformer_is_its_formula() -> None:
-    config = tiny_config({"image_size": 24, "layer_norm_eps": 0.1, "mlp_ratio": 1.5, "drop_path": 0.5})
+    config = tiny_config(
+        {"image_size": 24, "layer_norm_eps": 0.1, "mlp_ratio": 1.5, "drop_path": 0.5}
+    )
     model, pixels = tiny_model(config).vision, pictures(3, 24)
-    torch.testing.assert_close(model(pixels), torch.stack([plain_vision(model, picture) for picture in pixels]))
+    torch.testing.assert_close(
+        model(pixels), torch.stack([plain_vision(model, picture) for picture in pixels])
+    )
     assert all(block.mlp.fc1.out_features == 18 for block in model.blocks)  # type: ignore[union-attr]
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="takes pictures of 16 x 16, not \\(16, 24\\)"):
+    with pytest.raises(ValueError, match="takes images of 16 x 16, not \\(16, 24\\)"):
         MODEL.vision(torch.zeros(1, 3, 16, 24))
 
 
@@ -65,7 +82,9 @@ def test_drop_path_drops_whole_samples_and_makes_up_for_them() -> None:
 
 def test_drop_path_grows_with_depth() -> None:
     for depth, rates in ((5, [0.0, 0.1, 0.2, 0.3, 0.4]), (1, [0.0])):
-        model = VisionTransformer(VisionConfig(image_size=16, embed_dim=12, depth=depth, num_heads=3, drop_path=0.4))
+        model = VisionTransformer(
+            VisionConfig(image_size=16, embed_dim=12, depth=depth, num_heads=3, drop_path=0.4)
+        )
         assert [block.drop_path for block in model.blocks] == pytest.approx(rates)
 
 
@@ -93,7 +112,9 @@ def forwards(model: CaptionModel) -> list[list[int]]:
     return [[counts[layer] for layer in pair if isinstance(layer, nn.Module)] for pair in layers]
 
 
-@pytest.mark.parametrize(("blocks", "times"), [(0, [1, 1, 1]), (1, [1, 1, 2]), (2, [1, 2, 2]), (9, [2, 2, 2])])
+@pytest.mark.parametrize(
+    ("blocks", "times"), [(0, [1, 1, 1]), (1, [1, 1, 2]), (2, [1, 2, 2]), (9, [2, 2, 2])]
+)
 def test_checkpointing_recomputes_the_last_blocks(blocks: int, times: list[int]) -> None:
     model = tiny_model(tiny_config({"depth": 3})).train()
     model.checkpoint_activations(blocks)
@@ -126,7 +147,9 @@ def test_checkpointing_changes_no_gradient(rate: float) -> None:
         model.checkpoint_activations(blocks)
         model.zero_grad()
         (model.vision(pictures(6)) ** 3).sum().backward()
-        gradients.append([weight.grad.clone() for weight in model.vision.parameters() if weight.grad is not None])
+        gradients.append(
+            [weight.grad.clone() for weight in model.vision.parameters() if weight.grad is not None]
+        )
     assert len(gradients[0]) == len(list(model.vision.parameters()))
     torch.testing.assert_close(gradients[0], gradients[1])
 
@@ -142,7 +165,9 @@ def test_initial_weights() -> None:
         elif name.endswith("bias"):
             assert not weight.any()
         else:
-            assert weight.std().item() == pytest.approx(0.02, rel=0.2 if name == "cls_token" else 0.05)
+            assert weight.std().item() == pytest.approx(
+                0.02, rel=0.2 if name == "cls_token" else 0.05
+            )
             assert weight.mean().item() == pytest.approx(0, abs=0.005)
 
 
@@ -167,12 +192,18 @@ def resampling(old: int, new: int) -> Tensor:
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.integers(1, 8), st.sampled_from([torch.float32, torch.bfloat16]))
 def test_positions_are_interpolated_bicubically(old: int, new: int, dtype: torch.dtype) -> None:
-    positions = torch.randn(1, old**2 + 1, 3, generator=torch.Generator().manual_seed(old)).to(dtype)
+    positions = torch.randn(1, old**2 + 1, 3, generator=torch.Generator().manual_seed(old)).to(
+        dtype
+    )
     changed = interpolate_positions(positions, new**2 + 1)
     side = resampling(old, new)
-    grid = torch.einsum("yr,xc,rcd->yxd", side, side, positions[0, 1:].double().unflatten(0, (old, old)))
+    grid = torch.einsum(
+        "yr,xc,rcd->yxd", side, side, positions[0, 1:].double().unflatten(0, (old, old))
+    )
     assert changed.dtype == dtype
     assert torch.equal(changed[:, 0], positions[:, 0])  # the class token
     rounding = 1e-5 if dtype == torch.float32 else 0.01
-    torch.testing.assert_close(changed[0, 1:].double(), grid.flatten(0, 1), atol=rounding, rtol=rounding)
+    torch.testing.assert_close(
+        changed[0, 1:].double(), grid.flatten(0, 1), atol=rounding, rtol=rounding
+    )
     assert interpolate_positions(positions, old**2 + 1) is positions

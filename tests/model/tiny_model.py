@@ -11,21 +11,37 @@ from cutline.model import CaptionModel
 VOCAB = 31
 
 
-def tiny_config(vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **others: Any) -> CaptionConfig:
+def tiny_config(
+    vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **others: Any
+) -> CaptionConfig:
     """Two blocks, two layers; no dropout unless asked for."""
-    sizes = {"image_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3} | (vision or {})
-    words = {"vocab_size": VOCAB, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_dim": 24, "max_positions": 40}
+    sizes = {"image_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3} | (
+        vision or {}
+    )
+    words = {
+        "vocab_size": VOCAB,
+        "embed_dim": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "mlp_dim": 24,
+        "max_positions": 40,
+    }
     words |= {"dropout": 0.0, "attn_dropout": 0.0} | (text or {})
     return CaptionConfig(vision=VisionConfig(**sizes), text=TextConfig(**words), **others)
 
 
-def tiny_model(config: CaptionConfig | None = None, seed: int = 0, std: float = 0.3) -> CaptionModel:
+def tiny_model(
+    config: CaptionConfig | None = None, seed: int = 0, std: float = 0.3
+) -> CaptionModel:
     """A model in evaluation mode; every weight is drawn, biases and norms too, so that none can be left out unnoticed."""
     model = CaptionModel(config or tiny_config())
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * std + (weight.dim() == 1 and "norm" in name))
+            weight.copy_(
+                torch.randn(weight.shape, generator=generator) * std
+                + (weight.dim() == 1 and "norm" in name)
+            )
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""Reading vocab.txt and tokenizer.json, sound and broken."""
+"""CaptionRules vocab.txt and tokenizer.json, sound and broken."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from cutline.errors import CheckpointError
 from cutline.tokenizer import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PIECES = [*SPECIAL, "a", "picture", "of", "man", "is", "play", "##ing"]
+PIECES = [*SPECIAL, "a", "image", "of", "man", "is", "play", "##ing"]
 
 
 def write_vocab(folder: Path, pieces: list[str]) -> Path:
@@ -29,7 +29,10 @@ def saved(tokenizer: Tokenizer, folder: Path) -> Path:
 def test_line_numbers_are_ids(tmp_path: Path) -> None:
     pieces = ["[PAD]", "dog", "", "[UNK]", "dog", "[CLS]", "", "[SEP]", "\u2028", "a"]
     tokenizer = Tokenizer.load(write_vocab(tmp_path, pieces))
-    assert tokenizer.encode("a dog cat") == ([10, 9, 4, 3, 7], 1)  # of equal lines BERT takes the last
+    assert tokenizer.encode("a dog cat") == (
+        [10, 9, 4, 3, 7],
+        1,
+    )  # of equal lines BERT takes the last
     assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id) == (0, 3, 5, 7)
     assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (10, 11, 12)
     assert Tokenizer.load(saved(tokenizer, tmp_path)).encode("a dog cat") == ([10, 9, 4, 3, 7], 1)
@@ -47,7 +50,11 @@ def test_blip_tokens_already_there_keep_their_ids(tmp_path: Path) -> None:
 
 def bert_json(folder: Path, vocab: dict[str, int], added: Sequence[dict[str, object]] = ()) -> Path:
     """A tokenizer.json as transformers writes it, with the ids of `vocab` and `added` tokens."""
-    layout = json.loads(BertTokenizer(vocab={piece: index for index, piece in enumerate(SPECIAL)}).backend_tokenizer.to_str())
+    layout = json.loads(
+        BertTokenizer(
+            vocab={piece: index for index, piece in enumerate(SPECIAL)}
+        ).backend_tokenizer.to_str()
+    )
     layout["model"]["vocab"] = vocab
     layout["added_tokens"] = list(added)
     (folder / "tokenizer.json").write_text(json.dumps(layout), encoding="utf-8")
@@ -55,18 +62,41 @@ def bert_json(folder: Path, vocab: dict[str, int], added: Sequence[dict[str, obj
 
 
 def test_a_berts_json_gets_the_blip_tokens(tmp_path: Path) -> None:
-    core = BertTokenizer(vocab={piece: index for index, piece in enumerate(PIECES)}).backend_tokenizer
+    core = BertTokenizer(
+        vocab={piece: index for index, piece in enumerate(PIECES)}
+    ).backend_tokenizer
     core.enable_padding(length=64)
     core.enable_truncation(4)
     core.save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
-    assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (len(PIECES), len(PIECES) + 1, len(PIECES) + 2)
+    assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (
+        len(PIECES),
+        len(PIECES) + 1,
+        len(PIECES) + 2,
+    )
     ids, _ = tokenizer.encode("a man is playing", "a picture of ")
-    assert tokenizer.pieces(ids) == ["[DEC]", "a", "picture", "of", "a", "man", "is", "play", "##ing", "[SEP]"]
+    assert tokenizer.pieces(ids) == [
+        "[DEC]",
+        "a",
+        "image",
+        "of",
+        "a",
+        "man",
+        "is",
+        "play",
+        "##ing",
+        "[SEP]",
+    ]
 
 
 def test_added_tokens_of_a_json_are_kept(tmp_path: Path) -> None:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    plain = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": False,
+    }
     added = [
         {"id": 6, "content": "[DEC]", **plain},
         {"id": 7, "content": "hot dog", **plain},
@@ -103,13 +133,20 @@ def test_a_folder_prefers_its_json(tmp_path: Path) -> None:
 def test_settings_beside_a_vocabulary(tmp_path: Path, lowercase: bool, strip: bool | None) -> None:
     words = ["Été", "été", "Ete", "ete"]
     write_vocab(tmp_path, [*SPECIAL, *words])
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase, "strip_accents": strip}))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": lowercase, "strip_accents": strip})
+    )
     reference = BertTokenizer(
-        vocab={piece: index for index, piece in enumerate([*SPECIAL, *words])}, do_lower_case=lowercase, strip_accents=strip
+        vocab={piece: index for index, piece in enumerate([*SPECIAL, *words])},
+        do_lower_case=lowercase,
+        strip_accents=strip,
     )
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.encode_text("Été été") == reference("Été été")["input_ids"]
-    assert Tokenizer.load(saved(tokenizer, tmp_path)).encode_text("Été été") == reference("Été été")["input_ids"]
+    assert (
+        Tokenizer.load(saved(tokenizer, tmp_path)).encode_text("Été été")
+        == reference("Été été")["input_ids"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,10 +160,16 @@ def test_settings_beside_a_vocabulary(tmp_path: Path, lowercase: bool, strip: bo
         ("tokenizer.json", b"{", "not a tokenizer.json"),
         ("tokenizer.json", b"[]", "not a tokenizer.json"),
         ("tokenizer.json", tokenizers.Tokenizer(models.BPE()).to_str().encode(), "BPE tokenizer"),
-        ("tokenizer.json", tokenizers.Tokenizer(models.WordPiece({"a": 0})).to_str().encode(), r"\[UNK\], \[CLS\], \[SEP\] missing"),
+        (
+            "tokenizer.json",
+            tokenizers.Tokenizer(models.WordPiece({"a": 0})).to_str().encode(),
+            r"\[UNK\], \[CLS\], \[SEP\] missing",
+        ),
     ],
 )
-def test_bad_files_are_named_in_one_sentence(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_bad_files_are_named_in_one_sentence(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -135,7 +178,9 @@ def test_bad_files_are_named_in_one_sentence(tmp_path: Path, name: str, content:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", ["{", "[]", '{"do_lower_case": "yes"}', '{"strip_accents": 1}'])
+@pytest.mark.parametrize(
+    "settings", ["{", "[]", '{"do_lower_case": "yes"}', '{"strip_accents": 1}']
+)
 def test_bad_settings_are_refused(tmp_path: Path, settings: str) -> None:
     write_vocab(tmp_path, PIECES)
     (tmp_path / "tokenizer_config.json").write_text(settings)

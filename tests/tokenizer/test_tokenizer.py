@@ -19,12 +19,36 @@ from cutline.tokenizer import Tokenizer, clean_caption
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = string.ascii_lowercase + string.digits + "éñüạαшא한가かカ۾"
-WORDS = ["dog", "##gy", "man", "##s", "don", "is", "play", "##ing", "ve", "re", "picture", "of", "人", "狗", "。"]
-VOCAB = list(dict.fromkeys([*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *string.punctuation, *WORDS]))
+WORDS = [
+    "dog",
+    "##gy",
+    "man",
+    "##s",
+    "don",
+    "is",
+    "play",
+    "##ing",
+    "ve",
+    "re",
+    "image",
+    "of",
+    "人",
+    "狗",
+    "。",
+]
+VOCAB = list(
+    dict.fromkeys(
+        [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *string.punctuation, *WORDS]
+    )
+)
 PROMPT = "a picture of "
 TEXT = (
     st.text()
-    | st.lists(st.sampled_from([*LETTERS, *" \t\n\u00a0.,'!?-#[]AÉ人狗\u0301\u200d", "[SEP]", "[DEC]", "##s", " dog"])).map("".join)
+    | st.lists(
+        st.sampled_from(
+            [*LETTERS, *" \t\n\u00a0.,'!?-#[]AÉ人狗\u0301\u200d", "[SEP]", "[DEC]", "##s", " dog"]
+        )
+    ).map("".join)
     | st.text(alphabet=st.characters(codec="ascii"))
 )
 any_text = settings(deadline=None)  # the first text pays for loading
@@ -50,7 +74,9 @@ def bert(shared: Path) -> Tokenizer:
 @cache
 def small_reference() -> BertTokenizer:
     """It takes "[SEP]" in text for text, as cutline does (the reference lower-cases its captions, with the same effect)."""
-    return BertTokenizer(vocab={piece: index for index, piece in enumerate(VOCAB)}, split_special_tokens=True)
+    return BertTokenizer(
+        vocab={piece: index for index, piece in enumerate(VOCAB)}, split_special_tokens=True
+    )
 
 
 # ------------------------------------------------------------------------------------- parity with the golden numbers
@@ -64,11 +90,20 @@ def test_special_ids_of_the_published_vocabulary(bert: Tokenizer) -> None:
 def test_photograph_captions_get_the_ids_of_transformers(bert: Tokenizer, shared: Path) -> None:
     reference = BertTokenizer(vocab=str(shared / "fixtures" / "bert-base-uncased-vocab.txt"))
     texts = [file.read_text(encoding="utf-8") for file in (shared / "data").glob("*/*.jsonl")]
-    captions = sorted({caption for text in texts for line in text.splitlines() for caption in json.loads(line)["captions"]})
+    captions = sorted(
+        {
+            caption
+            for text in texts
+            for line in text.splitlines()
+            for caption in json.loads(line)["captions"]
+        }
+    )
     assert len(captions) > 5_000
     expected = reference(captions, truncation=True, max_length=35)["input_ids"]
     assert [bert.encode_text(caption) for caption in captions] == expected
-    prompted = reference([PROMPT + caption for caption in captions], truncation=True, max_length=40)["input_ids"]
+    prompted = reference(
+        [PROMPT + caption for caption in captions], truncation=True, max_length=40
+    )["input_ids"]
     pairs = bert.encode_pairs(captions, [PROMPT] * len(captions))
     assert [ids for ids, _ in pairs] == [[bert.dec_id, *ids[1:]] for ids in prompted]
     assert {length for _, length in pairs} == {4}
@@ -76,10 +111,15 @@ def test_photograph_captions_get_the_ids_of_transformers(bert: Tokenizer, shared
 
 def test_golden_training_ids(bert: Tokenizer, shared: Path) -> None:
     folder = shared / "fixtures" / "salesforce-tiny"
-    golden, expected = json.loads((folder / "expected.json").read_text()), load_file(folder / "expected.safetensors")
+    golden, expected = (
+        json.loads((folder / "expected.json").read_text()),
+        load_file(folder / "expected.safetensors"),
+    )
     captions = [clean_caption(caption, "blip", 30) for caption in golden["raw_captions"]]
     assert [PROMPT + caption for caption in captions] == golden["captions_with_prompt"]
-    for caption, ids, mask, labels in zip(captions, expected["input_ids"], expected["attention_mask"], expected["labels"], strict=True):
+    for caption, ids, mask, labels in zip(
+        captions, expected["input_ids"], expected["attention_mask"], expected["labels"], strict=True
+    ):
         got, prompt_length = bert.encode(caption, PROMPT)
         assert got == ids[mask == 1].tolist()
         assert set(ids[mask == 0].tolist()) <= {bert.pad_id}
@@ -88,11 +128,17 @@ def test_golden_training_ids(bert: Tokenizer, shared: Path) -> None:
 
 def test_golden_captions_are_decoded(bert: Tokenizer, shared: Path) -> None:
     folder = shared / "fixtures" / "salesforce-tiny"
-    for run in json.loads((folder / "expected.json").read_text())["generate"]:  # ids with start token, prompt, [SEP] and padding
+    for run in json.loads((folder / "expected.json").read_text())[
+        "generate"
+    ]:  # ids with start token, prompt, [SEP] and padding
         start = len(bert.encode_prompt(PROMPT))
-        assert {tuple(ids[:start]) for ids in run["token_ids"]} == {tuple(bert.encode_prompt(PROMPT))}
+        assert {tuple(ids[:start]) for ids in run["token_ids"]} == {
+            tuple(bert.encode_prompt(PROMPT))
+        }
         assert [bert.decode(ids[start:]) for ids in run["token_ids"]] == run["captions"]
-    for run in json.loads((folder / "unseen.json").read_text())["generate"]:  # ids of the caption alone
+    for run in json.loads((folder / "unseen.json").read_text())[
+        "generate"
+    ]:  # ids of the caption alone
         assert [bert.decode(ids) for ids in run["token_ids"]] == run["captions"]
 
 
@@ -105,14 +151,21 @@ def test_any_text_gets_the_ids_of_transformers(small: Tokenizer, text: str) -> N
     expected = small_reference()(text, add_special_tokens=False)["input_ids"]
     assert small.encode_prompt(text) == [small.dec_id, *expected]
     assert small.encode_text(text, 10_000) == [small.cls_id, *expected, small.sep_id]
-    assert small.encode_text(text, 7) == small_reference()(text, truncation=True, max_length=7)["input_ids"]
+    assert (
+        small.encode_text(text, 7)
+        == small_reference()(text, truncation=True, max_length=7)["input_ids"]
+    )
 
 
 @any_text
 @given(TEXT, st.sampled_from([" ", "\n", "\u3000"]), TEXT, st.integers(2, 30))
-def test_prompt_and_caption_are_tokenised_as_if_together(small: Tokenizer, prompt: str, space: str, caption: str, max_tokens: int) -> None:
+def test_prompt_and_caption_are_tokenised_as_if_together(
+    small: Tokenizer, prompt: str, space: str, caption: str, max_tokens: int
+) -> None:
     ids, prompt_length = small.encode(caption, prompt + space, max_tokens)
-    together = small_reference()(prompt + space + caption, truncation=True, max_length=max_tokens)["input_ids"]
+    together = small_reference()(prompt + space + caption, truncation=True, max_length=max_tokens)[
+        "input_ids"
+    ]
     assert ids == [small.dec_id, *together[1:]]
     assert prompt_length == len(small.encode_prompt(prompt))
 
@@ -120,8 +173,12 @@ def test_prompt_and_caption_are_tokenised_as_if_together(small: Tokenizer, promp
 @any_text
 @given(st.lists(st.integers(0, len(VOCAB) - 1)))
 def test_decoding_is_that_of_transformers(small: Tokenizer, vocab: Path, ids: list[int]) -> None:
-    ids = [index for index in ids if not set(VOCAB[index]) & set("人狗。かカ")]  # joined here and not there
-    text = slow_reference(vocab).decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+    ids = [
+        index for index in ids if not set(VOCAB[index]) & set("人狗。かカ")
+    ]  # joined here and not there
+    text = slow_reference(vocab).decode(
+        ids, skip_special_tokens=True, clean_up_tokenization_spaces=True
+    )
     assert small.decode(ids) == str(text).removeprefix("##")
 
 
@@ -132,10 +189,17 @@ def slow_reference(vocab: Path) -> BertTokenizerLegacy:
 
 
 @any_text
-@given(st.lists(st.tuples(TEXT, st.sampled_from(["", PROMPT, "a dog"])), max_size=5), st.integers(2, 20))
-def test_batches_equal_single_captions(small: Tokenizer, pairs: list[tuple[str, str]], max_tokens: int) -> None:
+@given(
+    st.lists(st.tuples(TEXT, st.sampled_from(["", PROMPT, "a dog"])), max_size=5),
+    st.integers(2, 20),
+)
+def test_batches_equal_single_captions(
+    small: Tokenizer, pairs: list[tuple[str, str]], max_tokens: int
+) -> None:
     captions, prompts = [caption for caption, _ in pairs], [prompt for _, prompt in pairs]
-    assert small.encode_pairs(captions, prompts, max_tokens) == [small.encode(caption, prompt, max_tokens) for caption, prompt in pairs]
+    assert small.encode_pairs(captions, prompts, max_tokens) == [
+        small.encode(caption, prompt, max_tokens) for caption, prompt in pairs
+    ]
 
 
 def test_batches_of_unequal_lengths_are_refused(small: Tokenizer) -> None:
@@ -160,11 +224,20 @@ CARRY: dict[str, Callable[[Tokenizer, Path], Tokenizer]] = {
 
 
 @pytest.mark.parametrize("carry", CARRY)
-def test_special_tokens_in_text_are_plain_text(small: Tokenizer, tmp_path: Path, carry: str) -> None:
+def test_special_tokens_in_text_are_plain_text(
+    small: Tokenizer, tmp_path: Path, carry: str
+) -> None:
     tokenizer = CARRY[carry](small, tmp_path)
     for name in [*SPECIAL, "[DEC]", "[ENC]"]:
         ids, prompt_length = tokenizer.encode(f"a{name} dog", f"{name} of ")
-        specials = {small.pad_id, small.unk_id, small.cls_id, small.sep_id, small.dec_id, small.enc_id}
+        specials = {
+            small.pad_id,
+            small.unk_id,
+            small.cls_id,
+            small.sep_id,
+            small.dec_id,
+            small.enc_id,
+        }
         assert specials.isdisjoint(ids[1:-1])
         assert tokenizer.decode(ids).replace(" ", "") == f"{name}ofa{name}dog".lower()
         assert prompt_length == len(tokenizer.encode_prompt(f"{name} of "))
@@ -199,11 +272,15 @@ def reloaded(small: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Toke
 
 @any_text
 @given(TEXT)
-def test_a_saved_tokenizer_gives_the_same_ids(small: Tokenizer, reloaded: Tokenizer, text: str) -> None:
+def test_a_saved_tokenizer_gives_the_same_ids(
+    small: Tokenizer, reloaded: Tokenizer, text: str
+) -> None:
     assert reloaded.encode(text, PROMPT) == small.encode(text, PROMPT)
 
 
-def test_a_saved_tokenizer_is_the_same(small: Tokenizer, reloaded: Tokenizer, tmp_path: Path) -> None:
+def test_a_saved_tokenizer_is_the_same(
+    small: Tokenizer, reloaded: Tokenizer, tmp_path: Path
+) -> None:
     names = ("vocab_size", "pad_id", "unk_id", "cls_id", "sep_id", "dec_id", "enc_id")
     assert [getattr(reloaded, name) for name in names] == [getattr(small, name) for name in names]
     small.save(tmp_path / "first.json")

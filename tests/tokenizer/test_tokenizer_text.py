@@ -17,7 +17,10 @@ MESSY = st.text() | st.text(alphabet=st.sampled_from([*DROPPED, *"aB-',?& \n\t\u
     ("text", "cleaned"),
     [
         ("A man is in a kitchen making pizzas.", "a man is in a kitchen making pizzas"),
-        ("  Two dogs (one brown); a 'cat' & co-pilot, what?\n", "two dogs one brown a 'cat' & co-pilot, what?"),
+        (
+            "  Two dogs (one brown); a 'cat' & co-pilot, what?\n",
+            "two dogs one brown a 'cat' & co-pilot, what?",
+        ),
         ("a\tdog\n\nruns", "a\tdog runs"),  # one white-space character stays what it is
         ("a.b", "a b"),
         ("\ta dog", "\ta dog"),  # only spaces are stripped
@@ -57,7 +60,10 @@ def test_no_cleaning_only_strips_and_cuts(text: str, max_words: int) -> None:
     [
         (["refrigerator", ",", "micro", "##wave", "."], "refrigerator, microwave."),
         (["a", "man", "'", "s", "dog"], "a man's dog"),
-        (["it", "'s", "they", "'re", "i", "'m", "we", "'ve", "do", "n't"], "it's they're i'm we've don't"),
+        (
+            ["it", "'s", "they", "'re", "i", "'m", "we", "'ve", "do", "n't"],
+            "it's they're i'm we've don't",
+        ),
         (["what", "?", "no", "!"], "what? no!"),
         (["a", "-", "b", "(", "c", ")", ":", "d"], "a - b ( c ) : d"),
         (["##ing", "a", "dog"], "ing a dog"),

@@ -35,12 +35,19 @@ UNSPACED = [
     "一只棕色的狗在草地上奔跑，旁边有3个人。",
     "他说“你好”",
 ]
-THAI = ["ผู้ชายคนหนึ่งกำลังขี่ม้าอยู่บนชายหาดในตอนเย็นและมีสุนัขสองตัววิ่งตามหลังเขาไปอย่างสนุกสนานท่ามกลางแสงอาทิตย์ที่กำลังจะลับขอบฟ้า"]
+THAI = [
+    "ผู้ชายคนหนึ่งกำลังขี่ม้าอยู่บนชายหาดในตอนเย็นและมีสุนัขสองตัววิ่งตามหลังเขาไปอย่างสนุกสนานท่ามกลางแสงอาทิตย์ที่กำลังจะลับขอบฟ้า"
+]
 CAPTIONS = [*SPACED, *UNSPACED, *THAI, "a 🐕‍🦺 with 👍🏽 [SEP] ##x", "naïve café Ångström", "", " "]
 
 
 def normalised(text: str, lowercase: bool = True, strip_accents: bool = False) -> str:
-    return unicodedata.normalize("NFC", normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents).normalize_str(text))
+    return unicodedata.normalize(
+        "NFC",
+        normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents).normalize_str(
+            text
+        ),
+    )
 
 
 def tight(text: str) -> str:
@@ -57,7 +64,10 @@ def test_special_tokens_frame_the_vocabulary() -> None:
     assert pieces[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     assert pieces[-2:] == ["[DEC]", "[ENC]"]
     assert tokenizer.pad_id == 0
-    assert (tokenizer.dec_id, tokenizer.enc_id) == (tokenizer.vocab_size - 2, tokenizer.vocab_size - 1)
+    assert (tokenizer.dec_id, tokenizer.enc_id) == (
+        tokenizer.vocab_size - 2,
+        tokenizer.vocab_size - 1,
+    )
     assert len(set(pieces)) == len(pieces)
 
 
@@ -75,14 +85,18 @@ def test_training_captions_come_back(lowercase: bool, strip_accents: bool, repea
 @pytest.mark.parametrize("caption", SPACED)
 def test_scripts_with_spaces_come_back_exactly(caption: str) -> None:
     tokenizer = Tokenizer.train([caption], 300)
-    assert tokenizer.decode(tokenizer.encode(caption, max_tokens=1000)[0]).replace(" ।", "।") == normalised(caption)
+    assert tokenizer.decode(tokenizer.encode(caption, max_tokens=1000)[0]).replace(
+        " ।", "।"
+    ) == normalised(caption)
 
 
 @pytest.mark.parametrize("caption", UNSPACED)
 def test_scripts_without_spaces_come_back_exactly(caption: str) -> None:
     tokenizer = Tokenizer.train([caption], 300)
     assert tokenizer.decode(tokenizer.encode(caption)[0]).replace(" ", "") == caption.lower()
-    assert tokenizer.decode(tokenizer.encode(caption)[0]).count(" ") <= caption.count("T")  # beside a Latin word a space stays
+    assert tokenizer.decode(tokenizer.encode(caption)[0]).count(" ") <= caption.count(
+        "T"
+    )  # beside a Latin word a space stays
 
 
 @settings(deadline=None)
@@ -117,7 +131,9 @@ def test_order_does_not_matter(shuffler: random.Random) -> None:
 
 def test_order_does_not_matter_among_equally_rare_characters() -> None:
     captions = [caption for caption in CAPTIONS if caption.strip()]
-    assert pieces_of(Tokenizer.train(captions, 100)) == pieces_of(Tokenizer.train(captions[::-1], 100))
+    assert pieces_of(Tokenizer.train(captions, 100)) == pieces_of(
+        Tokenizer.train(captions[::-1], 100)
+    )
 
 
 def test_hash_order_does_not_matter() -> None:
@@ -165,7 +181,11 @@ def naive_pieces(words: dict[str, int], room: int) -> list[str]:
 
 @settings(deadline=None)
 @given(
-    st.dictionaries(st.text("ab", min_size=1, max_size=9) | st.text("abcd", min_size=1, max_size=5), st.integers(1, 5), min_size=1),
+    st.dictionaries(
+        st.text("ab", min_size=1, max_size=9) | st.text("abcd", min_size=1, max_size=5),
+        st.integers(1, 5),
+        min_size=1,
+    ),
     st.integers(8, 40),
 )
 def test_merges_are_those_of_the_naive_algorithm(words: dict[str, int], room: int) -> None:
@@ -174,7 +194,10 @@ def test_merges_are_those_of_the_naive_algorithm(words: dict[str, int], room: in
 
 def test_frequent_words_are_single_pieces() -> None:
     drawn = random.Random(0)
-    words = ["".join(drawn.choices("abcdefghijklmnopqrstuvwxyz", k=drawn.randint(2, 9))) for _ in range(300)]
+    words = [
+        "".join(drawn.choices("abcdefghijklmnopqrstuvwxyz", k=drawn.randint(2, 9)))
+        for _ in range(300)
+    ]
     captions = [" ".join(drawn.choices(words, weights=range(1, 301), k=10)) for _ in range(500)]
     tokenizer = Tokenizer.train(captions, 1500)
     counts = Counter(word for caption in captions for word in caption.split())
@@ -224,11 +247,15 @@ def test_a_trained_tokenizer_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_vietnamese_captions_are_covered(shared: Path) -> None:
-    lines = (shared / "data" / "vi-captions" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (shared / "data" / "vi-captions" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    )
     captions = [caption for line in lines for caption in json.loads(line)["captions"]]
     tokenizer = Tokenizer.train(captions, 4000)
     encoded = tokenizer.encode_pairs(captions, [""] * len(captions), 1000)
     assert all(tokenizer.unk_id not in ids for ids, _ in encoded)
-    assert [tight(tokenizer.decode(ids)) for ids, _ in encoded] == [tight(normalised(caption)) for caption in captions]
+    assert [tight(tokenizer.decode(ids)) for ids, _ in encoded] == [
+        tight(normalised(caption)) for caption in captions
+    ]
     words = sum(len(caption.split()) for caption in captions)
     assert sum(len(ids) - 2 for ids, _ in encoded) < 1.1 * words

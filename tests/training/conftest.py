@@ -7,7 +7,7 @@ import pytest
 from tiny_recipe import tiny_recipe
 
 from cutline.config import Recipe
-from cutline.data.scenes import make_scenes, write_scenes
+from cutline.demo.scenes import make_scenes, write_scenes
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from cutline.training.trainer import Totals, Trainer
+from cutline.training.loop.trainer import Totals, Trainer
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

@@ -20,25 +20,33 @@ from cutline.config import DataConfig, LoraConfig, OptimConfig, Recipe
 from cutline.data import Sample
 from cutline.image import normalize, open_image, to_pixels
 from cutline.training import embeddings, read_log, train
-from cutline.training.batch import CaptionRows
-from cutline.training.embeddings import EmbeddingStore, embed, fingerprint, picture_key
-from cutline.training.prepare import prepare
-from cutline.training.trainer import Trainer
+from cutline.training.data.batch import CaptionDataset
+from cutline.training.data.embeddings import EmbeddingStore, embed, fingerprint_model, picture_key
+from cutline.training.loop.trainer import Trainer
+from cutline.training.setup import prepare_run
 
 Build = Callable[..., Recipe]
-FROZEN = {"optim_freeze": ("vision.*",), "data_augment": False, "data_val": "", "data_val_share": 0.0, "eval_every": 9}
+FROZEN = {
+    "optim_freeze": ("vision.*",),
+    "data_augment": False,
+    "data_val": "",
+    "data_val_share": 0.0,
+    "eval_every": 9,
+}
 
 
 @pytest.fixture
 def kept(recipe: Build, tmp_path: Path) -> Build:
     """Builds a recipe whose embeddings are kept in one folder."""
-    return lambda **changes: recipe(**{**FROZEN, "data_cache_embeddings": str(tmp_path / "store"), **changes})
+    return lambda **changes: recipe(
+        **{**FROZEN, "data_cache_embeddings": str(tmp_path / "store"), **changes}
+    )
 
 
 @pytest.fixture
 def pictures(scenes: Path, tmp_path: Path) -> Path:
     """The scenes once more, to do things to."""
-    return Path(shutil.copytree(scenes.parent, tmp_path / "pictures")) / scenes.name
+    return Path(shutil.copytree(scenes.parent, tmp_path / "images")) / scenes.name
 
 
 def lines(folder: str | Path, key: str) -> list:
@@ -59,25 +67,29 @@ def stop_at(step: int) -> Callable[..., None]:
     return check
 
 
-def embedded(recipe: Recipe) -> CaptionRows:
+def embedded(recipe: Recipe) -> CaptionDataset:
     """The rows of a run that is about to begin."""
-    prepared = prepare(recipe)
-    prepared.rows.embeddings = embed(recipe, prepared.model, prepared.rows.used_samples(), show_progress=False)
+    prepared = prepare_run(recipe)
+    prepared.rows.embeddings = embed(
+        recipe, prepared.model, prepared.rows.used_samples(), show_progress=False
+    )
     return prepared.rows
 
 
 def count_made(monkeypatch: pytest.MonkeyPatch) -> list[str | bytes]:
-    """The pictures that are read from now on, to train on."""
+    """The images that are read from now on, to train on."""
     read: list[str | bytes] = []
-    original = embeddings.read_ahead
+    original = embeddings.prefetch_images
 
-    def read_ahead(pairs: list, *settings: int) -> object:
+    def prefetch_images(pairs: list, *settings: int) -> object:
         pairs = list(pairs)
         read.extend(image for image, _ in pairs)
         return original(iter(pairs), *settings)
 
-    monkeypatch.setattr(embeddings, "read_ahead", read_ahead)
-    monkeypatch.setattr(CaptionRows, "_open", lambda self, index: pytest.fail("a picture was read again"))
+    monkeypatch.setattr(embeddings, "prefetch_images", prefetch_images)
+    monkeypatch.setattr(
+        CaptionDataset, "_open", lambda self, index: pytest.fail("an image was read again")
+    )
     return read
 
 
@@ -87,14 +99,24 @@ def count_made(monkeypatch: pytest.MonkeyPatch) -> list[str | bytes]:
         ("fp32", {"data_val_share": 0.2, "eval_by": "loss"}),
         ("bf16", {}),
         ("fp32", {"data_captions_per_image": 2, "data_num_workers": 2}),
-        ("fp32", {"optim_lora": LoraConfig(rank=2, targets=("text.*.kv", "text.*.qkv")), "optim_freeze": ()}),
+        (
+            "fp32",
+            {
+                "optim_lora": LoraConfig(rank=2, targets=("text.*.kv", "text.*.qkv")),
+                "optim_freeze": (),
+            },
+        ),
     ],
     ids=["fp32", "bf16", "workers", "lora"],
 )
 def test_kept_equals_computed(kept: Build, tmp_path: Path, precision: str, changes: dict) -> None:
     """Losses, evaluations and weights, with dropout and stochastic depth as they come."""
     one = kept(output=str(tmp_path / "one"), precision=precision, **changes)
-    other = kept(output=str(tmp_path / "other"), precision=precision, **{**changes, "data_cache_embeddings": ""})
+    other = kept(
+        output=str(tmp_path / "other"),
+        precision=precision,
+        **{**changes, "data_cache_embeddings": ""},
+    )
     for run in (one, other):
         train(run, show_progress=False)
     near = {"fp32": 1e-5, "bf16": 1e-2}[precision]
@@ -103,12 +125,18 @@ def test_kept_equals_computed(kept: Build, tmp_path: Path, precision: str, chang
     first, second = weights(one.output), weights(other.output)
     assert first.keys() == second.keys()
     for name, weight in first.items():
-        torch.testing.assert_close(weight, second[name], rtol=near, atol=near, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            weight,
+            second[name],
+            rtol=near,
+            atol=near,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 def test_the_store_gives_what_the_vision_side_gives(kept: Build) -> None:
     run = kept()
-    model = prepare(run).model.eval()
+    model = prepare_run(run).model.eval()
     rows = embedded(run)
     for row in (0, 7, 19):
         pixels = to_pixels(open_image(rows.samples[row].image), 32)
@@ -119,17 +147,26 @@ def test_the_store_gives_what_the_vision_side_gives(kept: Build) -> None:
         torch.testing.assert_close(item.image_embeds, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_later_runs_read_no_picture(kept: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_runs_read_no_picture(
+    kept: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However they differ in what follows the vision side."""
     read = count_made(monkeypatch)
     train(kept(optim_epochs=1), show_progress=False)
     assert len(read) == 20
-    changes = {"optim_lr": 1e-2, "optim_drop_path": 0.3, "optim_batch_size": 3, "eval_batch_size": 7}
+    changes = {
+        "optim_lr": 1e-2,
+        "optim_drop_path": 0.3,
+        "optim_batch_size": 3,
+        "eval_batch_size": 7,
+    }
     train(kept(output=str(tmp_path / "again"), **changes), show_progress=False)
     assert len(read) == 20
 
 
-def test_pictures_that_changed_or_came_are_read(kept: Build, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_changed_or_came_are_read(
+    kept: Build, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = pictures.read_text().splitlines()
     pictures.write_text("\n".join(rows[:-1]))
     run = kept(data_train=str(pictures))
@@ -140,16 +177,25 @@ def test_pictures_that_changed_or_came_are_read(kept: Build, pictures: Path, mon
     pictures.write_text("\n".join(rows))
     after = embedded(run)
     assert {Path(str(image)).name for image in read} == {"scene-000002.png", "scene-000019.png"}
-    assert [torch.equal(before[(0, row)].image_embeds, after[(0, row)].image_embeds) for row in range(4)] == [True, True, False, True]
+    assert [
+        torch.equal(before[(0, row)].image_embeds, after[(0, row)].image_embeds) for row in range(4)
+    ] == [True, True, False, True]
     torch.testing.assert_close(after[(0, 2)].image_embeds, after[(0, 3)].image_embeds)
 
 
-def test_bytes_are_known_by_what_they_are(kept: Build, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_known_by_what_they_are(
+    kept: Build, scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = kept()
-    model = prepare(run).model
+    model = prepare_run(run).model
     read = count_made(monkeypatch)
     content = [(scenes.parent / f"scene-{number:06d}.png").read_bytes() for number in (0, 1, 0)]
-    found = embed(run, model, {4 * index: Sample(image, ("a",), str(index)) for index, image in enumerate(content)}, False)
+    found = embed(
+        run,
+        model,
+        {4 * index: Sample(image, ("a",), str(index)) for index, image in enumerate(content)},
+        False,
+    )
     assert found[0] == found[8] != found[4]
     assert read == content[:2]
 
@@ -163,7 +209,10 @@ def embed_and_die(run: Recipe, torn: str) -> None:
         if len(written) < 3:
             return append(self, keys, image_embeds)
         records = image_embeds.numpy().tobytes()
-        parts = {"records": (records[: len(records) // 2], b""), "keys": (records, keys[0] + keys[1][:5])}[torn]
+        parts = {
+            "records": (records[: len(records) // 2], b""),
+            "keys": (records, keys[0] + keys[1][:5]),
+        }[torn]
         for kind, content in zip((".records", ".keys"), parts, strict=True):
             with self.part.with_suffix(kind).open("ab") as file:
                 file.write(content)
@@ -174,10 +223,14 @@ def embed_and_die(run: Recipe, torn: str) -> None:
 
 
 @pytest.mark.parametrize(("torn", "whole"), [("records", 6), ("keys", 7)])
-def test_a_killed_pass_goes_on(kept: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str, whole: int) -> None:
+def test_a_killed_pass_goes_on(
+    kept: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str, whole: int
+) -> None:
     """All that was finished is kept, nothing that is half written is taken for whole, and the rest is made."""
     run = kept(eval_batch_size=3)
-    process = multiprocessing.get_context("forkserver").Process(target=embed_and_die, args=(run, torn))
+    process = multiprocessing.get_context("forkserver").Process(
+        target=embed_and_die, args=(run, torn)
+    )
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -185,7 +238,9 @@ def test_a_killed_pass_goes_on(kept: Build, tmp_path: Path, monkeypatch: pytest.
     resumed, fresh = embedded(run), embedded(kept(data_cache_embeddings=str(tmp_path / "fresh")))
     assert len(read) == 20 - whole + 20
     for row in range(20):
-        torch.testing.assert_close(resumed[(0, row)].image_embeds, fresh[(0, row)].image_embeds, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            resumed[(0, row)].image_embeds, fresh[(0, row)].image_embeds, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_runs_at_the_same_time_share_a_folder(kept: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +248,9 @@ def test_runs_at_the_same_time_share_a_folder(kept: Build, monkeypatch: pytest.M
     append = EmbeddingStore.append
     run, inner = kept(eval_batch_size=6), []
 
-    def append_and_interrupt(self: EmbeddingStore, keys: list[bytes], image_embeds: torch.Tensor) -> None:
+    def append_and_interrupt(
+        self: EmbeddingStore, keys: list[bytes], image_embeds: torch.Tensor
+    ) -> None:
         append(self, keys, image_embeds)
         if not inner:
             inner.append(None)
@@ -202,11 +259,13 @@ def test_runs_at_the_same_time_share_a_folder(kept: Build, monkeypatch: pytest.M
     monkeypatch.setattr(EmbeddingStore, "append", append_and_interrupt)
     outer = embedded(run)
     for row in range(20):
-        torch.testing.assert_close(outer[(0, row)].image_embeds, inner[0][(0, row)].image_embeds, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            outer[(0, row)].image_embeds, inner[0][(0, row)].image_embeds, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_another_vision_side_is_refused(kept: Build) -> None:
-    """Other weights, another picture size, precision or normalisation; not other settings of the text side."""
+    """Other weights, another image size, precision or normalisation; not other settings of the text side."""
     embedded(kept())
     embedded(kept(model=replace(MODEL, text=replace(MODEL.text, depth=1))))
     others = [
@@ -217,27 +276,34 @@ def test_another_vision_side_is_refused(kept: Build) -> None:
     ]
     for changes in others:
         with pytest.raises(
-            cutline.ConfigError, match=r"store holds embeddings of another vision side .*delete the folder, or name another"
+            cutline.ConfigError,
+            match=r"store holds embeddings of another vision side .*delete the folder, or name another",
         ):
             embedded(kept(**changes))
 
 
 def test_every_weight_counts(kept: Build) -> None:
-    model = prepare(kept()).model
-    before = fingerprint(model, torch.float32)
+    model = prepare_run(kept()).model
+    before = fingerprint_model(model, torch.float32)
     for weight in model.vision.parameters():
         value = weight.flatten()[-1].item()
         weight.data.view(-1)[-1] = value + 1e-3
-        assert fingerprint(model, torch.float32) != before
+        assert fingerprint_model(model, torch.float32) != before
         weight.data.view(-1)[-1] = value
-    assert fingerprint(model, torch.float32) == before
+    assert fingerprint_model(model, torch.float32) == before
 
 
-def test_bad_pictures_are_skipped_and_named_as_ever(kept: Build, pictures: Path, tmp_path: Path) -> None:
+def test_bad_pictures_are_skipped_and_named_as_ever(
+    kept: Build, pictures: Path, tmp_path: Path
+) -> None:
     (pictures.parent / "scene-000004.png").unlink()
-    (pictures.parent / "scene-000011.png").write_bytes(b"no picture")
+    (pictures.parent / "scene-000011.png").write_bytes(b"no image")
     runs = [
-        kept(output=str(tmp_path / name), data_train=str(pictures), data_cache_embeddings=name and str(tmp_path / name))
+        kept(
+            output=str(tmp_path / name),
+            data_train=str(pictures),
+            data_cache_embeddings=name and str(tmp_path / name),
+        )
         for name in ("", "s")
     ]
     runs[0] = replace(runs[0], output=str(tmp_path / "plain"))
@@ -260,20 +326,30 @@ def test_a_picture_that_was_mended_is_no_longer_skipped(kept: Build, pictures: P
 
 
 def test_a_full_disk_is_seen_before_the_work(kept: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000)
+    )
     read = count_made(monkeypatch)
-    with pytest.raises(cutline.CutlineError, match=r"store: 20 embeddings take 0.0 GB, and 0.0 GB are free: make room, or name another"):
+    with pytest.raises(
+        cutline.CutlineError,
+        match=r"store: 20 embeddings take 0.0 GB, and 0.0 GB are free: make room, or name another",
+    ):
         embedded(kept())
     assert read == []
 
 
-def test_a_disk_that_fills_up_keeps_what_is_there(kept: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_keeps_what_is_there(
+    kept: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No file may grow beyond four records: the real system call fails, as on a full disk."""
     former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 5 * 32 * 4, hard))
     try:
-        with pytest.raises(cutline.CutlineError, match=r"store: cannot be written \(File too large\); what is there is good"):
+        with pytest.raises(
+            cutline.CutlineError,
+            match=r"store: cannot be written \(File too large\); what is there is good",
+        ):
             embedded(kept(eval_batch_size=3))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -303,7 +379,9 @@ def test_a_stopped_run_may_go_on_with_and_without(kept: Build, tmp_path: Path) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "check_finite", stop_at(3))
         with pytest.raises(cutline.CutlineError, match="enough"):
-            train(replace(parts, data=replace(parts.data, cache_embeddings="")), show_progress=False)
+            train(
+                replace(parts, data=replace(parts.data, cache_embeddings="")), show_progress=False
+            )
     train(parts, resume=True, show_progress=False)
     assert lines(parts.output, "loss") == pytest.approx(lines(whole.output, "loss"), rel=1e-5)
 
@@ -328,10 +406,17 @@ def test_several_processes_share_the_work(kept: Build, tmp_path: Path) -> None:
     launch([(run, False, 0) for run in runs.values()], tmp_path)
     assert len(list((tmp_path / "shared").glob("*.keys"))) == 2  # a part each
     for size, batch in (("", 10), ("-empty", 40)):
-        alone = kept(output=str(tmp_path / f"alone{size}"), data_cache_embeddings="", **settings, optim_batch_size=batch)
+        alone = kept(
+            output=str(tmp_path / f"alone{size}"),
+            data_cache_embeddings="",
+            **settings,
+            optim_batch_size=batch,
+        )
         train(alone, show_progress=False)
         for layout in layouts:
-            assert lines(runs[layout + size].output, "loss") == pytest.approx(lines(alone.output, "loss"), rel=1e-5)
+            assert lines(runs[layout + size].output, "loss") == pytest.approx(
+                lines(alone.output, "loss"), rel=1e-5
+            )
 
 
 @pytest.mark.parametrize(
@@ -342,23 +427,30 @@ def test_several_processes_share_the_work(kept: Build, tmp_path: Path) -> None:
         ({}, {"freeze": ("vision.blocks.*",)}, "`optim.freeze` to 'vision.*'"),
         ({}, {"freeze": ("text.*",)}, "`optim.freeze` to 'vision.*'"),
         ({}, {"lora": LoraConfig(rank=2)}, "`optim.lora.targets` begin with 'text.'"),
-        ({}, {"lora": LoraConfig(rank=2, targets=("text.*.kv", "vision.*.qkv"))}, "`optim.lora.targets` begin with 'text.'"),
+        (
+            {},
+            {"lora": LoraConfig(rank=2, targets=("text.*.kv", "vision.*.qkv"))},
+            "`optim.lora.targets` begin with 'text.'",
+        ),
     ],
 )
 def test_a_vision_side_that_learns_is_refused(data: dict, optim: dict, message: str) -> None:
     with pytest.raises(cutline.ConfigError) as error:
-        Recipe(data=DataConfig(**{"cache_embeddings": "a", "augment": False, **data}), optim=OptimConfig(**optim))
+        Recipe(
+            data=DataConfig(**{"cache_embeddings": "a", "augment": False, **data}),
+            optim=OptimConfig(**optim),
+        )
     assert message in str(error.value)
 
 
 def test_without_augmentation_pictures_are_as_in_evaluation(recipe: Build) -> None:
-    rows = prepare(recipe(data_augment=False, data_quarter_turns=True)).rows
+    rows = prepare_run(recipe(data_augment=False, data_quarter_turns=True)).rows
     expected = to_pixels(open_image(rows.samples[0].image), 32)
     assert all(torch.equal(rows[(epoch, 0)].pixels, expected) for epoch in range(4))
 
 
 def test_keys_tell_pictures_apart(tmp_path: Path) -> None:
-    """Odd names are names, and a picture is not its neighbour."""
+    """Odd names are names, and an image is not its neighbour."""
     names = [str(tmp_path / "a"), str(tmp_path / "b"), "\ud800", "a\0b", "a\nb"]
     keys = {picture_key(name) for name in names}
     assert len(keys) == len(names)

@@ -36,7 +36,10 @@ def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> 
 
 def check_same(run: Path, whole: Path, seed: int = 0) -> None:
     """Losses, weights, average and moments are those of the run that was never killed, and no torn file is left."""
-    logs = [[{key: line.get(key) for key in LOGGED} for line in read_log(folder / "log.jsonl")] for folder in (run, whole)]
+    logs = [
+        [{key: line.get(key) for key in LOGGED} for line in read_log(folder / "log.jsonl")]
+        for folder in (run, whole)
+    ]
     assert logs[0] == logs[1], seed
     assert len(logs[0]) == 16 + 4
     for name in ("state.safetensors", "best/model.safetensors", "last/model.safetensors"):
@@ -89,7 +92,9 @@ def test_a_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_twenty_killed_runs_resume_exactly(scenes: Path, tmp_path: Path) -> None:
-    assert kill_and_resume(scenes, tmp_path, kills=20, seed=int(time.time())) > 6  # the moments were well chosen
+    assert (
+        kill_and_resume(scenes, tmp_path, kills=20, seed=int(time.time())) > 6
+    )  # the moments were well chosen
 
 
 @pytest.fixture
@@ -113,9 +118,15 @@ def test_a_full_disk_stops_a_run_with_its_last_good_state(
             train(part, show_progress=False)
     state = (tmp_path / "part" / "state.safetensors").read_bytes()
     little_room()
-    with pytest.raises(CheckpointError, match=r"model.safetensors: cannot be written .*what was there before is untouched"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"model.safetensors: cannot be written .*what was there before is untouched",
+    ):
         train(part, resume=True, show_progress=False)
     assert (tmp_path / "part" / "state.safetensors").read_bytes() == state
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE,
+        (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]),
+    )
     train(part, resume=True, show_progress=False)
     check_same(tmp_path / "part", tmp_path / "whole")

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from tiny_recipe import MODEL
 
 import cutline
-from cutline.config import CaptionConfig, LoraConfig, OptimConfig, Recipe, StartConfig
+from cutline.config import CaptionConfig, InitConfig, LoraConfig, OptimConfig, Recipe
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.training import Interrupted, read_log, train
-from cutline.training.optimizer import choose_weights, lr_scale, make_optimizer
+from cutline.training.loop.optimizer import choose_weights, lr_scale, make_optimizer
 
 Build = Callable[..., Recipe]
 
@@ -26,7 +26,11 @@ def groups(optim: OptimConfig) -> dict[str, tuple[float, float]]:
     choose_weights(model, optim)
     names = {weight: name for name, weight in model.named_parameters()}
     optimizer = make_optimizer(model, MODEL, optim)
-    return {names[weight]: (group["lr_scale"], group["weight_decay"]) for group in optimizer.param_groups for weight in group["params"]}
+    return {
+        names[weight]: (group["lr_scale"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
 
 
 def test_the_reference_decays_and_moves_all_weights_alike() -> None:
@@ -49,18 +53,35 @@ def test_layers_learn_the_slower_the_lower_they_are() -> None:
     assert lr_scale("vision.norm.bias", config, 0.5) == 1
     assert lr_scale("vision.blocks.11.attn.qkv.weight", config, 0.5) == 0.5
     assert lr_scale("text.layers.0.norm1.weight", config, 0.5) == 0.5**12
-    assert lr_scale("vision.pos_embed", config, 0.5) == lr_scale("text.token_embed.weight", config, 0.5) == 0.5**13
-    assert {scale for scale, _ in groups(OptimConfig(layer_decay=0.5)).values()} == {1.0, 0.5, 0.25, 0.125}
+    assert (
+        lr_scale("vision.pos_embed", config, 0.5)
+        == lr_scale("text.token_embed.weight", config, 0.5)
+        == 0.5**13
+    )
+    assert {scale for scale, _ in groups(OptimConfig(layer_decay=0.5)).values()} == {
+        1.0,
+        0.5,
+        0.25,
+        0.125,
+    }
 
 
 def test_the_scale_reaches_the_steps(recipe: Build, tmp_path: Path) -> None:
     """The lowest weights move by a tenth of a tenth of what the highest do: AdamW's first step is the learning rate for every weight."""
     moved = {}
     for decay in (1.0, 0.1):
-        run = recipe(output=tmp_path / str(decay), optim_layer_decay=decay, optim_max_steps=1, optim_weight_decay=0.0, seed=5)
+        run = recipe(
+            output=tmp_path / str(decay),
+            optim_layer_decay=decay,
+            optim_max_steps=1,
+            optim_weight_decay=0.0,
+            seed=5,
+        )
         weights = load_file(train(run, show_progress=False) / "model.safetensors")
         torch.manual_seed(5)
-        start = CaptionModel(replace(MODEL, text=replace(MODEL.text, vocab_size=len(weights["text.lm_head.bias"])))).state_dict()
+        start = CaptionModel(
+            replace(MODEL, text=replace(MODEL.text, vocab_size=len(weights["text.lm_head.bias"])))
+        ).state_dict()
         moved[decay] = {name: (weights[name] - start[name]).abs().max().item() for name in weights}
     ratio = {name: moved[0.1][name] / moved[1.0][name] for name in moved[1.0]}
     assert ratio["text.lm_head.bias"] == pytest.approx(1, rel=1e-3)
@@ -69,8 +90,11 @@ def test_the_scale_reaches_the_steps(recipe: Build, tmp_path: Path) -> None:
 
 def test_frozen_weights_stay_and_the_others_learn(recipe: Build, tmp_path: Path) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
-    start = {"start": StartConfig(captioner=str(first)), "model": cutline.CaptionConfig()}
-    second = train(recipe(output=tmp_path / "second", optim_freeze=("vision.*", "*.bias"), **start), show_progress=False)
+    start = {"start": InitConfig(captioner=str(first)), "model": cutline.CaptionConfig()}
+    second = train(
+        recipe(output=tmp_path / "second", optim_freeze=("vision.*", "*.bias"), **start),
+        show_progress=False,
+    )
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {name for name in before if name.startswith("vision.") or name.endswith(".bias")}
@@ -81,13 +105,19 @@ def test_lora_leaves_a_plain_captioner_and_resumes_exactly(
     recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float
 ) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
-    lora = {"optim_lora": LoraConfig(rank=2, targets=("text.*.kv", "*.fc1"), dropout=0.1), "optim_lr": 1e-2, "optim_ema_decay": ema}
-    start = {"start": StartConfig(captioner=str(first)), "model": cutline.CaptionConfig()}
+    lora = {
+        "optim_lora": LoraConfig(rank=2, targets=("text.*.kv", "*.fc1"), dropout=0.1),
+        "optim_lr": 1e-2,
+        "optim_ema_decay": ema,
+    }
+    start = {"start": InitConfig(captioner=str(first)), "model": cutline.CaptionConfig()}
     whole = train(recipe(output=tmp_path / "whole", **start, **lora), show_progress=False)
     before, after = load_file(first / "model.safetensors"), load_file(whole / "model.safetensors")
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {name for name in before if name.endswith((".fc1.weight", ".cross_attn.kv.weight"))}
+    assert changed == {
+        name for name in before if name.endswith((".fc1.weight", ".cross_attn.kv.weight"))
+    }
     assert cutline.load(whole).config == cutline.load(first).config
 
     part = recipe(output=tmp_path / "part", **start, **lora)
@@ -96,7 +126,10 @@ def test_lora_leaves_a_plain_captioner_and_resumes_exactly(
         with pytest.raises(Interrupted):
             train(part, show_progress=False)
     train(part, resume=True, show_progress=False)
-    losses = [[line.get("loss") for line in read_log(tmp_path / name / "log.jsonl")] for name in ("whole", "part")]
+    losses = [
+        [line.get("loss") for line in read_log(tmp_path / name / "log.jsonl")]
+        for name in ("whole", "part")
+    ]
     assert losses[0] == losses[1]
 
 
@@ -109,7 +142,10 @@ def test_patterns_that_match_nothing_are_refused() -> None:
         groups(OptimConfig(lora=LoraConfig(rank=4, targets=("*.query",))))
 
 
-@pytest.mark.parametrize("wrong", [{"rank": -1}, {"rank": 2, "dropout": 1.0}, {"alpha": -3.0}, {"rank": 2, "targets": ()}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rank": -1}, {"rank": 2, "dropout": 1.0}, {"alpha": -3.0}, {"rank": 2, "targets": ()}],
+)
 def test_settings_of_lora_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"lora\."):
         LoraConfig(**wrong)  # type: ignore[arg-type]
@@ -118,16 +154,31 @@ def test_settings_of_lora_that_make_no_sense_are_refused(wrong: dict[str, object
 @pytest.mark.slow
 def test_compiled_layers_learn_the_same(recipe: Build, tmp_path: Path) -> None:
     off = {"optim_batch_size": 10, "optim_dropout": 0.0, "optim_drop_path": 0.0}
-    runs = [train(recipe(output=tmp_path / str(on), optim_compile=on, **off), show_progress=False) for on in (False, True)]
-    plain, compiled = ([line["loss"] for line in read_log(run.parent / "log.jsonl") if "grad_norm" in line] for run in runs)
+    runs = [
+        train(recipe(output=tmp_path / str(on), optim_compile=on, **off), show_progress=False)
+        for on in (False, True)
+    ]
+    plain, compiled = (
+        [line["loss"] for line in read_log(run.parent / "log.jsonl") if "grad_norm" in line]
+        for run in runs
+    )
     assert compiled == pytest.approx(plain, rel=1e-5)
     assert len(plain) == 4
-    assert load_file(runs[0] / "model.safetensors").keys() == load_file(runs[1] / "model.safetensors").keys()
+    assert (
+        load_file(runs[0] / "model.safetensors").keys()
+        == load_file(runs[1] / "model.safetensors").keys()
+    )
 
 
 def test_bf16_learns_nearly_the_same(recipe: Build, tmp_path: Path) -> None:
     off = {"optim_batch_size": 10, "optim_dropout": 0.0, "optim_drop_path": 0.0}
-    runs = [train(recipe(output=tmp_path / kind, precision=kind, **off), show_progress=False) for kind in ("fp32", "bf16")]
-    full, half = ([line["loss"] for line in read_log(run.parent / "log.jsonl") if "grad_norm" in line] for run in runs)
+    runs = [
+        train(recipe(output=tmp_path / kind, precision=kind, **off), show_progress=False)
+        for kind in ("fp32", "bf16")
+    ]
+    full, half = (
+        [line["loss"] for line in read_log(run.parent / "log.jsonl") if "grad_norm" in line]
+        for run in runs
+    )
     assert half == pytest.approx(full, rel=1e-2)
     assert half != full

@@ -12,11 +12,18 @@ from safetensors.torch import load_file
 from tars import write_tar
 from tiny_recipe import tiny_recipe
 
-from cutline.config import LoraConfig, Recipe, StartConfig
+from cutline.config import InitConfig, LoraConfig, Recipe
 from cutline.tokenizer import Tokenizer
 from cutline.training import read_log, train
 
-OFF = {"optim_dropout": 0.0, "optim_drop_path": 0.0, "optim_epochs": 2, "optim_lr": 1e-3, "optim_ema_decay": 0.9, "eval_max_pictures": 5}
+OFF = {
+    "optim_dropout": 0.0,
+    "optim_drop_path": 0.0,
+    "optim_epochs": 2,
+    "optim_lr": 1e-3,
+    "optim_ema_decay": 0.9,
+    "eval_max_pictures": 5,
+}
 LORA = LoraConfig(rank=2, targets=("*.qkv", "text.*.fc1"))
 LAYOUTS = {
     "1x8": {"optim_batch_size": 8},
@@ -35,7 +42,7 @@ NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
 
 
 def with_a_bad_picture(scenes: Path, path: Path) -> Path:
-    """The scenes and one picture that cannot be read, which some process meets alone."""
+    """The scenes and one image that cannot be read, which some process meets alone."""
     rows = [json.loads(line) for line in scenes.read_text().splitlines()]
     rows = [{**row, "file_name": str(scenes.parent / row["file_name"])} for row in rows]
     rows[3]["file_name"] = str(path.with_name("missing.png"))
@@ -49,20 +56,34 @@ def broken_stream(folder: Path) -> Recipe:
     picture = io.BytesIO()
     Image.new("RGB", (32, 32)).save(picture, "PNG")
     for number in range(2):
-        members = {f"{key:03d}.{kind}": content for key in range(20) for kind, content in (("png", picture.getvalue()), ("txt", captions))}
+        members = {
+            f"{key:03d}.{kind}": content
+            for key in range(20)
+            for kind, content in (("png", picture.getvalue()), ("txt", captions))
+        }
         write_tar(folder / "shards" / f"{number:03d}.tar", members)
     broken = folder / "shards" / "001.tar"
     broken.write_bytes(broken.read_bytes()[:7000])
-    Tokenizer.train([captions, "a picture of"] * 3, 60).save(folder / "tokenizer.json")
-    stream = {"data_train": str(folder / "shards"), "data_stream": True, "data_epoch_rows": 40, "data_shuffle_rows": 1}
-    start = StartConfig(tokenizer=str(folder / "tokenizer.json"))
-    return tiny_recipe(folder / "data.jsonl", folder / "broken", start=start, optim_batch_size=2, **stream)
+    Tokenizer.train([captions, "an image of"] * 3, 60).save(folder / "tokenizer.json")
+    stream = {
+        "data_train": str(folder / "shards"),
+        "data_stream": True,
+        "data_epoch_rows": 40,
+        "data_shuffle_rows": 1,
+    }
+    start = InitConfig(tokenizer=str(folder / "tokenizer.json"))
+    return tiny_recipe(
+        folder / "data.jsonl", folder / "broken", start=start, optim_batch_size=2, **stream
+    )
 
 
 def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
     """Losses, gradient norms, evaluations and weights are those of one process with one batch of eight."""
     data = with_a_bad_picture(scenes, tmp_path / "data.jsonl")
-    recipes = {name: tiny_recipe(data, tmp_path / name, **OFF, **layout) for name, layout in LAYOUTS.items()}
+    recipes = {
+        name: tiny_recipe(data, tmp_path / name, **OFF, **layout)
+        for name, layout in LAYOUTS.items()
+    }
     for name in ALONE:
         train(recipes[name], show_progress=False)
     jobs = []
@@ -71,7 +92,9 @@ def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
         jobs += [(recipes[name], False, 3 * stopped), *[(recipes[name], True, 0)] * stopped]
     said = launch([*jobs, (broken_stream(tmp_path), False, 0)], tmp_path)
     assert said.count("stopped after step 3") == 4  # two runs, two processes
-    assert said.count("001.tar: the shard cannot be read") == 2  # by one, and the other does not wait for it
+    assert (
+        said.count("001.tar: the shard cannot be read") == 2
+    )  # by one, and the other does not wait for it
     for name in recipes:
         one = "lora 1x8" if "lora" in name else "1x8"
         expected = read_log(tmp_path / one / "log.jsonl")
@@ -86,4 +109,10 @@ def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
             weights, same = load_file(tmp_path / one / file), load_file(tmp_path / name / file)
             assert weights.keys() == same.keys()
             for key, weight in weights.items():
-                torch.testing.assert_close(same[key], weight, rtol=1e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+                torch.testing.assert_close(
+                    same[key],
+                    weight,
+                    rtol=1e-4,
+                    atol=2e-5,
+                    msg=lambda text, key=key: f"{key}: {text}",
+                )

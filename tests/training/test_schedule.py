@@ -6,7 +6,7 @@ import math
 import pytest
 
 from cutline.config import OptimConfig
-from cutline.training.schedule import lr_at
+from cutline.training.loop.schedule import lr_at
 
 
 def test_cosine_falls_from_lr_to_min_lr_after_a_linear_warmup() -> None:
@@ -28,4 +28,6 @@ def test_cosine_epoch_is_the_reference_s() -> None:
 
 
 def test_constant_stays() -> None:
-    assert {lr_at(step, 50, 10, OptimConfig(lr=0.5, schedule="constant")) for step in range(50)} == {0.5}
+    assert {
+        lr_at(step, 50, 10, OptimConfig(lr=0.5, schedule="constant")) for step in range(50)
+    } == {0.5}

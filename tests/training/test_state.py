@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from cutline.errors import CheckpointError
-from cutline.training.average import start_average, update_average
-from cutline.training.state import Progress, load_state, save_state
+from cutline.training.loop.ema import init_ema, update_ema
+from cutline.training.loop.state import Progress, load_state, save_state
 
 
 def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -37,15 +37,21 @@ def little_room() -> Iterator[None]:
 
 def test_round_trip(tmp_path: Path) -> None:
     model, optimizer = trained(0)
-    average = start_average(nn.Linear(3, 2))
+    average = init_ema(nn.Linear(3, 2))
     progress = Progress(step=7, rows_per_step=14, best=1.5, loss_sum=0.1 + 0.2)
     save_state(tmp_path / "state", model, average, optimizer, progress)
     other, other_optimizer = trained(1)
-    other_average = start_average(nn.Linear(3, 2))
+    other_average = init_ema(nn.Linear(3, 2))
     assert load_state(tmp_path / "state", other, other_average, other_optimizer) == progress
     assert torch.equal(other.weight, model.weight)  # type: ignore[arg-type]
     assert all(torch.equal(other_average[name], average[name]) for name in ("weight", "bias"))
-    pairs = list(zip(optimizer.state_dict()["state"].values(), other_optimizer.state_dict()["state"].values(), strict=True))
+    pairs = list(
+        zip(
+            optimizer.state_dict()["state"].values(),
+            other_optimizer.state_dict()["state"].values(),
+            strict=True,
+        )
+    )
     assert len(pairs) == 2
     assert all(torch.equal(one[key], two[key]) for one, two in pairs for key in one)
     assert list(tmp_path.iterdir()) == [tmp_path / "state"]
@@ -56,7 +62,9 @@ def test_a_full_disk_keeps_the_last_good_state(tmp_path: Path) -> None:
     model, optimizer = trained(0)
     path = tmp_path / "state"
     path.write_text("the last good state")
-    with pytest.raises(CheckpointError, match=r"state: cannot be written .*what was there before is untouched"):
+    with pytest.raises(
+        CheckpointError, match=r"state: cannot be written .*what was there before is untouched"
+    ):
         save_state(path, model, {}, optimizer, Progress())
     assert path.read_text() == "the last good state"
     assert list(tmp_path.iterdir()) == [path]
@@ -75,7 +83,7 @@ def test_the_average_follows_the_model() -> None:
     for step, weight in ((0, 0.9), (90, 0.09), (10**6, 0.01)):
         model = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(model.weight)
-        average = start_average(model)
+        average = init_ema(model)
         nn.init.ones_(model.weight)
-        update_average(average, model, step, decay=0.99)
+        update_ema(average, model, step, decay=0.99)
         assert average["weight"].item() == pytest.approx(weight)

@@ -3,11 +3,23 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cutline.config import CaptionConfig, DataConfig, EvalConfig, OptimConfig, Recipe, TextConfig, VisionConfig
+from cutline.config import (
+    CaptionConfig,
+    DataConfig,
+    EvalConfig,
+    OptimConfig,
+    Recipe,
+    TextConfig,
+    VisionConfig,
+)
 
 MODEL = CaptionConfig(
-    vision=VisionConfig(image_size=32, patch_size=16, embed_dim=32, depth=2, num_heads=2, drop_path=0.1),
-    text=TextConfig(vocab_size=64, embed_dim=32, depth=2, num_heads=2, mlp_dim=64, max_positions=48),
+    vision=VisionConfig(
+        image_size=32, patch_size=16, embed_dim=32, depth=2, num_heads=2, drop_path=0.1
+    ),
+    text=TextConfig(
+        vocab_size=64, embed_dim=32, depth=2, num_heads=2, mlp_dim=64, max_positions=48
+    ),
     prompt="a picture of ",
 )
 
@@ -25,6 +37,10 @@ def tiny_recipe(data: Path, output: Path | str, **changes: object) -> Recipe:
         eval=EvalConfig(every=1, max_pictures=4),
     )
     for section in ("data", "optim", "eval"):
-        inside = {name.removeprefix(section + "_"): changes.pop(name) for name in list(changes) if name.startswith(section + "_")}
+        inside = {
+            name.removeprefix(section + "_"): changes.pop(name)
+            for name in list(changes)
+            if name.startswith(section + "_")
+        }
         changes[section] = replace(getattr(base, section), **inside)
     return replace(base, **changes)

@@ -1,0 +1,23 @@
+"""Measuring captions: evaluate a captioner on a data set, or compare two caption files."""
+
+from cutline.evaluation.comparison import ComparedImage, Comparison, compare_captions
+from cutline.evaluation.comparison_report import write_comparison_report
+from cutline.evaluation.evaluation import (
+    EvaluatedImage,
+    Evaluation,
+    domain_table,
+    evaluate,
+    write_evaluation_report,
+)
+
+__all__ = [
+    "ComparedImage",
+    "Comparison",
+    "EvaluatedImage",
+    "Evaluation",
+    "compare_captions",
+    "domain_table",
+    "evaluate",
+    "write_comparison_report",
+    "write_evaluation_report",
+]

@@ -1,0 +1,1 @@
+"""The data of a training run: examples, batches, streams and cached image embeddings."""

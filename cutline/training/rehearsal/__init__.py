@@ -1,7 +1,0 @@
-"""Rehearsals of a training run: short runs that answer a question and keep nothing."""
-
-from cutline.training.rehearsal.first_step import DryRun, dry_run
-from cutline.training.rehearsal.rates import LrRange, lr_range, lr_report_path, write_lr_report
-from cutline.training.rehearsal.recital import Overfit, overfit
-
-__all__ = ["DryRun", "LrRange", "Overfit", "dry_run", "lr_range", "lr_report_path", "overfit", "write_lr_report"]

@@ -1,0 +1,1 @@
+"""The directory of a training run: recipe, log, run information and report."""

@@ -1,0 +1,354 @@
+"""Starting weights from a Vision Transformer and from a BERT."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cutline.checkpoint import Checkpoint, load_pretrained_text, load_pretrained_vision
+from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, Layout
+from cutline.checkpoint.weights import export_weights
+from cutline.errors import CheckpointError
+from cutline.model import CaptionModel, interpolate_positions
+
+MakeCheckpoint = Callable[..., Checkpoint]
+EXTRA_OF_VIT = ("head.weight", "head_dist.bias", "pre_logits.fc.weight")
+
+
+@pytest.fixture
+def model(make_checkpoint: MakeCheckpoint) -> CaptionModel:
+    torch.manual_seed(0)
+    return CaptionModel(make_checkpoint().config)
+
+
+@pytest.fixture
+def vit(make_checkpoint: MakeCheckpoint) -> dict[str, Tensor]:
+    weights = {
+        name: weight
+        for name, weight in make_checkpoint(seed=7).weights.items()
+        if name.startswith("vision.")
+    }
+    return export_weights(weights, Layout(VISION, {}))
+
+
+@pytest.fixture
+def bert(make_checkpoint: MakeCheckpoint) -> dict[str, Tensor]:
+    """With the head of masked words, and without [DEC], [ENC] and cross-attention."""
+    checkpoint = make_checkpoint(seed=7)
+    weights = {
+        name: weight for name, weight in checkpoint.weights.items() if name.startswith("text.")
+    }
+    theirs = export_weights(weights, Layout(TEXT, TEXT_COPIES))
+    theirs = {name: weight for name, weight in theirs.items() if "crossattention" not in name}
+    for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
+        theirs[name] = theirs[name][:-2].clone()
+    theirs |= {copy: theirs[original].clone() for copy, original in TEXT_COPIES.items()}
+    extra = {
+        "bert.embeddings.token_type_embeddings.weight": torch.zeros(2, 20),
+        "bert.pooler.dense.bias": torch.zeros(20),
+    }
+    return {
+        **theirs,
+        **extra,
+        "cls.seq_relationship.bias": torch.zeros(2),
+        "bert.embeddings.position_ids": torch.arange(17)[None],
+    }
+
+
+def snapshot(model: CaptionModel) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def write(path: Path, weights: dict[str, Tensor], wrap: str = "") -> Path:
+    if path.suffix == ".safetensors":
+        save_file(weights, path)
+    else:
+        torch.save({wrap: weights, "epoch": 3} if wrap else weights, path)
+    return path
+
+
+# ----------------------------------------------------------------------------------------------------------- vision
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [("a.safetensors", ""), ("a.pth", ""), ("a.pth", "model"), ("a.pth", "state_dict")],
+)
+def test_vit_is_brought_whole(
+    name: str,
+    wrap: str,
+    model: CaptionModel,
+    vit: dict[str, Tensor],
+    tmp_path: Path,
+    make_checkpoint: Any,
+) -> None:
+    before, expected = snapshot(model), make_checkpoint(seed=7).weights
+    report = load_pretrained_vision(
+        model,
+        write(tmp_path / name, {**vit, **{extra: torch.zeros(2) for extra in EXTRA_OF_VIT}}, wrap),
+    )
+    for ours, weight in model.state_dict().items():
+        assert torch.equal(weight, expected[ours] if ours.startswith("vision.") else before[ours])
+    assert (report.brought, report.initialised, sorted(report.left)) == (
+        len(vit),
+        (),
+        sorted(EXTRA_OF_VIT),
+    )
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.parameters())
+
+
+def test_positions_are_interpolated_and_the_distillation_token_dropped(
+    model: CaptionModel, vit: dict[str, Tensor], tmp_path: Path
+) -> None:
+    grid = torch.randn(1, 26, 24)  # class token and 5 x 5 patches; the model has 3 x 3
+    positions = torch.cat([grid[:, :1], torch.full((1, 1, 24), 99.0), grid[:, 1:]], dim=1)
+    file = write(
+        tmp_path / "deit.pth",
+        {**vit, "pos_embed": positions, "dist_token": torch.zeros(1, 1, 24)},
+        "model",
+    )
+    assert load_pretrained_vision(model, file).left == ("dist_token",)
+    assert torch.equal(model.vision.pos_embed, interpolate_positions(grid, 10))
+
+
+def test_norm_after_pooling_is_not_our_norm(
+    model: CaptionModel, vit: dict[str, Tensor], tmp_path: Path
+) -> None:
+    pooled = {re.sub(r"^norm\.", "fc_norm.", name): weight for name, weight in vit.items()}
+    before = snapshot(model)
+    report = load_pretrained_vision(model, write(tmp_path / "mae.pth", pooled))
+    assert report.initialised == ("vision.norm.weight", "vision.norm.bias")
+    assert report.left == ("fc_norm.weight", "fc_norm.bias")
+    assert torch.equal(model.vision.norm.weight, before["vision.norm.weight"])
+    assert torch.equal(
+        model.state_dict()["vision.blocks.0.attn.qkv.weight"], vit["blocks.0.attn.qkv.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks.2.norm1.weight": torch.zeros(24)}, "unexpected: blocks.2.norm1.weight"),
+        ({"blocks.0.ls1.gamma": torch.zeros(24)}, "unexpected: blocks.0.ls1.gamma"),
+        (
+            {"patch_embed.proj.weight": torch.zeros(24, 3, 8, 8)},
+            r"mis-shaped: patch_embed.proj.weight \(24, 3, 8, 8\) instead of \(24, 3, 4, 4\)",
+        ),
+        (
+            {"pos_embed": torch.zeros(1, 12, 24)},
+            r"mis-shaped: pos_embed \(1, 12, 24\) instead of \(1, 10, 24\)",
+        ),
+        (
+            {"pos_embed": torch.zeros(1, 10, 23)},
+            r"mis-shaped: pos_embed \(1, 10, 23\) instead of \(1, 10, 24\)",
+        ),
+        (
+            {"pos_embed": torch.zeros(10, 24)},
+            r"mis-shaped: pos_embed \(10, 24\) instead of \(1, 10, 24\)",
+        ),
+        ({"blocks.1.attn.qkv.bias": None}, "missing: blocks.1.attn.qkv.bias"),
+        ({"pos_embed": None}, "missing: pos_embed"),
+        ({"norm.bias": None}, "missing: norm.bias"),
+    ],
+)
+def test_other_vits_are_refused(
+    change: dict[str, Tensor | None],
+    message: str,
+    model: CaptionModel,
+    vit: dict[str, Tensor],
+    tmp_path: Path,
+) -> None:
+    changed = {name: weight for name, weight in {**vit, **change}.items() if weight is not None}
+    before = snapshot(model)
+    with pytest.raises(
+        CheckpointError,
+        match=rf"other\.pth: the weights do not fit a model of these sizes \({message}\)",
+    ):
+        load_pretrained_vision(model, write(tmp_path / "other.pth", changed))
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+# ------------------------------------------------------------------------------------------------------------- text
+
+
+def assert_text_brought(
+    model: CaptionModel, before: dict[str, Tensor], expected: dict[str, Tensor], fresh: str
+) -> None:
+    for name, weight in model.state_dict().items():
+        if not name.startswith("text.") or re.search(fresh, name):
+            assert torch.equal(weight, before[name]), name
+        elif name in ("text.token_embed.weight", "text.lm_head.bias"):
+            assert torch.equal(weight[:-2], expected[name][:-2])
+            assert torch.equal(weight[-2:], before[name][-2:])
+        else:
+            assert torch.equal(weight, expected[name]), name
+
+
+@pytest.mark.parametrize("old_names", [False, True])
+@pytest.mark.parametrize("file", ["bert.safetensors", "bert.bin"])
+def test_bert_is_brought_with_its_head(
+    file: str,
+    old_names: bool,
+    model: CaptionModel,
+    bert: dict[str, Tensor],
+    tmp_path: Path,
+    make_checkpoint: Any,
+) -> None:
+    if old_names:
+        bert = {
+            re.sub(
+                "LayerNorm.bias$",
+                "LayerNorm.beta",
+                re.sub("LayerNorm.weight$", "LayerNorm.gamma", name),
+            ): w
+            for name, w in bert.items()
+        }
+    before, fresh = snapshot(model), r"cross_attn|norm2"
+    report = load_pretrained_text(model, write(tmp_path / file, bert))
+    assert_text_brought(model, before, make_checkpoint(seed=7).weights, fresh)
+    assert report.brought == sum(
+        name.startswith("text.") and not re.search(fresh, name) for name in before
+    )
+    assert report.initialised == (
+        *(name for name in before if name.startswith("text.") and re.search(fresh, name)),
+        "text.token_embed.weight of [DEC] and [ENC]",
+    )
+    assert sorted(report.left) == [
+        "bert.embeddings.token_type_embeddings.weight",
+        "bert.pooler.dense.bias",
+        "cls.seq_relationship.bias",
+    ]
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_bert_without_a_head(
+    prefix: bool, model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path, make_checkpoint: Any
+) -> None:
+    body = {
+        name if prefix else name.removeprefix("bert."): weight
+        for name, weight in bert.items()
+        if name.startswith("bert.")
+    }
+    before = snapshot(model)
+    report = load_pretrained_text(model, write(tmp_path / "bert.bin", body))
+    assert_text_brought(model, before, make_checkpoint(seed=7).weights, r"cross_attn|norm2|lm_head")
+    assert {"text.lm_head.bias", "text.lm_head.dense.weight"} <= set(report.initialised)
+
+
+def test_bert_with_the_whole_vocabulary(
+    model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path, make_checkpoint: Any
+) -> None:
+    expected = make_checkpoint(seed=7).weights
+    body = {name: weight for name, weight in bert.items() if name.startswith("bert.")}
+    report = load_pretrained_text(
+        model,
+        write(
+            tmp_path / "a.bin",
+            {**body, "bert.embeddings.word_embeddings.weight": expected["text.token_embed.weight"]},
+        ),
+    )
+    assert torch.equal(model.text.token_embed.weight, expected["text.token_embed.weight"])
+    assert not any("[DEC]" in name for name in report.initialised)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"bert.encoder.layer.3.output.dense.bias": torch.zeros(20)},
+            "unexpected: bert.encoder.layer.3.output.dense.bias",
+        ),
+        (
+            {"bert.embeddings.position_embeddings.weight": torch.zeros(512, 20)},
+            r"mis-shaped: \S+ \(512, 20\) instead of \(17, 20\)",
+        ),
+        ({"bert.embeddings.LayerNorm.weight": None}, "missing: bert.embeddings.LayerNorm.weight"),
+        (
+            {"bert.encoder.layer.1.attention.self.key.weight": torch.zeros(20, 9)},
+            r"mis-shaped: \S+key.weight \(20, 9\) instead of \(20, 20\)",
+        ),
+    ],
+)
+def test_other_berts_are_refused(
+    change: dict[str, Tensor | None],
+    message: str,
+    model: CaptionModel,
+    bert: dict[str, Tensor],
+    tmp_path: Path,
+) -> None:
+    changed = {name: weight for name, weight in {**bert, **change}.items() if weight is not None}
+    with pytest.raises(
+        CheckpointError,
+        match=rf"other\.bin: the weights do not fit a model of these sizes \({message}\)",
+    ):
+        load_pretrained_text(model, write(tmp_path / "other.bin", changed))
+
+
+def test_vocabulary_of_another_size_is_refused(
+    model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path
+) -> None:
+    rows = model.config.text.vocab_size
+    for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"):
+        bert[name] = bert[name][:-1].clone()
+    with pytest.raises(
+        CheckpointError,
+        match=rf"word_embeddings\.weight \({rows - 3}, 20\) instead of \({rows}, 20\)",
+    ):
+        load_pretrained_text(model, write(tmp_path / "bert.bin", bert))
+
+
+def test_untied_bert_is_refused(
+    model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path
+) -> None:
+    bert["cls.predictions.decoder.weight"] += 1
+    with pytest.raises(
+        CheckpointError,
+        match=r"bert\.bin: cls\.predictions\.decoder\.weight differs from bert\.embeddings\.word_emb",
+    ):
+        load_pretrained_text(model, write(tmp_path / "bert.bin", bert))
+
+
+@pytest.mark.parametrize("start", [load_pretrained_vision, load_pretrained_text])
+def test_no_file_of_weights(start: Any, model: CaptionModel, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be read \(No such file"):
+        start(model, tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match=r"none\.pth: cannot be read \(No such file"):
+        start(model, tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Is a directory\)"):
+        start(model, tmp_path)
+    torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "whole.pth")
+    with pytest.raises(
+        CheckpointError,
+        match=r"whole\.pth: holds a torch\.nn\.modules\.linear\.Linear, which only code inside",
+    ):
+        start(model, tmp_path / "whole.pth")
+
+
+def test_golden_vit_and_bert_of_transformers(model: CaptionModel, tmp_path: Path) -> None:
+    """A BERT as transformers saves it computes here, without images, what it computes there (its token types being zero)."""
+    transformers = pytest.importorskip("transformers")
+    sizes = model.config.text
+    config = transformers.BertConfig(
+        vocab_size=sizes.vocab_size - 2,
+        hidden_size=sizes.embed_dim,
+        num_hidden_layers=sizes.depth,
+        num_attention_heads=sizes.num_heads,
+        intermediate_size=sizes.mlp_dim,
+        max_position_embeddings=sizes.max_positions,
+        initializer_range=0.3,
+    )
+    theirs = transformers.BertForMaskedLM(config).eval()
+    with torch.no_grad():
+        theirs.bert.embeddings.token_type_embeddings.weight.zero_()
+    theirs.save_pretrained(tmp_path)
+    load_pretrained_text(model, tmp_path / "model.safetensors")
+    ids = torch.randint(0, sizes.vocab_size - 2, (2, 7))
+    model.eval()
+    with torch.no_grad():
+        logits = model.text.logits(model.text(ids, torch.ones_like(ids), causal=False))
+        torch.testing.assert_close(logits[..., :-2], theirs(ids).logits, atol=1e-4, rtol=1e-4)
