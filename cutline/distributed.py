@@ -1,4 +1,4 @@
-"""Several processes that work as one, as `torchrun` starts them; harmless in a single process."""
+"""Communication between the processes that `torchrun` starts; a single process needs none."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,13 +13,17 @@ T = TypeVar("T")
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that `torchrun` started, for as long as the block lasts; alone, or where they are joined already, do nothing."""
+    """Initialize the process group of `torchrun` for the duration of the block.
+
+    Does nothing in a single process, or if a process group is initialized already.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
     gpu = torch.cuda.is_available()
     if gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
     try:
         yield
@@ -28,22 +32,22 @@ def process_group() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Which process this is, counted from 0."""
+    """Return the number of this process, counted from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files and talks to people."""
+    """Return whether this process writes files and reports to the user."""
     return rank() == 0
 
 
 def all_reduce_sum(*numbers: float) -> list[float]:
-    """Each number summed over the processes; the same everywhere, to the bit."""
+    """Return each number summed over the processes, bit-identical in all of them."""
     if world_size() == 1:
         return list(numbers)
     sums = torch.tensor(numbers, dtype=torch.float64)
@@ -52,7 +56,7 @@ def all_reduce_sum(*numbers: float) -> list[float]:
 
 
 def all_gather(value: T) -> list[T]:
-    """The value of every process, in the order of their ranks."""
+    """Return the value of every process, ordered by rank."""
     values: list[T] = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -60,16 +64,25 @@ def all_gather(value: T) -> list[T]:
 
 
 def gather_results(work: Callable[[], T]) -> list[T]:
-    """What `work` returns in every process, in the order of their ranks; if it raises in one, it is raised in all."""
+    """Run `work` in every process and return all results, ordered by rank.
+
+    An error in one process is raised in all of them: the others would wait for it forever.
+    """
     if world_size() == 1:
         return [work()]
-    result: tuple[T | None, BaseException | None]
+    outcome: tuple[T | None, BaseException | None]
     try:
-        result = work(), None
-    except BaseException as error:  # told to the others, which would wait for ever
-        result = None, error
-    results = all_gather(result)
-    for _, failure in results:
+        outcome = work(), None
+    except BaseException as error:
+        outcome = None, error
+    outcomes = all_gather(outcome)
+    for _, failure in outcomes:
         if failure is not None:
             raise failure
-    return [cast(T, value) for value, _ in results]
+    return [cast(T, result) for result, _ in outcomes]
+
+
+def run_on_main(work: Callable[[], T]) -> T:
+    """Run `work` in the main process alone; return its result, or raise its error, in all."""
+    results = gather_results(lambda: work() if is_main_process() else None)
+    return cast(T, results[0])

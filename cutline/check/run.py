@@ -66,7 +66,7 @@ def check(
         raise ConfigError(f"max_words {max_words} is below 1, or max_tokens {max_tokens} below 3")
     given = open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
     other = (
-        open_captions(against, image_root, against_split, Columns(columns.image))
+        open_captions(against, image_root, against_split, Columns(columns.image_column))
         if isinstance(against, str | Path)
         else against or []
     )

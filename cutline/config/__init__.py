@@ -1,40 +1,76 @@
-"""Every setting of cutline: frozen dataclasses, checked when they are made. No torch in here.
+"""Every setting of cutline: frozen dataclasses that validate themselves. No torch in here.
 
-A recipe is YAML that becomes a `Recipe`; a model's sizes are a `CaptionConfig` that travels inside its checkpoint.
+A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
-from cutline.config.data import Cleaning, Columns, DataConfig
+from cutline.config.data import (
+    AugmentConfig,
+    CaptionText,
+    Cleaning,
+    Columns,
+    DataConfig,
+    DataSource,
+)
 from cutline.config.generation import BeamScoring, GenerationConfig, GenerationKwargs
-from cutline.config.inference import Engine, InferencePrecision
-from cutline.config.metrics import ExtraMetric, MetricTokenizer
-from cutline.config.model import PRESETS, CaptionConfig, ImageConfig, TextConfig, VisionConfig
-from cutline.config.optim import LoraConfig, OptimConfig
+from cutline.config.inference import (
+    CheckpointOptions,
+    DeviceConfig,
+    Engine,
+    InferenceConfig,
+    InferencePrecision,
+)
+from cutline.config.metrics import ExtraMetric, MetricConfig, MetricTokenizer
+from cutline.config.model import (
+    PRESETS,
+    CaptionConfig,
+    ImageConfig,
+    ModelSettings,
+    TextConfig,
+    TextSettings,
+    VisionConfig,
+    VisionSettings,
+)
+from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Precision, Recipe
+from cutline.config.renames import reject_renamed_keywords
 
 __all__ = [
     "PRESETS",
+    "AugmentConfig",
     "BeamScoring",
     "CaptionConfig",
+    "CaptionText",
+    "CheckpointOptions",
     "Cleaning",
     "Columns",
     "DataConfig",
+    "DataSource",
+    "DeviceConfig",
+    "DistributedConfig",
     "Engine",
     "EvalConfig",
     "ExtraMetric",
     "GenerationConfig",
     "GenerationKwargs",
     "ImageConfig",
+    "InferenceConfig",
     "InferencePrecision",
     "InitConfig",
     "LoraConfig",
+    "MemoryConfig",
+    "MetricConfig",
     "MetricTokenizer",
+    "ModelSettings",
     "OptimConfig",
     "Precision",
     "Recipe",
     "TextConfig",
+    "TextSettings",
     "VisionConfig",
+    "VisionSettings",
     "from_dict",
     "read_recipe",
+    "reject_renamed_keywords",
     "to_dict",
 ]

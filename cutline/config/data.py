@@ -1,143 +1,177 @@
-"""The images and captions of a run."""
+"""Settings of data sets: where images and captions are, and how they are prepared for training."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
-from cutline.config.validation import require, require_choices
+from cutline.config.validation import require, require_at_least, require_choices
 
 Cleaning = Literal["blip", "none"]
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-"""where a prompt template holds the value of a column: `{style}`"""
+"""a column in a prompt template: `{style}`"""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of tables that are called otherwise than usual, and those that prompts are made of."""
+    """Columns of tables and JSON rows, where they do not have one of the usual names."""
 
-    image: str = ""
-    """column of the images (default: file_name, image and the like)"""
-    caption: str = ""
-    """column of the captions (default: captions, caption, text and the like)"""
-    prompt: str = ""
-    """column of the prompts (default: prompt, where there is one)"""
-    template: str = ""
-    """prompt with columns in braces, such as "a {style} photo of" """
+    image_column: str = ""
+    """column of the images (default: file_name, image, image_path, path, image_name or filename)"""
+    caption_column: str = ""
+    """column of the captions (default: captions, caption, text or comment)"""
+    prompt_column: str = ""
+    """column of the prompts; where a value is empty, the model's prompt counts (default: prompt)"""
+    prompt_template: str = ""
+    """prompt with columns of the row in braces, such as "a {style} photo of" """
 
     def __post_init__(self) -> None:
         require(
-            not (self.prompt and self.template),
+            not (self.prompt_column and self.prompt_template),
             "prompt_column and prompt_template are both given: leave one out",
         )
-        if self.template:
-            require(
-                bool(PLACEHOLDER.search(self.template)),
-                f"prompt_template {self.template!r} names no column: write it in braces, as {{style}}",
-            )
-            odd = set("{}") & set(PLACEHOLDER.sub("", self.template))
-            require(
-                not odd,
-                f"prompt_template {self.template!r} has a brace too many: put each column between two",
-            )
+        if not self.prompt_template:
+            return
+        template = f"prompt_template {self.prompt_template!r}"
+        require(
+            bool(PLACEHOLDER.search(self.prompt_template)),
+            f"{template} names no column: write it in braces, as {{style}}",
+        )
+        unmatched = set("{}") & set(PLACEHOLDER.sub("", self.prompt_template))
+        require(not unmatched, f"{template} has an unmatched brace: write each column as {{style}}")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every column named here."""
-        return (
-            *filter(None, (self.image, self.caption, self.prompt)),
-            *PLACEHOLDER.findall(self.template),
-        )
+        """Every column that is named here."""
+        columns = (self.image_column, self.caption_column, self.prompt_column)
+        return (*filter(None, columns), *PLACEHOLDER.findall(self.prompt_template))
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """The images and captions, and what is done to them."""
+class DataSource:
+    """A data set, and how to read it."""
+
+    path: str
+    """JSON Lines, COCO or Karpathy JSON, a table, tar shards, or a folder"""
+    image_root: str = ""
+    """folder that image paths are relative to (default: the folder of the data file)"""
+    split: str = ""
+    """split of a dataset_coco.json, such as val, or a subfolder or Parquet files of that name
+    (default: all)"""
+    columns: Columns = field(default_factory=Columns)
+
+
+@dataclass(frozen=True)
+class CaptionText:
+    """How a caption is cleaned and truncated before training."""
+
+    clean: Cleaning = "blip"
+    """caption cleaning: blip (lower case, no punctuation) or none"""
+    max_words: int = 30
+    """truncate captions after this many words"""
+    max_tokens: int = 40
+    """truncate captions after this many tokens, prompt included; the end token is kept"""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        require_at_least(self, 1, "max_words")
+        require_at_least(self, 3, "max_tokens")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random augmentation of training images."""
+
+    augment: bool = True
+    """apply random augmentation, as set below; off: prepare images as in evaluation"""
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    """area of the random crop, as a fraction of the image"""
+    flip: bool = True
+    """flip half of the images horizontally"""
+    rot90: bool = False
+    """rotate images by a random multiple of 90 degrees: for aerial images"""
+    randaugment: bool = True
+    """the reference's RandAugment: 2 operations of magnitude 5"""
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        require(0 < low <= high <= 1, f"crop_scale {low}, {high} is not within (0, 1]")
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """Training and validation data."""
 
     train: str = ""
-    """training data: JSONL, CSV, Parquet, COCO or Karpathy JSON, tar shards, or a folder of images with .txt files beside them"""
+    """training data: JSONL, CSV, Parquet, COCO or Karpathy JSON, tar shards, or a folder of images
+    with .txt files beside them"""
     val: str = ""
-    """validation data; without it `val_share` of the training images is set apart"""
+    """validation data (default: `val_fraction` of the training images)"""
     train_split: str = ""
     """split of a dataset_coco.json, or subfolder, to train on, such as train"""
     val_split: str = ""
     """split of a dataset_coco.json, or subfolder, to validate on, such as val"""
     image_root: str = ""
-    """folder that image paths are relative to (default: the data file's own)"""
-    val_share: float = 0.05
-    """share of the training images set apart when `val` is not given (0: none, the best checkpoint is the lowest training loss)"""
-    prompt: str | None = None
-    """put before each caption and not scored (default: the model's own prompt)"""
-    prompt_template: str = ""
-    """prompt of each image, with columns of its row in braces, such as "a {style} photo of"; counts instead of `prompt`"""
-    prompt_column: str = ""
-    """column whose values are the prompts, where they are not empty (default: prompt, if the data have it)"""
-    caption_column: str = ""
-    """column of the captions (default: captions, caption, text or comment)"""
-    image_column: str = ""
-    """column of the images (default: file_name, image, image_path, path, image_name or filename)"""
-    clean: Cleaning = "blip"
-    """caption cleaning: blip (lower case, punctuation dropped) or none"""
-    max_words: int = 30
-    """captions are cut after this many words"""
-    max_tokens: int = 40
-    """captions are cut after this many tokens, prompt included; the end token is kept"""
+    """folder that image paths are relative to (default: the folder of the data file)"""
+    val_fraction: float = 0.05
+    """fraction of the training images held out when `val` is not given; with 0 the best checkpoint
+    is that of the lowest training loss"""
+
+
+@dataclass(frozen=True)
+class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
+    """Data of a training run: paths, columns, captions, augmentation and loading."""
+
     captions_per_image: int = 0
-    """captions of an image trained on at once, chosen anew each epoch; 0 makes a row of every caption, as the reference does"""
-    augment: bool = True
-    """make every view of an image another one, as the next four settings say; off: images as in evaluation"""
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    """area of the random crop, as a share of the image"""
-    flip: bool = True
-    """mirror half of the images"""
-    quarter_turns: bool = False
-    """turn images by a random multiple of 90 degrees: for images from above"""
-    randaugment: bool = True
-    """the reference's RandAugment: 2 operations of magnitude 5"""
+    """captions of an image per training example, drawn anew each epoch; 0 makes one example of
+    every caption, as the reference does"""
     stream: bool = False
-    """read tar shards from front to back, again and again, instead of by an index: for URLs, pipes, and more than a disk holds"""
-    epoch_rows: int = 0
-    """with `stream`: rows that count as an epoch"""
-    shuffle_rows: int = 2000
-    """with `stream`: images in memory that the next one is drawn from"""
+    """read tar shards sequentially, without an index: for URLs, pipes, and data larger than the
+    disk"""
+    samples_per_epoch: int = 0
+    """with `stream`: number of examples that define an epoch"""
+    shuffle_buffer: int = 2000
+    """with `stream`: number of images in memory that the next one is drawn from"""
     cache: bool = False
     """keep decoded images in memory: for small data sets"""
     cache_embeddings: str = ""
-    """a folder for what a frozen vision side makes of the images, so that it reads each once, in this run and in later ones"""
+    """folder for the image embeddings of a frozen vision encoder, which are computed once and
+    reused by later runs"""
     num_workers: int = 2
     """processes that decode images (0: the training process does it)"""
 
     @property
     def columns(self) -> Columns:
-        """The columns to read, for `open_data`."""
-        return Columns(
-            self.image_column, self.caption_column, self.prompt_column, self.prompt_template
-        )
+        """The column names alone."""
+        return Columns(**{column.name: getattr(self, column.name) for column in fields(Columns)})
+
+    @property
+    def train_source(self) -> DataSource:
+        """The training data."""
+        return DataSource(self.train, self.image_root, self.train_split, self.columns)
+
+    @property
+    def val_source(self) -> DataSource:
+        """The validation data; another split of the training data if `val` is not given."""
+        return DataSource(self.val or self.train, self.image_root, self.val_split, self.columns)
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        _ = self.columns  # they check themselves
-        require(0 <= self.val_share < 1, f"val_share {self.val_share} is not in [0, 1)")
-        require(self.max_words >= 1, f"max_words {self.max_words} is below 1")
-        require(self.max_tokens >= 3, f"max_tokens {self.max_tokens} is below 3")
+        for base in (AugmentConfig, CaptionText, Columns):
+            base.__post_init__(self)
+        require(0 <= self.val_fraction < 1, f"val_fraction {self.val_fraction} is not in [0, 1)")
+        require_at_least(self, 0, "captions_per_image", "samples_per_epoch", "num_workers")
+        require_at_least(self, 1, "shuffle_buffer")
         require(
-            self.captions_per_image >= 0,
-            f"captions_per_image {self.captions_per_image} is negative",
-        )
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, f"crop_scale {low}, {high} is not within (0, 1]")
-        require(self.shuffle_rows >= 1, f"shuffle_rows {self.shuffle_rows} is below 1")
-        require(self.epoch_rows >= 0, f"epoch_rows {self.epoch_rows} is negative")
-        require(
-            self.stream == (self.epoch_rows > 0),
-            "stream and epoch_rows go together: say how many rows of the shards make an epoch",
+            self.stream == (self.samples_per_epoch > 0),
+            "`data.stream` and `data.samples_per_epoch` go together: set both or neither",
         )
         require(
             not (self.stream and (self.cache or self.cache_embeddings)),
-            "stream reads images once and keeps none: leave the caches off",
+            "`data.stream` reads each image once: "
+            "turn off `data.cache` and `data.cache_embeddings`",
         )
         require(
             not (self.cache_embeddings and self.augment),
-            "data.cache_embeddings keeps one view of each image, and data.augment makes many: set `data.augment` to false",
+            "`data.cache_embeddings` stores one view of each image, and `data.augment` makes many: "
+            "set `data.augment` to false",
         )
-        require(self.num_workers >= 0, f"num_workers {self.num_workers} is negative")

@@ -1,10 +1,56 @@
-"""How a captioner is run."""
+"""Settings of inference: device, precision, engine and batching."""
 
+from dataclasses import dataclass
 from typing import Literal
 
-InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
-"""auto is bf16 where the processor multiplies it in hardware, else fp32; int8 is for CPUs"""
+from cutline.config.validation import require_at_least, require_choices
 
-Engine = Literal["plain", "packed", "compiled", "openvino"]
-"""plain leaves the model as it is; packed lays its weights out for the processor; compiled and openvino also hand the
-encoder to PyTorch's compiler or to OpenVINO"""
+InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
+"""auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""
+
+Engine = Literal["eager", "packed", "compiled", "openvino"]
+"""eager leaves the model as it is; packed stores its weights in the layout of the CPU's matrix
+library; compiled and openvino also run the vision encoder through torch.compile or OpenVINO"""
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where and how a model runs."""
+
+    device: str = "auto"
+    """cpu, cuda or mps (auto: cuda if available, else cpu)"""
+    precision: InferencePrecision = "auto"
+    """fp32, bf16 or int8 (auto: bf16 where the hardware has native bf16, else fp32)"""
+    engine: Engine = "packed"
+    """packed (weights in the CPU's own layout), compiled or openvino (the vision encoder too), or
+    eager (the model unchanged)"""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+
+
+@dataclass(frozen=True)
+class InferenceConfig(DeviceConfig):
+    """Where and how a model captions many images."""
+
+    batch_size: int = 8
+    """images captioned together"""
+    num_workers: int = 0
+    """processes that decode images, for a GPU that waits for them (0: threads of this process)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "batch_size")
+        require_at_least(self, 0, "num_workers")
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """What a .pth checkpoint does not contain, and another image size."""
+
+    config: str = ""
+    """sizes of a .pth: base, large, tiny or a JSON file (default: inferred from the weights)"""
+    tokenizer: str = ""
+    """vocabulary of a .pth: vocab.txt, tokenizer.json or a folder with one of them"""
+    image_size: int = 0
+    """another image size in pixels; position embeddings are interpolated (0: the model's own)"""

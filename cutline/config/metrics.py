@@ -1,10 +1,33 @@
-"""How captions are measured."""
+"""Settings of caption metrics."""
 
+from dataclasses import dataclass
 from typing import Literal
 
+from cutline.config.validation import require_at_least, require_choices
+
 MetricTokenizer = Literal["auto", "ptb", "words", "characters"]
-"""what counts as a word: Penn Treebank tokens, as the field's evaluator has them (ptb); what stands between spaces and punctuation
-(words); each character of a script without spaces (characters); auto is characters where the references are mostly such, else ptb"""
+"""ptb: Penn Treebank tokens, as in the COCO evaluator; words: text between spaces and punctuation;
+characters: each character of a script without spaces; auto: characters if most of the reference
+letters belong to such scripts, else ptb"""
 
 ExtraMetric = Literal["meteor", "spice"]
-"""metrics of English that run in Java"""
+"""metrics for English that run in Java"""
+
+
+@dataclass(frozen=True)
+class MetricConfig:
+    """How captions are measured."""
+
+    metric_tokenizer: MetricTokenizer = "auto"
+    """what counts as a word: ptb (English, as in the COCO evaluator), words (between spaces and
+    punctuation), characters (for Chinese, Japanese, Thai …), or auto, which looks at the
+    references"""
+    metrics: tuple[ExtraMetric, ...] = ()
+    """additional metrics for English: meteor, spice; they need Java and `pip install
+    'cutline[coco]'`"""
+    resamples: int = 0
+    """bootstrap resamples of the images for 95 % confidence intervals, usually 1000 (0: none)"""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        require_at_least(self, 0, "resamples")

@@ -1,8 +1,9 @@
-"""The sizes of a captioner; they travel inside its checkpoint."""
+"""Settings of a captioner: sizes, regularization and prompt; they are saved in its checkpoint."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from cutline.config.validation import require
+from cutline.config.validation import require, require_fractions
 from cutline.errors import ConfigError
 
 
@@ -21,17 +22,15 @@ class VisionConfig:
     num_heads: int = 12
     """attention heads"""
     mlp_ratio: float = 4.0
-    """width of the MLP, in embed_dim"""
+    """width of the MLP, as a multiple of embed_dim"""
     drop_path: float = 0.0
-    """stochastic depth, growing linearly from 0 in the first block to this in the last (training only)"""
+    """stochastic depth of the last block, rising linearly from 0 in the first (training only)"""
     layer_norm_eps: float = 1e-6
     """epsilon of every LayerNorm"""
 
     def __post_init__(self) -> None:
-        require(
-            min(self.image_size, self.patch_size, self.embed_dim, self.depth, self.num_heads) > 0,
-            "vision sizes must be positive",
-        )
+        sizes = (self.image_size, self.patch_size, self.embed_dim, self.depth, self.num_heads)
+        require(min(sizes) > 0, "vision sizes must be positive")
         require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
@@ -40,20 +39,20 @@ class VisionConfig:
             self.embed_dim % self.num_heads == 0,
             f"vision embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}",
         )
-        require(0 <= self.drop_path < 1, f"drop_path {self.drop_path} is not in [0, 1)")
+        require_fractions(self, "drop_path")
 
     @property
     def num_tokens(self) -> int:
-        """Visual tokens N: the patches and the class token."""
+        """Number of visual tokens N: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Sizes of the BERT text side."""
+    """Sizes of the BERT text decoder."""
 
     vocab_size: int = 30524
-    """pieces V, [DEC] and [ENC] included; training takes it from the vocabulary"""
+    """size V of the vocabulary, [DEC] and [ENC] included; training takes it from the tokenizer"""
     embed_dim: int = 768
     """width"""
     depth: int = 12
@@ -63,7 +62,7 @@ class TextConfig:
     mlp_dim: int = 3072
     """width of the MLP"""
     max_positions: int = 512
-    """longest text, in tokens"""
+    """maximum text length, in tokens"""
     dropout: float = 0.1
     """dropout of embeddings and sub-layer outputs (training only)"""
     attn_dropout: float = 0.1
@@ -72,29 +71,18 @@ class TextConfig:
     """epsilon of every LayerNorm"""
 
     def __post_init__(self) -> None:
-        require(
-            min(
-                self.vocab_size,
-                self.embed_dim,
-                self.depth,
-                self.num_heads,
-                self.mlp_dim,
-                self.max_positions,
-            )
-            > 0,
-            "text sizes must be positive",
-        )
+        sizes = (self.vocab_size, self.embed_dim, self.depth, self.num_heads, self.mlp_dim)
+        require(min(*sizes, self.max_positions) > 0, "text sizes must be positive")
         require(
             self.embed_dim % self.num_heads == 0,
             f"text embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}",
         )
-        for name in ("dropout", "attn_dropout"):
-            require(0 <= getattr(self, name) < 1, f"{name} {getattr(self, name)} is not in [0, 1)")
+        require_fractions(self, "dropout", "attn_dropout")
 
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """How pixels become numbers: (pixel / 255 - mean) / std, per channel."""
+    """Normalization of pixels: (pixel / 255 - mean) / std, per channel."""
 
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     """mean of red, green, blue"""
@@ -113,19 +101,20 @@ class CaptionConfig:
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     prompt: str = "a picture of "
-    """what every caption begins with, unless the caller says otherwise"""
+    """prompt of every caption, unless the caller passes another one"""
     label_smoothing: float = 0.1
     """label smoothing of the LM loss"""
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.label_smoothing < 1,
-            f"label_smoothing {self.label_smoothing} is not in [0, 1)",
-        )
+        require_fractions(self, "label_smoothing")
 
     @classmethod
     def preset(cls, name: str) -> "CaptionConfig":
-        """The published sizes `base` and `large`, or `tiny`, the demonstration's. Raises ConfigError for another name."""
+        """Return the published sizes `base` or `large`, or `tiny`, the demo's.
+
+        Raises:
+            ConfigError: No preset has this name.
+        """
         if name not in PRESETS:
             raise ConfigError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
         return PRESETS[name]
@@ -143,3 +132,87 @@ PRESETS = {
         vision=VisionConfig(embed_dim=1024, depth=24, num_heads=16, drop_path=0.1)
     ),
 }
+
+
+@dataclass(frozen=True)
+class VisionSettings(VisionConfig):
+    """A `VisionConfig` whose `drop_path` may be left to the captioner that training starts from."""
+
+    drop_path: float | None = None  # type: ignore[assignment]
+    """stochastic depth of the last block, rising linearly from 0 in the first (default: that of the
+    captioner to fine-tune, else 0)"""
+
+
+@dataclass(frozen=True)
+class TextSettings(TextConfig):
+    """A `TextConfig` whose dropout may be left to the captioner that training starts from."""
+
+    dropout: float | None = None  # type: ignore[assignment]
+    """dropout of embeddings and sub-layer outputs (default: that of the captioner to fine-tune,
+    else 0.1)"""
+    attn_dropout: float | None = None  # type: ignore[assignment]
+    """dropout of attention weights (default: that of the captioner to fine-tune, else 0.1)"""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The `model` section of a recipe: a `CaptionConfig` in which some settings may be None.
+
+    None leaves prompt, label smoothing, dropout and stochastic depth to the captioner that training
+    starts from. Sizes are for models that start from random or pretrained encoder weights.
+    """
+
+    vision: VisionSettings = field(default_factory=VisionSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    prompt: str | None = None
+    """prompt of every caption, not scored by the loss (default: that of the captioner to fine-tune,
+    else "a picture of ")"""
+    label_smoothing: float | None = None
+    """label smoothing of the LM loss (default: that of the captioner to fine-tune, else 0.1)"""
+
+    def __post_init__(self) -> None:
+        require_fractions(self, "label_smoothing")
+
+    @classmethod
+    def from_config(cls, config: CaptionConfig) -> "ModelSettings":
+        """Return `config` as settings, with no value left to another captioner."""
+        vision, text = VisionSettings(**vars(config.vision)), TextSettings(**vars(config.text))
+        return cls(vision, text, config.image, config.prompt, config.label_smoothing)
+
+    def override(self, config: CaptionConfig) -> CaptionConfig:
+        """Return `config` with the prompt, smoothing, dropout and drop path that are set here."""
+        text = _set_values(self.text, "dropout", "attn_dropout")
+        return replace(
+            config,
+            vision=replace(config.vision, **_set_values(self.vision, "drop_path")),
+            text=replace(config.text, **text),
+            **_set_values(self, "prompt", "label_smoothing"),
+        )
+
+    def to_config(self) -> CaptionConfig:
+        """Return the configuration of a new model, with the reference's value for every None."""
+        vision, text = _set_values(self.vision, *vars(self.vision)), vars(self.text)
+        config = CaptionConfig(
+            vision=VisionConfig(**vision),
+            text=TextConfig(**_set_values(self.text, *text)),
+            image=self.image,
+        )
+        return self.override(config)
+
+    @property
+    def sets_sizes(self) -> bool:
+        """Whether more is set than what may be combined with a captioner to fine-tune."""
+        rest = replace(
+            self,
+            vision=replace(self.vision, drop_path=None),
+            text=replace(self.text, dropout=None, attn_dropout=None),
+            prompt=None,
+            label_smoothing=None,
+        )
+        return rest != ModelSettings()
+
+
+def _set_values(settings: Any, *names: str) -> dict[str, Any]:
+    """Return the fields `names` that are not None."""
+    return {name: value for name in names if (value := getattr(settings, name)) is not None}

@@ -1,107 +1,112 @@
-"""The optimiser of a run."""
+"""Settings of optimization: optimizer and schedule, LoRA, activation memory, processes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.validation import require, require_choices
+from cutline.config.validation import (
+    require,
+    require_at_least,
+    require_choices,
+    require_fractions,
+)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW, its schedule, and which weights it trains."""
+
+    batch_size: int = 32
+    """images per batch and process"""
+    grad_accum_steps: int = 1
+    """batches per optimizer step; every token weighs the same"""
+    epochs: int = 5
+    """passes over the training data"""
+    max_steps: int = 0
+    """stop after this many optimizer steps (0: after `epochs`)"""
+    lr: float = 1e-5
+    """peak learning rate"""
+    min_lr: float = 0.0
+    """final learning rate"""
+    warmup_steps: int = 0
+    """steps of linear warm-up"""
+    schedule: Literal["cosine", "cosine_epoch", "constant"] = "cosine"
+    """cosine per step, cosine per epoch (as in the reference), or constant"""
+    weight_decay: float = 0.05
+    """AdamW weight decay"""
+    decay_biases_and_norms: bool = True
+    """apply weight decay to all weights, as the reference does; off: to matrices only"""
+    layer_decay: float = 1.0
+    """learning rate of each layer, as a fraction of that of the layer above it (1: the same)"""
+    freeze: tuple[str, ...] = ()
+    """patterns of weights to freeze: `vision.*` for the whole vision encoder"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW betas"""
+    clip_norm: float = 0.0
+    """maximum gradient norm (0: no clipping)"""
+    ema_decay: float = 0.0
+    """evaluate and save an exponential moving average of the weights (0: off)"""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        require_at_least(self, 1, "batch_size", "grad_accum_steps", "epochs")
+        require_at_least(self, 0, "max_steps", "warmup_steps", "weight_decay", "clip_norm")
+        require_at_least(self, 0, "min_lr")
+        require_fractions(self, "ema_decay")
+        require(0 < self.layer_decay <= 1, f"layer_decay {self.layer_decay} is not in (0, 1]")
+        require(self.lr > 0, f"lr {self.lr} is not positive")
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adaptation: chosen projections learn a small product beside their weights, and all other weights are frozen."""
+    """Low-rank adaptation (Hu et al., 2021): train a low-rank update of chosen projections only."""
 
     rank: int = 0
-    """rank of the product (0: no LoRA, all weights learn)"""
+    """rank of the update (0: no LoRA, all weights are trained)"""
     alpha: float = 0.0
-    """the product counts alpha / rank times (0: once)"""
+    """the update is scaled by alpha / rank (0: by 1)"""
     dropout: float = 0.0
-    """dropout on what the product reads"""
+    """dropout on the LoRA input"""
     targets: tuple[str, ...] = ("*.qkv", "*.q", "*.kv", "*.proj")
-    """which projections, as patterns: `*.qkv *.q *.kv *.proj` are those of all attentions, `*.fc1 *.fc2` of the MLPs, `text.*` one side"""
+    """patterns of projections: `*.qkv *.q *.kv *.proj` for all attentions, `*.fc1 *.fc2` for the
+    MLPs, `text.*` for the text decoder"""
 
     @property
     def scale(self) -> float:
-        """How many times the product counts."""
+        """The factor of the update, alpha / rank."""
         return self.alpha / self.rank if self.alpha else 1.0
 
     def __post_init__(self) -> None:
         for name in ("rank", "alpha"):
             require(getattr(self, name) >= 0, f"lora.{name} {getattr(self, name)} is negative")
         require(0 <= self.dropout < 1, f"lora.dropout {self.dropout} is not in [0, 1)")
-        require(bool(self.targets), "lora.targets names no projection")
+        require(bool(self.targets), "lora.targets is empty: name at least one projection")
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """The optimiser, its schedule, and what keeps it in memory."""
+class MemoryConfig:
+    """Activation checkpointing: recompute activations in the backward pass to save memory."""
 
-    batch_size: int = 32
-    """images per step and process"""
-    grad_accum_steps: int = 1
-    """batches per optimiser step; losses are weighed by tokens"""
-    epochs: int = 5
-    """passes over the training data"""
-    max_steps: int = 0
-    """stop after this many optimiser steps (0: after `epochs`)"""
-    lr: float = 1e-5
-    """peak learning rate"""
-    min_lr: float = 0.0
-    """learning rate at the end"""
-    warmup_steps: int = 0
-    """steps of linear warm-up"""
-    schedule: Literal["cosine", "cosine_epoch", "constant"] = "cosine"
-    """cosine per step, cosine stepped once per epoch (the reference's), or constant"""
-    weight_decay: float = 0.05
-    """AdamW weight decay"""
-    decay_biases_and_norms: bool = True
-    """weight decay on all weights, as in the reference; off: on matrices alone"""
-    layer_decay: float = 1.0
-    """learning rate of each layer as a share of that of the layer above it (1: all the same)"""
-    freeze: tuple[str, ...] = ()
-    """weights that stay as they are, as patterns: `vision.*` for the whole vision side"""
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW averages"""
-    clip_norm: float = 0.0
-    """largest gradient norm (0: no clipping)"""
-    ema_decay: float = 0.0
-    """evaluate and keep an exponential moving average of the weights (0: off)"""
-    label_smoothing: float | None = None
-    """label smoothing (default: the model's own)"""
-    dropout: float | None = None
-    """text dropout (default: the model's own)"""
-    drop_path: float | None = None
-    """stochastic depth of the vision side (default: the model's own)"""
     vit_grad_ckpt: bool = False
-    """recompute activations of the last `vit_ckpt_layer` vision blocks instead of keeping them"""
+    """checkpoint the last `vit_ckpt_layer` vision blocks"""
     vit_ckpt_layer: int = 0
-    """how many of the last vision blocks to recompute"""
+    """number of vision blocks to checkpoint, counted from the last"""
     text_grad_ckpt: bool = False
-    """recompute activations of the text layers"""
-    recompute_cheap: bool = True
-    """recompute norms, activation functions and sums instead of keeping them: much less memory, hardly more time"""
-    compile: bool = False
-    """compile the layers (torch.compile): minutes at the start, faster steps"""
-    shard: bool = False
-    """with several processes, cut weights, gradients and moments in pieces (FSDP2) instead of copying them to each"""
+    """checkpoint the text layers"""
+    selective_checkpointing: bool = True
+    """recompute only norms, activation functions and sums: much less memory, hardly more time"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        for name in ("batch_size", "grad_accum_steps", "epochs"):
-            require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
-        for name in (
-            "max_steps",
-            "warmup_steps",
-            "weight_decay",
-            "clip_norm",
-            "min_lr",
-            "vit_ckpt_layer",
-        ):
-            require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
-        require(0 < self.layer_decay <= 1, f"layer_decay {self.layer_decay} is not in (0, 1]")
-        require(self.lr > 0, f"lr {self.lr} is not positive")
-        require(0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay} is not in [0, 1)")
+        require_at_least(self, 0, "vit_ckpt_layer")
         require(
             not self.vit_grad_ckpt or self.vit_ckpt_layer > 0,
-            "vit_grad_ckpt is on but vit_ckpt_layer is 0: say how many of the last blocks to recompute",
+            "`memory.vit_grad_ckpt` is on but `memory.vit_ckpt_layer` is 0: "
+            "set the number of vision blocks to checkpoint",
         )
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """How several processes, started by `torchrun`, share a model."""
+
+    fsdp: bool = False
+    """shard weights, gradients and optimizer state (FSDP2) instead of replicating them (DDP)"""

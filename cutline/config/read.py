@@ -1,4 +1,4 @@
-"""Settings from plain values and YAML, strictly, and back."""
+"""Convert plain values and YAML to settings, strictly, and back."""
 
 import dataclasses
 import difflib
@@ -8,59 +8,76 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from cutline.config.recipe import Recipe
+from cutline.config.renames import renamed
 from cutline.errors import ConfigError
 
 T = TypeVar("T")
 
 
-def from_dict(kind: type[T], values: Any, where: str = "") -> T:
-    """Build the dataclass `kind` from plain `values`, strictly. Raises ConfigError naming the wrong key or value."""
+def from_dict(kind: type[T], values: Any, source: str = "") -> T:
+    """Return the dataclass `kind` with plain `values`.
+
+    Args:
+        kind: A settings dataclass.
+        values: Mapping of field names to plain values, nested for nested dataclasses.
+        source: Name of the file that holds them, for error messages.
+
+    Raises:
+        ConfigError: A key or a value is wrong; the message names it.
+    """
     import msgspec
 
-    _reject_unknown(kind, values, "", where)
+    prefix = f"{source}: " if source else ""
     try:
+        _reject_unknown_keys(kind, values, "")
         return msgspec.convert(values, kind)
     except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+        raise ConfigError(f"{prefix}{error}") from None
 
 
-def _reject_unknown(kind: type, values: Any, path: str, where: str) -> None:
-    """msgspec lets unknown keys of dataclasses pass; a misspelt setting must not."""
+def _reject_unknown_keys(kind: type, values: Any, path: str) -> None:
+    """Raise ConfigError for a key that is no field: msgspec ignores those of dataclasses."""
     if not dataclasses.is_dataclass(kind) or not isinstance(values, dict):
         return
     hints = get_type_hints(kind)
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = (
-                f"; did you mean `{path}{near[0]}`?" if near else f"; there are {', '.join(hints)}"
-            )
-            raise ConfigError(f"{where + ': ' if where else ''}unknown setting `{path}{key}`{hint}")
-        _reject_unknown(hints[key], value, f"{path}{key}.", where)
+            raise ConfigError(_explain_unknown_key(f"{path}{key}", str(key), path, list(hints)))
+        _reject_unknown_keys(hints[key], value, f"{path}{key}.")
+
+
+def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> str:
+    if new := renamed(name):
+        return f"the setting `{name}` is now `{new}`"
+    similar = difflib.get_close_matches(key, fields, n=1)
+    hint = f"did you mean `{path}{similar[0]}`?" if similar else f"there are {', '.join(fields)}"
+    return f"unknown setting `{name}`; {hint}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The plain values of a settings dataclass, ready for JSON or YAML."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]  # tuples become lists
+    """Return the plain values of a settings dataclass, ready for JSON or YAML."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples → lists
+    return values
 
 
 def _recipe_loader() -> type:
-    """YAML in which 1e-5 is a number, as YAML 1.2 has it; PyYAML's 1.1 reads it as a word."""
+    """Return a YAML loader in which 1e-5 is a number, as in YAML 1.2 (PyYAML reads a string)."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
-        list("-+0123456789"),
-    )
+    number = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     return Loader
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a YAML recipe. Raises ConfigError naming the file and the wrong key."""
+    """Read a YAML recipe.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is wrong; the message names both.
+    """
     import yaml
 
     try:

@@ -1,117 +1,127 @@
-"""A training run, whole."""
+"""A recipe: every setting of one training run."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cutline.config.data import DataConfig
 from cutline.config.generation import GenerationConfig
+from cutline.config.inference import CheckpointOptions
 from cutline.config.metrics import MetricTokenizer
-from cutline.config.model import CaptionConfig
-from cutline.config.optim import OptimConfig
-from cutline.config.validation import require, require_choices
+from cutline.config.model import ModelSettings
+from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
+from cutline.config.validation import require, require_at_least, require_choices
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class InitConfig:
-    """What training starts from; nothing at all means random weights of the sizes in `model`."""
+class InitConfig(CheckpointOptions):
+    """What training starts from; without any of it, random weights of the sizes in `model`."""
 
     captioner: str = ""
-    """a captioner to fine-tune: hub id, .pth, Hugging Face folder or own folder; brings its own sizes and vocabulary"""
+    """captioner to fine-tune: hub id, .pth, Hugging Face folder or cutline folder; brings its own
+    sizes and vocabulary"""
     vision: str = ""
-    """vision weights (timm or DeiT layout): .safetensors or .pth"""
+    """pretrained vision encoder (timm or DeiT names): .safetensors or .pth"""
     text: str = ""
-    """BERT weights: .safetensors or .bin"""
-    tokenizer: str = ""
-    """vocab.txt, tokenizer.json or a folder; without it a vocabulary is made from the training captions"""
+    """pretrained BERT: .safetensors or .bin"""
     vocab_size: int = 8000
-    """the most pieces of a vocabulary made from the captions"""
-    config: str = ""
-    """sizes of a .pth captioner: base, large, tiny or a JSON file"""
-    image_size: int = 0
-    """another image size for a captioner to fine-tune; positions are interpolated (0: its own)"""
+    """maximum size of a vocabulary learned from the training captions, where `tokenizer` is not
+    given"""
+
+    def __post_init__(self) -> None:
+        require(
+            not (self.captioner and (self.vision or self.text)),
+            "`init.captioner` already brings vision and text weights: "
+            "drop `init.vision` and `init.text`",
+        )
+        for name in ("config", "image_size"):
+            require(
+                bool(self.captioner) or not getattr(self, name),
+                f"`init.{name}` needs `init.captioner`: without one, set sizes in `model`",
+            )
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Captioning the validation images during training."""
+    """Evaluation on the validation images during training."""
 
-    every: int = 1
+    every_epochs: int = 1
     """epochs between two evaluations"""
-    first: int = 0
-    """the first epoch that is evaluated (0: that numbered `every`)"""
+    start_epoch: int = 0
+    """first epoch that is evaluated (0: epoch `every_epochs`)"""
     batch_size: int = 32
     """images per batch"""
-    max_pictures: int = 0
-    """use only the first so many validation images (0: all)"""
-    tokens: MetricTokenizer = "auto"
-    """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto, which sees by the references"""
-    by: Literal["captions", "loss"] = "captions"
-    """what the best checkpoint is chosen by: CIDEr + BLEU-4 of its captions, or the loss of the references"""
+    max_images: int = 0
+    """use only the first validation images, up to this number (0: all)"""
+    metric_tokenizer: MetricTokenizer = "auto"
+    """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto,
+    which looks at the references"""
+    select_by: Literal["captions", "loss"] = "captions"
+    """choose the best checkpoint by CIDEr + BLEU-4 of its captions, or by the loss of the
+    references"""
 
     def __post_init__(self) -> None:
         require_choices(self)
-        for name in ("every", "batch_size"):
-            require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} is below 1")
-        for name in ("first", "max_pictures"):
-            require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
+        require_at_least(self, 1, "every_epochs", "batch_size")
+        require_at_least(self, 0, "start_epoch", "max_images")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run, whole."""
+    """Every setting of one training run."""
 
     output: str = "runs/captioner"
-    """the run's folder: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml, run.json, tensorboard/"""
+    """directory of the run: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
+    run.json, tensorboard/"""
     seed: int = 0
-    """decides initial weights, order, augmentation and dropout"""
+    """seed of initial weights, data order, augmentation and dropout"""
     precision: Precision = "auto"
-    """bf16 autocast where the processor is fast at it (auto), or fp32, or bf16"""
+    """fp32 or bf16 autocast (auto: bf16 where the hardware has native bf16)"""
     device: str = "auto"
-    """cpu, cuda, or the best there is"""
+    """cpu, cuda or mps (auto: cuda if available, else cpu)"""
+    compile: bool = False
+    """compile the layers with torch.compile: takes minutes at the start and makes steps faster"""
     log_every: int = 20
     """steps between two lines of the log"""
     save_minutes: float = 5.0
     """minutes between two saves of the state that a killed run resumes from"""
     tensorboard: Literal["auto", "on", "off"] = "auto"
-    """also log for TensorBoard: where it is installed (auto)"""
-    model: CaptionConfig = field(default_factory=CaptionConfig)
-    start: InitConfig = field(default_factory=InitConfig)
+    """write TensorBoard event files (auto: if TensorBoard is installed)"""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
     def __post_init__(self) -> None:
         require_choices(self)
-        require(self.log_every >= 1, f"log_every {self.log_every} is below 1")
+        require_at_least(self, 1, "log_every")
         require(
-            not self.start.captioner or self.model == CaptionConfig(),
-            "`model` and `start.captioner` are both given: a captioner to fine-tune brings its own sizes",
+            not (self.init.captioner and self.model.sets_sizes),
+            "`model` and `init.captioner` both set sizes: beside a captioner to fine-tune, `model` "
+            "takes only prompt, label_smoothing, text.dropout, text.attn_dropout, vision.drop_path",
+        )
+        data = self.data
+        require(
+            not data.stream or bool(self.init.captioner or self.init.tokenizer),
+            "`data.stream` does not read the captions beforehand: "
+            "set `init.tokenizer` or `init.captioner` for the vocabulary",
         )
         require(
-            not (self.start.captioner and (self.start.vision or self.start.text)),
-            "`start.captioner` already brings vision and text weights: drop `start.vision` and `start.text`",
+            not data.stream or bool(data.val) or data.val_fraction == 0,
+            "`data.stream` cannot hold out images: set `data.val`, or set `data.val_fraction` to 0",
         )
         require(
-            not self.data.stream or bool(self.start.captioner or self.start.tokenizer),
-            "with `data.stream` the captions are not read beforehand: give a vocabulary, `start.tokenizer`, or a `start.captioner`",
+            not data.cache_embeddings or self._freezes_vision(),
+            "`data.cache_embeddings` needs a frozen vision encoder: set `optim.freeze` to "
+            "'vision.*', or start every one of `lora.targets` with 'text.'",
         )
-        require(
-            not self.data.stream or bool(self.data.val) or self.data.val_share == 0,
-            "with `data.stream` no images can be set apart: give `data.val`, or set `data.val_share` to 0",
-        )
-        for name in ("config", "image_size"):
-            require(
-                bool(self.start.captioner) or not getattr(self.start, name),
-                f"`start.{name}` only makes sense with `start.captioner`",
-            )
-        lora = self.optim.lora
-        require(
-            not self.data.cache_embeddings
-            or "vision.*" in self.optim.freeze
-            or (lora.rank > 0 and all(target.startswith("text.") for target in lora.targets)),
-            "data.cache_embeddings needs a vision side that stays as it is: set `optim.freeze` to 'vision.*', "
-            "or let every one of `optim.lora.targets` begin with 'text.'",
-        )
+
+    def _freezes_vision(self) -> bool:
+        text_lora = all(target.startswith("text.") for target in self.lora.targets)
+        return "vision.*" in self.optim.freeze or (self.lora.rank > 0 and text_lora)

@@ -1,7 +1,9 @@
-"""What a setting that makes no sense runs into."""
+"""Validation helpers of the settings dataclasses."""
 
+import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from cutline.config.renames import renamed_value
 from cutline.errors import ConfigError
 
 
@@ -11,12 +13,33 @@ def require(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def require_at_least(config: Any, minimum: float, *names: str) -> None:
+    """Raise ConfigError unless each of the fields `names` is finite and at least `minimum`."""
+    for name in names:
+        value = getattr(config, name)
+        problem = "is negative" if minimum == 0 else f"is below {minimum:g}"
+        require(value >= minimum, f"{name} {value} {problem}")
+        require(math.isfinite(value), f"{name} {value} is not finite")
+
+
+def require_fractions(config: Any, *names: str) -> None:
+    """Raise ConfigError unless each of the fields `names` is in [0, 1), or None."""
+    for name in names:
+        value = getattr(config, name)
+        require(value is None or 0 <= value < 1, f"{name} {value} is not in [0, 1)")
+
+
 def require_choices(config: Any) -> None:
-    """Fields that are a `Literal` must hold one of its values."""
+    """Raise ConfigError unless every `Literal` field holds one of its values."""
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal:
-            value = getattr(config, name)
-            require(
-                value in get_args(hint),
-                f"{name} {value!r} is not one of {', '.join(get_args(hint))}",
-            )
+            require_choice(name, getattr(config, name), get_args(hint))
+
+
+def require_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
+    """Raise ConfigError unless `value` is one of `choices`; an old spelling names the new one."""
+    if value in choices:
+        return
+    new = renamed_value(name, value)
+    hint = f"is now {new!r}" if new else f"is not one of {', '.join(choices)}"
+    raise ConfigError(f"{name} {value!r} {hint}")

@@ -36,7 +36,7 @@ def _rows(text: str, name: str, root: str, columns: Columns) -> Iterator[Sample]
             row = parse_json(line, where)
             if (
                 isinstance(row, dict)
-                and not columns.image
+                and not columns.image_column
                 and not first_of(row, IMAGE_KEYS)
                 and first_of(row, ADDRESS_KEYS)
             ):

@@ -166,7 +166,7 @@ def _is_lines(text: str, columns: Columns) -> bool:
         row = json.loads(line) if len(line) < _LONGEST_ROW else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and any(key in row for key in (*IMAGE_KEYS, columns.image))
+    return isinstance(row, dict) and any(key in row for key in (*IMAGE_KEYS, columns.image_column))
 
 
 def find_images(paths: Sequence[str]) -> list[str]:

@@ -131,7 +131,7 @@ def _read_file(path: Path, root: str, columns: Columns, groups: list[_Group]) ->
         with _open(path) as file:
             names = file.schema_arrow.names
             require_columns(columns, names, str(path))
-            picture = columns.image or next(
+            picture = columns.image_column or next(
                 (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names), ""
             )
             if not picture:

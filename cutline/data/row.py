@@ -16,7 +16,7 @@ ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it num
 ADDRESS_KEYS = ("url", "image_url")
 DEFAULT_COLUMNS = Columns()
 """columns called as usual"""
-NAME_IT = "name the image column (`--columns.image`, or `data.image_column` in a recipe)"
+NAME_IT = "name the image column (`--columns.image_column`, or `data.image_column` in a recipe)"
 """what to do where no column is called as images usually are"""
 
 
@@ -27,10 +27,10 @@ def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COL
             f'{where}: a row must be a JSON object such as {{"file_name": "a.jpg", "captions": ["a dog"]}}'
         )
     require_columns(columns, row, where)
-    name = row[columns.image] if columns.image else first_of(row, IMAGE_KEYS)
+    name = row[columns.image_column] if columns.image_column else first_of(row, IMAGE_KEYS)
     if not isinstance(name, str) or not name:
         raise DataError(
-            f"{where}: the row names no image; give its path as `{columns.image or 'file_name'}`"
+            f"{where}: the row names no image; give its path as `{columns.image_column or 'file_name'}`"
         )
     return describe(row, image_path(name, root), name, where, columns)
 
@@ -44,7 +44,7 @@ def describe(
 ) -> Sample:
     """The sample of `image`; without an id of its own, `name` is its id. Raises DataError beginning with `where`."""
     captions = parse_captions(
-        row[columns.caption] if columns.caption else first_of(row, CAPTION_KEYS), where
+        row[columns.caption_column] if columns.caption_column else first_of(row, CAPTION_KEYS), where
     )
     domain = row.get("domain")
     id = parse_id(first_of(row, ID_KEYS), where) or name
@@ -54,11 +54,11 @@ def describe(
 
 
 def _prompt(row: dict[str, Any], where: str, columns: Columns) -> str | None:
-    if columns.template:
+    if columns.prompt_template:
         return PLACEHOLDER.sub(
-            lambda place: _word(row[place[1]], place[1], where), columns.template
+            lambda place: _word(row[place[1]], place[1], where), columns.prompt_template
         )
-    prompt = row.get(columns.prompt or "prompt")
+    prompt = row.get(columns.prompt_column or "prompt")
     if prompt is None or isinstance(prompt, str):
         return prompt
     raise DataError(f"{where}: the prompt is {prompt!r}, which is not text; put it in quotes")

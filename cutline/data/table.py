@@ -74,7 +74,7 @@ def _delimiter(first: str, path: Path, columns: Columns) -> str:
             f"{path}, line 1: no names of columns that can be read ({error}); give a table whose first line has them"
         ) from None
     best = max(headers, key=lambda delimiter: len(headers[delimiter]))
-    wanted = (columns.image,) if columns.image else IMAGE_KEYS
+    wanted = (columns.image_column,) if columns.image_column else IMAGE_KEYS
     fitting = [delimiter for delimiter in headers if set(wanted) & set(headers[delimiter])]
     if fitting:
         return max(fitting, key=lambda delimiter: len(headers[delimiter]))
@@ -83,7 +83,7 @@ def _delimiter(first: str, path: Path, columns: Columns) -> str:
         for cell in headers[best]
     ):
         raise urls_only_error(path)
-    require_columns(Columns(columns.image), headers[best], f"{path}, line 1")
+    require_columns(Columns(columns.image_column), headers[best], f"{path}, line 1")
     there = ", ".join(headers[best])
     raise DataError(
         f"{path}, line 1: no column is an image's; there are {there[:200]}; call one file_name, or {NAME_IT}"

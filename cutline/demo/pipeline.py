@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cutline.captioner import load
-from cutline.config import CaptionConfig, DataConfig, EvalConfig, OptimConfig, Recipe
+from cutline.config import CaptionConfig, DataConfig, EvalConfig, ModelSettings, OptimConfig, Recipe
 from cutline.data import open_data, write_captions
 from cutline.demo.scenes import Scene, Split, is_true_of, make_scenes, verdict, write_scenes
 from cutline.evaluation import Evaluation, evaluate
@@ -94,23 +94,25 @@ def run_demo(
 
 def demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
     """What the demonstration trains with: the `tiny` sizes, no augmentation (a mirrored scene would make `left` a lie)."""
+    config = replace(CaptionConfig.preset("tiny"), prompt="", label_smoothing=0.0)
+    config = replace(config, text=replace(config.text, dropout=0.0, attn_dropout=0.0))
     return Recipe(
         output=str(folder / "training"),
         seed=seed,
         precision="fp32",  # at this size bf16 is slower
-        model=replace(CaptionConfig.preset("tiny"), prompt="", label_smoothing=0.0),
+        model=ModelSettings.from_config(config),
         data=DataConfig(
             train=str(folder / "scenes" / "train"),
-            val_share=0.0,
+            val_fraction=0.0,
             crop_scale=(1.0, 1.0),
             flip=False,
             randaugment=False,
             num_workers=0,
         ),
         optim=OptimConfig(
-            batch_size=48, epochs=epochs, lr=1e-3, warmup_steps=100, clip_norm=1.0, dropout=0.0
+            batch_size=48, epochs=epochs, lr=1e-3, warmup_steps=100, clip_norm=1.0
         ),
-        eval=EvalConfig(every=epochs),
+        eval=EvalConfig(every_epochs=epochs),
     )
 
 

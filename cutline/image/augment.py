@@ -28,7 +28,7 @@ def augment(image: Image.Image, size: int, data: DataConfig, rng: random.Random)
     image = image.resize((size, size), Image.Resampling.BICUBIC)
     if data.flip and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if data.quarter_turns and (turns := rng.randrange(4)):
+    if data.rot90 and (turns := rng.randrange(4)):
         image = image.transpose(_QUARTER_TURNS[turns - 1])
     return randaugment(image, rng) if data.randaugment else image
 

@@ -17,7 +17,7 @@ from cutline.data import Sample, is_shards, open_data, split_by_image
 from cutline.errors import ConfigError, DataError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
-from cutline.training.data.batch import CaptionDataset, encode_captions
+from cutline.training.data.dataset import CaptionDataset, encode_captions
 from cutline.training.data.stream import ShardDataset
 
 logger = logging.getLogger(__name__)
@@ -112,63 +112,55 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
             raise DataError(
                 f"{data.val or data.train}: no validation image has a caption to compare with"
             )
-    elif data.val_share:
-        train, val = split_by_image(train, data.val_share, recipe.seed)
+    elif data.val_fraction:
+        train, val = split_by_image(train, data.val_fraction, recipe.seed)
     else:
         val = []
     val = [sample for sample in val if sample.captions]
-    return train, val[: recipe.eval.max_pictures or None]
+    return train, val[: recipe.eval.max_images or None]
 
 
 def init_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
-    """The model that training starts from, and its vocabulary."""
-    start = recipe.start
-    if start.captioner:
-        checkpoint = load_checkpoint(
-            start.captioner,
-            start.config or None,
-            start.tokenizer or None,
-            start.image_size or None,
-            partial=True,
-        )
-        if checkpoint.left:
-            logger.info("%s: left over: %s", start.captioner, ", ".join(checkpoint.left))
-        checkpoint = replace(checkpoint, config=apply_overrides(checkpoint.config, recipe))
-        return build_model(checkpoint), checkpoint.tokenizer
-    tokenizer = (
-        Tokenizer.load(start.tokenizer) if start.tokenizer else train_tokenizer(recipe, train)
-    )
-    config = replace(recipe.model, text=replace(recipe.model.text, vocab_size=tokenizer.vocab_size))
-    model = CaptionModel(apply_overrides(config, recipe))
-    for path, read in ((start.vision, load_pretrained_vision), (start.text, load_pretrained_text)):
+    """Build the model that training starts from, and its tokenizer."""
+    init = recipe.init
+    if init.captioner:
+        return load_captioner(recipe)
+    tokenizer = Tokenizer.load(init.tokenizer) if init.tokenizer else train_tokenizer(recipe, train)
+    config = recipe.model.to_config()
+    config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
+    model = CaptionModel(config)
+    encoders = ((init.vision, load_pretrained_vision), (init.text, load_pretrained_text))
+    for path, load in encoders:
         if path:
-            report = read(model, path)
+            report = load(model, path)
             logger.info("%s: %d weights taken", path, report.brought)
             logger.info("  initialised: %s", ", ".join(report.initialised) or "nothing")
             logger.info("  left over: %s", ", ".join(report.left) or "nothing")
     return model, tokenizer
 
 
+def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
+    """Load the captioner to fine-tune, with the recipe's prompt and regularization."""
+    init = recipe.init
+    checkpoint = load_checkpoint(
+        init.captioner,
+        init.config or None,
+        init.tokenizer or None,
+        init.image_size or None,
+        partial=True,
+    )
+    if checkpoint.left:
+        logger.info("%s: left over: %s", init.captioner, ", ".join(checkpoint.left))
+    checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
+    return build_model(checkpoint), checkpoint.tokenizer
+
+
 def train_tokenizer(recipe: Recipe, train: Sequence[Sample]) -> Tokenizer:
-    """A vocabulary of the training captions with their prompts, as they will be read."""
-    data = recipe.data
-    default = recipe.model.prompt if data.prompt is None else data.prompt
+    """Learn a vocabulary from the training captions with their prompts, as the model reads them."""
+    data, prompt = recipe.data, recipe.model.to_config().prompt
     texts = (
-        f"{default if sample.prompt is None else sample.prompt} {clean_caption(caption, data.clean, data.max_words)}"
+        f"{prompt if sample.prompt is None else sample.prompt} {clean_caption(caption, data.clean, data.max_words)}"
         for sample in train
         for caption in sample.captions
     )
-    return Tokenizer.train(texts, recipe.start.vocab_size)
-
-
-def apply_overrides(config: CaptionConfig, recipe: Recipe) -> CaptionConfig:
-    """`config` with the recipe's prompt, dropout, stochastic depth and label smoothing where it names them."""
-    optim = recipe.optim
-    vision, text = config.vision, config.text
-    if optim.drop_path is not None:
-        vision = replace(vision, drop_path=optim.drop_path)
-    if optim.dropout is not None:
-        text = replace(text, dropout=optim.dropout, attn_dropout=optim.dropout)
-    smoothing = config.label_smoothing if optim.label_smoothing is None else optim.label_smoothing
-    prompt = config.prompt if recipe.data.prompt is None else recipe.data.prompt
-    return replace(config, vision=vision, text=text, label_smoothing=smoothing, prompt=prompt)
+    return Tokenizer.train(texts, recipe.init.vocab_size)

@@ -105,7 +105,7 @@ def test_nocaps(tmp_path: Path) -> None:
 
 def test_columns_of_blip_s_rows(tmp_path: Path) -> None:
     rows = [{"photo": "a.jpg", "title": "a dog", "style": "pencil"}]
-    columns = Columns("photo", "title", template="a {style} of ")
+    columns = Columns("photo", "title", prompt_template="a {style} of ")
     (tmp_path / "data.json").write_text(json.dumps(rows))
     assert open_data(tmp_path / "data.json", columns=columns) == [
         Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "a pencil of ")

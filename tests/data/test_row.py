@@ -27,7 +27,7 @@ from cutline.training.setup import read_samples
     ],
 )
 def test_templates_that_make_no_sense(template: str, message: str) -> None:
-    for make in (lambda: Columns(template=template), lambda: DataConfig(prompt_template=template)):
+    for make in (lambda: Columns(prompt_template=template), lambda: DataConfig(prompt_template=template)):
         with pytest.raises(ConfigError) as caught:
             make()
         assert str(caught.value) == message
@@ -42,23 +42,23 @@ def test_one_source_of_prompts() -> None:
 
 def test_settings_become_columns() -> None:
     data = DataConfig(image_column="i", caption_column="c", prompt_template="a {x y} of {z}, {z}")
-    assert data.columns == Columns("i", "c", template="a {x y} of {z}, {z}")
+    assert data.columns == Columns("i", "c", prompt_template="a {x y} of {z}, {z}")
     assert data.columns.names == ("i", "c", "x y", "z", "z")
-    assert DataConfig(prompt_column="p").columns == Columns(prompt="p")
+    assert DataConfig(prompt_column="p").columns == Columns(prompt_column="p")
     assert DataConfig().columns.names == ()
 
 
 def test_values_are_put_in_as_they_are() -> None:
     row = {"image": "a", "x": r"{y} \1", "y": "no", "n": 1.5}
-    assert parse_row(row, "", "here", Columns(template="{x} {n}")).prompt == r"{y} \1 1.5"
+    assert parse_row(row, "", "here", Columns(prompt_template="{x} {n}")).prompt == r"{y} \1 1.5"
 
 
 def test_an_empty_prompt_column_leaves_the_model_s_prompt() -> None:
-    assert parse_row({"image": "a", "p": None}, "", "here", Columns(prompt="p")).prompt is None
-    assert parse_row({"image": "a", "p": ""}, "", "here", Columns(prompt="p")).prompt == ""
+    assert parse_row({"image": "a", "p": None}, "", "here", Columns(prompt_column="p")).prompt is None
+    assert parse_row({"image": "a", "p": ""}, "", "here", Columns(prompt_column="p")).prompt == ""
     assert (
         parse_row(
-            {"image": "a", "prompt": "other", "p": "mine"}, "", "here", Columns(prompt="p")
+            {"image": "a", "prompt": "other", "p": "mine"}, "", "here", Columns(prompt_column="p")
         ).prompt
         == "mine"
     )

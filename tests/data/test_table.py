@@ -275,10 +275,10 @@ def write_row(folder: Path, kind: str, row: dict[str, object]) -> Path:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_columns_of_other_names(tmp_path: Path, kind: str) -> None:
     path = write_row(tmp_path, kind, ROW)
-    (sample,) = open_data(path, columns=Columns(image="photo", caption="title", prompt="start"))
+    (sample,) = open_data(path, columns=Columns(image_column="photo", caption_column="title", prompt_column="start"))
     assert sample == Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "this is ")
     (sample,) = open_data(
-        path, "", "", Columns("photo", template="a {style} of {year} called {title}: ")
+        path, "", "", Columns("photo", prompt_template="a {style} of {year} called {title}: ")
     )
     assert (sample.prompt, sample.captions) == ("a pencil of 1900 called a dog: ", ())
 
@@ -289,8 +289,8 @@ def test_columns_of_other_names(tmp_path: Path, kind: str) -> None:
     [
         Columns("odd"),
         Columns("photo", "odd"),
-        Columns("photo", prompt="odd"),
-        Columns("photo", template="{odd} "),
+        Columns("photo", prompt_column="odd"),
+        Columns("photo", prompt_template="{odd} "),
     ],
 )
 def test_a_column_that_is_not_there(tmp_path: Path, kind: str, columns: Columns) -> None:
@@ -311,7 +311,7 @@ def test_an_empty_cell_makes_no_prompt(tmp_path: Path, kind: str) -> None:
         DataError,
         match=r"(line|row) \d: the column `none` of the prompt is (None|''), not a word; fill it in, or leave",
     ):
-        open_data(path, columns=Columns("photo", template="{none} of"))
+        open_data(path, columns=Columns("photo", prompt_template="{none} of"))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_data_without_columns(tmp_path: Path, name: str, text: str) -> None:
     path.write_text(text)
     path = path.parent if path.suffix == ".jpg" else path
     with pytest.raises(DataError) as caught:
-        open_data(path, columns=Columns(template="{style} "))
+        open_data(path, columns=Columns(prompt_template="{style} "))
     assert (
         str(caught.value)
         == f"{path}: has no columns, so none called `style`; leave the settings of columns out"

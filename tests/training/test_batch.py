@@ -14,14 +14,9 @@ from cutline.config import DataConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import (
-    BatchSampler,
-    CaptionDataset,
-    Item,
-    collate,
-    encode_captions,
-    load_batches,
-)
+from cutline.training.data.batch import collate, load_batches
+from cutline.training.data.dataset import CaptionDataset, Example, encode_captions
+from cutline.training.data.sampler import BatchSampler
 
 PLAIN = DataConfig(crop_scale=(1.0, 1.0), flip=False, randaugment=False, num_workers=0)
 TEXTS = ["a red circle", "two large blue squares above a star", "a star"]
@@ -130,7 +125,7 @@ def test_rows_with_opened_pictures_can_go_to_another_process(
         samples, encode_captions(samples, tokenizer, PLAIN, ""), 32, replace(PLAIN, cache=True), 0
     )
     item = rows[(0, 0)]
-    assert isinstance(item, Item)
+    assert isinstance(item, Example)
     again = pickle.loads(pickle.dumps(rows))[(0, 0)]
     assert torch.equal(again.pixels, item.pixels)
 

@@ -20,7 +20,7 @@ from cutline.config import DataConfig, LoraConfig, OptimConfig, Recipe
 from cutline.data import Sample
 from cutline.image import normalize, open_image, to_pixels
 from cutline.training import embeddings, read_log, train
-from cutline.training.data.batch import CaptionDataset
+from cutline.training.data.dataset import CaptionDataset
 from cutline.training.data.embeddings import EmbeddingStore, embed, fingerprint_model, picture_key
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import prepare_run

@@ -11,7 +11,8 @@ import torch
 from cutline.config import Recipe
 from cutline.errors import DataError
 from cutline.training import show_first_batch, train
-from cutline.training.data.batch import BatchSampler, load_batches
+from cutline.training.data.batch import load_batches
+from cutline.training.data.sampler import BatchSampler
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import prepare_run
 

@@ -71,7 +71,7 @@ def test_a_batch_is_learned_word_for_word_and_leaves_no_trace(
 def test_the_batches_are_the_first_and_no_more_than_there_are(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recital, "MOST_STEPS", 4)
+    monkeypatch.setattr(recital, "MAX_STEPS", 4)
     few, all_ = (
         overfit(recipe(optim_batch_size=8), count, show_progress=False) for count in (1, 99)
     )
@@ -86,7 +86,7 @@ def test_the_batches_are_the_first_and_no_more_than_there_are(
 def test_what_cannot_be_learned_is_said_with_hints(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recital, "MOST_STEPS", 2)
+    monkeypatch.setattr(recital, "MAX_STEPS", 2)
     found = overfit(recipe(), 1, show_progress=False)
     assert found.exit_code == 1
     assert "in 2 steps" in found.verdict
@@ -97,7 +97,7 @@ def test_what_cannot_be_learned_is_said_with_hints(
 def test_contradictory_captions_and_broken_pictures_are_named(
     recipe: Build, rows: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recital, "MOST_STEPS", 2)
+    monkeypatch.setattr(recital, "MAX_STEPS", 2)
     old, write = rows
     folder = Path(write(old[:3])).parent
     shutil.copy(folder / "scene-000000.png", folder / "scene-000001.png")

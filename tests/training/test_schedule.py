@@ -6,7 +6,7 @@ import math
 import pytest
 
 from cutline.config import OptimConfig
-from cutline.training.loop.schedule import lr_at
+from cutline.training.loop.optimizer import lr_at
 
 
 def test_cosine_falls_from_lr_to_min_lr_after_a_linear_warmup() -> None:

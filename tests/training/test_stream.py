@@ -18,7 +18,7 @@ from cutline.data import stream_shards
 from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
 from cutline.training import Interrupted, read_log, train
-from cutline.training.data.batch import BatchSampler
+from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import ShardDataset, stream_batches
 
 Build = Callable[..., Recipe]

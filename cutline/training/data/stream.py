@@ -12,16 +12,9 @@ from cutline.config import DataConfig
 from cutline.data import Sample, stream_shards
 from cutline.errors import CutlineError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import (
-    Batch,
-    BatchSampler,
-    CaptionDataset,
-    Row,
-    collate,
-    encode_captions,
-    ignore_signals,
-    load_batches,
-)
+from cutline.training.data.batch import Batch, collate, ignore_signals, load_batches
+from cutline.training.data.dataset import CaptionDataset, Row, encode_captions
+from cutline.training.data.sampler import BatchSampler
 
 
 @dataclass(frozen=True)
@@ -36,11 +29,11 @@ class ShardDataset:
     seed: int
 
     def __len__(self) -> int:
-        return self.data.epoch_rows
+        return self.data.samples_per_epoch
 
     def read(self, part: int, parts: int) -> Iterator[Callable[[], Row]]:
         """The rows of one of `parts` that read the shards together, pass after pass without end; each is opened when it is called."""
-        shuffle = self.data.shuffle_rows
+        shuffle = self.data.shuffle_buffer
         for epoch in count():
             samples = stream_shards(
                 self.data.train,

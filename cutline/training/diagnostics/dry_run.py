@@ -12,7 +12,7 @@ from cutline.config import Recipe
 from cutline.data import Sample
 from cutline.device import peak_memory
 from cutline.errors import CutlineError, DivergedError
-from cutline.training.data.batch import Encoded, encode_captions
+from cutline.training.data.dataset import Encoded, encode_captions
 from cutline.training.diagnostics.memory import (
     Counted,
     available_memory,
@@ -32,8 +32,8 @@ from cutline.training.setup import RunSetup, prepare_run
 EMBEDDINGS = "the vision side was run in this step; with its embeddings kept, steps take less time, and less memory"
 _ENDLESS = 1_000_000  # words and tokens that no caption has
 _LESS_MEMORY = (
-    "lower `optim.batch_size` (and raise `optim.grad_accum_steps`), set `optim.vit_grad_ckpt` and `optim.text_grad_ckpt`, "
-    "or learn less with `optim.lora.rank`"
+    "lower `optim.batch_size` (and raise `optim.grad_accum_steps`), set `memory.vit_grad_ckpt` and `memory.text_grad_ckpt`, "
+    "or train fewer weights with `lora.rank`"
 )
 
 

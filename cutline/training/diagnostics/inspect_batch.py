@@ -9,7 +9,8 @@ from cutline.errors import DataError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import Batch, BatchSampler
+from cutline.training.data.batch import Batch
+from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
 from cutline.training.setup import prepare_run
 

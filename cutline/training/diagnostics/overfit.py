@@ -11,7 +11,8 @@ from cutline.config import Recipe
 from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError, DivergedError, ImageError
 from cutline.image import open_image, to_pixels
-from cutline.training.data.batch import Batch, CaptionDataset, load_batches
+from cutline.training.data.batch import Batch, load_batches
+from cutline.training.data.dataset import CaptionDataset
 from cutline.training.diagnostics.session import (
     make_trainer,
     require_one_process,
@@ -22,9 +23,9 @@ from cutline.training.loop.trainer import Trainer
 from cutline.training.run.log import RunLog
 from cutline.training.setup import RunSetup, make_dataset, prepare_run
 
-LOW_ENOUGH = 0.05  # loss per token
-MOST_STEPS = 300
-LEAST_LR_FROM_NOTHING, LEAST_LR_FINE_TUNING = 3e-4, 1e-4
+LOSS_THRESHOLD = 0.05  # loss per token
+MAX_STEPS = 300
+MIN_LR_FROM_SCRATCH, MIN_LR_FINE_TUNING = 3e-4, 1e-4
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Overfit:
             return f"{found}: model, loss and data fit together"
         if self.contradictions:
             return f"{found}: {'; '.join(self.contradictions)}"
-        if self.last_loss < LOW_ENOUGH:
+        if self.last_loss < LOSS_THRESHOLD:
             return f"{found}, though the loss is low: see whether the prompt is the one that the captions begin with"
         return (
             f"{found}: try another `optim.lr` (--lr-range finds one) and fewer batches; else look at --show-batch: captions that do not "
@@ -133,28 +134,32 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
 
 
 def overfit_recipe(recipe: Recipe) -> Recipe:
-    """`recipe` with nothing in it that keeps a model from learning its data by heart."""
-    start, optim = recipe.start, recipe.optim
-    least = (
-        LEAST_LR_FINE_TUNING
-        if start.captioner or start.vision or start.text
-        else LEAST_LR_FROM_NOTHING
-    )
+    """Return `recipe` without regularization, augmentation or a schedule."""
+    init, model = recipe.init, recipe.model
+    pretrained = init.captioner or init.vision or init.text
     optim = replace(
-        optim,
-        lr=max(optim.lr, least),
+        recipe.optim,
+        lr=max(recipe.optim.lr, MIN_LR_FINE_TUNING if pretrained else MIN_LR_FROM_SCRATCH),
         schedule="constant",
         warmup_steps=0,
-        max_steps=MOST_STEPS,
+        max_steps=MAX_STEPS,
         grad_accum_steps=1,
         weight_decay=0.0,
         ema_decay=0.0,
-        label_smoothing=0.0,
-        dropout=0.0,
-        drop_path=0.0,
-        lora=replace(optim.lora, dropout=0.0),
     )
-    return replace(recipe, optim=optim, data=replace(recipe.data, captions_per_image=0))
+    model = replace(
+        model,
+        label_smoothing=0.0,
+        vision=replace(model.vision, drop_path=0.0),
+        text=replace(model.text, dropout=0.0, attn_dropout=0.0),
+    )
+    return replace(
+        recipe,
+        model=model,
+        optim=optim,
+        lora=replace(recipe.lora, dropout=0.0),
+        data=replace(recipe.data, captions_per_image=0),
+    )
 
 
 def first_captions(prepared: RunSetup, recipe: Recipe) -> CaptionDataset:
@@ -172,8 +177,8 @@ def train_on_batches(
     """Train on `steps` in turn; returns the loss of every step taken."""
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=len(steps))
-    with RunLog(None, None, 0, MOST_STEPS, show_progress) as log:
-        for batches in itertools.islice(itertools.cycle(steps), MOST_STEPS):
+    with RunLog(None, None, 0, MAX_STEPS, show_progress) as log:
+        for batches in itertools.islice(itertools.cycle(steps), MAX_STEPS):
             try:
                 losses.append(take_step(trainer, batches))
             except DivergedError:
@@ -183,7 +188,7 @@ def train_on_batches(
             recent.append(losses[-1])
             log.advance(len(losses), len(batches[0].pixels), batches[0].token_count)
             log.train_line({"loss": losses[-1]})
-            if len(recent) == len(steps) and math.fsum(recent) / len(recent) < LOW_ENOUGH:
+            if len(recent) == len(steps) and math.fsum(recent) / len(recent) < LOSS_THRESHOLD:
                 break
     return losses
 

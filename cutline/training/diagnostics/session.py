@@ -32,7 +32,7 @@ def samples_at_hand(prepared: RunSetup, recipe: Recipe) -> Sequence[Sample]:
     if not data.stream:
         return prepared.train
     stream = stream_shards(
-        data.train, seed=recipe.seed, epoch=0, part=0, parts=1, shuffle=data.shuffle_rows
+        data.train, seed=recipe.seed, epoch=0, part=0, parts=1, shuffle=data.shuffle_buffer
     )
     return list(islice(stream, LOOK_AHEAD))
 

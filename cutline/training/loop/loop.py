@@ -13,7 +13,7 @@ from cutline.device import peak_memory
 from cutline.distributed import gather_results, is_main_process, process_group
 from cutline.errors import CutlineError
 from cutline.files import remove_partial, write_text
-from cutline.training.data.batch import CaptionDataset
+from cutline.training.data.dataset import CaptionDataset
 from cutline.training.data.embeddings import embed
 from cutline.training.loop.interrupt import Interrupted, StopSignal
 from cutline.training.loop.trainer import Trainer

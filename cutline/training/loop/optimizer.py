@@ -1,5 +1,6 @@
 """Which weights learn, how fast, and which of them decay."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,15 +9,14 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from cutline.config import CaptionConfig, OptimConfig
+from cutline.config import CaptionConfig, LoraConfig, OptimConfig
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.model.lora import add_lora
 
 
-def choose_weights(model: CaptionModel, optim: OptimConfig) -> None:
+def choose_weights(model: CaptionModel, optim: OptimConfig, lora: LoraConfig) -> None:
     """Freeze what `optim` freezes, and add what it adapts with LoRA. Raises ConfigError for a pattern that matches nothing."""
-    lora = optim.lora
     if lora.rank:
         add_lora(model, lora.targets, lora.rank, lora.scale, lora.dropout)
     freeze(model, optim.freeze)
@@ -67,3 +67,20 @@ def lr_scale(name: str, config: CaptionConfig, decay: float) -> float:
         return decay ** (depth - int(layer[1]))
     top = name.startswith(("vision.norm.", "text.lm_head."))
     return 1.0 if top else float(decay ** (depth + 1))
+
+
+def lr_at(step: int, total_steps: int, steps_per_epoch: int, optim: OptimConfig) -> float:
+    """The learning rate of optimiser step `step`, counted from 0, of `total_steps`.
+
+    A linear warm-up, then a half cosine from `lr` to `min_lr` (Loshchilov & Hutter, 2017), stepped at every step or, as
+    BLIP's `cosine_lr_schedule` does, once per epoch.
+    """
+    if step < optim.warmup_steps:
+        return optim.lr * (step + 1) / optim.warmup_steps
+    if optim.schedule == "constant":
+        return optim.lr
+    if optim.schedule == "cosine_epoch":
+        done = (step // steps_per_epoch) / math.ceil(total_steps / steps_per_epoch)
+    else:
+        done = (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps)
+    return optim.min_lr + (optim.lr - optim.min_lr) * 0.5 * (1 + math.cos(math.pi * done))

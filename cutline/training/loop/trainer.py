@@ -26,12 +26,12 @@ from cutline.errors import ConfigError, DataError, DivergedError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.model.lora import merge_lora
-from cutline.training.data.batch import Batch, BatchSampler, load_batches
+from cutline.training.data.batch import Batch, load_batches
+from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
 from cutline.training.loop.ema import init_ema, update_ema
-from cutline.training.loop.optimizer import choose_weights, make_optimizer
+from cutline.training.loop.optimizer import choose_weights, lr_at, make_optimizer
 from cutline.training.loop.parallel import full_weights, gradient_sync, whole, wrap_distributed
-from cutline.training.loop.schedule import lr_at
 from cutline.training.loop.state import Progress, load_state, save_state
 from cutline.training.setup import RunSetup, make_dataset
 
@@ -59,7 +59,7 @@ class Trainer:
         optim = recipe.optim
         self.model = prepared.model.to(self.device)
         self.make_ready()
-        self.parallel = wrap_distributed(self.model, optim.shard)
+        self.parallel = wrap_distributed(self.model, recipe.distributed.fsdp)
         self.average = init_ema(self.model) if optim.ema_decay else {}
         self.optimizer = make_optimizer(self.model, self.model.config, optim)
         self.order = BatchSampler(
@@ -79,15 +79,15 @@ class Trainer:
 
     def make_ready(self) -> None:
         """What the recipe asks of the model before its first step."""
-        optim = self.recipe.optim
+        recipe, memory = self.recipe, self.recipe.memory
         torch.manual_seed(self.recipe.seed)  # of LoRA's first weights
-        choose_weights(self.model, optim)
+        choose_weights(self.model, recipe.optim, recipe.lora)
         self.model.checkpoint_activations(
-            optim.vit_ckpt_layer if optim.vit_grad_ckpt else 0,
-            optim.text_grad_ckpt,
-            optim.recompute_cheap,
+            memory.vit_ckpt_layer if memory.vit_grad_ckpt else 0,
+            memory.text_grad_ckpt,
+            memory.selective_checkpointing,
         )
-        if optim.compile:
+        if recipe.compile:
             self.model.compile_layers()
         self.learn()
 
@@ -137,15 +137,15 @@ class Trainer:
         Every process calls; only the first gets the weights, or all.
         """
         weights = full_weights({**self.model.state_dict(), **self.average}, everywhere)
-        lora = self.recipe.optim.lora
+        lora = self.recipe.lora
         if lora.rank:
             weights = merge_lora(weights, lora.scale)
         return Checkpoint(self.model.config, weights, self.prepared.tokenizer)
 
     def result(self) -> CaptionModel:
         """The captioner as it would be kept, to evaluate; every process calls."""
-        optim = self.recipe.optim
-        if not (self.average or optim.lora.rank or optim.shard):
+        recipe = self.recipe
+        if not (self.average or recipe.lora.rank or recipe.distributed.fsdp):
             return self.model
         return build_model(self.checkpoint(everywhere=True)).to(self.device)
 
@@ -240,7 +240,7 @@ class Trainer:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Summed loss of a batch."""
         config, embedded = self.model.config, bool(self.recipe.data.cache_embeddings)
-        batch = (batch if len(batch.pixels) else Batch.blank(config.vision, embedded)).to(
+        batch = (batch if len(batch.pixels) else Batch.dummy(config.vision, embedded)).to(
             self.device
         )
         pixel_values = normalize(batch.pixels, config.image) if batch.image_embeds is None else None

@@ -27,8 +27,8 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     if not at_end and (progress.step == 0 or progress.step % trainer.steps_per_epoch):
         return
     epoch = math.ceil(progress.step / trainer.steps_per_epoch)
-    first = plan.first or plan.every
-    due = at_end or (epoch >= first and (epoch - first) % plan.every == 0)
+    first = plan.start_epoch or plan.every_epochs
+    due = at_end or (epoch >= first and (epoch - first) % plan.every_epochs == 0)
     if not due or progress.evaluated == progress.step:
         return
     if progress.pictures == 0:
@@ -60,7 +60,7 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
     }
     if not trainer.prepared.val:
         return line, -line["train_loss"]
-    if recipe.eval.by == "loss":
+    if recipe.eval.select_by == "loss":
         line["val_loss"], skipped = trainer.validation_loss(
             lambda batches, total: log.watch(stop.watch(batches), total)
         )
@@ -98,7 +98,7 @@ def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
         captioner,
         trainer.prepared.val,
         batch_size=trainer.recipe.eval.batch_size,
-        tokens=trainer.recipe.eval.tokens,
+        metric_tokenizer=trainer.recipe.eval.metric_tokenizer,
         progress=lambda results, total: log.watch(stop.watch(results), total),
         **settings,
     )
