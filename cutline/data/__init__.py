@@ -1,7 +1,7 @@
 """Data sets: where the images are, and what is said of them. No image is opened here."""
 
 from cutline.data.open import find_images, open_captions, open_data
-from cutline.data.sample import Sample
+from cutline.data.sample import Sample, group_by_image
 from cutline.data.shards import is_shards, list_shards, stream_shards
 from cutline.data.split import split_by_image
 from cutline.data.write import check_output, write_captions
@@ -10,6 +10,7 @@ __all__ = [
     "Sample",
     "check_output",
     "find_images",
+    "group_by_image",
     "is_shards",
     "list_shards",
     "open_captions",

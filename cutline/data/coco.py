@@ -15,7 +15,7 @@ from cutline.data.row import (
     parse_row,
     reject_columns,
 )
-from cutline.data.sample import Sample, image_path, merge
+from cutline.data.sample import Sample, image_path, merge_rows
 from cutline.errors import DataError
 
 _COCO_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
@@ -43,13 +43,13 @@ def read_coco(
     if isinstance(values, dict) and isinstance(images := values.get("images"), list):
         reject_columns(columns, path)
         if any(isinstance(image, dict) and "sentences" in image for image in images[:1]):
-            return merge(_karpathy(images, path, root, split))
+            return merge_rows(_karpathy(images, path, root, split))
         if isinstance(annotations := values.get("annotations"), list):
             reject_split(split, path)
-            return merge(_coco(images, annotations, path, root))
+            return merge_rows(_coco(images, annotations, path, root))
     if isinstance(values, list):
         reject_split(split, path)
-        return merge(
+        return merge_rows(
             _blip(row, root, f"{path}, row {number}", columns)
             for number, row in enumerate(values, 1)
         )

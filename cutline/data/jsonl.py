@@ -12,7 +12,7 @@ from cutline.data.row import (
     parse_row,
     urls_only_error,
 )
-from cutline.data.sample import Sample, merge, parse_json, read_text
+from cutline.data.sample import Sample, merge_rows, parse_json, read_text
 
 
 def read_jsonl(
@@ -24,7 +24,7 @@ def read_jsonl(
     `text` or `comment`, the id `image_id`; `columns` names others. Only the image is required. Paths are relative to `image_root`, or
     else to the file's folder. Rows of the same image (and prompt) become one sample. Raises DataError naming file and line.
     """
-    return merge(_rows(read_text(path), str(path), image_root or str(path.parent), columns))
+    return merge_rows(_rows(read_text(path), str(path), image_root or str(path.parent), columns))
 
 
 def _rows(text: str, name: str, root: str, columns: Columns) -> Iterator[Sample]:

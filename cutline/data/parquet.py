@@ -22,7 +22,7 @@ from cutline.data.row import (
     require_columns,
     urls_only_error,
 )
-from cutline.data.sample import Sample, merge
+from cutline.data.sample import Sample, merge_rows
 from cutline.errors import ConfigError, DataError, ImageError
 from cutline.files import ImageRef
 
@@ -88,7 +88,7 @@ def read_parquet(
     largest row group, where that is too large for training, which reads in random order. Raises DataError.
     """
     groups: list[_Group] = []
-    samples = merge(
+    samples = merge_rows(
         sample
         for path in paths
         for sample in _read_file(path, image_root or str(path.parent), columns, groups)

@@ -44,7 +44,8 @@ def describe(
 ) -> Sample:
     """The sample of `image`; without an id of its own, `name` is its id. Raises DataError beginning with `where`."""
     captions = parse_captions(
-        row[columns.caption_column] if columns.caption_column else first_of(row, CAPTION_KEYS), where
+        row[columns.caption_column] if columns.caption_column else first_of(row, CAPTION_KEYS),
+        where,
     )
     domain = row.get("domain")
     id = parse_id(first_of(row, ID_KEYS), where) or name

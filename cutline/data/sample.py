@@ -3,9 +3,10 @@
 import codecs
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 
 from cutline.errors import DataError
@@ -14,32 +15,57 @@ from cutline.files import ImageRef
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image and what is said of it."""
+    """One image and its captions."""
 
     image: str | bytes | ImageRef
-    """the image's path, its bytes, or its place in a shard or table; whether it exists is seen when it is opened"""
+    """path of the image, its bytes, or its place in a shard or table; not opened, so it may not
+    exist"""
     captions: tuple[str, ...]
-    """the captions as written, none of them blank; empty where there are none"""
+    """captions as written, none of them blank; empty if there are none"""
     id: str
-    """names the image whatever folder the data set lies in"""
+    """identifies the image independently of the folder that holds the data set"""
     prompt: str | None = None
-    """what its captions begin with, where that is not the model's prompt"""
+    """prompt of these captions, if it differs from the model's"""
     domain: str = ""
-    """the part of the data it belongs to, such as NoCaps' near-domain, where they have parts that are measured by themselves"""
+    """subset of the data that is also measured on its own, such as near-domain in NoCaps"""
+
+    @property
+    def name(self) -> str:
+        """The image's display name: its path, or the id if the image is given as bytes."""
+        return self.id if isinstance(self.image, bytes) else str(self.image)
+
+    def prompt_or(self, default: str) -> str:
+        """Return the sample's own prompt, which may be empty, or `default` if it has none."""
+        return default if self.prompt is None else self.prompt
 
 
-def merge(samples: Iterable[Sample]) -> list[Sample]:
-    """Join the captions of samples that have image and prompt in common; order is kept, the first id counts."""
-    rows: dict[tuple[str | bytes | ImageRef, str | None], list[Sample]] = {}
+def group_by_image(
+    samples: Iterable[Sample], key: Callable[[Sample], Hashable] = attrgetter("image")
+) -> list[Sample]:
+    """Join the captions of samples that show the same image.
+
+    Args:
+        samples: samples in any order.
+        key: returns what samples of one image have in common; by default `sample.image`.
+
+    Returns:
+        One sample per key, in the order of their first samples, with the captions of all of its
+        samples; everything else is that of the first.
+    """
+    groups: dict[Hashable, list[Sample]] = {}
     for sample in samples:
-        rows.setdefault((sample.image, sample.prompt), []).append(sample)
-    return [same[0] if len(same) == 1 else _join(same) for same in rows.values()]
+        groups.setdefault(key(sample), []).append(sample)
+    return [group[0] if len(group) == 1 else _join_captions(group) for group in groups.values()]
 
 
-def _join(same: list[Sample]) -> Sample:
-    return replace(
-        same[0], captions=tuple(caption for sample in same for caption in sample.captions)
-    )
+def _join_captions(group: list[Sample]) -> Sample:
+    captions = tuple(caption for sample in group for caption in sample.captions)
+    return replace(group[0], captions=captions)
+
+
+def merge_rows(rows: Iterable[Sample]) -> list[Sample]:
+    """Join the rows of a data file that have both image and prompt in common."""
+    return group_by_image(rows, attrgetter("image", "prompt"))
 
 
 @lru_cache(maxsize=1)  # the rows of an image follow each other

@@ -19,7 +19,7 @@ from cutline.data.row import (
     require_columns,
     urls_only_error,
 )
-from cutline.data.sample import Sample, merge, read_text
+from cutline.data.sample import Sample, merge_rows, read_text
 from cutline.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".token")
@@ -50,7 +50,7 @@ def read_table(
     root = image_root or str(path.parent)
     if _FLICKR.fullmatch(first):
         reject_columns(columns, path)
-        return merge(_flickr(text, root, path))
+        return merge_rows(_flickr(text, root, path))
     delimiter = _delimiter(first, path, columns)
     rows = (
         _barred(text, path)
@@ -59,7 +59,7 @@ def read_table(
         if delimiter == "\t"
         else _quoted(text, delimiter, path)
     )
-    return merge(_samples(rows, root, path, columns))
+    return merge_rows(_samples(rows, root, path, columns))
 
 
 def _delimiter(first: str, path: Path, columns: Columns) -> str:

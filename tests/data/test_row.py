@@ -27,7 +27,10 @@ from cutline.training.setup import read_samples
     ],
 )
 def test_templates_that_make_no_sense(template: str, message: str) -> None:
-    for make in (lambda: Columns(prompt_template=template), lambda: DataConfig(prompt_template=template)):
+    for make in (
+        lambda: Columns(prompt_template=template),
+        lambda: DataConfig(prompt_template=template),
+    ):
         with pytest.raises(ConfigError) as caught:
             make()
         assert str(caught.value) == message
@@ -54,7 +57,9 @@ def test_values_are_put_in_as_they_are() -> None:
 
 
 def test_an_empty_prompt_column_leaves_the_model_s_prompt() -> None:
-    assert parse_row({"image": "a", "p": None}, "", "here", Columns(prompt_column="p")).prompt is None
+    assert (
+        parse_row({"image": "a", "p": None}, "", "here", Columns(prompt_column="p")).prompt is None
+    )
     assert parse_row({"image": "a", "p": ""}, "", "here", Columns(prompt_column="p")).prompt == ""
     assert (
         parse_row(

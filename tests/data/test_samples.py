@@ -5,22 +5,40 @@ from pathlib import Path
 import pytest
 
 from cutline.data import Sample
-from cutline.data.sample import image_path, merge, read_text
+from cutline.data.sample import group_by_image, image_path, merge_rows, read_text
 from cutline.errors import DataError
 
 
-def test_merge_joins_captions_of_one_picture_and_prompt() -> None:
-    rows = [
-        Sample("b", ("1",), "x"),
-        Sample("a", ("2",), "y"),
-        Sample("b", ("3", "1"), "z"),
-        Sample("b", ("4",), "x", "a photo of "),
-    ]
-    assert merge(rows) == [
-        Sample("b", ("1", "3", "1"), "x"),
-        Sample("a", ("2",), "y"),
-        Sample("b", ("4",), "x", "a photo of "),
-    ]
+def test_a_sample_is_named_after_its_path_or_id() -> None:
+    assert Sample("images/a.jpg", (), "7").name == "images/a.jpg"
+    assert Sample(b"\xff\xd8", (), "7").name == "7"
+
+
+def test_a_samples_own_prompt_takes_precedence_even_if_empty() -> None:
+    assert Sample("a.jpg", (), "7", "a photo of ").prompt_or("a picture of ") == "a photo of "
+    assert Sample("a.jpg", (), "7", "").prompt_or("a picture of ") == ""
+    assert Sample("a.jpg", (), "7").prompt_or("a picture of ") == "a picture of "
+
+
+ROWS = [
+    Sample("b", ("1",), "x"),
+    Sample("a", ("2",), "y"),
+    Sample("b", ("3", "1"), "z"),
+    Sample("b", ("4",), "x", "a photo of "),
+]
+
+
+def test_group_by_image_joins_captions_of_the_same_image() -> None:
+    assert group_by_image(ROWS) == [Sample("b", ("1", "3", "1", "4"), "x"), ROWS[1]]
+
+
+def test_group_by_image_takes_a_key() -> None:
+    groups = group_by_image(ROWS, lambda sample: sample.id)
+    assert groups == [Sample("b", ("1", "4"), "x"), ROWS[1], ROWS[2]]
+
+
+def test_merge_rows_joins_captions_of_the_same_image_and_prompt() -> None:
+    assert merge_rows(ROWS) == [Sample("b", ("1", "3", "1"), "x"), ROWS[1], ROWS[3]]
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,9 @@ def write_row(folder: Path, kind: str, row: dict[str, object]) -> Path:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_columns_of_other_names(tmp_path: Path, kind: str) -> None:
     path = write_row(tmp_path, kind, ROW)
-    (sample,) = open_data(path, columns=Columns(image_column="photo", caption_column="title", prompt_column="start"))
+    (sample,) = open_data(
+        path, columns=Columns(image_column="photo", caption_column="title", prompt_column="start")
+    )
     assert sample == Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "this is ")
     (sample,) = open_data(
         path, "", "", Columns("photo", prompt_template="a {style} of {year} called {title}: ")
