@@ -29,7 +29,7 @@ def progress_bar(items: Iterable[T], total: int, description: str) -> Iterator[T
     from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True)
-    visible = console.is_terminal and os.environ.get("RANK", "0") == "0"
+    visible = console.is_terminal and is_rank_zero()
     # rich redirects stdout to stderr, which is right in a terminal and wrong in a pipe
     bars = RichProgress(
         console=console,
@@ -39,3 +39,11 @@ def progress_bar(items: Iterable[T], total: int, description: str) -> Iterator[T
     )
     with bars:
         yield from bars.track(items, total, description=description)
+
+
+def is_rank_zero() -> bool:
+    """Return whether this is the only process, or the first that `torchrun` started.
+
+    Unlike `cutline.distributed.is_main_process`, it needs no torch and no process group.
+    """
+    return os.environ.get("RANK", "0") == "0"

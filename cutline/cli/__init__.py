@@ -1,4 +1,4 @@
-"""The command line: one file per command. Results go to stdout or a file, everything else to stderr."""
+"""The command line, one file per command: results go to stdout or a file, messages to stderr."""
 
 from cutline.cli.main import main
 

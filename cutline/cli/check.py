@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from cutline.cli.console import progress
 from cutline.cli.flags import Data, DataFlags, Flags, Output
 from cutline.config import Cleaning
 from cutline.errors import ConfigError
+from cutline.progress import progress_bar as progress
 
 if TYPE_CHECKING:
     from cutline.tokenizer import Tokenizer

@@ -5,31 +5,34 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from cutline.cli.console import warn
+from cutline.cli.flags import Flags
+from cutline.config import CheckpointOptions
 
 
-def convert(
+def convert_command(
     model: Positional[Annotated[str, arg(metavar="MODEL")]],
     out: Positional[Annotated[str, arg(metavar="OUT")]],
     to: Literal["cutline", "huggingface", "salesforce"] = "cutline",
     *,
-    config: str = "",
-    tokenizer: str = "",
-    image_size: int = 0,
+    options: Annotated[CheckpointOptions, Flags] = CheckpointOptions(),
 ) -> int:
-    """Write a captioner in another layout; no weight changes by a bit.
+    """Convert a captioner to another checkpoint format; weights stay bit-identical.
+
+    Examples:
+        cutline convert runs/my-run exported --to huggingface
+
+        cutline convert model.pth my-captioner --config base --tokenizer vocab.txt
 
     Args:
-        model: hub id, .pth, Hugging Face folder, own folder or training run.
-        out: folder to write, or for salesforce a .pth file.
-        to: cutline, huggingface or salesforce.
-        config: sizes of a .pth, which carries none: base, large, tiny or a JSON file.
-        tokenizer: vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json.
-        image_size: another image size, in pixels; positions are interpolated (0: the model's own).
+        model: Hub id, .pth, Hugging Face folder, cutline folder or training run.
+        out: Folder to write, or a .pth file for salesforce.
+        to: Format to write.
     """
     from cutline.checkpoint import load_checkpoint, save_checkpoint
 
-    save_checkpoint(
-        out, load_checkpoint(model, config or None, tokenizer or None, image_size or None), to
+    checkpoint = load_checkpoint(
+        model, options.config or None, options.tokenizer or None, options.image_size or None
     )
+    save_checkpoint(out, checkpoint, to)
     warn(f"wrote {out}")
     return 0

@@ -3,149 +3,147 @@
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import arg
-
-from cutline.cli.caption import as_row
-from cutline.cli.console import is_main_process, progress, warn
-from cutline.cli.flags import Data, DataFlags, Flags, ModelFlags, Output
-from cutline.config import ExtraMetric, GenerationConfig, MetricTokenizer
+from cutline.cli.caption import caption_row
+from cutline.cli.console import warn
+from cutline.cli.flags import Data, DataFlags, Flags, JsonOutput, ModelFlags, Output
+from cutline.config import GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
 from cutline.files import write_text
+from cutline.progress import is_rank_zero, progress_bar
 
 if TYPE_CHECKING:
     from cutline.evaluation import Evaluation
 
 
-def evaluate(
-    data: Data,
-    output: Output = "",
-    *,
-    report: str = "",
-    json_file: Annotated[str, arg(name="json")] = "",
-    prompt: str | None = None,
-    batch_size: int = 8,
-    tokens: MetricTokenizer = "auto",
-    metrics: tuple[ExtraMetric, ...] = (),
-    bootstrap: int = 0,
-    learned: str = "",
-    where: Annotated[DataFlags, Flags] = DataFlags(),  # frozen
-    which: Annotated[ModelFlags, Flags] = ModelFlags(),  # frozen
-    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),  # frozen
-) -> int:
-    """Caption a data set and measure the captions: BLEU-1..4, ROUGE-L, CIDEr, and how varied they are.
+@dataclasses.dataclass(frozen=True)
+class EvaluationOutputs:
+    """Output files; the scores go to stdout."""
 
-    Where images have a domain, as those of nocaps do, every score is shown by domain too.
+    output: Output = ""
+    """captions with their scores: .jsonl or .csv; `cutline compare` compares two such files"""
+    report: str = ""
+    """HTML report with the best and the worst captions"""
+    json_file: JsonOutput = ""
+    """scores as JSON"""
+
+    def check(self) -> None:
+        """Raise ConfigError for a caption file that cannot be written."""
+        from cutline.data import check_output
+
+        # text files beside images hold the references, and would be overwritten
+        if self.output and check_output(self.output) not in ("jsonl", "csv"):
+            raise ConfigError(f"{self.output}: evaluate writes captions to a .jsonl or .csv file")
+
+
+def evaluate_command(
+    data: Data,
+    outputs: Annotated[EvaluationOutputs, Flags] = EvaluationOutputs(),
+    *,
+    prompt: str | None = None,
+    train_captions: str = "",
+    source: Annotated[DataFlags, Flags] = DataFlags(),
+    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
+    metrics: Annotated[MetricConfig, Flags] = MetricConfig(),
+    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
+) -> int:
+    """Caption a data set and measure the captions: BLEU-1..4, ROUGE-L, CIDEr and diversity.
+
+    If images have a domain, as those of NoCaps, every score is shown by domain too.
+
+    Examples:
+        cutline evaluate photos --model runs/my-run --report evaluation.html
+
+        cutline evaluate dataset_coco.json --split test --image-root coco --json scores.json
 
     Args:
-        output: also write the captions, with their scores: .jsonl or .csv. `cutline compare` compares two such files.
-        report: also write an HTML page with the images that did best and worst.
-        json_file: also write the numbers to this file, as JSON.
-        prompt: what captions begin with (default: each image's, else the model's own).
-        batch_size: images per batch.
-        tokens: what counts as a word. ptb: as the field's evaluator, made for English. words: what stands between spaces and
-            punctuation. characters: each character of scripts without spaces. auto: characters where the references are mostly Chinese,
-            Japanese, Thai or the like, else ptb.
-        metrics: more metrics, for English: `--metrics meteor spice`. They need Java and `pip install 'cutline[coco]'`.
-        bootstrap: print 95 % intervals around the scores, from so many resamples of the images; 1000 are usual (0: none).
-        learned: the data set that the model was trained on, to see what share of the captions is novel.
+        prompt: Prompt of every caption (default: that of each image, else the model's own).
+        train_captions: The training data of the model, to measure how many captions are novel.
     """
-    from cutline.data import check_output, open_captions
+    from cutline.data import open_captions
     from cutline.distributed import process_group
-    from cutline.evaluation import evaluate as run
-    from cutline.metrics import check_resamples
+    from cutline.evaluation import evaluate
 
-    if output and check_output(output) not in (
-        "jsonl",
-        "csv",
-    ):  # text files beside images are where references stand
-        raise ConfigError(f"{output}: evaluate writes captions to a .jsonl or .csv file")
-    if bootstrap:
-        check_resamples(bootstrap)  # before the model is loaded
-    known = (
-        [
-            caption
-            for sample in open_captions(learned, columns=where.columns)
-            for caption in sample.captions
-        ]
-        if learned
-        else None
-    )
+    outputs.check()
+    captions = None
+    if train_captions:
+        samples = open_captions(train_captions, columns=source.columns)
+        captions = [caption for sample in samples for caption in sample.captions]
     with process_group():
-        found = run(
-            which.load(),
-            data,
+        evaluation = evaluate(
+            model.load(inference),
+            source.source(data),
             prompt,
-            image_root=where.image_root,
-            split=where.split,
-            columns=where.columns,
-            batch_size=batch_size,
-            tokens=tokens,
-            metrics=metrics,
-            resamples=bootstrap,
-            learned=known,
-            progress=lambda pictures, total: progress(pictures, total, "captioning"),
+            batch_size=inference.batch_size,
+            num_workers=inference.num_workers,
+            metric_tokenizer=metrics.metric_tokenizer,
+            metrics=metrics.metrics,
+            resamples=metrics.resamples,
+            train_captions=captions,
+            progress=progress_bar,
             **dataclasses.asdict(generation),
         )
-    return (
-        write_outputs(found, output, json_file, report, generation.num_captions)
-        if is_main_process()
-        else 0
-    )
+    if not is_rank_zero():
+        return 0
+    return write_outputs(evaluation, outputs, generation.num_captions)
 
 
-def write_outputs(
-    found: "Evaluation", output: str, json_file: str, report: str, num_captions: int
-) -> int:
-    """Print the numbers, and write what was asked for."""
+def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_captions: int) -> int:
+    """Print the scores, write the requested files, and return the exit code."""
     from cutline.data import write_captions
     from cutline.evaluation import write_evaluation_report
 
-    for sentence in found.skipped:
-        warn(f"skipped: {sentence}")
-    sys.stdout.writelines(f"{line}\n" for line in lines(found))
-    if output:
-        names = [
-            one.sample.id if isinstance(one.sample.image, bytes) else str(one.sample.image)
-            for one in found.pictures
-        ]
+    for message in evaluation.skipped:
+        warn(f"skipped: {message}")
+    sys.stdout.writelines(f"{line}\n" for line in format_evaluation(evaluation))
+    if outputs.output:
         rows = [
-            as_row(name, one.caption, num_captions)
-            for name, one in zip(names, found.pictures, strict=True)
+            {
+                **caption_row(image.sample.name, image.caption, num_captions),
+                "cider": round(image.scores.cider, 6),
+            }
+            for image in evaluation.images
         ]
-        write_captions(
-            output,
-            [
-                {**row, "cider": round(one.scores.cider, 6)}
-                for row, one in zip(rows, found.pictures, strict=True)
-            ],
-        )
-    if json_file:
-        write_text(json_file, json.dumps(found.numbers(), ensure_ascii=False, indent=1) + "\n")
-    if report:
-        write_evaluation_report(report, found)
-    return 3 if found.skipped else 0
+        write_captions(outputs.output, rows)
+    if outputs.json_file:
+        write_json_output(outputs.json_file, evaluation.to_dict())
+    if outputs.report:
+        write_evaluation_report(outputs.report, evaluation)
+    return 3 if evaluation.skipped else 0
 
 
-def lines(found: "Evaluation") -> list[str]:
-    """The numbers, one a line, and a table of those of each domain."""
+def write_json_output(path: str, values: Mapping[str, Any]) -> None:
+    """Write the results of a command as JSON."""
+    write_text(path, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+
+
+def format_evaluation(evaluation: "Evaluation") -> list[str]:
+    """Return a line per score, and a table of the scores by domain."""
     from cutline.evaluation import domain_table
 
-    spans = {name: f"  [{low:.4f}, {high:.4f}]" for name, (low, high) in found.intervals.items()}
-    text = [
-        f"{name:<14}{_number(value)}{spans.get(name, '')}"
-        for name, value in found.scores.numbers().items()
+    intervals = {
+        name: f"  [{low:.4f}, {high:.4f}]" for name, (low, high) in evaluation.intervals.items()
+    }
+    lines = [
+        f"{name:<14}{_format_number(value)}{intervals.get(name, '')}"
+        for name, value in evaluation.scores.to_dict().items()
     ]
-    text += [f"{name:<14}{_number(value)}" for name, value in found.diversity.numbers().items()]
-    if found.domains:
-        rows, head = domain_table(found)
-        text += ["", f"{head[0]:<14}" + "".join(f"{cell:>14}" for cell in head[1:])]
-        text += [
-            f"{row[0]:<14}" + "".join(f"{_number(value):>14}" for value in row[1:]) for row in rows
+    lines += [
+        f"{name:<14}{_format_number(value)}"
+        for name, value in evaluation.diversity.to_dict().items()
+    ]
+    if evaluation.domains:
+        rows, header = domain_table(evaluation)
+        lines += ["", f"{header[0]:<14}" + "".join(f"{cell:>14}" for cell in header[1:])]
+        lines += [
+            f"{row[0]:<14}" + "".join(f"{_format_number(value):>14}" for value in row[1:])
+            for row in rows
         ]
-    return text
+    return lines
 
 
-def _number(value: object) -> str:
+def _format_number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)

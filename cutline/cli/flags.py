@@ -1,68 +1,61 @@
-"""Flags that several commands have."""
+"""Flags that several commands share: settings dataclasses, flattened."""
 
-import dataclasses
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.config import Columns, Engine, InferencePrecision
+from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
-Flags = arg(name="")  # a nested dataclass whose fields are flags of the command itself
+Flags = arg(name="")  # a dataclass whose fields are flags of the command itself
 Output = Annotated[str, arg(aliases=["-o"])]
-_FORMS = (
-    "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder: of one of these, or of images with .txt "
-    "files beside them"
+JsonOutput = Annotated[str, arg(name="json")]
+DATA_HELP = (
+    "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder "
+    "that holds one of these, or images with .txt files beside them"
 )
-Data = Positional[Annotated[str, arg(metavar="DATA", help=_FORMS)]]
+Data = Positional[Annotated[str, arg(metavar="DATA", help=DATA_HELP)]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class DataFlags:
-    """What a data set's path alone does not say."""
+    """Data set: how to read it."""
 
     image_root: str = ""
-    """folder that image paths are relative to (default: the data file's own)"""
+    """folder that image paths are relative to (default: the folder of the data file)"""
     split: str = ""
-    """split of a dataset_coco.json, such as val; or the subfolder, or the Parquet files, of that name (default: all of them)"""
-    columns: Columns = dataclasses.field(default_factory=Columns)
-    """of tables, where they are called otherwise than usual"""
+    """split of a dataset_coco.json, such as val, or a subfolder or Parquet files of that name
+    (default: all)"""
+    columns: Annotated[Columns, Flags] = field(default_factory=Columns)
+
+    def source(self, path: str) -> DataSource:
+        """Return the data set at `path`, read as these flags say."""
+        return DataSource(path, self.image_root, self.split, self.columns)
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelFlags:
-    """Which captioner, and where it runs."""
+@dataclass(frozen=True)
+class ModelFlags(CheckpointOptions):
+    """Captioner: which checkpoint to load."""
 
     model: Annotated[str, arg(aliases=["-m"])] = ""
-    """hub id, .pth, Hugging Face folder, own folder or training run (default: $CUTLINE_MODEL, else BLIP base from the hub)"""
-    device: str = "auto"
-    """cpu, cuda, or the best there is"""
-    precision: InferencePrecision = "auto"
-    """bf16 where the processor is fast at it, else fp32 (auto); or fp32, bf16, int8"""
-    engine: Engine = "packed"
-    """weights laid out for the processor (packed), the encoder compiled or by OpenVINO, or all as it is (plain)"""
-    config: str = ""
-    """sizes of a .pth, which carries none: base, large, tiny or a JSON file"""
-    tokenizer: str = ""
-    """vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json"""
-    image_size: int = 0
-    """another image size, in pixels; positions are interpolated (0: the model's own)"""
+    """hub id, .pth, Hugging Face folder, cutline folder or training run (default: $CUTLINE_MODEL,
+    else Salesforce/blip-image-captioning-base)"""
 
-    def load(self) -> "Captioner":
-        """The captioner that the flags mean."""
+    def load(self, inference: DeviceConfig) -> "Captioner":
+        """Load the captioner."""
         from cutline.captioner import load
 
-        path = self.model or os.environ.get("CUTLINE_MODEL") or DEFAULT_MODEL
         return load(
-            path,
-            self.device,
-            self.precision,
-            engine=self.engine,
+            self.model or os.environ.get("CUTLINE_MODEL") or DEFAULT_MODEL,
+            inference.device,
+            inference.precision,
+            engine=inference.engine,
             config=self.config or None,
             tokenizer=self.tokenizer or None,
             image_size=self.image_size or None,

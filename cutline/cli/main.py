@@ -1,6 +1,7 @@
-"""Which command was meant, and how it ended.
+"""The entry point: finds the command, runs it, and turns errors into messages and exit codes.
 
-Exit codes: 0 all done; 1 something failed; 2 wrong usage; 3 some inputs failed and were listed; 130 stopped by Ctrl-C.
+Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs failed and were listed; 130 stopped
+by Ctrl-C.
 """
 
 import os
@@ -9,27 +10,32 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from cutline.cli.caption import caption
+from cutline.cli.caption import caption_command
 from cutline.cli.check import check
-from cutline.cli.compare import compare
+from cutline.cli.compare import compare_command
 from cutline.cli.console import warn
-from cutline.cli.convert import convert
+from cutline.cli.convert import convert_command
 from cutline.cli.demo import demo
-from cutline.cli.evaluate import evaluate
-from cutline.cli.score import score
-from cutline.cli.train import train_command
+from cutline.cli.evaluate import evaluate_command
+from cutline.cli.help import format_help
+from cutline.cli.score import score_command
+from cutline.cli.train import make_train_command
+from cutline.config.renames import reject_renamed_flags
 from cutline.errors import ConfigError, CutlineError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
-    "caption": caption,
+    "caption": caption_command,
     "check": check,
-    "train": train_command([]),
-    "evaluate": evaluate,
-    "compare": compare,
-    "score": score,
-    "convert": convert,
+    "train": make_train_command([]),
+    "evaluate": evaluate_command,
+    "compare": compare_command,
+    "score": score_command,
+    "convert": convert_command,
 }
+
+MAKERS = {"train": make_train_command}
+"""commands whose flags take their defaults from a recipe that the command line names"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,10 +67,10 @@ def run_command(argv: list[str]) -> int:
 
 
 def dispatch(argv: list[str]) -> int:
-    """Find the command and run it."""
-    name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    """Run the command that `argv` names, and return its exit code."""
+    name, arguments = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("--help", "-h"):
-        sys.stdout.write(overview())
+        sys.stdout.write(format_overview())
         return 0 if argv else 2
     if name == "--version":
         from cutline import __version__
@@ -73,27 +79,28 @@ def dispatch(argv: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         raise ConfigError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
-    command = train_command(rest) if name == "train" else COMMANDS[name]
-    return tyro.cli(
-        command, prog=f"cutline {name}", args=rest, config=(tyro.conf.AvoidSubcommands,)
-    )
+    command = MAKERS[name](arguments) if name in MAKERS else COMMANDS[name]
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(format_help(name, command))
+        return 0
+    reject_renamed_flags(arguments)
+    config = (tyro.conf.AvoidSubcommands,)
+    return tyro.cli(command, prog=f"cutline {name}", args=arguments, config=config)
 
 
-def overview() -> str:
-    """What `cutline --help` says."""
-    lines = [
+def format_overview() -> str:
+    """Return the text of `cutline --help`."""
+    commands = [
         f"  {name:<10}{(command.__doc__ or '').splitlines()[0]}"
         for name, command in COMMANDS.items()
     ]
-    return "\n".join(
-        [
-            "usage: cutline COMMAND …",
-            "",
-            "Train, run and measure BLIP image captioners.",
-            "",
-            *lines,
-            "",
-            "`cutline COMMAND --help` shows what a command takes. Start with `cutline demo`.",
-            "",
-        ]
-    )
+    lines = [
+        "usage: cutline COMMAND …",
+        "",
+        "Train, run and measure BLIP image captioners.",
+        "",
+        *commands,
+        "",
+        "`cutline COMMAND --help` lists the arguments of a command. Start with `cutline demo`.",
+    ]
+    return "\n".join(lines) + "\n"

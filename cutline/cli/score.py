@@ -6,28 +6,32 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from cutline.cli.flags import Flags, ModelFlags
+from cutline.config import DeviceConfig
 from cutline.errors import ConfigError
 
 
-def score(
-    photo: Positional[Annotated[str, arg(metavar="PHOTO")]],
+def score_command(
+    image: Positional[Annotated[str, arg(metavar="IMAGE")]],
     captions: Positional[Annotated[list[str], arg(metavar="CAPTION [CAPTION …]")]],
     *,
     prompt: str | None = None,
-    which: Annotated[ModelFlags, Flags] = ModelFlags(),  # frozen
+    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    inference: Annotated[DeviceConfig, Flags] = DeviceConfig(),
 ) -> int:
-    """How likely captions are, given an image: `log-likelihood<TAB>caption` lines, best first.
+    """Score captions of an image: `log-likelihood<TAB>caption` lines, best first.
+
+    Examples:
+        cutline score photo.jpg "a dog on a beach" "a cat on a sofa"
 
     Args:
-        photo: the image.
-        captions: the captions to compare.
-        prompt: what comes before each caption and is not scored (default: the model's own).
+        image: Image file.
+        captions: Captions to score.
+        prompt: Text before each caption, which is not scored (default: the model's own prompt).
     """
     if not captions:
         raise ConfigError("name at least one caption to score")
-    scores = which.load().score(photo, captions, prompt)
-    for log_prob, text in sorted(
-        ((one.log_prob, text) for one, text in zip(scores, captions, strict=True)), reverse=True
-    ):
+    scores = model.load(inference).score(image, captions, prompt)
+    ranked = zip((score.log_prob for score in scores), captions, strict=True)
+    for log_prob, text in sorted(ranked, reverse=True):
         sys.stdout.write(f"{log_prob:.4f}\t{text}\n")
     return 0

@@ -1,121 +1,140 @@
 """`cutline train`."""
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import is_main_process, program, stderr, warn
+from cutline.cli.console import program_name, stderr_console, warn
 from cutline.cli.flags import Flags
 from cutline.config import Recipe, read_recipe
 from cutline.errors import ConfigError
+from cutline.progress import is_rank_zero
 
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosticFlags:
-    """Rehearsals, one at a time: they answer a question and leave the run's folder alone."""
+    """Diagnostics, one at a time: they answer a question and do not touch the run's directory."""
 
     show_batch: bool = False
-    """print every token of the first batch with its label and its loss, and stop"""
+    """print every token of the first batch with its label and its loss, and exit"""
     dry_run: bool = False
-    """do the first step and say what the run needs: data, loss, hours, memory, disk; exit code 3: images missing, 1: does not fit"""
+    """run the first steps and report what the run needs: data, loss, hours, memory, disk (exit code
+    3: images are missing; 1: the run does not fit)"""
     overfit: Annotated[int | None, arg(metavar="N")] = None
-    """learn the first N batches by heart and caption them; exit code 1: cannot, so learning rate, prompt or captions are wrong"""
+    """overfit the first N batches and caption them (exit code 1: the model cannot, so learning
+    rate, prompt or captions are wrong)"""
     lr_range: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
-    """raise the learning rate from LOW to HIGH (1e-6 1, say) over 100 steps: which ones learn, as a table and in OUTPUT-lr-range.html"""
+    """raise the learning rate from LOW to HIGH, such as 1e-6 1, over 100 steps: print the losses
+    and plot them in OUTPUT-lr-range.html"""
 
-    def chosen(self, resume: bool) -> str:
-        """The name of the field that is set, or "". Raises ConfigError if several are, or one beside --resume."""
+    def selected(self, resume: bool) -> str:
+        """Return the name of the diagnostic that is set, or "".
+
+        Raises:
+            ConfigError: Several are set, or one together with --resume.
+        """
         names = [
             name for name, value in vars(self).items() if value is not None and value is not False
         ]
         flags = [f"--{name.replace('_', '-')}" for name in [*names, *["resume"] * resume]]
         if len(flags) > 1:
-            raise ConfigError(f"{' and '.join(flags)} do not go together: choose one")
+            raise ConfigError(f"{' and '.join(flags)} exclude each other: choose one")
         return names[0] if names else ""
 
 
-def train(recipe: Recipe, resume: bool, instead: DiagnosticFlags) -> int:
-    """Train as `recipe` says, or run_diagnostic it; see `train_command` for the flags."""
-    rehearsal = instead.chosen(resume)
-    import logging
+def make_train_command(argv: list[str]) -> Callable[..., int]:
+    """Return the `train` command; the recipe named in `argv` gives its flags their defaults."""
+    path = next((word for word in argv if word.endswith((".yaml", ".yml"))), "")
+    defaults = read_recipe(path) if path else Recipe()
 
+    def train_command(
+        recipe: Positional[Annotated[str, arg(metavar="RECIPE.yaml")]],
+        settings: Annotated[Recipe, Flags] = defaults,
+        *,
+        resume: bool = False,
+        diagnostics: Annotated[DiagnosticFlags, Flags] = DiagnosticFlags(),
+    ) -> int:
+        """Train a captioner as a recipe says; every setting of the recipe is a flag too.
+
+        Examples:
+            cutline train recipes/own-photos.yaml --data.train photos --optim.lr 1e-4
+
+            cutline train recipes/own-photos.yaml --data.train photos --dry-run
+
+            torchrun --nproc-per-node 8 -m cutline train recipes/coco-base.yaml
+
+        Args:
+            recipe: YAML file.
+            resume: Resume the run in the recipe's `output` directory.
+        """
+        if not path:
+            raise ConfigError(f"{recipe}: a recipe is a .yaml file; see recipes/ for examples")
+        show_log_messages()
+        if name := diagnostics.selected(resume):
+            return run_diagnostic(settings, diagnostics, name)
+        return run_training(settings, resume)
+
+    return train_command
+
+
+def show_log_messages() -> None:
+    """Print the log messages of cutline to stderr."""
     from rich.logging import RichHandler
-
-    from cutline.training import read_log
-    from cutline.training import train as run
 
     logger = logging.getLogger("cutline")
     logger.addHandler(
-        RichHandler(console=stderr(), show_time=False, show_path=False, show_level=False)
+        RichHandler(console=stderr_console(), show_time=False, show_path=False, show_level=False)
     )
     logger.setLevel("INFO")
-    if rehearsal:
-        return run_diagnostic(recipe, instead, rehearsal)
-    best = run(recipe, resume=resume)
-    if not is_main_process():
+
+
+def run_training(recipe: Recipe, resume: bool) -> int:
+    """Train, and return the exit code."""
+    from cutline.training import read_log, train
+
+    best = train(recipe, resume=resume)
+    if not is_rank_zero():
         return 0
-    skipped = sum("skipped" in line for line in read_log(best.parent / "log.jsonl"))
-    if skipped:
-        warn(f"{skipped} images could not be read; {best.parent / 'log.jsonl'} names them")
-    warn(f"the best checkpoint is in {best}; try: {program()} caption PHOTO --model {best}")
-    return 3 if skipped else 0
+    log = best.parent / "log.jsonl"
+    num_skipped = sum("skipped" in line for line in read_log(log))
+    if num_skipped:
+        warn(f"{num_skipped} images could not be read; {log} lists them")
+    command = f"{program_name()} caption IMAGE --model {best}"
+    warn(f"the best checkpoint is in {best}; try: {command}")
+    return 3 if num_skipped else 0
 
 
-def run_diagnostic(recipe: Recipe, instead: DiagnosticFlags, name: str) -> int:
-    """Do what the field `name` of `instead` asks for."""
+def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
+    """Run the diagnostic that the field `name` of `flags` asks for, and return the exit code."""
     from cutline import training
 
     if name == "show_batch":
         sys.stdout.write(training.show_first_batch(recipe))
         return 0
     if name == "dry_run":
-        found = training.dry_run(recipe)
-        sys.stdout.write(str(found))
-        for sentence in found.shortages:
-            warn(sentence)
-        return found.exit_code
+        dry_run = training.dry_run(recipe)
+        sys.stdout.write(str(dry_run))
+        for message in dry_run.shortages:
+            warn(message)
+        return dry_run.exit_code
     if name == "overfit":
-        learned = training.overfit(recipe, instead.overfit or 0)
-        sys.stdout.write(str(learned))
-        return learned.exit_code
-    return run_lr_finder(recipe, *(instead.lr_range or (0.0, 0.0)))
+        overfit = training.overfit(recipe, flags.overfit or 0)
+        sys.stdout.write(str(overfit))
+        return overfit.exit_code
+    return run_lr_finder(recipe, *(flags.lr_range or (0.0, 0.0)))
 
 
 def run_lr_finder(recipe: Recipe, low: float, high: float) -> int:
-    """The range test, with its table, its suggestion and its page."""
+    """Run the learning-rate range test: print its table, write its report."""
     from cutline.training import lr_range, lr_report_path, write_lr_report
 
-    found = lr_range(recipe, low, high)
-    sys.stdout.write(str(found))
+    result = lr_range(recipe, low, high)
+    sys.stdout.write(str(result))
     path = lr_report_path(recipe)
-    write_lr_report(path, found)
-    warn(f"{found.suggestion}; {path} shows the curve")
-    return 3 if found.skipped else 0
-
-
-def train_command(argv: list[str]) -> Callable[..., int]:
-    """The `train` command, with the values of the recipe named in `argv` as defaults of its flags."""
-    path = next((word for word in argv if word.endswith((".yaml", ".yml"))), "")
-    defaults = read_recipe(path) if path else Recipe()
-
-    def command(
-        recipe: Positional[Annotated[str, arg(metavar="RECIPE.yaml")]],
-        settings: Annotated[Recipe, Flags] = defaults,
-        *,
-        resume: bool = False,
-        instead: Annotated[DiagnosticFlags, Flags] = DiagnosticFlags(),
-    ) -> int:
-        """Train a captioner. Every setting of the recipe is a flag too: --optim.lr 2e-5
-
-        Args:
-            recipe: a YAML file.
-            resume: go on with the run that the recipe's `output` folder holds.
-        """
-        if not path:
-            raise ConfigError(f"{recipe}: a recipe is a .yaml file; there are examples in recipes/")
-        return train(settings, resume, instead)
-
-    return command
+    write_lr_report(path, result)
+    warn(f"{result.suggestion}; {path} shows the curve")
+    return 3 if result.skipped else 0

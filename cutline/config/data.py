@@ -14,7 +14,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of tables and JSON rows, where they do not have one of the usual names."""
+    """Column names of tables and JSON rows, if they differ from the usual ones."""
 
     image_column: str = ""
     """column of the images (default: file_name, image, image_path, path, image_name or filename)"""
@@ -120,7 +120,7 @@ class DataPaths:
 
 @dataclass(frozen=True)
 class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
-    """Data of a training run: paths, columns, captions, augmentation and loading."""
+    """Training data: paths, columns, captions, augmentation and loading."""
 
     captions_per_image: int = 0
     """captions of an image per training example, drawn anew each epoch; 0 makes one example of

@@ -10,7 +10,7 @@ BeamScoring = Literal["blip", "huggingface"]
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How captions are generated.
+    """Caption generation: beam search, greedy search or sampling.
 
     Lengths are in tokens and include the start token and the prompt.
     """
@@ -30,8 +30,8 @@ class GenerationConfig:
     num_captions: int = 1
     """captions per image, best first"""
     beam_scoring: BeamScoring = "blip"
-    """length in the score: prompt and caption without the end token (blip), or generated tokens with
-    it (huggingface)"""
+    """length in the score: prompt and caption without the end token (blip), or generated tokens
+    with it (huggingface)"""
     sample: bool = False
     """sample tokens instead of searching"""
     temperature: float = 1.0

@@ -15,7 +15,7 @@ library; compiled and openvino also run the vision encoder through torch.compile
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where and how a model runs."""
+    """Device, precision and engine."""
 
     device: str = "auto"
     """cpu, cuda or mps (auto: cuda if available, else cpu)"""
@@ -31,7 +31,7 @@ class DeviceConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig(DeviceConfig):
-    """Where and how a model captions many images."""
+    """Device, precision, engine and batching."""
 
     batch_size: int = 8
     """images captioned together"""
@@ -46,7 +46,7 @@ class InferenceConfig(DeviceConfig):
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """What a .pth checkpoint does not contain, and another image size."""
+    """Checkpoint options: what a .pth does not contain, and another image size."""
 
     config: str = ""
     """sizes of a .pth: base, large, tiny or a JSON file (default: inferred from the weights)"""

@@ -16,7 +16,7 @@ ExtraMetric = Literal["meteor", "spice"]
 
 @dataclass(frozen=True)
 class MetricConfig:
-    """How captions are measured."""
+    """Caption metrics: tokenizer, additional metrics and confidence intervals."""
 
     metric_tokenizer: MetricTokenizer = "auto"
     """what counts as a word: ptb (English, as in the COCO evaluator), words (between spaces and

@@ -136,7 +136,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class VisionSettings(VisionConfig):
-    """A `VisionConfig` whose `drop_path` may be left to the captioner that training starts from."""
+    """Sizes of the Vision Transformer; `drop_path` may be left to the captioner to fine-tune."""
 
     drop_path: float | None = None  # type: ignore[assignment]
     """stochastic depth of the last block, rising linearly from 0 in the first (default: that of the
@@ -145,7 +145,7 @@ class VisionSettings(VisionConfig):
 
 @dataclass(frozen=True)
 class TextSettings(TextConfig):
-    """A `TextConfig` whose dropout may be left to the captioner that training starts from."""
+    """Sizes of the BERT text decoder; dropout may be left to the captioner to fine-tune."""
 
     dropout: float | None = None  # type: ignore[assignment]
     """dropout of embeddings and sub-layer outputs (default: that of the captioner to fine-tune,
@@ -156,7 +156,7 @@ class TextSettings(TextConfig):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The `model` section of a recipe: a `CaptionConfig` in which some settings may be None.
+    """Model settings of a recipe: a `CaptionConfig` in which some values may be None.
 
     None leaves prompt, label smoothing, dropout and stochastic depth to the captioner that training
     starts from. Sizes are for models that start from random or pretrained encoder weights.

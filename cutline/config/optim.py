@@ -13,7 +13,7 @@ from cutline.config.validation import (
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, its schedule, and which weights it trains."""
+    """Optimizer: AdamW, its schedule, and the weights it trains."""
 
     batch_size: int = 32
     """images per batch and process"""
@@ -58,7 +58,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adaptation (Hu et al., 2021): train a low-rank update of chosen projections only."""
+    """LoRA (Hu et al., 2021): train only a low-rank update of chosen projections."""
 
     rank: int = 0
     """rank of the update (0: no LoRA, all weights are trained)"""
@@ -106,7 +106,7 @@ class MemoryConfig:
 
 @dataclass(frozen=True)
 class DistributedConfig:
-    """How several processes, started by `torchrun`, share a model."""
+    """Distributed training: how the processes of `torchrun` share a model."""
 
     fsdp: bool = False
     """shard weights, gradients and optimizer state (FSDP2) instead of replicating them (DDP)"""

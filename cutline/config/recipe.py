@@ -16,7 +16,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True)
 class InitConfig(CheckpointOptions):
-    """What training starts from; without any of it, random weights of the sizes in `model`."""
+    """Initial weights and vocabulary (default: random weights of the sizes in `model`)."""
 
     captioner: str = ""
     """captioner to fine-tune: hub id, .pth, Hugging Face folder or cutline folder; brings its own
@@ -69,7 +69,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every setting of one training run."""
+    """Run settings: all that defines one training run."""
 
     output: str = "runs/captioner"
     """directory of the run: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
