@@ -1,6 +1,5 @@
-"""Which processor computes, and in which precision."""
+"""Device, precision and memory of the machine."""
 
-import resource
 import sys
 from pathlib import Path
 from typing import Literal
@@ -12,23 +11,37 @@ from cutline.errors import ConfigError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is a GPU where there is one. Raises ConfigError for one that is not there."""
+    """Return the device called `name`.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1" or "mps"; "auto" is CUDA if available, else the CPU. MPS is
+            never chosen automatically.
+
+    Raises:
+        ConfigError: The device is unknown or unavailable.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}"
-        ) from None
-    return device
+    except NotImplementedError:
+        reason = "no such device was found, or this build of PyTorch does not support it"
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+    else:
+        return device
+    raise ConfigError(f"device {name!r} cannot be used here: {reason}")
 
 
 def pick_precision(
     precision: InferencePrecision, device: torch.device
 ) -> Literal["fp32", "bf16", "int8"]:
-    """`precision`, or for "auto" bf16 where `device` multiplies it in hardware, else fp32."""
+    """Return `precision`; "auto" is bf16 if `device` has native bf16, else fp32.
+
+    Raises:
+        ConfigError: The precision is unknown.
+    """
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
     if precision not in ("fp32", "bf16", "int8"):
@@ -37,7 +50,7 @@ def pick_precision(
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether `device` has units for bf16 products: without them bf16 is slower than fp32."""
+    """Return whether `device` multiplies bf16 natively; without that, bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(
@@ -46,13 +59,21 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that this process has held so far, in bytes: on a GPU its tensors, else all of the process."""
+    """Return the peak memory of this process in bytes.
+
+    On CUDA this is the peak of allocated tensors, elsewhere the peak resident set of the whole
+    process; 0 where the operating system does not report it (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path(
-        "/proc/self/status"
-    )  # where there is one: Linux hands `ru_maxrss` of a parent down to its children
+    # On Linux, a child process inherits its parent's `ru_maxrss`, so /proc comes first.
+    status = Path("/proc/self/status")
     if status.exists():
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        peak = status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]
+        return int(peak) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max_rss if sys.platform == "darwin" else max_rss * 1024

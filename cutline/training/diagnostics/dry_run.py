@@ -63,7 +63,8 @@ class DryRun:
     counted: Counted
     memory_needed: int
     """bytes at the peak of a step: of tensors on a GPU, elsewhere of the whole process"""
-    available_memory: int
+    available_memory: int | None
+    """bytes that the run can use; None where the operating system does not report it"""
     disk_needed: int
     """bytes of the run's files at their most"""
     disk_free: int
@@ -88,7 +89,7 @@ class DryRun:
     def shortages(self) -> list[str]:
         """One sentence for each thing that there is too little of."""
         found = []
-        if self.memory_needed > self.available_memory:
+        if self.available_memory is not None and self.memory_needed > self.available_memory:
             found.append(too_little_memory(self.memory_needed, self.available_memory))
         if self.disk_needed > self.disk_free:
             need, free = size(self.disk_needed), size(self.disk_free)
@@ -104,6 +105,7 @@ class DryRun:
 
     def __str__(self) -> str:
         counted, optim, data = self.counted, self.recipe.optim, self.recipe.data
+        available = "unknown" if self.available_memory is None else size(self.available_memory)
         parts = {
             "weights": counted.weights,
             "gradients": counted.gradients,
@@ -136,7 +138,7 @@ class DryRun:
                 f"{self.seconds_per_step:.3g} s a step on {self.where}: {span(self.hours)} for all, evaluations not counted",
             ),
             *([("", EMBEDDINGS)] if data.cache_embeddings else []),
-            ("memory", f"{size(self.memory_needed)} needed, {size(self.available_memory)} there"),
+            ("memory", f"{size(self.memory_needed)} needed, {available} available"),
             ("", ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)),
             (
                 "disk",
@@ -177,10 +179,10 @@ def dry_run(recipe: Recipe) -> DryRun:
     with friendly_errors():
         trainer = make_trainer(replace(recipe, data=replace(recipe.data, num_workers=0)), prepared)
         counted = count_bytes(trainer)
-        if counted.total > available_memory(
-            trainer.device
-        ):  # said before the system ends the process
-            raise CutlineError(too_little_memory(counted.total, available_memory(trainer.device)))
+        # Checked first, because the operating system would kill the process without a message.
+        available = available_memory(trainer.device)
+        if available is not None and counted.total > available:
+            raise CutlineError(too_little_memory(counted.total, available))
         begin = time.perf_counter()
         batches = next(trainer.steps())
         opened = time.perf_counter()

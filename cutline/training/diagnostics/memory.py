@@ -49,24 +49,29 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with suppress(
-        OSError
-    ):  # Linux alone; elsewhere the peak is that of the whole life of the process
-        Path("/proc/self/clear_refs").write_text("5")
+    # Only Linux can reset the peak; elsewhere it is that of the process's whole life.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes that this process may hold in all: those it holds and those that are free."""
+def available_memory(device: torch.device) -> int | None:
+    """Return the bytes that this process can hold: those it has now and those that are free.
+
+    Without /proc (macOS), this is all memory of the machine; None where the operating system does
+    not report that either (Windows).
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     available = _read_kilobytes("/proc/meminfo", "MemAvailable")
-    if available is None:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return available + (_read_kilobytes("/proc/self/status", "VmRSS") or 0)
+    if available is not None:
+        return available + (_read_kilobytes("/proc/self/status", "VmRSS") or 0)
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_kilobytes(path: str, name: str) -> int | None:
-    """The bytes of a line "NAME: 123 kB"; None where there is no such file or line."""
+    """Return the bytes of the line "NAME: 123 kB" of a file; None if there is no such line."""
     with suppress(OSError):
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             if line.startswith(f"{name}:"):
