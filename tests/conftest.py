@@ -2,27 +2,33 @@
 
 import os
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # one test process per core; before anything imports torch
+# One thread per test process; set before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
 import pytest
+from golden_folder import GoldenFolder
 from hypothesis import settings
 
-settings.register_profile(
-    "cutline", deadline=None
-)  # how long an example takes is the machine's affair
+# Examples take longer on a slow or busy machine, which is no reason to fail.
+settings.register_profile("cutline", deadline=None)
 settings.load_profile("cutline")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden numbers and photographs; tests that need it skip where it is absent."""
+    """Return the folder of larger fixtures; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("CUTLINE_SHARED", Path(__file__).parents[2] / "shared"))
     if not (folder / "fixtures").is_dir():
-        pytest.skip(
-            f"no shared fixtures at {folder}: set CUTLINE_SHARED to run the golden-number tests"
-        )
+        pytest.skip(f"no fixtures in {folder}: set CUTLINE_SHARED to run this test")
     return folder
+
+
+@pytest.fixture(scope="session", params=["salesforce-micro", "salesforce-tiny"])
+def golden_folder(request: pytest.FixtureRequest) -> GoldenFolder:
+    """Return a reference captioner: the committed one always, the larger where it is present."""
+    if request.param == "salesforce-micro":
+        return GoldenFolder(Path(__file__).parent / "golden" / request.param)
+    shared: Path = request.getfixturevalue("shared")
+    return GoldenFolder(shared / "fixtures" / request.param)

@@ -1,0 +1,69 @@
+"""Folders of golden numbers: what the reference implementation computed, see golden/README.md."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cutline.config import CaptionConfig, TextConfig, VisionConfig
+
+
+@dataclass(frozen=True)
+class GoldenFolder:
+    """A reference captioner with its inputs and outputs."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights, in the published layout."""
+        return self.path / "checkpoint.pth"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The captioner's own vocabulary, or that of all published checkpoints."""
+        own = self.path / "vocab.txt"
+        return own if own.exists() else self.path.parent / "bert-base-uncased-vocab.txt"
+
+    @property
+    def interpolated(self) -> str:
+        """The name of the files made at another image size, without suffix."""
+        (file,) = self.path.glob("interpolated_*.json")
+        return file.stem
+
+    @cached_property
+    def expected(self) -> dict[str, Any]:
+        """The contents of expected.json."""
+        return self.read_json("expected")
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The contents of expected.safetensors."""
+        return self.read_tensors("expected")
+
+    @property
+    def config(self) -> CaptionConfig:
+        """The sizes of the captioner."""
+        cfg = self.expected["cfg"]
+        pieces = self.vocabulary.read_text(encoding="utf-8").split("\n")
+        text = TextConfig(
+            vocab_size=len(pieces) - 1 + 2,  # the last line is empty; [DEC] and [ENC] are added
+            embed_dim=cfg["hidden_size"],
+            depth=cfg["num_hidden_layers"],
+            num_heads=cfg["num_attention_heads"],
+            mlp_dim=cfg["intermediate_size"],
+            max_positions=cfg["max_position_embeddings"],
+        )
+        return CaptionConfig(vision=VisionConfig(**self.expected["vision"]), text=text)
+
+    def read_json(self, name: str) -> Any:
+        """Return the contents of the file `name`.json."""
+        return json.loads((self.path / f"{name}.json").read_text(encoding="utf-8"))
+
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of the file `name`.safetensors."""
+        return load_file(self.path / f"{name}.safetensors")
