@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[1]
 def run(
     *words: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """`cutline WORDS…` in a process of its own, offline."""
+    """Run `cutline WORDS…` offline in its own process."""
     env = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -41,7 +41,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of drawn scenes."""
+    """Return a folder of drawn scenes."""
     folder = tmp_path_factory.mktemp("cli") / "scenes"
     write_scenes(folder, make_scenes(12, seed=2))
     return folder
@@ -49,7 +49,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(scenes: Path) -> Path:
-    """A recipe file for a run of a second."""
+    """Return a recipe whose run takes a second."""
     settings = to_dict(Recipe())
     settings |= {"output": str(scenes.parent / "run"), "precision": "fp32", "log_every": 1}
     settings["model"] |= {
@@ -65,11 +65,11 @@ def recipe(scenes: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def model(recipe: Path) -> Path:
-    """A captioner that has seen next to nothing."""
+    """Return a captioner after a few training steps."""
     return train(recipe, show_progress=False)
 
 
-def test_import_and_help_are_quick_and_leave_torch_alone() -> None:
+def test_import_and_help_do_not_import_torch() -> None:
     program = """
 import sys, cutline, cutline.cli
 try:
@@ -82,19 +82,26 @@ finally:
     assert "usage: cutline COMMAND" in result.stdout
 
 
-def test_help_teaches_every_command() -> None:
+def test_every_command_has_a_help_page() -> None:
     overview = run("--help")
     assert overview.returncode == 0
     for name in ("demo", "caption", "check", "train", "evaluate", "compare", "score", "convert"):
         assert re.search(rf"^  {name} ", overview.stdout.decode(), re.M)
         result = run(name, "--help")
+        page = result.stdout.decode()
         assert result.returncode == 0
-        assert f"usage: cutline {name}" in result.stdout.decode()
-    assert b"--optim.lr" in run("train", "--help").stdout
+        assert page.startswith(f"usage: cutline {name}")
+        assert "Examples:" in page
+        assert max(map(len, page.splitlines())) <= 100
+        assert not re.search(r"\(default: (None|)\)|None\}", page)
+        assert not re.search(r"^  --[^ ]*( [^ ]+)?$\n(?! {26})", page, re.M), "a flag without help"
+    page = run("train", "--help").stdout.decode()
+    assert "--optim.lr X            peak learning rate (default: 1e-05)" in page
+    assert "LoRA (lora):\n" in page
     assert run("--version").stdout == f"cutline {cutline.__version__}\n".encode()
 
 
-def test_captions_go_to_stdout_one_line_a_picture(model: Path, scenes: Path) -> None:
+def test_captions_go_to_stdout_one_line_per_image(model: Path, scenes: Path) -> None:
     result = run(
         "caption", scenes / "scene-000001.png", scenes / "scene-000000.png", "--model", model
     )
@@ -111,13 +118,15 @@ def test_captions_go_to_stdout_one_line_a_picture(model: Path, scenes: Path) -> 
     assert result.stderr == b""
 
 
-def test_folders_patterns_stdin_and_the_environment(model: Path, scenes: Path) -> None:
-    whole = run("caption", scenes, CUTLINE_MODEL=str(model))
-    assert whole.stdout.count(b"\n") == 12
+def test_folders_patterns_stdin_and_environment_variable(model: Path, scenes: Path) -> None:
+    folder = run("caption", scenes, CUTLINE_MODEL=str(model))
+    assert folder.stdout.count(b"\n") == 12
     pattern = run("caption", str(scenes / "scene-00000?.png"), "--model", model)
-    assert pattern.stdout.splitlines() == whole.stdout.splitlines()[:10]
+    assert pattern.stdout.splitlines() == folder.stdout.splitlines()[:10]
     piped = run("caption", "-", "--model", model, stdin=(scenes / "scene-000000.png").read_bytes())
-    assert piped.stdout.split(b"\t")[1] == whole.stdout.splitlines(keepends=True)[0].split(b"\t")[1]
+    assert (
+        piped.stdout.split(b"\t")[1] == folder.stdout.splitlines(keepends=True)[0].split(b"\t")[1]
+    )
 
 
 def test_settings_are_flags(model: Path, scenes: Path) -> None:
@@ -138,7 +147,7 @@ def test_settings_are_flags(model: Path, scenes: Path) -> None:
     )
     [expected] = cutline.load(model).caption(photo, "", num_beams=4, num_captions=3, max_length=12)
     assert [line.split("\t")[1] for line in result.stdout.decode().splitlines()] == [
-        one.text for one in expected.alternatives
+        caption.text for caption in expected.alternatives
     ]
 
 
@@ -169,7 +178,7 @@ def test_captions_go_to_files(model: Path, scenes: Path, tmp_path: Path, output:
     assert found == captions
 
 
-def test_sidecars_beside_the_pictures(model: Path, scenes: Path, tmp_path: Path) -> None:
+def test_text_files_beside_the_images(model: Path, scenes: Path, tmp_path: Path) -> None:
     write_scenes(tmp_path, make_scenes(2, seed=9))
     assert run("caption", tmp_path, "--model", model, "-o", ".txt").returncode == 0
     assert sorted(path.name for path in tmp_path.glob("*.txt")) == [
@@ -178,7 +187,7 @@ def test_sidecars_beside_the_pictures(model: Path, scenes: Path, tmp_path: Path)
     ]
 
 
-def test_bad_pictures_are_listed_and_the_exit_code_is_three(
+def test_unreadable_images_are_listed_with_exit_code_3(
     model: Path, scenes: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.jpg"
@@ -193,7 +202,7 @@ def test_bad_pictures_are_listed_and_the_exit_code_is_three(
     assert run("caption", bad, "--model", model).returncode == 1
 
 
-def test_errors_are_one_sentence_and_a_code(
+def test_errors_are_one_line_and_an_exit_code(
     model: Path, scenes: Path, tmp_path: Path, recipe: Path
 ) -> None:
     photo = scenes / "scene-000000.png"
@@ -230,6 +239,13 @@ def test_errors_are_one_sentence_and_a_code(
         (("caption", "-m", model), 2, "name the images to caption"),
         (("score", photo, "-m", model), 2, "name at least one caption"),
         (("sing",), 2, "there is no command 'sing'"),
+        (("caption", photo, "--workers", 2), 2, "--workers is now --num-workers"),
+        (("caption", photo, "--engine", "plain"), 2, "--engine plain is now --engine eager"),
+        (
+            ("train", recipe, "--start.captioner", "x"),
+            2,
+            "--start.captioner is now --init.captioner",
+        ),
         (("convert", tmp_path / "no-model", tmp_path / "out"), 1, "no-model"),
     ]
     for words, code, sentence in cases:
@@ -243,7 +259,7 @@ def test_errors_are_one_sentence_and_a_code(
     assert run().returncode == 2
 
 
-def test_without_a_model_and_a_hub_both_ways_out_are_named(scenes: Path, tmp_path: Path) -> None:
+def test_without_model_and_hub_the_error_names_both_fixes(scenes: Path, tmp_path: Path) -> None:
     result = run("caption", scenes / "scene-000000.png", HF_HOME=str(tmp_path))
     text = result.stderr.decode()
     assert result.returncode == 1
@@ -268,7 +284,7 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
         "-o",
         tmp_path / "c.jsonl",
         "--report",
-        tmp_path / "sheet.html",
+        tmp_path / "report.html",
     )
     assert found.returncode == 0, found.stderr
     numbers = dict(line.split() for line in found.stdout.decode().splitlines())
@@ -279,7 +295,7 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
     assert list(numbers) == [*scores, "num_pictures", *varied]
     assert numbers["num_pictures"] == "12"
     assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 12
-    assert (tmp_path / "sheet.html").stat().st_size > 5000
+    assert (tmp_path / "report.html").stat().st_size > 5000
 
     photo = scenes / "scene-000000.png"
     scored = run("score", photo, "a red circle", "two stars", "-m", best)
@@ -292,7 +308,7 @@ def test_train_evaluate_score_and_convert(recipe: Path, scenes: Path, tmp_path: 
     assert again.stdout == run("caption", photo, "-m", best).stdout
 
 
-def test_evaluate_with_intervals_domains_and_what_was_learned(
+def test_evaluate_with_intervals_domains_and_training_captions(
     model: Path, scenes: Path, tmp_path: Path
 ) -> None:
     rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()]
@@ -303,13 +319,13 @@ def test_evaluate_with_intervals_domains_and_what_was_learned(
         }
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = (
-        "--bootstrap",
+        "--resamples",
         50,
-        "--learned",
+        "--train-captions",
         scenes,
         "--json",
         tmp_path / "numbers.json",
-        "--tokens",
+        "--metric-tokenizer",
         "words",
     )
     result = run("evaluate", tmp_path / "data.jsonl", "-m", model, *words)
@@ -329,7 +345,7 @@ def test_evaluate_with_intervals_domains_and_what_was_learned(
     assert re.search(rf"^cider +{' +'.join(f'{value:.4f}' for value in cider)}$", text, re.M)
 
 
-def test_two_files_of_captions_are_compared(model: Path, scenes: Path, tmp_path: Path) -> None:
+def test_compare_two_caption_files(model: Path, scenes: Path, tmp_path: Path) -> None:
     assert run("evaluate", scenes, "-m", model, "-o", tmp_path / "first.jsonl").returncode == 0
     rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()]
     with (tmp_path / "second.csv").open("w", newline="") as file:
@@ -341,7 +357,7 @@ def test_two_files_of_captions_are_compared(model: Path, scenes: Path, tmp_path:
         "compare",
         *files,
         "--report",
-        tmp_path / "sheet.html",
+        tmp_path / "report.html",
         "--json",
         tmp_path / "numbers.json",
         "--resamples",
@@ -361,7 +377,7 @@ def test_two_files_of_captions_are_compared(model: Path, scenes: Path, tmp_path:
     assert lines[7] == "12 images"
     assert lines[-1].startswith("second is better in BLEU-1 (+")
     assert json.loads((tmp_path / "numbers.json").read_text())["verdict"] == lines[-1]
-    assert "Where second is better" in (tmp_path / "sheet.html").read_text()
+    assert "Where second is better" in (tmp_path / "report.html").read_text()
 
     (tmp_path / "first.jsonl").write_text(
         (tmp_path / "first.jsonl").read_text() + '{"image": "gone.png", "caption": "a star"}\n'
@@ -383,7 +399,7 @@ def test_show_batch_prints_tokens_labels_and_losses(recipe: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_resume_continues(recipe: Path, tmp_path: Path) -> None:
     """A real process, a real signal."""
     words = [
         sys.executable,
@@ -439,19 +455,19 @@ def test_a_closed_pipe_is_no_error(model: Path, scenes: Path, command: str) -> N
 
 
 def test_bars_on_a_terminal_leave_stdout_to_the_pipe(model: Path, scenes: Path) -> None:
-    """stderr is a real terminal, stdout a pipe: the captions must go down the pipe."""
-    ours, theirs = pty.openpty()
+    """With a real terminal as stderr, captions still go to the piped stdout."""
+    reading_end, terminal = pty.openpty()
     words = [sys.executable, "-m", "cutline", "caption", str(scenes), "--model", str(model)]
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+        words, stdout=subprocess.PIPE, stderr=terminal, env={**os.environ, "TERM": "xterm"}
     )
-    os.close(theirs)
+    os.close(terminal)
     stdout = process.communicate(timeout=60)[0]
     seen = b""
     with contextlib.suppress(OSError):  # a terminal whose other end is closed
-        while part := os.read(ours, 4096):
+        while part := os.read(reading_end, 4096):
             seen += part
-    os.close(ours)
+    os.close(reading_end)
     assert process.returncode == 0
     assert stdout == run("caption", scenes, "--model", model).stdout
     assert b"captioning" in seen
