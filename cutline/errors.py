@@ -1,8 +1,8 @@
-"""What cutline says when it cannot go on: one sentence that names the thing and the way out."""
+"""Errors that users can fix. Each message is one sentence that states the cause and the fix."""
 
 
 class CutlineError(Exception):
-    """Base of every error that is the user's to mend; the command line prints its text and nothing else."""
+    """Base class of errors that users can fix. The command line prints the message only."""
 
 
 class ImageError(CutlineError):
@@ -14,12 +14,12 @@ class DataError(CutlineError):
 
 
 class CheckpointError(CutlineError):
-    """Weights, sizes or a vocabulary that do not fit."""
+    """Weights, sizes or a vocabulary that cannot be read or do not fit together."""
 
 
 class ConfigError(CutlineError):
-    """A setting that makes no sense."""
+    """An invalid setting."""
 
 
 class DivergedError(CutlineError):
-    """A training loss that is no longer a number."""
+    """A training loss that became NaN or infinite."""

@@ -1,6 +1,6 @@
-"""The networks: plain PyTorch modules that know tensors and nothing else."""
+"""The networks: PyTorch modules that work on tensors and know no tokenizer, files or devices."""
 
-from cutline.model.caption import CaptionLoss, CaptionModel, lm_labels
+from cutline.model.caption import CaptionLoss, CaptionModel, make_lm_labels
 from cutline.model.vision import interpolate_positions
 
-__all__ = ["CaptionLoss", "CaptionModel", "interpolate_positions", "lm_labels"]
+__all__ = ["CaptionLoss", "CaptionModel", "interpolate_positions", "make_lm_labels"]

@@ -1,18 +1,17 @@
-"""Activations that are computed again in the backward pass instead of being kept (Chen et al., 2016)."""
+"""Activation checkpointing: recompute activations in the backward pass to save memory.
 
-import functools
+Chen et al., 2016, arXiv 1604.06174. Policies: "none" saves all activations; "selective" saves the
+results of matrix products, convolutions and attention, and recomputes norms, GELUs and sums, which
+cost little; "full" saves only the inputs of a layer.
+"""
+
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-    noop_context_fn,
-)
+from torch.utils import checkpoint as torch_checkpoint
 
-Recompute = Literal["nothing", "cheap", "all"]
+CheckpointPolicy = Literal["none", "selective", "full"]
 
 _aten = torch.ops.aten
 SAVED_OPS = {
@@ -28,26 +27,26 @@ SAVED_OPS = {
         "_scaled_dot_product_cudnn_attention",
     )
 }
-"""operations whose results are kept: they take nearly all the time"""
+"""operations whose results are saved by "selective": they take nearly all the time"""
 
 
-def run_layer(layer: nn.Module, how: Recompute, *args: Any) -> Tensor:
-    """Call `layer`, keeping what `how` says.
+def run_layer(layer: nn.Module, policy: CheckpointPolicy, *args: Any) -> Tensor:
+    """Call `layer` on `args` and save the activations that `policy` selects for the backward pass.
 
-    cheap: the results of products and attention alone; norms, GELUs and sums cost little to compute again.
-    all: nothing but what it is given.
+    Without gradients or outside training, the layer is called as it is.
     """
-    if how == "nothing" or not (layer.training and torch.is_grad_enabled()):
-        return layer(*args)  # type: ignore[no-any-return]
-    context = (
-        functools.partial(create_selective_checkpoint_contexts, _policy)
-        if how == "cheap"
-        else noop_context_fn
-    )
-    return checkpoint(layer, *args, use_reentrant=False, context_fn=context)  # type: ignore[no-any-return]
+    if policy == "none" or not (layer.training and torch.is_grad_enabled()):
+        out: Tensor = layer(*args)
+        return out
+    context = _selective_context if policy == "selective" else torch_checkpoint.noop_context_fn
+    out = torch_checkpoint.checkpoint(layer, *args, use_reentrant=False, context_fn=context)
+    return out
 
 
-def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return (
-        CheckpointPolicy.MUST_SAVE if operation in SAVED_OPS else CheckpointPolicy.PREFER_RECOMPUTE
-    )
+def _selective_context() -> Any:
+    return torch_checkpoint.create_selective_checkpoint_contexts(_choose)
+
+
+def _choose(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+    policy = torch_checkpoint.CheckpointPolicy
+    return policy.MUST_SAVE if operation in SAVED_OPS else policy.PREFER_RECOMPUTE

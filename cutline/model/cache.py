@@ -1,4 +1,4 @@
-"""What a decoding step remembers: keys and values of the images, once each, and of the tokens so far, written once."""
+"""The key/value cache of decoding: each image is stored once, each token is written once."""
 
 from __future__ import annotations
 
@@ -7,149 +7,203 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NONE = -1  # in a path: nothing at this slot
+NO_BEAM = -1  # in `ancestry`: no token at this position
 
 
 @dataclass
 class CacheLayer:
-    """One layer's view of a TextCache, for the duration of a step of B images."""
+    """One layer's view of a `TextCache`, for one step of B images with Q new tokens each."""
 
-    image_kv: tuple[Tensor, Tensor]  # (B, H, N, d) each
-    token_kv: tuple[Tensor, Tensor]  # (B, H, S * K, d) each
-    places: Tensor  # (Q,) of the S * K places, where this step's tokens go
+    image_kv: tuple[Tensor, Tensor]
+    """keys and values of the images, (B, H, N, d) each"""
+    token_kv: tuple[Tensor, Tensor]
+    """keys and values of the tokens, (B, H, P * K, d) each"""
+    write_index: Tensor
+    """(Q,) where the new tokens go among the P * K entries"""
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' k and v, (B, H, Q, d), and return those of all places, (B, H, S * K, d)."""
-        for kept, new in zip(self.token_kv, (k, v), strict=True):
-            kept.index_copy_(2, self.places, new.to(kept.dtype))
+        """Store k and v of the new tokens, (B, H, Q, d), and return all, (B, H, P * K, d) each."""
+        for stored, new in zip(self.token_kv, (k, v), strict=True):
+            stored.index_copy_(2, self.write_index, new.to(stored.dtype))
         return self.token_kv
 
 
 class TextCache:
-    """Keys and values of images, shared by their K beams, and of each beam's tokens. Nothing moves when beams do.
+    """Keys and values of images, shared by their K beams, and of the tokens of each beam.
 
-    A token's keys and values stay where they were written: the slot of their step, at the beam that wrote them. `path`
-    says where each beam finds its ancestors, so reordering beams changes this small table alone, and all beams of a
-    image are queries against one set of keys. Slots are a ring: images that join later share its turn, whatever
-    their length. Everything that changes is a tensor of a fixed size, so that a GPU can record a step once.
+    Keys and values of a token are written once, at the ring position of their step and in the
+    column of the beam that wrote them, and never move. The table `ancestry` (TensorRT-LLM calls
+    it cache indirection) says in which column each beam finds its earlier tokens. Reordering beams
+    therefore changes this small table only, and all beams of an image are queries against one set
+    of keys.
 
-    Shapes: L layers, C places for images, of which the first `count` are taken, S slots, K beams at most.
+    All images write at the same ring position, whatever the length of their captions, so that
+    images can join while others are being captioned. Everything that a step changes is a tensor of
+    fixed size, so that a step can be recorded as a CUDA graph.
 
-    image_kv: keys and values of the images, (L, 2, C, H, N, d)
-    token_kv: keys and values of the tokens, (L, 2, C, H, S, K, d)
-    path:     which beam wrote the ancestor at a slot, (C, K, S), or NONE
-    lengths:  tokens so far, (C,), padding left out
-    turn:     the slot of the next step, ()
+    Shapes: L layers, C slots for images, of which the first `num_images` are in use, P positions
+    of the ring, K beams (the most so far).
+
+    Attributes:
+        image_kv: Keys and values of the images, (L, 2, C, H, N, d).
+        token_kv: Keys and values of the tokens, (L, 2, C, H, P, K, d).
+        ancestry: (C, K, P), the beam that wrote the token of each beam at each position, or
+            NO_BEAM.
+        lengths: (C,), tokens so far, without padding.
+        write_position: (), the ring position of the next token.
     """
 
     def __init__(
-        self, image_kv: Tensor, max_tokens: int, count: int = 0, valid: Tensor | None = None
+        self,
+        image_kv: Tensor,
+        max_tokens: int,
+        num_images: int = 0,
+        prompt_mask: Tensor | None = None,
     ) -> None:
-        """image_kv: (L, 2, C, H, N, d), of which `count` images are there; max_tokens: S; valid: (B, T) of the prompts to come."""
-        depth, _, places, heads, _, width = image_kv.shape
-        self.image_kv, self.count, self.valid = image_kv, count, valid
-        self.token_kv = image_kv.new_zeros(depth, 2, places, heads, max_tokens, 1, width)
-        self.path = torch.full((places, 1, max_tokens), NONE, device=image_kv.device)
-        self.lengths = torch.zeros(places, dtype=torch.long, device=image_kv.device)
-        self.turn = torch.zeros((), dtype=torch.long, device=image_kv.device)
+        """Make a cache without tokens.
 
-    def room(self, images: int) -> Tensor:
-        """Where the next `images` images go, (L, 2, images, H, N, d). Raises ValueError without room."""
-        if self.count + images > self.places:
-            raise ValueError(f"{self.count + images} images do not fit into {self.places} places")
-        return self.image_kv[:, :, self.count : self.count + images]
+        Args:
+            image_kv: (L, 2, C, H, N, d); its first `num_images` slots are filled.
+            max_tokens: P, the longest caption, prompt included.
+            num_images: Number of images in `image_kv`.
+            prompt_mask: (B, T), false at the padding of the prompts that the first step reads.
+        """
+        depth, _, slots, heads, _, width = image_kv.shape
+        device = image_kv.device
+        self.image_kv, self.num_images, self.prompt_mask = image_kv, num_images, prompt_mask
+        self.token_kv = image_kv.new_zeros(depth, 2, slots, heads, max_tokens, 1, width)
+        self.ancestry = torch.full((slots, 1, max_tokens), NO_BEAM, device=device)
+        self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
+        self.write_position = torch.zeros((), dtype=torch.long, device=device)
 
     @property
-    def places(self) -> int:
-        """C, how many images there is room for."""
+    def slots(self) -> int:
+        """Return C, the number of images that fit into the cache."""
         return self.image_kv.shape[2]
 
-    def advance(
-        self, images: int, beams: int, tokens: int
-    ) -> tuple[list[CacheLayer], Tensor, Tensor]:
-        """Make room for the next `tokens` T of `beams` K beams of the first `images` B images.
+    def reserve(self, num_images: int) -> Tensor:
+        """Return the slots of the next images, a view of image_kv: (L, 2, num_images, H, N, d).
 
-        Returns a view per layer, the new tokens' positions (B, K, T), and the mask of what they see, (B, 1, K * T, S * K'),
-        K' the beams that there is room for. Padding sees itself alone: a row that sees nothing would turn into NaN.
+        Raises:
+            ValueError: The cache has fewer free slots.
         """
-        slots, width, device = self.path.shape[2], self.path.shape[1], self.path.device
-        new = torch.arange(tokens, device=device)
-        at = (self.turn + new) % slots  # (T,)
+        end = self.num_images + num_images
+        if end > self.slots:
+            raise ValueError(f"{end} images do not fit into {self.slots} slots")
+        return self.image_kv[:, :, self.num_images : end]
+
+    def advance(
+        self, num_images: int, num_beams: int, num_tokens: int
+    ) -> tuple[list[CacheLayer], Tensor, Tensor]:
+        """Make room for T = `num_tokens` new tokens of K beams of the first B images.
+
+        Returns:
+            A view of each layer; the position ids of the new tokens, (B, K, T); and their attention
+            mask, (B, 1, K * T, P * K'), where K' >= K is the number of beams in the cache.
+        """
+        width, length = self.ancestry.shape[1:]
+        new = torch.arange(num_tokens, device=self.ancestry.device)
+        beam = torch.arange(width, device=self.ancestry.device)
+        written = (self.write_position + new) % length  # (T,)
+        valid = self.prompt_mask  # (B, T)
+        if valid is None:
+            shape = (num_images, num_tokens)
+            valid = torch.ones(shape, dtype=torch.bool, device=self.ancestry.device)
+        self.prompt_mask = None
+
+        # Each beam is its own ancestor at the new positions; padding is nobody's ancestor.
+        # Position p and beam k become entry p * K' + k where a layer's view joins both dimensions.
+        own_column = beam[:, None].where(valid[:, None], NO_BEAM)  # (B, K', T)
+        self.ancestry[:num_images].index_copy_(2, written, own_column)
+        write_index = (written * width + beam[:num_beams, None]).flatten()  # (K * T,)
+        mask = self._attention_mask(num_images, num_beams, written)
+
+        position_ids = self.lengths[:num_images, None] + valid.cumsum(1) - 1  # (B, T)
+        position_ids = position_ids.clamp(0, length - 1)[:, None].expand(-1, num_beams, -1)
+        self.write_position.copy_((self.write_position + num_tokens) % length)
+        self.lengths[:num_images] += valid.sum(1)
+        return self._view_layers(num_images, write_index), position_ids, mask
+
+    def _attention_mask(self, num_images: int, num_beams: int, written: Tensor) -> Tensor:
+        """Build the mask of the new tokens at ring positions `written`, (B, 1, K * T, P * K').
+
+        New token t of beam b may attend to the entry at position p in column k where
+
+        - k is the beam that wrote the token of b at p, that is ancestry[b, p] == k, and
+        - the entry is old, or a new token that is not after t.
+
+        Every new token also attends to itself. This matters for padding only, which has no
+        ancestor: the softmax over an empty set of keys would be NaN.
+        """
+        device = self.ancestry.device
+        width, length = self.ancestry.shape[1:]
+        new = torch.arange(len(written), device=device)
         beam = torch.arange(width, device=device)
-        valid = (
-            torch.ones(images, tokens, dtype=torch.bool, device=device)
-            if self.valid is None
-            else self.valid
-        )
-        self.valid = None
-        self.path[:images].index_copy_(2, at, beam[:, None].where(valid[:, None], NONE))
-        order = torch.full((slots,), NONE, device=device).index_copy_(
-            0, at, new
-        )  # among the new tokens; NONE: an older one
-        seen = self.path[:images, :beams, None, :, None] == beam  # (B, K, 1, S, K')
-        seen = seen & (order <= new[:, None])[..., None]  # (B, K, T, S, K')
-        own = (order == new[:, None])[..., None] & (
-            beam[:beams, None, None, None] == beam
-        )  # (K, T, S, K')
-        places = (at * width + beam[:beams, None]).flatten()  # (K * T,)
-        positions = self.lengths[:images, None] + valid.cumsum(1) - 1  # (B, T)
-        self.turn.copy_((self.turn + tokens) % slots)
-        self.lengths[:images] += valid.sum(1)
-        views = self.token_kv[:, :, :images].flatten(4, 5)  # (L, 2, B, H, S * K', d)
-        layers = [
-            CacheLayer((i[0], i[1]), (t[0], t[1]), places)
-            for i, t in zip(self.image_kv[:, :, :images], views, strict=True)
+        # which of the new tokens is at a position, -1 for an old one: "not after t" is one <=
+        new_at = torch.full((length,), -1, device=device).index_copy_(0, written, new)  # (P,)
+        is_ancestor = self.ancestry[:num_images, :num_beams, None, :, None] == beam
+        not_after = (new_at <= new[:, None])[..., None]  # (T, P, 1)
+        own_column = beam[:num_beams, None, None, None] == beam  # (K, 1, 1, K')
+        itself = (new_at == new[:, None])[..., None] & own_column  # (K, T, P, K')
+        mask = (is_ancestor & not_after) | itself  # (B, K, T, P, K')
+        return mask.flatten(3, 4).flatten(1, 2)[:, None]
+
+    def _view_layers(self, num_images: int, write_index: Tensor) -> list[CacheLayer]:
+        image_kv = self.image_kv[:, :, :num_images]  # (L, 2, B, H, N, d)
+        token_kv = self.token_kv[:, :, :num_images].flatten(4, 5)  # (L, 2, B, H, P * K', d)
+        return [
+            CacheLayer((image[0], image[1]), (token[0], token[1]), write_index)
+            for image, token in zip(image_kv, token_kv, strict=True)
         ]
-        return (
-            layers,
-            positions.clamp(0, slots - 1)[:, None].expand(-1, beams, -1),
-            (seen | own).flatten(3, 4).flatten(1, 2)[:, None],
-        )
 
     def reorder(self, beams: Tensor) -> None:
-        """Let beam k of image b go on from its former beam `beams[b, k]`; beams: (B, K), any K."""
-        images, count = beams.shape
-        path = self.path[:images].gather(
-            1, beams[..., None].expand(-1, -1, self.path.shape[2])
-        )  # (B, K, S)
-        self._widen(count)
-        self.path[:images, :count] = path
+        """Let beam k of image b continue its former beam `beams[b, k]`; beams: (B, K), any K."""
+        num_images, num_beams = beams.shape
+        index = beams[..., None].expand(-1, -1, self.ancestry.shape[2])  # (B, K, P)
+        ancestry = self.ancestry[:num_images].gather(1, index)
+        self._widen(num_beams)
+        self.ancestry[:num_images, :num_beams] = ancestry
 
-    def _widen(self, beams: int) -> None:
-        """Make room for more beams."""
-        more = beams - self.path.shape[1]
+    def _widen(self, num_beams: int) -> None:
+        """Add columns until there are `num_beams`."""
+        more = num_beams - self.ancestry.shape[1]
         if more > 0:
             self.token_kv = torch.nn.functional.pad(self.token_kv, (0, 0, 0, more))
-            self.path = torch.nn.functional.pad(self.path, (0, 0, 0, more), value=NONE)
+            self.ancestry = torch.nn.functional.pad(self.ancestry, (0, 0, 0, more), value=NO_BEAM)
 
     def select(self, images: Tensor) -> None:
-        """Keep only the images `images`, (B',), in that order. An image that keeps its place is not moved."""
-        keep = len(images)
-        moved = torch.nonzero(images != torch.arange(keep, device=images.device))[:, 0]
+        """Keep only the images `images`, (B',), in that order; those that keep their slot stay."""
+        num_images = len(images)
+        slots = torch.arange(num_images, device=images.device)
+        moved = torch.nonzero(images != slots)[:, 0]
         if len(moved):
             source = images[moved]
-            self.path[moved], self.lengths[moved] = self.path[source], self.lengths[source]
+            self.ancestry[moved], self.lengths[moved] = self.ancestry[source], self.lengths[source]
             self.token_kv[:, :, moved] = self.token_kv[:, :, source]
             self.image_kv[:, :, moved] = self.image_kv[:, :, source]
-        self.count = keep
+        self.num_images = num_images
 
     def join(self, other: TextCache) -> None:
-        """Take the images of `other`, of as many slots and not more beams, in after one's own. Raises ValueError without room."""
-        room = self.room(other.count)
-        if room.data_ptr() != other.image_kv.data_ptr():  # they may be there already
-            room.copy_(other.image_kv[:, :, : other.count])
-        slots, beams, new = (
-            self.path.shape[2],
-            other.path.shape[1],
-            slice(self.count, self.count + other.count),
-        )
-        self._widen(beams)
-        past = (
-            torch.arange(slots, device=self.path.device) - slots
-        )  # the whole ring, oldest slot first
-        here, there = (self.turn + past) % slots, (other.turn + past) % slots
-        self.lengths[new] = other.lengths[: other.count]
-        self.path[new] = NONE
-        self.path[new, :beams, here] = other.path[: other.count, :, there]
-        self.token_kv[:, :, new, :, here, :beams] = other.token_kv[:, :, : other.count, :, there]
-        self.count += other.count
+        """Append the images of `other`, which has as many positions and at most as many beams.
+
+        Raises:
+            ValueError: The cache has too few free slots.
+        """
+        reserved = self.reserve(other.num_images)
+        if reserved.data_ptr() != other.image_kv.data_ptr():  # else `other` was made in this cache
+            reserved.copy_(other.image_kv[:, :, : other.num_images])
+        num_beams, length = other.ancestry.shape[1:]
+        self._widen(num_beams)
+
+        # The write positions of the two rings may differ, so rotate: what `other` wrote n steps ago
+        # goes to the position that this cache wrote n steps ago.
+        new = slice(self.num_images, self.num_images + other.num_images)
+        steps_ago = torch.arange(-length, 0, device=self.ancestry.device)
+        here = (self.write_position + steps_ago) % length  # (P,)
+        there = (other.write_position + steps_ago) % length
+        tokens = other.token_kv[:, :, : other.num_images, :, there]
+        self.lengths[new] = other.lengths[: other.num_images]
+        self.ancestry[new] = NO_BEAM
+        self.ancestry[new, :num_beams, here] = other.ancestry[: other.num_images, :, there]
+        self.token_kv[:, :, new, :, here, :num_beams] = tokens
+        self.num_images += other.num_images

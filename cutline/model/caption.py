@@ -1,4 +1,4 @@
-"""The captioner's network: the Vision Transformer, the text side, and BLIP's language-model loss."""
+"""The captioner's network: the Vision Transformer, the text decoder, and BLIP's LM loss."""
 
 from typing import Literal, NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import CaptionConfig
-from cutline.model.activation_checkpointing import Recompute
+from cutline.model.activation_checkpointing import CheckpointPolicy
 from cutline.model.cache import TextCache
 from cutline.model.text import TextTransformer
 from cutline.model.vision import VisionTransformer
@@ -16,53 +16,61 @@ IGNORE = -100  # the label of a token that is not scored
 
 
 class CaptionLoss(NamedTuple):
-    """What the loss returns.
-
-    loss: () for sum and mean, (R,) for none
-    token_count: () number of scored tokens
-    logits: (R, T - 1, V) if they were asked for
-    """
+    """The result of `CaptionModel.forward`."""
 
     loss: Tensor
+    """() for the reductions sum and mean, (R,) for none"""
     token_count: Tensor
+    """(), the number of scored tokens"""
     logits: Tensor | None = None
+    """(R, T - 1, V) with `return_logits`"""
 
 
-def lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor) -> Tensor:
-    """Labels (R, T): the input ids, with -100 at padding and at the first `prompt_lengths` (R,) positions of each row."""
+def make_lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor) -> Tensor:
+    """Make the labels of the LM loss.
+
+    Args:
+        input_ids: (R, T), padded on the right.
+        attention_mask: (R, T), 1 at tokens and 0 at padding.
+        prompt_lengths: (R,), the number of tokens at the start of each row that are not scored.
+
+    Returns:
+        (R, T): the input ids, with -100 at padding and at the prompt.
+    """
     position = torch.arange(input_ids.shape[1], device=input_ids.device)
     scored = attention_mask.bool() & (position >= prompt_lengths[:, None])
     return input_ids.where(scored, IGNORE)
 
 
 class CaptionModel(nn.Module):
-    """Reads images, scores captions, and predicts the next token of one. Knows no tokenizer."""
+    """Encodes images, scores captions, and predicts their next tokens. Knows no tokenizer."""
 
     def __init__(self, config: CaptionConfig) -> None:
         super().__init__()
         self.config = config
         self.vision = VisionTransformer(config.vision)
         self.text = TextTransformer(config.text, config.vision.embed_dim)
-        self.cache_dtype: torch.dtype | None = (
-            None  # what keys and values are kept in (default: as they are computed)
-        )
+        self.cache_dtype: torch.dtype | None = None  # of keys and values; None: that of the weights
 
     def checkpoint_activations(
-        self, vision_blocks: int = 0, text: bool = False, cheap: bool = False
+        self, vision_blocks: int = 0, text: bool = False, selective: bool = False
     ) -> None:
-        """Recompute, rather than keep, the activations of the last `vision_blocks` blocks and of all text layers.
+        """Recompute activations in the backward pass instead of saving them.
 
-        cheap: of the other layers, those that cost little to recompute.
+        Args:
+            vision_blocks: Number of vision blocks with the policy "full", counted from the last.
+            text: Whether all text layers have the policy "full".
+            selective: Whether the other layers have the policy "selective", else "none".
         """
-        rest: Recompute = "cheap" if cheap else "nothing"
+        default: CheckpointPolicy = "selective" if selective else "none"
         depth = len(self.vision.blocks)
-        self.vision.recompute = [
-            "all" if block >= depth - vision_blocks else rest for block in range(depth)
+        self.vision.checkpoint_policies = [
+            "full" if block >= depth - vision_blocks else default for block in range(depth)
         ]
-        self.text.recompute = "all" if text else rest
+        self.text.checkpoint_policy = "full" if text else default
 
     def compile_layers(self) -> None:
-        """Let torch compile every layer when it is first called: in place, so that names and weights stay as they are."""
+        """Compile each layer at its first call, in place: names and weights stay the same."""
         for layer in (*self.vision.blocks, *self.text.layers):
             layer.compile()
 
@@ -76,19 +84,24 @@ class CaptionModel(nn.Module):
         return_logits: bool = False,
         image_embeds: Tensor | None = None,
     ) -> CaptionLoss:
-        """BLIP's language-model loss: the cross-entropy of every scored token given the image and the tokens before it.
+        """Compute BLIP's LM loss, the cross-entropy of each scored token given image and prefix.
+
+        The sum and the count of several batches add up, so that their quotient is the mean over
+        all of them.
 
         Args:
-            pixel_values: (B, 3, S, S), normalised; None where image_embeds are given.
-            input_ids: (R, T), padded on the right; R = B * K, the K captions of an image one after another.
+            pixel_values: (B, 3, S, S), normalized; None if image_embeds are given.
+            input_ids: (R, T), padded on the right; R = B * K, the K captions of an image adjacent.
             attention_mask: (R, T), 1 at tokens and 0 at padding.
-            labels: (R, T), -100 where not scored; see `lm_labels`.
-            reduction: "sum" and "mean" over the scored tokens of the batch, "none" for the sum of each caption.
-            return_logits: also return the logits of all positions but the last. Without it they are computed only
-                where they are scored.
-            image_embeds: (B, N, D), what the vision side made of the images earlier; it is not run again.
+            labels: (R, T), -100 where not scored; see `make_lm_labels`.
+            reduction: "sum" or "mean" over the scored tokens of the batch, or "none" for the sum of
+                each caption.
+            return_logits: Whether to return the logits of all positions but the last. Otherwise
+                only those of scored tokens are computed.
+            image_embeds: (B, N, D), earlier output of the vision encoder, which is then skipped.
 
-        The sum and the count of several batches add up, so that their quotient is the mean over all of them.
+        Returns:
+            The loss, the number of scored tokens and the logits.
         """
         if image_embeds is None:
             image_embeds = self.vision(pixel_values)
@@ -96,11 +109,11 @@ class CaptionModel(nn.Module):
         targets = labels[:, 1:]  # the token after each position
         scored = targets != IGNORE
         if return_logits:
-            logits = self.text.logits(x)
+            logits = self.text.compute_logits(x)
             scored_logits = logits[scored]
         else:
             logits = None
-            scored_logits = self.text.logits(x[scored])  # (M, V)
+            scored_logits = self.text.compute_logits(x[scored])  # (M, V)
         losses = F.cross_entropy(
             scored_logits.float(),
             targets[scored],
@@ -115,40 +128,52 @@ class CaptionModel(nn.Module):
             loss = losses.sum() if reduction == "sum" else losses.sum() / count
         return CaptionLoss(loss, count, logits)
 
-    def new_cache(self, places: int, max_tokens: int) -> TextCache:
-        """An empty cache for `places` images and captions of up to `max_tokens` tokens, the prompt included."""
+    def new_cache(self, slots: int, max_tokens: int) -> TextCache:
+        """Make an empty cache.
+
+        Args:
+            slots: Number of images that fit into it.
+            max_tokens: The longest caption, prompt included.
+        """
         text, weight = self.config.text, self.text.token_embed.weight
-        shape = (
-            text.depth,
-            2,
-            places,
-            text.num_heads,
-            self.config.vision.num_tokens,
-            text.embed_dim // text.num_heads,
+        num_tokens, width = self.config.vision.num_tokens, text.embed_dim // text.num_heads
+        image_kv = torch.empty(
+            (text.depth, 2, slots, text.num_heads, num_tokens, width),
+            dtype=self.cache_dtype or weight.dtype,
+            device=weight.device,
         )
-        return TextCache(
-            torch.empty(shape, dtype=self.cache_dtype or weight.dtype, device=weight.device),
-            max_tokens,
-        )
+        return TextCache(image_kv, max_tokens)
 
     def start(
         self,
         image_embeds: Tensor,
         max_tokens: int,
         prompt_mask: Tensor | None = None,
-        host: TextCache | None = None,
+        target_cache: TextCache | None = None,
     ) -> TextCache:
-        """A cache for captions of image_embeds (B, N, D) of up to `max_tokens` tokens, the prompt included.
+        """Make a cache that holds keys and values of images and is ready for their prompts.
 
-        prompt_mask: (B, T), false at the padding on the left of prompts of different lengths; None if there is none.
-        host: the cache that will be joined: the images' keys and values are written to their place in it right away.
+        Args:
+            image_embeds: (B, N, D).
+            max_tokens: The longest caption, prompt included.
+            prompt_mask: (B, T), false at padding on the left of prompts; None without padding.
+            target_cache: A cache that will take in the images: their keys and values are written
+                to its free slots at once, which saves a copy.
         """
         images = len(image_embeds)
-        image_kv = (host or self.new_cache(images, 1)).room(images)
-        for layer, (keys, values) in enumerate(self.text.image_keys_values(image_embeds)):
+        image_kv = (target_cache or self.new_cache(images, 1)).reserve(images)
+        for layer, (keys, values) in enumerate(self.text.project_image(image_embeds)):
             image_kv[layer, 0], image_kv[layer, 1] = keys, values
         return TextCache(image_kv, max_tokens, images, prompt_mask)
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
-        """Read the next tokens of every beam, (B, K, T), and predict the one after them: logits (B, K, V)."""
-        return self.text.logits(self.text.step(input_ids, cache))
+        """Read the next tokens of each beam and predict the one after them.
+
+        Args:
+            input_ids: (B, K, T).
+            cache: Made by `start`, and updated.
+
+        Returns:
+            Logits, (B, K, V).
+        """
+        return self.text.compute_logits(self.text.step(input_ids, cache))

@@ -1,4 +1,4 @@
-"""Low-rank adaptation: a projection stays as it is, and a product of two small matrices beside it learns (Hu et al., 2021)."""
+"""LoRA: low-rank adaptation of frozen linear layers (Hu et al., 2021, arXiv 2106.09685)."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -13,7 +13,7 @@ _A, _B = ".lora_a", ".lora_b"
 
 
 class LoraLinear(nn.Linear):
-    """W x + b + scale * B A x, with B zero at first, so that nothing changes until it learns."""
+    """W x + b + scale * B A x; B is zero at first, so that the output starts unchanged."""
 
     def __init__(self, linear: nn.Linear, rank: int, scale: float, dropout: float) -> None:
         super().__init__(linear.in_features, linear.out_features, device="meta")
@@ -25,47 +25,56 @@ class LoraLinear(nn.Linear):
         self.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        small = F.linear(F.dropout(x, self.dropout, self.training), self.lora_a)  # (..., r)
-        return F.linear(x, self.weight, self.bias) + self.scale * F.linear(small, self.lora_b)
+        """Map (..., in) -> (..., out)."""
+        low_rank = F.linear(F.dropout(x, self.dropout, self.training), self.lora_a)  # (..., r)
+        return F.linear(x, self.weight, self.bias) + self.scale * F.linear(low_rank, self.lora_b)
 
 
 def add_lora(
     model: nn.Module, targets: Sequence[str], rank: int, scale: float, dropout: float = 0.0
 ) -> list[str]:
-    """Put a `LoraLinear` in place of every linear layer whose name matches one of `targets`; all other weights are frozen.
+    """Replace matching linear layers by `LoraLinear`, and freeze all other weights.
 
     Args:
-        model: changed in place.
-        targets: patterns of names, such as "text.*.self_attn.qkv" or "*.proj".
-        rank: of the learned product.
-        scale: how many times the product counts.
-        dropout: on what the product reads, in training.
+        model: Changed in place.
+        targets: Patterns of layer names, such as "text.*.self_attn.qkv" or "*.proj".
+        rank: Rank of the update B A.
+        scale: Factor of the update. LoRA scale is alpha / rank.
+        dropout: Probability of dropout on the LoRA input, in training.
 
     Returns:
-        the names of the layers that learn.
+        The names of the replaced layers.
 
     Raises:
-        ConfigError: a pattern matches no layer.
+        ConfigError: A pattern matches no linear layer.
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for target in targets:
         if not any(fnmatchcase(name, target) for name in layers):
             kinds = sorted({"*." + name.rpartition(".")[2] for name in layers})
             raise ConfigError(
-                f"no projection is called {target!r}: there are {', '.join(kinds)}, in `vision.*` and `text.*`"
+                f"lora.targets: no linear layer matches {target!r}: "
+                f"use {', '.join(kinds)}, or names within `vision.*` and `text.*`"
             )
     model.requires_grad_(False)
     chosen = [name for name in layers if any(fnmatchcase(name, target) for target in targets)]
     for name in chosen:
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, LoraLinear(layers[name], rank, scale, dropout))
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, LoraLinear(layers[name], rank, scale, dropout))
     return chosen
 
 
 @torch.no_grad()
 def merge_lora(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """The weights of the plain model, W + scale * B A, from those of one with `LoraLinear` layers, by name."""
+    """Merge LoRA updates into the weights that they adapt, W + scale * B A.
+
+    Args:
+        weights: The state of a model with `LoraLinear` layers, by name.
+        scale: Factor of the update, as for `add_lora`.
+
+    Returns:
+        The weights of the model without LoRA, by name.
+    """
     merged = {name: tensor for name, tensor in weights.items() if not name.endswith((_A, _B))}
     for name, a in weights.items():
         if name.endswith(_A):

@@ -1,4 +1,7 @@
-"""The text side: BERT with a cross-attention to the image in every layer (BLIP models/med.py; Devlin et al., 2019)."""
+"""The text decoder: BERT with cross-attention to the image in each layer.
+
+BLIP models/med.py; Devlin et al., 2019, arXiv 1810.04805.
+"""
 
 from collections.abc import Iterator
 
@@ -7,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import TextConfig
-from cutline.model.activation_checkpointing import Recompute, run_layer
-from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, text_mask
+from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
+from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, make_text_mask
 from cutline.model.cache import CacheLayer, TextCache
 from cutline.model.vision import Mlp
 
 
 class TextLayer(nn.Module):
-    """Post-norm self-attention, cross-attention and MLP; without an image the cross-attention is skipped."""
+    """Post-norm self-attention, cross-attention and MLP."""
 
     def __init__(self, config: TextConfig, image_dim: int) -> None:
         super().__init__()
@@ -35,16 +38,29 @@ class TextLayer(nn.Module):
         image: Tensor | KeysValues | None,
         cache: CacheLayer | None = None,
     ) -> Tensor:
-        """x (R, T, D); image: (B, N, D_vision), or its keys and values, (B, H, N, d) each, or None for text alone."""
+        """Run the layer.
+
+        Args:
+            x: (R, T, D).
+            mask: As for `SelfAttention`.
+            causal: As for `SelfAttention`.
+            image: Embeddings (B, N, D_vision), or keys and values, (B, H, N, d) each, or None to
+                skip the cross-attention.
+            cache: As for `SelfAttention`.
+
+        Returns:
+            (R, T, D).
+        """
         x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
         if image is not None:
-            image_kv = self.cross_attn.keys_values(image) if isinstance(image, Tensor) else image
+            image_kv = self.cross_attn.project_image(image) if isinstance(image, Tensor) else image
             x = self.norm2(x + self.dropout(self.cross_attn(x, image_kv)))
-        return self.norm3(x + self.dropout(self.mlp(x)))  # type: ignore[no-any-return]
+        out: Tensor = self.norm3(x + self.dropout(self.mlp(x)))
+        return out
 
 
 class LMHead(nn.Module):
-    """Dense, GELU, LayerNorm, then the token embedding as projection, with a bias of its own."""
+    """Linear layer, GELU, LayerNorm, and a projection tied to the token embedding, with a bias."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -53,7 +69,7 @@ class LMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, x: Tensor, token_embed: Tensor) -> Tensor:
-        """x (..., D), token_embed (V, D) -> logits (..., V)."""
+        """Map x (..., D) and token_embed (V, D) to logits (..., V)."""
         return F.linear(self.norm(F.gelu(self.dense(x))), token_embed, self.bias)
 
 
@@ -69,25 +85,31 @@ class TextTransformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(TextLayer(config, image_dim) for _ in range(config.depth))
         self.lm_head = LMHead(config)
-        self.recompute: Recompute = "nothing"
+        self.checkpoint_policy: CheckpointPolicy = "none"
         self.init_weights()
 
     def init_weights(self) -> None:
-        """BERT's initialisation: normal of 0.02, biases zero."""
+        """Initialize as BERT does: weights from a normal distribution of std 0.02, biases zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def image_keys_values(self, image_embeds: Tensor) -> Iterator[KeysValues]:
-        """Each layer's cross-attention keys and values of image_embeds (B, N, D_vision), (B, H, N, d) each, one after another."""
-        for layer in self.layers:
-            yield layer.cross_attn.keys_values(image_embeds)  # type: ignore[union-attr,operator]
+    def project_image(self, image_embeds: Tensor) -> Iterator[KeysValues]:
+        """Yield each layer's cross-attention keys and values, (B, H, N, d) each.
 
-    def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """input_ids (R, T), positions (T,) or (R, T) -> (R, T, D)."""
-        return self.dropout(self.norm(self.token_embed(input_ids) + self.pos_embed(positions)))  # type: ignore[no-any-return]
+        Args:
+            image_embeds: (B, N, D_vision).
+        """
+        for layer in self.layers:
+            yield layer.cross_attn.project_image(image_embeds)  # type: ignore[union-attr,operator]
+
+    def embed(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Embed input_ids (R, T) at position_ids (T,) or (R, T) -> (R, T, D)."""
+        embeds = self.token_embed(input_ids) + self.pos_embed(position_ids)
+        out: Tensor = self.dropout(self.norm(embeds))
+        return out
 
     def forward(
         self,
@@ -96,33 +118,43 @@ class TextTransformer(nn.Module):
         image_embeds: Tensor | None = None,
         causal: bool = True,
     ) -> Tensor:
-        """Hidden states of whole texts.
+        """Compute the hidden states of complete texts.
 
         Args:
             input_ids: (R, T), padded on the right; R = B * K rows, K per image.
-            attention_mask: (R, T), 1 at tokens and 0 at padding; None when nothing is padded.
-            image_embeds: (B, N, D_vision), or None for text alone (`mode="text"` of the reference).
-            causal: whether a token sees only itself and those before it.
+            attention_mask: (R, T), 1 at tokens and 0 at padding; None without padding.
+            image_embeds: (B, N, D_vision), or None for text alone (`mode="text"` in BLIP's code).
+            causal: Whether a token attends only to itself and earlier tokens.
 
         Returns:
             (R, T, D).
         """
-        mask = None if attention_mask is None else text_mask(attention_mask.bool(), causal)
+        mask = None if attention_mask is None else make_text_mask(attention_mask.bool(), causal)
+        causal = causal and mask is None
         x = self.embed(input_ids, torch.arange(input_ids.shape[1], device=input_ids.device))
         for layer in self.layers:
-            x = run_layer(layer, self.recompute, x, mask, causal and mask is None, image_embeds)
+            x = run_layer(layer, self.checkpoint_policy, x, mask, causal, image_embeds)
         return x
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
-        """Read the next tokens of every beam, input_ids (B, K, T), and return the last one's hidden states, (B, K, D)."""
-        layers, positions, mask = cache.advance(*input_ids.shape)
-        x = self.embed(
-            input_ids.flatten(1), positions.flatten(1)
-        )  # (B, K * T, D): all beams of an image query it together
+        """Read the next tokens of each beam.
+
+        All beams of an image are queries of one row.
+
+        Args:
+            input_ids: (B, K, T).
+            cache: Keys and values of images and earlier tokens; the new tokens are added.
+
+        Returns:
+            Hidden states of the last token of each beam, (B, K, D).
+        """
+        layers, position_ids, mask = cache.advance(*input_ids.shape)
+        x = self.embed(input_ids.flatten(1), position_ids.flatten(1))  # (B, K * T, D)
         for layer, layer_cache in zip(self.layers, layers, strict=True):
             x = layer(x, mask, False, layer_cache.image_kv, layer_cache)
         return x.view(*input_ids.shape, -1)[:, :, -1]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Hidden states (..., D) -> logits (..., V)."""
-        return self.lm_head(x, self.token_embed.weight)  # type: ignore[no-any-return]
+    def compute_logits(self, x: Tensor) -> Tensor:
+        """Map hidden states (..., D) to logits (..., V)."""
+        logits: Tensor = self.lm_head(x, self.token_embed.weight)
+        return logits

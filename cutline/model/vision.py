@@ -1,11 +1,14 @@
-"""The Vision Transformer: an image in, its visual tokens out (BLIP models/vit.py; Dosovitskiy et al., 2021)."""
+"""The Vision Transformer, which turns an image into visual tokens.
+
+BLIP models/vit.py; Dosovitskiy et al., 2021, arXiv 2010.11929.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import VisionConfig
-from cutline.model.activation_checkpointing import Recompute, run_layer
+from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
 from cutline.model.attention import SelfAttention
 
 
@@ -18,12 +21,16 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+        """Map (..., D) -> (..., D)."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 def drop_path(x: Tensor, rate: float) -> Tensor:
-    """Stochastic depth: zero whole samples of x, (B, ...), with probability `rate`; the others are scaled up."""
+    """Apply stochastic depth to x (B, ...) (Huang et al., 2016, arXiv 1603.09382).
+
+    Samples are zeroed with probability `rate`; the others are scaled by 1 / (1 - rate).
+    """
     keep = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(1 - rate)
     return x * keep / (1 - rate)
 
@@ -41,16 +48,16 @@ class VisionBlock(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        x = x + self._dropped(self.attn(self.norm1(x)))
-        return x + self._dropped(self.mlp(self.norm2(x)))
+        """Map (B, N, D) -> (B, N, D)."""
+        x = x + self._drop(self.attn(self.norm1(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
 
-    def _dropped(self, x: Tensor) -> Tensor:
+    def _drop(self, x: Tensor) -> Tensor:
         return drop_path(x, self.drop_path) if self.training and self.drop_path > 0 else x
 
 
 class VisionTransformer(nn.Module):
-    """Patches and a class token through pre-norm blocks, with a final norm over all tokens."""
+    """Patches and a class token, pre-norm blocks, and a final norm over all tokens."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -66,11 +73,15 @@ class VisionTransformer(nn.Module):
         ]
         self.blocks = nn.ModuleList(VisionBlock(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
-        self.recompute: list[Recompute] = ["nothing"] * config.depth
+        self.checkpoint_policies: list[CheckpointPolicy] = ["none"] * config.depth
         self.init_weights()
 
     def init_weights(self) -> None:
-        """The reference's initialisation: normal of 0.02 cut at two absolute units, biases zero, patches as PyTorch does."""
+        """Initialize as BLIP's code does.
+
+        Weights come from a normal distribution of std 0.02, truncated to [-2, 2]; biases are zero;
+        the patch embedding keeps PyTorch's initialization.
+        """
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         for module in self.modules():
@@ -79,23 +90,35 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values (B, 3, S, S) -> image_embeds (B, N, D). Raises ValueError for another image size."""
+        """Encode pixel_values (B, 3, S, S) to image_embeds (B, N, D).
+
+        Raises:
+            ValueError: The images are not of the configured size.
+        """
         size = self.config.image_size
         if pixel_values.shape[-2:] != (size, size):
-            raise ValueError(
-                f"the model takes images of {size} x {size}, not {tuple(pixel_values.shape[-2:])}"
-            )
+            shape = tuple(pixel_values.shape[-2:])
+            raise ValueError(f"the model takes images of {size} x {size}, not {shape}")
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
-        for block, how in zip(self.blocks, self.recompute, strict=True):
-            x = run_layer(block, how, x)
-        return self.norm(x)  # type: ignore[no-any-return]
+        for block, policy in zip(self.blocks, self.checkpoint_policies, strict=True):
+            x = run_layer(block, policy, x)
+        out: Tensor = self.norm(x)
+        return out
 
 
 def interpolate_positions(pos_embed: Tensor, num_tokens: int) -> Tensor:
-    """Positions (1, N, D) for another image size, (1, num_tokens, D): the grid bicubically, the class token kept.
+    """Interpolate position embeddings to another image size.
 
-    As the reference's `interpolate_pos_embed`, in fp32 with `align_corners=False`.
+    The patch grid is interpolated bicubically in fp32 with `align_corners=False`, as BLIP's
+    `interpolate_pos_embed` does; the class token's embedding stays the same.
+
+    Args:
+        pos_embed: (1, N, D).
+        num_tokens: Number of visual tokens at the other image size.
+
+    Returns:
+        (1, num_tokens, D).
     """
     if pos_embed.shape[1] == num_tokens:
         return pos_embed

@@ -1,19 +1,19 @@
-"""Activations that are computed again: the same numbers, and the dear operations only once."""
+"""Activation checkpointing: equal numbers, and expensive operations run only once."""
 
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
-from tiny_model import pictures, texts, tiny_config, tiny_model
+from tiny_model import make_config, make_images, make_model, make_texts
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cutline.model import lm_labels
+from cutline.model import make_lm_labels
 from cutline.model.activation_checkpointing import SAVED_OPS
 
 
-class Counted(TorchDispatchMode):
-    """Counts operations."""
+class OperationCounter(TorchDispatchMode):
+    """Counts how often each operation runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,37 +26,36 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def results(dropout: float, **settings: Any) -> tuple[list[torch.Tensor], Counter[Any]]:
-    """Loss and gradients, and how often each operation ran."""
-    model = tiny_model(
-        tiny_config({"drop_path": dropout}, {"dropout": dropout, "attn_dropout": dropout})
+def train_step(dropout: float, **settings: Any) -> tuple[list[torch.Tensor], Counter[Any]]:
+    """Return loss and gradients, and how often each operation ran."""
+    model = make_model(
+        make_config({"drop_path": dropout}, {"dropout": dropout, "attn_dropout": dropout})
     ).train()
     model.checkpoint_activations(**settings)
-    ids, mask = texts([4, 6])
+    ids, mask = make_texts([4, 6])
+    labels = make_lm_labels(ids, mask, torch.tensor([1, 2]))
     torch.manual_seed(1)
-    with Counted() as counted:
-        loss = model(pictures(2), ids, mask, lm_labels(ids, mask, torch.tensor([1, 2]))).loss
+    with OperationCounter() as counter:
+        loss = model(make_images(2), ids, mask, labels).loss
         loss.backward()
-    return [
-        loss.detach(),
-        *(weight.grad for weight in model.parameters() if weight.grad is not None),
-    ], counted.operations
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    return [loss.detach(), *gradients], counter.operations
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize(
-    "settings", [{"cheap": True}, {"cheap": True, "vision_blocks": 1, "text": True}]
+    "settings", [{"selective": True}, {"selective": True, "vision_blocks": 1, "text": True}]
 )
-def test_no_number_changes(dropout: float, settings: dict[str, Any]) -> None:
-    expected, found = results(dropout)[0], results(dropout, **settings)[0]
-    assert len(expected) == len(found) > 50
-    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+def test_checkpointing_keeps_loss_and_gradients(dropout: float, settings: dict[str, Any]) -> None:
+    expected, actual = train_step(dropout)[0], train_step(dropout, **settings)[0]
+    assert len(expected) == len(actual) > 50
+    assert all(torch.equal(left, right) for left, right in zip(expected, actual, strict=True))
 
 
-def test_only_what_is_cheap_is_computed_again() -> None:
-    plain, cheap = results(0.0)[1], results(0.0, cheap=True)[1]
-    dear = [operation for operation in SAVED_OPS if operation in plain]
-    assert torch.ops.aten.addmm.default in dear
-    assert [cheap[operation] for operation in dear] == [plain[operation] for operation in dear]
+def test_selective_policy_recomputes_only_cheap_operations() -> None:
+    plain, selective = train_step(0.0)[1], train_step(0.0, selective=True)[1]
+    saved = [operation for operation in SAVED_OPS if operation in plain]
+    assert torch.ops.aten.addmm.default in saved
+    assert all(selective[operation] == plain[operation] for operation in saved)
     for operation in (torch.ops.aten.gelu.default, torch.ops.aten.native_layer_norm.default):
-        assert cheap[operation] >= 1.5 * plain[operation]
+        assert selective[operation] >= 1.5 * plain[operation]

@@ -1,4 +1,4 @@
-"""Attention against its formula, written with a softmax."""
+"""Attention against its formula, written out with a softmax."""
 
 import math
 
@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cutline.model.attention import CrossAttention, SelfAttention, text_mask
+from cutline.model.attention import CrossAttention, SelfAttention, make_text_mask
 
 quick = settings(max_examples=35, deadline=None, derandomize=True)
 sizes = st.integers(1, 4)
 
 
-def plain_attention(
+def reference_attention(
     q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None
 ) -> Tensor:
-    """q (T, D), k and v (S, D), mask (T, S) -> (T, D), a head at a time."""
+    """Attend q (T, D) to k and v (S, D) under mask (T, S) -> (T, D), one head at a time."""
     heads = []
     for query, key, value in zip(
         q.chunk(num_heads, -1), k.chunk(num_heads, -1), v.chunk(num_heads, -1), strict=True
@@ -29,20 +29,21 @@ def plain_attention(
     return torch.cat(heads, -1)
 
 
-def random(seed: int, *shape: int) -> Tensor:
+def make_tensor(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @quick
 @given(sizes, sizes, sizes, sizes, st.sampled_from(["none", "causal", "mask"]), st.integers(0, 999))
-def test_self_attention_is_a_softmax_of_products(
+def test_self_attention_matches_its_formula(
     rows: int, tokens: int, heads: int, width: int, kind: str, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    layer, x = SelfAttention(heads * width, heads).eval(), random(seed, rows, tokens, heads * width)
-    mask = (random(seed, rows, 1, tokens, tokens) > 0) | torch.eye(tokens, dtype=torch.bool)
+    layer = SelfAttention(heads * width, heads).eval()
+    x = make_tensor(seed, rows, tokens, heads * width)
+    mask = (make_tensor(seed, rows, 1, tokens, tokens) > 0) | torch.eye(tokens, dtype=torch.bool)
     given_mask = mask if kind == "mask" else None
-    ours = layer(x, given_mask, causal=kind == "causal")
+    out = layer(x, given_mask, causal=kind == "causal")
     for row in range(rows):
         q, k, v = layer.qkv(x[row]).chunk(3, -1)
         allowed = {
@@ -50,58 +51,57 @@ def test_self_attention_is_a_softmax_of_products(
             "causal": torch.ones(tokens, tokens).tril().bool(),
             "mask": mask[row, 0],
         }[kind]
-        torch.testing.assert_close(ours[row], layer.proj(plain_attention(q, k, v, heads, allowed)))
+        torch.testing.assert_close(
+            out[row], layer.proj(reference_attention(q, k, v, heads, allowed))
+        )
 
 
 @quick
 @given(sizes, sizes, sizes, sizes, sizes, sizes, st.integers(0, 999))
-def test_every_row_looks_at_its_own_picture(
+def test_each_row_attends_to_its_own_image(
     images: int, rows: int, tokens: int, visual: int, heads: int, width: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
     layer = CrossAttention(heads * width, 5, heads).eval()
-    x, embeds = (
-        random(seed, images * rows, tokens, heads * width),
-        random(seed + 1, images, visual, 5),
-    )
-    ours = layer(x, layer.keys_values(embeds))
+    x = make_tensor(seed, images * rows, tokens, heads * width)
+    embeds = make_tensor(seed + 1, images, visual, 5)
+    out = layer(x, layer.project_image(embeds))
     for row in range(images * rows):
         k, v = layer.kv(embeds[row // rows]).chunk(2, -1)
         torch.testing.assert_close(
-            ours[row], layer.proj(plain_attention(layer.q(x[row]), k, v, heads))
+            out[row], layer.proj(reference_attention(layer.q(x[row]), k, v, heads))
         )
 
 
 @pytest.mark.parametrize("kind", ["self", "cross"])
-def test_attention_weights_drop_out_in_training_only(kind: str) -> None:
+def test_dropout_of_attention_weights_in_training_only(kind: str) -> None:
     torch.manual_seed(0)
     layer: nn.Module = (
         SelfAttention(8, 2, dropout=0.5) if kind == "self" else CrossAttention(8, 8, 2, dropout=0.5)
     )
-    x = random(0, 1, 6, 8).expand(4000, -1, -1)
+    x = make_tensor(0, 1, 6, 8).expand(4000, -1, -1)
 
     def run() -> Tensor:
         out: Tensor = (
-            layer(x, layer.keys_values(x)) if isinstance(layer, CrossAttention) else layer(x)
+            layer(x, layer.project_image(x)) if isinstance(layer, CrossAttention) else layer(x)
         )
         return out
 
     layer.eval()
-    still = run()
-    assert torch.equal(still, run())
+    expected = run()
+    assert torch.equal(expected, run())
     layer.train()
     noisy = run()
-    assert not torch.allclose(noisy[0], still[0])
-    torch.testing.assert_close(
-        noisy.mean(0), still[0], atol=0.05, rtol=0
-    )  # dropped weights are made up for
+    assert not torch.allclose(noisy[0], expected[0])
+    # the other weights are scaled up, so that the mean stays the same
+    torch.testing.assert_close(noisy.mean(0), expected[0], atol=0.05, rtol=0)
 
 
 @quick
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.booleans())
-def test_who_may_look_at_whom(lengths: list[int], causal: bool) -> None:
+def test_text_mask_hides_padding_and_later_tokens(lengths: list[int], causal: bool) -> None:
     valid = torch.arange(5) < torch.tensor(lengths)[:, None]
-    mask = text_mask(valid, causal).expand(-1, -1, 5, -1)
+    mask = make_text_mask(valid, causal).expand(-1, -1, 5, -1)
     for row, length in enumerate(lengths):
         for query in range(5):
             for key in range(5):

@@ -1,4 +1,4 @@
-"""The loss and its gradients, against the reference's golden numbers and against transformers."""
+"""The loss and its gradients, against golden numbers of BLIP's code and against transformers."""
 
 import json
 from dataclasses import dataclass, replace
@@ -14,15 +14,15 @@ from cutline.checkpoint import (
     HUGGINGFACE,
     SALESFORCE,
     build_model,
+    compute_weight_shapes,
     export_weights,
     import_weights,
     load_checkpoint,
-    weight_shapes,
 )
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.model import CaptionModel
 
-# ---------------------------------------------------------------------------------------------------------- golden
+# --- golden numbers of BLIP's code
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Golden:
     tensors: dict[str, Tensor]
 
     def inputs(self, rows: slice = slice(None)) -> tuple[Tensor, ...]:
-        """Pixels, ids, mask, labels."""
+        """Return pixels, ids, mask and labels."""
         return tuple(
             self.tensors[name][rows]
             for name in ("pixel_values", "input_ids", "attention_mask", "labels")
         )
 
 
-def golden_model(
+def load_golden_model(
     folder: Path, values: dict[str, Any], image_size: int | None = None
 ) -> CaptionModel:
     sizes = values["cfg"]
@@ -63,7 +63,10 @@ def golden(shared: Path) -> Golden:
     folder = shared / "fixtures" / "salesforce-tiny"
     values = json.loads((folder / "expected.json").read_text())
     return Golden(
-        golden_model(folder, values), folder, values, load_file(folder / "expected.safetensors")
+        load_golden_model(folder, values),
+        folder,
+        values,
+        load_file(folder / "expected.safetensors"),
     )
 
 
@@ -74,11 +77,11 @@ def test_golden_loss(golden: Golden, return_logits: bool) -> None:
             *golden.inputs(), reduction="mean", return_logits=return_logits
         )
         total = golden.model(*golden.inputs(), reduction="sum", return_logits=return_logits).loss
-        each = golden.model(*golden.inputs(), reduction="none", return_logits=return_logits).loss
+        losses = golden.model(*golden.inputs(), reduction="none", return_logits=return_logits).loss
     assert (logits is not None) == return_logits
     assert mean.item() == pytest.approx(golden.values["loss_mean"], rel=1e-5)
     assert mean.item() == pytest.approx(golden.values["loss_forward_method"], rel=1e-5)
-    assert each.tolist() == pytest.approx(golden.values["loss_per_caption_sum"], rel=1e-5)
+    assert losses.tolist() == pytest.approx(golden.values["loss_per_caption_sum"], rel=1e-5)
     assert (total / count).item() == pytest.approx(golden.values["loss_mean"], rel=1e-5)
 
 
@@ -111,28 +114,28 @@ def test_golden_gradients(golden: Golden) -> None:
     assert not wrong
 
 
-def test_golden_text_alone_sees_both_ways(golden: Golden) -> None:
-    """`mode="text"` of the reference runs as an encoder."""
+def test_golden_text_mode_is_bidirectional(golden: Golden) -> None:
+    """`mode="text"` in BLIP's code runs the text side as an encoder."""
     _, ids, mask, _ = golden.inputs(slice(4))
     expected = golden.tensors["text_mode_hidden_first4"]
     with torch.no_grad():
-        both_ways, causal = (
+        bidirectional, causal = (
             golden.model.text(ids, mask, causal=causal) for causal in (False, True)
         )
-    torch.testing.assert_close(both_ways, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(bidirectional, expected, atol=1e-4, rtol=0)
     assert (causal - expected).abs().max() > 0.1
 
 
-def test_golden_loss_at_another_picture_size(golden: Golden) -> None:
+def test_golden_loss_at_another_image_size(golden: Golden) -> None:
     expected = json.loads((golden.folder / "interpolated_96.json").read_text())
     pixels = load_file(golden.folder / "interpolated_96.safetensors")["pixel_values"]
-    model = golden_model(golden.folder, golden.values, expected["image_size"])
+    model = load_golden_model(golden.folder, golden.values, expected["image_size"])
     with torch.no_grad():
         loss = model(pixels, *golden.inputs(slice(len(pixels)))[1:], reduction="mean").loss
     assert loss.item() == pytest.approx(expected["loss_mean"], rel=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------- transformers
+# --- transformers
 
 CONFIG = CaptionConfig(
     vision=VisionConfig(
@@ -144,7 +147,7 @@ CONFIG = CaptionConfig(
 )
 
 
-def transformers_model(config: CaptionConfig) -> Any:
+def make_transformers_model(config: CaptionConfig) -> Any:
     blip = pytest.importorskip("transformers.models.blip")
     vision, text = config.vision, config.text
     settings = blip.BlipConfig(
@@ -176,8 +179,8 @@ def transformers_model(config: CaptionConfig) -> Any:
     return model.eval()
 
 
-def random_inputs(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
-    """Rows of different lengths; prompts, and here and there a token, not scored."""
+def make_inputs(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
+    """Make rows of different lengths; prompts and some other tokens are not scored."""
     ids = torch.randint(1, CONFIG.text.vocab_size, (rows, length))
     position = torch.arange(length)
     mask = position < torch.randint(4, length + 1, (rows, 1))
@@ -198,25 +201,30 @@ def random_inputs(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
 def test_transformers_loss_logits_and_gradients(label_smoothing: float, seed: int) -> None:
     torch.manual_seed(seed)
     config = replace(CONFIG, label_smoothing=label_smoothing)
-    theirs, model, inputs = transformers_model(config), CaptionModel(config).eval(), random_inputs()
-    model.load_state_dict(
-        import_weights(theirs.state_dict(), HUGGINGFACE, weight_shapes(config), "transformers")
+    reference, model, inputs = (
+        make_transformers_model(config),
+        CaptionModel(config).eval(),
+        make_inputs(),
     )
-    expected = theirs(**inputs)
-    got = model(**inputs, reduction="mean", return_logits=True)
-    torch.testing.assert_close(got.logits, expected.logits[:, :-1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(got.loss, expected.loss, atol=0, rtol=1e-5)
+    model.load_state_dict(
+        import_weights(
+            reference.state_dict(), HUGGINGFACE, compute_weight_shapes(config), "transformers"
+        )
+    )
+    expected = reference(**inputs)
+    actual = model(**inputs, reduction="mean", return_logits=True)
+    torch.testing.assert_close(actual.logits, expected.logits[:, :-1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual.loss, expected.loss, atol=0, rtol=1e-5)
     expected.loss.backward()
-    got.loss.backward()
-    ours = {
+    actual.loss.backward()
+    gradients = {
         name: parameter.grad
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
-    for name, gradient in export_weights(ours, HUGGINGFACE).items():
-        gradient_there = theirs.get_parameter(name).grad
-        if name.endswith(
-            "word_embeddings.weight"
-        ):  # transformers keeps the input side of [PAD], row 0, fixed; pads are never seen
-            gradient, gradient_there = gradient[1:], gradient_there[1:]
-        torch.testing.assert_close(gradient, gradient_there, atol=2e-6, rtol=1e-3)
+    for name, gradient in export_weights(gradients, HUGGINGFACE).items():
+        expected_gradient = reference.get_parameter(name).grad
+        # transformers does not train the input embedding of [PAD], row 0
+        if name.endswith("word_embeddings.weight"):
+            gradient, expected_gradient = gradient[1:], expected_gradient[1:]
+        torch.testing.assert_close(gradient, expected_gradient, atol=2e-6, rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The Vision Transformer against its formula; stochastic depth, checkpointing, initial weights, positions."""
+"""The Vision Transformer: formula, stochastic depth, checkpointing, weights, positions."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import pictures, tiny_config, tiny_model
+from tiny_model import make_config, make_images, make_model
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear
 
@@ -15,11 +15,11 @@ from cutline.config import VisionConfig
 from cutline.model import CaptionModel, interpolate_positions
 from cutline.model.vision import VisionTransformer, drop_path
 
-MODEL = tiny_model()
+MODEL = make_model()
 
 
-def plain_vision(model: VisionTransformer, pixels: Tensor) -> Tensor:
-    """One image, (3, S, S) -> (N, D), from the weights alone."""
+def reference_vision(model: VisionTransformer, pixels: Tensor) -> Tensor:
+    """Encode one image (3, S, S) -> (N, D) from the weights alone."""
     config, w = model.config, model.state_dict()
 
     def norm(x: Tensor, name: str) -> Tensor:
@@ -55,29 +55,29 @@ def plain_vision(model: VisionTransformer, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_the_transformer_is_its_formula() -> None:
-    config = tiny_config(
+def test_transformer_matches_its_formula() -> None:
+    config = make_config(
         {"image_size": 24, "layer_norm_eps": 0.1, "mlp_ratio": 1.5, "drop_path": 0.5}
     )
-    model, pixels = tiny_model(config).vision, pictures(3, 24)
+    model, pixels = make_model(config).vision, make_images(3, 24)
     torch.testing.assert_close(
-        model(pixels), torch.stack([plain_vision(model, picture) for picture in pixels])
+        model(pixels), torch.stack([reference_vision(model, image) for image in pixels])
     )
     assert all(block.mlp.fc1.out_features == 18 for block in model.blocks)  # type: ignore[union-attr]
 
 
-def test_a_picture_of_another_size_is_refused() -> None:
+def test_another_image_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="takes images of 16 x 16, not \\(16, 24\\)"):
         MODEL.vision(torch.zeros(1, 3, 16, 24))
 
 
-def test_drop_path_drops_whole_samples_and_makes_up_for_them() -> None:
+def test_drop_path_zeroes_samples_and_scales_the_others() -> None:
     torch.manual_seed(0)
-    x = pictures(10_000, 2)
+    x = make_images(10_000, 2)
     dropped = drop_path(x, 0.3)
-    gone = (dropped == 0).flatten(1).all(1)
-    assert gone.float().mean().item() == pytest.approx(0.3, abs=0.02)
-    torch.testing.assert_close(dropped[~gone], x[~gone] / 0.7)
+    dropped_samples = (dropped == 0).flatten(1).all(1)
+    assert dropped_samples.float().mean().item() == pytest.approx(0.3, abs=0.02)
+    torch.testing.assert_close(dropped[~dropped_samples], x[~dropped_samples] / 0.7)
 
 
 def test_drop_path_grows_with_depth() -> None:
@@ -89,26 +89,26 @@ def test_drop_path_grows_with_depth() -> None:
 
 
 @torch.no_grad()
-def test_drop_path_acts_on_both_branches_in_training_only() -> None:
-    block = tiny_model(tiny_config({"drop_path": 0.5, "depth": 2})).vision.blocks[1]
-    x = pictures(1, 12)[:, 0].expand(2000, -1, -1)
+def test_drop_path_applies_to_both_branches_in_training_only() -> None:
+    block = make_model(make_config({"drop_path": 0.5, "depth": 2})).vision.blocks[1]
+    x = make_images(1, 12)[:, 0].expand(2000, -1, -1)
     assert torch.equal(block(x), block(x))
     attended = x + block.attn(block.norm1(x))  # type: ignore[operator]
     torch.testing.assert_close(block(x), attended + block.mlp(block.norm2(attended)))  # type: ignore[operator]
     torch.manual_seed(0)
     kinds = {tuple(row) for row in block.train()(x)[:, 0].mul(1000).round().tolist()}
-    assert len(kinds) == 4  # each branch there or not
+    assert len(kinds) == 4  # each branch kept or dropped
     block.eval()
 
 
-def forwards(model: CaptionModel) -> list[list[int]]:
-    """How often attention and MLP of each block were computed for one training step."""
+def count_forwards(model: CaptionModel) -> list[list[int]]:
+    """Count how often a training step computes attention and MLP of each block."""
     counts: Counter[nn.Module] = Counter()
     layers = [[block.attn, block.mlp] for block in model.vision.blocks]
     for layer in (layer for pair in layers for layer in pair):
         assert isinstance(layer, nn.Module)
         layer.register_forward_pre_hook(lambda module, _: counts.update([module]))
-    model.vision(pictures(2)).sum().backward()
+    model.vision(make_images(2)).sum().backward()
     return [[counts[layer] for layer in pair if isinstance(layer, nn.Module)] for pair in layers]
 
 
@@ -116,37 +116,37 @@ def forwards(model: CaptionModel) -> list[list[int]]:
     ("blocks", "times"), [(0, [1, 1, 1]), (1, [1, 1, 2]), (2, [1, 2, 2]), (9, [2, 2, 2])]
 )
 def test_checkpointing_recomputes_the_last_blocks(blocks: int, times: list[int]) -> None:
-    model = tiny_model(tiny_config({"depth": 3})).train()
+    model = make_model(make_config({"depth": 3})).train()
     model.checkpoint_activations(blocks)
-    assert forwards(model) == [[count, count] for count in times]
+    assert count_forwards(model) == [[count, count] for count in times]
 
 
 def test_checkpointing_can_be_changed_and_turned_off() -> None:
-    model = tiny_model(tiny_config({"depth": 3})).train()
+    model = make_model(make_config({"depth": 3})).train()
     model.checkpoint_activations(3)
     model.checkpoint_activations(1)
-    assert forwards(model) == [[1, 1], [1, 1], [2, 2]]
-    model = tiny_model(tiny_config({"depth": 3})).train()
+    assert count_forwards(model) == [[1, 1], [1, 1], [2, 2]]
+    model = make_model(make_config({"depth": 3})).train()
     model.checkpoint_activations(3)
     model.checkpoint_activations()
-    assert forwards(model) == [[1, 1]] * 3
+    assert count_forwards(model) == [[1, 1]] * 3
 
 
-def test_checkpointing_leaves_evaluation_alone() -> None:
-    model = tiny_model(tiny_config({"depth": 3}))
+def test_checkpointing_has_no_effect_in_evaluation_mode() -> None:
+    model = make_model(make_config({"depth": 3}))
     model.checkpoint_activations(3)
-    assert forwards(model) == [[1, 1]] * 3
+    assert count_forwards(model) == [[1, 1]] * 3
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_checkpointing_changes_no_gradient(rate: float) -> None:
-    model = tiny_model(tiny_config({"depth": 3, "drop_path": rate})).train()
+def test_checkpointing_keeps_gradients(rate: float) -> None:
+    model = make_model(make_config({"depth": 3, "drop_path": rate})).train()
     gradients = []
     for blocks in (0, 2):
         torch.manual_seed(3)
         model.checkpoint_activations(blocks)
         model.zero_grad()
-        (model.vision(pictures(6)) ** 3).sum().backward()
+        (model.vision(make_images(6)) ** 3).sum().backward()
         gradients.append(
             [weight.grad.clone() for weight in model.vision.parameters() if weight.grad is not None]
         )
@@ -171,21 +171,21 @@ def test_initial_weights() -> None:
             assert weight.mean().item() == pytest.approx(0, abs=0.005)
 
 
-def cubic(x: float) -> float:
-    """Keys' cubic convolution kernel with a = -0.75."""
+def cubic_kernel(x: float) -> float:
+    """Evaluate Keys' cubic convolution kernel with a = -0.75."""
     x = abs(x)
     if x <= 1:
         return 1.25 * x**3 - 2.25 * x**2 + 1
     return -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
 
 
-def resampling(old: int, new: int) -> Tensor:
-    """(new, old) weights of bicubic interpolation along one side, `align_corners=False`, edges repeated."""
+def resampling_weights(old: int, new: int) -> Tensor:
+    """Return the (new, old) weights of bicubic interpolation along one side, edges repeated."""
     weights = torch.zeros(new, old, dtype=torch.float64)
     for target in range(new):
         source = (target + 0.5) * old / new - 0.5
         for near in range(math.floor(source) - 1, math.floor(source) + 3):
-            weights[target, min(max(near, 0), old - 1)] += cubic(source - near)
+            weights[target, min(max(near, 0), old - 1)] += cubic_kernel(source - near)
     return weights
 
 
@@ -195,15 +195,15 @@ def test_positions_are_interpolated_bicubically(old: int, new: int, dtype: torch
     positions = torch.randn(1, old**2 + 1, 3, generator=torch.Generator().manual_seed(old)).to(
         dtype
     )
-    changed = interpolate_positions(positions, new**2 + 1)
-    side = resampling(old, new)
+    resized = interpolate_positions(positions, new**2 + 1)
+    side = resampling_weights(old, new)
     grid = torch.einsum(
         "yr,xc,rcd->yxd", side, side, positions[0, 1:].double().unflatten(0, (old, old))
     )
-    assert changed.dtype == dtype
-    assert torch.equal(changed[:, 0], positions[:, 0])  # the class token
+    assert resized.dtype == dtype
+    assert torch.equal(resized[:, 0], positions[:, 0])  # the class token
     rounding = 1e-5 if dtype == torch.float32 else 0.01
     torch.testing.assert_close(
-        changed[0, 1:].double(), grid.flatten(0, 1), atol=rounding, rtol=rounding
+        resized[0, 1:].double(), grid.flatten(0, 1), atol=rounding, rtol=rounding
     )
     assert interpolate_positions(positions, old**2 + 1) is positions

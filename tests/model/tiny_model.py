@@ -1,4 +1,4 @@
-"""Captioners small enough for a test, with weights large enough to matter."""
+"""Captioners that are small enough for tests, with weights large enough to have an effect."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from cutline.model import CaptionModel
 VOCAB = 31
 
 
-def tiny_config(
+def make_config(
     vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **others: Any
 ) -> CaptionConfig:
-    """Two blocks, two layers; no dropout unless asked for."""
+    """Make a configuration of two blocks and two layers, by default without dropout."""
     sizes = {"image_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3} | (
         vision or {}
     )
-    words = {
+    text_sizes = {
         "vocab_size": VOCAB,
         "embed_dim": 16,
         "depth": 2,
@@ -26,15 +26,15 @@ def tiny_config(
         "mlp_dim": 24,
         "max_positions": 40,
     }
-    words |= {"dropout": 0.0, "attn_dropout": 0.0} | (text or {})
-    return CaptionConfig(vision=VisionConfig(**sizes), text=TextConfig(**words), **others)
+    text_sizes |= {"dropout": 0.0, "attn_dropout": 0.0} | (text or {})
+    return CaptionConfig(vision=VisionConfig(**sizes), text=TextConfig(**text_sizes), **others)
 
 
-def tiny_model(
+def make_model(
     config: CaptionConfig | None = None, seed: int = 0, std: float = 0.3
 ) -> CaptionModel:
-    """A model in evaluation mode; every weight is drawn, biases and norms too, so that none can be left out unnoticed."""
-    model = CaptionModel(config or tiny_config())
+    """Make a model in evaluation mode. All weights are random, biases and norms too."""
+    model = CaptionModel(config or make_config())
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -45,13 +45,13 @@ def tiny_model(
     return model.eval()
 
 
-def pictures(count: int, size: int = 16, seed: int = 0) -> Tensor:
-    """pixel_values (count, 3, size, size)."""
+def make_images(count: int, size: int = 16, seed: int = 0) -> Tensor:
+    """Make random pixel_values (count, 3, size, size)."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def texts(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
-    """input_ids and attention_mask (R, T) of random texts of these lengths, padded on the right."""
+def make_texts(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Make input_ids and attention_mask (R, T) of random texts, padded on the right."""
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     ids = torch.randint(1, VOCAB, mask.shape, generator=torch.Generator().manual_seed(seed))
     return ids * mask, mask
