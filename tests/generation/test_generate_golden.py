@@ -1,18 +1,16 @@
 """The reference's own captions, token for token: see the fixtures' README."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from golden_folder import GoldenFolder
 from torch import Tensor
 
 from cutline.checkpoint import build_model, load_checkpoint
-from cutline.config import CaptionConfig, GenerationConfig, TextConfig, VisionConfig
+from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, Prompts, generate
 from cutline.image import open_image, preprocess
 from cutline.model import CaptionModel
@@ -72,43 +70,26 @@ class Golden:
 
 
 @cache
-def load(folder: Path) -> Golden:
-    expected, unseen = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("expected", "unseen")
-    )
-    cfg = expected["cfg"]
-    text = TextConfig(
-        vocab_size=30524,
-        embed_dim=cfg["hidden_size"],
-        depth=cfg["num_hidden_layers"],
-        num_heads=cfg["num_attention_heads"],
-        mlp_dim=cfg["intermediate_size"],
-        max_positions=cfg["max_position_embeddings"],
-    )
-    config = CaptionConfig(vision=VisionConfig(**expected["vision"]), text=text)
-    checkpoint = load_checkpoint(
-        folder / "checkpoint.pth", config, folder.parent / "bert-base-uncased-vocab.txt"
-    )
+def load(folder: GoldenFolder) -> Golden:
+    unseen, config = folder.read_json("unseen"), folder.config
+    checkpoint = load_checkpoint(folder.checkpoint, config, folder.vocabulary)
     model = build_model(checkpoint)
     pixels = [
-        preprocess(open_image(folder / "unseen" / name), config.vision.image_size, config.image)
+        preprocess(
+            open_image(folder.path / "unseen" / name), config.vision.image_size, config.image
+        )
         for name in unseen["images"]
     ]
     with torch.no_grad():
-        seen_embeds = model.vision(load_file(folder / "expected.safetensors")["pixel_values"])
+        seen_embeds = model.vision(folder.tensors["pixel_values"])
         unseen_embeds = model.vision(torch.stack(pixels))
-    return Golden(
-        model,
-        checkpoint.tokenizer,
-        seen_embeds,
-        unseen_embeds,
-        {"seen": expected["generate"], "unseen": unseen["generate"]},
-    )
+    expected = {"seen": folder.expected["generate"], "unseen": unseen["generate"]}
+    return Golden(model, checkpoint.tokenizer, seen_embeds, unseen_embeds, expected)
 
 
 @pytest.fixture
-def golden(shared: Path) -> Golden:
-    return load(shared / "fixtures" / "salesforce-tiny")
+def golden(golden_folder: GoldenFolder) -> Golden:
+    return load(golden_folder)
 
 
 def test_every_golden_setting_is_tested(golden: Golden) -> None:

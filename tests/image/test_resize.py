@@ -1,27 +1,27 @@
 """Pixels are the reference's, bit for bit."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_folder import GoldenFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file
 
 from cutline.config import ImageConfig
 from cutline.image import normalize, open_image, preprocess, to_pixels
 
 
-@pytest.mark.parametrize(("name", "size"), [("expected", 64), ("interpolated_96", 96)])
-def test_pixel_values_equal_the_reference_s(shared: Path, name: str, size: int) -> None:
-    folder = shared / "fixtures/salesforce-tiny"
-    expected = load_file(folder / f"{name}.safetensors")["pixel_values"]
+@pytest.mark.parametrize("interpolated", [False, True])
+def test_pixel_values_equal_the_reference_s(
+    golden_folder: GoldenFolder, interpolated: bool
+) -> None:
+    name = golden_folder.interpolated if interpolated else "expected"
+    expected = golden_folder.read_tensors(name)["pixel_values"]
+    size = expected.shape[-1]
     images = [
-        open_image(folder / "images" / image)
-        for image in json.loads((folder / f"{name}.json").read_text())["images"]
+        open_image(golden_folder.path / "images" / image)
+        for image in golden_folder.read_json(name)["images"]
     ]
     assert torch.equal(
         torch.stack([preprocess(image, size, ImageConfig()) for image in images]), expected

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from golden_folder import GoldenFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
@@ -109,37 +109,31 @@ def test_photograph_captions_get_the_ids_of_transformers(bert: Tokenizer, shared
     assert {length for _, length in pairs} == {4}
 
 
-def test_golden_training_ids(bert: Tokenizer, shared: Path) -> None:
-    folder = shared / "fixtures" / "salesforce-tiny"
-    golden, expected = (
-        json.loads((folder / "expected.json").read_text()),
-        load_file(folder / "expected.safetensors"),
-    )
+def test_golden_training_ids(golden_folder: GoldenFolder) -> None:
+    golden, expected = golden_folder.expected, golden_folder.tensors
+    tokenizer = Tokenizer.load(golden_folder.vocabulary)
     captions = [clean_caption(caption, "blip", 30) for caption in golden["raw_captions"]]
     assert [PROMPT + caption for caption in captions] == golden["captions_with_prompt"]
     for caption, ids, mask, labels in zip(
         captions, expected["input_ids"], expected["attention_mask"], expected["labels"], strict=True
     ):
-        got, prompt_length = bert.encode(caption, PROMPT)
-        assert got == ids[mask == 1].tolist()
-        assert set(ids[mask == 0].tolist()) <= {bert.pad_id}
-        assert [*[-100] * prompt_length, *got[prompt_length:]] == labels[mask == 1].tolist()
+        token_ids, prompt_length = tokenizer.encode(caption, PROMPT)
+        assert token_ids == ids[mask == 1].tolist()
+        assert set(ids[mask == 0].tolist()) <= {tokenizer.pad_id}
+        assert [*[-100] * prompt_length, *token_ids[prompt_length:]] == labels[mask == 1].tolist()
 
 
-def test_golden_captions_are_decoded(bert: Tokenizer, shared: Path) -> None:
-    folder = shared / "fixtures" / "salesforce-tiny"
-    for run in json.loads((folder / "expected.json").read_text())[
-        "generate"
-    ]:  # ids with start token, prompt, [SEP] and padding
-        start = len(bert.encode_prompt(PROMPT))
-        assert {tuple(ids[:start]) for ids in run["token_ids"]} == {
-            tuple(bert.encode_prompt(PROMPT))
-        }
-        assert [bert.decode(ids[start:]) for ids in run["token_ids"]] == run["captions"]
-    for run in json.loads((folder / "unseen.json").read_text())[
-        "generate"
-    ]:  # ids of the caption alone
-        assert [bert.decode(ids) for ids in run["token_ids"]] == run["captions"]
+def test_golden_captions_are_decoded(golden_folder: GoldenFolder) -> None:
+    tokenizer = Tokenizer.load(golden_folder.vocabulary)
+    prompt = tokenizer.encode_prompt(PROMPT)
+    # Rows of expected.json have the start token, the prompt, [SEP] and padding.
+    for run in golden_folder.expected["generate"]:
+        assert all(ids[: len(prompt)] == prompt for ids in run["token_ids"])
+        captions = [tokenizer.decode(ids[len(prompt) :]) for ids in run["token_ids"]]
+        assert captions == run["captions"]
+    # Rows of unseen.json are the token ids of the caption alone.
+    for run in golden_folder.read_json("unseen")["generate"]:
+        assert [tokenizer.decode(ids) for ids in run["token_ids"]] == run["captions"]
 
 
 # --------------------------------------------------------------------------------- parity with transformers, any text
