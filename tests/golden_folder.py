@@ -49,9 +49,8 @@ class GoldenFolder:
     def config(self) -> CaptionConfig:
         """The sizes of the captioner."""
         cfg = self.expected["cfg"]
-        pieces = self.vocabulary.read_text(encoding="utf-8").split("\n")
         text = TextConfig(
-            vocab_size=len(pieces) - 1 + 2,  # the last line is empty; [DEC] and [ENC] are added
+            vocab_size=cfg["vocab_size"],
             embed_dim=cfg["hidden_size"],
             depth=cfg["num_hidden_layers"],
             num_heads=cfg["num_attention_heads"],

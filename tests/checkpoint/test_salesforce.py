@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from golden_folder import GoldenFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cutline.checkpoint import (
     Checkpoint,
     build_model,
+    compute_weight_shapes,
     load_checkpoint,
     save_checkpoint,
     save_native,
-    weight_shapes,
 )
 from cutline.checkpoint.names import SALESFORCE
 from cutline.checkpoint.salesforce import guess_config
@@ -88,7 +89,7 @@ def test_what_cutline_wrote_needs_no_arguments(
     save_checkpoint(tmp_path / "model.pth", checkpoint, "salesforce")
     read = load_checkpoint(tmp_path / "model.pth")
     assert read.config == checkpoint.config
-    assert read.left == ()
+    assert read.extra_weights == ()
     assert read.tokenizer.pieces(range(20)) == checkpoint.tokenizer.pieces(range(20))
 
 
@@ -165,7 +166,8 @@ def test_published_sizes_are_guessed(size: str, image_size: int) -> None:
     preset = PRESETS[size]
     config = replace(preset, vision=replace(preset.vision, image_size=image_size))
     weights = {
-        name: torch.empty(shape, device="meta") for name, shape in weight_shapes(config).items()
+        name: torch.empty(shape, device="meta")
+        for name, shape in compute_weight_shapes(config).items()
     }
     assert guess_config(export_weights(weights, SALESFORCE), "file") == config
 
@@ -197,7 +199,8 @@ def test_sizes_are_guessed_when_heads_are_64_wide(
     )
     config = CaptionConfig(vision=vision, text=text)
     weights = {
-        name: torch.empty(shape, device="meta") for name, shape in weight_shapes(config).items()
+        name: torch.empty(shape, device="meta")
+        for name, shape in compute_weight_shapes(config).items()
     }
     assert guess_config(export_weights(weights, SALESFORCE), "file") == config
 
@@ -205,7 +208,7 @@ def test_sizes_are_guessed_when_heads_are_64_wide(
 def test_no_guess_where_heads_cannot_be_known(file: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"model\.pth: width 24 does not write_outputs how many attention heads there are; give a config$",
+        match=r"model\.pth: width 24 does not tell how many attention heads there are; give a config$",
     ):
         load_checkpoint(file)
 
@@ -360,8 +363,8 @@ def test_pretrained_model_only_when_asked(file: Path, own_config: CaptionConfig)
     with pytest.raises(CheckpointError, match=re.escape(f"(unexpected: {', '.join(extra)});")):
         load_checkpoint(file, own_config)
     read = load_checkpoint(file, own_config, partial=True)
-    assert read.left == tuple(extra)
-    assert read.weights.keys() == weight_shapes(own_config).keys()
+    assert read.extra_weights == tuple(extra)
+    assert read.weights.keys() == compute_weight_shapes(own_config).keys()
     edit(file, lambda weights: weights.pop("text_decoder.cls.predictions.transform.dense.bias"))
     with pytest.raises(
         CheckpointError,
@@ -373,30 +376,12 @@ def test_pretrained_model_only_when_asked(file: Path, own_config: CaptionConfig)
 # ---------------------------------------------------------------------------------------------------------- golden
 
 
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> Path:
-    return shared / "fixtures" / "salesforce-tiny"
+def load_golden(folder: GoldenFolder, image_size: int | None = None) -> Checkpoint:
+    return load_checkpoint(folder.checkpoint, folder.config, folder.vocabulary, image_size)
 
 
-@pytest.fixture(scope="module")
-def golden_config(golden: Path) -> CaptionConfig:
-    values = json.loads((golden / "expected.json").read_text())
-    names = {
-        "vocab_size": "vocab_size",
-        "hidden_size": "embed_dim",
-        "num_hidden_layers": "depth",
-        "num_attention_heads": "num_heads",
-        "intermediate_size": "mlp_dim",
-        "max_position_embeddings": "max_positions",
-    }
-    text = {ours: values["cfg"][theirs] for theirs, ours in names.items()}
-    return CaptionConfig(vision=VisionConfig(**values["vision"]), text=TextConfig(**text))
-
-
-def test_golden_image_embeddings_and_logits(golden: Path, golden_config: CaptionConfig) -> None:
-    vocabulary = golden.parent / "bert-base-uncased-vocab.txt"
-    model = build_model(load_checkpoint(golden / "checkpoint.pth", golden_config, vocabulary))
-    expected = load_file(golden / "expected.safetensors")
+def test_golden_image_embeddings_and_logits(golden_folder: GoldenFolder) -> None:
+    model, expected = build_model(load_golden(golden_folder)), golden_folder.tensors
     mask = expected["attention_mask"][:4, :-1].bool()
     with torch.no_grad():
         torch.testing.assert_close(
@@ -411,26 +396,19 @@ def test_golden_image_embeddings_and_logits(golden: Path, golden_config: Caption
     )
 
 
-def test_golden_interpolated(golden: Path, golden_config: CaptionConfig) -> None:
-    vocabulary = golden.parent / "bert-base-uncased-vocab.txt"
-    model = build_model(
-        load_checkpoint(golden / "checkpoint.pth", golden_config, vocabulary, image_size=96)
-    )
-    expected = load_file(golden / "interpolated_96.safetensors")
+def test_golden_interpolated(golden_folder: GoldenFolder) -> None:
+    name = golden_folder.interpolated
+    model = build_model(load_golden(golden_folder, golden_folder.read_json(name)["image_size"]))
+    expected = golden_folder.read_tensors(name)
     with torch.no_grad():
         torch.testing.assert_close(
             model.vision(expected["pixel_values"]), expected["image_embeds"], atol=1e-4, rtol=0
         )
 
 
-def test_golden_file_comes_back_bit_by_bit(
-    golden: Path, golden_config: CaptionConfig, tmp_path: Path
-) -> None:
-    checkpoint = load_checkpoint(
-        golden / "checkpoint.pth", golden_config, golden.parent / "bert-base-uncased-vocab.txt"
-    )
-    save_checkpoint(tmp_path / "again.pth", checkpoint, "salesforce")
-    before, after = bits(golden / "checkpoint.pth"), bits(tmp_path / "again.pth")
+def test_golden_file_comes_back_bit_by_bit(golden_folder: GoldenFolder, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "again.pth", load_golden(golden_folder), "salesforce")
+    before, after = bits(golden_folder.checkpoint), bits(tmp_path / "again.pth")
     assert before.keys() == after.keys()
     assert all(
         before[name].dtype == after[name].dtype and torch.equal(before[name], after[name])

@@ -1,13 +1,11 @@
 """The loss and its gradients, against golden numbers of BLIP's code and against transformers."""
 
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from golden_folder import GoldenFolder
 from torch import Tensor
 
 from cutline.checkpoint import (
@@ -27,47 +25,28 @@ from cutline.model import CaptionModel
 
 @dataclass(frozen=True)
 class Golden:
-    """The tiny reference captioner."""
+    """A reference captioner with its inputs and outputs."""
 
     model: CaptionModel
-    folder: Path
-    values: dict[str, Any]
-    tensors: dict[str, Tensor]
+    folder: GoldenFolder
 
     def inputs(self, rows: slice = slice(None)) -> tuple[Tensor, ...]:
         """Return pixels, ids, mask and labels."""
         return tuple(
-            self.tensors[name][rows]
+            self.folder.tensors[name][rows]
             for name in ("pixel_values", "input_ids", "attention_mask", "labels")
         )
 
 
-def load_golden_model(
-    folder: Path, values: dict[str, Any], image_size: int | None = None
-) -> CaptionModel:
-    sizes = values["cfg"]
-    text = TextConfig(
-        embed_dim=sizes["hidden_size"],
-        depth=sizes["num_hidden_layers"],
-        num_heads=sizes["num_attention_heads"],
-        mlp_dim=sizes["intermediate_size"],
-        max_positions=sizes["max_position_embeddings"],
+def load_golden_model(folder: GoldenFolder, image_size: int | None = None) -> CaptionModel:
+    return build_model(
+        load_checkpoint(folder.checkpoint, folder.config, folder.vocabulary, image_size)
     )
-    config = CaptionConfig(vision=VisionConfig(**values["vision"]), text=text)
-    vocabulary = folder.parent / "bert-base-uncased-vocab.txt"
-    return build_model(load_checkpoint(folder / "checkpoint.pth", config, vocabulary, image_size))
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> Golden:
-    folder = shared / "fixtures" / "salesforce-tiny"
-    values = json.loads((folder / "expected.json").read_text())
-    return Golden(
-        load_golden_model(folder, values),
-        folder,
-        values,
-        load_file(folder / "expected.safetensors"),
-    )
+def golden(golden_folder: GoldenFolder) -> Golden:
+    return Golden(load_golden_model(golden_folder), golden_folder)
 
 
 @pytest.mark.parametrize("return_logits", [False, True])
@@ -79,16 +58,20 @@ def test_golden_loss(golden: Golden, return_logits: bool) -> None:
         total = golden.model(*golden.inputs(), reduction="sum", return_logits=return_logits).loss
         losses = golden.model(*golden.inputs(), reduction="none", return_logits=return_logits).loss
     assert (logits is not None) == return_logits
-    assert mean.item() == pytest.approx(golden.values["loss_mean"], rel=1e-5)
-    assert mean.item() == pytest.approx(golden.values["loss_forward_method"], rel=1e-5)
-    assert losses.tolist() == pytest.approx(golden.values["loss_per_caption_sum"], rel=1e-5)
-    assert (total / count).item() == pytest.approx(golden.values["loss_mean"], rel=1e-5)
+    assert mean.item() == pytest.approx(golden.folder.expected["loss_mean"], rel=1e-5)
+    assert mean.item() == pytest.approx(golden.folder.expected["loss_forward_method"], rel=1e-5)
+    assert losses.tolist() == pytest.approx(
+        golden.folder.expected["loss_per_caption_sum"], rel=1e-5
+    )
+    assert (total / count).item() == pytest.approx(golden.folder.expected["loss_mean"], rel=1e-5)
 
 
 def test_golden_logits(golden: Golden) -> None:
     with torch.no_grad():
         logits = golden.model(*golden.inputs(slice(4)), return_logits=True).logits
-    torch.testing.assert_close(logits, golden.tensors["logits_first4"][:, :-1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        logits, golden.folder.tensors["logits_first4"][:, :-1], atol=1e-4, rtol=0
+    )
 
 
 def test_golden_gradients(golden: Golden) -> None:
@@ -103,8 +86,9 @@ def test_golden_gradients(golden: Golden) -> None:
         name: gradient.norm().item()
         for name, gradient in export_weights(gradients, SALESFORCE).items()
     }
-    expected = golden.values["grad_norms"]
-    assert len(expected) == 129
+    expected = golden.folder.expected["grad_norms"]
+    num_weights = {"salesforce-micro": 91, "salesforce-tiny": 129}
+    assert len(expected) == num_weights[golden.folder.path.name]
     assert norms.keys() == expected.keys()
     wrong = {
         name: (norm, expected[name])
@@ -117,7 +101,7 @@ def test_golden_gradients(golden: Golden) -> None:
 def test_golden_text_mode_is_bidirectional(golden: Golden) -> None:
     """`mode="text"` in BLIP's code runs the text side as an encoder."""
     _, ids, mask, _ = golden.inputs(slice(4))
-    expected = golden.tensors["text_mode_hidden_first4"]
+    expected = golden.folder.tensors["text_mode_hidden_first4"]
     with torch.no_grad():
         bidirectional, causal = (
             golden.model.text(ids, mask, causal=causal) for causal in (False, True)
@@ -127,9 +111,9 @@ def test_golden_text_mode_is_bidirectional(golden: Golden) -> None:
 
 
 def test_golden_loss_at_another_image_size(golden: Golden) -> None:
-    expected = json.loads((golden.folder / "interpolated_96.json").read_text())
-    pixels = load_file(golden.folder / "interpolated_96.safetensors")["pixel_values"]
-    model = load_golden_model(golden.folder, golden.values, expected["image_size"])
+    expected = golden.folder.read_json(golden.folder.interpolated)
+    pixels = golden.folder.read_tensors(golden.folder.interpolated)["pixel_values"]
+    model = load_golden_model(golden.folder, expected["image_size"])
     with torch.no_grad():
         loss = model(pixels, *golden.inputs(slice(len(pixels)))[1:], reduction="mean").loss
     assert loss.item() == pytest.approx(expected["loss_mean"], rel=1e-5)
