@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_folder import GoldenFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
@@ -130,8 +131,8 @@ def test_a_plain_rgb_image_is_not_copied() -> None:
     assert open_image(image) is image
 
 
-def test_a_jpeg_is_decoded_as_the_reference_does(shared: Path) -> None:
-    for path in sorted((shared / "fixtures/salesforce-tiny/images").iterdir()):
+def test_a_file_is_decoded_as_the_reference_does(golden_folder: GoldenFolder) -> None:
+    for path in sorted((golden_folder.path / "images").iterdir()):
         assert open_image(path).tobytes() == Image.open(path).convert("RGB").tobytes()
 
 
