@@ -9,7 +9,16 @@ from cutline.check.summary import by_kind, describe, printable
 from cutline.data import Sample
 from cutline.errors import ImageError
 from cutline.image import open_thumbnail
-from cutline.report import THUMBNAIL, Card, figures, histogram, prose, table, wall, write_report
+from cutline.report import (
+    THUMBNAIL_SIZE,
+    Card,
+    render_gallery,
+    render_histogram,
+    render_key_figures,
+    render_paragraph,
+    render_table,
+    write_report,
+)
 
 MOST_ROWS = 100
 """findings of a kind that are listed"""
@@ -31,7 +40,7 @@ def write_check_report(
         if groups:
             sections.append((heading, _copies(groups)))
     drawn = random.Random(seed).sample(list(findings.samples), min(count, len(findings.samples)))
-    sections.append(("A sample of the images", wall(_cards(drawn))))
+    sections.append(("A sample of the images", render_gallery(_cards(drawn))))
     mended = sum(row.kind in HARMFUL for row in findings.rows)
     intro = f"{len(findings.samples):,} images with {findings.captions.sum:,} captions. To be mended: {mended:,}."
     write_report(
@@ -46,11 +55,11 @@ def _numbers(findings: Findings) -> str:
         (f"{findings.captions.mean:.1f}", "captions per image"),
         (f"{findings.words.mean:.1f}", "words per caption"),
     ]
-    return figures(large) + table(describe(findings))
+    return render_key_figures(large) + render_table(describe(findings))
 
 
 def _lengths(findings: Findings) -> str:
-    charts = histogram(
+    charts = render_histogram(
         _clipped(findings.words, 2 * findings.max_words),
         "Words per caption",
         _axis("words", findings.max_words),
@@ -58,9 +67,9 @@ def _lengths(findings: Findings) -> str:
     )
     if findings.tokens:
         tokens = _clipped(findings.tokens, 2 * findings.max_tokens)
-        charts += histogram(
+        charts += render_histogram(
             tokens,
-            "MetricTokenizer per caption, prompt included",
+            "Tokens per caption, prompt included",
             _axis("tokens", findings.max_tokens),
             "captions",
         )
@@ -79,21 +88,21 @@ def _clipped(spread: Histogram, most: int) -> dict[int, int]:
 
 
 def _table(rows: Sequence[Finding]) -> str:
-    return table(
+    return render_table(
         [(row.image, row.detail) for row in rows[:MOST_ROWS]], ("image", "finding")
     ) + _more(len(rows) - MOST_ROWS)
 
 
 def _copies(groups: Sequence[Sequence[Sample]]) -> str:
     shown = "".join(
-        prose(f"{len(group):,} images:") + wall(_cards(group[:_ABREAST]))
+        render_paragraph(f"{len(group):,} images:") + render_gallery(_cards(group[:_ABREAST]))
         for group in groups[:MOST_GROUPS]
     )
     return shown + _more(len(groups) - MOST_GROUPS)
 
 
 def _more(count: int) -> str:
-    return prose(f"and {count:,} more") if count > 0 else ""
+    return render_paragraph(f"and {count:,} more") if count > 0 else ""
 
 
 def _cards(samples: Sequence[Sample]) -> list[Card]:
@@ -101,7 +110,7 @@ def _cards(samples: Sequence[Sample]) -> list[Card]:
     cards = []
     for sample in samples:
         try:
-            image = open_thumbnail(sample.image, THUMBNAIL)
+            image = open_thumbnail(sample.image, THUMBNAIL_SIZE)
         except ImageError:
             continue  # it stands among the findings
         first, *rest = sample.captions or ("",)

@@ -11,7 +11,15 @@ from cutline.config import CaptionConfig, DataConfig, EvalConfig, ModelSettings,
 from cutline.data import open_data, write_captions
 from cutline.demo.scenes import Scene, Split, is_true_of, make_scenes, verdict, write_scenes
 from cutline.evaluation import Evaluation, evaluate
-from cutline.report import Card, curve, figures, prose, table, wall, write_report
+from cutline.report import (
+    Card,
+    render_curve,
+    render_gallery,
+    render_key_figures,
+    render_paragraph,
+    render_table,
+    write_report,
+)
 from cutline.training import Interrupted, read_log, train
 
 TRAIN_SCENES, EPOCHS, TEST_SCENES = 8000, 7, 400
@@ -109,9 +117,7 @@ def demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
             randaugment=False,
             num_workers=0,
         ),
-        optim=OptimConfig(
-            batch_size=48, epochs=epochs, lr=1e-3, warmup_steps=100, clip_norm=1.0
-        ),
+        optim=OptimConfig(batch_size=48, epochs=epochs, lr=1e-3, warmup_steps=100, clip_norm=1.0),
         eval=EvalConfig(every_epochs=epochs),
     )
 
@@ -143,7 +149,7 @@ def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> 
     sections = [
         (
             "What came of it",
-            figures(
+            render_key_figures(
                 [
                     (
                         f"{heldout.share:.1%}",
@@ -155,24 +161,24 @@ def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> 
                     ),
                 ]
             )
-            + prose(
-                "DemoResult is checked against the geometry of the scene, not against a wording. Every scene below holds a pair of "
+            + render_paragraph(
+                "Truth is checked against the geometry of the scene, not against a wording. Every scene below holds a pair of "
                 "objects that was never together in a training scene."
             ),
         ),
-        ("How it learned", curve(losses, "Training loss", "step", "loss per token")),
+        ("How it learned", render_curve(losses, "Training loss", "step", "loss per token")),
         (
             "Measured as captioners are",
-            table([[name, value] for name, value in scores.items()], ["metric", "value"]),
+            render_table([[name, value] for name, value in scores.items()], ["metric", "value"]),
         ),
-        ("Captions of unseen scenes", wall(cards(heldout, 48))),
+        ("Captions of unseen scenes", render_gallery(cards(heldout, 48))),
     ]
-    if wrong := [card for card in cards(heldout, len(heldout.scenes)) if not card.good]:
-        sections.append(("Where it was wrong", wall(wrong[:24])))
-    note = prose(
+    if wrong := [card for card in cards(heldout, len(heldout.scenes)) if not card.correct]:
+        sections.append(("Where it was wrong", render_gallery(wrong[:24])))
+    note = render_paragraph(
         "A colour and a shape that never came together in training: nobody asks that it names these right."
     )
-    sections.append(("Combinations it has never seen", note + wall(cards(unseen, 12))))
+    sections.append(("Combinations it has never seen", note + render_gallery(cards(unseen, 12))))
     intro = "A small captioner, trained from nothing on drawn scenes, on this machine."
     write_report(folder / "report.html", "cutline demo", intro, sections)
 

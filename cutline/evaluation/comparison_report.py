@@ -5,7 +5,14 @@ from pathlib import Path
 from cutline.errors import ImageError
 from cutline.evaluation.comparison import METRICS, ComparedImage, Comparison
 from cutline.image import open_thumbnail
-from cutline.report import THUMBNAIL, Card, prose, table, wall, write_report
+from cutline.report import (
+    THUMBNAIL_SIZE,
+    Card,
+    render_gallery,
+    render_paragraph,
+    render_table,
+    write_report,
+)
 
 
 def write_comparison_report(path: str | Path, found: Comparison, count: int = 24) -> None:
@@ -30,18 +37,22 @@ def write_comparison_report(path: str | Path, found: Comparison, count: int = 24
     sections = [
         (
             "Scores",
-            prose(found.verdict()) + table(rows, ["", first, second, "difference", "95 %", "p"]),
+            render_paragraph(found.verdict())
+            + render_table(rows, ["", first, second, "difference", "95 %", "p"]),
         )
     ]
     for name, pictures in ((second, better), (first, worse)):
         if pictures:
             sections.append(
-                (f"Where {name} is better", wall([_card(one, found.names) for one in pictures]))
+                (
+                    f"Where {name} is better",
+                    render_gallery([_card(one, found.names) for one in pictures]),
+                )
             )
     if found.num_untouched:
-        sections.append(("Not captioned", prose(found.say_untouched())))
+        sections.append(("Not captioned", render_paragraph(found.say_untouched())))
     if found.left_out:
-        sections.append(("Left out", "".join(map(prose, found.left_out))))
+        sections.append(("Left out", "".join(map(render_paragraph, found.left_out))))
     write_report(
         path,
         f"{first} and {second}",
@@ -53,7 +64,7 @@ def write_comparison_report(path: str | Path, found: Comparison, count: int = 24
 def _card(one: ComparedImage, names: tuple[str, str]) -> Card:
     """Captions are compared without their images, which may lie on another machine."""
     try:
-        image = open_thumbnail(one.sample.image, THUMBNAIL)
+        image = open_thumbnail(one.sample.image, THUMBNAIL_SIZE)
     except ImageError:
         image = None
     said = " · ".join(

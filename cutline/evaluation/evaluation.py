@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from cutline.captioner import Caption, Captioner
-from cutline.config import Columns, ExtraMetric, GenerationKwargs, MetricTokenizer
+from cutline.config import Columns, DataSource, ExtraMetric, GenerationKwargs, MetricTokenizer
 from cutline.data import Sample, open_data
 from cutline.distributed import gather_results, is_main_process, rank, world_size
 from cutline.errors import DataError, ImageError
@@ -23,7 +23,14 @@ from cutline.metrics import (
     collect_stats,
     measure_diversity,
 )
-from cutline.report import THUMBNAIL, Card, prose, table, wall, write_report
+from cutline.report import (
+    THUMBNAIL_SIZE,
+    Card,
+    render_gallery,
+    render_paragraph,
+    render_table,
+    write_report,
+)
 
 Result = Caption | ImageError
 Wrap = Callable[[Iterator[Result], int], Iterable[Result]]
@@ -120,7 +127,11 @@ def evaluate(
     check_extra_metrics(metrics)  # before an hour's captioning, not after it
     if resamples:
         check_resamples(resamples)
-    samples = open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
+    samples = (
+        open_data(DataSource(str(data), image_root, split, columns))
+        if isinstance(data, str | Path)
+        else data
+    )
     samples = [sample for sample in samples if sample.captions]
     if not samples:
         raise DataError(
@@ -234,16 +245,24 @@ def write_evaluation_report(path: str | Path, found: Evaluation, count: int = 24
     """Write an HTML page with the numbers, and the `count` images whose captions did best and worst by CIDEr."""
     ranked = sorted(found.pictures, key=lambda one: one.scores.cider, reverse=True)
     count = min(count, (len(ranked) + 1) // 2)
-    sections = [("Scores", table(_score_rows(found)))]
+    sections = [("Scores", render_table(_score_rows(found)))]
     if found.domains:
-        sections.append(("By domain", table(*domain_table(found))))
+        sections.append(("By domain", render_table(*domain_table(found))))
     sections += [
-        ("How varied", table([[name, value] for name, value in found.diversity.numbers().items()])),
-        ("Best captions", wall([_card(one) for one in ranked[:count]])),
-        ("Worst captions", wall([_card(one) for one in reversed(ranked[len(ranked) - count :])])),
+        (
+            "How varied",
+            render_table([[name, value] for name, value in found.diversity.numbers().items()]),
+        ),
+        ("Best captions", render_gallery([_card(one) for one in ranked[:count]])),
+        (
+            "Worst captions",
+            render_gallery([_card(one) for one in reversed(ranked[len(ranked) - count :])]),
+        ),
     ]
     if found.skipped:
-        sections.append(("Skipped", "".join(prose(sentence) for sentence in found.skipped)))
+        sections.append(
+            ("Skipped", "".join(render_paragraph(sentence) for sentence in found.skipped))
+        )
     write_report(
         path,
         "Evaluation",
@@ -263,7 +282,7 @@ def _score_rows(found: Evaluation) -> list[list[object]]:
 
 def _card(one: EvaluatedImage) -> Card:
     return Card(
-        open_thumbnail(one.sample.image, THUMBNAIL),
+        open_thumbnail(one.sample.image, THUMBNAIL_SIZE),
         one.caption.text,
         f"CIDEr {one.scores.cider:.2f} · {one.sample.captions[0]}",
     )

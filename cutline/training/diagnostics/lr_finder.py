@@ -8,7 +8,7 @@ import numpy as np
 
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError
-from cutline.report import curve, figures, prose, write_report
+from cutline.report import render_curve, render_key_figures, render_paragraph, write_report
 from cutline.training.diagnostics.session import make_trainer, require_one_process, take_step
 from cutline.training.run.log import RunLog
 from cutline.training.setup import prepare_run
@@ -141,12 +141,14 @@ def write_lr_report(path: Path, found: LrRange) -> None:
     sections = [
         (
             "Suggestion",
-            figures([(f"{lr:.2g}", name) for name, lr in numbers if lr])
-            + prose(f"{found.suggestion.capitalize()}."),
+            render_key_figures([(f"{lr:.2g}", name) for name, lr in numbers if lr])
+            + render_paragraph(f"{found.suggestion.capitalize()}."),
         ),
         (
             "Loss",
-            curve(points, "Smoothed training loss", "learning rate", "loss per token", log_x=True),
+            render_curve(
+                points, "Smoothed training loss", "learning rate", "loss per token", log_x=True
+            ),
         ),
     ]
     write_report(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cutline.image import open_image
-from cutline.report import Card, curve, table, wall, write_report
+from cutline.report import Card, render_curve, render_gallery, render_table, write_report
 from cutline.training.run.log import read_log
 
 
@@ -15,12 +15,12 @@ def write_run_report(folder: Path) -> None:
     sections = [
         (
             "Training",
-            curve(points(lines, "step", "loss"), "Training loss", "step", "loss per token"),
+            render_curve(points(lines, "step", "loss"), "Training loss", "step", "loss per token"),
         )
     ]
     for name, title in (("cider", "CIDEr"), ("bleu4", "BLEU-4"), ("val_loss", "Validation loss")):
         if values := points(evaluations, "epoch", name):
-            sections.append((f"Validation: {title}", curve(values, title, "epoch", title)))
+            sections.append((f"Validation: {title}", render_curve(values, title, "epoch", title)))
     if numbers := [name for name in evaluations[-1] if isinstance(evaluations[-1][name], float)]:
         rows = [
             [
@@ -30,10 +30,10 @@ def write_run_report(folder: Path) -> None:
             ]
             for line in evaluations
         ]
-        sections.append(("Evaluations", table(rows, ["epoch", *numbers, ""])))
+        sections.append(("Evaluations", render_table(rows, ["epoch", *numbers, ""])))
     if samples := evaluations[-1].get("samples"):
         cards = [card(folder, one, evaluations, number) for number, one in enumerate(samples)]
-        sections.append(("Captions of validation images", wall(cards)))
+        sections.append(("Captions of validation images", render_gallery(cards)))
     write_report(
         folder / "report.html",
         f"Training run {folder.name}",

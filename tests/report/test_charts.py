@@ -14,16 +14,16 @@ from PIL import Image
 
 from cutline.errors import ImageError
 from cutline.report import (
-    MOST_BARS,
-    MOST_POINTS,
-    THUMBNAIL,
+    MAX_BARS,
+    MAX_POINTS,
+    THUMBNAIL_SIZE,
     Card,
-    curve,
-    figures,
-    histogram,
-    prose,
-    table,
-    wall,
+    render_curve,
+    render_gallery,
+    render_histogram,
+    render_key_figures,
+    render_paragraph,
+    render_table,
     write_report,
 )
 
@@ -78,14 +78,16 @@ def pictures(page: str) -> list[Image.Image]:
 
 
 def write_hostile(path: Path) -> None:
-    chart = curve([(1, 2.0), (2, 1.0)], HOSTILE, HOSTILE, HOSTILE)
-    cards = wall([Card(PICTURE, HOSTILE, HOSTILE, True), Card(PICTURE, HOSTILE, good=False)])
+    chart = render_curve([(1, 2.0), (2, 1.0)], HOSTILE, HOSTILE, HOSTILE)
+    cards = render_gallery(
+        [Card(PICTURE, HOSTILE, HOSTILE, True), Card(PICTURE, HOSTILE, good=False)]
+    )
     parts = [
         chart,
         cards,
-        table([(HOSTILE, 1)], (HOSTILE, HOSTILE)),
-        figures([(HOSTILE, HOSTILE)]),
-        prose(HOSTILE),
+        render_table([(HOSTILE, 1)], (HOSTILE, HOSTILE)),
+        render_key_figures([(HOSTILE, HOSTILE)]),
+        render_paragraph(HOSTILE),
     ]
     write_report(path, HOSTILE, HOSTILE, [(HOSTILE, part) for part in parts])
 
@@ -126,9 +128,9 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
 @given(printable, printable, printable)
 def test_sections_hold_any_text(text: str, caption: str, cell: str) -> None:
     page = Reader(
-        prose(text)
-        + wall([Card("data:image/png;base64,", caption, cell)])
-        + table([(cell, caption)])
+        render_paragraph(text)
+        + render_gallery([Card("data:image/png;base64,", caption, cell)])
+        + render_table([(cell, caption)])
     )
     note = ["span"] if cell else []
     assert page.tags == [
@@ -171,7 +173,7 @@ def test_a_report_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_curve_is_valid_and_inside_its_frame(
     drawn: list[tuple[float, float]], title: str
 ) -> None:
-    chart = svg(curve(drawn, title, "step", "loss"))
+    chart = svg(render_curve(drawn, title, "step", "loss"))
     _, _, width, height = map(float, chart.attrib["viewBox"].split())
     assert chart.attrib["aria-label"] == title
     paths = [element.attrib["d"] for element in chart.iter("path")]
@@ -186,7 +188,7 @@ def test_a_curve_is_valid_and_inside_its_frame(
 def test_lines_rise_where_values_rise(drawn: list[tuple[float, float]]) -> None:
     path = next(
         element
-        for element in svg(curve(drawn, "", "", "")).iter("path")
+        for element in svg(render_curve(drawn, "", "", "")).iter("path")
         if element.attrib["class"] == "faint"
     ).attrib["d"]
     heights = [-float(pair.split()[1]) for pair in path.strip("M").split("L")]
@@ -198,7 +200,7 @@ def test_lines_rise_where_values_rise(drawn: list[tuple[float, float]]) -> None:
 
 
 def test_a_curve_shows_round_ticks_and_its_last_mean() -> None:
-    chart = svg(curve([(step, 1.0) for step in range(0, 1001)], "loss", "step", "nats"))
+    chart = svg(render_curve([(step, 1.0) for step in range(0, 1001)], "loss", "step", "nats"))
     texts = {
         kind: [element.text for element in chart.iter("text") if element.attrib["class"] == kind]
         for kind in ("middle", "last end")
@@ -209,7 +211,7 @@ def test_a_curve_shows_round_ticks_and_its_last_mean() -> None:
 
 def test_on_a_logarithmic_axis_equal_ratios_are_equally_far_apart() -> None:
     drawn = svg(
-        curve(
+        render_curve(
             [(0.0, 9.0), (-1.0, 9.0), (1e-5, 1.0), (1e-3, 2.0), (1e-1, 1.0)],
             "",
             "lr",
@@ -226,14 +228,16 @@ def test_on_a_logarithmic_axis_equal_ratios_are_equally_far_apart() -> None:
     path = next(e for e in drawn.iter("path") if e.attrib["class"] == "faint").attrib["d"]
     xs = [float(pair.split()[0]) for pair in path.strip("M").split("L")]
     assert xs == pytest.approx([labels[name] for name in ("1e-05", "0.001", "0.1")], abs=0.2)
-    assert "nothing to draw" in curve([(0.0, 1.0)], "", "", "", log_x=True)
+    assert "nothing to draw" in render_curve([(0.0, 1.0)], "", "", "", log_x=True)
 
 
 @given(points.filter(bool))
 def test_any_curve_on_a_logarithmic_axis_is_inside_its_frame(
     drawn: list[tuple[float, float]],
 ) -> None:
-    for element in svg(curve([(abs(x), y) for x, y in drawn], "", "", "", log_x=True)).iter("path"):
+    for element in svg(render_curve([(abs(x), y) for x, y in drawn], "", "", "", log_x=True)).iter(
+        "path"
+    ):
         for x, y in (
             map(float, pair.split()) for pair in element.attrib["d"].strip("MZ").split("L")
         ):
@@ -242,9 +246,9 @@ def test_any_curve_on_a_logarithmic_axis_is_inside_its_frame(
 
 
 def test_long_curves_are_thinned_without_losing_their_mean() -> None:
-    chart = svg(curve([(step, step % 2) for step in range(100_000)], "", "", ""))
+    chart = svg(render_curve([(step, step % 2) for step in range(100_000)], "", "", ""))
     paths = {element.attrib["class"]: element.attrib["d"] for element in chart.iter("path")}
-    assert MOST_POINTS / 2 < paths["faint"].count("L") < MOST_POINTS
+    assert MAX_POINTS / 2 < paths["faint"].count("L") < MAX_POINTS
     assert (
         len({pair.split()[1] for pair in paths["faint"].strip("M").split("L")}) == 1
     )  # means of 0 1 0 1 …
@@ -252,7 +256,9 @@ def test_long_curves_are_thinned_without_losing_their_mean() -> None:
 
 def test_points_that_are_not_finite_are_left_out() -> None:
     good = [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
-    assert curve([*good, (4.0, math.nan), (math.inf, 1.0)], "", "", "") == curve(good, "", "", "")
+    assert render_curve([*good, (4.0, math.nan), (math.inf, 1.0)], "", "", "") == render_curve(
+        good, "", "", ""
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- histograms
@@ -263,23 +269,24 @@ def test_points_that_are_not_finite_are_left_out() -> None:
     printable,
 )
 def test_a_histogram_is_valid_and_inside_its_frame(counts: dict[int, int], title: str) -> None:
-    chart = svg(histogram(counts, title, "words", "captions"))
+    chart = svg(render_histogram(counts, title, "words", "captions"))
     _, _, width, height = map(float, chart.attrib["viewBox"].split())
     assert chart.attrib["aria-label"] == title
     bars = [
         {name: float(value) for name, value in bar.attrib.items()} for bar in chart.iter("rect")
     ]
     assert bool(counts) == bool(bars)
-    assert len(bars) <= MOST_BARS
+    assert len(bars) <= MAX_BARS
     for bar in bars:
         assert 0 <= bar["x"] <= bar["x"] + bar["width"] <= width
         assert 0 <= bar["y"] <= bar["y"] + bar["height"] <= height
 
 
-@given(st.dictionaries(st.integers(0, MOST_BARS - 1), st.integers(1, 100), min_size=1))
+@given(st.dictionaries(st.integers(0, MAX_BARS - 1), st.integers(1, 100), min_size=1))
 def test_bars_are_as_tall_as_their_numbers(counts: dict[int, int]) -> None:
     heights = [
-        float(bar.attrib["height"]) for bar in svg(histogram(counts, "", "", "")).iter("rect")
+        float(bar.attrib["height"])
+        for bar in svg(render_histogram(counts, "", "", "")).iter("rect")
     ]
     low, high = min(counts), max(counts)
     assert len(heights) == high - low + 1
@@ -293,9 +300,11 @@ def test_bars_are_as_tall_as_their_numbers(counts: dict[int, int]) -> None:
 def test_neighbours_share_the_bars_of_a_wide_histogram() -> None:
     heights = [
         float(bar.attrib["height"])
-        for bar in svg(histogram(dict.fromkeys(range(10 * MOST_BARS), 3), "", "", "")).iter("rect")
+        for bar in svg(render_histogram(dict.fromkeys(range(10 * MAX_BARS), 3), "", "", "")).iter(
+            "rect"
+        )
     ]
-    assert len(heights) == MOST_BARS
+    assert len(heights) == MAX_BARS
     assert len(set(heights)) == 1
 
 
@@ -305,19 +314,21 @@ def test_neighbours_share_the_bars_of_a_wide_histogram() -> None:
 def test_small_pictures_are_exact_and_large_ones_reduced(tmp_path: Path) -> None:
     small = Image.effect_noise((64, 48), 80).convert("RGB")
     Image.new("RGB", (1200, 600), (10, 120, 200)).save(tmp_path / "large.png")
-    first, second = pictures(wall([Card(small, ""), Card(str(tmp_path / "large.png"), "")]))
+    first, second = pictures(
+        render_gallery([Card(small, ""), Card(str(tmp_path / "large.png"), "")])
+    )
     assert first.convert("RGB").tobytes() == small.tobytes()
-    assert (second.format, second.size) == ("JPEG", (THUMBNAIL, THUMBNAIL // 2))
+    assert (second.format, second.size) == ("JPEG", (THUMBNAIL_SIZE, THUMBNAIL_SIZE // 2))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
 def test_pictures_of_any_mode_are_shown(mode: str) -> None:
-    assert pictures(wall([Card(Image.new(mode, (8, 8)), "")]))[0].size == (8, 8)
+    assert pictures(render_gallery([Card(Image.new(mode, (8, 8)), "")]))[0].size == (8, 8)
 
 
 def test_the_picture_given_is_left_as_it_is() -> None:
     large = Image.new("RGB", (900, 900))
-    wall([Card(large, "")])
+    render_gallery([Card(large, "")])
     assert large.size == (900, 900)
 
 
@@ -325,12 +336,14 @@ def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     for name in ("text.png", "absent.png"):
         with pytest.raises(ImageError, match=name):
-            wall([Card(str(tmp_path / name), "")])
+            render_gallery([Card(str(tmp_path / name), "")])
 
 
 def test_verdicts_are_marked_in_more_than_colour() -> None:
     page = Reader(
-        wall([Card(PICTURE, "a", good=True), Card(PICTURE, "b", good=False), Card(PICTURE, "c")])
+        render_gallery(
+            [Card(PICTURE, "a", good=True), Card(PICTURE, "b", good=False), Card(PICTURE, "c")]
+        )
     )
     assert [text for text in page.texts if text in "✓✗"] == ["✓", "✗"]
 
@@ -340,7 +353,7 @@ def test_verdicts_are_marked_in_more_than_colour() -> None:
 
 def test_numbers_are_rounded_and_grouped() -> None:
     page = Reader(
-        table([("a", 0.123456), ("b", 1234567), ("c", True), ("d", None)], ("name", "value"))
+        render_table([("a", 0.123456), ("b", 1234567), ("c", True), ("d", None)], ("name", "value"))
     )
     assert page.texts == [
         "name",

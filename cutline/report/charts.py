@@ -1,0 +1,168 @@
+"""Charts of a report, drawn as SVG: curves and histograms."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+Point = tuple[float, float]
+
+MAX_POINTS = 400
+"""points drawn of a curve; of a longer curve, means of neighboring points are drawn"""
+MAX_BARS = 100
+"""bars of a histogram; in a wider one, neighboring numbers share a bar"""
+
+_WIDTH, _HEIGHT = 720, 384
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 704.0, 88.0, 312.0  # edges of the plot
+
+
+def render_curve(
+    points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool = False
+) -> str:
+    """Return a chart of y over x: a faint line of the points, and a strong one of their mean.
+
+    The strong line is a running mean, and its last value is printed beside it.
+
+    Args:
+        points: pairs (x, y) in any order; those that are not finite are left out.
+        title: title of the chart.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
+        log_x: use a logarithmic x axis, and leave out points with x <= 0.
+    """
+    finite = sorted(
+        (float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y)
+    )
+    if log_x:
+        finite = [(math.log10(x), y) for x, y in finite if x > 0]
+    return _render_chart(_plot_curve(finite, log_x) if finite else [], title, x_label, y_label)
+
+
+def render_histogram(counts: Mapping[int, int], title: str, x_label: str, y_label: str) -> str:
+    """Return a chart with a bar for the count of each integer: `{3: 10, 4: 2}`."""
+    return _render_chart(_plot_bars(counts) if counts else [], title, x_label, y_label)
+
+
+def _render_chart(plot: list[str], title: str, x_label: str, y_label: str) -> str:
+    labels = [
+        _render_text(0, 26, title, "title"),
+        _render_text(0, 58, y_label, "label"),
+        _render_text(_RIGHT, _HEIGHT - 12, x_label, "label end"),
+    ]
+    content = "".join(labels + (plot or [_render_text(_LEFT, 160, "no data", "label")]))
+    return (
+        f'<div class="chart"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">{content}</svg></div>'
+    )
+
+
+def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
+    """Return the grid, the lines and the last value of one or more points, sorted by x.
+
+    If `log_x` is set, x is already a logarithm, and the axis is labeled with powers of 10.
+    """
+    thinned = _thin(points)
+    smoothed = _smooth(thinned)
+    xs, ys = [x for x, _ in points], [y for _, y in thinned]
+    x_ticks = (_make_log_ticks if log_x else _make_ticks)(min(xs), max(xs))
+    y_ticks = _make_ticks(min(ys), max(ys))
+    low, high = (min(xs), max(xs)) if len(set(xs)) > 1 else (x_ticks[0], x_ticks[-1])
+
+    def to_pixels(point: Point) -> Point:
+        x = _LEFT + (point[0] - low) / (high - low) * (_RIGHT - _LEFT)
+        y = _BOTTOM - (point[1] - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (_BOTTOM - _TOP)
+        return x, y
+
+    tolerance = 1e-9  # 10 ** -5 differs from 1e-05 in the last digit
+    grid = [_render_grid_line(to_pixels((low, y))[1], y) for y in y_ticks]
+    for tick in x_ticks:
+        if low - tolerance <= tick <= high + tolerance:
+            label = _format_number(10**tick if log_x else tick)
+            grid.append(_render_text(to_pixels((tick, 0))[0], _BOTTOM + 28, label, "middle"))
+    faint, strong = _make_path(map(to_pixels, thinned)), _make_path(map(to_pixels, smoothed))
+    x, y = to_pixels(smoothed[-1])
+    first_x = to_pixels(thinned[0])[0]
+    return [
+        *grid,
+        f'<path class="area" d="{strong}L{x:.1f} {_BOTTOM}L{first_x:.1f} {_BOTTOM}Z"/>',
+        f'<path class="faint" d="{faint}"/>',
+        f'<path class="strong" d="{strong}"/>',
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>',
+        _render_text(x, y - 14, _format_number(smoothed[-1][1]), "last end"),
+    ]
+
+
+def _plot_bars(counts: Mapping[int, int]) -> list[str]:
+    """Return the grid, the labels and the bars of one or more integers."""
+    low, high = min(counts), max(counts)
+    span = math.ceil((high - low + 1) / MAX_BARS)  # integers per bar
+    totals = [0] * math.ceil((high - low + 1) / span)
+    for number, count in counts.items():
+        totals[(number - low) // span] += count
+    y_ticks, width = _make_ticks(0, max(totals)), (_RIGHT - _LEFT) / len(totals)
+    scale = y_ticks[-1]
+    grid = [_render_grid_line(_BOTTOM - y / scale * (_BOTTOM - _TOP), y) for y in y_ticks]
+    labels, bars = [], []
+    for i in range(0, len(totals), math.ceil(len(totals) / 10)):
+        center, label = _LEFT + (i + 0.5) * width, _format_number(low + i * span)
+        labels.append(_render_text(center, _BOTTOM + 28, label, "middle"))
+    for i, total in enumerate(totals):
+        x, height = _LEFT + i * width + width / 10, total / scale * (_BOTTOM - _TOP)
+        bars.append(
+            f'<rect x="{x:.1f}" y="{_BOTTOM - height:.1f}" '
+            f'width="{width * 0.8:.1f}" height="{height:.1f}"/>'
+        )
+    return [*grid, *labels, *bars]
+
+
+def _render_grid_line(y: float, value: float) -> str:
+    line = f'<line x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + _render_text(_LEFT - 12, y + 6, _format_number(value), "end")
+
+
+def _render_text(x: float, y: float, text: str, kind: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
+
+
+def _make_path(points: Iterable[Point]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _format_number(value: float) -> str:
+    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.6g}"
+
+
+def _make_ticks(low: float, high: float) -> list[float]:
+    """Return about five round numbers that cover the range from `low` to `high`."""
+    rough = max((high - low) / 4, 1e-9 * max(abs(low), abs(high))) or 0.25
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [i * step for i in range(first, max(last, first + 1) + 1)]
+
+
+def _make_log_ticks(low: float, high: float) -> list[float]:
+    """Return logarithms of round numbers that cover the range from 10**low to 10**high.
+
+    They are powers of 10, and in a short range also the doubles and fivefolds of these.
+    """
+    factors = (1,) if high - low > 2 else (1, 2, 5)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    return [power + math.log10(factor) for power in powers for factor in factors]
+
+
+def _thin(points: list[Point]) -> list[Point]:
+    """Return at most MAX_POINTS means of neighboring points."""
+    stride = math.ceil(len(points) / MAX_POINTS) or 1
+    return [_average(points[i : i + stride]) for i in range(0, len(points), stride)]
+
+
+def _smooth(points: list[Point]) -> list[Point]:
+    """Return each x with the mean y of the points around it, a twentieth of all points."""
+    reach = len(points) // 40
+    windows = [points[max(i - reach, 0) : i + reach + 1] for i in range(len(points))]
+    return [(x, _average(window)[1]) for (x, _), window in zip(points, windows, strict=True)]
+
+
+def _average(points: Sequence[Point]) -> Point:
+    count = len(points)
+    return math.fsum(x for x, _ in points) / count, math.fsum(y for _, y in points) / count
