@@ -1,4 +1,4 @@
-"""Files are written whole or not at all; an image may be a part of one."""
+"""Writing files atomically, and images that are parts of larger files."""
 
 import os
 from abc import ABC, abstractmethod
@@ -9,9 +9,16 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there replaces `path` when the block ends well.
+    """Replace a file completely or not at all.
 
-    On any error, Ctrl-C included, `path` stays as it was and the temporary file is removed.
+    If the block ends with an error, or with Ctrl-C, `path` is left unchanged and the temporary file
+    is removed.
+
+    Args:
+        path: the file to write; its folder is created.
+
+    Yields:
+        A temporary path in the same folder, which the block writes to.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,34 +26,40 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as file:
-            os.fsync(
-                file.fileno()
-            )  # a crash of the machine must not leave an empty file under the final name
+            os.fsync(file.fileno())  # or a crash of the machine could leave `path` empty
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all; lone surrogates, of file names that are not UTF-8, are escaped (`\\udcff`)."""
+    r"""Write a text file in UTF-8 atomically.
+
+    Lone surrogates, which stand for the bytes of file names that are not UTF-8, are escaped
+    (`\udcff`).
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the temporary files in `folder` of a process that was killed while it wrote."""
+    """Remove the temporary files that killed processes have left in a folder."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 class ImageRef(ABC):
-    """An image inside a larger file, such as a shard: its place is known, its bytes are read when they are asked for.
+    """An image inside a larger file, such as a shard, whose bytes are read on demand.
 
-    `str()` of it names file and image.
+    `str()` returns the names of the file and of the image in it.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def read(self) -> bytes:
-        """The bytes of the image. Raises ImageError naming file and image."""
+        """Return the bytes of the image file.
+
+        Raises:
+            ImageError: the image cannot be read; names the file and the image.
+        """

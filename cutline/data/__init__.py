@@ -1,9 +1,11 @@
-"""Data sets: where the images are, and what is said of them. No image is opened here."""
+"""Data sets: reading, grouping, splitting and streaming samples, which are images with captions.
 
-from cutline.data.open import find_images, open_captions, open_data
-from cutline.data.sample import Sample, group_by_image
+No image is opened here.
+"""
+
+from cutline.data.open import find_images, open_data, open_related_data
+from cutline.data.sample import Sample, group_by_image, split_by_image
 from cutline.data.shards import is_shards, list_shards, stream_shards
-from cutline.data.split import split_by_image
 from cutline.data.write import check_output, write_captions
 
 __all__ = [
@@ -13,8 +15,8 @@ __all__ = [
     "group_by_image",
     "is_shards",
     "list_shards",
-    "open_captions",
     "open_data",
+    "open_related_data",
     "split_by_image",
     "stream_shards",
     "write_captions",

@@ -1,4 +1,4 @@
-"""The JSON files of COCO captions: COCO's own, NoCaps' too, BLIP's rows, and Karpathy's splits."""
+"""JSON files of captions: COCO's and NoCaps', BLIP's lists of rows, and Karpathy's splits."""
 
 import re
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ from typing import Any
 from cutline.config import Columns
 from cutline.data.row import (
     DEFAULT_COLUMNS,
-    first_of,
+    first_value,
     parse_captions,
     parse_id,
     parse_row,
@@ -18,124 +18,133 @@ from cutline.data.row import (
 from cutline.data.sample import Sample, image_path, merge_rows
 from cutline.errors import DataError
 
-_COCO_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
+_COCO_FILE_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
 
 
 def read_coco(
-    values: object,
+    content: object,
     path: Path,
     image_root: str = "",
     split: str = "",
     columns: Columns = DEFAULT_COLUMNS,
 ) -> list[Sample]:
-    """Read what a JSON file holds (`values`), in one of three forms:
+    """Read the parsed content of a JSON file in one of three forms.
 
-    - COCO's: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`; an image's `domain` is kept, which
-      NoCaps has;
-    - BLIP's: a list of `{"image", "caption", "image_id"}`, or of `{"image", "caption": [...]}`, where the id is the number in a COCO
-      file name, as in BLIP's data/coco_karpathy_dataset.py; only these have `columns`;
-    - Karpathy's dataset_coco.json: `{"images": [{"filename", "filepath", "split", "sentences": [{"raw"}]}]}`. Only this one has splits;
-      `split="train"` takes `restval` too, as is the custom, and "" takes every image.
+    - COCO: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`. An
+      image's `domain`, which NoCaps has, is kept.
+    - BLIP: a list of `{"image", "caption", "image_id"}`, or of `{"image", "caption": [...]}`, where
+      the id is the number in a COCO file name, as in BLIP's data/coco_karpathy_dataset.py.
+    - Karpathy's dataset_coco.json:
+      `{"images": [{"filename", "filepath", "split", "sentences": [{"raw"}]}]}`.
 
-    Paths are relative to `image_root`, or else to the folder of `path`. Raises DataError naming `path`.
+    Args:
+        content: what the file contains.
+        path: the file, for messages.
+        image_root: folder that image paths are relative to; by default that of the file.
+        split: split of a Karpathy file, by default all; `train` includes `restval`, as usual.
+        columns: columns with unusual names, in BLIP's form.
+
+    Raises:
+        DataError: the content is in none of these forms, or one of its entries is invalid.
     """
     root = image_root or str(path.parent)
-    if isinstance(values, dict) and isinstance(images := values.get("images"), list):
+    if isinstance(content, dict) and isinstance(images := content.get("images"), list):
         reject_columns(columns, path)
         if any(isinstance(image, dict) and "sentences" in image for image in images[:1]):
-            return merge_rows(_karpathy(images, path, root, split))
-        if isinstance(annotations := values.get("annotations"), list):
+            return merge_rows(_parse_karpathy(images, path, root, split))
+        if isinstance(annotations := content.get("annotations"), list):
             reject_split(split, path)
-            return merge_rows(_coco(images, annotations, path, root))
-    if isinstance(values, list):
+            return merge_rows(_parse_coco(images, annotations, path, root))
+    if isinstance(content, list):
         reject_split(split, path)
         return merge_rows(
-            _blip(row, root, f"{path}, row {number}", columns)
-            for number, row in enumerate(values, 1)
+            _parse_blip(row, root, f"{path}, row {number}", columns)
+            for number, row in enumerate(content, 1)
         )
     raise DataError(
-        f"{path}: neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list"
+        f"{path}: neither COCO captions nor a list of rows; "
+        "it must contain `images` and `annotations`, or a list"
     )
 
 
 def reject_split(split: str, path: Path | str) -> None:
-    """Raise DataError where a `split` is asked of data that have none."""
+    """Raise DataError if a `split` is requested of data that have none."""
     if split:
-        raise DataError(f"{path}: has no splits to take `{split}` from; leave the split out")
+        raise DataError(f"{path}: has no split `{split}`; leave the split out")
 
 
-def _blip(row: object, root: str, where: str, columns: Columns) -> Sample:
+def _parse_blip(row: object, root: str, where: str, columns: Columns) -> Sample:
     sample = parse_row(row, root, where, columns)
-    number = _COCO_NAME.search(sample.id)
+    number = _COCO_FILE_NAME.search(sample.id)
     return replace(sample, id=str(int(number[1]))) if number else sample
 
 
-def _coco(images: list[Any], annotations: list[Any], path: Path, root: str) -> list[Sample]:
+def _parse_coco(images: list[Any], annotations: list[Any], path: Path, root: str) -> list[Sample]:
     captions: dict[str, list[str]] = defaultdict(list)
     for number, annotation in enumerate(annotations, 1):
         where = f"{path}, annotation {number}"
-        captions[_id(annotation, ("image_id",), where)].append(_field(annotation, "caption", where))
+        id = _parse_id(annotation, ("image_id",), where)
+        captions[id].append(_parse_text(annotation, "caption", where))
     samples = []
-    named: dict[str, str] = {}
+    names: dict[str, str] = {}  # by id
     for number, image in enumerate(images, 1):
         where = f"{path}, image {number}"
-        id, name = _id(image, ("id",), where), _field(image, "file_name", where)
-        if id in named:
+        id, name = _parse_id(image, ("id",), where), _parse_text(image, "file_name", where)
+        if id in names:
             raise DataError(
-                f"{where}: {name} has the id {id}, and so has {named[id]}; give each image an id of its own"
+                f"{where}: {name} has the same id as {names[id]}, {id}; make the ids unique"
             )
-        named[id] = name
-        domain = "" if image.get("domain") is None else _field(image, "domain", where)
-        about = parse_captions(captions.pop(id, None), where)
-        samples.append(Sample(image_path(name, root), about, id, domain=domain))
+        names[id] = name
+        domain = "" if image.get("domain") is None else _parse_text(image, "domain", where)
+        texts = parse_captions(captions.pop(id, None), where)
+        samples.append(Sample(image_path(name, root), texts, id, domain=domain))
     if captions:
         raise DataError(
-            f"{path}: captions of image {next(iter(captions))}, which is not in `images`; add it or remove them"
+            f"{path}: has captions of image {next(iter(captions))}, which is not in `images`; "
+            "add it there, or remove the captions"
         )
     return samples
 
 
-def _karpathy(images: list[Any], path: Path, root: str, split: str) -> list[Sample]:
-    wanted = {"train": ("train", "restval")}.get(split, (split,))
+def _parse_karpathy(images: list[Any], path: Path, root: str, split: str) -> list[Sample]:
+    selected = {"train": ("train", "restval")}.get(split, (split,))
     samples = []
     splits: Counter[str] = Counter()
     for number, image in enumerate(images, 1):
         where = f"{path}, image {number}"
-        splits[part := _field(image, "split", where)] += 1
-        if not split or part in wanted:
-            samples.append(_karpathy_sample(image, root, where))
+        image_split = _parse_text(image, "split", where)
+        splits[image_split] += 1
+        if not split or image_split in selected:
+            samples.append(_parse_karpathy_image(image, root, where))
     if not samples and images:
-        raise DataError(f"{path}: has no split `{split}`; there are {', '.join(splits)}")
+        raise DataError(f"{path}: has no split `{split}`; its splits are {', '.join(splits)}")
     return samples
 
 
-def _karpathy_sample(image: dict[str, Any], root: str, where: str) -> Sample:
+def _parse_karpathy_image(image: dict[str, Any], root: str, where: str) -> Sample:
     sentences = image.get("sentences")
     if not isinstance(sentences, list):
         raise DataError(f"{where}: has no list of `sentences`; add it")
-    captions = [_field(sentence, "raw", where) for sentence in sentences]
-    name = str(
-        Path(_field({"filepath": "", **image}, "filepath", where))
-        / _field(image, "filename", where)
-    )
-    return Sample(
-        image_path(name, root),
-        parse_captions(captions, where),
-        _id(image, ("cocoid", "imgid"), where),
-    )
+    captions = [_parse_text(sentence, "raw", where) for sentence in sentences]
+    folder = _parse_text({"filepath": "", **image}, "filepath", where)
+    name = str(Path(folder, _parse_text(image, "filename", where)))
+    id = _parse_id(image, ("cocoid", "imgid"), where)
+    return Sample(image_path(name, root), parse_captions(captions, where), id)
 
 
-def _field(entry: object, key: str, where: str) -> str:
+def _parse_text(entry: object, key: str, where: str) -> str:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, str):
         raise DataError(
-            f"{where}: has no `{key}`, or it is not text; give the file of the captions, whole"
+            f"{where}: `{key}` is missing or not text; check that this is a complete caption file"
         )
     return value
 
 
-def _id(entry: object, keys: tuple[str, ...], where: str) -> str:
-    value = first_of(entry, keys) if isinstance(entry, dict) else None
+def _parse_id(entry: object, keys: tuple[str, ...], where: str) -> str:
+    value = first_value(entry, keys) if isinstance(entry, dict) else None
     if value is None:
-        raise DataError(f"{where}: has no `{keys[0]}`; give the file of the captions, whole")
+        raise DataError(
+            f"{where}: `{keys[0]}` is missing; check that this is a complete caption file"
+        )
     return parse_id(value, where)

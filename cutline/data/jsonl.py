@@ -5,40 +5,54 @@ from pathlib import Path
 
 from cutline.config import Columns
 from cutline.data.row import (
-    ADDRESS_KEYS,
     DEFAULT_COLUMNS,
     IMAGE_KEYS,
-    first_of,
+    URL_KEYS,
+    first_value,
     parse_row,
     urls_only_error,
 )
-from cutline.data.sample import Sample, merge_rows, parse_json, read_text
+from cutline.data.sample import Sample, merge_rows
+from cutline.data.text import parse_json, read_text
 
 
 def read_jsonl(
     path: Path, image_root: str = "", columns: Columns = DEFAULT_COLUMNS
 ) -> list[Sample]:
-    """Read rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "id": "7", "prompt": "a photo of "}`.
+    """Read rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "prompt": "a photo of "}`.
 
-    The image may also be called `image`, `image_path`, `path`, `image_name` or `filename`, the captions `caption` (text or list),
-    `text` or `comment`, the id `image_id`; `columns` names others. Only the image is required. Paths are relative to `image_root`, or
-    else to the file's folder. Rows of the same image (and prompt) become one sample. Raises DataError naming file and line.
+    Only the image is required. These names are recognised:
+
+    - image: `file_name`, `image`, `image_path`, `path`, `image_name`, `filename`;
+    - captions, text or a list: `captions`, `caption`, `text`, `comment`;
+    - id: `image_id`, `img_id`, `id`, `key`; by default the image's path as written;
+    - `prompt` and `domain`.
+
+    Args:
+        path: the file.
+        image_root: folder that image paths are relative to; by default that of the file.
+        columns: columns with other names.
+
+    Returns:
+        One sample per image and prompt.
+
+    Raises:
+        DataError: a row is invalid; names the file and the line.
     """
-    return merge_rows(_rows(read_text(path), str(path), image_root or str(path.parent), columns))
+    rows = _parse_rows(read_text(path), str(path), image_root or str(path.parent), columns)
+    return merge_rows(rows)
 
 
-def _rows(text: str, name: str, root: str, columns: Columns) -> Iterator[Sample]:
-    for number, line in enumerate(
-        text.split("\n"), 1
-    ):  # not splitlines: JSON text may hold other line separators
+def _parse_rows(text: str, name: str, root: str, columns: Columns) -> Iterator[Sample]:
+    # Not splitlines(): JSON strings may contain other line separators, such as U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{name}, line {number}"
             row = parse_json(line, where)
-            if (
-                isinstance(row, dict)
-                and not columns.image_column
-                and not first_of(row, IMAGE_KEYS)
-                and first_of(row, ADDRESS_KEYS)
-            ):
+            if isinstance(row, dict) and not columns.image_column and _has_only_url(row):
                 raise urls_only_error(where)
             yield parse_row(row, root, where, columns)
+
+
+def _has_only_url(row: dict[str, object]) -> bool:
+    return not first_value(row, IMAGE_KEYS) and bool(first_value(row, URL_KEYS))

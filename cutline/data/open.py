@@ -1,4 +1,4 @@
-"""Data sets and images by their paths, whatever form they have."""
+"""Data sets of any format, and images, by their paths."""
 
 import glob
 import json
@@ -8,193 +8,216 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cutline.config import Columns
+from cutline.config import DataSource
 from cutline.data.coco import read_coco, reject_split
 from cutline.data.folder import find_index, is_image, list_images, natural_order, read_folder
 from cutline.data.jsonl import read_jsonl
 from cutline.data.parquet import read_parquet
 from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
-from cutline.data.sample import Sample, parse_json, read_text
+from cutline.data.sample import Sample
 from cutline.data.shards import is_shards, read_shards
 from cutline.data.table import TABLE_SUFFIXES, read_table
+from cutline.data.text import parse_json, read_text
 from cutline.errors import DataError
 
 FORMATS = (
-    "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, .parquet), tar shards, "
-    "or a folder of images with .txt files beside them"
+    "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, "
+    ".parquet), tar shards, or a folder of images with .txt files beside them"
 )
-_SPLITS = {
+_SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test",),
 }
-_LONGEST_ROW = (
-    100_000  # characters; a longer first line is a whole COCO file, and slow to parse twice
-)
+_MAX_ROW_LENGTH = 100_000
+"""characters; a longer first line is an entire COCO file, which takes long to parse twice"""
 
 
-def open_data(
-    path: str | Path, image_root: str = "", split: str = "", columns: Columns = DEFAULT_COLUMNS
-) -> list[Sample]:
-    """Read a data set, whatever its form:
+def open_data(source: DataSource | str | Path) -> list[Sample]:
+    """Read a data set of any of these formats.
 
-    - JSON Lines; CSV, TSV and Parquet tables, Flickr8k's and Flickr30k's among them; `columns` is for these;
-    - COCO, BLIP, Karpathy or NoCaps JSON;
-    - a folder with a metadata.jsonl, .csv or .parquet (or with one in each of train/, validation/ and test/) or captions.jsonl, or with a
-      text file beside each image, or of Parquet files;
-    - tar shards: a file, a folder of them, or a pattern such as `shards/{000..009}.tar`.
+    - JSON Lines.
+    - CSV, TSV and Parquet tables, among them those of Flickr8k and Flickr30k.
+    - COCO, BLIP, Karpathy or NoCaps JSON.
+    - A folder of images, each with a text file beside it.
+    - A folder with a metadata.jsonl, .csv or .parquet, or with one in each of train/, validation/
+      and test/, or with a captions.jsonl.
+    - A folder of Parquet files.
+    - Tar shards: a file, a folder of them, or a pattern such as `shards/{000..009}.tar`.
 
-    Image paths are relative to `image_root`, or else to the folder of the file that names them. `split` is one of Karpathy's
-    dataset_coco.json, a subfolder of that name, or the Parquet files whose names begin with it. Images are not looked for. Raises
-    DataError naming the file, and the line where there is one.
+    Images are not opened, so they may be missing.
+
+    Args:
+        source: path of the data set, or a `DataSource`, which adds the folder that image paths are
+            relative to, column names, and a split: one of Karpathy's dataset_coco.json, a
+            subfolder of that name, or the Parquet files whose names begin with it.
+
+    Raises:
+        DataError: the data cannot be read or contain no images; names the file and, if possible,
+            the line.
     """
-    if path == "":
+    source = source if isinstance(source, DataSource) else DataSource(str(source))
+    if not source.path:
         raise DataError("no data are given; name a data file or a folder of images")
-    path, image_root = (
-        os.path.expanduser(path),
-        os.path.expanduser(image_root),
-    )  # Path would make "" the current folder
-    samples = _read(path, image_root, split, columns)
+    # Not Path.expanduser(), because Path("") would be the current folder.
+    source = replace(
+        source,
+        path=os.path.expanduser(source.path),  # noqa: PTH111
+        image_root=os.path.expanduser(source.image_root),  # noqa: PTH111
+    )
+    samples = _read(source)
     if not samples:
-        raise DataError(f"{path}: holds no images; data are {FORMATS}")
+        raise DataError(f"{source.path}: contains no images; give {FORMATS}")
     return samples
 
 
-def open_captions(
-    path: str | Path, image_root: str = "", split: str = "", columns: Columns = DEFAULT_COLUMNS
-) -> list[Sample]:
-    """As `open_data`, for data that accompany those whose `columns` are named: called so here too, or else as usual. Raises DataError."""
+def open_related_data(source: DataSource) -> list[Sample]:
+    """Read a data set whose columns may have the usual names instead of those in `source`.
+
+    This is for data that accompany another data set, whose columns are named in `source`.
+
+    Raises:
+        DataError: the data can be read with neither.
+    """
     try:
-        return open_data(path, image_root, split, columns)
+        return open_data(source)
     except DataError as error:
-        if columns.names:
+        if source.columns.names:
             with suppress(DataError):
-                return open_data(path, image_root, split)
+                return open_data(replace(source, columns=DEFAULT_COLUMNS))
         raise error from None
 
 
-def _read(name: str, image_root: str, split: str, columns: Columns) -> list[Sample]:
-    path = Path(name)
-    if path.is_dir() and split:
-        return _read_split(path, image_root, split, columns)
-    if is_shards(name):
-        return _read_shards(name, split, columns)
+def _read(source: DataSource) -> list[Sample]:
+    path = Path(source.path)
+    if path.is_dir() and source.split:
+        return _read_split(source)
+    if is_shards(source.path):
+        reject_split(source.split, source.path)
+        reject_columns(source.columns, source.path)
+        return read_shards(source.path)
     if path.is_dir():
-        return _read_folder(path, image_root, columns)
+        return _read_folder(source)
     if not path.exists():
-        if name.endswith(".parquet") and (
-            parts := glob.glob(name, recursive=True)
-        ):  # Path.glob cannot take absolute patterns
-            reject_split(split, path)
-            return read_parquet(
-                [Path(part) for part in sorted(parts, key=natural_order)], image_root, columns
-            )
-        raise DataError(f"{path}: no such file or folder; check the path")
+        return _read_parquet_pattern(source)
     if path.suffix.lower() == ".json":
-        return _read_json(path, image_root, split, columns)
-    reject_split(split, path)
-    return _read_rows(path, image_root, columns)
+        return _read_json(source)
+    reject_split(source.split, path)
+    return _read_table(path, source)
 
 
-def _read_shards(name: str, split: str, columns: Columns) -> list[Sample]:
-    reject_split(split, name)
-    reject_columns(columns, name)
-    return read_shards(name)
-
-
-def _read_rows(path: Path, image_root: str, columns: Columns) -> list[Sample]:
-    """The rows of a table, whatever kind of file it is."""
+def _read_table(path: Path, source: DataSource) -> list[Sample]:
+    """Read a file of rows, in whatever format."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        return read_jsonl(path, image_root, columns)
+        return read_jsonl(path, source.image_root, source.columns)
     if suffix in TABLE_SUFFIXES:
-        return read_table(path, image_root, columns)
+        return read_table(path, source.image_root, source.columns)
     if suffix == ".parquet":
-        return read_parquet([path], image_root, columns)
-    raise DataError(f"{path}: not a known kind of data; give {FORMATS}")
+        return read_parquet([path], source.image_root, source.columns)
+    raise DataError(f"{path}: not a supported data format; give {FORMATS}")
 
 
-def _read_folder(path: Path, image_root: str, columns: Columns) -> list[Sample]:
+def _read_folder(source: DataSource) -> list[Sample]:
+    path = Path(source.path)
     if index := find_index(path):
-        return _read_rows(index, image_root, columns)
-    parts = [path / name for names in _SPLITS.values() for name in names]
-    indexes = [index for part in parts if (index := find_index(part))]
-    if indexes:  # names begin anew in each of them
-        every = [
-            (index.parent.name, sample)
+        return _read_table(index, source)
+    folders = [path / name for names in _SPLIT_NAMES.values() for name in names]
+    indexes = [index for folder in folders if (index := find_index(folder))]
+    if indexes:  # ids are unique only within each of them
+        return [
+            replace(sample, id=f"{index.parent.name}/{sample.id}")
             for index in indexes
-            for sample in _read_rows(index, image_root, columns)
+            for sample in _read_table(index, source)
         ]
-        return [replace(sample, id=f"{part}/{sample.id}") for part, sample in every]
     samples = read_folder(path)
-    if not samples and (tables := _list_tables(path)):
-        return read_parquet(tables, image_root, columns)
-    reject_columns(columns, path)
+    if not samples and (tables := _list_parquet_files(path)):
+        return read_parquet(tables, source.image_root, source.columns)
+    reject_columns(source.columns, path)
     return samples
 
 
-def _read_split(path: Path, image_root: str, split: str, columns: Columns) -> list[Sample]:
-    """A subfolder called as the split, or the Parquet files whose names begin with it. Raises DataError where there are neither."""
-    names = next((names for names in _SPLITS.values() if split in names), (split,))
-    for name in (split, *names):
+def _read_split(source: DataSource) -> list[Sample]:
+    """Read the subfolder named after the split, or the Parquet files whose names begin with it."""
+    path, split = Path(source.path), source.split
+    aliases = next((names for names in _SPLIT_NAMES.values() if split in names), (split,))
+    for name in (split, *aliases):
         if (path / name).is_dir() and not find_index(path):
-            return _read(str(path / name), image_root, "", columns)
-        if tables := [
-            table for table in _list_tables(path) if table.name.startswith((f"{name}-", f"{name}."))
-        ]:
-            return read_parquet(tables, image_root, columns)
+            return _read(replace(source, path=str(path / name), split=""))
+        prefixes = (f"{name}-", f"{name}.")
+        tables = [file for file in _list_parquet_files(path) if file.name.startswith(prefixes)]
+        if tables:
+            return read_parquet(tables, source.image_root, source.columns)
     reject_split(split, path)
     return []
 
 
-def _list_tables(folder: Path) -> list[Path]:
-    return sorted(folder.glob("**/*.parquet"), key=lambda table: natural_order(str(table)))
+def _list_parquet_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("**/*.parquet"), key=lambda file: natural_order(str(file)))
 
 
-def _read_json(path: Path, image_root: str, split: str, columns: Columns) -> list[Sample]:
+def _read_parquet_pattern(source: DataSource) -> list[Sample]:
+    """Read the Parquet files that match a path with wildcards."""
+    is_parquet = source.path.endswith(".parquet")
+    # Not Path.glob(), which does not take absolute patterns.
+    files = glob.glob(source.path, recursive=True) if is_parquet else []  # noqa: PTH207
+    if not files:
+        raise DataError(f"{source.path}: no such file or folder; check the path")
+    reject_split(source.split, source.path)
+    paths = [Path(file) for file in sorted(files, key=natural_order)]
+    return read_parquet(paths, source.image_root, source.columns)
+
+
+def _read_json(source: DataSource) -> list[Sample]:
+    path = Path(source.path)
     text = read_text(path)
-    if _is_lines(text, columns):
-        reject_split(split, path)
-        return read_jsonl(path, image_root, columns)
-    return read_coco(parse_json(text, str(path)), path, image_root, split, columns)
+    if _is_jsonl(text, source.columns.image_column):
+        reject_split(source.split, path)
+        return read_jsonl(path, source.image_root, source.columns)
+    content = parse_json(text, str(path))
+    return read_coco(content, path, source.image_root, source.split, source.columns)
 
 
-def _is_lines(text: str, columns: Columns) -> bool:
-    """Whether a .json file is JSON Lines: its first line alone is the row of an image."""
+def _is_jsonl(text: str, image_column: str) -> bool:
+    """Return whether a .json file is JSON Lines: its first line alone is the row of an image."""
     line = text.lstrip().partition("\n")[0]
     try:
-        row = json.loads(line) if len(line) < _LONGEST_ROW else None
+        row = json.loads(line) if len(line) < _MAX_ROW_LENGTH else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and any(key in row for key in (*IMAGE_KEYS, columns.image_column))
+    return isinstance(row, dict) and any(key in row for key in (*IMAGE_KEYS, image_column))
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
-    """The images that `paths` mean, each once: files as they are, folders and patterns such as `photos/**/*.jpg` in natural order.
+    """Return the images that files, folders and patterns such as `photos/**/*.jpg` stand for.
 
-    A file that is named is taken whatever it is called; in folders and patterns only images are. Raises DataError for a path that
-    means no image.
+    A file is taken whatever its name; in folders, and by patterns, only files with the extension of
+    an image are. Each image is returned once; those of a folder or pattern are in natural order.
+
+    Raises:
+        DataError: there is no image at one of the paths.
     """
-    found: dict[str, str] = {}
+    images: dict[str, str] = {}  # by normalized path
     for path in paths:
-        for image in _find(os.path.expanduser(path)):  # a Path would lose "./"
-            found.setdefault(os.path.normpath(image), image)
-    return list(found.values())
+        # Not Path.expanduser(), which would drop "./".
+        for image in _find_images_at(os.path.expanduser(path)):  # noqa: PTH111
+            images.setdefault(os.path.normpath(image), image)
+    return list(images.values())
 
 
-def _find(path: str) -> list[str]:
+def _find_images_at(path: str) -> list[str]:
     if Path(path).is_file():
         return [path]
     if path and Path(path).is_dir():
         images = list_images(Path(path))
     else:
-        hits = [
-            Path(hit) for hit in glob.glob(path, recursive=True)
-        ]  # Path.glob cannot take absolute patterns
-        images = [str(hit) for hit in hits if is_image(str(hit)) and hit.is_file()]
-        images += [image for hit in hits if hit.is_dir() for image in list_images(hit)]
+        # Not Path.glob(), which does not take absolute patterns.
+        matches = [Path(match) for match in glob.glob(path, recursive=True)]  # noqa: PTH207
+        images = [str(match) for match in matches if is_image(str(match)) and match.is_file()]
+        images += [image for match in matches if match.is_dir() for image in list_images(match)]
     if not images:
         raise DataError(
-            f"{path}: no image there; give image files, folders that hold some, or patterns such as 'photos/*.jpg'"
+            f"{path}: no images found; give image files, folders that contain images, "
+            "or patterns such as 'photos/*.jpg'"
         )
     return sorted(set(images), key=natural_order)

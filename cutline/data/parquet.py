@@ -1,93 +1,62 @@
-"""Parquet files: rows whose images are paths, or lie in the file itself."""
+"""Parquet files: rows whose images are paths, or are contained in the file itself."""
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from cutline.config import Columns
+from cutline.data.parquet_image import ParquetImage, open_parquet
 from cutline.data.row import (
-    ADDRESS_KEYS,
     CAPTION_KEYS,
     DEFAULT_COLUMNS,
     ID_KEYS,
+    IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
-    NAME_IT,
-    describe,
+    URL_KEYS,
+    make_sample,
     parse_row,
     require_columns,
     urls_only_error,
 )
 from cutline.data.sample import Sample, merge_rows
-from cutline.errors import ConfigError, DataError, ImageError
-from cutline.files import ImageRef
+from cutline.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-MOST_ROWS, MOST_BYTES = 1000, 100_000_000
-"""of images in a row group, more than which are read too slowly in random order"""
+MAX_GROUP_ROWS = 1000
+"""images in a row group, above which reading them in random order is slow"""
+MAX_GROUP_BYTES = 100_000_000
+"""size of these images, likewise"""
 _IMG2DATASET_KEYS = ("jpg", "png", "webp")
 _OTHER_KEYS = ("prompt", "domain", "status")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell(ImageRef):
-    """An image inside a Parquet file. CaptionRules one reads its row group, and keeps the last two of these."""
-
-    path: str
-    column: str
-    group: int
-    """row group, from 0"""
-    index: int
-    """row within the group, from 0"""
-    row: int
-    """row within the file, from 1"""
-
-    def __str__(self) -> str:
-        return f"{self.path}, row {self.row}"
-
-    def read(self) -> bytes:
-        """The bytes of the image. Raises ImageError."""
-        try:
-            changed = os.stat(self.path).st_mtime_ns
-            with _reading:  # or every thread would read the same group
-                pictures = _read_group(self.path, changed, self.column, self.group)
-            cell = pictures[self.index].as_py()
-        except (
-            Exception
-        ) as error:  # of the file system, of pyarrow, or of a file that is another by now
-            raise ImageError(f"{self}: the table cannot be read ({error}); copy it again") from None
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(data, bytes):
-            raise ImageError(f"{self}: the row holds no image; leave it out")
-        return data
-
-
-_reading = Lock()
-
-
-@lru_cache(maxsize=2)
-def _read_group(path: str, changed: int, column: str, group: int) -> Any:
-    """A column of a row group, as a pyarrow array. `changed`: when the file was, so that no former content is kept."""
-    with _open(path) as file:
-        return file.read_row_group(group, columns=[column]).column(column)
 
 
 def read_parquet(
     paths: Sequence[Path], image_root: str = "", columns: Columns = DEFAULT_COLUMNS
 ) -> list[Sample]:
-    """Read Parquet files whose columns are called as the keys that `read_jsonl` reads.
+    """Read Parquet files, whose columns have the names that `read_jsonl` recognises.
 
-    Images are paths, bytes, or Hugging Face's `{bytes, path}`; bytes stay where they are until they are asked for. In img2dataset's
-    files they are called `jpg`, and rows whose download failed are left out. Paths are relative to `image_root`, or else to the file's
-    folder. An image in the file has the file's name and its row as id, unless the row has one. A warning names the file with the
-    largest row group, where that is too large for training, which reads in random order. Raises DataError.
+    Images are paths, bytes, or Hugging Face's `{bytes, path}`; bytes are not loaded here. Those of
+    img2dataset are in a column `jpg`, and rows whose download failed are skipped. If a row group
+    is too large for training, which reads in random order, a warning names the file with the
+    largest one.
+
+    Args:
+        paths: the files.
+        image_root: folder that image paths are relative to; by default that of the file.
+        columns: columns with other names.
+
+    Returns:
+        One sample per image and prompt. An image contained in the file has the file's name and its
+        row as id, unless its row has one.
+
+    Raises:
+        DataError: a file cannot be read, has no column of images, or has an invalid row.
+        ConfigError: pyarrow is not installed.
     """
-    groups: list[_Group] = []
+    groups: list[_RowGroup] = []
     samples = merge_rows(
         sample
         for path in paths
@@ -96,8 +65,9 @@ def read_parquet(
     largest = max(groups, key=lambda group: group.load, default=None)
     if largest and largest.load > 1:
         logger.warning(
-            "%s: %d images (%d MB) stand in one row group, read whole for each of them, and training reads in random order; write the "
-            "file again with a smaller `row_group_size`, such as 100, or as tar shards",
+            "%s: a row group contains %d images (%d MB), and training, which reads images in "
+            "random order, loads the entire group for each; write the file again with a smaller "
+            "`row_group_size`, such as 100, or as tar shards",
             largest.path,
             largest.rows,
             largest.size // 1_000_000,
@@ -106,8 +76,8 @@ def read_parquet(
 
 
 @dataclass(frozen=True)
-class _Group:
-    """A row group with images in it."""
+class _RowGroup:
+    """A row group that contains images."""
 
     path: Path
     rows: int
@@ -116,134 +86,131 @@ class _Group:
 
     @property
     def load(self) -> float:
-        """Above 1 it is too large."""
-        return max(self.rows / MOST_ROWS, self.size / MOST_BYTES)
+        """Size relative to the recommended maximum."""
+        return max(self.rows / MAX_GROUP_ROWS, self.size / MAX_GROUP_BYTES)
 
 
-def _read_file(path: Path, root: str, columns: Columns, groups: list[_Group]) -> Iterator[Sample]:
+def _read_file(
+    path: Path, root: str, columns: Columns, groups: list[_RowGroup]
+) -> Iterator[Sample]:
+    """Yield the samples of a file, and append its row groups that contain images to `groups`."""
     try:
         import pyarrow as pa  # type: ignore[import-untyped]
     except ImportError:
         raise ConfigError(
-            f"{path}: Parquet needs a package that is not here: pip install 'cutline[parquet]'"
+            f"{path}: Parquet files need pyarrow, which is not installed: "
+            "pip install 'cutline[parquet]'"
         ) from None
     try:
-        with _open(path) as file:
-            names = file.schema_arrow.names
-            require_columns(columns, names, str(path))
-            picture = columns.image_column or next(
-                (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names), ""
-            )
-            if not picture:
-                raise _no_picture(path, names)
-            _require_picture(file, picture, path)
-            wanted = [
-                name
-                for name in (*CAPTION_KEYS, *ID_KEYS, *_OTHER_KEYS, *columns.names)
-                if name in names and name != picture
-            ]
+        with open_parquet(path) as file:
+            images = _find_images(file, path, columns)
             row = 0
             for group in range(file.num_row_groups):
-                inside = _is_inside(file, picture, group)
-                if inside:
-                    groups.append(
-                        _Group(
-                            path,
-                            file.metadata.row_group(group).num_rows,
-                            _count_bytes(file, picture, group),
-                        )
-                    )
-                for index, values in enumerate(_read_rows(file, group, wanted, picture, inside)):
+                embedded = images.is_embedded(group)
+                if embedded:
+                    num_rows = file.metadata.row_group(group).num_rows
+                    groups.append(_RowGroup(path, num_rows, images.count_bytes(group)))
+                for index, values in enumerate(_read_rows(images, group, columns)):
                     row += 1
-                    if inside and not _has_failed(values, picture):
-                        cell = Cell(str(path), picture, group, index, row)
-                        yield describe(values, cell, f"{path.name}/{row}", str(cell), columns)
-                    elif not inside:
+                    if not embedded:
                         yield parse_row(values, root, f"{path}, row {row}", columns)
+                    elif not _has_failed(values, images.name):
+                        image = ParquetImage(str(path), images.name, group, index, row)
+                        id = f"{path.name}/{row}"
+                        yield make_sample(values, image, id, str(image), columns)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path}: not a Parquet file that can be read ({error}); copy it again, or leave it out"
         ) from None
 
 
-def _read_rows(
-    file: Any, group: int, wanted: list[str], picture: str, inside: bool
-) -> Iterable[dict[str, Any]]:
-    """The rows of a group, without what is inside them; an image's path comes as text."""
-    import pyarrow as pa
+@dataclass(frozen=True)
+class _ImageColumn:
+    """The column of an open Parquet file that contains its images or their paths."""
 
-    nested = pa.types.is_struct(file.schema_arrow.field(picture).type)
-    paths = [] if inside else [f"{picture}.path"] if nested else [picture]
-    if not wanted + paths:
-        return [{}] * file.metadata.row_group(group).num_rows
-    rows: list[dict[str, Any]] = file.read_row_group(
-        group, columns=list(dict.fromkeys(wanted + paths))
-    ).to_pylist()
-    return (
-        ({**row, picture: (row[picture] or {}).get("path")} for row in rows)
-        if nested and not inside
-        else rows
-    )
+    file: Any
+    """`pyarrow.parquet.ParquetFile`"""
+    name: str
 
+    @property
+    def type(self) -> Any:
+        """Its pyarrow type."""
+        return self.file.schema_arrow.field(self.name).type
 
-def _is_inside(file: Any, picture: str, group: int) -> bool:
-    """Whether the images of a row group are bytes: a column of them, or a struct whose bytes are not all missing."""
-    import pyarrow as pa
+    @property
+    def fields(self) -> set[str]:
+        """The fields of a struct; empty for other types."""
+        import pyarrow as pa
 
-    kind = file.schema_arrow.field(picture).type
-    if not pa.types.is_struct(kind):
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-    if "path" not in _fields(kind):
-        return True
-    found = [chunk for chunk in _chunks(file, group) if chunk.path_in_schema == f"{picture}.bytes"]
-    return any(
-        not chunk.statistics or chunk.statistics.null_count < chunk.num_values for chunk in found
-    )
+        if not pa.types.is_struct(self.type):
+            return set()
+        return {self.type.field(number).name for number in range(self.type.num_fields)}
 
+    def is_embedded(self, group: int) -> bool:
+        """Return whether a row group contains bytes of images, not only their paths."""
+        import pyarrow as pa
 
-def _count_bytes(file: Any, picture: str, group: int) -> int:
-    chunks = [
-        chunk
-        for chunk in _chunks(file, group)
-        if chunk.path_in_schema in (picture, f"{picture}.bytes")
-    ]
-    return sum(chunk.total_uncompressed_size for chunk in chunks)
-
-
-def _chunks(file: Any, group: int) -> list[Any]:
-    return [
-        file.metadata.row_group(group).column(number) for number in range(file.metadata.num_columns)
-    ]
-
-
-def _has_failed(values: dict[str, Any], picture: str) -> bool:
-    return picture in _IMG2DATASET_KEYS and values.get("status", "success") != "success"
-
-
-def _require_picture(file: Any, picture: str, path: Path) -> None:
-    """Raise DataError where the column is a struct of other things."""
-    import pyarrow as pa
-
-    kind = file.schema_arrow.field(picture).type
-    if pa.types.is_struct(kind) and not {"bytes", "path"} & _fields(kind):
-        raise DataError(
-            f"{path}: the column `{picture}` holds {', '.join(_fields(kind))}, neither bytes nor a path; {NAME_IT}"
+        if not self.fields:
+            return bool(pa.types.is_binary(self.type) or pa.types.is_large_binary(self.type))
+        if "path" not in self.fields:
+            return True
+        return any(
+            not chunk.statistics or chunk.statistics.null_count < chunk.num_values
+            for chunk in self._list_chunks(group)
+            if chunk.path_in_schema == f"{self.name}.bytes"
         )
 
+    def count_bytes(self, group: int) -> int:
+        """Return the size of the images in a row group."""
+        names = (self.name, f"{self.name}.bytes")
+        chunks = [chunk for chunk in self._list_chunks(group) if chunk.path_in_schema in names]
+        return sum(chunk.total_uncompressed_size for chunk in chunks)
 
-def _fields(kind: Any) -> set[str]:
-    return {kind.field(number).name for number in range(kind.num_fields)}
-
-
-def _no_picture(path: Path, names: list[str]) -> DataError:
-    if any(name.lower() in ADDRESS_KEYS for name in names):
-        return urls_only_error(path)
-    return DataError(
-        f"{path}: no column is an image's; there are {', '.join(names)}; call one image, or {NAME_IT}"
-    )
+    def _list_chunks(self, group: int) -> list[Any]:
+        metadata = self.file.metadata
+        return [metadata.row_group(group).column(n) for n in range(metadata.num_columns)]
 
 
-def _open(path: str | Path) -> Any:
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+def _find_images(file: Any, path: Path, columns: Columns) -> _ImageColumn:
+    """Return the column of images. Raises DataError if there is none."""
+    names = file.schema_arrow.names
+    require_columns(columns, names, str(path))
+    known = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
+    name = columns.image_column or next(known, "")
+    if not name and any(name.lower() in URL_KEYS for name in names):
+        raise urls_only_error(path)
+    if not name:
+        raise DataError(
+            f"{path}: no column has a usual name for images among {', '.join(names)}; "
+            f"rename it to `image`, or {IMAGE_COLUMN_HINT}"
+        )
+    column = _ImageColumn(file, name)
+    if column.fields and not {"bytes", "path"} & column.fields:
+        fields = ", ".join(sorted(column.fields))
+        raise DataError(
+            f"{path}: the column `{name}` has the fields {fields}, but neither `bytes` nor `path`; "
+            f"{IMAGE_COLUMN_HINT}"
+        )
+    return column
 
-    return pq.ParquetFile(path)
+
+def _read_rows(images: _ImageColumn, group: int, columns: Columns) -> Iterable[dict[str, Any]]:
+    """Return the rows of a group with their images' paths, but without the bytes of images."""
+    file, image = images.file, images.name
+    keys = (*CAPTION_KEYS, *ID_KEYS, *_OTHER_KEYS, *columns.names)
+    names = [name for name in keys if name in file.schema_arrow.names and name != image]
+    embedded, nested = images.is_embedded(group), bool(images.fields)
+    if not embedded:
+        names.append(f"{image}.path" if nested else image)
+    if not names:
+        return [{}] * file.metadata.row_group(group).num_rows
+    table = file.read_row_group(group, columns=list(dict.fromkeys(names)))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    if nested and not embedded:
+        return ({**row, image: (row[image] or {}).get("path")} for row in rows)
+    return rows
+
+
+def _has_failed(values: dict[str, Any], image_column: str) -> bool:
+    """Return whether img2dataset failed to download the image of a row."""
+    return image_column in _IMG2DATASET_KEYS and values.get("status", "success") != "success"

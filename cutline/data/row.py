@@ -1,6 +1,6 @@
-"""A row of a table: which of its columns are the image, the captions, the prompt."""
+"""A row of a table or a JSON file: which of its values are the image, the captions, the prompt."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +13,78 @@ from cutline.files import ImageRef
 IMAGE_KEYS = ("file_name", "image", "image_path", "path", "image_name", "filename")
 CAPTION_KEYS = ("captions", "caption", "text", "comment")
 ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it numbers the captions
-ADDRESS_KEYS = ("url", "image_url")
+URL_KEYS = ("url", "image_url")
 DEFAULT_COLUMNS = Columns()
-"""columns called as usual"""
-NAME_IT = "name the image column (`--columns.image_column`, or `data.image_column` in a recipe)"
-"""what to do where no column is called as images usually are"""
+"""no column is named: each is recognised by its usual names, which are the keys above"""
+IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
+"""what to do if no column has a usual name for images"""
 
 
 def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COLUMNS) -> Sample:
-    """A row's sample; without an id of its own, the image's name in the file is its id. Raises DataError beginning with `where`."""
+    """Return the sample of a row whose image is a path.
+
+    Args:
+        row: the row; anything but a dictionary is an error.
+        root: folder that image paths are relative to.
+        where: file and line, at the beginning of errors.
+        columns: columns that do not have one of the usual names.
+
+    Raises:
+        DataError: the row has no image, lacks a named column, or has a value of the wrong type.
+    """
     if not isinstance(row, dict):
         raise DataError(
-            f'{where}: a row must be a JSON object such as {{"file_name": "a.jpg", "captions": ["a dog"]}}'
+            f"{where}: a row must be a JSON object "
+            'such as {"file_name": "a.jpg", "captions": ["a dog"]}'
         )
     require_columns(columns, row, where)
-    name = row[columns.image_column] if columns.image_column else first_of(row, IMAGE_KEYS)
+    name = row[columns.image_column] if columns.image_column else first_value(row, IMAGE_KEYS)
     if not isinstance(name, str) or not name:
         raise DataError(
-            f"{where}: the row names no image; give its path as `{columns.image_column or 'file_name'}`"
+            f"{where}: the row names no image; "
+            f"give its path as `{columns.image_column or 'file_name'}`"
         )
-    return describe(row, image_path(name, root), name, where, columns)
+    return make_sample(row, image_path(name, root), name, where, columns)
 
 
-def describe(
-    row: dict[str, Any],
+def make_sample(
+    row: Mapping[str, Any],
     image: str | ImageRef,
-    name: str,
+    default_id: str,
     where: str,
     columns: Columns = DEFAULT_COLUMNS,
 ) -> Sample:
-    """The sample of `image`; without an id of its own, `name` is its id. Raises DataError beginning with `where`."""
-    captions = parse_captions(
-        row[columns.caption_column] if columns.caption_column else first_of(row, CAPTION_KEYS),
-        where,
-    )
+    """Return the sample of an image with the captions, id, prompt and domain in its row.
+
+    Args:
+        row: values by column.
+        image: the image.
+        default_id: id of a row that has none of its own.
+        where: file and line, at the beginning of errors.
+        columns: columns that do not have one of the usual names.
+
+    Raises:
+        DataError: a value of the row has the wrong type.
+    """
+    if columns.caption_column:
+        captions = row[columns.caption_column]
+    else:
+        captions = first_value(row, CAPTION_KEYS)
     domain = row.get("domain")
-    id = parse_id(first_of(row, ID_KEYS), where) or name
     return Sample(
-        image, captions, id, _prompt(row, where, columns), domain if isinstance(domain, str) else ""
+        image=image,
+        captions=parse_captions(captions, where),
+        id=parse_id(first_value(row, ID_KEYS), where) or default_id,
+        prompt=_parse_prompt(row, where, columns),
+        domain=domain if isinstance(domain, str) else "",
     )
 
 
-def _prompt(row: dict[str, Any], where: str, columns: Columns) -> str | None:
+def _parse_prompt(row: Mapping[str, Any], where: str, columns: Columns) -> str | None:
     if columns.prompt_template:
         return PLACEHOLDER.sub(
-            lambda place: _word(row[place[1]], place[1], where), columns.prompt_template
+            lambda match: _fill_placeholder(row[match[1]], match[1], where),
+            columns.prompt_template,
         )
     prompt = row.get(columns.prompt_column or "prompt")
     if prompt is None or isinstance(prompt, str):
@@ -65,40 +92,43 @@ def _prompt(row: dict[str, Any], where: str, columns: Columns) -> str | None:
     raise DataError(f"{where}: the prompt is {prompt!r}, which is not text; put it in quotes")
 
 
-def _word(value: object, column: str, where: str) -> str:
+def _fill_placeholder(value: object, column: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         raise DataError(
-            f"{where}: the column `{column}` of the prompt is {value!r}, not a word; fill it in, or leave the row out"
+            f"{where}: the prompt needs text in the column `{column}`, which is {value!r}; "
+            "fill it in, or remove the row"
         )
     return str(value)
 
 
-def require_columns(columns: Columns, there: Iterable[str], where: str) -> None:
-    """Raise DataError unless the `columns` that were named are `there`."""
+def require_columns(columns: Columns, existing: Iterable[str], where: str) -> None:
+    """Raise DataError unless every column named by `columns` is among the `existing` ones."""
     for name in columns.names:
-        if name not in there:
+        if name not in existing:
             raise DataError(
-                f"{where}: has no column `{name}`; there are {', '.join(there) or 'none'}"
+                f"{where}: has no column `{name}`; its columns are {', '.join(existing) or 'none'}"
             )
 
 
 def reject_columns(columns: Columns, path: Path | str) -> None:
-    """Raise DataError where columns are named for data that have none."""
+    """Raise DataError if columns are named for data that have no columns."""
     if columns.names:
         raise DataError(
-            f"{path}: has no columns, so none called `{columns.names[0]}`; leave the settings of columns out"
+            f"{path}: this kind of data has no columns; "
+            f"remove the setting that names the column `{columns.names[0]}`"
         )
 
 
 def urls_only_error(path: Path | str) -> DataError:
-    """What is said of a table of URLs."""
+    """Return the error for a table of image URLs."""
     return DataError(
-        f"{path}: holds addresses of images, not images; download them with img2dataset, and give the folder it makes"
+        f"{path}: contains URLs of images instead of images; "
+        "download them with img2dataset, and give the folder that it writes"
     )
 
 
-def first_of(row: dict[str, Any], keys: tuple[str, ...]) -> object:
-    """The value of the first of `keys` that the row has."""
+def first_value(row: Mapping[str, Any], keys: Iterable[str]) -> object:
+    """Return the value of the first of `keys` that is not None in the row, or else None."""
     for key in keys:
         if (value := row.get(key)) is not None:
             return value
@@ -106,25 +136,32 @@ def first_of(row: dict[str, Any], keys: tuple[str, ...]) -> object:
 
 
 def parse_captions(value: object, where: str) -> tuple[str, ...]:
-    """One caption or a list of them; blank ones are dropped. Raises DataError."""
+    """Return the captions in a value, which is one text or a list of texts, without blank ones.
+
+    Raises:
+        DataError: a caption is not text.
+    """
     if isinstance(value, str):  # the usual case, of which there are millions
         return () if value.isspace() or not value else (value,)
     captions: list[Any] = [] if value is None else value if isinstance(value, list) else [value]
-    if wrong := [caption for caption in captions if not isinstance(caption, str)]:
-        raise DataError(f"{where}: the caption {wrong[0]!r} is not text; put it in quotes")
+    for caption in captions:
+        if not isinstance(caption, str):
+            raise DataError(f"{where}: the caption {caption!r} is not text; put it in quotes")
     return tuple(caption for caption in captions if caption.strip())
 
 
 def parse_id(value: object, where: str) -> str:
-    """A number or text as text; "" for none. Raises DataError."""
+    """Return an id as text; "" for None.
+
+    Raises:
+        DataError: the id is neither text nor a whole number.
+    """
     if value is None or isinstance(value, str):
         return value or ""
-    if (
-        isinstance(value, float) and value.is_integer()
-    ):  # as pandas has whole numbers where one is missing
+    if isinstance(value, float) and value.is_integer():  # pandas: integers with missing values
         return str(int(value))
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(
-            f"{where}: the id {value!r} is neither text nor a whole number; give one of these"
+            f"{where}: the id {value!r} is neither text nor an integer; put it in quotes"
         )
     return str(value)

@@ -1,15 +1,12 @@
-"""`Sample`, and what all readers share."""
+"""`Sample`: one image with its captions; how samples are grouped and split by image."""
 
-import codecs
-import json
+import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
-from pathlib import Path
 
-from cutline.errors import DataError
 from cutline.files import ImageRef
 
 
@@ -18,8 +15,8 @@ class Sample:
     """One image and its captions."""
 
     image: str | bytes | ImageRef
-    """path of the image, its bytes, or its place in a shard or table; not opened, so it may not
-    exist"""
+    """path of the image, its bytes, or its position in a shard or table; not opened, so the file
+    may be missing"""
     captions: tuple[str, ...]
     """captions as written, none of them blank; empty if there are none"""
     id: str
@@ -27,7 +24,7 @@ class Sample:
     prompt: str | None = None
     """prompt of these captions, if it differs from the model's"""
     domain: str = ""
-    """subset of the data that is also measured on its own, such as near-domain in NoCaps"""
+    """subset of the data that is also evaluated on its own, such as near-domain in NoCaps"""
 
     @property
     def name(self) -> str:
@@ -68,48 +65,41 @@ def merge_rows(rows: Iterable[Sample]) -> list[Sample]:
     return group_by_image(rows, attrgetter("image", "prompt"))
 
 
-@lru_cache(maxsize=1)  # the rows of an image follow each other
+def split_by_image(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Hold out a random fraction of the images, such as for validation.
+
+    All samples with the same id go to the same side. Which ids are held out depends on the set of
+    ids and on the seed, not on the order of the samples.
+
+    Args:
+        samples: samples to split.
+        fraction: fraction of the images to hold out, in [0, 1). If it is above 0 and there are two
+            images or more, neither side is empty.
+        seed: seed of the random choice.
+
+    Returns:
+        The remaining and the held-out samples, both in the order given.
+    """
+    ids = sorted({sample.id for sample in samples}, key=lambda id: _random_rank(id, seed))
+    count = min(max(1, round(fraction * len(ids))), len(ids) - 1) if fraction > 0 else 0
+    held_out = set(ids[: max(0, count)])
+    return [s for s in samples if s.id not in held_out], [s for s in samples if s.id in held_out]
+
+
+def _random_rank(id: str, seed: int) -> bytes:
+    """Return a sort key that shuffles ids in the same way in every run, as `hash()` would not."""
+    return hashlib.sha256(f"{seed}:{id}".encode("utf-8", "surrogatepass")).digest()
+
+
+@lru_cache(maxsize=1)  # rows of the same image usually follow each other
 def image_path(name: str, root: str) -> str:
-    """The path of the image that a data file calls `name`; absolute names and URLs stay as they are."""
-    return (
-        name if "://" in name else os.path.normpath(os.path.join(root, name))
-    )  # a Path is ten times slower
+    """Return the normalized path of an image that a data file names relative to `root`.
 
-
-def read_text(path: Path) -> str:
-    """Text in UTF-8, with or without its byte-order mark, or in UTF-16 with one. Raises DataError naming file and line."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from None
-    return decode_text(data, str(path))
-
-
-def decode_text(data: bytes, name: str) -> str:
-    """The text of a file called `name`, as `read_text` reads it. Raises DataError naming file and line."""
-    try:
-        return data.decode(
-            "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        )
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
-
-
-def parse_json(text: str, where: str) -> object:
-    """The value that `text` holds. Raises DataError beginning with `where`."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: not JSON ({error.msg} at column {error.colno}); mend or remove it"
-        ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # numbers of thousands of digits, brackets nested as deep
-        raise DataError(
-            f"{where}: not JSON that can be read ({error}); mend or remove it"
-        ) from None
+    Absolute paths and URLs are kept.
+    """
+    if "://" in name:
+        return name
+    # pathlib would take ten times as long.
+    return os.path.normpath(os.path.join(root, name))  # noqa: PTH118

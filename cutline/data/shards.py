@@ -1,4 +1,4 @@
-"""Tar shards: which there are, and what they hold; read whole, or streamed for training on what no disk holds."""
+"""Tar shards: finding them, reading them all at once, and streaming them for training."""
 
 import glob
 import itertools
@@ -6,198 +6,246 @@ import logging
 import os
 import random
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from cutline.data.folder import find_index, list_images, natural_order
 from cutline.data.sample import Sample
-from cutline.data.tar import BROKEN, Content, make_sample, open_stream, read_members, read_tar
+from cutline.data.tar import TAR_ERRORS, Members, join_members, open_stream, read_members, read_tar
 from cutline.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_EXIT = re.compile(r"\bexit \d+")
-Group = tuple[str, str, dict[str, Content]]  # shard, key, members by kind
+_EXIT_STATUS = re.compile(r"\bexit \d+")
+Group = tuple[str, str, Members]  # shard, key, members of the key
 
 
 def is_shards(path: str | Path) -> bool:
-    """Whether `path` means tar shards: such files, patterns or URLs, a `pipe:` command, or a folder of them without loose images."""
-    return any(
-        _means_shards(os.path.expanduser(piece)) for piece in str(path).split("::")
-    )  # a Path would spoil URLs
+    """Return whether a path stands for tar shards.
+
+    These are tar files, patterns or URLs, a `pipe:` command, and a folder of tar files without
+    loose images.
+    """
+    # Not Path.expanduser(), which would damage URLs.
+    specs = [os.path.expanduser(spec) for spec in str(path).split("::")]  # noqa: PTH111
+    return any(map(_is_shard_spec, specs))
 
 
-def _means_shards(piece: str) -> bool:
-    if piece.startswith("pipe:"):
+def _is_shard_spec(spec: str) -> bool:
+    if spec.startswith("pipe:"):
         return True
-    if os.path.isdir(piece):  # a Path raises for names that are too long
-        return (
-            bool(_in_folder(piece)) and not find_index(Path(piece)) and not list_images(Path(piece))
-        )
-    return piece.lower().partition("?")[0].endswith(SHARD_SUFFIXES)
+    if os.path.isdir(spec):  # noqa: PTH112  # Path.is_dir() raises if the name is too long
+        folder = Path(spec)
+        return bool(_list_folder(spec)) and not find_index(folder) and not list_images(folder)
+    return spec.lower().partition("?")[0].endswith(SHARD_SUFFIXES)
 
 
 def list_shards(urls: str) -> list[str]:
-    """The shards that `urls` mean, each once: files, folders, patterns such as `shards/{000..099}.tar` and `shards/*.tar`, URLs, `pipe:`
-    commands, or several of these with `::` between them. Raises DataError where nothing is there (URLs and commands are not tried).
+    """Return the shards that `urls` stands for, without duplicates.
+
+    Args:
+        urls: files, folders, patterns such as `shards/{000..099}.tar` or `shards/*.tar`, URLs,
+            `pipe:` commands, or several of these separated by `::`.
+
+    Raises:
+        DataError: a local file, folder or pattern has no shards; URLs and commands are not tried.
+        ConfigError: `urls` has braces, and braceexpand is not installed.
     """
-    pieces = [os.path.expanduser(piece) for piece in urls.split("::")]
-    found = [
-        shard for piece in pieces for pattern in _expand_braces(piece) for shard in _find(pattern)
+    shards = [
+        shard
+        for spec in urls.split("::")
+        for pattern in _expand_braces(os.path.expanduser(spec))  # noqa: PTH111
+        for shard in _find_shards(pattern)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(shards))
 
 
-def _expand_braces(piece: str) -> list[str]:
-    if "{" not in piece or os.path.exists(piece):
-        return [piece]
+def _expand_braces(spec: str) -> list[str]:
+    if "{" not in spec or os.path.exists(spec):  # noqa: PTH110
+        return [spec]
     try:
         from braceexpand import braceexpand
     except ImportError:
-        raise _missing(piece) from None
+        raise _not_installed(spec, "braceexpand") from None
     try:
-        return list(braceexpand(piece))
+        return list(braceexpand(spec))
     except ValueError as error:
         raise DataError(
-            f"{piece}: braces that mean nothing ({error}); write them as in {{000..099}}.tar"
+            f"{spec}: the braces are invalid ({error}); write them as in {{000..099}}.tar"
         ) from None
 
 
-def _find(pattern: str) -> list[str]:
+def _find_shards(pattern: str) -> list[str]:
     if is_remote(pattern) or Path(pattern).is_file():
         return [pattern]
-    hits = glob.glob(pattern, recursive=True)  # Path.glob cannot take absolute patterns
-    found = _in_folder(pattern) or sorted(
-        (hit for hit in hits if Path(hit).is_file()), key=natural_order
-    )
-    if not found:
+    # Not Path.glob(), which does not take absolute patterns.
+    paths = glob.glob(pattern, recursive=True)  # noqa: PTH207
+    files = [path for path in paths if Path(path).is_file()]
+    shards = _list_folder(pattern) or sorted(files, key=natural_order)
+    if not shards:
         raise DataError(
-            f"{pattern}: no shards there; give .tar files, a folder of them, or a pattern such as 'shards/{{000..099}}.tar'"
+            f"{pattern}: no shards found; give .tar files, a folder of them, "
+            "or a pattern such as 'shards/{000..099}.tar'"
         )
-    return found
+    return shards
 
 
-def _in_folder(folder: str) -> list[str]:
-    return sorted(
-        (str(path) for path in Path(folder).glob("*.tar") if path.is_file()), key=natural_order
-    )
+def _list_folder(folder: str) -> list[str]:
+    files = [str(path) for path in Path(folder).glob("*.tar") if path.is_file()]
+    return sorted(files, key=natural_order)
 
 
 def is_remote(shard: str) -> bool:
-    """Whether a shard is no file of this machine's, but a URL or a command."""
+    """Return whether a shard is a URL or a command, not a local file."""
     return shard.startswith("pipe:") or "://" in shard
 
 
 def read_shards(urls: str) -> list[Sample]:
-    """Every image of local, uncompressed shards, as `read_tar` reads them. Raises DataError."""
+    """Read all samples of local, uncompressed shards, as `read_tar` does.
+
+    Raises:
+        DataError: a shard cannot be read, or is a URL or a command.
+    """
     shards = list_shards(urls)
     for shard in filter(is_remote, shards):
         raise DataError(
-            f"{shard}: only a training run reads such shards, from front to back; download it for anything else"
+            f"{shard}: only training with `data.stream` reads URLs and commands; download the shard"
         )
     return [sample for shard in shards for sample in read_tar(shard)]
 
 
 def stream_shards(
-    urls: str, *, seed: int, epoch: int, part: int, parts: int, shuffle: int
+    urls: str, *, seed: int, epoch: int, reader: int, num_readers: int, shuffle_buffer: int
 ) -> Iterator[Sample]:
-    """The samples of one of `parts` that read the shards together, with the bytes of their images.
+    """Yield the samples of one epoch that belong to one of several readers.
 
-    Shards come in a new order every epoch, dealt out to the parts; where there are fewer shards than parts, every part reads them all
-    and takes every `parts`-th sample. Either way each sample is read by one part, once. Samples come in random order within a buffer of
-    `shuffle` of them (0 or 1: as they lie). Everything follows from seed, epoch, part and parts.
+    Every sample belongs to exactly one reader. Which ones, and in which order, depends on nothing
+    but the arguments. The members of a key must follow each other. Samples without an image or a
+    caption are skipped, and counted in the log at the end.
 
-    Samples without an image or a caption are passed over, and counted in the log at the end. A key's members must follow each other.
-    Raises DataError naming a shard that cannot be read.
+    Args:
+        urls: the shards, as `list_shards` takes them.
+        seed: seed of the order.
+        epoch: number of the epoch; each has an order of its own.
+        reader: number of this reader, from 0.
+        num_readers: readers that share the shards: data loading workers of all processes.
+        shuffle_buffer: samples in memory, from which the next one is drawn at random (0 or 1: the
+            order within shards is kept).
+
+    Yields:
+        Samples with the bytes of their images.
+
+    Raises:
+        DataError: a shard cannot be read.
     """
+    # Every reader shuffles the list of shards in the same way, so that taking every
+    # `num_readers`-th one gives them disjoint shards. With fewer shards than readers some would
+    # get none: then each one reads all shards and takes every `num_readers`-th sample.
     shards = list_shards(urls)
     random.Random(f"{seed} {epoch}").shuffle(shards)
-    alone = len(shards) >= parts
-    groups = itertools.chain.from_iterable(map(_stream, shards[part::parts] if alone else shards))
-    tally: Counter[str] = Counter()
-    samples = _complete(groups if alone else itertools.islice(groups, part, None, parts), tally)
-    yield from _shuffled(samples, shuffle, random.Random(f"{seed} {epoch} {part}"))
-    if tally["skipped"]:
+    if len(shards) >= num_readers:
+        groups = _stream_groups(shards[reader::num_readers])
+    else:
+        groups = itertools.islice(_stream_groups(shards), reader, None, num_readers)
+    count = _SampleCount()
+    samples = _join_groups(groups, count)
+    yield from _shuffle(samples, shuffle_buffer, random.Random(f"{seed} {epoch} {reader}"))
+    if count.skipped:
         logger.warning(
-            "%s: %d samples, and %d passed over that lack image or caption",
-            urls,
-            tally["read"],
-            tally["skipped"],
+            "%s: %d samples; skipped %d without image or caption", urls, count.read, count.skipped
         )
     else:
-        logger.info("%s: %d samples", urls, tally["read"])
+        logger.info("%s: %d samples", urls, count.read)
 
 
-def _stream(shard: str) -> Iterator[Group]:
+@dataclass
+class _SampleCount:
+    """Numbers of samples that a stream has read and skipped."""
+
+    read: int = 0
+    skipped: int = 0
+
+
+def _stream_groups(shards: list[str]) -> Iterator[Group]:
+    return itertools.chain.from_iterable(map(_stream_shard, shards))
+
+
+def _stream_shard(shard: str) -> Iterator[Group]:
+    """Yield the members of a shard, key by key, while it is read from front to back."""
     try:
-        stream = _open(shard)
+        stream = _open_shard(shard)
         try:
             with open_stream(stream) as tar:
-                for key, members in itertools.groupby(
-                    read_members(tar), key=lambda member: member[0]
-                ):
-                    yield shard, key, {kind: content for _, kind, content in members}
-            while stream.read(1 << 20):  # to the end, or the command that writes it would fail
+                by_key = itertools.groupby(read_members(tar), key=lambda member: member[0])
+                for key, members in by_key:
+                    yield shard, key, {extension: content for _, extension, content in members}
+            # A tar file may be padded after its end mark. A command that writes it would be killed
+            # by SIGPIPE, and look as if it had failed, if the stream were closed before its end.
+            while stream.read(1 << 20):
                 pass
-            stream.close()  # says whether the command has failed
+            stream.close()  # raises if the command has failed
         finally:
             with suppress(OSError):
                 stream.close()
-    except BROKEN as error:
-        command = _EXIT.search(
-            str(error)
-        )  # webdataset's words for a command that failed, curl's among them, take three lines
-        why = f"its command gave {command[0]}" if command else error
+    except TAR_ERRORS as error:
+        # webdataset reports a failed command, such as curl, in three lines.
+        exit_status = _EXIT_STATUS.search(str(error))
+        reason = f"its command ended with {exit_status[0]}" if exit_status else error
         raise DataError(
-            f"{shard}: the shard cannot be read ({why}); check that it is there, copy it again, or leave it out"
+            f"{shard}: the shard cannot be read ({reason}); "
+            "check that it exists, copy it again, or leave it out"
         ) from None
 
 
-def _open(shard: str) -> IO[bytes]:
+def _open_shard(shard: str) -> IO[bytes]:
     if not is_remote(shard):
         return Path(shard).open("rb")
     try:
         from webdataset.gopen import gopen  # type: ignore[import-untyped]
     except ImportError:
-        raise _missing(shard) from None
+        raise _not_installed(shard, "webdataset") from None
     try:
         return cast("IO[bytes]", gopen(shard))
-    except ValueError as error:  # a scheme it does not know
+    except ValueError as error:  # unknown URL scheme
         raise OSError(str(error)) from None
 
 
-def _missing(shard: str) -> ConfigError:
+def _not_installed(shard: str, package: str) -> ConfigError:
     return ConfigError(
-        f"{shard}: shards called so need a package that is not here: pip install 'cutline[shards]'"
+        f"{shard}: needs {package}, which is not installed: pip install 'cutline[shards]'"
     )
 
 
-def _complete(groups: Iterator[Group], tally: Counter[str]) -> Iterator[Sample]:
+def _join_groups(groups: Iterator[Group], count: _SampleCount) -> Iterator[Sample]:
     for shard, key, members in groups:
         try:
-            sample = make_sample(shard, key, members)
-        except DataError as error:
+            sample = join_members(shard, key, members)
+        except DataError as error:  # one of a million samples must not end a run
             logger.warning("%s", error)
             sample = None
         if sample and sample.captions:
-            tally["read"] += 1
+            count.read += 1
             yield sample
         else:
-            tally["skipped"] += 1
+            count.skipped += 1
 
 
-def _shuffled(samples: Iterator[Sample], size: int, rng: random.Random) -> Iterator[Sample]:
-    """A buffer is filled; each sample that comes takes the place of a random one, which goes."""
-    buffer = list(itertools.islice(samples, max(0, size - 1)))
+def _shuffle(samples: Iterator[Sample], buffer_size: int, rng: random.Random) -> Iterator[Sample]:
+    """Yield samples in a random order, of which no more than `buffer_size` are in memory.
+
+    Once the buffer is full, each new sample is swapped with a random one of the buffer, which is
+    yielded, or is yielded itself.
+    """
+    buffer = list(itertools.islice(samples, max(0, buffer_size - 1)))
     for sample in samples:
         if buffer:
-            place = rng.randrange(len(buffer) + 1)
-            if place < len(buffer):
-                buffer[place], sample = sample, buffer[place]
+            index = rng.randrange(len(buffer) + 1)
+            if index < len(buffer):
+                buffer[index], sample = sample, buffer[index]
         yield sample
     rng.shuffle(buffer)
     yield from buffer

@@ -10,101 +10,113 @@ from pathlib import Path
 
 from cutline.config import Columns
 from cutline.data.row import (
-    ADDRESS_KEYS,
     DEFAULT_COLUMNS,
+    IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
-    NAME_IT,
+    URL_KEYS,
     parse_row,
     reject_columns,
     require_columns,
     urls_only_error,
 )
-from cutline.data.sample import Sample, merge_rows, read_text
+from cutline.data.sample import Sample, merge_rows
+from cutline.data.text import read_text
 from cutline.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".token")
 _DELIMITERS = ",\t;|"
-_FLICKR = re.compile(r"([^\t]+)#\d+\t(.*)")  # name.jpg#0<TAB>caption
-_NUMBERED = re.compile(r"\s*(\d+)\s+(.*)")
+_FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")  # name.jpg#0<TAB>caption
+_NUMBERED_CAPTION = re.compile(r"\s*(\d+)\s+(.*)")
 
-Row = tuple[int, list[str]]  # the line it begins on, and its cells
+Row = tuple[int, list[str]]  # number of its first line, and its cells
 
 
 def read_table(
     path: Path, image_root: str = "", columns: Columns = DEFAULT_COLUMNS
 ) -> list[Sample]:
-    """Read a table whose first line names its columns, as `read_jsonl` names them; the delimiter is found.
+    """Read a table in one of these formats.
 
-    - Commas, tabs or semicolons between the cells, quotes around cells that hold some (line breaks too); tabs without quotes, too. A
-      cell such as `["a dog", "a cat"]` is a list, as JSON or as pandas writes it.
-    - Bars between the cells, no quotes, the last cell taking the rest of the line: Flickr30k's results.csv.
-    - Without names: `name.jpg#0<TAB>caption`, Flickr8k.token.txt and Flickr30k's results_20130124.token.
+    - The first line names the columns, as `read_jsonl` recognises them; cells are separated by
+      commas, tabs or semicolons, and quoted if they contain separators or line breaks. Tables with
+      tabs may do without quoting. A cell such as `["a dog", "a cat"]` is a list, as JSON or as
+      pandas writes it.
+    - The first line names the columns; cells are separated by bars, never quoted, and the last one
+      contains the rest of the line: results.csv of Flickr30k.
+    - Lines of the form `name.jpg#0<TAB>caption`, without column names: Flickr8k.token.txt, and
+      results_20130124.token of Flickr30k.
 
-    Several rows of an image (and prompt) become one sample. Raises DataError naming file and line.
+    Args:
+        path: the file.
+        image_root: folder that image paths are relative to; by default that of the file.
+        columns: columns with other names.
+
+    Returns:
+        One sample per image and prompt.
+
+    Raises:
+        DataError: the file cannot be read as a table; names the file and the line.
     """
     text = read_text(path)
     text = text if "\n" in text else text.replace("\r", "\n")
-    first = text.lstrip().partition("\n")[0].rstrip("\r")
-    if not first:
+    header = text.lstrip().partition("\n")[0].rstrip("\r")
+    if not header:
         return []
     root = image_root or str(path.parent)
-    if _FLICKR.fullmatch(first):
+    if _FLICKR_LINE.fullmatch(header):
         reject_columns(columns, path)
-        return merge_rows(_flickr(text, root, path))
-    delimiter = _delimiter(first, path, columns)
-    rows = (
-        _barred(text, path)
-        if delimiter == "|"
-        else _tabbed(text, path)
-        if delimiter == "\t"
-        else _quoted(text, delimiter, path)
-    )
-    return merge_rows(_samples(rows, root, path, columns))
+        return merge_rows(_parse_flickr(text, root, path))
+    delimiter = _find_delimiter(header, path, columns)
+    if delimiter == "|":
+        rows = _split_at_bars(text)
+    elif delimiter == "\t":
+        rows = _split_at_tabs(text, path)
+    else:
+        rows = _parse_csv(text, delimiter, path)
+    return merge_rows(_parse_rows(rows, root, path, columns))
 
 
-def _delimiter(first: str, path: Path, columns: Columns) -> str:
-    """The one that gives most columns, the image's among them. Raises DataError."""
+def _find_delimiter(header: str, path: Path, columns: Columns) -> str:
+    """Return the delimiter that gives the most columns, one of them that of the images."""
     try:
         headers = {
-            delimiter: [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+            delimiter: [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter))]
             for delimiter in _DELIMITERS
         }
     except csv.Error as error:
         raise DataError(
-            f"{path}, line 1: no names of columns that can be read ({error}); give a table whose first line has them"
+            f"{path}, line 1: the column names cannot be read ({error}); "
+            "give a table whose first line contains them"
         ) from None
-    best = max(headers, key=lambda delimiter: len(headers[delimiter]))
-    wanted = (columns.image_column,) if columns.image_column else IMAGE_KEYS
-    fitting = [delimiter for delimiter in headers if set(wanted) & set(headers[delimiter])]
-    if fitting:
-        return max(fitting, key=lambda delimiter: len(headers[delimiter]))
-    if any(
-        cell.lower() in ADDRESS_KEYS or cell.startswith(("http://", "https://"))
-        for cell in headers[best]
-    ):
-        raise urls_only_error(path)
-    require_columns(Columns(columns.image_column), headers[best], f"{path}, line 1")
-    there = ", ".join(headers[best])
-    raise DataError(
-        f"{path}, line 1: no column is an image's; there are {there[:200]}; call one file_name, or {NAME_IT}"
+    image_names = {columns.image_column} if columns.image_column else set(IMAGE_KEYS)
+    candidates = [delimiter for delimiter in headers if image_names & set(headers[delimiter])]
+    if candidates:
+        return max(candidates, key=lambda delimiter: len(headers[delimiter]))
+    raise _no_image_column(max(headers.values(), key=len), path, columns)
+
+
+def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataError:
+    if any(name.lower() in URL_KEYS or name.startswith(("http://", "https://")) for name in names):
+        return urls_only_error(path)
+    require_columns(Columns(columns.image_column), names, f"{path}, line 1")
+    return DataError(
+        f"{path}, line 1: no column has a usual name for images among {', '.join(names)[:200]}; "
+        f"rename it to `file_name`, or {IMAGE_COLUMN_HINT}"
     )
 
 
-def _tabbed(text: str, path: Path) -> Iterator[Row]:
-    """With quotes around cells, or, where that cannot be, with quotes that are a part of them."""
+def _split_at_tabs(text: str, path: Path) -> Iterator[Row]:
+    """Split rows as quoted TSV, or, if that fails, without giving quotation marks a meaning."""
     try:
-        return iter(list(_quoted(text, "\t", path)))
+        return iter(list(_parse_csv(text, "\t", path)))
     except DataError:
-        return _quoted(text, "\t", path, quotes=False)
+        return _parse_csv(text, "\t", path, quoting=csv.QUOTE_NONE)
 
 
-def _quoted(text: str, delimiter: str, path: Path, quotes: bool = True) -> Iterator[Row]:
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        strict=True,
-        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
-    )
+def _parse_csv(
+    text: str, delimiter: str, path: Path, quoting: int = csv.QUOTE_MINIMAL
+) -> Iterator[Row]:
+    file = io.StringIO(text, newline="")
+    reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting)  # type: ignore[arg-type]
     line = 1
     try:
         for cells in reader:
@@ -113,65 +125,65 @@ def _quoted(text: str, delimiter: str, path: Path, quotes: bool = True) -> Itera
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {line}: not a row that can be read ({error}); mend its quotes"
+            f"{path}, line {line}: the row cannot be read ({error}); correct its quotes"
         ) from None
 
 
-def _barred(text: str, path: Path) -> Iterator[Row]:
+def _split_at_bars(text: str) -> Iterator[Row]:
     width = 0
     for line, content in enumerate(text.split("\n"), 1):
         if content.strip():
             cells = [cell.strip() for cell in content.split("|", width - 1)]
             width = width or len(cells)
-            if len(cells) == width - 1 and (
-                pair := _NUMBERED.fullmatch(cells[-1])
-            ):  # Flickr30k's 2199200615.jpg lacks its second bar
-                cells[-1:] = pair.groups()
+            # In Flickr30k, a row of 2199200615.jpg lacks its second bar.
+            if len(cells) == width - 1 and (match := _NUMBERED_CAPTION.fullmatch(cells[-1])):
+                cells[-1:] = match.groups()
             yield line, cells
 
 
-def _samples(rows: Iterator[Row], root: str, path: Path, columns: Columns) -> Iterator[Sample]:
-    line, names = next(rows)
-    names = [name.strip() for name in names]
+def _parse_rows(rows: Iterator[Row], root: str, path: Path, columns: Columns) -> Iterator[Sample]:
+    line, header = next(rows)
+    names = [name.strip() for name in header]
     require_columns(columns, names, f"{path}, line {line}")
     for line, cells in rows:
         where = f"{path}, line {line}"
         if len(cells) != len(names):
             raise DataError(
-                f"{where}: {len(cells)} cells for {len(names)} columns; put quotes around cells that hold the delimiter"
+                f"{where}: {len(cells)} cells for {len(names)} columns; "
+                "put quotes around cells that contain the delimiter"
             )
-        row = {
-            name: _value(cell) if cell[:1] in "[" else cell
-            for name, cell in zip(names, cells, strict=True)
-        }
-        yield parse_row(row, root, where, columns)
+        values = (_parse_cell(cell) if cell[:1] in "[" else cell for cell in cells)
+        yield parse_row(dict(zip(names, values, strict=True)), root, where, columns)
 
 
-def _value(cell: str) -> object:
-    """None for an empty cell, the list of texts that a cell holds as JSON or as pandas writes it, or the text as it is."""
+def _parse_cell(cell: str) -> object:
+    """Return None for an empty cell, the list of texts in a cell that has one, or else the text."""
     for parse in (json.loads, _parse_repr) if cell.endswith("]") else ():
         try:
-            found = parse(cell)
+            value = parse(cell)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, list) and all(isinstance(text, str) for text in found):
-            return found
+        if isinstance(value, list) and all(isinstance(text, str) for text in value):
+            return value
     return cell or None
 
 
 def _parse_repr(cell: str) -> object:
-    """What Python wrote; but `['a' 'b']`, as numpy writes, would be read as `['ab']`, and is None."""
-    found = ast.literal_eval(cell)
-    return found if "".join(repr(found).split()) == "".join(cell.split()) else None
+    """Return the value of a Python literal, or None if Python would write the value otherwise.
+
+    This rejects numpy's `['a' 'b']`, which Python would read as `['ab']`.
+    """
+    value = ast.literal_eval(cell)
+    return value if "".join(repr(value).split()) == "".join(cell.split()) else None
 
 
-def _flickr(text: str, root: str, path: Path) -> Iterator[Sample]:
+def _parse_flickr(text: str, root: str, path: Path) -> Iterator[Sample]:
     for line, content in enumerate(text.split("\n"), 1):
         if content.strip():
-            if not (found := _FLICKR.fullmatch(content.rstrip("\r"))):
+            where = f"{path}, line {line}"
+            match = _FLICKR_LINE.fullmatch(content.rstrip("\r"))
+            if not match:
                 raise DataError(
-                    f"{path}, line {line}: not of the form `name.jpg#0<TAB>caption`; mend or remove it"
+                    f"{where}: not of the form `name.jpg#0<TAB>caption`; correct or remove it"
                 )
-            yield parse_row(
-                {"file_name": found[1], "caption": found[2]}, root, f"{path}, line {line}"
-            )
+            yield parse_row({"file_name": match[1], "caption": match[2]}, root, where)

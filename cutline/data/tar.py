@@ -1,4 +1,7 @@
-"""Tar files of images with their captions, `000.jpg` beside `000.txt` or `000.json`, as webdataset and img2dataset write them."""
+"""Tar files of images with their captions, as webdataset and img2dataset write them.
+
+The image `000.jpg` has its captions beside it, in `000.txt` or `000.json`.
+"""
 
 import re
 import tarfile
@@ -8,47 +11,55 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cutline.data.folder import IMAGE_SUFFIXES
-from cutline.data.row import CAPTION_KEYS, first_of, parse_captions
-from cutline.data.sample import Sample, decode_text, parse_json
+from cutline.data.folder import IMAGE_EXTENSIONS
+from cutline.data.row import CAPTION_KEYS, first_value, parse_captions
+from cutline.data.sample import Sample
+from cutline.data.text import decode_text, parse_json, split_lines
 from cutline.errors import DataError, ImageError
 from cutline.files import ImageRef
 
-PICTURE_KINDS = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-CAPTION_KINDS = ("txt", "captions.json", "json")  # the first that says something counts
-_NAME = re.compile(
-    r"(?:\./)?((?:.*/)?[^./][^./]*)\.([^/]+)"
-)  # as in webdataset: the key ends at the first dot
+CAPTION_EXTENSIONS = ("txt", "captions.json", "json")
+"""where captions are looked for; the first of these members that has any is used"""
+_EXTENSIONS = IMAGE_EXTENSIONS.union(CAPTION_EXTENSIONS)
+# As in webdataset, the key ends at the first dot of the file name.
+_MEMBER_NAME = re.compile(r"(?:\./)?((?:.*/)?[^./][^./]*)\.([^/]+)")
 
 Content = bytes | ImageRef
-Named = tuple[str, str, Content]  # key, kind, content
-BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
-"""what reading a broken tar raises"""
+Members = dict[str, Content]  # by extension
+TAR_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
+"""what reading a damaged tar file raises"""
 
 
 @dataclass(frozen=True, slots=True)
-class Member(ImageRef):
-    """An image inside a tar file."""
+class TarImage(ImageRef):
+    """An image in an uncompressed tar file."""
 
     shard: str
+    """path of the tar file"""
     name: str
+    """name of the member"""
     offset: int
-    """bytes before it"""
+    """position of its first byte in the tar file"""
     size: int
-    """bytes of it"""
+    """bytes"""
 
     def __str__(self) -> str:
         return f"{self.shard}/{self.name}"
 
     def read(self) -> bytes:
-        """The bytes of the image. Raises ImageError."""
+        """Return the bytes of the image file.
+
+        Raises:
+            ImageError: the shard is missing or truncated.
+        """
         try:
             with Path(self.shard).open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
             raise ImageError(
-                f"{self}: the shard cannot be opened ({error.strerror}); check the path and its permissions"
+                f"{self}: the shard cannot be opened ({error.strerror}); "
+                "check the path and its permissions"
             ) from None
         if len(data) < self.size:
             raise ImageError(f"{self}: the shard ends before the image does; copy it again")
@@ -56,86 +67,110 @@ class Member(ImageRef):
 
 
 def read_tar(path: str) -> list[Sample]:
-    """The images in an uncompressed tar file, in its order, with their captions; the bytes of images are not read.
+    """Read an uncompressed tar file, except for the bytes of its images.
 
-    Captions are in `key.txt`, one per line, or in `key.json` under `captions`, `caption` or `text`, or in `key.captions.json`. A
-    image's id is the file's name and the key. Raises DataError.
+    Captions are in `key.txt`, one per line, or in `key.json` under `captions`, `caption`, `text` or
+    `comment`, or in `key.captions.json`. The members of a key may be apart from each other.
+
+    Returns:
+        The images in the order of the file; the id of each is the name of the tar file and its key.
+
+    Raises:
+        DataError: the file, or a caption in it, cannot be read.
     """
-    groups: dict[str, dict[str, Content]] = {}  # a key's members need not follow each other
+    groups: dict[str, Members] = {}
     try:
-        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
-            for key, kind, content in read_members(
-                tar, lambda info: Member(path, info.name, info.offset_data, info.size)
+        with tarfile.open(path, "r:", tarinfo=_StrictHeader) as tar:
+            for key, extension, content in read_members(
+                tar, lambda info: TarImage(path, info.name, info.offset_data, info.size)
             ):
-                groups.setdefault(key, {}).setdefault(kind, content)
-    except BROKEN as error:
+                groups.setdefault(key, {}).setdefault(extension, content)
+    except TAR_ERRORS as error:
         raise DataError(
-            f"{path}: not a tar that can be read ({error}); unpack it if it is compressed, else copy it again"
+            f"{path}: not a tar file that can be read ({error}); "
+            "decompress it if it is compressed, otherwise copy it again"
         ) from None
-    samples = (make_sample(path, key, parts) for key, parts in groups.items())
+    samples = (join_members(path, key, members) for key, members in groups.items())
     return [sample for sample in samples if sample]
 
 
 def open_stream(stream: IO[bytes]) -> tarfile.TarFile:
-    """A tar that is read once, from front to back; it may be compressed. Raises one of BROKEN."""
-    return tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header)
+    """Open a tar file, compressed or not, that is read once from front to back.
+
+    Raises:
+        TAR_ERRORS: the stream is not a tar file.
+    """
+    return tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader)
 
 
 def read_members(
-    tar: tarfile.TarFile, find: Callable[[tarfile.TarInfo], Content] | None = None
-) -> Iterator[Named]:
-    """Key, kind and bytes of every image and caption; for images what `find` gives, if it is there. Raises one of BROKEN."""
+    tar: tarfile.TarFile, locate: Callable[[tarfile.TarInfo], ImageRef] | None = None
+) -> Iterator[tuple[str, str, Content]]:
+    """Yield the images and caption files in a tar file.
+
+    Args:
+        tar: an open tar file.
+        locate: makes a reference of the header of an image, so that its bytes are not read.
+
+    Yields:
+        Key, extension and content of each, which is bytes or, for images, what `locate` returns.
+
+    Raises:
+        TAR_ERRORS: the file is damaged.
+    """
     while info := tar.next():
-        name = _NAME.fullmatch(info.name)
-        kind = name[2].lower() if name and info.isfile() else ""
-        if name and kind in PICTURE_KINDS and find:
-            yield name[1], kind, find(info)
-        elif (
-            name
-            and (kind in PICTURE_KINDS or kind in CAPTION_KINDS)
-            and (file := tar.extractfile(info))
-        ):
-            yield name[1], kind, file.read()
+        name = _MEMBER_NAME.fullmatch(info.name)
+        if not name or not info.isfile():
+            continue
+        key, extension = name[1], name[2].lower()
+        if extension in IMAGE_EXTENSIONS and locate:
+            yield key, extension, locate(info)
+        elif extension in _EXTENSIONS and (file := tar.extractfile(info)):
+            yield key, extension, file.read()
 
 
-def make_sample(shard: str, key: str, parts: dict[str, Content]) -> Sample | None:
-    """The sample of the members called `key`, by their kinds; None without an image. Raises DataError for broken captions."""
-    picture = next((content for kind, content in parts.items() if kind in PICTURE_KINDS), None)
-    return (
-        Sample(picture, _captions(parts, f"{shard}/{key}"), f"{Path(shard).name}/{key}")
-        if picture is not None
-        else None
-    )
+def join_members(shard: str, key: str, members: Members) -> Sample | None:
+    """Return the sample that the members of a key make up, or None if there is no image.
+
+    Raises:
+        DataError: a caption file cannot be read.
+    """
+    images = (members[extension] for extension in members if extension in IMAGE_EXTENSIONS)
+    image = next(images, None)
+    if image is None:
+        return None
+    return Sample(image, _read_captions(members, f"{shard}/{key}"), f"{Path(shard).name}/{key}")
 
 
-def _captions(parts: dict[str, Content], where: str) -> tuple[str, ...]:
-    for kind in CAPTION_KINDS:
-        if isinstance(data := parts.get(kind), bytes):
-            text, name = decode_text(data, f"{where}.{kind}"), f"{where}.{kind}"
-            captions = (
-                _of_json(parse_json(text, name), name) if kind.endswith("json") else _of_lines(text)
-            )
+def _read_captions(members: Members, name: str) -> tuple[str, ...]:
+    for extension in CAPTION_EXTENSIONS:
+        data = members.get(extension)
+        if isinstance(data, bytes):
+            captions = _parse_captions(data, f"{name}.{extension}")
             if captions:
                 return captions
     return ()
 
 
-def _of_lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.split("\n") if line.strip())
-
-
-def _of_json(value: object, where: str) -> tuple[str, ...]:
+def _parse_captions(data: bytes, name: str) -> tuple[str, ...]:
+    text = decode_text(data, name)
+    if not name.endswith("json"):
+        return split_lines(text)
+    value = parse_json(text, name)
     return parse_captions(
-        first_of(value, CAPTION_KEYS) if isinstance(value, dict) else value, where
+        first_value(value, CAPTION_KEYS) if isinstance(value, dict) else value, name
     )
 
 
-class _Header(tarfile.TarInfo):
-    """A member's header; `tarfile` takes a broken one for the end of the file, and says nothing."""
+class _StrictHeader(tarfile.TarInfo):
+    """Header of a member; a damaged one is an error.
+
+    `tarfile` itself would take it for the end of the file, and silently drop what follows.
+    """
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "_Header":
+    def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictHeader":
         try:
             return super().fromtarfile(tar)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]  # the stubs lack them
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]  # missing in the stubs
             raise tarfile.ReadError("a header is broken") from None

@@ -1,10 +1,9 @@
-"""Images: open them, resize and normalise them, augment them."""
+"""Images: opening, resizing, normalizing, augmenting and prefetching."""
 
 from cutline.image.augment import augment
 from cutline.image.open import ImageSource, open_image
 from cutline.image.prefetch import prefetch_images
-from cutline.image.resize import normalize, preprocess, to_pixels
-from cutline.image.thumbnail import open_thumbnail
+from cutline.image.resize import normalize, open_thumbnail, preprocess, to_pixels
 
 __all__ = [
     "ImageSource",

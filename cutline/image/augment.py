@@ -1,6 +1,6 @@
-"""Training augmentation: random resized crop, mirror, quarter turns, and the reference's RandAugment.
+"""Random augmentation of training images: crop, flip, 90-degree rotation, and RandAugment.
 
-All randomness comes from the `random.Random` that is handed in, so that a resumed run repeats it.
+All randomness comes from the `random.Random` passed in, so that a resumed run repeats it.
 """
 
 import math
@@ -9,34 +9,50 @@ from collections.abc import Callable
 
 from PIL import Image, ImageOps
 
-from cutline.config import DataConfig
-from cutline.image.open import quiet
+from cutline.config import AugmentConfig
+from cutline.image.open import silence_pillow
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-_QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+_ROTATIONS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _GREY = (128, 128, 128)
 _SHEAR = 0.15  # magnitude 5 of 10, here and below
 _TRANSLATION = 5  # pixels
 _ROTATION = math.radians(15)
 
 
-def augment(image: Image.Image, size: int, data: DataConfig, rng: random.Random) -> Image.Image:
-    """Make a training view of an RGB image, (size, size); `data` says which of the changes are made."""
-    with quiet():  # Pillow warns of large crops
-        image = image.crop(crop_box(image.width, image.height, data.crop_scale, rng))
+def augment(
+    image: Image.Image, size: int, config: AugmentConfig, rng: random.Random
+) -> Image.Image:
+    """Return a random view of an RGB image.
+
+    Args:
+        image: RGB image; left unchanged.
+        size: width and height of the result.
+        config: which operations are applied.
+        rng: source of the randomness.
+    """
+    with silence_pillow():  # it warns about large crops
+        image = image.crop(random_crop_box(image.width, image.height, config.crop_scale, rng))
     image = image.resize((size, size), Image.Resampling.BICUBIC)
-    if data.flip and rng.random() < 0.5:
+    if config.flip and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if data.rot90 and (turns := rng.randrange(4)):
-        image = image.transpose(_QUARTER_TURNS[turns - 1])
-    return randaugment(image, rng) if data.randaugment else image
+    if config.rot90 and (turns := rng.randrange(4)):
+        image = image.transpose(_ROTATIONS[turns - 1])
+    return randaugment(image, rng) if config.randaugment else image
 
 
-def crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
-    """Choose a crop as torchvision's RandomResizedCrop: area within `scale` of the image's, aspect ratio 3/4 to 4/3, log-uniform.
+def random_crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
+    """Choose a random crop in the way of torchvision's RandomResizedCrop.
 
-    After ten crops that do not fit, the largest central one whose ratio is within the bounds.
+    Its aspect ratio is log-uniform in [3/4, 4/3]. If ten crops in a row do not fit into the image,
+    the largest central one with an aspect ratio in this range is taken.
+
+    Args:
+        width: width of the image.
+        height: height of the image.
+        scale: range of the area, as a fraction of the image's.
+        rng: source of the randomness.
     """
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
@@ -53,7 +69,10 @@ def _box(left: int, top: int, width: int, height: int) -> Box:
 
 
 def randaugment(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Two of the ten operations, drawn with replacement, each applied with probability 1/2 (BLIP, transform/randaugment.py)."""
+    """Apply two of ten operations, drawn with replacement, each with probability 1/2.
+
+    The operations and their magnitude are those of BLIP (transform/randaugment.py).
+    """
     for name in rng.choices(list(OPERATIONS), k=2):
         if rng.random() < 0.5:
             image = OPERATIONS[name](image, rng.choice((-1, 1)))
@@ -65,7 +84,7 @@ def _identity(image: Image.Image, sign: int) -> Image.Image:
 
 
 def _auto_contrast(image: Image.Image, sign: int) -> Image.Image:
-    return ImageOps.autocontrast(image)  # per channel, nothing cut off
+    return ImageOps.autocontrast(image)  # per channel, without cutoff
 
 
 def _equalize(image: Image.Image, sign: int) -> Image.Image:
@@ -97,10 +116,11 @@ def _rotate(image: Image.Image, sign: int) -> Image.Image:
 def _warp(
     image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float
 ) -> Image.Image:
-    """Take the pixel (x, y) from (ax + by + c, dx + ey + f), bilinearly, on grey.
+    """Take the pixel at (x, y) from (ax + by + c, dx + ey + f), with bilinear interpolation.
 
-    As OpenCV does it: coordinates are those of pixel centres (Pillow's are of corners, half a pixel away), and pixels at the rim blend
-    with the grey around them, which a grey frame of one pixel gives.
+    This follows OpenCV: coordinates refer to the centres of pixels, where Pillow's refer to their
+    corners, half a pixel away. Pixels at the border blend with the grey outside, so the image is
+    first framed by one pixel of grey.
     """
     framed = ImageOps.expand(image, 1, _GREY)
     c, f = c + 1.5 - (a + b) / 2, f + 1.5 - (d + e) / 2
@@ -116,7 +136,7 @@ def _warp(
 OPERATIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
     "identity": _identity,
     "auto_contrast": _auto_contrast,
-    "brightness": _identity,  # its factor is 1.0 at magnitude 5
+    "brightness": _identity,  # a factor of 1.0 at magnitude 5
     "sharpness": _identity,  # likewise
     "equalize": _equalize,
     "shear_x": _shear_x,
@@ -125,4 +145,4 @@ OPERATIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
     "translate_y": _translate_y,
     "rotate": _rotate,
 }
-"""Each takes the image and the sign, -1 or 1, of its magnitude."""
+"""RandAugment operations; each takes an image and the sign, -1 or 1, of its magnitude"""

@@ -1,4 +1,4 @@
-"""Anything that holds an image becomes an RGB `PIL.Image`, or one sentence that says why not."""
+"""`open_image`: opens images of any source and format as RGB."""
 
 import re
 import warnings
@@ -16,17 +16,13 @@ from cutline.errors import ImageError
 from cutline.files import ImageRef
 
 ImageSource: TypeAlias = str | Path | bytes | ImageRef | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of an image file, a part of a larger file, a PIL image, or an (H, W, 3) uint8 array."""
+"""a path, the bytes of an image file, an image inside a larger file, a PIL image, or an (H, W, 3)
+uint8 array"""
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
-_PILLOW_WARNING = (  # an entry of warnings.filters: action, message, category, module, line
-    "ignore",
-    None,
-    Warning,
-    re.compile(r"PIL\."),
-    0,
-)
-_UPRIGHT = {
+# An entry of warnings.filters: action, message, category, module, line.
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,17 +36,22 @@ _UPRIGHT = {
 def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Image:
     """Open an image as RGB; the first frame, if it has several.
 
-    EXIF orientation is obeyed (the reference does not), transparency is laid on white, and 16-bit, 32-bit and float grey are scaled
-    to 8 bits. An upright RGB `PIL.Image` is returned as it is, not copied.
+    EXIF orientation is applied (the reference ignores it), transparent pixels are composited on
+    white, and 16-bit, 32-bit and float greyscale is scaled to 8 bits.
 
-    Raises ImageError for anything else: missing, empty, truncated or corrupt files, files that are no images, arrays of another shape
-    or type, and images of more than `max_pixels`, which are refused before they are decoded. (Pillow's own limit,
-    2 x `PIL.Image.MAX_IMAGE_PIXELS`, holds as well.)
+    Args:
+        source: the image. An RGB `PIL.Image` without EXIF orientation is returned, not copied.
+        max_pixels: limit on width times height, which is checked before decoding. Pillow's own
+            limit, 2 x `PIL.Image.MAX_IMAGE_PIXELS`, applies as well.
+
+    Raises:
+        ImageError: the image cannot be opened: the file is missing, empty, truncated, corrupt or
+            not an image, the array has another shape or type, or the image is too large.
     """
-    name = _name(source)
+    name = _display_name(source)
     if isinstance(source, ImageRef):
         source = source.read()
-    with quiet():
+    with silence_pillow():
         if isinstance(source, np.ndarray):
             source = _from_array(source, name)
         if isinstance(source, Image.Image):
@@ -60,22 +61,22 @@ def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Imag
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Pillow's warnings about odd files.
+def silence_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings about unusual files.
 
-    `warnings.catch_warnings` swaps state of the whole process, which several threads would restore in the wrong order; adding and
-    removing one entry of the list commutes.
+    `warnings.catch_warnings` replaces global state, which concurrent threads would restore in the
+    wrong order. Adding and removing one filter is safe in any order.
     """
     filters = cast("list[Any]", warnings.filters)
-    filters.insert(0, _PILLOW_WARNING)
+    filters.insert(0, _PILLOW_FILTER)
     try:
         yield
     finally:
-        filters.remove(_PILLOW_WARNING)
+        filters.remove(_PILLOW_FILTER)
 
 
-def _name(source: ImageSource) -> str:
-    """What error messages call the image."""
+def _display_name(source: ImageSource) -> str:
+    """Return what error messages call the image."""
     match source:
         case str() | Path() | ImageRef():
             return str(source)
@@ -86,68 +87,69 @@ def _name(source: ImageSource) -> str:
         case np.ndarray():
             return "an image given as an array"
     raise ImageError(
-        f"an image is a path, bytes, a PIL.Image or an (H, W, 3) uint8 array, not {type(source).__name__}"
+        "an image must be a path, bytes, a PIL.Image or an (H, W, 3) uint8 array, "
+        f"not {type(source).__name__}"
     )
 
 
 def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise ImageError(
-            f"{name} must be uint8 of shape (H, W, 3), not {array.dtype} of shape {array.shape}; convert it, or give a PIL.Image"
+            f"{name} must be uint8 of shape (H, W, 3), not {array.dtype} of shape {array.shape}; "
+            "convert it, or give a PIL.Image"
         )
     return Image.fromarray(array)
 
 
 def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Image:
-    """Read the header only. Raises ImageError."""
+    """Open an image without decoding it. Raises ImageError."""
     try:
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     except UnidentifiedImageError:
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         if size == 0:
-            raise ImageError(
-                f"{name}: holds nothing at all; copy it again or leave it out"
-            ) from None
+            raise ImageError(f"{name}: the file is empty; copy it again or leave it out") from None
         raise ImageError(
             f"{name}: not an image that can be read; save it as JPEG or PNG, or leave it out"
         ) from None
     except FileNotFoundError:
         raise ImageError(f"{name}: no such image; check the path") from None
     except IsADirectoryError:
-        raise ImageError(f"{name}: a folder, not an image; name the images in it") from None
+        raise ImageError(f"{name}: a folder, not an image; give the images in it") from None
     except Image.DecompressionBombError:
         allowed = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(
             f"{name}: more than the {allowed:,} pixels allowed; scale the image down"
         ) from None
     except OSError as error:
-        if error.errno is None:  # said by a decoder, not by the file system
-            raise _broken(name, error) from None
+        if error.errno is None:  # raised by a decoder, not by the file system
+            raise _corrupt(name, error) from None
         raise ImageError(
             f"{name}: cannot be opened ({error.strerror}); check the path and its permissions"
         ) from None
-    except Exception as error:  # a decoder may raise anything on a broken header
-        raise _broken(name, error) from None
+    except Exception as error:  # decoders may raise anything for a corrupt header
+        raise _corrupt(name, error) from None
 
 
 def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} pixels are more than the {max_pixels:,} allowed; scale the image down"
+            f"{name}: {width} x {height} pixels are more than the {max_pixels:,} allowed; "
+            "scale the image down"
         )
     if width * height == 0:
-        raise ImageError(f"{name}: {width} x {height} pixels hold nothing to see; leave it out")
-    if image.format == "EPS":  # Pillow would run Ghostscript on it
+        raise ImageError(f"{name}: an image of {width} x {height} pixels is empty; leave it out")
+    if image.format == "EPS":  # which Pillow would run in Ghostscript
         raise ImageError(f"{name}: a PostScript drawing, not an image; save it as JPEG or PNG")
     try:
         image.load()
-        return _upright(_to_rgb(image), _orientation(image))
-    except Exception as error:  # a decoder may raise anything on broken data
-        raise _broken(name, error) from None
+        return _rotate_upright(_to_rgb(image), _read_orientation(image))
+    except Exception as error:  # decoders may raise anything for corrupt data
+        raise _corrupt(name, error) from None
 
 
-def _broken(name: str, error: Exception) -> ImageError:
+def _corrupt(name: str, error: Exception) -> ImageError:
     return ImageError(
         f"{name}: truncated or corrupt ({_one_line(error)}); copy it again or leave it out"
     )
@@ -157,25 +159,25 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8. Pillow turns TIFF images itself when it loads them, and then says 1."""
+def _read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 for TIFF, which Pillow rotates when it loads it."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF data does not make a broken image
+    except Exception:  # corrupt EXIF data, in an image that may be fine
         return 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation not in _UPRIGHT:
+def _rotate_upright(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation not in _TRANSPOSE_BY_ORIENTATION:
         return image
-    turned = image.transpose(_UPRIGHT[orientation])
-    turned.info = {}  # or the orientation, still in there, would be obeyed again
-    return turned
+    upright = image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
+    upright.info = {}  # it still contains the orientation, which must not be applied twice
+    return upright
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bits(np.asarray(image), _white(image))).convert("RGB")
+        return Image.fromarray(_to_8_bits(np.asarray(image), _white_level(image))).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
         return _flatten(image.convert("RGBA"))
@@ -183,14 +185,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """RGBA laid on white."""
-    page = Image.new("RGB", image.size, "white")
-    page.paste(image, mask=image.getchannel("A"))
-    return page
+    """Composite an RGBA image on white."""
+    background = Image.new("RGB", image.size, "white")
+    background.paste(image, mask=image.getchannel("A"))
+    return background
 
 
-def _white(image: Image.Image) -> float | None:
-    """The grey value that means white, where the format says it: 16 bits, or the 12 of some TIFF files."""
+def _white_level(image: Image.Image) -> float | None:
+    """Return the value of white if the format defines it: 16 bits, or 12 in some TIFF files."""
     if not image.mode.startswith("I;16"):
         return None
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
@@ -198,17 +200,18 @@ def _white(image: Image.Image) -> float | None:
 
 
 def _to_8_bits(grey: npt.NDArray[Any], white: float | None) -> npt.NDArray[np.uint8]:
-    """Scale (H, W) grey values so that `white` becomes 255.
+    """Scale grey values (H, W) so that `white` becomes 255.
 
-    32-bit and float images do not say what white is: it is the first of 1, 255 and 65535 that no value exceeds; where none fits,
-    or values are negative, their range is stretched.
+    32-bit and float formats do not define white (None): then it is the first of 1, 255 and 65535
+    that no value exceeds. If there is none, or some values are negative, the range of the values is
+    stretched to 0..255.
     """
     values = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    black, high = 0.0, float(values.max())
-    if white is None and float(values.min()) >= 0:
-        white = next((ceiling for ceiling in (1.0, 255.0, 65535.0) if high <= ceiling), None)
+    black, low, high = 0.0, float(values.min()), float(values.max())
+    if white is None and low >= 0:
+        white = next((maximum for maximum in (1.0, 255.0, 65535.0) if high <= maximum), None)
     if white is None:
-        black, white = float(values.min()), high
+        black, white = low, high
     scale = 255 / (white - black) if white > black else 0.0
     scaled: npt.NDArray[np.uint8] = np.rint((values - black) * scale).clip(0, 255).astype(np.uint8)
     return scaled

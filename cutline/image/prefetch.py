@@ -1,4 +1,4 @@
-"""Open and resize images in the background, before they are asked for."""
+"""Opening and resizing images in the background, before they are needed."""
 
 import os
 import signal
@@ -18,44 +18,51 @@ T = TypeVar("T")
 
 
 def prefetch_images(
-    pairs: Iterable[tuple[ImageSource, T]], size: int, ahead: int, workers: int = 0
+    pairs: Iterable[tuple[ImageSource, T]], image_size: int, max_prefetch: int, num_workers: int = 0
 ) -> Generator[tuple[Tensor | ImageError, T]]:
-    """Images as uint8 pixels (3, size, size), or the ImageError of one that cannot be read, in order, each with its companion.
+    """Yield images as pixels, which are read in the background, in their order.
 
     Args:
-        pairs: images and what goes with them.
-        size: pixels each way.
-        ahead: how many are read before they are asked for.
-        workers: processes that read; 0 for threads of this process, which leave Python free while they decode and resize.
+        pairs: images, each with an object that accompanies it.
+        image_size: side of the pixels.
+        max_prefetch: number of images that are read ahead.
+        num_workers: processes that read images; 0 for threads of this process, which decode and
+            resize without holding the global interpreter lock.
+
+    Yields:
+        uint8 pixels (3, image_size, image_size), or the error if the image cannot be read, with the
+        object that accompanies the image.
     """
-    reading: deque[tuple[Future[Tensor | ImageError], T]] = deque()
-    with start_pool(workers) as pool:
+    pending: deque[tuple[Future[Tensor | ImageError], T]] = deque()
+    with start_pool(num_workers) as pool:
         try:
-            for source, companion in pairs:
-                reading.append((pool.submit(read, source, size), companion))
-                if len(reading) > ahead:
-                    future, companion = reading.popleft()
-                    yield future.result(), companion
-            while reading:
-                future, companion = reading.popleft()
-                yield future.result(), companion
+            for source, item in pairs:
+                pending.append((pool.submit(_read_pixels, source, image_size), item))
+                if len(pending) > max_prefetch:
+                    future, item = pending.popleft()
+                    yield future.result(), item
+            while pending:
+                future, item = pending.popleft()
+                yield future.result(), item
         finally:
-            for future, _ in reading:
+            for future, _ in pending:
                 future.cancel()
 
 
-def start_pool(workers: int) -> Executor:
-    """Threads, or `workers` processes that leave Ctrl-C to this one."""
-    if not workers:
+def start_pool(num_workers: int) -> Executor:
+    """Start worker processes, or threads if `num_workers` is 0.
+
+    Processes ignore Ctrl-C, which the main process handles.
+    """
+    if not num_workers:
         return ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2)))
     return ProcessPoolExecutor(
-        workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+        num_workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )
 
 
-def read(source: ImageSource, size: int) -> Tensor | ImageError:
-    """One image, opened and resized."""
+def _read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
     try:
-        return to_pixels(open_image(source), size)
+        return to_pixels(open_image(source), image_size)
     except ImageError as error:
         return error

@@ -1,22 +1,34 @@
-"""Images become tensors as in the reference: resized whole to a square, divided by 255, normalised."""
+"""Resizing and normalizing images, with the values of the reference implementation."""
 
 import numpy as np
 import torch
 from PIL import Image
 
 from cutline.config import ImageConfig
+from cutline.image.open import ImageSource, open_image
 
 
 def to_pixels(image: Image.Image, size: int) -> torch.Tensor:
-    """Resize an RGB image to uint8 (3, S, S) with Pillow's bicubic filter; no crop, the aspect ratio is not kept."""
+    """Resize an RGB image to a square with Pillow's bicubic filter.
+
+    The image is not cropped, and its aspect ratio is not kept.
+
+    Returns:
+        uint8 pixels, (3, size, size).
+    """
     resized = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))  # (S, S, 3)
     return torch.from_numpy(np.array(resized.transpose(2, 0, 1), order="C"))
 
 
 def normalize(pixels: torch.Tensor, config: ImageConfig) -> torch.Tensor:
-    """Turn uint8 pixels (..., 3, S, S) into float32 `pixel_values` of the same shape, on the same device.
+    """Return (pixel / 255 - mean) / std, rounded as the reference does, so equal bit for bit.
 
-    (pixel / 255 - mean) / std, in the reference's order of rounding, so that values are equal bit for bit.
+    Args:
+        pixels: uint8, (..., 3, S, S).
+        config: mean and standard deviation by channel.
+
+    Returns:
+        `pixel_values`: float32, of the same shape, on the same device.
     """
     mean = torch.tensor(config.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(config.std, device=pixels.device).view(3, 1, 1)
@@ -24,5 +36,17 @@ def normalize(pixels: torch.Tensor, config: ImageConfig) -> torch.Tensor:
 
 
 def preprocess(image: Image.Image, size: int, config: ImageConfig) -> torch.Tensor:
-    """`pixel_values` (3, S, S), float32, of one RGB image."""
+    """Return the `pixel_values` of one RGB image: float32, (3, size, size)."""
     return normalize(to_pixels(image, size), config)
+
+
+def open_thumbnail(source: ImageSource, max_size: int) -> Image.Image:
+    """Open an image, reduced so that its longer side has at most `max_size` pixels.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    image = open_image(source)
+    image = image.copy() if image is source else image  # do not shrink the caller's image
+    image.thumbnail((max_size, max_size))
+    return image

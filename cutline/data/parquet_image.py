@@ -1,0 +1,68 @@
+"""`ParquetImage`: an image whose bytes are in a Parquet file."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cutline.errors import ImageError
+from cutline.files import ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetImage(ImageRef):
+    """An image in a Parquet file.
+
+    Reading it loads its column of the entire row group; the last two loaded are cached.
+    """
+
+    path: str
+    column: str
+    group: int
+    """row group, from 0"""
+    index: int
+    """row within the group, from 0"""
+    row: int
+    """row within the file, from 1"""
+
+    def __str__(self) -> str:
+        return f"{self.path}, row {self.row}"
+
+    def read(self) -> bytes:
+        """Return the bytes of the image file.
+
+        Raises:
+            ImageError: the row has no image, or the Parquet file is missing, damaged or changed.
+        """
+        try:
+            modified = Path(self.path).stat().st_mtime_ns
+            with _lock:  # or every thread would load the same row group
+                images = _load_column(self.path, modified, self.column, self.group)
+            value = images[self.index].as_py()
+        except Exception as error:  # from the file system, pyarrow, or a file with fewer rows now
+            raise ImageError(f"{self}: the table cannot be read ({error}); copy it again") from None
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise ImageError(f"{self}: the row contains no image; remove it")
+        return data
+
+
+_lock = Lock()
+
+
+@lru_cache(maxsize=2)
+def _load_column(path: str, modified: int, column: str, group: int) -> Any:
+    """Load a column of a row group as a pyarrow array.
+
+    `modified`, the file's time stamp, keeps the content of an older file out of the cache.
+    """
+    with open_parquet(path) as file:
+        return file.read_row_group(group, columns=[column]).column(column)
+
+
+def open_parquet(path: str | Path) -> Any:
+    """Open a Parquet file as a `pyarrow.parquet.ParquetFile`."""
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    return pq.ParquetFile(path)
