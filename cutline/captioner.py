@@ -207,7 +207,7 @@ class Captioner:
             cache = self._spare_caches.pop()  # one step, so that two threads never get the same
         except IndexError:
             return self.model.new_cache(places, config.max_length)
-        if cache.path.shape == (places, beams, config.max_length):
+        if cache.ancestry.shape == (places, beams, config.max_length):
             return cache
         del cache
         return self.model.new_cache(places, config.max_length)
@@ -309,7 +309,7 @@ class Captioner:
         image_embeds = self.encode(
             to_pixels(open_image(image), self.config.vision.image_size)[None]
         )
-        logits = self.model.text.logits(
+        logits = self.model.text.compute_logits(
             self.model.text(ids, None, image_embeds)
         ).float()  # causal: padding on the right is unseen
         log_probs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0].tolist()

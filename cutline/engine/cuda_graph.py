@@ -18,7 +18,7 @@ class CudaGraphStep:
     def __call__(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """input_ids (B, K, T) -> logits (B, K, V), valid until the next step; prompts are not recorded."""
         images, beams, tokens = input_ids.shape
-        if tokens > 1 or beams < cache.path.shape[1]:
+        if tokens > 1 or beams < cache.ancestry.shape[1]:
             return self.step(input_ids, cache)
         if cache is not self.cache:
             self._record(cache, beams)
@@ -29,9 +29,9 @@ class CudaGraphStep:
     def _record(self, cache: TextCache, beams: int) -> None:
         self.cache, self.graph = cache, torch.cuda.CUDAGraph()
         self.input_ids = torch.zeros(
-            cache.places, beams, 1, dtype=torch.long, device=cache.path.device
+            cache.slots, beams, 1, dtype=torch.long, device=cache.ancestry.device
         )
-        kept = [(state, state.clone()) for state in (cache.path, cache.lengths, cache.turn)]
+        kept = [(state, state.clone()) for state in (cache.ancestry, cache.lengths, cache.write_position)]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(

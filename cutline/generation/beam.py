@@ -94,10 +94,10 @@ class BeamSearch(Rows):
         super().select(images)
         self.finished.select(images)
 
-    def join(self, other: "BeamSearch") -> None:
+    def extend(self, other: "BeamSearch") -> None:
         """Take the images of `other` in after one's own."""
-        super().join(other)
-        self.finished.join(other.finished)
+        super().extend(other)
+        self.finished.extend(other.finished)
 
 
 def best_candidates(sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -98,11 +98,11 @@ def generate_stream(
             if cache is None:
                 cache = arrivals.cache
             else:
-                cache.join(arrivals.cache)
+                cache.extend(arrivals.cache)
             if search is None:
                 search = new
             else:
-                search.join(new)
+                search.extend(new)
             numbers += new_numbers
         if numbers:
             assert search is not None

@@ -18,7 +18,7 @@ NONE = -1  # in a row of token ids: no token here
 class Cache(Protocol):
     """What the model remembers between steps."""
 
-    def join(self, other: Any) -> None:
+    def extend(self, other: Any) -> None:
         """Take the images of `other`, another cache of this kind, in after one's own."""
 
     def reorder(self, beams: Tensor) -> None:
@@ -82,7 +82,7 @@ class Search(Protocol):
     def select(self, images: Tensor) -> None:
         """Keep only the images `images`, (B',), in that order."""
 
-    def join(self, other: Self) -> None:
+    def extend(self, other: Self) -> None:
         """Take the images of `other` in after one's own."""
 
 
@@ -94,7 +94,7 @@ class Rows:
         for name, value in self._tensors():
             setattr(self, name, value[images])
 
-    def join(self, other: Self) -> None:
+    def extend(self, other: Self) -> None:
         """Take the images of `other` in after one's own."""
         for name, value in self._tensors():
             setattr(self, name, torch.cat([value, getattr(other, name)]))

@@ -86,7 +86,7 @@ class Sampling(Rows):
 
 
 def sample_tokens(scores: Tensor, uniforms: Tensor, config: GenerationConfig) -> Tensor:
-    """MetricTokenizer (B, K) drawn from scores (B, K, V) with uniforms (B, K) in [0, 1): temperature, then top-k, then top-p."""
+    """Tokens (B, K) drawn from scores (B, K, V) with uniforms (B, K) in [0, 1): temperature, then top-k, then top-p."""
     count = min(config.top_k, scores.shape[-1]) if config.top_k else scores.shape[-1]
     top, tokens = (scores / config.temperature).topk(count, dim=-1)  # best first
     probs = top.softmax(-1)

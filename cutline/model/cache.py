@@ -183,7 +183,7 @@ class TextCache:
             self.image_kv[:, :, moved] = self.image_kv[:, :, source]
         self.num_images = num_images
 
-    def join(self, other: TextCache) -> None:
+    def extend(self, other: TextCache) -> None:
         """Append the images of `other`, which has as many positions and at most as many beams.
 
         Raises:

@@ -129,10 +129,10 @@ def test_a_step_of_all_places_is_that_of_those_taken() -> None:
     caches = [model.new_cache(4, 6) for _ in range(2)]
     for cache in caches:
         cache.image_kv.zero_()
-        new = model.start(model.vision(pixels), 6, host=cache)
+        new = model.start(model.vision(pixels), 6, target_cache=cache)
         model.step(ids, new)
         new.reorder(torch.zeros(2, 3, dtype=torch.long))
-        cache.join(new)
+        cache.extend(new)
     for number in range(9):  # more steps than slots: free places go round
         tokens = torch.full((4, 3, 1), number % 7)
         taken, every = model.step(tokens[:2], caches[0]), model.step(tokens, caches[1])

@@ -22,7 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from cutline.checkpoint import HUGGINGFACE, import_weights, weight_shapes
+from cutline.checkpoint import HUGGINGFACE, import_weights, compute_weight_shapes
 from cutline.checkpoint.huggingface import config_from_huggingface
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, Prompts, generate
@@ -65,7 +65,7 @@ def models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
     settings = config_from_huggingface(config.to_dict(), "config.json")
     ours = CaptionModel(settings).eval()
     ours.load_state_dict(
-        import_weights(theirs.state_dict(), HUGGINGFACE, weight_shapes(settings), "random weights")
+        import_weights(theirs.state_dict(), HUGGINGFACE, compute_weight_shapes(settings), "random weights")
     )
     return theirs, ours
 

@@ -35,7 +35,7 @@ class ToyCache:
         self.pictures = [self.pictures[image] for image in images.tolist()]
         self.histories = [self.histories[image] for image in images.tolist()]
 
-    def join(self, other: "ToyCache") -> None:
+    def extend(self, other: "ToyCache") -> None:
         self.pictures += other.pictures
         self.histories += other.histories
 

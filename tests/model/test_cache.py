@@ -121,7 +121,7 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
     cache, new = MODEL.new_cache(slots, length), MODEL.start(embeds[:1], length, mask)
     MODEL.step(ids[:, None], new)
     new.reorder(torch.zeros(1, 2, dtype=torch.long))
-    cache.join(new)
+    cache.extend(new)
     # for each slot: the image, and the tokens of its two beams
     rows: list[tuple[int, list[list[int]]]] = [(0, [[1, 5]] * 2)]
     for number in range(1, 8):
@@ -134,7 +134,7 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
             new = MODEL.start(embeds[images], length, mask, target_cache)
             MODEL.step(ids[:, None], new)
             new.reorder(torch.zeros(len(prompts), 2, dtype=torch.long))
-            cache.join(new)
+            cache.extend(new)
             rows += [
                 (image, [prompt] * 2)
                 for image, prompt in zip(images.tolist(), prompts, strict=True)
@@ -169,9 +169,9 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
 @torch.no_grad()
 def test_more_images_than_slots_are_an_error() -> None:
     cache, new = MODEL.new_cache(3, 5), MODEL.start(MODEL.vision(make_images(2)), 5)
-    cache.join(new)
+    cache.extend(new)
     with pytest.raises(ValueError, match="4 images do not fit into 3 slots"):
-        cache.join(new)
+        cache.extend(new)
 
 
 @torch.no_grad()
