@@ -1,6 +1,6 @@
-"""What a precision costs in captions: each one beside fp32, on real images, with a trained captioner.
+"""Measure how a precision changes captions and metrics, compared with fp32, on real images.
 
-.venv/bin/python benchmarks/accuracy.py runs/aerial ucm-captions/val.jsonl
+python benchmarks/accuracy.py runs/aerial ucm-captions/val.jsonl
 """
 
 import sys
@@ -23,20 +23,20 @@ progress = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True)
 class Options:
-    """Share of captions that a precision leaves unchanged, and the difference it makes to the metrics."""
+    """Fraction of captions that a precision leaves unchanged, and the change of the metrics."""
 
     model: Positional[str]
     """a trained captioner"""
     data: Positional[str]
     """a data set with references"""
     max_length: int = 30
-    """tokens of a caption, the prompt included"""
+    """maximum length of a caption in tokens, prompt included"""
     batch_size: int = 8
-    """images that are captioned together"""
+    """images captioned together"""
 
 
-def evaluations(options: Options) -> Iterator[tuple[str, Evaluation]]:
-    """The data set, captioned and measured in every precision that runs here, fp32 first."""
+def evaluate_precisions(options: Options) -> Iterator[tuple[str, Evaluation]]:
+    """Yield the evaluation in every precision that runs here, fp32 first."""
     for precision in sorted(
         set(get_args(InferencePrecision)) - {"auto"}, key=["fp32", "bf16", "int8"].index
     ):
@@ -57,24 +57,24 @@ def evaluations(options: Options) -> Iterator[tuple[str, Evaluation]]:
         )
 
 
-def unchanged(found: Evaluation, reference: Evaluation) -> float:
-    """The share of captions that are those of `reference`, token for token."""
-    pairs = zip(found.pictures, reference.pictures, strict=True)
-    return sum(one.caption.token_ids == other.caption.token_ids for one, other in pairs) / len(
-        reference.pictures
+def unchanged_fraction(evaluation: Evaluation, reference: Evaluation) -> float:
+    """Return the fraction of captions whose tokens equal those of `reference`."""
+    pairs = zip(evaluation.images, reference.images, strict=True)
+    return sum(image.caption.token_ids == other.caption.token_ids for image, other in pairs) / len(
+        reference.images
     )
 
 
 def main(options: Options) -> None:
-    """Show one line per precision."""
+    """Print one line per precision."""
     table = Table("precision", "captions unchanged", "CIDEr", "difference", "BLEU-4", "difference")
     reference: Evaluation | None = None
-    for precision, found in evaluations(options):
-        reference = reference or found
-        scores, plain = found.scores, reference.scores
+    for precision, evaluation in evaluate_precisions(options):
+        reference = reference or evaluation
+        scores, plain = evaluation.scores, reference.scores
         table.add_row(
             precision,
-            f"{unchanged(found, reference):.1%} of {len(found.pictures)}",
+            f"{unchanged_fraction(evaluation, reference):.1%} of {len(evaluation.images)}",
             *(
                 f"{scores.cider:.3f}",
                 f"{scores.cider - plain.cider:+.3f}",

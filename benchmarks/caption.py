@@ -1,10 +1,12 @@
-"""How quickly captions are written, by cutline and by transformers, with the same weights, in the same minutes.
+"""Measure captioning speed of cutline and transformers, with the same weights, interleaved.
 
     python benchmarks/caption.py --short
-    python benchmarks/caption.py --output docs/benchmarks/caption.json --chart docs/benchmarks/caption.svg
+    python benchmarks/caption.py --output docs/benchmarks/caption.json \
+        --chart docs/benchmarks/caption.svg
     python benchmarks/caption.py --runners cutline-fp32,transformers-fp32 --scenarios batch-8,memory
 
-Weights are random, captions have all the same length. Progress goes to stderr, the tables to stdout.
+Weights are random, and all captions have the same length. Progress goes to stderr, tables to
+stdout.
 """
 
 import datetime
@@ -20,13 +22,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from ceilings import Ceilings, floor_seconds, measure_ceilings
-from chart import draw_scene
-from fresh import measure_memory, measure_starts
-from peers import RUNNERS, Pictures, Runner, find_runner
+from chart import draw_chart
+from cold_start import measure_memory, measure_starts
+from inputs import PHOTOGRAPH, make_images, write_model, write_photographs
 from rich.console import Console
-from scenarios import PROCESSES, SCENARIOS, SHORT, Field, Outcome, Scenario, Timing, to_json
-from subjects import PHOTOGRAPH, make_pictures, write_model, write_photographs
+from roofline import Roofline, measure_roofline, minimum_seconds
+from runners import RUNNERS, Images, Runner, find_runner
+from scenarios import (
+    PROCESS_SCENARIOS,
+    SCENARIOS,
+    SHORT_SCENARIOS,
+    Outcome,
+    RunnerGroup,
+    Scenario,
+    Timing,
+    to_json,
+)
 from summary import bars, show
 
 from cutline.config import CaptionConfig
@@ -39,72 +50,74 @@ MEMORY_BATCH = 32
 
 @dataclass(frozen=True)
 class Options:
-    """Measure captioning, cutline beside transformers."""
+    """Captioning speed of cutline and transformers."""
 
     short: bool = False
     """only the essentials, in a few minutes"""
     output: str = ""
     """write the result to this JSON file"""
     chart: str = ""
-    """draw_scene the result into this SVG file"""
+    """draw the result as this SVG file"""
     runners: str = ""
-    """names with commas between them (default: all)"""
+    """names separated by commas (default: all)"""
     scenarios: str = ""
-    """names with commas between them (default: all, or those of --short)"""
+    """names separated by commas (default: all, or those of --short)"""
     repeats: int = 0
     """runs of each runner in each scenario (0: 3, or 2 with --short)"""
     size: Literal["base", "large", "tiny"] = "base"
-    """the model; tiny is for trying this script out"""
+    """model size; tiny is for testing this script"""
     limit: float = 0.0
-    """a runner whose run takes more seconds than this runs only once, on as few images as the batch allows (0: 60, or 15 with --short)"""
+    """a runner that takes longer, in seconds, runs only once, on a single batch (0: 60, or 15 with
+    --short)"""
 
-    def chosen_runners(self) -> list[Runner]:
-        """Those asked for. Raises SystemExit for a name that there is not."""
+    def select_runners(self) -> list[Runner]:
+        """Return the requested runners; exit for an unby_name name."""
         return (
             [find_runner(name) for name in self.runners.split(",")]
             if self.runners
             else list(RUNNERS)
         )
 
-    def chosen_scenarios(self) -> tuple[list[Scenario], list[str]]:
-        """Those that are timed here, and those that need processes. Raises SystemExit for a name that there is not."""
+    def select_scenarios(self) -> tuple[list[Scenario], list[str]]:
+        """Return the scenarios to time here, and those for processes; exit for unby_name names."""
         if not self.scenarios:
-            return list(SHORT if self.short else SCENARIOS), [] if self.short else list(PROCESSES)
-        known = {scenario.name: scenario for scenario in SCENARIOS}
-        names = [name.strip() for name in self.scenarios.split(",")]
-        if unknown := [name for name in names if name not in (*known, *PROCESSES)]:
-            raise SystemExit(
-                f"no scenario is called {unknown[0]!r}; there are {', '.join((*known, *PROCESSES))}"
+            return list(SHORT_SCENARIOS if self.short else SCENARIOS), [] if self.short else list(
+                PROCESS_SCENARIOS
             )
-        return [known[name] for name in names if name in known], [
-            name for name in names if name in PROCESSES
+        by_name = {scenario.name: scenario for scenario in SCENARIOS}
+        names = [name.strip() for name in self.scenarios.split(",")]
+        if unby_name := [name for name in names if name not in (*by_name, *PROCESS_SCENARIOS)]:
+            existing = ", ".join((*by_name, *PROCESS_SCENARIOS))
+            raise SystemExit(f"no scenario is called {unby_name[0]!r}; there are {existing}")
+        return [by_name[name] for name in names if name in by_name], [
+            name for name in names if name in PROCESS_SCENARIOS
         ]
 
 
 class Benchmark:
-    """One run of this script, in a temporary folder."""
+    """A run of this script in a temporary folder."""
 
     def __init__(self, options: Options, folder: Path) -> None:
         self.options, self.folder = options, folder
-        self.runners = options.chosen_runners()
+        self.runners = options.select_runners()
         self.repeats = options.repeats or (2 if options.short else 3)
         self.limit = options.limit or (15.0 if options.short else 60.0)
-        self.scenarios, self.processes = options.chosen_scenarios()
-        self.pace: dict[str, float] = {}
+        self.scenarios, self.processes = options.select_scenarios()
+        self.seconds_per_image: dict[str, float] = {}
 
     def run(self) -> dict[str, Any]:
-        """Measure everything; the ceilings twice, at both ends."""
+        """Measure everything; the roofline twice, before and after."""
         small = self.options.size == "tiny"
-        progress.print("measuring ceilings")
-        before = measure_ceilings(small)
-        timed = [*self._timed(large=False), *self._timed(large=True)]
-        in_processes = self._in_processes()
-        ceilings = before.best(measure_ceilings(small))
-        scenarios = [self._entry(scenario, outcomes, ceilings) for scenario, outcomes in timed]
+        progress.print("measuring roofline")
+        before = measure_roofline(small)
+        timed = [*self._time_scenarios(large=False), *self._time_scenarios(large=True)]
+        in_processes = self._measure_in_processes()
+        roofline = before.best(measure_roofline(small))
+        scenarios = [self._entry(scenario, outcomes, roofline) for scenario, outcomes in timed]
         result = {
             "machine": self._machine(),
-            "options": self._said(),
-            "ceilings": asdict(ceilings),
+            "options": self._option_values(),
+            "roofline": asdict(roofline),
             "scenarios": scenarios,
             **in_processes,
         }
@@ -116,78 +129,80 @@ class Benchmark:
         )
 
     def _model(self, large: bool) -> Path:
-        """The folder of the model, written on first use."""
+        """Return the folder of the model, which is written on first use."""
         folder = self.folder / ("large" if large else "model")
         if not folder.exists():
             progress.print("drawing random weights")
             write_model(folder, self._config(large))
         return folder
 
-    def _timed(self, large: bool) -> list[tuple[Scenario, dict[str, Outcome]]]:
+    def _time_scenarios(self, large: bool) -> list[tuple[Scenario, dict[str, Outcome]]]:
         scenarios = [scenario for scenario in self.scenarios if scenario.large == large]
         if not scenarios:
             return []
-        wanted = [
+        runners = [
             runner
             for runner in self.runners
             if any(runner.name in scenario.runners for scenario in scenarios)
         ]
-        field = Field(wanted, self._model(large), self._pictures(1), self.limit, progress.print)
+        field = RunnerGroup(
+            runners, self._model(large), self._random_images(1), self.limit, progress.print
+        )
         outcomes = [
             (scenario, field.run(scenario, self._sources(scenario), self.repeats))
             for scenario in scenarios
         ]
-        self.pace = {**field.pace, **self.pace}
+        self.seconds_per_image = {**field.seconds_per_image, **self.seconds_per_image}
         return outcomes
 
-    def _pictures(self, count: int) -> Pictures:
-        """Arrays in the model's size."""
+    def _random_images(self, count: int) -> Images:
+        """Return arrays of the model's image size."""
         side = self._config(large=False).vision.image_size
-        return make_pictures(count, side, side)
+        return make_images(count, side, side)
 
-    def _sources(self, scenario: Scenario) -> Pictures:
+    def _sources(self, scenario: Scenario) -> Images:
         if not scenario.from_files:
-            return self._pictures(scenario.pictures)
+            return self._random_images(scenario.images)
         return write_photographs(
-            self.folder / "photographs", make_pictures(scenario.pictures, *PHOTOGRAPH)
+            self.folder / "photographs", make_images(scenario.images, *PHOTOGRAPH)
         )
 
-    def _in_processes(self) -> dict[str, dict[str, Any]]:
-        """Starts and memory, each runner in processes of its own."""
-        found: dict[str, dict[str, Any]] = {name: {} for name in PROCESSES}
+    def _measure_in_processes(self) -> dict[str, dict[str, Any]]:
+        """Measure start times and memory, each runner in its own processes."""
+        measured: dict[str, dict[str, Any]] = {name: {} for name in PROCESS_SCENARIOS}
         if not self.processes:
-            return found
-        model, pictures = self._model(large=False), self.folder / "images.npy"
-        np.save(
-            pictures, np.stack([np.asarray(picture) for picture in self._pictures(MEMORY_BATCH)])
-        )
+            return measured
+        model, images = self._model(large=False), self.folder / "images.npy"
+        np.save(images, np.stack([np.asarray(image) for image in self._random_images(MEMORY_BATCH)]))
         for name in self.processes:
             for runner in self.runners:
                 progress.print(f"{name}: {runner.name}")
                 measure = measure_starts if name == "starts" else self._memory
-                found[name][runner.name] = measure(runner, model, pictures)
-        return found
+                measured[name][runner.name] = measure(runner, model, images)
+        return measured
 
-    def _memory(self, runner: Runner, model: Path, pictures: Path) -> dict[str, Any]:
-        if (seconds := self.pace.get(runner.name, 0.0) * MEMORY_BATCH) > 4 * self.limit:
+    def _memory(self, runner: Runner, model: Path, images: Path) -> dict[str, Any]:
+        if (
+            seconds := self.seconds_per_image.get(runner.name, 0.0) * MEMORY_BATCH
+        ) > 4 * self.limit:
             return {"not_available": f"a batch of {MEMORY_BATCH} would take {seconds:.0f} s"}
-        return measure_memory(runner, model, pictures, MEMORY_BATCH, self.folder)
+        return measure_memory(runner, model, images, MEMORY_BATCH, self.folder)
 
     def _entry(
-        self, scenario: Scenario, outcomes: dict[str, Outcome], ceilings: Ceilings
+        self, scenario: Scenario, outcomes: dict[str, Outcome], roofline: Roofline
     ) -> dict[str, object]:
         config = self._config(scenario.large)
         precisions = {
             runner.name: runner.precision for runner in self.runners if runner.library == "cutline"
         }
-        floors = {
-            name: floor_seconds(config, precisions[name], each.batch, scenario.search, ceilings)
+        minimums = {
+            name: minimum_seconds(config, precisions[name], each.batch, scenario.search, roofline)
             for name, each in outcomes.items()
             if isinstance(each, Timing) and name in precisions
         }
-        return to_json(scenario, outcomes, floors)
+        return to_json(scenario, outcomes, minimums)
 
-    def _said(self) -> dict[str, Any]:
+    def _option_values(self) -> dict[str, Any]:
         return {
             "size": self.options.size,
             "short": self.options.short,
@@ -201,16 +216,16 @@ class Benchmark:
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "bf16_units": has_fast_bf16(torch.device("cpu")),
+            "native_bf16": has_fast_bf16(torch.device("cpu")),
             "system": platform.platform(),
             "python": platform.python_version(),
-            "versions": {name: version for name in names if (version := installed(name))},
+            "versions": {name: version for name in names if (version := package_version(name))},
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
 
 
 def cpu_model() -> str:
-    """What the processor calls itself."""
+    """Return the name of the CPU."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     return next(
@@ -219,8 +234,8 @@ def cpu_model() -> str:
     )
 
 
-def installed(name: str) -> str:
-    """The version of a package; empty where it is not installed."""
+def package_version(name: str) -> str:
+    """Return the version of a package, or "" if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -228,16 +243,14 @@ def installed(name: str) -> str:
 
 
 def main(options: Options) -> None:
-    """Measure, write what was asked for, and show the tables."""
+    """Measure, write the requested files, and print the tables."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["CUTLINE_CACHE"] = (
-            folder  # what is kept of random weights would only be in the way later
-        )
+        os.environ["CUTLINE_CACHE"] = folder  # the compiled random model is of no further use
         result = Benchmark(options, Path(folder)).run()
     if options.output:
         write_text(options.output, json.dumps(result, indent=1) + "\n")
     if options.chart:
-        write_text(options.chart, draw_scene(result))
+        write_text(options.chart, draw_chart(result))
     show(result, Console(width=max(120, Console().width)))
 
 

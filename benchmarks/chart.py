@@ -1,11 +1,11 @@
-"""The chart of a result: one SVG file without scripts or fonts of its own, for light and dark pages."""
+"""Draw a result as one SVG file without scripts or fonts, for light and dark pages."""
 
 from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 WIDTH, LEFT, RIGHT = 860, 200, 150
-"""of the whole, of the runners' names, and of the numbers behind the bars"""
+"""widths of the chart, of the runner names, and of the numbers behind the bars"""
 BAR, ROW, HEADING, GAP, TOP = 16, 24, 30, 12, 76
 
 STYLE = """
@@ -14,20 +14,20 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 .heading { font-weight: 600 }
 .machine, .note { font-size: 12px; fill: #57606a }
 .page { fill: #ffffff }
-.ours { fill: #1f6feb }
-.theirs { fill: #afb8c1 }
+.cutline { fill: #1f6feb }
+.peer { fill: #afb8c1 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 }
   .machine, .note { fill: #8d96a0 }
   .page { fill: #0d1117 }
-  .ours { fill: #388bfd }
-  .theirs { fill: #545d68 }
+  .cutline { fill: #388bfd }
+  .peer { fill: #545d68 }
 }
 """
 
 
-def draw_scene(result: dict[str, Any]) -> str:
-    """Bars of images per second, grouped by scenario, all on one scale; behind each its ratio to transformers in fp32."""
+def draw_chart(result: dict[str, Any]) -> str:
+    """Draw images per second as bars, grouped by scenario, with the ratio to transformers fp32."""
     most = max(
         (speed for scenario in result["scenarios"] for _, speed, _ in _rows(scenario)), default=1.0
     )
@@ -44,13 +44,13 @@ def draw_scene(result: dict[str, Any]) -> str:
 
 def _rows(scenario: dict[str, Any]) -> Iterator[tuple[str, float, float | None]]:
     for name, entry in scenario["runners"].items():
-        if "pictures_per_s" in entry:
-            yield name, entry["pictures_per_s"], entry["ratio_fp32"]
+        if "images_per_s" in entry:
+            yield name, entry["images_per_s"], entry["ratio_fp32"]
 
 
 def _bar(y: int, name: str, speed: float, ratio: float | None, most: float) -> Iterator[str]:
     length = max(1.0, (WIDTH - LEFT - RIGHT) * speed / most)
-    kind = "ours" if name.startswith("cutline") else "theirs"
+    kind = "cutline" if name.startswith("cutline") else "peer"
     times = "" if ratio is None else f" · {ratio:.2g}×"
     yield _text(LEFT - 10, y + 12, "name", name, anchor="end")
     yield f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>'
@@ -59,28 +59,30 @@ def _bar(y: int, name: str, speed: float, ratio: float | None, most: float) -> I
 
 def _page(height: int, result: dict[str, Any], parts: list[str]) -> str:
     title = "Captions: images per second"
-    note = "behind each bar: images per second, and how many times as quick as transformers in fp32"
+    note = "behind each bar: images per second, and speed relative to transformers fp32"
     head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}" role="img">',
         f"<title>{title}</title><style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
         _text(24, 32, "title", title),
-        _text(24, 52, "machine", machine_line(result)),
+        _text(24, 52, "machine", format_machine(result)),
         _text(24, 70, "note", note),
     ]
     return "\n".join([*head, *parts, "</svg>\n"])
 
 
-def machine_line(result: dict[str, Any]) -> str:
-    """The model, the machine and the libraries in one line."""
+def format_machine(result: dict[str, Any]) -> str:
+    """Return model, machine and library versions in one line."""
     machine = result["machine"]
-    units = "bf16 units" if machine["bf16_units"] else "no bf16 units"
+    units = "native bf16" if machine["native_bf16"] else "no native bf16"
     libraries = ", ".join(
         f"{name} {version}"
         for name, version in machine["versions"].items()
         if name in ("torch", "transformers")
     )
-    return f"BLIP {result['options']['size']}; {machine['cpu']}, {machine['threads']} threads, {units}; {libraries}"
+    hardware = f"{machine['cpu']}, {machine['threads']} threads, {units}"
+    return f"BLIP {result['options']['size']}; {hardware}; {libraries}"
 
 
 def _text(x: float, y: float, kind: str, text: str, anchor: str = "start") -> str:

@@ -1,17 +1,17 @@
-"""The result as a person reads it: tables, and the few numbers that the work is judged by."""
+"""A result as tables, and the few numbers that summarize it."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from peers import OURS, THEIRS_BF16, THEIRS_FP32
 from rich.console import Console, RenderableType
 from rich.table import Table
+from runners import CUTLINE_FP32, TRANSFORMERS_BF16, TRANSFORMERS_FP32
 
 Json = dict[str, Any]
 
 
 def bars(result: Json) -> list[Json]:
-    """What is asked of a captioner, as measured: {"what", "runner", "value"} each; nothing is judged here."""
+    """Return the summary: {"what", "runner", "value"} for each number."""
     return [
         {"what": what, "runner": runner, "value": value} for what, runner, value in _bars(result)
     ]
@@ -31,13 +31,17 @@ def _bars(result: Json) -> Iterator[tuple[str, str, float]]:
 def _speed_bars(scenario: Json) -> Iterator[tuple[str, str, float]]:
     measured = dict(_measured(scenario))
     for name, entry in measured.items():
-        if name != THEIRS_FP32 and entry["ratio_fp32"]:
-            yield f"{scenario['title']}: times as quick as {THEIRS_FP32}", name, entry["ratio_fp32"]
-    if OURS in measured and THEIRS_FP32 in measured:
+        if name != TRANSFORMERS_FP32 and entry["ratio_fp32"]:
+            yield (
+                f"{scenario['title']}: speed relative to {TRANSFORMERS_FP32}",
+                name,
+                entry["ratio_fp32"],
+            )
+    if CUTLINE_FP32 in measured and TRANSFORMERS_FP32 in measured:
         yield (
-            f"{scenario['title']}: captions equal to those of {OURS}",
-            THEIRS_FP32,
-            measured[THEIRS_FP32]["same_captions"],
+            f"{scenario['title']}: captions equal to those of {CUTLINE_FP32}",
+            TRANSFORMERS_FP32,
+            measured[TRANSFORMERS_FP32]["same_captions"],
         )
 
 
@@ -48,7 +52,7 @@ COSTS = (
     ("cost per image, 5 beams / 1 beam", "beams-5", "beams-1"),
     ("cost per image, 40 tokens / 20 tokens", "tokens-40", "batch-8"),
 )
-"""what, and the scenarios whose seconds per image are divided"""
+"""description, and the scenarios whose seconds per image are divided"""
 
 
 def _costs(result: Json, what: str, above: str, below: str) -> Iterator[tuple[str, str, float]]:
@@ -56,18 +60,18 @@ def _costs(result: Json, what: str, above: str, below: str) -> Iterator[tuple[st
     under = scenarios.get(below, {})
     for name, entry in scenarios.get(above, {}).items():
         if name in under:
-            yield what, name, under[name]["pictures_per_s"] / entry["pictures_per_s"]
+            yield what, name, under[name]["images_per_s"] / entry["images_per_s"]
 
 
 def _memory(memory: Json) -> Iterator[tuple[str, str, float]]:
-    """Each runner beside transformers in its own precision; int8, which they have not, beside fp32."""
+    """Yield the speed of each runner relative to transformers in its precision (int8: fp32)."""
     for name, entry in memory.items():
-        theirs = THEIRS_BF16 if "bf16" in name else THEIRS_FP32
-        if "peak_mib" in entry and "peak_mib" in memory.get(theirs, {}) and name != theirs:
+        peer = TRANSFORMERS_BF16 if "bf16" in name else TRANSFORMERS_FP32
+        if "peak_mib" in entry and "peak_mib" in memory.get(peer, {}) and name != peer:
             yield (
-                f"peak memory, a batch of 32 / {theirs}",
+                f"peak memory, a batch of 32 / {peer}",
                 name,
-                entry["peak_mib"] / memory[theirs]["peak_mib"],
+                entry["peak_mib"] / memory[peer]["peak_mib"],
             )
 
 
@@ -76,7 +80,7 @@ def _measured(scenario: Json) -> list[tuple[str, Json]]:
 
 
 def show(result: Json, console: Console) -> None:
-    """Write the tables, the missing runners, and the bars."""
+    """Print the tables, the missing runners and the summary."""
     for table in _tables(result):
         console.print(table)
     for name, why in missing(result).items():
@@ -84,7 +88,7 @@ def show(result: Json, console: Console) -> None:
 
 
 def missing(result: Json) -> dict[str, str]:
-    """Runners that were not measured somewhere, and why."""
+    """Return the runners that were not measured, and why."""
     places = [
         *(scenario["runners"] for scenario in result["scenarios"]),
         result["starts"],
@@ -117,14 +121,14 @@ def _tables(result: Json) -> Iterator[RenderableType]:
         }
         yield _table(
             "Memory, MiB",
-            ["runner", "loaded", "at most while loading", "at most, a batch of 32"],
+            ["runner", "loaded", "peak while loading", "peak, batch of 32"],
             rows,
         )
-    ceilings = result["ceilings"]
+    roofline = result["roofline"]
     yield _table(
-        "Ceilings",
+        "Roofline",
         ["what", "at most"],
-        {name: [f"{value:,.1f}"] for name, value in ceilings.items()},
+        {name: [f"{value:,.1f}"] for name, value in roofline.items()},
     )
     yield _bar_table(result["bars"])
 
@@ -133,10 +137,10 @@ def _speeds(scenarios: list[Json]) -> Table:
     columns = [
         "per second",
         "s/image",
-        "× theirs",
-        "× theirs bf16",
-        "same text",
-        "of the floor",
+        "× transformers",
+        "× bf16",
+        "same captions",
+        "of roofline",
         "spread",
         "runs",
     ]
@@ -150,16 +154,16 @@ def _speeds(scenarios: list[Json]) -> Table:
 
 
 def _speed_cells(entry: Json) -> list[str]:
-    speed = entry["pictures_per_s"]
+    speed = entry["images_per_s"]
     ratios = [_or_dash(entry[name], "{:.2f}") for name in ("ratio_fp32", "ratio_bf16")]
     shares = [
-        _or_dash(entry[name], "{:.0%}") for name in ("same_captions", "floor_share", "spread")
+        _or_dash(entry[name], "{:.0%}") for name in ("same_captions", "roofline_share", "spread")
     ]
     return [f"{speed:.3g}", f"{1 / speed:.3g}", *ratios, *shares, str(len(entry["seconds"]))]
 
 
 def _bar_table(rows: list[Json]) -> Table:
-    table = Table("what", "runner", title="What it comes to")
+    table = Table("what", "runner", title="Summary")
     table.add_column("value", justify="right")
     for before, row in zip([None, *rows], rows, strict=False):
         same = before is not None and before["what"] == row["what"]

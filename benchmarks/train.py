@@ -1,10 +1,10 @@
-"""How quickly a captioner learns, and in how much memory: cutline and transformers, in turns, each in a process of its own.
+"""Measure training speed and memory of cutline and transformers, interleaved, each in a process.
 
     python benchmarks/train.py --output docs/benchmarks/train.json
-    python benchmarks/train.py --size tiny --images 4          # to try this script out
+    python benchmarks/train.py --size tiny --images 4          # to test this script
 
-The same random weights, images, captions and AdamW; dropout off, so that the losses can be compared. Progress goes to stderr, the
-table to stdout.
+Both have the same random weights, images, captions and AdamW, and no dropout, so that their losses
+can be compared. Progress goes to stderr, the table to stdout.
 """
 
 import json
@@ -18,84 +18,86 @@ from typing import Any, Literal
 
 import tyro
 from caption import cpu_model
+from inputs import write_model
 from rich.console import Console
 from rich.table import Table
-from subjects import write_model
-from trainee import Trainee
+from train_worker import Worker
 
 from cutline.config import PRESETS
 from cutline.files import write_text
 
 console = Console(stderr=True, highlight=False, markup=False)
-SCRIPT = Path(__file__).with_name("trainee.py")
+SCRIPT = Path(__file__).with_name("train_worker.py")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure training, cutline beside transformers."""
+    """Training speed and memory of cutline and transformers."""
 
     output: str = ""
     """write the result to this JSON file"""
     size: Literal["base", "large", "tiny"] = "base"
-    """the model"""
+    """model size"""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """of both libraries; bf16 is autocast"""
-    pictures: int = 8
+    """precision of both libraries; bf16 is autocast"""
+    images: int = 8
     """images per step"""
     captions: int = 1
-    """captions per image; cutline reads an image once for all of them"""
+    """captions per image; cutline encodes an image once for all of them"""
     steps: int = 3
-    """steps that count; one more before them does not"""
-    trainees: str = ""
-    """names with commas between them (default: all)"""
+    """measured steps, after one warm-up step"""
+    workers: str = ""
+    """names separated by commas (default: all)"""
 
 
-def trainees(options: Options, folder: str) -> list[Trainee]:
-    """Who is measured."""
+def make_workers(options: Options, folder: str) -> list[Worker]:
+    """Return the workers to measure."""
     each = {
         "cutline": (),
-        "cutline, all kept": (("recompute_cheap", False),),
-        "cutline, vision recomputed": (("vit_grad_ckpt", True), ("vit_ckpt_layer", 99)),
+        "cutline, no checkpointing": (("memory", {"selective_checkpointing": False}),),
+        "cutline, vision checkpointed": (
+            ("memory", {"vit_grad_ckpt": True, "vit_ckpt_layer": 99}),
+        ),
         "cutline, compiled": (("compile", True),),
         "cutline, LoRA": (("lora", {"rank": 16}),),
     }
-    ours = [
-        Trainee(
-            name, "cutline", options.precision, folder, options.pictures, options.captions, settings
+    cutline = [
+        Worker(
+            name, "cutline", options.precision, folder, options.images, options.captions, settings
         )
         for name, settings in each.items()
     ]
-    theirs = Trainee(
+    baseline = Worker(
         "transformers",
         "transformers",
         options.precision,
         folder,
-        options.pictures,
+        options.images,
         options.captions,
     )
-    wanted = [name.strip() for name in options.trainees.split(",") if name.strip()]
+    selected = [name.strip() for name in options.workers.split(",") if name.strip()]
     return [
-        trainee
-        for trainee in (theirs, *ours)
-        if not wanted or trainee.name.replace(", ", "-").replace(" ", "-") in wanted
+        worker
+        for worker in (baseline, *cutline)
+        if not selected or worker.name.replace(", ", "-").replace(" ", "-") in selected
     ]
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Steps of all trainees in turns."""
+    """Run the steps of all workers, interleaved."""
     answers: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = f"{temporary}/model"
         write_model(Path(folder), PRESETS[options.size])
         running = {}
-        for trainee in trainees(options, folder):
-            running[trainee.name] = subprocess.Popen(
-                [sys.executable, str(SCRIPT), trainee.to_json()],
+        for worker in make_workers(options, folder):
+            running[worker.name] = subprocess.Popen(
+                [sys.executable, str(SCRIPT), worker.to_json()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            answers[trainee.name] = []
+            answers[worker.name] = []
         for number in range(options.steps + 1):
             for name, process in running.items():
                 assert process.stdin is not None
@@ -106,20 +108,21 @@ def measure(options: Options) -> dict[str, Any]:
                 if not line:
                     raise SystemExit(f"{name} ended with code {process.wait()}")
                 answers[name].append(json.loads(line))
+                last = answers[name][-1]
                 console.print(
-                    f"step {number}  {name:<28}{answers[name][-1]['seconds']:8.2f} s  loss {answers[name][-1]['loss']:.4f}"
+                    f"step {number}  {name:<28}{last['seconds']:8.2f} s  loss {last['loss']:.4f}"
                 )
         for process in running.values():
             process.communicate()
     return {
         "options": asdict(options),
         "machine": cpu_model(),
-        "trainees": {name: summary(steps) for name, steps in answers.items()},
+        "workers": {name: summary(steps) for name, steps in answers.items()},
     }
 
 
 def summary(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median step, without the first, and the most memory."""
+    """Return the median step without the first, the peak memory and the losses."""
     return {
         "seconds": statistics.median(step["seconds"] for step in steps[1:]),
         "peak_mib": steps[-1]["peak_mib"],
@@ -128,47 +131,48 @@ def summary(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> Table:
-    """A row per trainee, with its ratio to transformers."""
-    options, found = result["options"], result["trainees"]
+    """Return a table with a row per worker and its ratio to transformers."""
+    options, workers = result["options"], result["workers"]
     table = Table(
         "",
         "s / step",
         "images / s",
-        "× theirs",
+        "× transformers",
         "peak GiB",
-        "of theirs",
+        "of transformers",
         "last loss",
         title=describe(options),
     )
-    theirs = found.get("transformers")
-    for name, one in found.items():
+    baseline = workers.get("transformers")
+    for name, worker in workers.items():
         ratios = (
             (
-                f"{theirs['seconds'] / one['seconds']:.2f}",
-                f"{one['peak_mib'] / theirs['peak_mib']:.2f}",
+                f"{baseline['seconds'] / worker['seconds']:.2f}",
+                f"{worker['peak_mib'] / baseline['peak_mib']:.2f}",
             )
-            if theirs
+            if baseline
             else ("-", "-")
         )
         table.add_row(
             name,
-            f"{one['seconds']:.2f}",
-            f"{options['pictures'] / one['seconds']:.3f}",
+            f"{worker['seconds']:.2f}",
+            f"{options['images'] / worker['seconds']:.3f}",
             ratios[0],
-            f"{one['peak_mib'] / 1024:.2f}",
+            f"{worker['peak_mib'] / 1024:.2f}",
             ratios[1],
-            f"{one['losses'][-1]:.4f}",
+            f"{worker['losses'][-1]:.4f}",
         )
     return table
 
 
 def describe(options: dict[str, Any]) -> str:
-    """What was measured."""
-    return f"{options['size']}, {options['precision']}, {options['pictures']} images x {options['captions']} captions"
+    """Return a title."""
+    batch = f"{options['images']} images x {options['captions']} captions"
+    return f"{options['size']}, {options['precision']}, {batch}"
 
 
 def main(options: Options) -> None:
-    """Measure, show, and write."""
+    """Measure, print and write."""
     result = measure(options)
     Console().print(show(result))
     if options.output:

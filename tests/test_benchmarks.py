@@ -1,4 +1,4 @@
-"""The benchmark script runs, and what it writes agrees with itself. Nothing here looks at how quick anything is."""
+"""The benchmark scripts run, and their results are consistent. No test checks a time."""
 
 import json
 import statistics
@@ -31,15 +31,15 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def measured(result: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
-    """The runners of each scenario that were there."""
+    """Return the runners of each scenario that were available."""
     return [
         {name: entry for name, entry in each["runners"].items() if "not_available" not in entry}
         for each in result["scenarios"]
     ]
 
 
-def test_a_tiny_run_agrees_with_itself(tmp_path: Path) -> None:
-    """One run for all that is asked of it: it takes seconds."""
+def test_results_of_a_tiny_run_are_consistent(tmp_path: Path) -> None:
+    """A single run for all assertions, because it takes seconds."""
     pytest.importorskip("transformers")
     run(
         "--short",
@@ -50,44 +50,44 @@ def test_a_tiny_run_agrees_with_itself(tmp_path: Path) -> None:
         folder=tmp_path,
     )
     result = read(tmp_path)
-    everything_asked_for_is_there(result)
-    ratios_follow_from_the_seconds(result)
+    check_entries(result)
+    check_ratios(result)
     assert [runners["transformers fp32"]["same_captions"] for runners in measured(result)] == [
         1.0,
         1.0,
     ]
-    chart_holds_a_bar_for_each_runner(tmp_path / "chart.svg", result)
+    check_chart(tmp_path / "chart.svg", result)
 
 
-def everything_asked_for_is_there(result: dict[str, Any]) -> None:
+def check_entries(result: dict[str, Any]) -> None:
     assert [scenario["name"] for scenario in result["scenarios"]] == SCENARIOS
     assert all(list(scenario["runners"]) == RUNNERS for scenario in result["scenarios"])
     assert all(
         {"cutline fp32", "transformers fp32"} <= set(runners) for runners in measured(result)
     )
     assert result["machine"]["cpu"]
-    assert all(value > 0 for value in result["ceilings"].values())
+    assert all(value > 0 for value in result["roofline"].values())
 
 
-def ratios_follow_from_the_seconds(result: dict[str, Any]) -> None:
+def check_ratios(result: dict[str, Any]) -> None:
     for runners in measured(result):
-        theirs = (
+        baseline = (
             statistics.median(runners["transformers fp32"]["seconds"])
             / runners["transformers fp32"]["images"]
         )
         for entry in runners.values():
-            ours = statistics.median(entry["seconds"]) / entry["images"]
-            assert entry["pictures_per_s"] == pytest.approx(1 / ours)
-            assert entry["ratio_fp32"] == pytest.approx(theirs / ours)
+            seconds = statistics.median(entry["seconds"]) / entry["images"]
+            assert entry["images_per_s"] == pytest.approx(1 / seconds)
+            assert entry["ratio_fp32"] == pytest.approx(baseline / seconds)
             assert entry["ratio_bf16"] is None
 
 
-def chart_holds_a_bar_for_each_runner(file: Path, result: dict[str, Any]) -> None:
+def check_chart(file: Path, result: dict[str, Any]) -> None:
     chart = ElementTree.parse(file)  # raises where it is no XML
     bars = [
         rect
         for rect in chart.iter("{http://www.w3.org/2000/svg}rect")
-        if rect.get("class") in ("ours", "theirs")
+        if rect.get("class") in ("cutline", "peer")
     ]
     assert len(bars) == sum(map(len, measured(result)))
     texts = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
@@ -95,7 +95,7 @@ def chart_holds_a_bar_for_each_runner(file: Path, result: dict[str, Any]) -> Non
 
 
 @pytest.mark.slow
-def test_processes_of_their_own(tmp_path: Path) -> None:
+def test_scenarios_in_separate_processes(tmp_path: Path) -> None:
     shown = run("--runners", "cutline-fp32", "--scenarios", "starts,memory", folder=tmp_path)
     result = read(tmp_path)
     starts, memory = result["starts"]["cutline fp32"], result["memory"]["cutline fp32"]
@@ -106,8 +106,8 @@ def test_processes_of_their_own(tmp_path: Path) -> None:
     assert "First caption of a process" in shown
 
 
-def test_fp32_leaves_every_caption_as_it_is(tmp_path: Path) -> None:
-    """The accuracy of each precision, with a captioner of random weights on drawn scenes."""
+def test_fp32_leaves_every_caption_unchanged(tmp_path: Path) -> None:
+    """Accuracy of each precision, with a random captioner on drawn scenes."""
     data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
     captioner = random_captioner()
     save_checkpoint(
@@ -129,23 +129,23 @@ def test_fp32_leaves_every_caption_as_it_is(tmp_path: Path) -> None:
     assert rows["fp32"][4].strip() == "+0.000"
 
 
-def test_an_unknown_name_names_the_others() -> None:
-    said = subprocess.run(
+def test_an_unknown_runner_lists_the_others() -> None:
+    result = subprocess.run(
         [sys.executable, str(SCRIPT), "--runners", "nobody"],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert said.returncode == 1
-    assert said.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
+    assert result.returncode == 1
+    assert result.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
 
 
 @pytest.mark.slow
-def test_both_libraries_learn_the_same(tmp_path: Path) -> None:
-    """Two steps of each on the same images, captions and weights, two captions of each image: equal losses, in every form of ours."""
+def test_both_libraries_have_equal_losses(tmp_path: Path) -> None:
+    """Two steps on the same images, captions and weights give equal losses in every variant."""
     pytest.importorskip("transformers")
-    names = "transformers,cutline,cutline-all-kept,cutline-vision-recomputed"
-    options = ["--images", "2", "--captions", "2", "--steps", "1", "--trainees", names]
+    names = "transformers,cutline,cutline-no-checkpointing,cutline-vision-checkpointed"
+    options = ["--images", "2", "--captions", "2", "--steps", "1", "--workers", names]
     script = SCRIPT.with_name("train.py")
     command = [
         sys.executable,
@@ -157,11 +157,11 @@ def test_both_libraries_learn_the_same(tmp_path: Path) -> None:
         str(tmp_path / "train.json"),
     ]
     table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = json.loads((tmp_path / "train.json").read_text())["trainees"]
-    assert len(found) == 4
-    for one in found.values():
-        assert one["losses"] == pytest.approx(found["transformers"]["losses"], rel=1e-5)
-        assert one["seconds"] > 0
-        assert one["peak_mib"] > 100
-    assert found["cutline"]["losses"][0] != found["cutline"]["losses"][1]
+    workers = json.loads((tmp_path / "train.json").read_text())["workers"]
+    assert len(workers) == 4
+    for worker in workers.values():
+        assert worker["losses"] == pytest.approx(workers["transformers"]["losses"], rel=1e-5)
+        assert worker["seconds"] > 0
+        assert worker["peak_mib"] > 100
+    assert workers["cutline"]["losses"][0] != workers["cutline"]["losses"][1]
     assert "2 images x 2 captions" in table

@@ -1,8 +1,8 @@
-"""A captioner in training, in a process of its own: every line on stdin asks for a step, which answers with a line of JSON.
+"""A process that trains a captioner: every line on stdin starts a step, answered by a JSON line.
 
-    python trainee.py '{"library": "cutline", "precision": "fp32", …}'
+    python train_worker.py '{"library": "cutline", "precision": "fp32", …}'
 
-Both libraries are given the same weights, images and labels, and AdamW.
+Both libraries get the same weights, images and labels, and AdamW.
 """
 
 import json
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from fresh import memory_mib
+from cold_start import memory_mib
 
-from cutline.config import CaptionConfig, OptimConfig, Recipe, from_dict
-from cutline.model import lm_labels
+from cutline.config import CaptionConfig, Recipe, from_dict
+from cutline.model import make_lm_labels
 from cutline.tokenizer import Tokenizer
 from cutline.training.data.batch import Batch
 
@@ -25,58 +25,57 @@ Step = Callable[[Batch], float]
 
 
 @dataclass(frozen=True)
-class Trainee:
-    """Who trains, and how."""
+class Worker:
+    """What to train."""
 
     name: str
     library: Literal["cutline", "transformers"]
     precision: Literal["fp32", "bf16"]
     folder: str
-    """what `write_model` wrote"""
-    pictures: int
+    """what `inputs.write_model` wrote"""
+    images: int
     captions: int = 1
-    """of each image; transformers reads the image once for each of them"""
+    """captions per image; transformers encodes the image once for each of them"""
     settings: tuple[tuple[str, Any], ...] = ()
-    """of `OptimConfig`"""
+    """settings of the `Recipe`"""
 
     def to_json(self) -> str:
-        """What the process is started with."""
+        """Return the argument of the process."""
         return json.dumps(asdict(self))
 
 
 def make_batch(
-    number: int, config: CaptionConfig, tokenizer: Tokenizer, pictures: int, captions: int
+    number: int, config: CaptionConfig, tokenizer: Tokenizer, images: int, captions: int
 ) -> Batch:
-    """Random images, and captions of about ten random words after the prompt."""
+    """Return random images with captions of ten random tokens after the prompt."""
     generator = torch.Generator().manual_seed(number)
     size, prompt = config.vision.image_size, tokenizer.encode_prompt(config.prompt)
-    pixels = torch.randint(
-        0, 256, (pictures, 3, size, size), generator=generator, dtype=torch.uint8
-    )
-    length = len(prompt) + 11  # ten words and the end token
+    pixels = torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
+    length = len(prompt) + 11  # ten tokens and the end token
     ids = torch.randint(
-        100, config.text.vocab_size - 2, (pictures * captions, length), generator=generator
+        100, config.text.vocab_size - 2, (images * captions, length), generator=generator
     )
     ids[:, : len(prompt)], ids[:, -1] = torch.tensor(prompt), tokenizer.sep_id
     mask = torch.ones_like(ids)
-    return Batch(pixels, ids, mask, lm_labels(ids, mask, torch.full((len(ids),), len(prompt))))
+    return Batch(pixels, ids, mask, make_lm_labels(ids, mask, torch.full((len(ids),), len(prompt))))
 
 
-def cutline_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
-    """A step of cutline's own trainer."""
+def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
+    """Return a step of cutline's trainer."""
     from cutline.checkpoint import build_model, load_checkpoint
     from cutline.training.loop.trainer import Trainer
     from cutline.training.setup import RunSetup
 
-    checkpoint = load_checkpoint(Path(trainee.folder) / "cutline")
+    checkpoint = load_checkpoint(Path(worker.folder) / "cutline")
     config = without_dropout(checkpoint.config)
-    optim = from_dict(
-        OptimConfig,
-        {"batch_size": trainee.pictures, "schedule": "constant", **dict(trainee.settings)},
-    )
-    recipe = replace(Recipe(), precision=trainee.precision, device="cpu", optim=optim)
+    settings = {
+        "precision": worker.precision,
+        "device": "cpu",
+        "optim": {"batch_size": worker.images, "schedule": "constant"},
+    }
+    recipe = from_dict(Recipe, settings | dict(worker.settings))
     model = build_model(replace(checkpoint, config=config))
-    rows: Any = range(trainee.pictures)
+    rows: Any = range(worker.images)
     trainer = Trainer(
         recipe, RunSetup(model, checkpoint.tokenizer, rows, [], []), Path(), resume=False
     )
@@ -90,8 +89,8 @@ def cutline_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
     return step, config, checkpoint.tokenizer
 
 
-def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]:
-    """A step of the usual loop around `BlipForConditionalGeneration`."""
+def transformers_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
+    """Return a step of the usual loop around `BlipForConditionalGeneration`."""
     import transformers
 
     from cutline.checkpoint import load_checkpoint
@@ -100,9 +99,9 @@ def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]
     logging: Any = transformers.utils.logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    checkpoint = load_checkpoint(Path(trainee.folder) / "cutline")
+    checkpoint = load_checkpoint(Path(worker.folder) / "cutline")
     blip: Any = transformers.BlipForConditionalGeneration
-    model = blip.from_pretrained(Path(trainee.folder) / "huggingface").train()
+    model = blip.from_pretrained(Path(worker.folder) / "huggingface").train()
     model.text_decoder.label_smoothing = checkpoint.config.label_smoothing
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -115,7 +114,7 @@ def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]
         pixel_values = normalize(batch.pixels, config.image).repeat_interleave(
             len(batch.input_ids) // len(batch.pixels), 0
         )
-        with torch.autocast("cpu", torch.bfloat16, enabled=trainee.precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=worker.precision == "bf16"):
             loss = model(
                 pixel_values=pixel_values,
                 input_ids=batch.input_ids,
@@ -131,7 +130,7 @@ def transformers_step(trainee: Trainee) -> tuple[Step, CaptionConfig, Tokenizer]
 
 
 def without_dropout(config: CaptionConfig) -> CaptionConfig:
-    """So that both libraries have the same loss."""
+    """Return `config` without dropout, so that both libraries have the same loss."""
     return replace(
         config,
         text=replace(config.text, dropout=0.0, attn_dropout=0.0),
@@ -140,16 +139,16 @@ def without_dropout(config: CaptionConfig) -> CaptionConfig:
 
 
 def main() -> None:
-    """Answer every line with the seconds, the loss and the memory of one more step."""
+    """Answer every line with the seconds, the loss and the memory of a step."""
     values = json.loads(sys.argv[1])
-    trainee = Trainee(
+    worker = Worker(
         **{**values, "settings": tuple((name, value) for name, value in values["settings"])}
     )
-    step, config, tokenizer = (cutline_step if trainee.library == "cutline" else transformers_step)(
-        trainee
+    step, config, tokenizer = (cutline_step if worker.library == "cutline" else transformers_step)(
+        worker
     )
     for number, _ in enumerate(sys.stdin):
-        batch = make_batch(number, config, tokenizer, trainee.pictures, trainee.captions)
+        batch = make_batch(number, config, tokenizer, worker.images, worker.captions)
         begin = time.perf_counter()
         loss = step(batch)
         answer = {

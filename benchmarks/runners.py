@@ -1,6 +1,6 @@
-"""Who is measured: cutline and transformers, in every form that captions.
+"""The libraries that are measured: cutline and transformers, in every precision and engine.
 
-Each library is imported only when it is loaded, so that a fresh process pays for the one it measures.
+A library is imported when it is loaded, so that a new process imports only the one it measures.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Pictures = Sequence[npt.NDArray[np.uint8]] | Sequence[Path]
+Images = Sequence[npt.NDArray[np.uint8]] | Sequence[Path]
 TokenIds = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Search:
-    """How captions are searched for: exactly `length` tokens each, start token and prompt included."""
+    """Search settings: every caption has `length` tokens, start token and prompt included."""
 
     num_beams: int = 3
     length: int = 20
@@ -25,7 +25,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Runner:
-    """A library in one of its forms."""
+    """A library with a precision and an engine."""
 
     library: Literal["cutline", "transformers"]
     precision: Literal["fp32", "bf16", "int8"]
@@ -33,7 +33,7 @@ class Runner:
 
     @property
     def name(self) -> str:
-        """Such as "cutline bf16 compiled"."""
+        """The display name, such as "cutline bf16 compiled"."""
         return " ".join(
             [self.library, self.precision, *([] if self.engine == "packed" else [self.engine])]
         )
@@ -50,36 +50,44 @@ RUNNERS = (
     Runner("transformers", "fp32"),
     Runner("transformers", "bf16"),
 )
-OURS, THEIRS_FP32, THEIRS_BF16 = "cutline fp32", "transformers fp32", "transformers bf16"
+CUTLINE_FP32, TRANSFORMERS_FP32, TRANSFORMERS_BF16 = (
+    "cutline fp32",
+    "transformers fp32",
+    "transformers bf16",
+)
 
 
 def find_runner(name: str) -> Runner:
-    """The runner of that name, its words joined by spaces or hyphens. Raises SystemExit for a name that there is not."""
+    """Return the runner `name`, its words joined by spaces or hyphens; exit if there is none."""
     for runner in RUNNERS:
         if runner.name == name.strip().replace("-", " "):
             return runner
-    raise SystemExit(
-        f"no runner is called {name!r}; there are {', '.join(runner.name.replace(' ', '-') for runner in RUNNERS)}"
-    )
+    names = ", ".join(runner.name.replace(" ", "-") for runner in RUNNERS)
+    raise SystemExit(f"no runner is called {name!r}; there are {names}")
 
 
-class Peer(Protocol):
+class LoadedRunner(Protocol):
     """A loaded captioner. Only `caption` is timed."""
 
-    def prepare(self, pictures: Pictures) -> Any:
-        """Bring images into the form that `caption` takes."""
+    def prepare(self, images: Images) -> Any:
+        """Convert images to the input of `caption`."""
 
-    def caption(self, pictures: Any, batch: int, search: Search) -> list[TokenIds]:
-        """The best caption of each image: its tokens without prompt and end token."""
+    def caption(self, images: Any, batch: int, search: Search) -> list[TokenIds]:
+        """Return the tokens of the best caption of each image, without prompt and end token."""
 
 
-def load_peer(runner: Runner, folder: Path) -> Peer:
-    """Load the captioner of `write_model`'s `folder`. Raises CutlineError or ImportError where this machine has no such runner."""
+def load_runner(runner: Runner, folder: Path) -> LoadedRunner:
+    """Load the captioner in the `folder` that `write_model` wrote.
+
+    Raises:
+        CutlineError: The machine does not support the runner.
+        ImportError: A package is not installed.
+    """
     return (Cutline if runner.library == "cutline" else Transformers)(runner, folder)
 
 
 class Cutline:
-    """cutline through its public interface: arrays or files in, captions out."""
+    """The public interface of cutline: arrays or files in, captions out."""
 
     def __init__(self, runner: Runner, folder: Path) -> None:
         import cutline
@@ -90,25 +98,25 @@ class Cutline:
             folder / "cutline", device="cpu", precision=runner.precision, **engine
         )
 
-    def prepare(self, pictures: Pictures) -> Pictures:
-        """Nothing to do: opening images is part of the work."""
-        return pictures
+    def prepare(self, images: Images) -> Images:
+        """Return `images`: opening them is part of the work."""
+        return images
 
-    def caption(self, pictures: Pictures, batch: int, search: Search) -> list[TokenIds]:
-        """The best caption of each image."""
+    def caption(self, images: Images, batch: int, search: Search) -> list[TokenIds]:
+        """Return the tokens of the best caption of each image."""
         length = {"max_length": search.length, "min_length": search.length}
         return [
             each.token_ids
             for each in self.captioner.caption(
-                pictures, batch_size=batch, num_beams=search.num_beams, **length
+                images, batch_size=batch, num_beams=search.num_beams, **length
             )
         ]
 
 
 class Transformers:
-    """`BlipForConditionalGeneration.generate` on ready tensors, in whole batches.
+    """`BlipForConditionalGeneration.generate` on prepared tensors, in whole batches.
 
-    Its BLIP has no `sdpa` attention: eager is what there is.
+    Its BLIP supports only eager attention, not `sdpa`.
     """
 
     def __init__(self, runner: Runner, folder: Path) -> None:
@@ -126,29 +134,29 @@ class Transformers:
         )
         self.model = blip.to(self.dtype).eval()
         tokenizer = Tokenizer.load(folder / "huggingface")
-        # `generate` drops the last id of a prompt, taking it for the end token
+        # `generate` drops the last id of a prompt as the end token
         self.prompt, self.end = (
             [*tokenizer.encode_prompt("a picture of "), tokenizer.sep_id],
             tokenizer.sep_id,
         )
 
-    def prepare(self, pictures: Pictures) -> Any:
-        """pixel_values (B, 3, S, S) of images in the model's size."""
+    def prepare(self, images: Images) -> Any:
+        """Return pixel_values (B, 3, S, S) of images of the model's size."""
         import torch
 
         from cutline.config import ImageConfig
         from cutline.image import normalize
 
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(
             0, 3, 1, 2
         )
         return normalize(pixels, ImageConfig()).to(self.dtype).contiguous()
 
-    def caption(self, pictures: Any, batch: int, search: Search) -> list[TokenIds]:
-        """The best caption of each image."""
+    def caption(self, images: Any, batch: int, search: Search) -> list[TokenIds]:
+        """Return the tokens of the best caption of each image."""
         return [
             self._tokens(row)
-            for pixels in pictures.split(batch)
+            for pixels in images.split(batch)
             for row in self._generate(pixels, search)
         ]
 

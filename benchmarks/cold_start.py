@@ -1,6 +1,7 @@
-"""What only a fresh process can write_outputs: how long the first caption takes, and how much memory a batch needs.
+"""Measure what needs a new process: time to the first caption, and memory of a batch.
 
-Run as a script, this is such a process: it captions what its only argument says, and writes one line of JSON.
+Run as a script, it is such a process: it captions the images that its only argument names, and
+prints one line of JSON.
 """
 
 import json
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Runner, Search, load_peer
+from runners import Runner, Search, load_runner
 
 
-def measure_starts(runner: Runner, folder: Path, pictures: Path) -> dict[str, Any]:
-    """Seconds from the start of a process to its first caption: with empty caches, and once more with what that left in them."""
+def measure_starts(runner: Runner, folder: Path, images: Path) -> dict[str, Any]:
+    """Return the seconds from process start to first caption, with empty and with filled caches."""
     with tempfile.TemporaryDirectory() as caches:
-        first, second = (_run(runner, folder, pictures, 1, Path(caches)) for _ in range(2))
+        first, second = (_run(runner, folder, images, 1, Path(caches)) for _ in range(2))
     missing = first.get("not_available") or second.get("not_available")
     return (
         {"not_available": missing}
@@ -31,23 +32,23 @@ def measure_starts(runner: Runner, folder: Path, pictures: Path) -> dict[str, An
 
 
 def measure_memory(
-    runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path
+    runner: Runner, folder: Path, images: Path, batch: int, caches: Path
 ) -> dict[str, Any]:
-    """MiB resident after loading, at most while loading, and at most when a batch was captioned."""
-    found = _run(runner, folder, pictures, batch, caches)
-    return {name: value for name, value in found.items() if name != "seconds"}
+    """Return resident MiB after loading, and the peaks of loading and of captioning a batch."""
+    answer = _run(runner, folder, images, batch, caches)
+    return {name: value for name, value in answer.items() if name != "seconds"}
 
 
-def _run(runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path) -> dict[str, Any]:
-    """What the process says, and after how many seconds."""
+def _run(runner: Runner, folder: Path, images: Path, batch: int, caches: Path) -> dict[str, Any]:
+    """Return the answer of a new process, and its seconds."""
     task = {
         "runner": asdict(runner),
         "folder": str(folder),
-        "images": str(pictures),
+        "images": str(images),
         "batch": batch,
         "length": 20 if batch == 1 else 8,
-    }  # the most memory is taken early
-    # TMPDIR, too: it is where PyTorch's compiler keeps its caches unless told otherwise
+    }  # memory peaks early
+    # TMPDIR too: by default, PyTorch's compiler has its cache there
     environment = {
         name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"
     }
@@ -68,18 +69,18 @@ def _run(runner: Runner, folder: Path, pictures: Path, batch: int, caches: Path)
 
 
 def caption_once(task: dict[str, Any]) -> dict[str, Any]:
-    """Load a captioner, caption one batch, and say what memory it took."""
-    pictures = list(np.load(task["images"], mmap_mode="r")[: task["batch"]])
-    peer = load_peer(Runner(**task["runner"]), Path(task["folder"]))
+    """Load a captioner, caption one batch, and return the memory."""
+    images = list(np.load(task["images"], mmap_mode="r")[: task["batch"]])
+    loaded = load_runner(Runner(**task["runner"]), Path(task["folder"]))
     loaded, loading_peak = memory_mib("VmRSS"), memory_mib("VmHWM")
-    peer.caption(peer.prepare(pictures), task["batch"], Search(length=task["length"]))
+    loaded.caption(loaded.prepare(images), task["batch"], Search(length=task["length"]))
     return {"loaded_mib": loaded, "loading_peak_mib": loading_peak, "peak_mib": memory_mib("VmHWM")}
 
 
 def memory_mib(field: str) -> float:
-    """VmRSS, resident now, or VmHWM, the most so far; where the system does not write_outputs them, `ru_maxrss` for both.
+    """Return VmRSS (resident now) or VmHWM (peak) in MiB; without /proc, `ru_maxrss` for both.
 
-    Linux hands `ru_maxrss` of the parent down to its children, so that it would write_outputs the size of the wrong process.
+    On Linux a process inherits the `ru_maxrss` of its parent, so it cannot be used there.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -91,7 +92,7 @@ def memory_mib(field: str) -> float:
 
 
 def main() -> None:
-    """Answer in one line of JSON, as soon as the captions are there."""
+    """Print the answer as one line of JSON."""
     from cutline.errors import CutlineError
 
     try:

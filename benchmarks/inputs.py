@@ -1,4 +1,4 @@
-"""What is measured on: a captioner of random weights in the layouts of both libraries, and images."""
+"""Inputs of the benchmarks: a captioner with random weights in both formats, and images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,15 +17,15 @@ from cutline.tokenizer import Tokenizer
 Array = npt.NDArray[np.uint8]
 
 PHOTOGRAPH = (640, 480)
-"""width and height of the images that are read from files"""
+"""width and height of images that are read from files"""
 
 
 def write_model(folder: Path, config: CaptionConfig, seed: int = 0) -> None:
-    """Write the same captioner to `folder / "cutline"` and `folder / "huggingface"`, each in its layout."""
+    """Write the same captioner to `folder / "cutline"` and `folder / "huggingface"`."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     tokenizer = make_vocabulary(folder / "vocab.txt", config.text.vocab_size)
-    # As the model is born: each image gets a caption of its own. With larger weights one word is said over and over.
+    # The initial weights give each image its own caption; larger ones would repeat one token.
     checkpoint = Checkpoint(
         replace(config, prompt="a picture of "), CaptionModel(config).state_dict(), tokenizer
     )
@@ -34,31 +34,31 @@ def write_model(folder: Path, config: CaptionConfig, seed: int = 0) -> None:
 
 
 def make_vocabulary(file: Path, size: int) -> Tokenizer:
-    """A vocabulary of `size` pieces, [DEC] and [ENC] included, that knows the words of the prompt."""
-    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "image", "of"]
+    """Make a vocabulary of `size` tokens, [DEC] and [ENC] included, with the prompt's words."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of"]
     file.write_text(
-        "\n".join([*known, *(f"word{number}" for number in range(size - 2 - len(known)))]),
+        "\n".join([*words, *(f"word{number}" for number in range(size - 2 - len(words)))]),
         encoding="utf-8",
     )
     return Tokenizer.load(file)
 
 
-def make_pictures(count: int, width: int, height: int, seed: int = 0) -> list[Array]:
-    """Soft colours under a little noise, (height, width, 3) each: as different from each other as photographs are."""
+def make_images(count: int, width: int, height: int, seed: int = 0) -> list[Array]:
+    """Return smooth random images with a little noise, (height, width, 3) each."""
     random = np.random.default_rng(seed)
-    return [_picture(random, width, height) for _ in range(count)]
+    return [_make_image(random, width, height) for _ in range(count)]
 
 
-def _picture(random: np.random.Generator, width: int, height: int) -> Array:
+def _make_image(random: np.random.Generator, width: int, height: int) -> Array:
     colours = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     smooth = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)
     return (smooth + random.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
-def write_photographs(folder: Path, pictures: Sequence[Array]) -> list[Path]:
+def write_photographs(folder: Path, images: Sequence[Array]) -> list[Path]:
     """Save images as JPEG files."""
     folder.mkdir(exist_ok=True)
-    files = [folder / f"{number:04d}.jpg" for number in range(len(pictures))]
-    for file, picture in zip(files, pictures, strict=True):
-        Image.fromarray(picture).save(file, quality=90)
+    files = [folder / f"{number:04d}.jpg" for number in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image).save(file, quality=90)
     return files
