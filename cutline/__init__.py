@@ -1,6 +1,7 @@
 """cutline: train, run and measure BLIP image captioners.
 
-The public interface is what this module names. It is imported on first use, so that `import cutline` stays quick.
+The public interface is `__all__`. Its names are imported on first use, so that `import cutline`
+does not import torch.
 """
 
 import importlib
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from cutline.captioner import Caption, Captioner, CaptionScore, load
     from cutline.config import (
         CaptionConfig,
+        DataSource,
         GenerationConfig,
         ImageConfig,
         Recipe,
@@ -23,22 +25,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "cutline.captioner": ("Caption", "CaptionScore", "Captioner", "load"),
-    "cutline.config": (
-        "CaptionConfig",
-        "GenerationConfig",
-        "ImageConfig",
-        "Recipe",
-        "TextConfig",
-        "VisionConfig",
-        "read_recipe",
-    ),
-    "cutline.errors": ("CheckpointError", "ConfigError", "CutlineError", "DataError", "ImageError"),
-    "cutline.evaluation": ("Evaluation", "evaluate"),
-    "cutline.training": ("train",),
+_MODULES = {
+    "Caption": "cutline.captioner",
+    "CaptionConfig": "cutline.config",
+    "CaptionScore": "cutline.captioner",
+    "Captioner": "cutline.captioner",
+    "CheckpointError": "cutline.errors",
+    "ConfigError": "cutline.errors",
+    "CutlineError": "cutline.errors",
+    "DataError": "cutline.errors",
+    "DataSource": "cutline.config",
+    "Evaluation": "cutline.evaluation",
+    "GenerationConfig": "cutline.config",
+    "ImageConfig": "cutline.config",
+    "ImageError": "cutline.errors",
+    "Recipe": "cutline.config",
+    "TextConfig": "cutline.config",
+    "VisionConfig": "cutline.config",
+    "evaluate": "cutline.evaluation",
+    "load": "cutline.captioner",
+    "read_recipe": "cutline.config",
+    "train": "cutline.training",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Caption",
@@ -49,6 +57,7 @@ __all__ = [
     "ConfigError",
     "CutlineError",
     "DataError",
+    "DataSource",
     "Evaluation",
     "GenerationConfig",
     "ImageConfig",
@@ -64,9 +73,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'cutline' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
