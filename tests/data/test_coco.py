@@ -1,11 +1,11 @@
-"""COCO's captions, BLIP's rows, and Karpathy's splits."""
+"""Captions of COCO and NoCaps, BLIP's rows, and Karpathy's splits."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
 
@@ -13,8 +13,8 @@ COCO = {
     "info": {"year": 2017},
     "images": [
         {"id": 139, "file_name": "000000000139.jpg"},
-        {"id": 285, "file_name": "ours/285.jpg"},
-        {"id": 9, "file_name": "alone.jpg"},
+        {"id": 285, "file_name": "sub/285.jpg"},
+        {"id": 9, "file_name": "uncaptioned.jpg"},
     ],
     "annotations": [
         {"id": 1, "image_id": 285, "caption": "a bear"},
@@ -50,10 +50,10 @@ SPLITS = {
 
 def read(folder: Path, values: object, **options: str) -> list[Sample]:
     (folder / "data.json").write_text(json.dumps(values), encoding="utf-8")
-    return open_data(folder / "data.json", **options)
+    return open_data(DataSource(str(folder / "data.json"), **options))
 
 
-def refusal(folder: Path, values: object, **options: str) -> str:
+def read_error(folder: Path, values: object, **options: str) -> str:
     with pytest.raises(DataError) as caught:
         read(folder, values, **options)
     message = str(caught.value)
@@ -61,11 +61,11 @@ def refusal(folder: Path, values: object, **options: str) -> str:
     return message.removeprefix(str(folder / "data.json"))
 
 
-def test_coco(tmp_path: Path) -> None:
+def test_coco_captions_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, COCO) == [
         Sample(str(tmp_path / "000000000139.jpg"), ("a room",), "139"),
-        Sample(str(tmp_path / "ours/285.jpg"), ("a bear", "a big bear"), "285"),
-        Sample(str(tmp_path / "alone.jpg"), (), "9"),
+        Sample(str(tmp_path / "sub/285.jpg"), ("a bear", "a big bear"), "285"),
+        Sample(str(tmp_path / "uncaptioned.jpg"), (), "9"),
     ]
     assert (
         read(tmp_path, COCO, image_root="/coco/val2017")[0].image
@@ -73,9 +73,9 @@ def test_coco(tmp_path: Path) -> None:
     )
 
 
-def test_nocaps(tmp_path: Path) -> None:
-    """As nocaps_val_4500_captions.json has them."""
-    places = ("in-domain", "near-domain", "out-domain")
+def test_nocaps_domains_are_read(tmp_path: Path) -> None:
+    """The file has the form of nocaps_val_4500_captions.json."""
+    domains = ("in-domain", "near-domain", "out-domain")
     images = [
         {
             "id": n,
@@ -84,7 +84,7 @@ def test_nocaps(tmp_path: Path) -> None:
             "coco_url": f"https://x/{n:016x}.jpg",
             "domain": domain,
         }
-        for n, domain in enumerate(places)
+        for n, domain in enumerate(domains)
     ]
     annotations = [{"id": n, "image_id": n % 3, "caption": f"caption {n}"} for n in range(6)]
     samples = read(
@@ -103,21 +103,20 @@ def test_nocaps(tmp_path: Path) -> None:
     assert [sample.domain for sample in read(tmp_path, COCO)] == [""] * 3
 
 
-def test_columns_of_blip_s_rows(tmp_path: Path) -> None:
+def test_columns_can_be_named_for_blips_rows_only(tmp_path: Path) -> None:
     rows = [{"photo": "a.jpg", "title": "a dog", "style": "pencil"}]
     columns = Columns("photo", "title", prompt_template="a {style} of ")
     (tmp_path / "data.json").write_text(json.dumps(rows))
-    assert open_data(tmp_path / "data.json", columns=columns) == [
+    source = DataSource(str(tmp_path / "data.json"), columns=columns)
+    assert open_data(source) == [
         Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "a pencil of ")
     ]
     (tmp_path / "data.json").write_text(json.dumps(SPLITS))
-    with pytest.raises(
-        DataError, match="has no columns, so none called `photo`; leave the settings of columns out"
-    ):
-        open_data(tmp_path / "data.json", columns=columns)
+    with pytest.raises(DataError, match="remove the setting that names the column `photo`"):
+        open_data(source)
 
 
-def test_blip_s_training_rows(tmp_path: Path) -> None:
+def test_blips_training_rows_are_read(tmp_path: Path) -> None:
     image = "val2014/COCO_val2014_000000522418.jpg"
     rows = [
         {"caption": caption, "image": image, "image_id": "coco_522418"}
@@ -128,7 +127,7 @@ def test_blip_s_training_rows(tmp_path: Path) -> None:
     ]
 
 
-def test_blip_s_validation_rows(tmp_path: Path) -> None:
+def test_blips_validation_rows_are_read(tmp_path: Path) -> None:
     rows = [
         {"image": "val2014/COCO_val2014_000000184613.jpg", "caption": ["a child", "a cow"]},
         {"image": "000000000139.jpg", "caption": ["a room"]},
@@ -145,25 +144,23 @@ def test_blip_s_validation_rows(tmp_path: Path) -> None:
     assert samples[0].captions == ("a child", "a cow")
 
 
-def test_karpathy_s_splits(tmp_path: Path) -> None:
+def test_karpathys_splits_are_read(tmp_path: Path) -> None:
     def ids(split: str) -> list[str]:
         return [sample.id for sample in read(tmp_path, SPLITS, split=split)]
 
     assert ids("") == ["391895", "2", "3", "4"]
-    assert ids("train") == ["391895", "2"]  # restval is trained on, as is the custom
+    assert ids("train") == ["391895", "2"]  # training uses restval too, as usual
     assert ids("restval") == ["2"]
     assert ids("val") == ["3"]
     assert read(tmp_path, SPLITS, split="test") == [
         Sample(str(tmp_path / "val2014/4.jpg"), (), "4")
     ]
     assert read(tmp_path, SPLITS)[0].captions == ("a man", "a bike")
-    assert (
-        refusal(tmp_path, SPLITS, split="dev")
-        == ": has no split `dev`; there are train, restval, val, test"
-    )
+    message = ": has no split `dev`; its splits are train, restval, val, test"
+    assert read_error(tmp_path, SPLITS, split="dev") == message
 
 
-def test_karpathy_s_flickr_file_has_no_folders(tmp_path: Path) -> None:
+def test_karpathys_flickr_file_is_read_without_folders(tmp_path: Path) -> None:
     image = {
         key: value
         for key, value in karpathy("5.jpg", "train", 5, "a dog").items()
@@ -173,11 +170,16 @@ def test_karpathy_s_flickr_file_has_no_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [COCO, [{"image": "a.jpg", "caption": "a"}]])
-def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
-    assert (
-        refusal(tmp_path, values, split="train")
-        == ": has no splits to take `train` from; leave the split out"
-    )
+def test_a_split_of_data_without_splits_is_refused(tmp_path: Path, values: object) -> None:
+    message = ": has no split `train`; leave the split out"
+    assert read_error(tmp_path, values, split="train") == message
+
+
+NEITHER_FORM = (
+    ": neither COCO captions nor a list of rows; "
+    "it must contain `images` and `annotations`, or a list"
+)
+COMPLETE = "check that this is a complete caption file"
 
 
 @pytest.mark.parametrize(
@@ -185,48 +187,50 @@ def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
     [
         (
             {},
-            ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list",
+            NEITHER_FORM,
         ),
         (
             3,
-            ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list",
+            NEITHER_FORM,
         ),
         (
             {"images": COCO["images"]},
-            ": neither COCO captions nor a list of rows; it must hold `images` and `annotations`, or a list",
+            NEITHER_FORM,
         ),
         ([{"caption": "a"}], ", row 1: the row names no image; give its path as `file_name`"),
         (
             {"images": [{"id": 1, "file_name": "a", "domain": 3}], "annotations": []},
-            ", image 1: has no `domain`, or it is not text; give the file of the captions, whole",
+            f", image 1: `domain` is missing or not text; {COMPLETE}",
         ),
         (
             [{"image": "a.jpg"}, 4],
-            ', row 2: a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}',
+            ", row 2: a row must be a JSON object such as "
+            '{"file_name": "a.jpg", "captions": ["a dog"]}',
         ),
         (
             {"images": COCO["images"], "annotations": [{"image_id": 139, "bbox": [0, 0, 1, 1]}]},
-            ", annotation 1: has no `caption`, or it is not text; give the file of the captions, whole",
+            f", annotation 1: `caption` is missing or not text; {COMPLETE}",
         ),
         (
             {"images": COCO["images"], "annotations": [{"caption": "a"}]},
-            ", annotation 1: has no `image_id`; give the file of the captions, whole",
+            f", annotation 1: `image_id` is missing; {COMPLETE}",
         ),
         (
             {"images": [{"id": 1}], "annotations": []},
-            ", image 1: has no `file_name`, or it is not text; give the file of the captions, whole",
+            f", image 1: `file_name` is missing or not text; {COMPLETE}",
         ),
         (
             {"images": [7], "annotations": []},
-            ", image 1: has no `id`; give the file of the captions, whole",
+            f", image 1: `id` is missing; {COMPLETE}",
         ),
         (
             {"images": [], "annotations": [{"image_id": 5, "caption": "a"}]},
-            ": captions of image 5, which is not in `images`; add it or remove them",
+            ": has captions of image 5, which is not in `images`; "
+            "add it there, or remove the captions",
         ),
         (
             {"images": [{"sentences": []}]},
-            ", image 1: has no `split`, or it is not text; give the file of the captions, whole",
+            f", image 1: `split` is missing or not text; {COMPLETE}",
         ),
         (
             {"images": [{"sentences": {}, "split": "val"}]},
@@ -234,7 +238,7 @@ def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
         ),
         (
             {"images": [{"sentences": [{}], "split": "val"}]},
-            ", image 1: has no `raw`, or it is not text; give the file of the captions, whole",
+            f", image 1: `raw` is missing or not text; {COMPLETE}",
         ),
         (
             {
@@ -242,15 +246,15 @@ def test_a_split_of_what_has_none(tmp_path: Path, values: object) -> None:
                     {"sentences": [], "split": "val", "filename": "a", "filepath": 3, "imgid": 1}
                 ]
             },
-            ", image 1: has no `filepath`, or it is not text; give the file of the captions, whole",
+            f", image 1: `filepath` is missing or not text; {COMPLETE}",
         ),
     ],
 )
-def test_what_is_wrong_with_a_file(tmp_path: Path, values: object, message: str) -> None:
-    assert refusal(tmp_path, values) == message
+def test_invalid_files_are_refused(tmp_path: Path, values: object, message: str) -> None:
+    assert read_error(tmp_path, values) == message
 
 
-def test_a_domain_that_is_no_text_is_none(tmp_path: Path) -> None:
+def test_a_null_domain_is_no_domain(tmp_path: Path) -> None:
     images = [
         {"id": 1, "file_name": "1.jpg", "domain": None},
         {"id": 2.0, "file_name": "2.jpg", "domain": "out-domain"},
@@ -264,14 +268,12 @@ def test_a_domain_that_is_no_text_is_none(tmp_path: Path) -> None:
     ]
 
 
-def test_two_pictures_of_one_id_are_named(tmp_path: Path) -> None:
+def test_two_images_with_the_same_id_are_named(tmp_path: Path) -> None:
     images = [
         {"id": 1, "file_name": "a.jpg"},
         {"id": 2, "file_name": "b.jpg"},
         {"id": "1", "file_name": "c.jpg"},
     ]
-    message = ", image 3: c.jpg has the id 1, and so has a.jpg; give each image an id of its own"
-    assert (
-        refusal(tmp_path, {"images": images, "annotations": [{"image_id": 1, "caption": "a dog"}]})
-        == message
-    )
+    content = {"images": images, "annotations": [{"image_id": 1, "caption": "a dog"}]}
+    message = ", image 3: c.jpg has the same id as a.jpg, 1; make the ids unique"
+    assert read_error(tmp_path, content) == message

@@ -17,7 +17,7 @@ def fill(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def test_pictures_with_sidecars(tmp_path: Path) -> None:
+def test_images_are_read_with_their_sidecars(tmp_path: Path) -> None:
     fill(
         tmp_path,
         "10.jpg",
@@ -38,7 +38,7 @@ def test_pictures_with_sidecars(tmp_path: Path) -> None:
     ]
 
 
-def test_ids_do_not_depend_on_how_the_folder_is_named(
+def test_ids_do_not_depend_on_how_the_folder_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, "a/1.jpg")
@@ -49,23 +49,22 @@ def test_ids_do_not_depend_on_how_the_folder_is_named(
         assert Path(str(sample.image)).is_file()
 
 
-def test_a_picture_s_own_sidecar_goes_before_a_shared_one(tmp_path: Path) -> None:
+def test_a_sidecar_of_one_image_takes_precedence_over_a_shared_one(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "a.png")
     (tmp_path / "a.txt").write_text("both")
     (tmp_path / "a.png.txt").write_text("one")
     assert [sample.captions for sample in open_data(tmp_path)] == [("both",), ("one",)]
 
 
-def test_a_folder_without_pictures(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a.txt")
     with pytest.raises(DataError) as caught:
         open_data(tmp_path)
-    assert str(caught.value).startswith(
-        f"{tmp_path}: holds no images; data are JSON Lines (.jsonl), COCO"
-    )
+    message = f"{tmp_path}: contains no images; give JSON Lines (.jsonl), COCO"
+    assert str(caught.value).startswith(message)
 
 
-def test_a_sidecar_in_another_encoding_is_named(tmp_path: Path) -> None:
+def test_a_sidecar_in_another_encoding_is_named_in_the_error(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match=r"a\.txt, line 1: not UTF-8 text; save the file as UTF-8"):
@@ -80,11 +79,11 @@ def test_numbers_sort_by_value(numbers: list[int]) -> None:
 
 
 @given(st.lists(st.text(st.sampled_from("aB1٣²/.-"), max_size=6)))
-def test_any_names_can_be_sorted_whatever_their_order(names: list[str]) -> None:
-    backwards = list(reversed(names))
-    assert sorted(backwards, key=natural_order) == sorted(names, key=natural_order)
+def test_any_names_can_be_sorted_from_any_order(names: list[str]) -> None:
+    ordered = sorted(names, key=natural_order)
+    assert sorted(names[::-1], key=natural_order) == ordered
 
 
-def test_a_folder_s_content_stays_together() -> None:
+def test_files_of_a_folder_stay_together() -> None:
     assert natural_order("a/2.jpg") < natural_order("a/10.jpg") < natural_order("a-b/1.jpg")
     assert natural_order("a/z.jpg") < natural_order("B/a.jpg")

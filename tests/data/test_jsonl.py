@@ -1,4 +1,4 @@
-"""JSON Lines, in all the ways people write them."""
+"""JSON Lines in the variants that occur in practice."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cutline.config import DataSource
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
 
 
 def read(folder: Path, text: str | bytes, **options: str) -> list[Sample]:
     (folder / "data.jsonl").write_bytes(text.encode() if isinstance(text, str) else text)
-    return open_data(folder / "data.jsonl", **options)
+    return open_data(DataSource(str(folder / "data.jsonl"), **options))
 
 
-@pytest.mark.parametrize("image", ["file_name", "image", "image_path", "path"])
+@pytest.mark.parametrize("image_key", ["file_name", "image", "image_path", "path"])
 @pytest.mark.parametrize(
     "captions",
     [
@@ -28,37 +29,40 @@ def read(folder: Path, text: str | bytes, **options: str) -> list[Sample]:
         {"caption": None, "text": "a dog"},
     ],
 )
-def test_the_names_of_the_fields(tmp_path: Path, picture: str, captions: dict[str, object]) -> None:
-    assert read(tmp_path, json.dumps({picture: "x/a.jpg", **captions})) == [
+def test_usual_keys_are_recognised(
+    tmp_path: Path, image_key: str, captions: dict[str, object]
+) -> None:
+    assert read(tmp_path, json.dumps({image_key: "x/a.jpg", **captions})) == [
         Sample(str(tmp_path / "x/a.jpg"), ("a dog",), "x/a.jpg")
     ]
 
 
-def test_id_and_prompt(tmp_path: Path) -> None:
-    row = '{"file_name": "a.jpg", "id": 7, "image_id": "p1", "prompt": "a photo of "}\n{"file_name": "b.jpg", "id": 7}\n'
-    first, second = read(tmp_path, row)
+def test_id_and_prompt_are_read(tmp_path: Path) -> None:
+    rows = (
+        '{"file_name": "a.jpg", "id": 7, "image_id": "p1", "prompt": "a photo of "}\n'
+        '{"file_name": "b.jpg", "id": 7}\n'
+    )
+    first, second = read(tmp_path, rows)
     assert first == Sample(str(tmp_path / "a.jpg"), (), "p1", "a photo of ")
     assert (second.id, second.prompt) == ("7", None)
 
 
-def test_rows_of_a_picture_are_merged_in_order(tmp_path: Path) -> None:
+def test_rows_of_the_same_image_are_merged_in_order(tmp_path: Path) -> None:
     rows = [("b.jpg", "1"), ("a.jpg", "2"), ("./b.jpg", "3"), (str(tmp_path / "b.jpg"), "4")]
-    samples = read(
-        tmp_path,
-        "\n".join(json.dumps({"image": name, "caption": caption}) for name, caption in rows),
-    )
+    lines = [json.dumps({"image": name, "caption": caption}) for name, caption in rows]
+    samples = read(tmp_path, "\n".join(lines))
     assert [(sample.image, sample.captions) for sample in samples] == [
         (str(tmp_path / "b.jpg"), ("1", "3", "4")),
         (str(tmp_path / "a.jpg"), ("2",)),
     ]
 
 
-def test_another_root_and_absolute_paths(tmp_path: Path) -> None:
+def test_relative_paths_are_joined_to_the_image_root(tmp_path: Path) -> None:
     samples = read(tmp_path, '{"image": "a.jpg"}\n{"image": "/far/b.jpg"}\n', image_root="images")
     assert [sample.image for sample in samples] == ["images/a.jpg", "/far/b.jpg"]
 
 
-def test_blank_captions_are_dropped_and_others_kept_as_written(tmp_path: Path) -> None:
+def test_blank_captions_are_dropped_and_others_unchanged(tmp_path: Path) -> None:
     (sample,) = read(
         tmp_path, json.dumps({"image": "a.jpg", "captions": ["", " \t\n", " A dog.\n", "\u00a0"]})
     )
@@ -66,7 +70,9 @@ def test_blank_captions_are_dropped_and_others_kept_as_written(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_byte_order_marks_line_ends_and_blank_lines(tmp_path: Path, encoding: str) -> None:
+def test_byte_order_marks_line_ends_and_blank_lines_are_ignored(
+    tmp_path: Path, encoding: str
+) -> None:
     text = (
         '\r\n{"image": "ảnh.jpg", "text": "một\u2028chú chó"}\r\n\r\n  \r\n{"image": "图.jpg"}\r\n'
     )
@@ -80,7 +86,10 @@ def test_byte_order_marks_line_ends_and_blank_lines(tmp_path: Path, encoding: st
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('{"image": "a.jpg"', "not JSON (Expecting ',' delimiter at column 18); mend or remove it"),
+        (
+            '{"image": "a.jpg"',
+            "not JSON (Expecting ',' delimiter at column 18); correct or remove it",
+        ),
         (
             "[1]",
             'a row must be a JSON object such as {"file_name": "a.jpg", "captions": ["a dog"]}',
@@ -96,23 +105,23 @@ def test_byte_order_marks_line_ends_and_blank_lines(tmp_path: Path, encoding: st
         ('{"image": "a", "prompt": 1}', "the prompt is 1, which is not text; put it in quotes"),
         (
             '{"image": "a", "id": 1.5}',
-            "the id 1.5 is neither text nor a whole number; give one of these",
+            "the id 1.5 is neither text nor an integer; put it in quotes",
         ),
         (
             '{"image": "a", "id": true}',
-            "the id True is neither text nor a whole number; give one of these",
+            "the id True is neither text nor an integer; put it in quotes",
         ),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, row: str, message: str) -> None:
+def test_an_invalid_line_is_named_in_the_error(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
         read(tmp_path, '{"image": "fine.jpg"}\n\n' + row + "\n")
     assert str(caught.value) == f"{tmp_path / 'data.jsonl'}, line 3: {message}"
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"image": ' + "1" * 5000 + "}"])
-def test_monstrous_lines_are_named_too(tmp_path: Path, row: str) -> None:
-    with pytest.raises(DataError, match=r"data\.jsonl, line 1: not JSON that can be read"):
+def test_too_deep_or_too_long_json_is_named_in_the_error(tmp_path: Path, row: str) -> None:
+    with pytest.raises(DataError, match=r"data\.jsonl, line 1: not JSON that can be parsed"):
         read(tmp_path, row)
 
 
@@ -129,7 +138,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     rows=st.lists(st.tuples(names, st.lists(texts, max_size=3)), min_size=1, max_size=6),
     ascii=st.booleans(),
 )
-def test_what_is_written_is_read(
+def test_any_rows_are_read_back(
     tmp_path: Path, rows: list[tuple[str, list[str]]], ascii: bool
 ) -> None:
     text = "\n".join(
@@ -144,13 +153,14 @@ def test_what_is_written_is_read(
     assert {sample.image: list(sample.captions) for sample in read(tmp_path, text)} == expected
 
 
-def test_the_shared_data_sets(shared: Path) -> None:
-    for name, train, val in (
-        ("coco-mini", 300, 70),
-        ("ucm-captions", 1134, 126),
-        ("vi-captions", 500, 100),
-    ):
-        for part, count in (("train", train), ("val", val)):
-            samples = open_data(shared / "data" / name / f"{part}.jsonl")
-            assert len(samples) == count
-            assert all(Path(str(sample.image)).is_file() and sample.captions for sample in samples)
+@pytest.mark.parametrize(
+    ("name", "num_train", "num_val"),
+    [("coco-mini", 300, 70), ("ucm-captions", 1134, 126), ("vi-captions", 500, 100)],
+)
+def test_the_shared_data_sets_are_complete(
+    shared: Path, name: str, num_train: int, num_val: int
+) -> None:
+    for split, count in (("train", num_train), ("val", num_val)):
+        samples = open_data(shared / "data" / name / f"{split}.jsonl")
+        assert len(samples) == count
+        assert all(Path(str(sample.image)).is_file() and sample.captions for sample in samples)

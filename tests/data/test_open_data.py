@@ -1,4 +1,4 @@
-"""Data sets are recognised; image arguments become files."""
+"""Data sets are recognised by their form; image arguments become lists of files."""
 
 import json
 import os
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cutline.data import find_images, open_data
+from cutline.config import Columns, DataSource
+from cutline.data import Sample, find_images, open_data, open_related_data
 from cutline.errors import DataError
 
-KNOWN = (
-    "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, .parquet), tar shards, "
-    "or a folder of images with .txt files beside them"
+FORMATS = (
+    "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, "
+    ".parquet), tar shards, or a folder of images with .txt files beside them"
 )
 
 
@@ -22,17 +23,21 @@ def fill(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def refusal(*arguments: object) -> str:
+def open_split(path: Path, split: str) -> list[Sample]:
+    return open_data(DataSource(str(path), split=split))
+
+
+def open_error(path: Path | str, split: str = "") -> str:
     with pytest.raises(DataError) as caught:
-        open_data(*arguments)  # type: ignore[arg-type]
+        open_data(DataSource(str(path), split=split))
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------- data sets
+# ---------------------------------------------------------------------------------------- data sets
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "captions.jsonl"])
-def test_a_folder_with_an_index(tmp_path: Path, name: str) -> None:
+def test_the_index_of_a_folder_is_read(tmp_path: Path, name: str) -> None:
     fill(tmp_path, "unnamed.jpg")
     (tmp_path / name).write_text('{"file_name": "a.jpg", "text": "a dog"}\n')
     (sample,) = open_data(tmp_path)
@@ -57,35 +62,32 @@ def write_metadata(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*METADATA, "metadata.parquet"])
-def test_hugging_face_s_imagefolder(tmp_path: Path, name: str) -> None:
-    write_metadata(tmp_path / "whole", name)
-    fill(tmp_path / "whole", "unnamed.jpg")
-    whole = open_data(tmp_path / "whole")
-    assert [(sample.image, sample.captions, sample.id) for sample in whole] == [
-        (str(tmp_path / "whole/sub/a.jpg"), ("a dog",), "sub/a.jpg"),
-        (str(tmp_path / "whole/b.jpg"), (), "b.jpg"),
+def test_hugging_faces_imagefolder_is_read(tmp_path: Path, name: str) -> None:
+    folder, splits = tmp_path / "folder", tmp_path / "splits"
+    write_metadata(folder, name)
+    fill(folder, "unlisted.jpg")
+    assert [(sample.image, sample.captions, sample.id) for sample in open_data(folder)] == [
+        (str(folder / "sub/a.jpg"), ("a dog",), "sub/a.jpg"),
+        (str(folder / "b.jpg"), (), "b.jpg"),
     ]
-    for part in ("train", "validation", "test"):
-        write_metadata(tmp_path / "parts" / part, name)
-    parts = open_data(tmp_path / "parts")
-    assert [sample.id for sample in parts] == [
-        f"{part}/{n}" for part in ("train", "validation", "test") for n in ("sub/a.jpg", "b.jpg")
+    for split in ("train", "validation", "test"):
+        write_metadata(splits / split, name)
+    samples = open_data(splits)
+    assert [sample.id for sample in samples] == [
+        f"{split}/{image}"
+        for split in ("train", "validation", "test")
+        for image in ("sub/a.jpg", "b.jpg")
     ]
-    assert parts[3].image == str(tmp_path / "parts/validation/b.jpg")
+    assert samples[3].image == str(splits / "validation/b.jpg")
     for split in ("validation", "val"):
-        assert open_data(tmp_path / "parts", split=split) == open_data(
-            tmp_path / "parts/validation"
-        )
-    assert (
-        refusal(tmp_path / "parts", "", "dev2")
-        == f"{tmp_path / 'parts'}: has no splits to take `dev2` from; leave the split out"
-    )
+        assert open_split(splits, split) == open_data(splits / "validation")
+    assert open_error(splits, "dev2") == f"{splits}: has no split `dev2`; leave the split out"
 
 
-def test_a_split_may_be_a_folder_of_pictures(tmp_path: Path) -> None:
+def test_a_split_may_be_a_folder_of_images(tmp_path: Path) -> None:
     fill(tmp_path, "train/a.jpg", "val/b.jpg", "loose.jpg")
-    assert [sample.id for sample in open_data(tmp_path, split="train")] == ["a.jpg"]
-    assert [sample.id for sample in open_data(tmp_path, split="validation")] == ["b.jpg"]
+    assert [sample.id for sample in open_split(tmp_path, "train")] == ["a.jpg"]
+    assert [sample.id for sample in open_split(tmp_path, "validation")] == ["b.jpg"]
     assert [sample.id for sample in open_data(tmp_path)] == [
         "loose.jpg",
         "train/a.jpg",
@@ -93,7 +95,7 @@ def test_a_split_may_be_a_folder_of_pictures(tmp_path: Path) -> None:
     ]
 
 
-def test_the_first_index_counts(tmp_path: Path) -> None:
+def test_only_the_first_index_is_read(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text('{"file_name": "b.jpg"}')
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg"}')
     assert [sample.id for sample in open_data(tmp_path)] == ["a.jpg"]
@@ -102,39 +104,41 @@ def test_the_first_index_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ['{"image": "a.jpg"}\n{"image": "b.jpg"}\n', '\n{"image": "a.jpg"}\n{"image": "b.jpg"}']
 )
-def test_json_lines_under_another_name(tmp_path: Path, text: str) -> None:
+def test_json_lines_are_recognised_in_files_with_other_extensions(
+    tmp_path: Path, text: str
+) -> None:
     for name in ("data.json", "data.ndjson", "data.JSONL"):
         (tmp_path / name).write_text(text)
         assert [sample.id for sample in open_data(str(tmp_path / name))] == ["a.jpg", "b.jpg"]
 
 
-def test_json_over_many_lines(tmp_path: Path) -> None:
+def test_indented_json_is_read(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(
         "\ufeff" + json.dumps([{"image": "a.jpg", "caption": "a"}], indent=1), encoding="utf-8"
     )
     assert [sample.captions for sample in open_data(tmp_path / "data.json")] == [("a",)]
 
 
-def test_broken_json_is_named(tmp_path: Path) -> None:
+def test_invalid_json_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_text('[{"image": "a.jpg"},]')
-    assert refusal(path).startswith(f"{path}: not JSON (")
+    assert open_error(path).startswith(f"{path}: not JSON (")
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
-    assert (
-        refusal("") == "no data are given; name a data file or a folder of images"
-    )  # not the current folder
-    assert (
-        refusal(tmp_path / "no.jsonl")
-        == f"{tmp_path / 'no.jsonl'}: no such file or folder; check the path"
-    )
+def test_missing_data_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "no.jsonl"
+    assert open_error(path) == f"{path}: no such file or folder; check the path"
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    assert open_error("") == "no data are given; name a data file or a folder of images"
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a.jpg", "a.md", "a"])
-def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
+def test_the_error_for_another_format_lists_the_supported_ones(tmp_path: Path, name: str) -> None:
     fill(tmp_path, name)
-    assert refusal(tmp_path / name) == f"{tmp_path / name}: not a known kind of data; give {KNOWN}"
+    path = tmp_path / name
+    assert open_error(path) == f"{path}: not a supported data format; give {FORMATS}"
 
 
 @pytest.mark.parametrize(
@@ -148,33 +152,47 @@ def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path, name: str) 
         ("a.json", '{"images": [], "annotations": []}'),
     ],
 )
-def test_empty_data(tmp_path: Path, name: str, text: str) -> None:
+def test_empty_data_are_refused(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    assert refusal(tmp_path / name) == f"{tmp_path / name}: holds no images; data are {KNOWN}"
+    path = tmp_path / name
+    assert open_error(path) == f"{path}: contains no images; give {FORMATS}"
 
 
-def test_splits_are_for_karpathy_s_file_alone(tmp_path: Path) -> None:
+def test_a_split_of_data_without_splits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}')
     (tmp_path / "a.json").write_text('{"image": "a.jpg"}')
     for path in (tmp_path / "a.jsonl", tmp_path / "a.json", tmp_path):
-        assert (
-            refusal(path, "", "val")
-            == f"{path}: has no splits to take `val` from; leave the split out"
-        )
+        assert open_error(path, "val") == f"{path}: has no split `val`; leave the split out"
 
 
-def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_stands_for_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}')
-    assert open_data("~/a.jsonl", "~/photos")[0].image == str(tmp_path / "photos/a.jpg")
+    (sample,) = open_data(DataSource("~/a.jsonl", "~/photos"))
+    assert sample.image == str(tmp_path / "photos/a.jpg")
 
 
-def test_no_picture_is_looked_for(tmp_path: Path) -> None:
+def test_images_may_be_missing(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"image": "nowhere/a.jpg"}')
     assert open_data(tmp_path / "a.jsonl")[0].image == str(tmp_path / "nowhere/a.jpg")
 
 
-# ----------------------------------------------------------------------------------------------------------- images
+def test_related_data_may_have_the_usual_columns_instead_of_the_named_ones(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("photo,caption\na.jpg,a dog\n")
+    (tmp_path / "usual.csv").write_text("image,caption\na.jpg,a dog\n")
+    (tmp_path / "other.csv").write_text("title,caption\na.jpg,a dog\n")
+
+    def open_related(name: str) -> list[Sample]:
+        return open_related_data(DataSource(str(tmp_path / name), columns=Columns("photo")))
+
+    assert open_related("own.csv") == open_related("usual.csv")
+    with pytest.raises(DataError, match="has no column `photo`"):
+        open_related("other.csv")
+
+
+# ------------------------------------------------------------------------------------------- images
 
 
 @pytest.fixture
@@ -195,7 +213,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_files_are_taken_as_they_are(photos: Path) -> None:
+def test_files_are_taken_in_the_order_given(photos: Path) -> None:
     assert find_images(["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]) == [
         "p/9.jpg",
         "p/odd.dat",
@@ -204,22 +222,22 @@ def test_files_are_taken_as_they_are(photos: Path) -> None:
     ]
 
 
-def test_folders_are_searched_in_natural_order(photos: Path) -> None:
-    everything = ["p/9.jpg", "p/10.jpg", "p/[1].jpg", "p/s/1.PNG", "p/ảnh.webp"]
-    assert find_images(["p"]) == everything
-    assert find_images(["p/"]) == everything
-    assert find_images([str(photos / "p")]) == [str(photos / name) for name in everything]
+def test_folders_are_listed_in_natural_order(photos: Path) -> None:
+    images = ["p/9.jpg", "p/10.jpg", "p/[1].jpg", "p/s/1.PNG", "p/ảnh.webp"]
+    assert find_images(["p"]) == images
+    assert find_images(["p/"]) == images
+    assert find_images([str(photos / "p")]) == [str(photos / name) for name in images]
 
 
-def test_patterns(photos: Path) -> None:
+def test_patterns_are_expanded(photos: Path) -> None:
     assert find_images(["p/*.jpg"]) == ["p/9.jpg", "p/10.jpg", "p/[1].jpg"]
     assert find_images(["p/**/*.PNG"]) == ["p/s/1.PNG"]
-    assert find_images(["[op]"]) == find_images(["p"])  # a pattern may mean folders
+    assert find_images(["[op]"]) == find_images(["p"])  # a pattern may match folders
     assert find_images([str(photos / "p/?.jpg")]) == [str(photos / "p/9.jpg")]
     assert "p/notes.txt" not in find_images(["p/*"])
 
 
-def test_each_picture_comes_once(photos: Path) -> None:
+def test_each_image_is_listed_once(photos: Path) -> None:
     assert find_images(["p/10.jpg", "./p/10.jpg", "p/*.jpg", "p"])[:3] == [
         "p/10.jpg",
         "p/9.jpg",
@@ -228,20 +246,20 @@ def test_each_picture_comes_once(photos: Path) -> None:
     assert len(find_images(["p", "./p", "p/*"])) == 5
 
 
-def test_a_path_that_means_nothing(photos: Path) -> None:
+def test_a_path_without_images_is_refused(photos: Path) -> None:
     for path in ("p/no.jpg", "q", "p/*.gif", "empty", ""):
         with pytest.raises(DataError) as caught:
             find_images(["p", path])
-        advice = "give image files, folders that hold some, or patterns such as 'photos/*.jpg'"
-        assert str(caught.value) == f"{path}: no image there; {advice}"
+        fix = "give image files, folders that contain images, or patterns such as 'photos/*.jpg'"
+        assert str(caught.value) == f"{path}: no images found; {fix}"
 
 
-def test_no_paths_mean_no_pictures() -> None:
+def test_no_paths_give_no_images() -> None:
     assert find_images([]) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_file_names_need_not_be_utf8(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).touch()
     (name,) = find_images([str(tmp_path)])
     assert Path(name).is_file()
@@ -249,9 +267,9 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every folder"
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser can read every folder"
 )
-def test_a_locked_folder_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_named_in_the_error(tmp_path: Path) -> None:
     fill(tmp_path, "locked/a.jpg")
     (tmp_path / "locked").chmod(0)
     try:
