@@ -1,4 +1,4 @@
-"""Which columns of a table are what."""
+"""Columns of a row: image, captions, prompt and id."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from cutline.training.setup import read_samples
             "a {style of",
             "prompt_template 'a {style of' names no column: write it in braces, as {style}",
         ),
-        ("{a} {", "prompt_template '{a} {' has a brace too many: put each column between two"),
-        ("{{a}}", "prompt_template '{{a}}' has a brace too many: put each column between two"),
+        ("{a} {", "prompt_template '{a} {' has an unmatched brace: write each column as {style}"),
+        ("{{a}}", "prompt_template '{{a}}' has an unmatched brace: write each column as {style}"),
     ],
 )
-def test_templates_that_make_no_sense(template: str, message: str) -> None:
+def test_invalid_templates_are_refused(template: str, message: str) -> None:
     for make in (
         lambda: Columns(prompt_template=template),
         lambda: DataConfig(prompt_template=template),
@@ -36,14 +36,14 @@ def test_templates_that_make_no_sense(template: str, message: str) -> None:
         assert str(caught.value) == message
 
 
-def test_one_source_of_prompts() -> None:
+def test_prompt_column_and_template_exclude_each_other() -> None:
     with pytest.raises(
         ConfigError, match="prompt_column and prompt_template are both given: leave one out"
     ):
         DataConfig(prompt_column="a", prompt_template="{b}")
 
 
-def test_settings_become_columns() -> None:
+def test_the_columns_of_a_recipe_are_its_column_settings() -> None:
     data = DataConfig(image_column="i", caption_column="c", prompt_template="a {x y} of {z}, {z}")
     assert data.columns == Columns("i", "c", prompt_template="a {x y} of {z}, {z}")
     assert data.columns.names == ("i", "c", "x y", "z", "z")
@@ -51,30 +51,26 @@ def test_settings_become_columns() -> None:
     assert DataConfig().columns.names == ()
 
 
-def test_values_are_put_in_as_they_are() -> None:
+def test_placeholders_are_replaced_literally() -> None:
     row = {"image": "a", "x": r"{y} \1", "y": "no", "n": 1.5}
     assert parse_row(row, "", "here", Columns(prompt_template="{x} {n}")).prompt == r"{y} \1 1.5"
 
 
-def test_an_empty_prompt_column_leaves_the_model_s_prompt() -> None:
-    assert (
-        parse_row({"image": "a", "p": None}, "", "here", Columns(prompt_column="p")).prompt is None
-    )
-    assert parse_row({"image": "a", "p": ""}, "", "here", Columns(prompt_column="p")).prompt == ""
-    assert (
-        parse_row(
-            {"image": "a", "prompt": "other", "p": "mine"}, "", "here", Columns(prompt_column="p")
-        ).prompt
-        == "mine"
-    )
+def test_a_missing_prompt_means_the_models_prompt() -> None:
+    def prompt_of(row: dict[str, str | None]) -> str | None:
+        return parse_row({"image": "a", **row}, "", "here", Columns(prompt_column="p")).prompt
+
+    assert prompt_of({"p": None}) is None
+    assert prompt_of({"p": ""}) == ""
+    assert prompt_of({"prompt": "other", "p": "own"}) == "own"
 
 
-def test_a_domain_that_is_no_text_is_another_thing() -> None:
+def test_a_domain_that_is_not_text_is_ignored() -> None:
     assert parse_row({"image": "a", "domain": "near-domain"}, "", "here").domain == "near-domain"
     assert parse_row({"image": "a", "domain": 3}, "", "here").domain == ""
 
 
-def test_a_run_reads_the_columns_it_names(tmp_path: Path) -> None:
+def test_training_reads_the_columns_named_in_the_recipe(tmp_path: Path) -> None:
     for part in ("train", "val"):
         (tmp_path / f"{part}.csv").write_text(f"photo,title,style\n{part}.jpg,a dog,pencil\n")
     names = {"image_column": "photo", "caption_column": "title", "prompt_template": "a {style} of "}
@@ -86,7 +82,7 @@ def test_a_run_reads_the_columns_it_names(tmp_path: Path) -> None:
     ]
 
 
-def test_ids_are_texts_and_whole_numbers() -> None:
+def test_ids_are_text_or_integers() -> None:
     assert [parse_id(value, "here") for value in (5, 5.0, "5.0", None, -3.0)] == [
         "5",
         "5",
@@ -95,5 +91,5 @@ def test_ids_are_texts_and_whole_numbers() -> None:
         "-3",
     ]
     for value in (5.5, float("nan"), float("inf"), True, []):
-        with pytest.raises(DataError, match=r"here: the id .* is neither text nor a whole number"):
+        with pytest.raises(DataError, match=r"here: the id .* is neither text nor an integer"):
             parse_id(value, "here")
