@@ -15,6 +15,7 @@ from cutline.config import (
     EvalConfig,
     GenerationConfig,
     InitConfig,
+    MetricTokenizer,
     OptimConfig,
     Recipe,
     TextConfig,
@@ -23,8 +24,7 @@ from cutline.config import (
 from cutline.data import Sample
 from cutline.demo.scenes import draw_scene, make_scenes
 from cutline.evaluation import evaluate
-from cutline.metrics import MetricTokenizer
-from cutline.metrics.tokenizers import characters, words
+from cutline.metrics.tokenizers import split_characters, split_words
 from cutline.tokenizer import Tokenizer, clean_caption
 from cutline.training import train
 
@@ -125,9 +125,9 @@ def test_cleaning(text: str, expected: str) -> None:
 def test_the_words_of_clean_captions_are_those_that_are_measured(vietnamese: list[str]) -> None:
     """Cleaning takes no word from a caption that the metrics count in its reference."""
     for caption in [*GERMAN, *TURKISH, *vietnamese[:300]]:
-        assert words(clean_caption(caption, "blip", 100)) == words(caption)
+        assert split_words(clean_caption(caption, "blip", 100)) == split_words(caption)
     for caption in [*CHINESE, *JAPANESE, *THAI]:
-        assert characters(clean_caption(caption, "blip", 100)) == characters(caption)
+        assert split_characters(clean_caption(caption, "blip", 100)) == split_characters(caption)
 
 
 # ---------------------------------------------------------------------------------------------------- a captioner learns
@@ -198,8 +198,8 @@ def test_a_captioner_learns_to_write_it(
     tokens: MetricTokenizer,
 ) -> None:
     captioner, samples = learn(captions)
-    found = evaluate(captioner, samples, tokens=tokens, max_length=40, min_length=1)
-    assert [one.caption.text for one in found.pictures] == cleaned(captions)
+    found = evaluate(captioner, samples, metric_tokenizer=tokens, max_length=40, min_length=1)
+    assert [one.caption.text for one in found.images] == cleaned(captions)
     assert found.scores.bleu4 > 0.99
 
 

@@ -2,13 +2,8 @@
 
 from cutline.evaluation.comparison import ComparedImage, Comparison, compare_captions
 from cutline.evaluation.comparison_report import write_comparison_report
-from cutline.evaluation.evaluation import (
-    EvaluatedImage,
-    Evaluation,
-    domain_table,
-    evaluate,
-    write_evaluation_report,
-)
+from cutline.evaluation.evaluation import EvaluatedImage, Evaluation, evaluate
+from cutline.evaluation.evaluation_report import domain_table, write_evaluation_report
 
 __all__ = [
     "ComparedImage",

@@ -1,16 +1,17 @@
-"""Compare two files of captions of the same images: which is better, and whether that can be told."""
+"""Compare two files of captions of the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutline.config import Columns, ExtraMetric, MetricTokenizer
+from cutline.config import DataSource, MetricConfig
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
 from cutline.evaluation.caption_file import read_captions
 from cutline.evaluation.matching import join_references, list_unpaired, match_captions
 from cutline.metrics import (
+    METRIC_NAMES,
     Difference,
     Scores,
     check_extra_metrics,
@@ -20,16 +21,13 @@ from cutline.metrics import (
     compare_stats,
 )
 
-METRICS = {"rouge_l": "ROUGE-L", "cider": "CIDEr", "meteor": "METEOR", "spice": "SPICE"} | {
-    f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)
-}
-SURE = 0.05
-"""a difference with a smaller p-value is called one"""
+SIGNIFICANCE_LEVEL = 0.05
+"""a difference with a smaller p-value is significant"""
 
 
 @dataclass(frozen=True)
 class ComparedImage:
-    """One image with both its captions."""
+    """An image with its two captions and their scores."""
 
     sample: Sample
     captions: tuple[str, str]
@@ -37,145 +35,153 @@ class ComparedImage:
 
     @property
     def gain(self) -> float:
-        """CIDEr of the second less that of the first."""
+        """CIDEr of the second caption minus that of the first."""
         return self.scores[1].cider - self.scores[0].cider
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_captions` found."""
+    """The result of `compare_captions`."""
 
     names: tuple[str, str]
-    """what the two are called"""
+    """display names of the two files"""
     differences: dict[str, Difference]
     """by metric, over all images"""
-    pictures: list[ComparedImage]
+    images: list[ComparedImage]
     left_out: list[str]
-    """one sentence for each caption or image that was not compared, though a file has it"""
-    num_untouched: int = 0
-    """images with references that neither file has: usual where a part of the data was captioned"""
+    """a message for each caption or image that is in a file but was not compared"""
+    num_uncaptioned: int = 0
+    """number of images with references that are in neither file, as when only a part of the data
+    was captioned"""
 
     def verdict(self) -> str:
-        """One sentence: who is better in what, and in what no difference can be told (p of 0.05 or more)."""
-        told = {name: one for name, one in self.differences.items() if one.p_value < SURE}
-        clauses = [
-            f"{who} is better in {_listed([f'{METRICS[name]} (+{abs(one.value):.2g}, {_p(one.p_value)})' for name, one in better.items()])}"
-            for who, better in (
-                (self.names[1], {name: one for name, one in told.items() if one.value > 0}),
-                (self.names[0], {name: one for name, one in told.items() if one.value < 0}),
-            )
-            if better
-        ]
-        if alike := [METRICS[name] for name in self.differences if name not in told]:
-            clauses.append(f"no difference in {_listed(alike, 'or')} can be told")
-        sentence = "; ".join(clauses) + "."
-        return sentence.replace("no", "No", 1) if sentence.startswith("no difference") else sentence
+        """Return a sentence: which file is better in which metrics, and where neither is.
 
-    def say_untouched(self) -> str:
-        """One sentence of the images that neither file has."""
-        return f"{self.num_untouched:,} images with references have a caption in neither file."
-
-    def numbers(self) -> dict[str, Any]:
-        """All but the images, as JSON has it."""
-        values = {
-            name: {
-                "a": one.first,
-                "b": one.second,
-                "difference": one.value,
-                "interval": list(one.interval),
-                "p_value": one.p_value,
-            }
-            for name, one in self.differences.items()
+        A difference counts if its p-value is below 0.05.
+        """
+        significant = {
+            name: difference
+            for name, difference in self.differences.items()
+            if difference.p_value < SIGNIFICANCE_LEVEL
         }
+        clauses = []
+        for file, sign in ((self.names[1], 1), (self.names[0], -1)):
+            better = [
+                f"{METRIC_NAMES[name]} (+{abs(difference.value):.2g}, "
+                f"{_format_p_value(difference.p_value)})"
+                for name, difference in significant.items()
+                if sign * difference.value > 0
+            ]
+            if better:
+                clauses.append(f"{file} is better in {_join_words(better, 'and')}")
+        others = [METRIC_NAMES[name] for name in self.differences if name not in significant]
+        if others:
+            article = "no" if clauses else "No"
+            clauses.append(f"{article} significant difference in {_join_words(others, 'or')}")
+        return "; ".join(clauses) + "."
+
+    def describe_uncaptioned(self) -> str:
+        """Return a sentence on the images that are in neither file."""
+        return f"{self.num_uncaptioned:,} images with references have no caption in either file."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the images, in a form that JSON can store."""
         return {
             "a": self.names[0],
             "b": self.names[1],
-            "num_pictures": len(self.pictures),
-            "differences": values,
+            "num_pictures": len(self.images),
+            "differences": {
+                name: {
+                    "a": difference.first,
+                    "b": difference.second,
+                    "difference": difference.value,
+                    "interval": list(difference.interval),
+                    "p_value": difference.p_value,
+                }
+                for name, difference in self.differences.items()
+            },
             "verdict": self.verdict(),
             "left_out": self.left_out,
-            "num_untouched": self.num_untouched,
+            "num_untouched": self.num_uncaptioned,
         }
 
 
 def compare_captions(
     first: str | Path,
     second: str | Path,
-    references: str | Path | Sequence[Sample],
+    references: DataSource | str | Path | Sequence[Sample],
     *,
-    image_root: str = "",
-    split: str = "",
-    columns: Columns = Columns(),  # frozen
-    tokens: MetricTokenizer = "auto",
-    metrics: Sequence[ExtraMetric] = (),
-    resamples: int = 10_000,
+    metrics: MetricConfig = MetricConfig(resamples=10_000),  # noqa: B008  # frozen
     seed: int = 0,
 ) -> Comparison:
-    """Measure two files of captions on the images that both have, and write_outputs whether they differ.
+    """Measure two files of captions on the images that both contain, and test if they differ.
 
     Args:
-        first: captions, JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o` write them.
-        second: captions of the same images.
-        references: the data set with the captions that people wrote, or its samples.
-        image_root: the folder that the references' image paths are relative to (default: their file's own).
-        split: split of the references, as `open_data` takes it (default: all of them).
-        columns: of references in a table, where they are called otherwise than usual.
-        tokens: what counts as a word: "ptb", "words", "characters", or "auto", which sees by the references.
-        metrics: more metrics, "meteor" and "spice": English only, from `cutline[coco]`, in Java.
-        resamples: resamples for the intervals, and trials for the p-values; see `compare_stats` for both.
-        seed: the same seed gives the same intervals.
+        first: captions in JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o`
+            write them.
+        second: other captions of the same images.
+        references: the data set with the reference captions, or its samples.
+        metrics: how to measure, and the number of resamples for the intervals and of trials for
+            the p-values; see `compare_stats`.
+        seed: seed of the resamples and trials.
 
     Raises:
         DataError: a file cannot be read, or the two have no image with references in common.
-        ConfigError: what `metrics` need is not installed, or `resamples` is below 1.
+        ConfigError: a metric is not installed, or the number of resamples is below 1.
     """
-    check_extra_metrics(metrics)
-    check_resamples(resamples)
-    samples = (
-        open_data(references, image_root, split, columns)
-        if isinstance(references, str | Path)
-        else references
-    )
-    samples = join_references(sample for sample in samples if sample.captions)
-    names = _short_names(str(first), str(second))
-    (ours, left), (theirs, lost) = (
-        match_captions(read_captions(Path(path)), samples, str(path)) for path in (first, second)
-    )
-    left_out = [*left, *lost, *list_unpaired(samples, ours, theirs, (str(first), str(second)))]
-    both = [place for place in ours if place in theirs]
-    if not both:
+    check_extra_metrics(metrics.metrics)
+    check_resamples(metrics.resamples)
+    if isinstance(references, DataSource | str | Path):
+        references = open_data(references)
+    samples = join_references(sample for sample in references if sample.captions)
+    paths = str(first), str(second)
+    matches = [match_captions(read_captions(Path(path)), samples, path) for path in paths]
+    captions = matches[0].captions, matches[1].captions
+    left_out = [*matches[0].left_out, *matches[1].left_out]
+    left_out += list_unpaired(samples, captions, paths)
+    common = [index for index in captions[0] if index in captions[1]]
+    if not common:
         raise DataError(
-            f"{first} and {second} have no image with references in common: check their paths and `references`"
+            f"{first} and {second} have no image with references in common: "
+            "check their paths and `references`"
         )
-    known = [samples[place].captions for place in both]
-    tokenize = choose_tokenizer(tokens, (text for of_picture in known for text in of_picture))
-    tallies = [
-        collect_stats([side[place] for place in both], known, tokenize, metrics)
-        for side in (ours, theirs)
-    ]
-    pictures = [
-        ComparedImage(samples[place], (ours[place], theirs[place]), scores)
-        for place, scores in zip(
-            both, zip(tallies[0].each(), tallies[1].each(), strict=True), strict=True
-        )
-    ]
-    untouched = len(samples) - len(ours.keys() | theirs.keys())
-    return Comparison(
-        names, compare_stats(tallies[0], tallies[1], resamples, seed), pictures, left_out, untouched
+    pairs = [(captions[0][index], captions[1][index]) for index in common]
+    images, differences = _compare_pairs([samples[i] for i in common], pairs, metrics, seed)
+    num_uncaptioned = len(samples) - len(captions[0].keys() | captions[1].keys())
+    return Comparison(_shorten_names(*paths), differences, images, left_out, num_uncaptioned)
+
+
+def _compare_pairs(
+    samples: Sequence[Sample],
+    captions: Sequence[tuple[str, str]],
+    metrics: MetricConfig,
+    seed: int,
+) -> tuple[list[ComparedImage], dict[str, Difference]]:
+    """Compare the two captions of each sample."""
+    references = [sample.captions for sample in samples]
+    texts = (text for texts in references for text in texts)
+    tokenize = choose_tokenizer(metrics.metric_tokenizer, texts)
+    first, second = (
+        collect_stats([pair[side] for pair in captions], references, tokenize, metrics.metrics)
+        for side in (0, 1)
     )
+    scores = zip(first.image_scores(), second.image_scores(), strict=True)
+    images = list(map(ComparedImage, samples, captions, scores))
+    return images, compare_stats(first, second, metrics.resamples, seed)
 
 
-def _short_names(first: str, second: str) -> tuple[str, str]:
-    """The names of the files, as short as they can be told apart."""
-    for short in (Path(first).stem, Path(second).stem), (Path(first).name, Path(second).name):
-        if short[0] != short[1]:
-            return short
+def _shorten_names(first: str, second: str) -> tuple[str, str]:
+    """Return the shortest names that distinguish two files: stems, file names or paths."""
+    for names in (Path(first).stem, Path(second).stem), (Path(first).name, Path(second).name):
+        if names[0] != names[1]:
+            return names
     return first, second
 
 
-def _listed(items: Sequence[str], last: str = "and") -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
+def _join_words(words: Sequence[str], conjunction: str) -> str:
+    *others, last = words
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
-def _p(value: float) -> str:
+def _format_p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

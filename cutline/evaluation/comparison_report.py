@@ -1,10 +1,11 @@
-"""A comparison as a page to look at."""
+"""HTML report of a comparison."""
 
 from pathlib import Path
 
 from cutline.errors import ImageError
-from cutline.evaluation.comparison import METRICS, ComparedImage, Comparison
+from cutline.evaluation.comparison import ComparedImage, Comparison
 from cutline.image import open_thumbnail
+from cutline.metrics import METRIC_NAMES
 from cutline.report import (
     THUMBNAIL_SIZE,
     Card,
@@ -15,60 +16,53 @@ from cutline.report import (
 )
 
 
-def write_comparison_report(path: str | Path, found: Comparison, count: int = 24) -> None:
-    """Write an HTML page with the verdict, the numbers, and up to `count` images each way where CIDEr differs most."""
-    first, second = found.names
-    ranked = sorted(found.pictures, key=lambda one: one.gain)
-    worse, better = (
-        [one for one in ranked if one.gain < 0][:count],
-        [one for one in reversed(ranked) if one.gain > 0][:count],
-    )
+def write_comparison_report(path: str | Path, comparison: Comparison, count: int = 24) -> None:
+    """Write an HTML report of a comparison.
+
+    Args:
+        path: the HTML file.
+        comparison: the result of `compare_captions`.
+        count: number of images to show with the largest difference in CIDEr, each way.
+    """
+    names = comparison.names
+    ranked = sorted(comparison.images, key=lambda image: image.gain)
+    losses = [image for image in ranked if image.gain < 0]
+    gains = [image for image in reversed(ranked) if image.gain > 0]
+    sections = [("Scores", render_paragraph(comparison.verdict()) + _render_scores(comparison))]
+    for name, images in ((names[1], gains), (names[0], losses)):
+        if images:
+            cards = [_make_card(image, names) for image in images[:count]]
+            sections.append((f"Where {name} is better", render_gallery(cards)))
+    if comparison.num_uncaptioned:
+        sections.append(("Not captioned", render_paragraph(comparison.describe_uncaptioned())))
+    if comparison.left_out:
+        sections.append(("Left out", "".join(map(render_paragraph, comparison.left_out))))
+    intro = f"{len(comparison.images)} images, captioned twice and compared."
+    write_report(path, f"{names[0]} and {names[1]}", intro, sections)
+
+
+def _render_scores(comparison: Comparison) -> str:
     rows = [
         [
-            METRICS[name],
-            one.first,
-            one.second,
-            one.value,
-            f"{one.interval[0]:.4g} – {one.interval[1]:.4g}",
-            f"{one.p_value:.2g}",
+            METRIC_NAMES[name],
+            difference.first,
+            difference.second,
+            difference.value,
+            f"{difference.interval[0]:.4g} – {difference.interval[1]:.4g}",
+            f"{difference.p_value:.2g}",
         ]
-        for name, one in found.differences.items()
+        for name, difference in comparison.differences.items()
     ]
-    sections = [
-        (
-            "Scores",
-            render_paragraph(found.verdict())
-            + render_table(rows, ["", first, second, "difference", "95 %", "p"]),
-        )
-    ]
-    for name, pictures in ((second, better), (first, worse)):
-        if pictures:
-            sections.append(
-                (
-                    f"Where {name} is better",
-                    render_gallery([_card(one, found.names) for one in pictures]),
-                )
-            )
-    if found.num_untouched:
-        sections.append(("Not captioned", render_paragraph(found.say_untouched())))
-    if found.left_out:
-        sections.append(("Left out", "".join(map(render_paragraph, found.left_out))))
-    write_report(
-        path,
-        f"{first} and {second}",
-        f"{len(found.pictures)} images, captioned twice and compared.",
-        sections,
-    )
+    return render_table(rows, ["", *comparison.names, "difference", "95 %", "p"])
 
 
-def _card(one: ComparedImage, names: tuple[str, str]) -> Card:
-    """Captions are compared without their images, which may lie on another machine."""
+def _make_card(image: ComparedImage, names: tuple[str, str]) -> Card:
+    # The images may be on another machine: comparing captions does not need them.
     try:
-        image = open_thumbnail(one.sample.image, THUMBNAIL_SIZE)
+        thumbnail = open_thumbnail(image.sample.image, THUMBNAIL_SIZE)
     except ImageError:
-        image = None
-    said = " · ".join(
-        f"{name}: {caption}" for name, caption in zip(names, one.captions, strict=True)
-    )
-    numbers = " → ".join(f"{scores.cider:.2f}" for scores in one.scores)
-    return Card(image, said, f"CIDEr {numbers} · {one.sample.captions[0]}")
+        thumbnail = None
+    pairs = zip(names, image.captions, strict=True)
+    captions = " · ".join(f"{name}: {caption}" for name, caption in pairs)
+    cider = " → ".join(f"{scores.cider:.2f}" for scores in image.scores)
+    return Card(thumbnail, captions, f"CIDEr {cider} · {image.sample.captions[0]}")

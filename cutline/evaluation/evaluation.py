@@ -1,44 +1,43 @@
-"""Caption a data set and measure the captions."""
+"""Caption a data set, and measure the captions."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Unpack, cast
 
 from cutline.captioner import Caption, Captioner
-from cutline.config import Columns, DataSource, ExtraMetric, GenerationKwargs, MetricTokenizer
+from cutline.config import (
+    Columns,
+    DataSource,
+    ExtraMetric,
+    GenerationConfig,
+    GenerationKwargs,
+    MetricConfig,
+    MetricTokenizer,
+    reject_renamed_keywords,
+)
 from cutline.data import Sample, open_data
-from cutline.distributed import gather_results, is_main_process, rank, world_size
+from cutline.distributed import gather_results, rank, run_on_main, world_size
 from cutline.errors import DataError, ImageError
-from cutline.image import ImageSource, open_thumbnail
 from cutline.metrics import (
     CorpusStats,
     Diversity,
     Interval,
     Scores,
-    bootstrap,
+    bootstrap_intervals,
     check_extra_metrics,
-    check_resamples,
     choose_tokenizer,
     collect_stats,
-    measure_diversity,
+    compute_diversity,
 )
-from cutline.report import (
-    THUMBNAIL_SIZE,
-    Card,
-    render_gallery,
-    render_paragraph,
-    render_table,
-    write_report,
-)
+from cutline.progress import Progress, no_progress
 
 Result = Caption | ImageError
-Wrap = Callable[[Iterator[Result], int], Iterable[Result]]
 
 
 @dataclass(frozen=True)
 class EvaluatedImage:
-    """One image of an evaluation."""
+    """An image with its caption and the scores of the caption."""
 
     sample: Sample
     caption: Caption
@@ -47,39 +46,38 @@ class EvaluatedImage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found."""
+    """The result of `evaluate`."""
 
     scores: Scores
-    """BLEU-1..4, ROUGE-L and CIDEr of the whole set, and METEOR and SPICE where they were asked for"""
-    pictures: list[EvaluatedImage]
-    """each image's caption and scores, in the order of the data"""
+    """scores of all images: BLEU-1 to 4, ROUGE-L, CIDEr, and METEOR and SPICE if requested"""
+    images: list[EvaluatedImage]
+    """the images that were captioned, in the order of the data"""
     skipped: list[str]
-    """one sentence for each image that could not be read; these are not measured"""
+    """a message for each image that cannot be read; these images are not measured"""
     diversity: Diversity
     """how varied the captions are"""
     domains: dict[str, Scores]
-    """scores by domain, where images have one: in-domain, near-domain and out-domain of nocaps"""
+    """scores by domain, if images have one: in-domain, near-domain and out-domain in NoCaps"""
     intervals: dict[str, Interval]
-    """95 % of each score of the whole set, where a bootstrap was asked for"""
+    """95 % confidence interval of each score, if resamples were requested"""
 
-    def numbers(self) -> dict[str, Any]:
-        """All but the images, as JSON has it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the images, in a form that JSON can store."""
         return {
-            "scores": self.scores.numbers(),
-            "diversity": self.diversity.numbers(),
-            "domains": {name: scores.numbers() for name, scores in self.domains.items()},
+            "scores": self.scores.to_dict(),
+            "diversity": self.diversity.to_dict(),
+            "domains": {name: scores.to_dict() for name, scores in self.domains.items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "skipped": self.skipped,
         }
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one process measures for all; see `Evaluation`."""
+class Measurements:
+    """The parts of an `Evaluation` that one process computes for all."""
 
     scores: Scores
-    each: list[Scores]
-    """by image"""
+    image_scores: list[Scores]
     diversity: Diversity
     domains: dict[str, Scores]
     intervals: dict[str, Interval]
@@ -87,86 +85,104 @@ class Measured:
 
 def evaluate(
     captioner: Captioner,
-    data: str | Path | Sequence[Sample],
+    data: DataSource | str | Path | Sequence[Sample],
     prompt: str | None = None,
     *,
     image_root: str = "",
     split: str = "",
-    columns: Columns = Columns(),  # frozen
+    columns: Columns = Columns(),  # noqa: B008  # frozen
     batch_size: int = 8,
-    tokens: MetricTokenizer = "auto",
+    num_workers: int = 0,
+    metric_tokenizer: MetricTokenizer = "auto",
     metrics: Sequence[ExtraMetric] = (),
     resamples: int = 0,
-    learned: Iterable[str] | None = None,
-    progress: Wrap = lambda results, total: results,
+    train_captions: Iterable[str] | None = None,
+    progress: Progress = no_progress,
     **settings: Unpack[GenerationKwargs],
 ) -> Evaluation:
-    """Caption every image of `data` that has references, and measure the captions against them.
+    """Caption every image of a data set that has references, and measure the captions.
 
-    Several processes (`torchrun`) share the images out, and every one returns the evaluation of all.
+    In several processes (`torchrun`), each process captions an equal share of the images, and all
+    return the same evaluation.
 
     Args:
-        captioner: what writes the captions.
-        data: a data set's path, or its samples.
-        prompt: what captions begin with (default: the image's own, else the model's).
-        image_root: the folder that image paths are relative to (default: the data file's own).
-        split: split of the data, as `open_data` takes it (default: all of them).
-        columns: of tables, where they are called otherwise than usual.
-        batch_size: images per batch.
-        tokens: what counts as a word: "ptb", "words", "characters", or "auto", which sees by the references.
-        metrics: more metrics, "meteor" and "spice": English only, from `cutline[coco]`, in Java.
-        resamples: resamples of the images for intervals around the scores (0: none; 1000 are usual).
-        learned: captions that the captioner learned from, to see how many of its own are novel.
-        progress: wraps the results as they come, given their number: for a bar.
-        settings: any field of `GenerationConfig`.
+        captioner: the captioner to evaluate.
+        data: path of a data set, a `DataSource`, or samples.
+        prompt: prompt of all captions (default: that of each image, else the model's own).
+        image_root: folder that image paths are relative to, if `data` is a path (default: the
+            folder of the data file).
+        split: split to evaluate, if `data` is a path; see `DataSource` (default: all).
+        columns: columns of a table without the usual names, if `data` is a path.
+        batch_size: images captioned together.
+        num_workers: processes that decode images (0: threads of this process).
+        metric_tokenizer: what counts as a word: "ptb", "words", "characters" or "auto"; see
+            `MetricConfig`.
+        metrics: additional metrics for English, "meteor" and "spice"; they need Java and
+            `cutline[coco]`.
+        resamples: bootstrap resamples for confidence intervals, usually 1000 (0: none).
+        train_captions: captions of the training data, to measure how many captions are novel.
+        progress: shows how many images are captioned, such as `cutline.progress.progress_bar`.
+        **settings: fields of `GenerationConfig`, such as `num_beams=5`.
 
     Raises:
         DataError: no image has references, or none can be read.
-        ConfigError: what `metrics` need is not installed, or `resamples` is negative.
+        ConfigError: a setting is unknown or invalid, or a metric is not installed.
     """
-    check_extra_metrics(metrics)  # before an hour's captioning, not after it
-    if resamples:
-        check_resamples(resamples)
-    samples = (
-        open_data(DataSource(str(data), image_root, split, columns))
-        if isinstance(data, str | Path)
-        else data
-    )
+    reject_renamed_keywords(settings, (field.name for field in fields(GenerationConfig)))
+    config = MetricConfig(metric_tokenizer, tuple(metrics), resamples)
+    check_extra_metrics(config.metrics)  # before captioning, which may take hours
+    if isinstance(data, str | Path):
+        data = DataSource(str(data), image_root, split, columns)
+    samples = _select_samples(data)
+    default = captioner.config.prompt if prompt is None else prompt
+    prompts = [default if prompt is not None else sample.prompt_or(default) for sample in samples]
+
+    def caption_share() -> list[Result]:
+        share = slice(rank(), None, world_size())
+        images = [sample.image for sample in samples[share]]
+        results = captioner.stream(
+            images, prompts[share], batch_size=batch_size, workers=num_workers, **settings
+        )
+        return list(progress(results, len(images), "captioning"))
+
+    results: list[Result | None] = [None] * len(samples)
+    for process, share in enumerate(gather_results(caption_share)):
+        results[process :: world_size()] = share
+    return _evaluate_results(samples, cast(list[Result], results), config, train_captions)
+
+
+def _select_samples(data: DataSource | Sequence[Sample]) -> list[Sample]:
+    """Return the samples that have references."""
+    samples = open_data(data) if isinstance(data, DataSource) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
-        raise DataError(
-            f"{data if isinstance(data, str | Path) else 'the data'}: no image has a caption to compare with"
-        )
-    default = captioner.config.prompt if prompt is None else prompt
-    prompts = [
-        default if prompt is not None or sample.prompt is None else sample.prompt
-        for sample in samples
-    ]
-    results = caption_samples(
-        captioner, [sample.image for sample in samples], prompts, batch_size, progress, settings
-    )
-    found, skipped = [], []
+        name = data.path if isinstance(data, DataSource) else "the data"
+        raise DataError(f"{name}: no image has a reference caption to compare with")
+    return samples
+
+
+def _evaluate_results(
+    samples: Sequence[Sample],
+    results: Sequence[Result],
+    config: MetricConfig,
+    train_captions: Iterable[str] | None,
+) -> Evaluation:
+    captioned: list[tuple[Sample, Caption]] = []
+    skipped = []
     for sample, result in zip(samples, results, strict=True):
         if isinstance(result, ImageError):
             skipped.append(str(result))
         else:
-            found.append((sample, result))
-    if not found:
+            captioned.append((sample, result))
+    if not captioned:
         raise DataError(f"none of the {len(samples)} images can be read; the first: {skipped[0]}")
-    # one process measures: each would start a Java of its own
-    shares = gather_results(
-        lambda: (
-            measure_captions(found, tokens, metrics, resamples, learned)
-            if is_main_process()
-            else None
-        )
-    )
-    measured = cast(Measured, shares[0])
+    # Only one process measures, since each would start a Java process of its own.
+    measured = run_on_main(lambda: measure_captions(captioned, config, train_captions))
     return Evaluation(
         scores=measured.scores,
-        pictures=[
+        images=[
             EvaluatedImage(sample, caption, scores)
-            for (sample, caption), scores in zip(found, measured.each, strict=True)
+            for (sample, caption), scores in zip(captioned, measured.image_scores, strict=True)
         ],
         skipped=skipped,
         diversity=measured.diversity,
@@ -176,113 +192,42 @@ def evaluate(
 
 
 def measure_captions(
-    found: Sequence[tuple[Sample, Caption]],
-    tokens: MetricTokenizer,
-    metrics: Sequence[ExtraMetric],
-    resamples: int,
-    learned: Iterable[str] | None,
-) -> Measured:
-    """Everything that `evaluate` says of captions, from them and their references alone."""
-    references = [sample.captions for sample, _ in found]
-    tokenize = choose_tokenizer(tokens, (text for of_picture in references for text in of_picture))
-    tally = collect_stats([caption.text for _, caption in found], references, tokenize, metrics)
-    return Measured(
-        scores=tally.whole(),
-        each=tally.each(),
-        diversity=measure_diversity(
-            tally.candidates, None if learned is None else [tokenize(text) for text in learned]
-        ),
-        domains=score_domains(tally, [sample.domain for sample, _ in found]),
-        intervals=bootstrap(tally, resamples) if resamples else {},
-    )
+    captioned: Sequence[tuple[Sample, Caption]],
+    config: MetricConfig,
+    train_captions: Iterable[str] | None = None,
+) -> Measurements:
+    """Measure captions of samples against the samples' own captions.
 
-
-def caption_samples(
-    captioner: Captioner,
-    images: Sequence[ImageSource],
-    prompts: Sequence[str],
-    batch_size: int,
-    progress: Wrap,
-    settings: GenerationKwargs,
-) -> list[Result]:
-    """The caption of every image, or why there is none; several processes take an equal share of the images each, and all get all."""
-    mine = slice(rank(), None, world_size())
-
-    def caption_mine() -> list[Result]:
-        stream = captioner.stream(images[mine], prompts[mine], batch_size=batch_size, **settings)
-        return list(progress(stream, len(images[mine])))
-
-    results: list[Result | None] = [None] * len(images)
-    for number, share in enumerate(gather_results(caption_mine)):
-        results[number :: world_size()] = share
-    return cast("list[Result]", results)
-
-
-def score_domains(tally: CorpusStats, domains: Sequence[str]) -> dict[str, Scores]:
-    """Scores of each domain's images, as a corpus of their own; those without a domain count only in the whole.
-
-    CIDEr weighs the words of a domain by that domain's references, as evaluations with an annotation file per domain do: those of
-    nocaps (Agrawal et al., 2019), where the whole is scored with a file of all references.
+    Args:
+        captioned: samples with references, and their new captions.
+        config: how to measure.
+        train_captions: captions of the training data, to measure how many captions are novel.
     """
-    by_domain = {
-        name: [place for place, domain in enumerate(domains) if domain == name]
-        for name in sorted(set(domains) - {""})
-    }
-    return {name: tally.of(places).whole() for name, places in by_domain.items()}
-
-
-def domain_table(found: Evaluation) -> tuple[list[list[object]], list[str]]:
-    """A row per score, a column per domain and one for the whole; and the heads of the columns."""
-    columns = {**found.domains, "whole": found.scores}
-    rows: list[list[object]] = [
-        [name, *(one.numbers()[name] for one in columns.values())]
-        for name in found.scores.numbers()
-    ]
-    return rows, ["", *columns]
-
-
-def write_evaluation_report(path: str | Path, found: Evaluation, count: int = 24) -> None:
-    """Write an HTML page with the numbers, and the `count` images whose captions did best and worst by CIDEr."""
-    ranked = sorted(found.pictures, key=lambda one: one.scores.cider, reverse=True)
-    count = min(count, (len(ranked) + 1) // 2)
-    sections = [("Scores", render_table(_score_rows(found)))]
-    if found.domains:
-        sections.append(("By domain", render_table(*domain_table(found))))
-    sections += [
-        (
-            "How varied",
-            render_table([[name, value] for name, value in found.diversity.numbers().items()]),
-        ),
-        ("Best captions", render_gallery([_card(one) for one in ranked[:count]])),
-        (
-            "Worst captions",
-            render_gallery([_card(one) for one in reversed(ranked[len(ranked) - count :])]),
-        ),
-    ]
-    if found.skipped:
-        sections.append(
-            ("Skipped", "".join(render_paragraph(sentence) for sentence in found.skipped))
-        )
-    write_report(
-        path,
-        "Evaluation",
-        f"{len(found.pictures)} images, captioned and compared with their references.",
-        sections,
+    references = [sample.captions for sample, _ in captioned]
+    tokenize = choose_tokenizer(
+        config.metric_tokenizer, (text for texts in references for text in texts)
+    )
+    captions = [caption.text for _, caption in captioned]
+    stats = collect_stats(captions, references, tokenize, config.metrics)
+    train_tokens = None if train_captions is None else [tokenize(text) for text in train_captions]
+    return Measurements(
+        scores=stats.corpus_scores(),
+        image_scores=stats.image_scores(),
+        diversity=compute_diversity(stats.candidates, train_tokens),
+        domains=_score_domains(stats, [sample.domain for sample, _ in captioned]),
+        intervals=bootstrap_intervals(stats, config.resamples) if config.resamples else {},
     )
 
 
-def _score_rows(found: Evaluation) -> list[list[object]]:
-    """Name, score, and what lies 95 % sure around it."""
-    spans = {name: f"{low:.4g} – {high:.4g}" for name, (low, high) in found.intervals.items()}
-    return [
-        [name, value, *([spans.get(name, "")] if spans else [])]
-        for name, value in found.scores.numbers().items()
-    ]
+def _score_domains(stats: CorpusStats, domains: Sequence[str]) -> dict[str, Scores]:
+    """Score the images of each domain as a corpus of their own.
 
-
-def _card(one: EvaluatedImage) -> Card:
-    return Card(
-        open_thumbnail(one.sample.image, THUMBNAIL_SIZE),
-        one.caption.text,
-        f"CIDEr {one.scores.cider:.2f} · {one.sample.captions[0]}",
-    )
+    The document frequencies of CIDEr are those of the domain, as in evaluations with an annotation
+    file per domain. NoCaps (Agrawal et al., 2019) does the same, and scores all images with a file
+    of all references.
+    """
+    scores = {}
+    for name in sorted(set(domains) - {""}):
+        indices = [index for index, domain in enumerate(domains) if domain == name]
+        scores[name] = stats.subset(indices).corpus_scores()
+    return scores

@@ -1,119 +1,140 @@
-"""Which caption belongs to which image with references."""
+"""Matching of captions in a file to images with references."""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from cutline.data import Sample
+from cutline.data import Sample, group_by_image
 from cutline.evaluation.caption_file import CaptionRow
 
 
-def match_captions(
-    lines: Sequence[CaptionRow], samples: Sequence[Sample], name: str
-) -> tuple[dict[int, str], list[str]]:
-    """The caption of each sample that has one, by its place in `samples`; and a sentence for each caption that fits none.
+class Matches(NamedTuple):
+    """The result of `match_captions`."""
 
-    A row belongs to the sample with the same path, else to the only one whose file has the same name, else to the one whose id is the
-    row's id or image. A sample whose path stands in some row is not another row's, and one that rows of different paths could mean by
-    its name is none's. The order of rows decides nothing but which of an image's own captions is the first.
+    captions: dict[int, str]
+    """caption of each sample that has one, by the index of the sample"""
+    left_out: list[str]
+    """a message for each row that was not matched"""
+
+
+def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: str) -> Matches:
+    """Match the rows of a caption file to samples.
+
+    A row matches the sample with the same path, else the only one with the same file name, else
+    the only one whose id is the row's id or image. Matches by path come first: a sample that a row
+    names by its path is not matched by name, and a sample that rows with different paths match by
+    name is not matched at all. The order of the rows matters only if an image has several captions,
+    of which the first is taken.
+
+    Args:
+        rows: the rows of the file.
+        samples: samples with references, one per image.
+        file: name of the file, for messages.
     """
-    paths, files, ids = (
-        _places(map(key, samples)) for key in (_path_of, _file_of, lambda sample: sample.id)
-    )
-    exact = [paths.get(_absolute(line.image), []) for line in lines]
-    others = [
-        _narrow(
-            files.get(_file_name(line.image)) or ids.get(line.id or line.image) or [], line, samples
-        )
-        for line in lines
-    ]
-    taken = {place for hits in exact for place in hits}
-    rivals: defaultdict[int, set[str]] = defaultdict(set)  # by place, the paths that may mean it
-    for line, sure, hits in zip(lines, exact, others, strict=True):
-        if not sure and len(hits) == 1:
-            rivals[hits[0]].add(_absolute(line.image))
-    found: dict[int, str] = {}
-    left = []
-    for line, sure, hits in zip(lines, exact, others, strict=True):
-        place, *more = sure or hits or [-1]
-        if place < 0:
-            left.append(f"{name}: {line.image} has no references")
-        elif more:
-            left.append(
-                f"{name}: {line.image} may be any of {1 + len(more)} images of that name; give its whole path"
+    index = _SampleIndex(samples)
+    exact = [index.find_by_path(row) for row in rows]
+    similar = [index.find_by_name(row) for row in rows]
+    claimed = {i for matches in exact for i in matches}
+    rivals: defaultdict[int, set[str]] = defaultdict(set)  # paths that match a sample by name only
+    for row, by_path, by_name in zip(rows, exact, similar, strict=True):
+        if not by_path and len(by_name) == 1:
+            rivals[by_name[0]].add(_absolute_path(row.image))
+    captions: dict[int, str] = {}
+    left_out = []
+    for row, by_path, by_name in zip(rows, exact, similar, strict=True):
+        i, *others = by_path or by_name or [-1]
+        if i < 0:
+            problem = "has no references"
+        elif others:
+            problem = f"matches {1 + len(others)} images by file name; give its full path"
+        elif not by_path and i in claimed:
+            problem = (
+                "has no references; the image with its file name, "
+                f"{samples[i].name}, has its own caption"
             )
-        elif not sure and place in taken:
-            left.append(
-                f"{name}: {line.image} has no references; those of its name are of {_title(samples[place])}, which has a row, too"
+        elif not by_path and len(rivals[i]) > 1:
+            problem = (
+                f"is one of {len(rivals[i])} images that match {samples[i].name} by file name; "
+                "give its full path"
             )
-        elif not sure and len(rivals[place]) > 1:
-            left.append(
-                f"{name}: {line.image} is one of {len(rivals[place])} that may be {_title(samples[place])}; give its whole path"
-            )
-        elif place in found:
-            left.append(f"{name}: {line.image} has more than one caption; the first is compared")
+        elif i in captions:
+            problem = "has more than one caption; the first is compared"
         else:
-            found[place] = line.caption
-    return found, left
+            captions[i] = row.caption
+            continue
+        left_out.append(f"{file}: {row.image} {problem}")
+    return Matches(captions, left_out)
 
 
-def _narrow(hits: list[int], line: CaptionRow, samples: Sequence[Sample]) -> list[int]:
-    """Of several, those with the row's id, if there are any."""
-    return (
-        [place for place in hits if samples[place].id == line.id] or hits
-        if len(hits) > 1 and line.id
-        else hits
-    )
+class _SampleIndex:
+    """Finds samples by path, file name and id."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+        self.paths = _make_index(map(_get_path, samples))
+        self.file_names = _make_index(
+            "" if isinstance(sample.image, bytes) else _get_file_name(str(sample.image))
+            for sample in samples
+        )
+        self.ids = _make_index(sample.id for sample in samples)
+
+    def find_by_path(self, row: CaptionRow) -> list[int]:
+        """Return the indices of samples with the path of the row."""
+        return self.paths.get(_absolute_path(row.image), [])
+
+    def find_by_name(self, row: CaptionRow) -> list[int]:
+        """Return the indices of samples with the file name of the row, or else with its id.
+
+        If several have the file name, the id of the row selects among them.
+        """
+        indices = self.file_names.get(_get_file_name(row.image)) or self.ids.get(
+            row.id or row.image, []
+        )
+        if len(indices) > 1 and row.id:
+            return [i for i in indices if self.samples[i].id == row.id] or indices
+        return indices
 
 
-def _places(keys: Iterable[str]) -> dict[str, list[int]]:
-    places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, key in enumerate(keys):
+def _make_index(keys: Iterable[str]) -> dict[str, list[int]]:
+    """Return the positions of each key that is not empty."""
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for position, key in enumerate(keys):
         if key:
-            places[key].append(place)
-    return places
+            positions[key].append(position)
+    return positions
 
 
 def join_references(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples with the references of an image together, whatever the prompts."""
-    together: dict[str, Sample] = {}
-    for sample in samples:
-        key = _path_of(sample) or f"id {sample.id}"
-        known = together.get(key)
-        together[key] = (
-            replace(known, captions=(*known.captions, *sample.captions)) if known else sample
-        )
-    return list(together.values())
-
-
-def _path_of(sample: Sample) -> str:
-    return "" if isinstance(sample.image, bytes) else _absolute(str(sample.image))
-
-
-def _file_of(sample: Sample) -> str:
-    return "" if isinstance(sample.image, bytes) else _file_name(str(sample.image))
-
-
-def _absolute(image: str) -> str:
-    return image if "://" in image else os.path.abspath(image)  # Path.absolute() keeps ".."
-
-
-def _file_name(image: str) -> str:
-    return image.replace("\\", "/").rpartition("/")[2]
+    """Join the references of samples that show the same image, whatever their prompts."""
+    return group_by_image(samples, lambda sample: _get_path(sample) or f"id {sample.id}")
 
 
 def list_unpaired(
-    samples: Sequence[Sample], ours: dict[int, str], theirs: dict[int, str], names: tuple[str, str]
+    samples: Sequence[Sample],
+    captions: tuple[Mapping[int, str], Mapping[int, str]],
+    files: tuple[str, str],
 ) -> list[str]:
-    """A sentence for each image that only one file has."""
-    sentences = []
-    for has, lacks, name in ((ours, theirs, names[1]), (theirs, ours, names[0])):
-        sentences += [
-            f"{name}: no caption of {_title(samples[place])}" for place in has if place not in lacks
-        ]
-    return sentences
+    """Return a message for each image that only one of two files has."""
+    messages = []
+    for present, absent, file in (
+        (captions[0], captions[1], files[1]),
+        (captions[1], captions[0], files[0]),
+    ):
+        missing = [samples[i].name for i in present if i not in absent]
+        messages += [f"{file}: no caption for {name}" for name in missing]
+    return messages
 
 
-def _title(sample: Sample) -> str:
-    return sample.id if isinstance(sample.image, bytes) else str(sample.image)
+def _get_path(sample: Sample) -> str:
+    """Return the absolute path of the image, or "" if it is given as bytes."""
+    return "" if isinstance(sample.image, bytes) else _absolute_path(str(sample.image))
+
+
+def _absolute_path(image: str) -> str:
+    # Path.absolute() would keep "..".
+    return image if "://" in image else os.path.abspath(image)  # noqa: PTH100
+
+
+def _get_file_name(image: str) -> str:
+    return image.replace("\\", "/").rpartition("/")[2]

@@ -1,34 +1,36 @@
-"""How good captions are, as the field measures it, without Java but for METEOR and SPICE."""
+"""Caption metrics: BLEU, ROUGE-L, CIDEr and diversity; METEOR and SPICE run in Java."""
 
-from cutline.config import ExtraMetric, MetricTokenizer
-from cutline.metrics.diversity import Diversity, measure_diversity
+from cutline.metrics.diversity import Diversity, compute_diversity
 from cutline.metrics.java import check_extra_metrics
-from cutline.metrics.measure import measure
-from cutline.metrics.scores import Scores
 from cutline.metrics.significance import (
     Difference,
     Interval,
-    bootstrap,
+    bootstrap_intervals,
     check_resamples,
     compare_stats,
 )
-from cutline.metrics.stats import CorpusStats, collect_stats
+from cutline.metrics.stats import (
+    METRIC_NAMES,
+    CorpusStats,
+    Scores,
+    collect_stats,
+    compute_metrics,
+)
 from cutline.metrics.tokenizers import choose_tokenizer
 
 __all__ = [
+    "METRIC_NAMES",
     "CorpusStats",
     "Difference",
     "Diversity",
-    "ExtraMetric",
     "Interval",
-    "MetricTokenizer",
     "Scores",
-    "bootstrap",
+    "bootstrap_intervals",
     "check_extra_metrics",
     "check_resamples",
     "choose_tokenizer",
     "collect_stats",
     "compare_stats",
-    "measure",
-    "measure_diversity",
+    "compute_diversity",
+    "compute_metrics",
 ]

@@ -1,4 +1,4 @@
-"""BLEU (Papineni et al., 2002), in the arithmetic of the COCO caption evaluator."""
+"""BLEU (Papineni et al., 2002), computed exactly as the COCO caption evaluator does."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,68 +7,71 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Words = Sequence[str]
-ORDERS = 4
-_TINY, _SMALL = (
-    1e-15,
-    1e-9,
-)  # the evaluator's guards against division by zero; they show in scores of single images
+Tokens = Sequence[str]
+Ngram = tuple[str, ...]
+MAX_ORDER = 4
+# The evaluator adds these to avoid division by zero. They show in scores of single images.
+_TINY, _SMALL = 1e-15, 1e-9
 
 
 @dataclass(frozen=True)
-class Matches:
-    """What BLEU counts: n-grams that match, n-grams there are, and the lengths of candidate and closest reference."""
+class NgramMatches:
+    """The counts that BLEU is computed from."""
 
     matched: NDArray[np.int64]
-    possible: NDArray[np.int64]
+    """matching n-grams, (4,) by order"""
+    total: NDArray[np.int64]
+    """n-grams of the candidate, (4,) by order"""
     length: int
+    """tokens of the candidate"""
     reference_length: int
+    """tokens of the reference whose length is closest to that of the candidate"""
 
-    def row(self) -> NDArray[np.float64]:
-        """The counts in a row, (10,), to be summed over images."""
+    def to_array(self) -> NDArray[np.float64]:
+        """Return all counts as an array, (10,), which can be summed over images."""
         return np.array(
-            [*self.matched, *self.possible, self.length, self.reference_length], np.float64
+            [*self.matched, *self.total, self.length, self.reference_length], np.float64
         )
 
 
-def ngrams(tokens: Words, orders: int = ORDERS) -> Counter[tuple[str, ...]]:
-    """How often each n-gram of 1 to `orders` tokens occurs."""
+def count_ngrams(tokens: Tokens, max_order: int = MAX_ORDER) -> Counter[Ngram]:
+    """Return the count of each n-gram of 1 to `max_order` tokens."""
     return Counter(
         tuple(tokens[start : start + n])
-        for n in range(1, orders + 1)
+        for n in range(1, max_order + 1)
         for start in range(len(tokens) - n + 1)
     )
 
 
-def count_matches(candidate: Words, references: Sequence[Words]) -> Matches:
-    """Matches of a candidate, each n-gram no more often than in the reference that has it most."""
-    allowed: Counter[tuple[str, ...]] = Counter()
+def count_matches(candidate: Tokens, references: Sequence[Tokens]) -> NgramMatches:
+    """Count the n-grams that a candidate shares with its references.
+
+    Each n-gram counts at most as often as in the reference that has most of it.
+    """
+    limits: Counter[Ngram] = Counter()
     for reference in references:
-        allowed |= ngrams(reference)
-    matched = np.zeros(ORDERS, np.int64)
-    for ngram, count in (ngrams(candidate) & allowed).items():
+        limits |= count_ngrams(reference)
+    matched = np.zeros(MAX_ORDER, np.int64)
+    for ngram, count in (count_ngrams(candidate) & limits).items():
         matched[len(ngram) - 1] += count
     length = len(candidate)
     closest = min((abs(len(reference) - length), len(reference)) for reference in references)[1]
-    return Matches(matched, np.maximum(0, length - np.arange(ORDERS)), length, closest)
+    return NgramMatches(matched, np.maximum(0, length - np.arange(MAX_ORDER)), length, closest)
 
 
-def bleu(pictures: Sequence[Matches]) -> list[float]:
-    """BLEU-1 to BLEU-4 of a corpus, or of a single image."""
-    return [float(value) for value in bleu_of_rows(np.sum([one.row() for one in pictures], axis=0))]
+def compute_bleu(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return BLEU-1 to BLEU-4: geometric means of the precisions, times the brevity penalty.
 
+    Args:
+        counts: arrays of `NgramMatches`, or sums of such arrays over the images of a corpus,
+            (..., 10).
 
-def bleu_of_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """BLEU-1 to BLEU-4, (..., 4), of rows of `Matches`, or of their sums, (..., 10).
-
-    Geometric means of the precisions, times the brevity penalty.
+    Returns:
+        the scores, (..., 4).
     """
-    matched, possible, lengths = (
-        rows[..., :ORDERS],
-        rows[..., ORDERS : 2 * ORDERS],
-        rows[..., 2 * ORDERS :],
-    )
-    ratio = (lengths[..., :1] + _TINY) / (lengths[..., 1:] + _SMALL)
+    matched, total = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]
+    length, reference_length = counts[..., -2:-1], counts[..., -1:]
+    ratio = (length + _TINY) / (reference_length + _SMALL)
     penalty = np.exp(np.minimum(0, 1 - 1 / ratio))
-    products = np.cumprod((matched + _TINY) / (possible + _SMALL), axis=-1)
-    return np.asarray(products ** (1 / np.arange(1, ORDERS + 1)) * penalty)
+    products = np.cumprod((matched + _TINY) / (total + _SMALL), axis=-1)
+    return np.asarray(products ** (1 / np.arange(1, MAX_ORDER + 1)) * penalty)

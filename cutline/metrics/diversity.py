@@ -1,10 +1,10 @@
-"""How varied captions are: a captioner that says the same of every image may score well and say little."""
+"""Diversity of captions: a captioner may score well and still repeat a few phrases."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
-from cutline.metrics.bleu import Words
+from cutline.metrics.bleu import Tokens
 
 
 @dataclass(frozen=True)
@@ -12,39 +12,45 @@ class Diversity:
     """How varied the captions of a corpus are."""
 
     distinct1: float
-    """distinct words by words (distinct-1 of Li et al., 2016)"""
+    """distinct words / words (distinct-1 of Li et al., 2016)"""
     distinct2: float
-    """distinct pairs of neighbouring words by words (distinct-2, which divides by words too)"""
+    """distinct bigrams / words (distinct-2, which also divides by words)"""
     mean_length: float
-    """words of a caption"""
+    """words per caption"""
     vocabulary: int
     """distinct words"""
     unique: float
-    """distinct captions by captions"""
+    """distinct captions / captions"""
     novel: float | None = None
-    """share of captions that are none of those learned from, where these are known"""
+    """fraction of captions that are not in the training data; None if that is not given"""
 
-    def numbers(self) -> dict[str, float | int]:
-        """The values by name, without those that are not known."""
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the values by name, without those that were not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def measure_diversity(
-    captions: Sequence[Words], learned: Collection[Words] | None = None
+def compute_diversity(
+    captions: Sequence[Tokens], train_captions: Collection[Tokens] | None = None
 ) -> Diversity:
-    """How varied `captions` are, each given as its words; `learned` are the captions that their author learned from."""
-    total = sum(map(len, captions))
-    singles = {word for caption in captions for word in caption}
-    pairs = {pair for caption in captions for pair in pairwise(caption)}
+    """Measure how varied captions are.
+
+    Args:
+        captions: the tokens of each caption.
+        train_captions: the tokens of each caption of the training data, to count novel captions.
+    """
+    num_words, num_captions = sum(map(len, captions)), max(1, len(captions))
+    words = {word for caption in captions for word in caption}
+    bigrams = {bigram for caption in captions for bigram in pairwise(caption)}
     texts = [tuple(caption) for caption in captions]
-    known = None if learned is None else set(map(tuple, learned))
+    novel = None
+    if train_captions is not None:
+        train_texts = set(map(tuple, train_captions))
+        novel = sum(text not in train_texts for text in texts) / num_captions
     return Diversity(
-        distinct1=len(singles) / max(1, total),
-        distinct2=len(pairs) / max(1, total),
-        mean_length=total / max(1, len(captions)),
-        vocabulary=len(singles),
-        unique=len(set(texts)) / max(1, len(texts)),
-        novel=None
-        if known is None
-        else sum(text not in known for text in texts) / max(1, len(texts)),
+        distinct1=len(words) / max(1, num_words),
+        distinct2=len(bigrams) / max(1, num_words),
+        mean_length=num_words / num_captions,
+        vocabulary=len(words),
+        unique=len(set(texts)) / num_captions,
+        novel=novel,
     )

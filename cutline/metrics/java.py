@@ -1,6 +1,7 @@
-"""METEOR and SPICE, metrics of English whose only true form are programs in Java; `cutline[coco]` brings them.
+"""METEOR and SPICE: metrics for English whose reference implementations are Java programs.
 
-Each call starts a process, gives it all captions at once, waits, and leaves no process behind, whatever happens.
+`pip install 'cutline[coco]'` installs them. Each call starts a process, sends it all captions, and
+waits for it; the process never outlives the call.
 """
 
 import json
@@ -17,181 +18,174 @@ from numpy.typing import NDArray
 
 from cutline.config import ExtraMetric
 from cutline.errors import ConfigError, CutlineError
-from cutline.metrics.bleu import Words
+from cutline.metrics.bleu import Tokens
 
 PARSER = "stanford-corenlp-3.6.0"
-PATIENCE, PATIENCE_PER_PICTURE = 300.0, 1.0  # seconds
+TIMEOUT, TIMEOUT_PER_IMAGE = 300.0, 1.0  # seconds
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
-STAGES = np.array([1.0, 0.6, 0.8, 0.6])
-"""what a match counts for: the same word, the same stem, a synonym, a paraphrase"""
+"""parameters of METEOR for English"""
+STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
+"""METEOR's weights of an exact match, a stem, a synonym and a paraphrase"""
+NUM_METEOR_COUNTS = 23
 
 
 def check_extra_metrics(metrics: Iterable[ExtraMetric]) -> None:
-    """Raise ConfigError, with the way out, where something is missing that one of `metrics` needs."""
+    """Check that everything that `metrics` need is installed.
+
+    Raises:
+        ConfigError: something is missing; the message says how to install it.
+    """
     for metric in metrics:
-        folder = _folder(metric)
+        folder = _find_program(metric)
         if not shutil.which("java"):
             raise ConfigError(
-                f"{metric.upper()} runs in Java, which is not here: install a Java runtime, such as openjdk-17-jre-headless"
+                f"{metric.upper()} needs Java, which is not installed: install a Java runtime "
+                "such as openjdk-17-jre-headless"
             )
         if metric == "spice":
             _check_parser(folder)
 
 
-# ------------------------------------------------------------------------------------------------------------- METEOR
-
-
-def meteor(
-    candidates: Sequence[Words], references: Sequence[Sequence[Words]]
-) -> tuple[float, list[float]]:
-    """METEOR 1.5 (Denkowski and Lavie, 2014) of the corpus and of each image, from Penn Treebank tokens.
-
-    The corpus score is that of summed counts, not the mean of the images.
-    Raises ConfigError for what is not installed, CutlineError where the program fails.
-    """
-    rows = meteor_rows(candidates, references)
-    return float(meteor_of_rows(rows.sum(0))), [float(score) for score in meteor_of_rows(rows)]
-
-
-def meteor_rows(
-    candidates: Sequence[Words], references: Sequence[Sequence[Words]]
+def count_meteor_matches(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> NDArray[np.float64]:
-    """What METEOR counts of each image against its best reference, (N, 23), to be summed over images."""
+    """Return METEOR's counts of each image against its best reference.
+
+    They are those of METEOR 1.5 (Denkowski and Lavie, 2014).
+
+    Returns:
+        an array, (N, 23), which can be summed over images.
+
+    Raises:
+        ConfigError: METEOR is not installed.
+        CutlineError: the program failed.
+    """
     check_extra_metrics(["meteor"])
     lines = [
-        " ||| ".join(["SCORE", *map(_text, of_picture), _text(candidate)])
-        for candidate, of_picture in zip(candidates, references, strict=True)
+        " ||| ".join(["SCORE", *map(_join_tokens, texts), _join_tokens(candidate)])
+        for candidate, texts in zip(candidates, references, strict=True)
     ]
-    words = ["-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
-    answers = _run("meteor", words, len(lines), "\n".join(lines) + "\n").splitlines()
+    arguments = ["-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
+    replies = _run("meteor", arguments, len(lines), "\n".join(lines) + "\n").splitlines()
     try:
-        rows = np.array([answer.split() for answer in answers], np.float64)
+        counts = np.array([reply.split() for reply in replies], np.float64)
     except ValueError:
-        rows = np.empty(0)
-    if rows.shape != (len(lines), 23):
+        counts = np.empty(0)
+    if counts.shape != (len(lines), NUM_METEOR_COUNTS):
         raise CutlineError(
-            f"METEOR answered {len(lines)} captions with {answers[:1]!r}, which is not counts: leave meteor out"
+            f"METEOR returned {replies[:1]!r} for {len(lines)} captions, which cannot be read as "
+            "counts: leave meteor out"
         )
-    return rows
+    return counts
 
 
-def meteor_of_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METEOR, (...), of counts or of their sums, (..., 23).
+def compute_meteor(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return METEOR, (...), of counts or of sums of them over images, (..., 23).
 
-    The arithmetic, to the last digit, of `computeMetrics` in MeteorScorer.java of METEOR 1.5, with the parameters it has for
-    English: a harmonic mean of weighted precision and recall, less a penalty for matches torn into chunks.
+    It is a harmonic mean of weighted precision and recall, minus a penalty for matches that are
+    split into chunks: to the last digit the result of `computeMetrics` in MeteorScorer.java of
+    METEOR 1.5, with its parameters for English.
     """
-    length, function = rows[..., 0:2], rows[..., 2:4]  # of candidate and reference
-    stages = rows[..., 4:20].reshape(
-        *rows.shape[:-1], 4, 2, 2
-    )  # stage, content or function, candidate or reference
-    chunks, matched = rows[..., 20], rows[..., 21:23].mean(-1)
-    weighted = (stages * STAGES[:, None, None] * np.array([[DELTA], [1 - DELTA]])).sum((-3, -2))
+    length, function_words = counts[..., 0:2], counts[..., 2:4]  # candidate, reference
+    # (..., stage, content or function words, candidate or reference)
+    stages = counts[..., 4:20].reshape(*counts.shape[:-1], 4, 2, 2)
+    chunks, matched = counts[..., 20], counts[..., 21:23].mean(-1)
+    word_weights = np.array([[DELTA], [1 - DELTA]])
+    weighted_matches = (stages * STAGE_WEIGHTS[:, None, None] * word_weights).sum((-3, -2))
+    weighted_length = DELTA * (length - function_words) + (1 - DELTA) * function_words
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision, recall = np.moveaxis(
-            weighted / (DELTA * (length - function) + (1 - DELTA) * function), -1, 0
-        )
+        precision, recall = np.moveaxis(weighted_matches / weighted_length, -1, 0)
         mean = 1 / ((1 - ALPHA) / precision + ALPHA / recall)
-        torn = chunks / matched
-    in_one_piece = (stages.sum((-3, -2)) == length).all(-1) & (chunks == 1)
-    score = mean * (1 - GAMMA * np.where(in_one_piece, 0, torn) ** BETA)
+        fragmentation = chunks / matched
+    unfragmented = (stages.sum((-3, -2)) == length).all(-1) & (chunks == 1)
+    score = mean * (1 - GAMMA * np.where(unfragmented, 0, fragmentation) ** BETA)
     return np.asarray(np.maximum(np.nan_to_num(score), 0), np.float64)
 
 
-def _text(words: Words) -> str:
-    return " ".join(words).replace("|||", "")  # that parts the texts
+def _join_tokens(tokens: Tokens) -> str:
+    return " ".join(tokens).replace("|||", "")  # METEOR's separator
 
 
-# -------------------------------------------------------------------------------------------------------------- SPICE
+def compute_spice(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> list[float]:
+    """Return the SPICE (Anderson et al., 2016) of each image; that of the corpus is their mean.
 
-
-def spice(
-    candidates: Sequence[Words], references: Sequence[Sequence[Words]]
-) -> tuple[float, list[float]]:
-    """SPICE (Anderson et al., 2016) of the corpus, which is the mean, and of each image.
-
-    Raises ConfigError for what is not installed, CutlineError where the program fails.
+    Raises:
+        ConfigError: SPICE is not installed.
+        CutlineError: the program failed.
     """
     check_extra_metrics(["spice"])
-    pictures = [
-        {
-            "image_id": number,
-            "test": " ".join(candidate),
-            "refs": [" ".join(reference) for reference in of_picture],
-        }
-        for number, (candidate, of_picture) in enumerate(zip(candidates, references, strict=True))
+    images = [
+        {"image_id": index, "test": " ".join(candidate), "refs": [" ".join(text) for text in texts]}
+        for index, (candidate, texts) in enumerate(zip(candidates, references, strict=True))
     ]
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder) / "captions.json", Path(folder) / "scores.json"
-        asked.write_text(json.dumps(pictures), encoding="utf-8")
-        _run(
-            "spice",
-            ["-Xmx8G", "-jar", "spice-1.0.jar", str(asked), "-out", str(answered), "-silent"],
-            len(pictures),
-        )
+        captions, results = Path(folder) / "captions.json", Path(folder) / "scores.json"
+        captions.write_text(json.dumps(images), encoding="utf-8")
+        arguments = ["-jar", "spice-1.0.jar", str(captions), "-out", str(results), "-silent"]
+        _run("spice", ["-Xmx8G", *arguments], len(images))
         try:
-            found = {
-                row["image_id"]: float(row["scores"]["All"]["f"])
-                for row in json.loads(answered.read_text(encoding="utf-8"))
-            }
-            each = [found[number] for number in range(len(pictures))]
+            rows = json.loads(results.read_text(encoding="utf-8"))
+            scores = {row["image_id"]: float(row["scores"]["All"]["f"]) for row in rows}
+            return [scores[index] for index in range(len(images))]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CutlineError(
                 f"SPICE wrote no scores that can be read ({error!r}): leave spice out"
             ) from None
-    return float(np.mean(each)), each
 
 
 def _check_parser(folder: Path) -> None:
-    missing = [
-        name
-        for name in (f"{PARSER}.jar", f"{PARSER}-models.jar")
-        if not (folder / "lib" / name).is_file()
-    ]
-    if missing:
+    names = (f"{PARSER}.jar", f"{PARSER}-models.jar")
+    if missing := [name for name in names if not (folder / "lib" / name).is_file()]:
         raise ConfigError(
-            f"SPICE needs {' and '.join(missing)} in {folder / 'lib'}: take them from stanford-corenlp-full-2015-12-09.zip of Stanford "
-            "CoreNLP, or let `python -m pycocoevalcap.spice.get_stanford_models` fetch them"
+            f"SPICE needs {' and '.join(missing)} in {folder / 'lib'}: copy them from "
+            "stanford-corenlp-full-2015-12-09.zip of Stanford CoreNLP, or run "
+            "`python -m pycocoevalcap.spice.get_stanford_models`"
         )
 
 
-# --------------------------------------------------------------------------------------------------------------- Java
-
-
-def _folder(metric: ExtraMetric) -> Path:
-    """Where the metric's program lies."""
+def _find_program(metric: ExtraMetric) -> Path:
+    """Return the folder of the metric's program."""
     package = find_spec("pycocoevalcap")
     if package is None or not package.submodule_search_locations:
         raise ConfigError(
-            f"{metric.upper()} needs a package that is not here: pip install 'cutline[coco]'"
+            f"{metric.upper()} needs pycocoevalcap, which is not installed: "
+            "run pip install 'cutline[coco]'"
         )
     return Path(package.submodule_search_locations[0]) / metric
 
 
-def _run(metric: ExtraMetric, words: Sequence[str], pictures: int, text: str = "") -> str:
-    """What the program writes to its stdout. It is killed if it takes unreasonably long, or if we are stopped."""
-    seconds = PATIENCE + PATIENCE_PER_PICTURE * pictures
-    options = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} --add-opens=java.base/java.lang=ALL-UNNAMED"  # SPICE was made for Java 8
+def _run(metric: ExtraMetric, arguments: Sequence[str], num_images: int, text: str = "") -> str:
+    """Run the metric's program on `text`, and return its stdout.
+
+    The program is killed if it takes unreasonably long or if this process is interrupted.
+    """
+    name, timeout = metric.upper(), TIMEOUT + TIMEOUT_PER_IMAGE * num_images
+    # SPICE was written for Java 8 and needs an additional option in later versions.
+    options = [
+        os.environ.get("JDK_JAVA_OPTIONS", ""),
+        "--add-opens=java.base/java.lang=ALL-UNNAMED",
+    ]
     try:
-        done = subprocess.run(
-            [shutil.which("java") or "java", "-Dfile.encoding=UTF-8", *words],
-            cwd=_folder(metric),
+        process = subprocess.run(
+            [shutil.which("java") or "java", "-Dfile.encoding=UTF-8", *arguments],
+            cwd=_find_program(metric),
             input=text.encode(errors="replace"),
             capture_output=True,
-            timeout=seconds,
-            env={**os.environ, "JDK_JAVA_OPTIONS": options.strip()},
+            timeout=timeout,
+            env={**os.environ, "JDK_JAVA_OPTIONS": " ".join(options).strip()},
         )
     except subprocess.TimeoutExpired:
         raise CutlineError(
-            f"{metric.upper()} gave no answer in {seconds:.0f} seconds and was stopped: leave {metric} out"
+            f"{name} did not finish in {timeout:.0f} seconds: leave {metric} out"
         ) from None
     except OSError as error:
         raise CutlineError(
-            f"{metric.upper()} cannot be run ({error.strerror}): mend the Java runtime, or leave {metric} out"
+            f"{name} cannot be run ({error.strerror}): fix the Java runtime, or leave {metric} out"
         ) from None
-    if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[
-            -1
-        ]
-        raise CutlineError(f"{metric.upper()} failed in Java ({last.strip()}): leave {metric} out")
-    return done.stdout.decode(errors="replace")
+    if process.returncode:
+        lines = process.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1].strip() if lines else "no reason given"
+        raise CutlineError(f"{name} failed in Java ({reason}): leave {metric} out")
+    return process.stdout.decode(errors="replace")

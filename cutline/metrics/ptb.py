@@ -1,19 +1,28 @@
-r"""Words of a caption as the captioning field counts them: Penn Treebank tokens, lower-cased, without punctuation.
+r"""The tokenizer of the COCO evaluation: Penn Treebank tokens in lower case, without punctuation.
 
-The numbers of the COCO evaluation (Chen et al. 2015, arXiv 1504.00325) are taken over the tokens of Stanford's PTBTokenizer 3.4.1.
-This is a description of what that program does, as a table of rules: at each place the rule that reaches farthest wins, what it only
-looks at counted in, and of equals the first. White space and characters that it does not know vanish, and part words.
+The evaluation (Chen et al., 2015, arXiv 1504.00325) uses Stanford's PTBTokenizer 3.4.1. This module
+reproduces that program as a table of rules. At each position the rule with the longest match wins,
+lookahead included, and among equals the first. White space and unknown characters separate tokens
+and are dropped.
 
-The rules are written over the stand-ins of `characters.py`, where `é` is any letter beyond a-z, `–` any dash, and so on.
+The rules are written over the representatives of `character_classes.py`: `é` is any letter other
+than a-z, `–` any dash, and so on.
 """
 
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cutline.metrics.characters import DIGIT, LETTER, MARK, SYMBOL, on_one_line, stand_ins
+from cutline.metrics.character_classes import (
+    DIGIT,
+    LETTER,
+    MARK,
+    SYMBOL,
+    replace_by_class,
+    replace_line_breaks,
+)
 
-# --------------------------------------------------------------------------------------------- how a token is written
+# ---------------------------------------------------------------- how a matched text is formatted
 
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _FRACTIONS = {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
@@ -24,41 +33,43 @@ _QUOTES = {
     **dict.fromkeys('"\x94”»', "''"),
 }
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&"}
-_SILENT = frozenset(["", "''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-"""the punctuation that the field leaves out (in its list brackets are in capitals, so that they stay)"""
+_DROPPED = frozenset(["", "''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+"""punctuation that the evaluator drops; its list has brackets in capitals, so brackets stay"""
 
-_Write = Callable[[str], str]
-
-
-def _plain(token: str) -> str:
-    return re.sub("(?i)&amp;", "&", _verbatim(token.replace("\xad", "")))
+_Formatter = Callable[[str], str]
 
 
-def _verbatim(token: str) -> str:
-    return token.replace(" ", "\xa0")  # a space inside a token is a no-break space
+def _format_word(token: str) -> str:
+    return re.sub("(?i)&amp;", "&", _format_verbatim(token.replace("\xad", "")))
 
 
-def _quotes(token: str) -> str:
-    return "".join(
-        _QUOTES.get(char, char) for char in token.replace("&apos;", "'").replace("&quot;", '"')
-    )
+def _format_verbatim(token: str) -> str:
+    return token.replace(" ", "\xa0")  # a space inside a token becomes a no-break space
 
 
-def _round_brackets(token: str) -> str:
-    return _verbatim(token.replace("(", "-lrb-").replace(")", "-rrb-"))
+def _format_quotes(token: str) -> str:
+    token = token.replace("&apos;", "'").replace("&quot;", '"')
+    return "".join(_QUOTES.get(char, char) for char in token)
 
 
-def _always(text: str) -> _Write:
+def _format_round_brackets(token: str) -> str:
+    return _format_verbatim(token.replace("(", "-lrb-").replace(")", "-rrb-"))
+
+
+def _format_as(text: str) -> _Formatter:
     return lambda token: text
 
 
-_silent = _always("")
+_drop = _format_as("")
 
-# ------------------------------------------------------------------------------------------------ parts of the rules
+# ------------------------------------------------------------------------- components of the rules
 
 
 def _any_of(*words: str) -> str:
-    """Any of the words in any case, except that a capital in the list must be one in the text."""
+    """Return a pattern that matches any of the words.
+
+    Case is ignored, but a capital initial in the list requires a capital in the text.
+    """
     return "|".join(
         f"{word[0]}(?i:{word[1:]})" if word[0].isupper() else f"(?i:{word})"
         for word in " ".join(words).split()
@@ -68,7 +79,8 @@ def _any_of(*words: str) -> str:
 _A = f"[A-Za-z{LETTER}]"  # a letter
 _N = f"[0-9{DIGIT}]"
 _AN = f"[A-Za-z0-9{LETTER}{DIGIT}]"
-_WIDE_A = f"(?:[A-Za-z\xad{LETTER}{MARK}]|&[aeiouAEIOU](?i:acute|grave|uml);)"  # with marks, soft hyphens and entities
+# a letter, also with marks, soft hyphens or entities
+_WIDE_A = f"(?:[A-Za-z\xad{LETTER}{MARK}]|&[aeiouAEIOU](?i:acute|grave|uml);)"
 _WIDE_AN = f"(?:{_N}|{_WIDE_A})"
 _BLANK = "[ \t\xa0\u3000]"
 _GAP = "[ \t\xa0\u3000\n]"
@@ -82,7 +94,8 @@ _PART = f"(?:[dDoOlL]{_TICK}{_AN})?{_AN}+"  # l'eau, O'Brien, 3rd
 _COMPOUND = f"{_PART}(?:[-_‐]{_PART})*"
 _DOTTED = r"[A-Za-z](?:\.[A-Za-z])+"  # a.m without its last period
 _NATIONS = r"(?i:canada|sino|korean|eu|japan|non)-(?i:u\.s)"
-_LOOSE_COMPOUND = rf"[A-Za-z0-9][A-Za-z0-9.,\xad]*(?:-(?:{_DOTTED}\.|[A-Za-z0-9\xad]+))+"  # U.S.-based, 1,000-strong
+# U.S.-based, 1,000-strong
+_LOOSE_COMPOUND = rf"[A-Za-z0-9][A-Za-z0-9.,\xad]*(?:-(?:{_DOTTED}\.|[A-Za-z0-9\xad]+))+"
 _INITIALS = "[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+"  # AT&T
 _SLASHED = "[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
 _NUMBER = f"(?:{_N}*(?:[.:,\xad٫]{_N}+)+|{_N}+)"
@@ -91,7 +104,8 @@ _APOSTROPHE_WORD = "|".join(
         f"{_APOSTROPHE}[nN]{_APOSTROPHE}?",  # rock 'n' roll
         f"(?i:dunkin|somethin|ol){_APOSTROPHE}",
         f"{_APOSTROPHE}(?:(?i:em|till?|cause)|[2-9]0[sS])",
-        rf"(?i:c{_APOSTROPHE}mon|o{_APOSTROPHE}clock|cont'd\.?|nor'easter|e'er|s'mores|ev'ry|li'l|nat'l|o{_TICK}o)",
+        rf"(?i:c{_APOSTROPHE}mon|o{_APOSTROPHE}clock|cont'd\.?|nor'easter|e'er)",
+        rf"(?i:s'mores|ev'ry|li'l|nat'l|o{_TICK}o)",
         f"{_A}+[aeiouyAEIOUY]{_TICK}[aeiouA-Z]{_A}*",  # Hawai'i
         f"[A-HJ-XZn]{_TICK}{_A}{_A}+",  # O'Hara
         f"[lLdDjJ]{_APOSTROPHE}",
@@ -99,38 +113,64 @@ _APOSTROPHE_WORD = "|".join(
 )
 _ABBREVIATION = _any_of(
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri",
-    "ala ariz Ark Az calif colo conn ct dak Del fla ga Ill ind kan kans ky La Mass md mich minn Miss mo mont neb nev okla Ore Pa penn",
-    "tenn Tex va vt Wash wis wisc wyo inc co cos corp ltd plc rt bancorp dept bhd assn univ intl sys bldg blvd rd",
+    "ala ariz Ark Az calif colo conn ct dak Del fla ga Ill ind kan kans ky La Mass md mich minn",
+    "Miss mo mont neb nev okla Ore Pa penn tenn Tex va vt Wash wis wisc wyo",
+    "inc co cos corp ltd plc rt bancorp dept bhd assn univ intl sys bldg blvd rd",
     r"tel est ext sq jr sr bros esq ed\.d ph\.d etc al seq pt(?-i:[ey])s? ppt(?-i:[ey])s?",
 )
 _TITLE = _any_of(
-    "adj adm adv alex assoc asst atty attys ave brig capt cf cie cmdr col comdr cpl det dr drs elec ens ft gen gov govs hon insp invt jos",
-    "lieut lt maj messrs m(?-i:[ft])g mlle mme mr mrs ms msgr mt natl pfc ph pres prof profs pvt rep reps rev sen sens sfc sgt spc st ste",
+    "adj adm adv alex assoc asst atty attys ave brig capt cf cie cmdr col comdr cpl det dr drs",
+    "elec ens ft gen gov govs hon insp invt jos lieut lt maj messrs m(?-i:[ft])g mlle mme mr mrs",
+    "ms msgr mt natl pfc ph pres prof profs pvt rep reps rev sen sens sfc sgt spc st ste",
     "supt supts treas vs wm [a-z]",
 )
 _BEFORE_NUMBER = _any_of("ca fig figs prop no nos art pp op")
 _SENTENCE_START = _any_of(
-    "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Mr\\. Ms\\. Now Once One",
-    "Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You",
+    "A About According Additionally After An As At But Earlier He Her Here However If In It Last",
+    "Many More Mr\\. Ms\\. Now Once One Other Our She Since So Some Such That The Their Then There",
+    "These They This We What When While Yet You",
 )
-_FILE = "bat|bmp|c|cgi|class|cpp|dll|docx?|exe|gif|gz|h|html?|jar|java|jpe?g|mov|mp3|pdf|php|pl|png|ppt|ps|py|sql|tar|txt|wav|x|xml|zip"
+_FILE = (
+    "bat|bmp|c|cgi|class|cpp|dll|docx?|exe|gif|gz|h|html?|jar|java|jpe?g|mov|mp3|pdf|php|pl|png|"
+    "ppt|ps|py|sql|tar|txt|wav|x|xml|zip"
+)
 _URL_END = r'[^ \t\n"<>|.!?(){},-]'
 _NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
 _VALUE = """(?:'[^'\n]*'|"[^"\n]*")"""
 _TAG = rf"<(?:[!?][A-Za-z-][^>\n]*|{_NAME}(?: +{_NAME}(?: *= *{_VALUE})?)* */?|/{_NAME}) *>"
-_WIDE_FACE = r"[\^x=~<>]\.\[\^x=~<>\]|[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)"
+_WIDE_FACE = "|".join(  # (^_^)
+    [
+        r"[\^x=~<>]\.\[\^x=~<>\]",
+        "[-^x=~<>']_[-^x=~<>']",
+        r"\([-^x=~<>'][_.]?[-^x=~<>']\)",
+        r"\([\^x=~<>']-[\^x=~<>'`]\)",
+    ]
+)
+_WWW_HOST = r'(?i:www)\.(?:[^ \t\n"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}'
+_HOST = r'(?:[^ \t\n"`' + r"'<>|.!?(){},-_$]+\.)+(?i:com|net|org|edu)"
+_EMAIL = (
+    r'(?:<|(?i:&lt;))?[a-zA-Z0-9][^ \t\n"<>|()\xa0{}]*@'
+    r'(?:[^ \t\n"<>|(){}.\xa0]+\.)*[^ \t\n"<>|(){}.\xa0]+(?:>|(?i:&gt;))?'
+)
+_PHONE = "|".join(
+    [
+        r"(?:\([0-9]{2,3}\)[ \xa0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \xa0])?[0-9]{2,4}[- \xa0])"
+        r"[0-9]{3,4}[- \xa0]?[0-9]{3,5}",
+        r"(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}",
+    ]
+)
 
-# ---------------------------------------------------------------------------------------------------------- the rules
+# --------------------------------------------------------------------------------------- the rules
 
 
 class _Rule(NamedTuple):
     pattern: re.Pattern[str]
-    """group 1 is the token, the rest is only looked at"""
-    write: _Write
+    """group 1 is the token; the rest is lookahead"""
+    formatter: _Formatter
 
 
-def _rule(token: str, then: str = "", write: _Write = _plain) -> _Rule:
-    return _Rule(re.compile(f"({token}){then}"), write)
+def _rule(token: str, lookahead: str = "", formatter: _Formatter = _format_word) -> _Rule:
+    return _Rule(re.compile(f"({token}){lookahead}"), formatter)
 
 
 _RULES = [
@@ -145,35 +185,25 @@ _RULES = [
     _rule(_WORD),
     _rule(_APOSTROPHE_WORD),
     _rule(f"[yY]{_APOSTROPHE}", _A),
-    _rule(_CLITIC, "[^A-Za-z]", _quotes),
-    _rule(_NOT, write=_quotes),
+    _rule(_CLITIC, "[^A-Za-z]", _format_quotes),
+    _rule(_NOT, formatter=_format_quotes),
     # addresses
-    _rule(rf'(?i:https?)://[^ \t\n"<>|(){{}}]+{_URL_END}', write=_verbatim),
-    _rule(
-        rf"""(?:(?i:www)\.(?:[^ \t\n"<>|.!?(){{}},]+\.)+[a-zA-Z]{{2,4}}|(?:[^ \t\n"`'<>|.!?(){{}},-_$]+\.)+(?i:com|net|org|edu))"""
-        rf'(?:/[^ \t\n"<>|()]+{_URL_END})?',
-        write=_verbatim,
-    ),
-    _rule(
-        r'(?:<|(?i:&lt;))?[a-zA-Z0-9][^ \t\n"<>|()\xa0{}]*@(?:[^ \t\n"<>|(){}.\xa0]+\.)*[^ \t\n"<>|(){}.\xa0]+(?:>|(?i:&gt;))?',
-        write=_verbatim,
-    ),
-    _rule(f"@[A-Za-z_][A-Za-z_0-9]*|#{_WIDE_A}+", write=_verbatim),
+    _rule(rf'(?i:https?)://[^ \t\n"<>|(){{}}]+{_URL_END}', formatter=_format_verbatim),
+    _rule(rf'(?:{_WWW_HOST}|{_HOST})(?:/[^ \t\n"<>|()]+{_URL_END})?', formatter=_format_verbatim),
+    _rule(_EMAIL, formatter=_format_verbatim),
+    _rule(f"@[A-Za-z_][A-Za-z_0-9]*|#{_WIDE_A}+", formatter=_format_verbatim),
     # numbers
     _rule(f"{_N}{{1,2}}[-/]{_N}{{1,2}}[-/]{_N}{{2,4}}"),
     _rule(f"[-+]?{_NUMBER}"),
     _rule("⁺?(?:²+|₂+)"),
     _rule(rf"(?:{_N}{{1,4}}[- \xa0])?{_N}{{1,4}}(?:\\?/|⁄){_N}{{1,4}}"),
-    _rule("½", write=_FRACTIONS.__getitem__),
-    _rule(
-        r"(?:\([0-9]{2,3}\)[ \xa0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \xa0])?[0-9]{2,4}[- \xa0])[0-9]{3,4}[- \xa0]?[0-9]{3,5}"
-        r"|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}",
-        write=_round_brackets,
-    ),
+    _rule("½", formatter=_FRACTIONS.__getitem__),
+    _rule(_PHONE, formatter=_format_round_brackets),
     _rule(f"{_APOSTROPHE}[0-9][0-9]", _GAP),
     # abbreviations and compounds
     _rule(
-        rf"(?i:-[lr][rcs]b-|c\.d\.s|pro-|anti-|s(?:&|&amp;)(?:p-500|ls)|cap{_APOSTROPHE}n|c{_APOSTROPHE}est|[cf]#|c\+\+)"
+        rf"(?i:-[lr][rcs]b-|c\.d\.s|pro-|anti-|s(?:&|&amp;)(?:p-500|ls)|cap{_APOSTROPHE}n"
+        rf"|c{_APOSTROPHE}est|[cf]#|c\+\+)"
     ),
     _rule(rf"{_SLASHED}(?:\\?/{_SLASHED}){{1,2}}"),
     _rule(rf"(?:{_ABBREVIATION})\.", r"[\s\S][\s\S]"),
@@ -182,65 +212,79 @@ _RULES = [
     _rule("[A-Za-z]", rf"\.{_BLANK}+(?:{_SENTENCE_START}|{_TAG}){_GAP}"),
     _rule(rf"(?:{_BEFORE_NUMBER})\.", f"{_GAP}?{_N}"),
     _rule(rf"{_NATIONS}|(?i:u\.s\.-u\.(?:k|s\.s\.r))|{_DOTTED}", _GAP),
-    _rule(rf"{_WIDE_AN}+(?:\.{_WIDE_AN}+)*\.(?i:{_FILE})", "[ \t\xa0\u3000\n.?!,]", _verbatim),
+    _rule(
+        rf"{_WIDE_AN}+(?:\.{_WIDE_AN}+)*\.(?i:{_FILE})",
+        "[ \t\xa0\u3000\n.?!,]",
+        _format_verbatim,
+    ),
     _rule(rf"(?:{_LOOSE_COMPOUND}|{_WORD}|{_COMPOUND}|{_INITIALS})\.", "[,;:、]"),
     _rule(_LOOSE_COMPOUND),
     _rule(_COMPOUND),
     _rule(_INITIALS),
     # signs
-    _rule(_TAG, write=_verbatim),
+    _rule(_TAG, formatter=_format_verbatim),
     _rule("[A-Z]*[$]|#"),
-    _rule("[\x80¤₠€]", write=_always("$")),
-    _rule("£", write=_always("#")),
-    _rule("¢", write=_always("cents")),
-    _rule("(?i:&lt;|&gt;|&amp;)", write=lambda token: _ENTITIES[token.lower()]),
+    _rule("[\x80¤₠€]", formatter=_format_as("$")),
+    _rule("£", formatter=_format_as("#")),
+    _rule("¢", formatter=_format_as("cents")),
+    _rule("(?i:&lt;|&gt;|&amp;)", formatter=lambda token: _ENTITIES[token.lower()]),
     _rule("&(?:(?i:ht|tl|ur|lr|qc|ql|qr|odq|cdq)|#[0-9]+);"),
-    _rule(r"[<>]?[:;=][-o*']?[()DPdpO\\{@|[\]]", "[^A-Za-z0-9]", _round_brackets),
-    _rule(_WIDE_FACE, write=_round_brackets),
-    _rule(r"[][(){}]", write=_BRACKETS.__getitem__),
+    _rule(r"[<>]?[:;=][-o*']?[()DPdpO\\{@|[\]]", "[^A-Za-z0-9]", _format_round_brackets),
+    _rule(_WIDE_FACE, formatter=_format_round_brackets),
+    _rule(r"[][(){}]", formatter=_BRACKETS.__getitem__),
     _rule(rf"[?!]+|@+|#+|_+|\*+|(?:\\\*){{1,3}}|/|<<|>>|[<>=+%&~^|\\{SYMBOL}⁺⁄、]"),
     _rule("-----+"),
     _rule(
         r"--?-?-?|–|\.{3,5}|(?:\.[ \xa0]){2,4}\.|…|[.,;:]|(?i:&(?:md|mdash|ndash|nbsp);)",
-        write=_silent,
+        formatter=_drop,
     ),
-    _rule(f"{_BLANK}+", write=_silent),
-    _rule("'", r"[A-Za-z][^ \t\n\xa0]", _silent),
-    _rule(_CLITIC, write=_quotes),
-    _rule("''|['\"]|(?i:&apos;|&quot;)|[`\x91-\x94‘’‚‛“”„‟‹›«»]{1,2}", write=_quotes),
+    _rule(f"{_BLANK}+", formatter=_drop),
+    _rule("'", r"[A-Za-z][^ \t\n\xa0]", _drop),
+    _rule(_CLITIC, formatter=_format_quotes),
+    _rule(
+        "''|['\"]|(?i:&apos;|&quot;)|[`\x91-\x94‘’‚‛“”„‟‹›«»]{1,2}",
+        formatter=_format_quotes,
+    ),
 ]
 _PLAIN_WORD = re.compile(
-    rf"(?!(?i:cannot|gonna|wanna|gotta|lemme|gimme)(?!{_A})|(?=[A-Za-z]+\.)(?:{_ABBREVIATION}|{_TITLE}|{_BEFORE_NUMBER})\.)"
+    rf"(?!(?i:cannot|gonna|wanna|gotta|lemme|gimme)(?!{_A})"
+    rf"|(?=[A-Za-z]+\.)(?:{_ABBREVIATION}|{_TITLE}|{_BEFORE_NUMBER})\.)"
     rf"({_A}*)(?:,|\.(?![ \xa0]\.))?(?:[ \t]{_BLANK}*|\n)"
 )
-"""most words, to which no other rule applies, with the punctuation and the gap behind them: only for speed"""
+"""a word that no other rule applies to, as most are, with the punctuation and the gap after it; it
+only makes tokenization faster"""
 
 
 def tokenize(text: str) -> list[str]:
-    """MetricTokenizer of one caption, lower-cased, punctuation removed; none for an empty one.
+    """Split a caption into tokens in lower case, without punctuation.
 
-    They are those of Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`) for the caption alone, less the field's punctuation; over a
-    file that program also peeks at the next line, so that whether a last `X.` keeps its period depends on it. Line breaks are spaces.
+    The tokens are those of Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`) for this caption
+    alone, without the punctuation that the COCO evaluator drops. Given a file, the program also
+    looks at the next line to decide whether a final `X.` keeps its period. Line breaks count as
+    spaces.
     """
-    text = on_one_line(text)
-    kinds = stand_ins(text) + "\n"
+    text = replace_line_breaks(text)
+    classes = replace_by_class(text) + "\n"
     tokens: list[str] = []
     start = 0
     while start < len(text):
-        if plain := _PLAIN_WORD.match(kinds, start):
+        if plain := _PLAIN_WORD.match(classes, start):
             token, start = text[start : plain.end(1)], plain.end()
         else:
-            end, write = _longest(kinds, start)
-            token, start = write(text[start:end]), end
+            end, formatter = _match_longest(classes, start)
+            token, start = formatter(text[start:end]), end
         tokens.append(token.lower())
-    return [token for token in tokens if token not in _SILENT]
+    return [token for token in tokens if token not in _DROPPED]
 
 
-def _longest(kinds: str, start: int) -> tuple[int, _Write]:
-    """End of the token that starts here, and how it is written; a character that starts none is passed over."""
-    farthest, end, write = start, start + 1, _silent
+def _match_longest(classes: str, start: int) -> tuple[int, _Formatter]:
+    """Return the end of the token at `start`, and its formatter.
+
+    A character that no rule matches is dropped.
+    """
+    longest, end, formatter = start, start + 1, _drop
     for rule in _RULES:
-        match = rule.pattern.match(kinds, start)
-        if match and match.end() > farthest:
-            farthest, end, write = match.end(), match.end(1), rule.write
-    return end, write
+        match = rule.pattern.match(classes, start)
+        if match and match.end() > longest:
+            longest, end, formatter = match.end(), match.end(1), rule.formatter
+    return end, formatter

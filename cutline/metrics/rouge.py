@@ -1,17 +1,21 @@
-"""ROUGE-L (Lin, 2004), in the arithmetic of the COCO caption evaluator."""
+"""ROUGE-L (Lin, 2004), computed exactly as the COCO caption evaluator does."""
 
 from collections.abc import Sequence
 
-BETA = 1.2  # recall weighs more than precision
+from cutline.metrics.bleu import Tokens
+
+BETA = 1.2
+"""weight of recall relative to precision"""
 
 
-def rouge_l(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """F-measure of the longest common subsequence: the best precision and the best recall over the references."""
-    candidate, references = (
-        candidate or [""],
-        [reference or [""] for reference in references],
-    )  # to the evaluator, no token is an empty one
-    common = [longest_common_subsequence(candidate, reference) for reference in references]
+def compute_rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
+    """Return the F-measure of the longest common subsequence.
+
+    It combines the best precision and the best recall over all references.
+    """
+    # For the evaluator, an empty text consists of one empty token.
+    candidate, references = candidate or [""], [reference or [""] for reference in references]
+    common = [compute_lcs_length(candidate, reference) for reference in references]
     if not any(common):
         return 0.0
     precision = max(common) / len(candidate)
@@ -21,8 +25,8 @@ def rouge_l(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> fl
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 
-def longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Its length."""
+def compute_lcs_length(a: Tokens, b: Tokens) -> int:
+    """Return the length of the longest common subsequence of two sequences."""
     row = [0] * (len(b) + 1)
     for token in a:
         diagonal = 0

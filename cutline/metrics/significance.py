@@ -1,37 +1,39 @@
-"""How sure scores are: images drawn again and again, from the ones there are.
+"""Confidence intervals of scores, and tests of their differences, by resampling images.
 
-A resample is scored as a corpus: counts of its images are summed, so BLEU and METEOR are those of a corpus. CIDEr keeps the weights of
-words that the whole set gives.
+A resample is scored as a corpus: the statistics of its images are summed. CIDEr keeps the document
+frequencies of the original corpus.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cutline.errors import ConfigError
-from cutline.metrics.stats import CorpusStats, Floats, score_sums
+from cutline.metrics.stats import CorpusStats, Floats, compute_scores
 
 Interval = tuple[float, float]
 LEVEL = 0.95
-_TOGETHER = 250  # resamples at once, at most: a matrix of so many rows and a column per image
-_MOST_CELLS = 2**22  # of that matrix: 32 MB
+"""confidence level of the intervals"""
+# Resamples are processed in chunks: matrices with a row per resample and a column per image.
+_MAX_ROWS = 250
+_MAX_CELLS = 2**22  # 32 MB
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of two captioners over the same images."""
+    """A score of two captioners on the same images."""
 
     first: float
     second: float
     interval: Interval
-    """95 % of the bootstrap's differences, second less first, lie between these"""
+    """95 % bootstrap interval of `second - first`"""
     p_value: float
-    """how often chance alone makes a difference as large, either way"""
+    """probability of a difference this large, in either direction, by chance alone"""
 
     @property
     def value(self) -> float:
-        """Second less first."""
+        """The difference, `second - first`."""
         return self.second - self.first
 
 
@@ -41,110 +43,131 @@ def check_resamples(resamples: int) -> None:
         raise ConfigError(f"resamples {resamples} is below 1")
 
 
-def bootstrap(found: CorpusStats, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Percentile intervals, 95 %, of each score (Efron and Tibshirani, 1993, chapter 13; of captions and translations: Koehn, 2004).
+def bootstrap_intervals(
+    stats: CorpusStats, resamples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the 95 % percentile interval of each score.
 
-    Raises ConfigError where `resamples` is below 1.
+    The method is that of Efron and Tibshirani (1993, chapter 13), and of Koehn (2004) for texts.
+
+    Raises:
+        ConfigError: `resamples` is below 1.
     """
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
-    draws = _joined(_score_drawn(found, drawn) for drawn in _draws(rng, len(found), resamples))
-    return {name: _interval(values) for name, values in draws.items()}
+    chunks = _draw_resamples(rng, len(stats), resamples)
+    scores = _concatenate(_score_resamples(stats, counts) for counts in chunks)
+    return {name: _compute_interval(values) for name, values in scores.items()}
 
 
 def compare_stats(
     first: CorpusStats, second: CorpusStats, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Difference]:
-    """Each score of two tallies of the same images with the same references, and whether they differ.
+    """Compare the scores of two captioners on the same images with the same references.
 
-    The interval is that of a paired bootstrap (Koehn, 2004): both are scored on the same drawn images. The two-sided p-value is by
-    approximate randomisation (Noreen, 1989; Riezler and Maxwell, 2005): in each of R trials the captions of every image are swapped
-    between the two with probability 1/2, and p = (1 + trials with |difference| ≥ the one observed) / (1 + R). Raises ConfigError where
-    `resamples` is below 1.
+    The interval is that of a paired bootstrap (Koehn, 2004): both are scored on the same resamples.
+    The two-sided p-value is by approximate randomization (Noreen, 1989; Riezler and Maxwell, 2005):
+    in each of R trials the captions of every image are swapped between the two with probability
+    1/2, and p = (1 + trials with |difference| ≥ the observed one) / (1 + R).
+
+    Args:
+        first: statistics of the first captioner.
+        second: statistics of the second captioner.
+        resamples: resamples for the intervals, and trials for the p-values.
+        seed: seed of both.
+
+    Raises:
+        ConfigError: `resamples` is below 1.
     """
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
-    sums = [
-        {name: rows.sum(0, keepdims=True) for name, rows in one.rows.items()}
-        for one in (first, second)
-    ]
-    scores = [
-        {name: float(value[0]) for name, value in score_sums(one, len(first)).items()}
-        for one in sums
-    ]
-    gaps = _joined(
-        _gaps(_score_drawn(first, drawn), _score_drawn(second, drawn))
-        for drawn in _draws(rng, len(first), resamples)
+    num_images = len(first)
+    sums = first.sum(), second.sum()
+    scores = [compute_scores(values, num_images) for values in sums]
+    draws = _draw_resamples(rng, num_images, resamples)
+    bootstrap = _concatenate(
+        _subtract(_score_resamples(first, counts), _score_resamples(second, counts))
+        for counts in draws
     )
-    trials = _joined(
-        _swap(first, second, sums, swapped) for swapped in _swaps(rng, len(first), resamples)
-    )
+    swaps = _draw_swaps(rng, num_images, resamples)
+    trials = _concatenate(_score_swaps(first, second, sums, swapped) for swapped in swaps)
     return {
         name: Difference(
-            a, b := scores[1][name], _interval(gaps[name]), _p_value(trials[name], b - a)
+            a := float(scores[0][name][0]),
+            b := float(scores[1][name][0]),
+            _compute_interval(bootstrap[name]),
+            _compute_p_value(trials[name], b - a),
         )
-        for name, a in scores[0].items()
+        for name in scores[0]
     }
 
 
-def _draws(rng: np.random.Generator, pictures: int, resamples: int) -> Iterator[Floats]:
-    """How often each image is drawn, (R, N), in as many draws as there are images."""
-    for count in _parts(resamples, pictures):
-        drawn = (
-            rng.integers(pictures, size=(count, pictures)) + pictures * np.arange(count)[:, None]
-        )
-        yield (
-            np.bincount(drawn.ravel(), minlength=count * pictures)
-            .reshape(count, pictures)
-            .astype(np.float64)
-        )
+def _draw_resamples(rng: np.random.Generator, num_images: int, resamples: int) -> Iterator[Floats]:
+    """Yield chunks of resamples: how often each image is drawn, (R, N).
+
+    Each resample consists of `num_images` draws.
+    """
+    for rows in _split_into_chunks(resamples, num_images):
+        draws = rng.integers(num_images, size=(rows, num_images))
+        # One bincount for all rows: the images of row r are numbered from r * num_images.
+        draws = draws + num_images * np.arange(rows)[:, None]
+        counts = np.bincount(draws.ravel(), minlength=rows * num_images)
+        yield counts.reshape(rows, num_images).astype(np.float64)
 
 
-def _swaps(rng: np.random.Generator, pictures: int, trials: int) -> Iterator[Floats]:
-    """Which images are swapped, (R, N)."""
-    for count in _parts(trials, pictures):
-        bits = np.unpackbits(
-            rng.integers(256, size=(count, -(-pictures // 8)), dtype=np.uint8), axis=1
-        )
-        yield bits[:, :pictures].astype(np.float64)
+def _draw_swaps(rng: np.random.Generator, num_images: int, trials: int) -> Iterator[Floats]:
+    """Yield chunks of trials: 1 for each image that is swapped, else 0, (R, N)."""
+    for rows in _split_into_chunks(trials, num_images):
+        random_bytes = rng.integers(256, size=(rows, -(-num_images // 8)), dtype=np.uint8)
+        yield np.unpackbits(random_bytes, axis=1)[:, :num_images].astype(np.float64)
 
 
-def _parts(total: int, pictures: int) -> Iterator[int]:
-    most = max(1, min(_TOGETHER, _MOST_CELLS // pictures))
-    for start in range(0, total, most):
-        yield min(most, total - start)
+def _split_into_chunks(total: int, num_images: int) -> Iterator[int]:
+    """Yield the number of rows of each chunk."""
+    size = max(1, min(_MAX_ROWS, _MAX_CELLS // num_images))
+    for start in range(0, total, size):
+        yield min(size, total - start)
 
 
-def _score_drawn(found: CorpusStats, drawn: Floats) -> dict[str, Floats]:
-    return score_sums({name: drawn @ rows for name, rows in found.rows.items()}, len(found))
+def _score_resamples(stats: CorpusStats, counts: Floats) -> dict[str, Floats]:
+    sums = {name: counts @ values for name, values in stats.image_stats.items()}
+    return compute_scores(sums, len(stats))
 
 
-def _swap(
-    first: CorpusStats, second: CorpusStats, sums: list[dict[str, Floats]], swapped: Floats
+def _score_swaps(
+    first: CorpusStats,
+    second: CorpusStats,
+    sums: tuple[dict[str, Floats], dict[str, Floats]],
+    swapped: Floats,
 ) -> dict[str, Floats]:
-    """Differences, (R,) by score, after the captions of the swapped images went over to the other side."""
-    moved = {name: swapped @ (second.rows[name] - rows) for name, rows in first.rows.items()}
-    ours = score_sums({name: total + moved[name] for name, total in sums[0].items()}, len(first))
-    theirs = score_sums({name: total - moved[name] for name, total in sums[1].items()}, len(first))
-    return _gaps(ours, theirs)
+    """Return the differences, (R,) by score, after swapping captions between the two."""
+    change = {
+        name: swapped @ (second.image_stats[name] - values)
+        for name, values in first.image_stats.items()
+    }
+    first_sums = {name: values + change[name] for name, values in sums[0].items()}
+    second_sums = {name: values - change[name] for name, values in sums[1].items()}
+    return _subtract(
+        compute_scores(first_sums, len(first)), compute_scores(second_sums, len(first))
+    )
 
 
-def _gaps(first: dict[str, Floats], second: dict[str, Floats]) -> dict[str, Floats]:
+def _subtract(first: dict[str, Floats], second: dict[str, Floats]) -> dict[str, Floats]:
+    """Return `second - first` by score."""
     return {name: second[name] - values for name, values in first.items()}
 
 
-def _joined(parts: Iterator[dict[str, Floats]]) -> dict[str, Floats]:
-    found = list(parts)
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+def _concatenate(chunks: Iterable[dict[str, Floats]]) -> dict[str, Floats]:
+    parts = list(chunks)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _interval(values: Floats) -> Interval:
+def _compute_interval(values: Floats) -> Interval:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def _p_value(trials: Floats, observed: float) -> float:
-    as_large = np.count_nonzero(
-        np.abs(trials) >= abs(observed) - 1e-12
-    )  # sums in another order differ in the last digits
-    return float(1 + as_large) / (1 + len(trials))
+def _compute_p_value(trials: Floats, observed: float) -> float:
+    # Sums in another order differ in the last digits, so equality needs a tolerance.
+    num_as_large = np.count_nonzero(np.abs(trials) >= abs(observed) - 1e-12)
+    return float(1 + num_as_large) / (1 + len(trials))

@@ -1,7 +1,10 @@
-"""What each image adds to the scores of a corpus, so that any selection of images can be scored without looking at words again."""
+"""Scores of a corpus and of its images, and the statistics per image that they are computed from.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+With these statistics, any selection of images can be scored without tokenizing the captions again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,113 +12,185 @@ from numpy.typing import NDArray
 from cutline.config import ExtraMetric
 from cutline.errors import DataError
 from cutline.metrics import java, ptb
-from cutline.metrics.bleu import Words, bleu_of_rows, count_matches
-from cutline.metrics.cider import cider
-from cutline.metrics.rouge import rouge_l
-from cutline.metrics.scores import Scores
+from cutline.metrics.bleu import Tokens, compute_bleu, count_matches
+from cutline.metrics.cider import compute_cider
+from cutline.metrics.rouge import compute_rouge_l
+from cutline.metrics.tokenizers import Tokenize
 
 Floats = NDArray[np.float64]
-Tokenize = Callable[[str], list[str]]
+
+METRIC_NAMES = {
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+}
+"""display names of the metrics"""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a corpus or of one of its images; CIDEr is out of 10, the others out of 1."""
+
+    bleu1: float
+    bleu2: float
+    bleu3: float
+    bleu4: float
+    rouge_l: float
+    cider: float
+    num_images: int
+    meteor: float | None = None
+    """None if it was not requested"""
+    spice: float | None = None
+    """None if it was not requested"""
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the scores by name, without those not requested, and `num_pictures` last."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        num_images = values.pop("num_images")
+        return {**values, "num_pictures": num_images}
 
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """Per image, what is summed over the images of a corpus: counts for BLEU and METEOR, scores for the others."""
+    """Statistics of each image of a corpus; their sums over images give the scores."""
 
-    rows: dict[str, Floats]
-    """by metric: (N, 10) for bleu, (N, 23) for meteor, (N, 1) for rouge_l, cider and spice"""
-    candidates: Sequence[Words]
-    references: Sequence[Sequence[Words]]
+    image_stats: dict[str, Floats]
+    """by metric, (N, C): C is 10 counts for bleu, 23 counts for meteor, and the score of the image
+    for rouge_l, cider and spice"""
+    candidates: Sequence[Tokens]
+    """the tokens of each candidate"""
+    references: Sequence[Sequence[Tokens]]
+    """the tokens of each image's references"""
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.candidates)
 
-    def whole(self) -> Scores:
-        """Scores of all images together."""
-        return _scores(
-            score_sums(
-                {name: rows.sum(0, keepdims=True) for name, rows in self.rows.items()}, len(self)
-            ),
-            len(self),
-        )[0]
+    def sum(self) -> dict[str, Floats]:
+        """Return the sums of the statistics over all images, (1, C) by metric."""
+        return {name: stats.sum(0, keepdims=True) for name, stats in self.image_stats.items()}
 
-    def each(self) -> list[Scores]:
-        """Scores of each image."""
-        return _scores(score_sums(self.rows, 1), 1)
+    def corpus_scores(self) -> Scores:
+        """Return the scores of the corpus."""
+        return _make_scores(compute_scores(self.sum(), len(self)), len(self))[0]
 
-    def of(self, pictures: Sequence[int]) -> "CorpusStats":
-        """The tally of some images alone: CIDEr weighs words by their references and no others."""
-        candidates, references = (
-            [self.candidates[one] for one in pictures],
-            [self.references[one] for one in pictures],
-        )
-        rows = {name: rows[list(pictures)] for name, rows in self.rows.items()}
-        return replace(
-            self,
-            rows={**rows, "cider": _column(cider(candidates, references))},
-            candidates=candidates,
-            references=references,
-        )
+    def image_scores(self) -> list[Scores]:
+        """Return the scores of each image."""
+        return _make_scores(compute_scores(self.image_stats, 1), 1)
+
+    def subset(self, indices: Sequence[int]) -> "CorpusStats":
+        """Return the statistics of a corpus of some of the images.
+
+        The document frequencies of CIDEr are those of these images alone.
+        """
+        candidates = [self.candidates[index] for index in indices]
+        references = [self.references[index] for index in indices]
+        stats = {name: stats[list(indices)] for name, stats in self.image_stats.items()}
+        stats["cider"] = _make_column(compute_cider(candidates, references))
+        return CorpusStats(stats, candidates, references)
+
+
+def compute_metrics(
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tokenize: Tokenize = ptb.tokenize,
+    extra_metrics: Sequence[ExtraMetric] = (),
+) -> tuple[Scores, list[Scores]]:
+    """Score one candidate per image against the references of that image.
+
+    Args:
+        candidates: a caption per image; it may be empty.
+        references: the reference captions of each image, at least one.
+        tokenize: splits a text into words; `choose_tokenizer` returns one for any language.
+        extra_metrics: "meteor" and "spice", which are for English, run in Java, and need
+            `cutline[coco]`.
+
+    Returns:
+        the scores of the corpus, and those of each image in order. CIDEr weights words by their
+        frequency in all references, so the score of an image depends on the other images.
+
+    Raises:
+        DataError: there are no images, one has no references, or the lengths differ.
+        ConfigError: an extra metric is not installed.
+        CutlineError: the program of an extra metric failed.
+    """
+    stats = collect_stats(candidates, references, tokenize, extra_metrics)
+    return stats.corpus_scores(), stats.image_scores()
 
 
 def collect_stats(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     tokenize: Tokenize = ptb.tokenize,
-    extra: Iterable[ExtraMetric] = (),
+    extra_metrics: Sequence[ExtraMetric] = (),
 ) -> CorpusStats:
-    """Count what the metrics need of each image; arguments and errors are those of `measure`."""
+    """Collect the statistics of each image; arguments and errors are those of `compute_metrics`."""
+    _check_lengths(candidates, references)
+    tokens = [tokenize(candidate) for candidate in candidates]
+    reference_tokens = [[tokenize(reference) for reference in texts] for texts in references]
+    stats = {"rouge_l": _make_column(list(map(compute_rouge_l, tokens, reference_tokens)))}
+    # Tokens such as `2 1/2` contain a no-break space. The evaluator's BLEU and CIDEr split them
+    # there, and its ROUGE does not.
+    tokens = list(map(_split_at_spaces, tokens))
+    reference_tokens = [list(map(_split_at_spaces, texts)) for texts in reference_tokens]
+    matches = map(count_matches, tokens, reference_tokens)
+    stats["bleu"] = np.stack([image.to_array() for image in matches])
+    stats["cider"] = _make_column(compute_cider(tokens, reference_tokens))
+    if "meteor" in extra_metrics:
+        stats["meteor"] = java.count_meteor_matches(tokens, reference_tokens)
+    if "spice" in extra_metrics:
+        stats["spice"] = _make_column(java.compute_spice(tokens, reference_tokens))
+    return CorpusStats(stats, tokens, reference_tokens)
+
+
+def _check_lengths(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not candidates:
-        raise DataError(
-            "there is nothing to measure: give at least one caption with its references"
-        )
+        raise DataError("there are no captions to measure: give at least one with its references")
     if len(candidates) != len(references):
         raise DataError(
-            f"{len(candidates)} captions and references of {len(references)} images: give as many of both"
+            f"{len(candidates)} captions, but references of {len(references)} images: "
+            "give as many of both"
         )
-    if bare := [number for number, of_picture in enumerate(references, start=1) if not of_picture]:
-        raise DataError(
-            f"image {bare[0]} has no references to compare with: give it at least one, or leave it out"
-        )
-    found = [tokenize(candidate) for candidate in candidates]
-    known = [[tokenize(reference) for reference in of_picture] for of_picture in references]
-    rows = {"rouge_l": _column([rouge_l(*pair) for pair in zip(found, known, strict=True)])}
-    found, known = (
-        [_apart(tokens) for tokens in found],
-        [[_apart(tokens) for tokens in of_picture] for of_picture in known],
-    )
-    rows["bleu"] = np.stack([count_matches(*pair).row() for pair in zip(found, known, strict=True)])
-    rows["cider"] = _column(cider(found, known))
-    if "meteor" in extra:
-        rows["meteor"] = java.meteor_rows(found, known)
-    if "spice" in extra:
-        rows["spice"] = _column(java.spice(found, known)[1])
-    return CorpusStats(rows, found, known)
+    for number, texts in enumerate(references, start=1):
+        if not texts:
+            raise DataError(f"image {number} has no references: give at least one, or leave it out")
 
 
-def score_sums(sums: dict[str, Floats], pictures: int | Floats) -> dict[str, Floats]:
-    """Scores, (R,) by name, of R corpora of so many images, from the sums of their images' rows, (R, …) by metric."""
-    bleus = bleu_of_rows(sums["bleu"])
-    scores = {f"bleu{order + 1}": bleus[:, order] for order in range(bleus.shape[1])}
-    scores |= {name: sums[name][:, 0] / pictures for name in ("rouge_l", "cider")}
+def compute_scores(sums: dict[str, Floats], num_images: int) -> dict[str, Floats]:
+    """Compute the scores of R corpora of `num_images` images each.
+
+    Args:
+        sums: statistics summed over the images of each corpus, (R, C) by metric.
+        num_images: number of images per corpus.
+
+    Returns:
+        the scores, (R,) by name.
+    """
+    bleu = compute_bleu(sums["bleu"])
+    scores = {f"bleu{order + 1}": bleu[:, order] for order in range(bleu.shape[1])}
+    scores |= {name: sums[name][:, 0] / num_images for name in ("rouge_l", "cider")}
     if "meteor" in sums:
-        scores["meteor"] = java.meteor_of_rows(sums["meteor"])
+        scores["meteor"] = java.compute_meteor(sums["meteor"])
     if "spice" in sums:
-        scores["spice"] = sums["spice"][:, 0] / pictures
+        scores["spice"] = sums["spice"][:, 0] / num_images
     return scores
 
 
-def _scores(scores: dict[str, Floats], pictures: int) -> list[Scores]:
+def _make_scores(scores: dict[str, Floats], num_images: int) -> list[Scores]:
     return [
-        Scores(**dict(zip(scores, map(float, values), strict=True)), num_pictures=pictures)
+        Scores(**dict(zip(scores, map(float, values), strict=True)), num_images=num_images)
         for values in zip(*scores.values(), strict=True)
     ]
 
 
-def _column(values: Sequence[float]) -> Floats:
+def _make_column(values: Sequence[float]) -> Floats:
     return np.array(values, np.float64)[:, None]
 
 
-def _apart(tokens: list[str]) -> list[str]:
-    """MetricTokenizer such as `2 1/2`, which hold a no-break space, are two to the evaluator's BLEU and CIDEr, though one to its ROUGE."""
+def _split_at_spaces(tokens: list[str]) -> list[str]:
     return " ".join(tokens).split()

@@ -1,4 +1,4 @@
-"""Words of captions in any language."""
+"""Tokenizers for measuring captions in any language."""
 
 import re
 import unicodedata
@@ -7,81 +7,95 @@ from collections.abc import Callable, Iterable
 from cutline.config import MetricTokenizer
 from cutline.metrics import ptb
 
+Tokenize = Callable[[str], list[str]]
+
 UNSPACED = (
-    "\u0e01-\u0eff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
-    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # radicals, kana, bopomofo
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"  # Han, half-width kana
+    # Thai and Lao, Burmese, Khmer
+    "\u0e01-\u0eff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\u1780-\u17ff"
+    # radicals, kana, bopomofo
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff"
+    # Han, half-width kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
-"""characters of scripts that set no space between words; Korean does"""
+"""characters of scripts without spaces between words; Korean has spaces"""
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-_JOINERS = "'’-‐\u200c\u200d"  # inside a word they belong to it
+_JOINERS = "'’-‐\u200c\u200d"  # part of a word if inside it
 
 
-class _Spaces(dict[int, str]):
-    """Letters, marks, digits and joiners stand for themselves, other characters for a space; found when first asked for."""
+class _WordCharacters(dict[int, str]):
+    """Maps letters, marks, digits and joiners to themselves and all else to a space; a cache."""
 
     def __missing__(self, code: int) -> str:
-        kept = unicodedata.category(chr(code))[0] in "LMN" or chr(code) in _JOINERS
-        self[code] = found = chr(code) if kept else " "
-        return found
+        char = chr(code)
+        is_word_char = unicodedata.category(char)[0] in "LMN" or char in _JOINERS
+        self[code] = result = char if is_word_char else " "
+        return result
 
 
-_SPACES = _Spaces()
+_WORD_CHARACTERS = _WordCharacters()
 
 
-def choose_tokenizer(tokens: MetricTokenizer, texts: Iterable[str]) -> Callable[[str], list[str]]:
-    """How captions become words.
+def choose_tokenizer(name: MetricTokenizer, references: Iterable[str]) -> Tokenize:
+    """Return the function that splits captions into words.
 
-    "ptb" is the field's evaluator to the letter, made for English; other Latin, Greek, Cyrillic and Arabic text it mostly cuts at spaces
-    and punctuation, but a letter typed as two code points is not the same letter to it. "words" and "characters" are the functions of
-    this module. "auto" is "characters" where most letters of `texts`, the references, are of scripts without spaces, such as Chinese,
-    Japanese or Thai; else "ptb", with letters composed (NFC) first, which changes nothing in English.
+    Args:
+        name: "ptb" is the tokenizer of the COCO evaluator, made for English. It splits other Latin,
+            Greek, Cyrillic and Arabic text mostly at spaces and punctuation, but does not
+            recognize letters that are typed as two code points. "words" is `split_words` and
+            "characters" is `split_characters`. "auto" is "characters" if most letters of the
+            references belong to scripts without spaces, such as Chinese, Japanese or Thai; else it
+            is "ptb" after composing letters (NFC), which changes nothing in English.
+        references: the captions that "auto" looks at.
     """
-    match tokens:
+    match name:
         case "ptb":
             return ptb.tokenize
         case "words":
-            return words
+            return split_words
         case "characters":
-            return characters
+            return split_characters
         case "auto":
-            return (
-                characters
-                if mostly_unspaced(texts)
-                else lambda text: ptb.tokenize(unicodedata.normalize("NFC", text))
-            )
+            return split_characters if is_mostly_unspaced(references) else _tokenize_composed
 
 
-def mostly_unspaced(texts: Iterable[str]) -> bool:
-    """Whether more letters of `texts` are of scripts without spaces than of others, a word of those counting as one letter."""
-    found = [word for text in texts for word in characters(text)]
-    return sum(bool(_UNSPACED.match(word)) for word in found) > len(found) / 2
+def _tokenize_composed(text: str) -> list[str]:
+    return ptb.tokenize(unicodedata.normalize("NFC", text))
 
 
-def words(text: str) -> list[str]:
-    """Words in lower case, letters composed (NFC), without punctuation and symbols; apostrophes and hyphens inside a word stay."""
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).translate(
-        _SPACES
-    )
-    return [
-        word
-        for part in text.split()
-        if (word := part.strip(_JOINERS).replace("’", "'").replace("‐", "-"))
-    ]
+def is_mostly_unspaced(texts: Iterable[str]) -> bool:
+    """Return whether scripts without spaces prevail in `texts`.
+
+    Each of their letters is counted against each word of other scripts.
+    """
+    tokens = [token for text in texts for token in split_characters(text)]
+    return sum(bool(_UNSPACED.match(token)) for token in tokens) > len(tokens) / 2
 
 
-def characters(text: str) -> list[str]:
-    """As `words`, but each character of a script without spaces is a word, with the marks above and below it."""
-    return [part for word in words(text) for part in split_unspaced(word)]
+def split_words(text: str) -> list[str]:
+    """Split a text into words in lower case, without punctuation and symbols.
+
+    Letters are composed (NFC). Apostrophes and hyphens inside a word stay.
+    """
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    parts = [part.strip(_JOINERS) for part in text.translate(_WORD_CHARACTERS).split()]
+    return [part.replace("’", "'").replace("‐", "-") for part in parts if part]
+
+
+def split_characters(text: str) -> list[str]:
+    """Split a text into words, and into single characters where a script has no spaces.
+
+    Combining marks stay with their character.
+    """
+    return [token for word in split_words(text) for token in split_unspaced(word)]
 
 
 def split_unspaced(word: str) -> list[str]:
-    """A word of letters: as one, but each character of a script without spaces by itself, with the marks above and below it."""
-    found: list[str] = []
+    """Split off each character of a script without spaces, with its combining marks."""
+    tokens: list[str] = []
     for char in word:
-        mark = unicodedata.category(char)[0] == "M"
-        if found and (mark or not (_UNSPACED.match(char) or _UNSPACED.match(found[-1]))):
-            found[-1] += char
+        is_mark = unicodedata.category(char)[0] == "M"
+        if tokens and (is_mark or not (_UNSPACED.match(char) or _UNSPACED.match(tokens[-1]))):
+            tokens[-1] += char
         else:
-            found.append(char)
-    return found
+            tokens.append(char)
+    return tokens

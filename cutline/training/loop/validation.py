@@ -73,7 +73,7 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
         if isinstance(value, float)
     }
     line["samples"] = gather_results(
-        lambda: keep_samples(trainer.folder, found.pictures[:8]) if is_main_process() else []
+        lambda: keep_samples(trainer.folder, found.images[:8]) if is_main_process() else []
     )[0]
     return line, found.scores.cider + found.scores.bleu4
 
@@ -99,7 +99,7 @@ def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
         trainer.prepared.val,
         batch_size=trainer.recipe.eval.batch_size,
         metric_tokenizer=trainer.recipe.eval.metric_tokenizer,
-        progress=lambda results, total: log.watch(stop.watch(results), total),
+        progress=lambda results, total, description: log.watch(stop.watch(results), total),
         **settings,
     )
     trainer.learn()

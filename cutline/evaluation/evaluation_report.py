@@ -1,0 +1,66 @@
+"""HTML report of an evaluation."""
+
+from pathlib import Path
+
+from cutline.evaluation.evaluation import EvaluatedImage, Evaluation
+from cutline.image import open_thumbnail
+from cutline.report import (
+    THUMBNAIL_SIZE,
+    Card,
+    render_gallery,
+    render_paragraph,
+    render_table,
+    write_report,
+)
+
+
+def write_evaluation_report(path: str | Path, evaluation: Evaluation, count: int = 24) -> None:
+    """Write an HTML report of an evaluation.
+
+    Args:
+        path: the HTML file.
+        evaluation: the result of `evaluate`.
+        count: number of images to show with the highest CIDEr, and with the lowest.
+    """
+    ranked = sorted(evaluation.images, key=lambda image: image.scores.cider, reverse=True)
+    count = min(count, (len(ranked) + 1) // 2)
+    best, worst = ranked[:count], ranked[len(ranked) - count :][::-1]
+    sections = [("Scores", render_table(_make_score_rows(evaluation)))]
+    if evaluation.domains:
+        sections.append(("By domain", render_table(*domain_table(evaluation))))
+    diversity = [[name, value] for name, value in evaluation.diversity.to_dict().items()]
+    sections += [
+        ("Diversity", render_table(diversity)),
+        ("Best captions", render_gallery([_make_card(image) for image in best])),
+        ("Worst captions", render_gallery([_make_card(image) for image in worst])),
+    ]
+    if evaluation.skipped:
+        sections.append(("Skipped", "".join(map(render_paragraph, evaluation.skipped))))
+    intro = f"{len(evaluation.images)} images, captioned and compared with their references."
+    write_report(path, "Evaluation", intro, sections)
+
+
+def domain_table(evaluation: Evaluation) -> tuple[list[list[object]], list[str]]:
+    """Return a table of the scores by domain: its rows, one per score, and its header."""
+    columns = {**evaluation.domains, "all": evaluation.scores}
+    rows: list[list[object]] = [
+        [name, *(scores.to_dict()[name] for scores in columns.values())]
+        for name in evaluation.scores.to_dict()
+    ]
+    return rows, ["", *columns]
+
+
+def _make_score_rows(evaluation: Evaluation) -> list[list[object]]:
+    """Return the name and value of each score, and its confidence interval if there are any."""
+    rows: list[list[object]] = []
+    for name, value in evaluation.scores.to_dict().items():
+        rows.append([name, value])
+        if evaluation.intervals:
+            interval = evaluation.intervals.get(name)
+            rows[-1].append(f"{interval[0]:.4g} – {interval[1]:.4g}" if interval else "")
+    return rows
+
+
+def _make_card(image: EvaluatedImage) -> Card:
+    note = f"CIDEr {image.scores.cider:.2f} · {image.sample.captions[0]}"
+    return Card(open_thumbnail(image.sample.image, THUMBNAIL_SIZE), image.caption.text, note)
