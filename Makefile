@@ -1,14 +1,19 @@
-# Two commands: `make demo` and `make test`. Both set everything up on first use.
+# `make demo`, `make test` and every other target set up .venv on first use.
 
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all bench lint format clean
+.PHONY: demo test test-all coverage bench docs wheel lint format clean
 
-# The set-up runs again when what it installs from has changed.
+# The set-up runs again when the files that it installs from change.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 demo: .venv/installed
@@ -26,8 +31,22 @@ test: lint
 test-all: lint
 	$(BIN)/pytest -m 'not gpu and not network'
 
+# The report goes to the terminal and to htmlcov/index.html.
+coverage: .venv/installed
+	$(BIN)/pytest --cov --cov-report=term --cov-report=html
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/caption.py --short
+
+# NO_MKDOCS_2_WARNING hides a notice of mkdocs-material about MkDocs 2, which the extra excludes.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# build/ is removed because setuptools would pack modules that an earlier build left there.
+wheel: .venv/installed
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation
+	CUTLINE_WHEEL=$$(echo dist/*.whl) $(BIN)/pytest -n 0 -rs -m network tests/test_package.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -35,3 +54,4 @@ format: .venv/installed
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache cutline.egg-info
+	rm -rf build dist site htmlcov .coverage .coverage.*
