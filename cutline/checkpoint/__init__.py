@@ -1,16 +1,22 @@
-"""Captioners on disk: cutline's own folders, BLIP's .pth files, Hugging Face folders and hub ids."""
+"""Checkpoints: cutline folders, BLIP's .pth files, Hugging Face folders and hub ids."""
 
 from cutline.checkpoint.load import (
     LayoutName,
     build_model,
     load_checkpoint,
+    load_config,
     load_tokenizer,
     save_checkpoint,
 )
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import save_native
 from cutline.checkpoint.pretrained import LoadReport, load_pretrained_text, load_pretrained_vision
-from cutline.checkpoint.weights import Checkpoint, export_weights, import_weights, weight_shapes
+from cutline.checkpoint.weights import (
+    Checkpoint,
+    compute_weight_shapes,
+    export_weights,
+    import_weights,
+)
 
 __all__ = [
     "HUGGINGFACE",
@@ -19,13 +25,14 @@ __all__ = [
     "LayoutName",
     "LoadReport",
     "build_model",
+    "compute_weight_shapes",
     "export_weights",
     "import_weights",
     "load_checkpoint",
+    "load_config",
     "load_pretrained_text",
     "load_pretrained_vision",
     "load_tokenizer",
     "save_checkpoint",
     "save_native",
-    "weight_shapes",
 ]

@@ -1,15 +1,16 @@
-"""Recognise a checkpoint by looking at it, and read or write it in any of the layouts."""
+"""Load a checkpoint of any layout, which is detected, and save it in any layout."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from cutline.checkpoint.hub import fetch, is_hub_id
+from cutline.checkpoint.hub import download_model, is_hub_id
 from cutline.checkpoint.huggingface import load_huggingface, save_huggingface
-from cutline.checkpoint.native import FORMAT, load_native, save_native
+from cutline.checkpoint.huggingface_config import read_huggingface_config
+from cutline.checkpoint.native import FORMAT, load_native, read_native_config, save_native
 from cutline.checkpoint.salesforce import read_salesforce, save_salesforce
 from cutline.checkpoint.storage import read_json
-from cutline.checkpoint.weights import Checkpoint, empty_model
+from cutline.checkpoint.weights import Checkpoint, build_empty_model
 from cutline.config import PRESETS, CaptionConfig, from_dict
 from cutline.errors import CheckpointError
 from cutline.model import CaptionModel, interpolate_positions
@@ -27,152 +28,210 @@ def load_checkpoint(
     image_size: int | None = None,
     partial: bool = False,
 ) -> Checkpoint:
-    """Read a captioner, whatever its layout.
+    """Load a captioner of any layout.
 
     Args:
-        path: cutline's own folder, a training run (its best checkpoint), a Hugging Face folder, a .pth of BLIP, or a hub id.
-        config: for a .pth only, which carries no settings: a preset, a JSON file of settings or a CaptionConfig; by default sizes
-            are guessed from the weights, right for every published model.
-        tokenizer: vocab.txt, tokenizer.json or a folder; by default what lies with the weights.
-        image_size: another image size, in pixels, to which positions are interpolated.
-        partial: let the file hold more than a captioner, as BLIP's pre-trained models do; see `Checkpoint.left`.
+        path: A cutline folder, a training run (its best checkpoint), a Hugging Face folder, a
+            .pth file of BLIP, or a hub id.
+        config: For a .pth file only, which contains no settings: a preset, a JSON file of settings
+            or a CaptionConfig. By default, sizes are inferred from the weights, which is correct
+            for every published model.
+        tokenizer: A vocab.txt, tokenizer.json or folder. The default is the vocabulary beside the
+            weights.
+        image_size: Another image size in pixels, to which position embeddings are interpolated.
+        partial: Whether the file may contain more than a captioner, as BLIP's pre-trained models
+            do; see `Checkpoint.extra_weights`.
 
     Raises:
-        CheckpointError: it cannot be found or read, or its parts do not fit together.
-        ConfigError: its settings make no sense.
+        CheckpointError: The checkpoint cannot be found or read, or its parts do not fit together.
+        ConfigError: Its settings are invalid.
     """
-    place = _locate(path)
-    if place.is_dir():
+    location = _locate(path)
+    if location.is_dir():
         if config is not None:
             raise CheckpointError(
-                f"{path}: a folder brings its own config; leave `config` out, it is for .pth files"
+                f"{path}: a model folder contains its own config; "
+                "omit `config`, which is for .pth files only"
             )
-        checkpoint = _load_folder(place, tokenizer, partial)
+        checkpoint = _load_folder(location, tokenizer, partial)
     else:
-        settings, weights, left = read_salesforce(
-            place, read_config(config), any_size=bool(image_size), partial=partial
+        settings, weights, extra = read_salesforce(
+            location, resolve_config(config), any_size=bool(image_size), partial=partial
         )
-        checkpoint = Checkpoint(
-            settings, weights, Tokenizer.load(tokenizer or _vocabulary_beside(place)), left
-        )
-    pieces, rows = checkpoint.tokenizer.vocab_size, checkpoint.config.text.vocab_size
-    if pieces != rows:
+        vocabulary = Tokenizer.load(tokenizer or _find_vocabulary(location))
+        checkpoint = Checkpoint(settings, weights, vocabulary, extra)
+    tokens, rows = checkpoint.tokenizer.vocab_size, checkpoint.config.text.vocab_size
+    if tokens != rows:
         raise CheckpointError(
-            f"{tokenizer or path}: a vocabulary of {pieces} pieces, but the model knows {rows}; give the one it was trained with"
+            f"{tokenizer or path}: the vocabulary has {tokens} tokens, but the model has {rows}; "
+            "use the vocabulary that the model was trained with"
         )
-    return _resized(checkpoint, image_size) if image_size else checkpoint
+    return _resize(checkpoint, image_size) if image_size else checkpoint
+
+
+def load_config(
+    path: str | Path, config: str | Path | CaptionConfig | None = None
+) -> CaptionConfig | None:
+    """Load the settings of a captioner of any layout without reading its weights.
+
+    Args:
+        path: As in `load_checkpoint`.
+        config: For a .pth file only, as in `load_checkpoint`.
+
+    Returns:
+        The settings, or None for a .pth file without `config`.
+
+    Raises:
+        CheckpointError: The settings cannot be found or read.
+        ConfigError: The settings are invalid.
+    """
+    location = _locate(path)
+    if location.is_file():
+        return resolve_config(config)
+    folder, layout = _find_model(location)
+    return (read_native_config if layout == "cutline" else read_huggingface_config)(folder)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The vocabulary of a captioner in any layout, whose weights are not read. Raises CheckpointError."""
-    place = _locate(path)
-    if place.is_file():
-        return Tokenizer.load(_vocabulary_beside(place))
-    return Tokenizer.load(
-        place / "best"
-        if (place / "best").is_dir() and not (place / "config.json").is_file()
-        else place
-    )
+    """Load the vocabulary of a captioner of any layout without reading its weights.
+
+    Raises:
+        CheckpointError: The vocabulary cannot be found or read.
+    """
+    location = _locate(path)
+    if location.is_file():
+        return Tokenizer.load(_find_vocabulary(location))
+    is_run = (location / "best").is_dir() and not (location / "config.json").is_file()
+    return Tokenizer.load(location / "best" if is_run else location)
 
 
 def save_checkpoint(
     path: str | Path, checkpoint: Checkpoint, layout: LayoutName = "cutline"
 ) -> None:
-    """Write a captioner: a folder, or for "salesforce" a .pth with the vocabulary beside it, `model.pth` and `model.tokenizer.json`.
+    """Save a captioner.
 
-    Raises CheckpointError for a file where a folder belongs, or the other way round.
+    Args:
+        path: A folder; for the layout "salesforce" a .pth file, beside which the vocabulary is
+            written: `model.pth` and `model.tokenizer.json`.
+        checkpoint: The captioner.
+        layout: Layout of the files.
+
+    Raises:
+        CheckpointError: `path` is a file where the layout needs a folder, or the reverse, or it
+            cannot be written.
     """
-    place = Path(path)
-    if layout == "salesforce" and place.is_dir():
+    location = Path(path)
+    if layout == "salesforce" and location.is_dir():
         raise CheckpointError(
-            f"{path}: a folder, but the salesforce layout is one file; give a name such as {place / 'model.pth'}"
+            f"{path}: a folder, but the salesforce layout is a single file; "
+            f"use a file name such as {location / 'model.pth'}"
         )
-    if layout != "salesforce" and place.is_file():
+    if layout != "salesforce" and location.is_file():
         raise CheckpointError(
-            f"{path}: a file, but the {layout} layout is a folder; give the name of a folder"
+            f"{path}: a file, but the {layout} layout is a folder; use the name of a folder"
         )
     if layout == "salesforce":
-        checkpoint.tokenizer.save(place.with_suffix(".tokenizer.json"))
-    _SAVERS[layout](place, checkpoint)
+        checkpoint.tokenizer.save(location.with_suffix(".tokenizer.json"))
+    _SAVERS[layout](location, checkpoint)
 
 
 def build_model(checkpoint: Checkpoint) -> CaptionModel:
-    """The network, in evaluation mode. It shares memory with `checkpoint.weights`: training it changes both."""
-    model = empty_model(checkpoint.config)
+    """Build the network in evaluation mode.
+
+    It shares memory with `checkpoint.weights`: training it changes both.
+    """
+    model = build_empty_model(checkpoint.config)
     model.load_state_dict(checkpoint.weights, assign=True)
     return model.eval()
 
 
-def read_config(config: str | Path | CaptionConfig | None) -> CaptionConfig | None:
-    """A preset by its name, settings from a JSON file, or what is given. Raises CheckpointError or ConfigError."""
+def resolve_config(config: str | Path | CaptionConfig | None) -> CaptionConfig | None:
+    """Return the config that is given directly, by the name of a preset, or by a JSON file.
+
+    Raises:
+        CheckpointError: `config` is neither a preset nor a readable JSON file.
+        ConfigError: The settings are invalid.
+    """
     if config is None or isinstance(config, CaptionConfig):
         return config
     if str(config) in PRESETS:
         return PRESETS[str(config)]
     if not Path(config).is_file():
         raise CheckpointError(
-            f"{config}: neither a preset ({', '.join(PRESETS)}) nor a JSON file of settings; give one of them"
+            f"{config}: neither a preset nor a JSON file of settings; "
+            f"use one of {', '.join(PRESETS)}, or the path of a file"
         )
     values = read_json(Path(config))
-    return from_dict(
-        CaptionConfig,
-        values.get("config") if values.get("format") == FORMAT else values,
-        str(config),
-    )
+    if values.get("format") == FORMAT:
+        values = values.get("config")  # type: ignore[assignment]
+    return from_dict(CaptionConfig, values, str(config))
 
 
 def _locate(path: str | Path) -> Path:
-    place = Path(path).expanduser()
-    if (
-        place.is_file()
-        and place.suffix in (".safetensors", ".bin", ".json")
-        and (place.parent / "config.json").is_file()
-    ):
-        return place.parent  # a file inside a model folder stands for the folder
-    if place.exists():
-        return place
+    location = Path(path).expanduser()
+    is_model_file = location.suffix in (".safetensors", ".bin", ".json")
+    if is_model_file and location.is_file() and (location.parent / "config.json").is_file():
+        return location.parent  # a file in a model folder stands for the folder
+    if location.exists():
+        return location
     if is_hub_id(str(path)):
-        return fetch(str(path))
+        return download_model(str(path))
     raise CheckpointError(
-        f"{path}: no such file or folder; pass --model PATH to use a model on disk, or run `cutline demo` to train a small one"
+        f"{path}: no such file or folder; "
+        "pass --model PATH to use a model on disk, or run `cutline demo` to train a small one"
     )
 
 
-def _load_folder(folder: Path, tokenizer: str | Path | None, partial: bool) -> Checkpoint:
-    if not (folder / "config.json").is_file():
-        if (folder / "best" / "config.json").is_file():
-            return load_native(folder / "best", tokenizer)
-        raise CheckpointError(
-            f"{folder}: holds neither config.json nor a trained model in best/; give a model's folder"
-        )
-    values = read_json(folder / "config.json")
-    if values.get("format") == FORMAT:
+def _load_folder(location: Path, tokenizer: str | Path | None, partial: bool) -> Checkpoint:
+    folder, layout = _find_model(location)
+    if layout == "cutline":
         return load_native(folder, tokenizer)
-    if values.get("model_type") == "blip":
-        return load_huggingface(folder, tokenizer, partial)
-    kind = values.get("model_type")
+    return load_huggingface(folder, tokenizer, partial)
+
+
+def _find_model(location: Path) -> tuple[Path, LayoutName]:
+    """Return the folder of a model, which is `best` in a training run, and its layout."""
+    config_file = location / "config.json"
+    if not config_file.is_file():
+        if (location / "best" / "config.json").is_file():
+            return location / "best", "cutline"
+        raise CheckpointError(
+            f"{location}: contains neither config.json nor a trained model in best/; "
+            "use the folder of a model"
+        )
+    values = read_json(config_file)
+    if values.get("format") == FORMAT:
+        return location, "cutline"
+    model_type = values.get("model_type")
+    if model_type == "blip":
+        return location, "huggingface"
     raise CheckpointError(
-        f"{folder / 'config.json'}: describes no BLIP captioner (model_type {kind}); give a captioner's folder"
+        f"{config_file}: not a BLIP captioner (model_type {model_type}); "
+        "use the folder of a captioner"
     )
 
 
-def _vocabulary_beside(file: Path) -> Path:
-    for beside in (
+def _find_vocabulary(file: Path) -> Path:
+    candidates = (
         file.with_suffix(".tokenizer.json"),
         file.with_name("tokenizer.json"),
         file.with_name("vocab.txt"),
-    ):
-        if beside.is_file():
-            return beside
+    )
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
     raise CheckpointError(
-        f"{file}: brings no vocabulary; give tokenizer=, or put its vocab.txt or tokenizer.json beside it"
+        f"{file}: contains no vocabulary; "
+        "pass tokenizer=, or put its vocab.txt or tokenizer.json beside it"
     )
 
 
-def _resized(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
-    config = replace(
-        checkpoint.config, vision=replace(checkpoint.config.vision, image_size=image_size)
-    )
+def _resize(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
+    vision = replace(checkpoint.config.vision, image_size=image_size)
     name = "vision.pos_embed"
-    positions = interpolate_positions(checkpoint.weights[name], config.vision.num_tokens)
-    return replace(checkpoint, config=config, weights={**checkpoint.weights, name: positions})
+    positions = interpolate_positions(checkpoint.weights[name], vision.num_tokens)
+    return replace(
+        checkpoint,
+        config=replace(checkpoint.config, vision=vision),
+        weights={**checkpoint.weights, name: positions},
+    )

@@ -1,6 +1,8 @@
-"""What others call a captioner's weights: tables from our names to theirs, `{}` standing for the number of the layer.
+"""Names of a captioner's weights in each layout: tables from native names to the layout's names.
 
-An entry names a module (its weight and bias) or a single tensor. Where ours joins several tensors along dim 0, theirs is a tuple.
+A native name is one of `CaptionModel.state_dict`. An entry names a module (its weight and bias) or
+a single tensor; `{}` stands for the number of the layer. Where the native model joins several
+tensors along dim 0, the entry is a tuple of their names.
 """
 
 from collections.abc import Mapping
@@ -21,11 +23,9 @@ VISION: Names = {  # timm and BLIP models/vit.py
     "vision.norm": "norm",
 }
 
-_LAYER, _ATTENTION, _CROSS = (
-    "text.layers.{}",
-    "bert.encoder.layer.{}.attention",
-    "bert.encoder.layer.{}.crossattention",
-)
+_LAYER = "text.layers.{}"
+_ATTENTION = "bert.encoder.layer.{}.attention"
+_CROSS = "bert.encoder.layer.{}.crossattention"
 
 TEXT: Names = {  # BERT and BLIP models/med.py
     "text.token_embed": "bert.embeddings.word_embeddings",
@@ -56,13 +56,11 @@ TEXT_COPIES = {  # the projection is tied to the token embedding, and its bias h
 }
 
 
-def prefixed(prefix: str, names: Names) -> Names:
-    """The table with `prefix` before each of their names."""
+def add_prefix(prefix: str, names: Names) -> Names:
+    """Return the table with `prefix` before each of the layout's names."""
     return {
-        ours: prefix + theirs
-        if isinstance(theirs, str)
-        else tuple(prefix + part for part in theirs)
-        for ours, theirs in names.items()
+        native: prefix + name if isinstance(name, str) else tuple(prefix + part for part in name)
+        for native, name in names.items()
     }
 
 
@@ -71,40 +69,42 @@ class Layout:
     """How a kind of file names and stores a captioner's weights."""
 
     names: Names
-    """our names -> theirs"""
+    """native name -> name in the file"""
     copies: Mapping[str, str]
-    """their name of a tensor that is stored twice -> their name of the original"""
+    """name of a tensor that is stored twice -> name of the original"""
     buffers: tuple[str, ...] = ()
-    """their names that hold no weights"""
+    """names of tensors that are not weights"""
 
 
-OURS = Layout({name: name for name in [*VISION, *TEXT]}, copies={})
-"""our own names, as `CaptionModel.state_dict` has them"""
+NATIVE = Layout({name: name for name in [*VISION, *TEXT]}, copies={})
+"""cutline folders"""
 
 _DECODER = "text_decoder."
 _COPIES = {_DECODER + copy: _DECODER + original for copy, original in TEXT_COPIES.items()}
 _POSITION_IDS = "text_decoder.bert.embeddings.position_ids"
 
 SALESFORCE = Layout(
-    {**prefixed("visual_encoder.", VISION), **prefixed(_DECODER, TEXT)}, _COPIES, (_POSITION_IDS,)
+    {**add_prefix("visual_encoder.", VISION), **add_prefix(_DECODER, TEXT)},
+    _COPIES,
+    (_POSITION_IDS,),
 )
 """the published .pth files and those of BLIP's training code"""
 
-_VISION_LAYER = "vision_model.encoder.layers.{}"
+_BLOCK = "vision_model.encoder.layers.{}"
 
 HUGGINGFACE = Layout(
     {
         "vision.cls_token": "vision_model.embeddings.class_embedding",
         "vision.pos_embed": "vision_model.embeddings.position_embedding",
         "vision.patch_embed": "vision_model.embeddings.patch_embedding",
-        "vision.blocks.{}.norm1": f"{_VISION_LAYER}.layer_norm1",
-        "vision.blocks.{}.attn.qkv": f"{_VISION_LAYER}.self_attn.qkv",
-        "vision.blocks.{}.attn.proj": f"{_VISION_LAYER}.self_attn.projection",
-        "vision.blocks.{}.norm2": f"{_VISION_LAYER}.layer_norm2",
-        "vision.blocks.{}.mlp.fc1": f"{_VISION_LAYER}.mlp.fc1",
-        "vision.blocks.{}.mlp.fc2": f"{_VISION_LAYER}.mlp.fc2",
+        "vision.blocks.{}.norm1": f"{_BLOCK}.layer_norm1",
+        "vision.blocks.{}.attn.qkv": f"{_BLOCK}.self_attn.qkv",
+        "vision.blocks.{}.attn.proj": f"{_BLOCK}.self_attn.projection",
+        "vision.blocks.{}.norm2": f"{_BLOCK}.layer_norm2",
+        "vision.blocks.{}.mlp.fc1": f"{_BLOCK}.mlp.fc1",
+        "vision.blocks.{}.mlp.fc2": f"{_BLOCK}.mlp.fc2",
         "vision.norm": "vision_model.post_layernorm",
-        **prefixed(_DECODER, TEXT),
+        **add_prefix(_DECODER, TEXT),
     },
     _COPIES,
     (_POSITION_IDS, "vision_model.embeddings.position_ids"),

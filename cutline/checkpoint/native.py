@@ -1,10 +1,10 @@
-"""cutline's own folder: config.json, tokenizer.json, model.safetensors."""
+"""cutline folders: config.json, tokenizer.json and model.safetensors."""
 
 from pathlib import Path
 
-from cutline.checkpoint.names import OURS
+from cutline.checkpoint.names import NATIVE
 from cutline.checkpoint.storage import read_json, read_safetensors, write_json, write_safetensors
-from cutline.checkpoint.weights import Checkpoint, import_weights, weight_shapes
+from cutline.checkpoint.weights import Checkpoint, compute_weight_shapes, import_weights
 from cutline.config import CaptionConfig, from_dict, to_dict
 from cutline.errors import CheckpointError
 from cutline.tokenizer import Tokenizer
@@ -15,7 +15,7 @@ WEIGHTS = "model.safetensors"
 
 
 def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
-    """Write the folder, each file whole or not at all, the weights last."""
+    """Write a cutline folder, each file atomically and the weights last."""
     folder = Path(folder)
     values = {"format": FORMAT, "version": VERSION, "config": to_dict(checkpoint.config)}
     write_json(folder / "config.json", values)
@@ -24,15 +24,36 @@ def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Checkpoint:
-    """Read the folder; `tokenizer` overrules its tokenizer.json. Raises CheckpointError."""
+    """Read a cutline folder.
+
+    Args:
+        folder: The folder.
+        tokenizer: A vocabulary to use instead of the folder's tokenizer.json.
+
+    Raises:
+        CheckpointError: A file cannot be read, or the parts do not fit together.
+        ConfigError: The settings are invalid.
+    """
     folder = Path(folder)
-    values = read_json(folder / "config.json")
+    config = read_native_config(folder)
+    shapes = compute_weight_shapes(config)
+    source = read_safetensors(folder / WEIGHTS)
+    weights = import_weights(source, NATIVE, shapes, str(folder / WEIGHTS))
+    return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / "tokenizer.json"))
+
+
+def read_native_config(folder: Path) -> CaptionConfig:
+    """Read the settings of a cutline folder.
+
+    Raises:
+        CheckpointError: config.json cannot be read, or has another version.
+        ConfigError: The settings are invalid.
+    """
+    config_file = folder / "config.json"
+    values = read_json(config_file)
     if values.get("version") != VERSION:
         raise CheckpointError(
-            f"{folder / 'config.json'}: version {values.get('version')} of the format, but this cutline reads version {VERSION}; "
-            "upgrade cutline"
+            f"{config_file}: format version {values.get('version')}, but this version of cutline "
+            f"reads version {VERSION}; upgrade cutline"
         )
-    config = from_dict(CaptionConfig, values.get("config"), str(folder / "config.json"))
-    theirs = read_safetensors(folder / WEIGHTS)
-    weights = import_weights(theirs, OURS, weight_shapes(config), str(folder / WEIGHTS))
-    return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / "tokenizer.json"))
+    return from_dict(CaptionConfig, values.get("config"), str(config_file))

@@ -1,4 +1,4 @@
-"""Starting weights for training: a Vision Transformer's and a BERT's."""
+"""Pretrained weights to start training from: a Vision Transformer and a BERT."""
 
 import math
 import re
@@ -17,9 +17,11 @@ from cutline.model import CaptionModel, interpolate_positions
 TIMM = Layout(VISION, copies={})
 BERT = Layout(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
 EXTRA = re.compile(
-    r"(head|head_dist|pre_logits|fc_norm|dist_token|bert\.embeddings\.token_type_embeddings|bert\.pooler|cls\.seq_relationship)\b"
+    r"(head|head_dist|pre_logits|fc_norm|dist_token"
+    r"|bert\.embeddings\.token_type_embeddings|bert\.pooler|cls\.seq_relationship)\b"
 )
-"""what such files hold beyond a captioner; anything else is another architecture, and an error"""
+"""weights in such files that a captioner does not have; any other extra weight is an error, because
+it means another architecture"""
 _WORDS = "bert.embeddings.word_embeddings.weight"
 NEW_TOKENS = 2
 """[DEC] and [ENC], at the end of the vocabulary"""
@@ -27,108 +29,108 @@ NEW_TOKENS = 2
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a start brought and what it did not."""
+    """Which weights a pretrained model provided."""
 
-    brought: int
-    """weights of ours that it gave"""
-    initialised: tuple[str, ...]
-    """weights of ours, on that side of the model, that keep their fresh initialisation"""
-    left: tuple[str, ...]
-    """weights in the file that a captioner has no place for"""
+    loaded: int
+    """number of the captioner's weights that were loaded"""
+    initialized: tuple[str, ...]
+    """weights of the encoder or decoder that keep their random initialization"""
+    unused: tuple[str, ...]
+    """weights in the file that the captioner does not have"""
 
 
 def load_pretrained_vision(model: CaptionModel, path: str | Path) -> LoadReport:
-    """Put a Vision Transformer's weights (timm or DeiT layout) into `model`, positions interpolated to its image size.
+    """Load a Vision Transformer in timm's or DeiT's layout into `model`.
 
-    Raises CheckpointError: the file cannot be read, or is a ViT of other sizes or another architecture.
+    Position embeddings are interpolated to the model's image size.
+
+    Raises:
+        CheckpointError: The file cannot be read, or has other sizes or another architecture.
     """
-    theirs = read_weights(Path(path))
-    extra = [name for name in theirs if EXTRA.match(name)]
-    theirs = _fitted_positions(theirs, model.config.vision.num_tokens)
-    absent = (
-        ("norm.",) if "norm.weight" not in theirs and "fc_norm.weight" in theirs else ()
-    )  # the norm after pooling is another one
-    names = [
-        name
-        for name in model.state_dict()
-        if name.startswith("vision.") and not name.removeprefix("vision.").startswith(absent)
-    ]
-    return _start(model, theirs, TIMM, "vision.", names, extra, str(path))
+    source = read_weights(Path(path))
+    extra = [name for name in source if EXTRA.match(name)]
+    source = _fit_positions(source, model.config.vision.num_tokens)
+    names = [name for name in model.state_dict() if name.startswith("vision.")]
+    if "norm.weight" not in source and "fc_norm.weight" in source:
+        # fc_norm comes after pooling, so it cannot stand in for the norm of all tokens
+        names = [name for name in names if not name.startswith("vision.norm.")]
+    return _load(model, source, TIMM, names, extra, str(path))
 
 
 def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
-    """Put a BERT's weights into the text side of `model`; without an LM head in the file, that one is not brought.
+    """Load a BERT into the text decoder of `model`.
 
-    A vocabulary that is two pieces short leaves [DEC] and [ENC], the last two, as they are.
-    Raises CheckpointError: the file cannot be read, or is a BERT of other sizes or another architecture.
+    A file without an LM head leaves that of the model unchanged. A vocabulary that lacks [DEC] and
+    [ENC], the model's last two tokens, leaves their embeddings unchanged.
+
+    Raises:
+        CheckpointError: The file cannot be read, or has other sizes or another architecture.
     """
-    theirs = {_bert_name(name): tensor for name, tensor in read_weights(Path(path)).items()}
-    extra = [name for name in theirs if EXTRA.match(name)]
-    new = _append_new_tokens(theirs, model)
-    head = any(name.startswith("cls.predictions.transform.") for name in theirs)
-    fresh = re.compile(
-        r"\.cross_attn\.|\.norm2\." if head else r"\.cross_attn\.|\.norm2\.|\.lm_head\."
-    )
+    source = {_modernize_name(name): tensor for name, tensor in read_weights(Path(path)).items()}
+    extra = [name for name in source if EXTRA.match(name)]
+    new_tokens = _append_new_tokens(source, model)
+    absent = r"\.cross_attn\.|\.norm2\."
+    if not any(name.startswith("cls.predictions.transform.") for name in source):
+        absent += r"|\.lm_head\."
+        head = (name for name in source if name.startswith("cls.predictions."))
+        extra += [name for name in head if name not in extra]
     names = [
-        name for name in model.state_dict() if name.startswith("text.") and not fresh.search(name)
+        name
+        for name in model.state_dict()
+        if name.startswith("text.") and not re.search(absent, name)
     ]
-    if not head:
-        extra += [
-            name for name in theirs if name.startswith("cls.predictions.") and name not in extra
-        ]
-    report = _start(model, theirs, BERT, "text.", names, extra, str(path))
-    return replace(report, initialised=(*report.initialised, *new)) if new else report
+    report = _load(model, source, BERT, names, extra, str(path))
+    return replace(report, initialized=(*report.initialized, *new_tokens))
 
 
-def _start(
+def _load(
     model: CaptionModel,
-    theirs: Mapping[str, Tensor],
+    source: Mapping[str, Tensor],
     layout: Layout,
-    side: str,
-    names: Iterable[str],
-    extra: list[str],
+    names: list[str],
+    extra: Iterable[str],
     where: str,
 ) -> LoadReport:
+    """Load the weights `names`, all of one side of the model, and ignore `extra` in the source."""
     state = model.state_dict()
-    known = {name: tensor for name, tensor in theirs.items() if name not in extra}
-    ours = import_weights(known, layout, {name: state[name].shape for name in names}, where)
-    model.load_state_dict(ours, strict=False)
-    initialised = tuple(name for name in state if name.startswith(side) and name not in ours)
-    return LoadReport(len(ours), initialised, tuple(extra))
+    shapes = {name: state[name].shape for name in names}
+    extra = tuple(extra)
+    expected = {name: tensor for name, tensor in source.items() if name not in extra}
+    weights = import_weights(expected, layout, shapes, where)
+    model.load_state_dict(weights, strict=False)
+    side = names[0].partition(".")[0] + "."
+    initialized = tuple(name for name in state if name.startswith(side) and name not in weights)
+    return LoadReport(len(weights), initialized, extra)
 
 
-def _fitted_positions(theirs: Mapping[str, Tensor], num_tokens: int) -> dict[str, Tensor]:
-    """Positions without that of DeiT's distillation token, the second, and interpolated to `num_tokens`."""
-    positions = theirs.get("pos_embed")
+def _fit_positions(source: Mapping[str, Tensor], num_tokens: int) -> dict[str, Tensor]:
+    """Interpolate position embeddings to `num_tokens`, without DeiT's distillation token.
+
+    Position embeddings that are not a square grid stay as they are: the import reports them.
+    """
+    positions = source.get("pos_embed")
     if positions is None or positions.dim() != 3:
-        return dict(theirs)
-    if "dist_token" in theirs:
+        return dict(source)
+    if "dist_token" in source:  # the second token
         positions = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
     patches = positions.shape[1] - 1
-    if (
-        patches > 0 and math.isqrt(patches) ** 2 == patches
-    ):  # another number is mis-shaped, and said to be
+    if patches > 0 and math.isqrt(patches) ** 2 == patches:
         positions = interpolate_positions(positions.float(), num_tokens)
-    return {**theirs, "pos_embed": positions}
+    return {**source, "pos_embed": positions}
 
 
-def _bert_name(name: str) -> str:
-    """The name in a BERT with all its heads, as BERT spells it today."""
+def _modernize_name(name: str) -> str:
+    """Return the name that BERT with all its heads has in current versions of transformers."""
     name = re.sub(r"^(?=(embeddings|encoder|pooler)\.)", "bert.", name)
-    return re.sub(
-        r"LayerNorm\.(gamma|beta)$",
-        lambda old: "LayerNorm." + {"gamma": "weight", "beta": "bias"}[old[1]],
-        name,
-    )
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def _append_new_tokens(theirs: dict[str, Tensor], model: CaptionModel) -> tuple[str, ...]:
-    """Lengthen their vocabulary by our [DEC] and [ENC]; what then keeps its initialisation."""
-    embedding, bias = (
-        model.text.token_embed.weight.detach().cpu(),
-        model.text.lm_head.bias.detach().cpu(),
-    )
-    words = theirs.get(_WORDS)
+def _append_new_tokens(source: dict[str, Tensor], model: CaptionModel) -> tuple[str, ...]:
+    """Append the model's [DEC] and [ENC] to a vocabulary without them; return what was appended."""
+    embedding = model.text.token_embed.weight.detach().cpu()
+    bias = model.text.lm_head.bias.detach().cpu()
+    words = source.get(_WORDS)
     if words is None or len(words) != len(embedding) - NEW_TOKENS:
         return ()
     for rows, names in (
@@ -136,6 +138,6 @@ def _append_new_tokens(theirs: dict[str, Tensor], model: CaptionModel) -> tuple[
         (bias, ("cls.predictions.bias", "cls.predictions.decoder.bias")),
     ):
         for name in names:
-            if name in theirs:
-                theirs[name] = torch.cat([theirs[name].float(), rows[-NEW_TOKENS:]])
+            if name in source:
+                source[name] = torch.cat([source[name].float(), rows[-NEW_TOKENS:]])
     return ("text.token_embed.weight of [DEC] and [ENC]",)

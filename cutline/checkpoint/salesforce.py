@@ -1,4 +1,4 @@
-"""BLIP's own .pth files: {"model": weights}, without sizes and without a vocabulary."""
+"""BLIP's .pth files: {"model": weights}, without sizes and without a vocabulary."""
 
 import math
 import re
@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 
 from cutline.checkpoint.names import SALESFORCE
-from cutline.checkpoint.storage import read_pickle, read_safetensors, unwrapped
+from cutline.checkpoint.storage import read_pickle, read_safetensors, unwrap_state_dict
 from cutline.checkpoint.weights import (
     Checkpoint,
+    compute_weight_shapes,
     export_weights,
+    find_extra_weights,
     import_weights,
-    left_over,
-    mlp_ratio,
-    weight_shapes,
+    solve_mlp_ratio,
 )
 from cutline.config import PRESETS, CaptionConfig, TextConfig, VisionConfig, from_dict, to_dict
 from cutline.errors import CheckpointError
 from cutline.files import atomic_write
 
-OWN_KEY = "cutline"
-"""beside "model", where `save_salesforce` leaves the settings: the reference does not look there"""
+SETTINGS_KEY = "cutline"
+"""key beside "model" for cutline's settings, which BLIP's code ignores"""
 HEAD_WIDTH = 64
-"""width of an attention head in every published model: no weight's shape tells it"""
+"""width of an attention head in every published model; no shape of a weight reveals it"""
 
 _EMBEDDINGS = "text_decoder.bert.embeddings"
 _VISION_BLOCK = re.compile(r"visual_encoder\.blocks\.(\d+)\.")
@@ -35,117 +35,140 @@ _TEXT_LAYER = re.compile(r"text_decoder\.bert\.encoder\.layer\.(\d+)\.")
 
 
 def save_salesforce(file: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a .pth that the reference loads: what is tied twice, as in the published files, and the settings under "cutline"."""
+    """Write a .pth file that BLIP's code loads.
+
+    Tied weights have both names, as in the published files. The settings are under "cutline".
+    """
     weights = export_weights(checkpoint.weights, SALESFORCE)
     weights.update({copy: weights[original] for copy, original in SALESFORCE.copies.items()})
     positions = torch.arange(checkpoint.config.text.max_positions)[None]  # (1, max_positions)
     weights.update(dict.fromkeys(SALESFORCE.buffers, positions))
     with atomic_write(file) as temporary:
-        torch.save({"model": weights, OWN_KEY: to_dict(checkpoint.config)}, temporary)
+        torch.save({"model": weights, SETTINGS_KEY: to_dict(checkpoint.config)}, temporary)
 
 
 def read_salesforce(
     file: Path, config: CaptionConfig | None = None, any_size: bool = False, partial: bool = False
 ) -> tuple[CaptionConfig, dict[str, Tensor], tuple[str, ...]]:
-    """Read a .pth: its settings, its weights by our names, and the names of what is left in it.
+    """Read a .pth file.
 
     Args:
-        file: a pickle of weights, inside "model" or bare; or the same in a .safetensors.
-        config: its settings; None takes those that `save_salesforce` left in it, or else guesses them with `guess_config`. The
-            pickle's own "config" is not believed.
-        any_size: take the image size from the file, whatever `config` says.
-        partial: let it hold more than a captioner, as BLIP's pre-trained models do.
+        file: A pickle of weights, inside "model" or bare, or a .safetensors file.
+        config: Its settings. None takes those that `save_salesforce` wrote, or else infers them
+            with `infer_config`. The "config" that BLIP's code writes is ignored.
+        any_size: Whether to take the image size from the file instead of `config`.
+        partial: Whether the file may contain more than a captioner, as BLIP's pre-trained models
+            do.
+
+    Returns:
+        The settings, the weights by native names, and the names of extra weights.
 
     Raises:
-        CheckpointError: the file cannot be read, or its weights do not fit the settings.
+        CheckpointError: The file cannot be read, or its weights do not fit the settings.
+        ConfigError: The settings in the file are invalid.
     """
     content: Mapping[str, Any] = (
         read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
     )
-    theirs = unwrapped(content, file)
+    source = unwrap_state_dict(content, file)
     if config is None:
-        left_there = content.get(OWN_KEY)
+        settings = content.get(SETTINGS_KEY)
         config = (
-            from_dict(CaptionConfig, left_there, str(file))
-            if isinstance(left_there, dict)
-            else guess_config(theirs, str(file))
+            from_dict(CaptionConfig, settings, str(file))
+            if isinstance(settings, dict)
+            else infer_config(source, str(file))
         )
-    pictures = _image_size(theirs, config.vision.patch_size)
-    if pictures and pictures != config.vision.image_size:
-        if not any_size:
-            raise CheckpointError(
-                f"{file}: its positions are for images of {pictures} x {pictures}, the config says {config.vision.image_size}; "
-                f"give image_size={config.vision.image_size} to interpolate them, or image_size={pictures} to keep them"
-            )
-        config = replace(config, vision=replace(config.vision, image_size=pictures))
-    shapes = weight_shapes(config)
-    weights = import_weights(theirs, SALESFORCE, shapes, str(file), partial)
-    return config, weights, tuple(left_over(theirs, SALESFORCE, shapes))
+    config = _match_image_size(config, source, file, any_size)
+    shapes = compute_weight_shapes(config)
+    weights = import_weights(source, SALESFORCE, shapes, str(file), partial)
+    return config, weights, tuple(find_extra_weights(source, SALESFORCE, shapes))
 
 
-def _image_size(theirs: Mapping[str, Tensor], patch_size: int) -> int:
-    """The image size that the positions are for; 0 where they are none."""
-    positions = theirs.get("visual_encoder.pos_embed")
-    return (
-        math.isqrt(positions.shape[1] - 1) * patch_size
-        if positions is not None and positions.dim() == 3
-        else 0
+def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
+    """Infer sizes from the shapes of the weights, for heads of width 64.
+
+    Raises:
+        CheckpointError: The weights are not those of a captioner, or a width is not a multiple of
+            64.
+    """
+    vision_dim, _, _, patch_size = _read_shape(
+        source, "visual_encoder.patch_embed.proj.weight", 4, where
     )
-
-
-def guess_config(theirs: Mapping[str, Tensor], where: str) -> CaptionConfig:
-    """Sizes from the shapes of the weights; heads are 64 wide, as in every published model. Raises CheckpointError if that cannot be."""
-    vision_dim, _, _, patch_size = _shape(
-        theirs, "visual_encoder.patch_embed.proj.weight", 4, where
+    vision_hidden_dim, _ = _read_shape(source, "visual_encoder.blocks.0.mlp.fc1.weight", 2, where)
+    _read_shape(source, "visual_encoder.pos_embed", 3, where)
+    vocab_size, text_dim = _read_shape(source, f"{_EMBEDDINGS}.word_embeddings.weight", 2, where)
+    max_positions, _ = _read_shape(source, f"{_EMBEDDINGS}.position_embeddings.weight", 2, where)
+    mlp_dim, _ = _read_shape(
+        source, "text_decoder.bert.encoder.layer.0.intermediate.dense.weight", 2, where
     )
-    _shape(theirs, "visual_encoder.pos_embed", 3, where)
-    vocab_size, text_dim = _shape(theirs, f"{_EMBEDDINGS}.word_embeddings.weight", 2, where)
     for width in (vision_dim, text_dim):
         if width % HEAD_WIDTH:
             raise CheckpointError(
-                f"{where}: width {width} does not write_outputs how many attention heads there are; give a config"
+                f"{where}: the number of attention heads cannot be inferred from width {width}; "
+                "pass a config"
             )
     vision = VisionConfig(
-        image_size=_image_size(theirs, patch_size),
+        image_size=_infer_image_size(source, patch_size),
         patch_size=patch_size,
         embed_dim=vision_dim,
-        depth=_depth(theirs, _VISION_BLOCK),
+        depth=_infer_depth(source, _VISION_BLOCK),
         num_heads=vision_dim // HEAD_WIDTH,
-        mlp_ratio=mlp_ratio(
-            vision_dim, _shape(theirs, "visual_encoder.blocks.0.mlp.fc1.weight", 2, where)[0]
-        ),
+        mlp_ratio=solve_mlp_ratio(vision_dim, vision_hidden_dim),
     )
     text = TextConfig(
         vocab_size=vocab_size,
         embed_dim=text_dim,
-        depth=_depth(theirs, _TEXT_LAYER),
+        depth=_infer_depth(source, _TEXT_LAYER),
         num_heads=text_dim // HEAD_WIDTH,
-        mlp_dim=_shape(
-            theirs, "text_decoder.bert.encoder.layer.0.intermediate.dense.weight", 2, where
-        )[0],
-        max_positions=_shape(theirs, f"{_EMBEDDINGS}.position_embeddings.weight", 2, where)[0],
+        mlp_dim=mlp_dim,
+        max_positions=max_positions,
     )
-    return CaptionConfig(vision=replace(vision, drop_path=_drop_path(vision)), text=text)
+    return CaptionConfig(vision=replace(vision, drop_path=_infer_drop_path(vision)), text=text)
 
 
-def _shape(theirs: Mapping[str, Tensor], name: str, dims: int, where: str) -> torch.Size:
-    if name not in theirs or theirs[name].dim() != dims:
+def _match_image_size(
+    config: CaptionConfig, source: Mapping[str, Tensor], file: Path, any_size: bool
+) -> CaptionConfig:
+    """Return `config` with the image size of the file; another one is an error or replaced."""
+    stored = _infer_image_size(source, config.vision.patch_size)
+    configured = config.vision.image_size
+    if not stored or stored == configured:
+        return config
+    if not any_size:
         raise CheckpointError(
-            f"{where}: no BLIP captioner ({name} is missing or odd); give a captioning checkpoint"
+            f"{file}: its position embeddings are for images of {stored} x {stored}, "
+            f"but the config says {configured}; pass image_size={configured} to interpolate them, "
+            f"or image_size={stored} to keep them"
         )
-    return theirs[name].shape
+    return replace(config, vision=replace(config.vision, image_size=stored))
 
 
-def _depth(theirs: Mapping[str, Tensor], layer: re.Pattern[str]) -> int:
-    return 1 + max((int(found[1]) for name in theirs if (found := layer.match(name))), default=-1)
+def _infer_image_size(source: Mapping[str, Tensor], patch_size: int) -> int:
+    """Infer the image size from the position embeddings; return 0 if there are none."""
+    positions = source.get("visual_encoder.pos_embed")
+    if positions is None or positions.dim() != 3:
+        return 0
+    return math.isqrt(positions.shape[1] - 1) * patch_size
 
 
-def _drop_path(vision: VisionConfig) -> float:
-    """Stochastic depth has no weights either: that of the published model of these sizes, or none."""
+def _read_shape(source: Mapping[str, Tensor], name: str, dims: int, where: str) -> torch.Size:
+    if name not in source or source[name].dim() != dims:
+        raise CheckpointError(
+            f"{where}: not a BLIP captioner ({name} is missing or has another shape); "
+            "use a captioning checkpoint"
+        )
+    return source[name].shape
+
+
+def _infer_depth(source: Mapping[str, Tensor], layer: re.Pattern[str]) -> int:
+    matches = (layer.match(name) for name in source)
+    return 1 + max((int(match[1]) for match in matches if match), default=-1)
+
+
+def _infer_drop_path(vision: VisionConfig) -> float:
+    """Return the drop path rate of the published model of these sizes, or 0: it has no weights."""
     sizes = {**asdict(vision), "drop_path": None, "image_size": None}
-    same = (
-        each.vision.drop_path
-        for each in PRESETS.values()
-        if {**asdict(each.vision), "drop_path": None, "image_size": None} == sizes
-    )
-    return next(same, 0.0)
+    for preset in PRESETS.values():
+        if {**asdict(preset.vision), "drop_path": None, "image_size": None} == sizes:
+            return preset.vision.drop_path
+    return 0.0

@@ -1,4 +1,4 @@
-"""Files of weights and of settings: written whole, read without ever running code that a file brings."""
+"""Files of weights and settings. Writing is atomic, and reading never runs code from a file."""
 
 import json
 import re
@@ -17,34 +17,43 @@ from cutline.files import atomic_write, write_text
 
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
+    """Write a JSON object atomically."""
     write_text(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_safetensors(
     file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write name -> tensor and `metadata`, whole or not at all. Raises CheckpointError where there is no room or no permission."""
+    """Write tensors by name, and `metadata`, atomically.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
     contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
         with atomic_write(file) as temporary:
             temporary.touch()
             mode = temporary.stat().st_mode
             save_file(contents, temporary, metadata={"format": "pt", **(metadata or {})})
-            temporary.chmod(mode)  # safetensors writes for the owner's eyes only
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{file}: cannot be written ({error}); what was there before is untouched, so make room and try again"
+            f"{file}: cannot be written ({error}); the previous file is unchanged: "
+            "free some disk space or check the permissions, and try again"
         ) from None
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises CheckpointError."""
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: The file cannot be read or is not a JSON object.
+    """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror}); give a whole model folder"
+            f"{file}: cannot be read ({error.strerror}); use a complete model folder"
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{file}: not JSON ({error}); copy the file again") from None
@@ -54,66 +63,83 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """Name -> tensor. Raises CheckpointError."""
+    """Read tensors by name.
+
+    Raises:
+        CheckpointError: The file cannot be read or is damaged.
+    """
     try:
         return load_file(file)
     except SafetensorError as error:
         raise CheckpointError(
-            f"{file}: not a whole safetensors file ({error}); copy or save it again"
+            f"{file}: not a complete safetensors file ({error}); download or copy it again"
         ) from None
     except OSError as error:
         raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror or error}); give a whole model"
+            f"{file}: cannot be read ({error.strerror or error}); use a complete model"
         ) from None
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
-    """What `torch.save` wrote: a dictionary of tensors and plain values. Raises CheckpointError."""
+    """Read a dictionary of tensors and plain values that `torch.save` wrote.
+
+    Raises:
+        CheckpointError: The file cannot be read, is damaged, or contains code.
+    """
     try:
-        # mapped: an optimizer beside the weights is not read
+        # memory-mapped, so that an optimizer state beside the weights is not read
         content = torch.load(
             file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
         )
     except OSError as error:
         raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror or error}); give a file of weights"
+            f"{file}: cannot be read ({error.strerror or error}); use a file of weights"
         ) from None
-    except Exception as error:  # what broken bytes raise is anything
-        raise CheckpointError(f"{file}: {_complaint(str(error))}") from None
+    except Exception as error:  # damaged files raise errors of any type
+        raise CheckpointError(f"{file}: {_explain(str(error))}") from None
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{file}: holds a {type(content).__name__}, not a dictionary of weights; save the model's state_dict()"
+            f"{file}: contains a {type(content).__name__}, not a dictionary of weights; "
+            "save the model's state_dict()"
         )
     return content
 
 
-def _complaint(message: str) -> str:
-    wanted = re.search(r"Unsupported global: GLOBAL (\S+)", message)
-    if wanted:
+def _explain(message: str) -> str:
+    code = re.search(r"Unsupported global: GLOBAL (\S+)", message)
+    if code:
         return (
-            f"holds a {wanted[1]}, which only code inside the file could build, and that is never run; "
-            'where you trust the file, save its weights alone with torch.save({"model": weights}, path)'
+            f"contains a {code[1]}, which needs code from the file, and cutline never runs such "
+            "code; if you trust the file, save only its weights with "
+            'torch.save({"model": weights}, path)'
         )
-    return "not a whole file of weights; download or copy it again"
+    return "not a complete file of weights; download or copy it again"
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The weights of a .safetensors or a pickle, the latter possibly inside "model" or "state_dict". Raises CheckpointError."""
-    return (
-        read_safetensors(file)
-        if file.suffix == ".safetensors"
-        else unwrapped(read_pickle(file), file)
-    )
+    """Read weights from a .safetensors file or a pickle.
+
+    Raises:
+        CheckpointError: The file cannot be read or contains no weights.
+    """
+    if file.suffix == ".safetensors":
+        return read_safetensors(file)
+    return unwrap_state_dict(read_pickle(file), file)
 
 
-def unwrapped(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
-    """The weights in what `read_pickle` gives. Raises CheckpointError."""
-    inner = next(
+def unwrap_state_dict(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
+    """Return the weights in the content of a pickle: in "model", in "state_dict", or bare.
+
+    Raises:
+        CheckpointError: It contains no weights.
+    """
+    state_dict = next(
         (content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)),
         content,
     )
-    if not inner or not all(isinstance(tensor, Tensor) for tensor in inner.values()):
+    if not state_dict or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
         raise CheckpointError(
-            f'{file}: no weights inside; save them with torch.save({{"model": model.state_dict()}}, path)'
+            f"{file}: contains no weights; "
+            'save them with torch.save({"model": model.state_dict()}, path)'
         )
-    return dict(inner)
+    return dict(state_dict)

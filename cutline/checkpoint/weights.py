@@ -1,8 +1,8 @@
-"""A captioner at rest, and the way of its weights from other people's names to ours and back."""
+"""The `Checkpoint` object, and weights converted between layouts."""
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,24 +21,24 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a captioner is: sizes and settings, weights, vocabulary."""
+    """All parts of a captioner: sizes and settings, weights, and vocabulary."""
 
     config: CaptionConfig
     weights: dict[str, Tensor]
     """by the names of `CaptionModel.state_dict`, in fp32"""
     tokenizer: Tokenizer
-    left: tuple[str, ...] = ()
-    """names of further weights in the file, which `load_checkpoint(..., partial=True)` leaves there"""
+    extra_weights: tuple[str, ...] = ()
+    """names of further weights in the file, which `load_checkpoint(..., partial=True)` ignores"""
 
 
-def empty_model(config: CaptionConfig) -> CaptionModel:
-    """The network without storage: its names and shapes, and no time spent on random numbers."""
-    with torch.device("meta"), _Unfilled():
+def build_empty_model(config: CaptionConfig) -> CaptionModel:
+    """Build the network on the meta device, without storage or random initialization."""
+    with torch.device("meta"), _SkipInitialization():
         return CaptionModel(config)
 
 
-class _Unfilled(TorchFunctionMode):
-    """Skips initialisation, for which torch would load its compiler on the meta device."""
+class _SkipInitialization(TorchFunctionMode):
+    """Skips random initialization, for which torch would load its compiler on the meta device."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -49,125 +49,130 @@ class _Unfilled(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def weight_shapes(config: CaptionConfig) -> dict[str, torch.Size]:
-    """Name and shape of every weight of a captioner of these sizes."""
-    return {name: weight.shape for name, weight in empty_model(config).state_dict().items()}
+def compute_weight_shapes(config: CaptionConfig) -> dict[str, torch.Size]:
+    """Return name and shape of each weight of a captioner of these sizes."""
+    return {name: weight.shape for name, weight in build_empty_model(config).state_dict().items()}
 
 
-def mlp_ratio(dim: int, hidden_dim: int) -> float:
-    """The `mlp_ratio` that makes an MLP of exactly `hidden_dim`: int(dim * ratio)."""
+def solve_mlp_ratio(dim: int, hidden_dim: int) -> float:
+    """Return the ratio for which int(dim * ratio) is exactly `hidden_dim`."""
     ratio = hidden_dim / dim
     return ratio if int(dim * ratio) == hidden_dim else math.nextafter(ratio, math.inf)
 
 
 def import_weights(
-    theirs: Mapping[str, Tensor],
+    source: Mapping[str, Tensor],
     layout: Layout,
     shapes: Mapping[str, torch.Size],
     where: str,
     partial: bool = False,
 ) -> dict[str, Tensor]:
-    """Their weights by our names, joined where ours are, in fp32.
+    """Convert weights from a layout to native names, joined where the native model joins them.
 
     Args:
-        theirs: name -> tensor, as the file holds them.
-        layout: how the file names them.
-        shapes: name and shape of each of our weights; see `weight_shapes`.
-        where: what errors call the file.
-        partial: let the file hold more; see `left_over`.
+        source: Name -> tensor, as in the file.
+        layout: How the file names them.
+        shapes: Name and shape of each native weight; see `compute_weight_shapes`.
+        where: The file's name in errors.
+        partial: Whether the file may contain more weights; see `find_extra_weights`.
+
+    Returns:
+        Native name -> tensor, in fp32.
 
     Raises:
-        CheckpointError: naming the weights that are missing, unexpected, mis-shaped, not floating-point, or stored twice and unequal.
+        CheckpointError: Weights are missing, unexpected, mis-shaped or not floating-point, or are
+            stored twice and differ. The error names them.
     """
-    theirs = _without_copies(theirs, layout, where)
-    parts = {ours: their_names(ours, layout.names) for ours in shapes}
-    faults = {
-        "missing": [name for names in parts.values() for name in names if name not in theirs],
-        "unexpected": [] if partial else left_over(theirs, layout, shapes),
-        "mis-shaped": list(_misshaped(theirs, parts, shapes)),
+    source = _resolve_copies(source, layout, where)
+    parts = {native: translate_name(native, layout.names) for native in shapes}
+    problems = {
+        "missing": [name for names in parts.values() for name in names if name not in source],
+        "unexpected": [] if partial else find_extra_weights(source, layout, shapes),
+        "mis-shaped": list(_describe_misshaped(source, parts, shapes)),
         "not floating-point": [
-            f"{name} ({theirs[name].dtype})"
+            f"{name} ({source[name].dtype})"
             for names in parts.values()
             for name in names
-            if name in theirs and not theirs[name].is_floating_point()
+            if name in source and not source[name].is_floating_point()
         ],
     }
-    if any(faults.values()):
-        found = "; ".join(f"{kind}: {listed(names)}" for kind, names in faults.items() if names)
+    if any(problems.values()):
+        details = "; ".join(
+            f"{kind}: {format_names(names)}" for kind, names in problems.items() if names
+        )
         raise CheckpointError(
-            f"{where}: the weights do not fit a model of these sizes ({found}); give a file and a config that belong together"
+            f"{where}: the weights do not fit a model of these sizes ({details}); "
+            "use a file and a config of the same model"
         )
-    return {ours: _joined([theirs[name] for name in names]) for ours, names in parts.items()}
+    return {native: _join([source[name] for name in names]) for native, names in parts.items()}
 
 
-def export_weights(ours: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Our weights (or gradients, or anything of their shapes) by their names, split where theirs are.
+def export_weights(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Convert native weights, or gradients, to a layout, split where the layout splits them.
 
-    Duplicates and buffers of the layout are not among them.
+    Copies and buffers of the layout are not included.
     """
-    theirs: dict[str, Tensor] = {}
-    for name, tensor in ours.items():
-        tensor, names = tensor.detach(), their_names(name, layout.names)
-        pieces = (
-            (tensor,)
-            if len(names) == 1
-            else tuple(piece.clone() for piece in tensor.chunk(len(names)))
-        )
-        theirs.update(zip(names, pieces, strict=True))
-    return theirs
+    exported: dict[str, Tensor] = {}
+    for native, weight in weights.items():
+        tensor, names = weight.detach(), translate_name(native, layout.names)
+        if len(names) == 1:
+            exported[names[0]] = tensor
+        else:
+            parts = (part.clone() for part in tensor.chunk(len(names)))
+            exported.update(zip(names, parts, strict=True))
+    return exported
 
 
-def their_names(ours: str, names: Names) -> tuple[str, ...]:
-    """What another layout calls our weight: one name, or those of the tensors that ours joins."""
-    number = _NUMBER.search(ours)
-    pattern = _NUMBER.sub("{}", ours)
+def translate_name(native: str, names: Names) -> tuple[str, ...]:
+    """Return the names in a layout of the tensors that make up a native weight."""
+    number = _NUMBER.search(native)
+    pattern = _NUMBER.sub("{}", native)
     module, _, leaf = pattern.rpartition(".")
-    theirs, end = (names[pattern], "") if pattern in names else (names[module], f".{leaf}")
-    parts = (theirs,) if isinstance(theirs, str) else theirs
-    return tuple(part.format(number and number[0]) + end for part in parts)
+    entry, suffix = (names[pattern], "") if pattern in names else (names[module], f".{leaf}")
+    parts = (entry,) if isinstance(entry, str) else entry
+    return tuple(part.format(number and number[0]) + suffix for part in parts)
 
 
-def left_over(theirs: Iterable[str], layout: Layout, ours: Iterable[str]) -> list[str]:
-    """Which of their names are neither one of `ours` nor known to hold nothing new."""
-    known = {name for each in ours for name in their_names(each, layout.names)}.union(
-        layout.copies, layout.buffers
-    )
-    return [name for name in theirs if name not in known]
+def find_extra_weights(source: Iterable[str], layout: Layout, native: Iterable[str]) -> list[str]:
+    """Return the names in `source` that are neither weights in `native` nor copies or buffers."""
+    expected = {part for name in native for part in translate_name(name, layout.names)}
+    expected.update(layout.copies, layout.buffers)
+    return [name for name in source if name not in expected]
 
 
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """The first `most` names, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+def format_names(names: Iterable[str], limit: int = 8) -> str:
+    """Join the first `limit` names, and state how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
-def _without_copies(theirs: Mapping[str, Tensor], layout: Layout, where: str) -> dict[str, Tensor]:
-    """Tensors stored twice once; the copy stands in where only it was stored."""
-    kept = {name: tensor for name, tensor in theirs.items() if name not in layout.copies}
+def _resolve_copies(source: Mapping[str, Tensor], layout: Layout, where: str) -> dict[str, Tensor]:
+    """Drop copies of tensors; a copy replaces an original that is missing."""
+    originals = {name: tensor for name, tensor in source.items() if name not in layout.copies}
     for copy, original in layout.copies.items():
-        if copy in theirs and not torch.equal(
-            kept.setdefault(original, theirs[copy]), theirs[copy]
+        if copy in source and not torch.equal(
+            originals.setdefault(original, source[copy]), source[copy]
         ):
             raise CheckpointError(
-                f"{where}: {copy} differs from {original}, but a captioner has them tied; "
-                "make them equal in the library that the file comes from"
+                f"{where}: {copy} differs from {original}, but a captioner ties them; "
+                "make them equal in the library that wrote the file"
             )
-    return kept
+    return originals
 
 
-def _misshaped(
-    theirs: Mapping[str, Tensor],
+def _describe_misshaped(
+    source: Mapping[str, Tensor],
     parts: Mapping[str, tuple[str, ...]],
     shapes: Mapping[str, torch.Size],
-) -> Iterable[str]:
-    for ours, names in parts.items():
-        expected = (shapes[ours][0] // len(names), *shapes[ours][1:])
+) -> Iterator[str]:
+    for native, names in parts.items():
+        expected = (shapes[native][0] // len(names), *shapes[native][1:])
         for name in names:
-            if name in theirs and tuple(theirs[name].shape) != expected:
-                yield f"{name} {tuple(theirs[name].shape)} instead of {expected}"
+            if name in source and tuple(source[name].shape) != expected:
+                yield f"{name} {tuple(source[name].shape)} instead of {expected}"
 
 
-def _joined(tensors: list[Tensor]) -> Tensor:
+def _join(tensors: list[Tensor]) -> Tensor:
     joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
     return joined.detach().float().contiguous()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cutline.checkpoint import Checkpoint, weight_shapes
+from cutline.checkpoint import Checkpoint, compute_weight_shapes
 from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.tokenizer import Tokenizer
 
@@ -20,12 +20,11 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def make_checkpoint(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
-    """A captioner of random weights, every one of them different from what a fresh model or a neighbour has."""
-
-    shapes = functools.cache(weight_shapes)
+    """Return a function that makes a captioner of random weights, all different from each other."""
+    shapes = functools.cache(compute_weight_shapes)
 
     def make(config: CaptionConfig | None = None, seed: int = 0) -> Checkpoint:
-        config = config or small_config(tokenizer)
+        config = config or make_small_config(tokenizer)
         config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
         random = torch.Generator().manual_seed(seed)
         weights = {
@@ -37,8 +36,8 @@ def make_checkpoint(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
     return make
 
 
-def small_config(tokenizer: Tokenizer) -> CaptionConfig:
-    """No two sizes alike, no setting at its default."""
+def make_small_config(tokenizer: Tokenizer) -> CaptionConfig:
+    """Make a configuration of different sizes, without default settings."""
     return CaptionConfig(
         vision=VisionConfig(
             image_size=12,

@@ -1,4 +1,4 @@
-"""Hub ids, without a network: what the hub's client would do is played by its own cache and by functions in its place."""
+"""Hub ids without a network: the client's cache is real, its requests are replaced."""
 
 import socket
 import time
@@ -19,31 +19,32 @@ from cutline.errors import CheckpointError
 MakeCheckpoint = Callable[..., Checkpoint]
 NAME = "owner/some-captioner"
 UNREACHABLE = (
-    r"^owner/some-captioner: no such file or folder, and the Hugging Face hub cannot be reached \([^\n]+\); "
+    r"^owner/some-captioner: no such file or folder, and the Hugging Face hub cannot be reached "
+    r"\([^\n]+\); "
     r"pass --model PATH to use a model on disk, or run `cutline demo` to train a small one$"
 )
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
+    """Use an empty cache."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def hub_says(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> None:
-    monkeypatch.setattr(HfApi, "model_info", lambda self, name, timeout: answer())
+def mock_hub(monkeypatch: pytest.MonkeyPatch, respond: Callable[..., Any]) -> None:
+    monkeypatch.setattr(HfApi, "model_info", lambda self, name, timeout: respond())
 
 
-def failing(error: Exception) -> Callable[..., Any]:
+def make_failing(error: Exception) -> Callable[..., Any]:
     def fail() -> None:
         raise error
 
     return fail
 
 
-def put_into(cache: Path, checkpoint: Checkpoint, layout: Any) -> Path:
-    """A model in the cache, as the hub's client lays it out."""
+def fill_cache(cache: Path, checkpoint: Checkpoint, layout: Any) -> Path:
+    """Save a model to the cache in the layout of the hub's client."""
     repository = cache / "models--owner--some-captioner"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("a" * 40)
@@ -51,49 +52,51 @@ def put_into(cache: Path, checkpoint: Checkpoint, layout: Any) -> Path:
     return repository / "snapshots" / ("a" * 40)
 
 
-def test_nothing_reachable_and_nothing_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_without_a_cached_model_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for error in (
         OfflineModeIsEnabled("off"),
         ConnectionError("down"),
         TimeoutError(),
         RuntimeError("any\nthing"),
     ):
-        hub_says(monkeypatch, failing(error))
+        mock_hub(monkeypatch, make_failing(error))
         with pytest.raises(CheckpointError, match=UNREACHABLE):
             load_checkpoint(NAME)
 
 
 @pytest.mark.parametrize("layout", ["cutline", "huggingface"])
-def test_offline_with_the_model_in_the_cache(
+def test_cached_model_is_used_offline(
     layout: Any, cache: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint
 ) -> None:
-    hub_says(monkeypatch, failing(ConnectionError("down")))
-    folder = put_into(cache, make_checkpoint(), layout)
+    mock_hub(monkeypatch, make_failing(ConnectionError("down")))
+    folder = fill_cache(cache, make_checkpoint(), layout)
     assert load_checkpoint(NAME).config == make_checkpoint().config
-    (folder / "model.safetensors").unlink()  # a download that was cut off
+    (folder / "model.safetensors").unlink()  # an interrupted download
     with pytest.raises(CheckpointError, match=UNREACHABLE):
         load_checkpoint(NAME)
 
 
-def test_offline_mode_of_the_client(
+def test_offline_mode_of_the_client_is_respected(
     cache: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=UNREACHABLE):
         load_checkpoint(NAME)
-    put_into(cache, make_checkpoint(), "huggingface")
+    fill_cache(cache, make_checkpoint(), "huggingface")
     assert load_checkpoint(NAME).config == make_checkpoint().config
 
 
-def test_a_silent_hub_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never says a word
-        monkeypatch.setattr(hub, "SECONDS", 0.3)
+def test_hub_that_does_not_respond_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections and never responds
+        monkeypatch.setattr(hub, "TIMEOUT_S", 0.3)
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub, "HfApi", lambda: HfApi(endpoint=address, token=False))
-        begin = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(CheckpointError, match=UNREACHABLE):
             load_checkpoint(NAME)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -101,26 +104,27 @@ def test_a_silent_hub_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) ->
     [
         (
             RepositoryNotFoundError,
-            "neither a file or folder here nor a model on the hub; give the path or the id of a model",
+            "neither a local file or folder nor a model on the hub; use a path or the id of a "
+            "model",
         ),
         (
             GatedRepoError,
-            "the hub asks you to accept the model's terms; do so there and run `hf auth login`",
+            "the hub requires you to accept the model's terms; accept them on its page and run "
+            "`hf auth login`",
         ),
     ],
 )
-def test_unknown_and_gated_models(
+def test_unknown_and_gated_models_are_errors(
     kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub_says(
-        monkeypatch, failing(kind.__new__(kind))
-    )  # made by hand: its arguments are those of the client's HTTP library
+    # the arguments of __init__ depend on the client's HTTP library
+    mock_hub(monkeypatch, make_failing(kind.__new__(kind)))
     with pytest.raises(CheckpointError, match=f"^{NAME}: {message}$"):
         load_checkpoint(NAME)
 
 
 @pytest.mark.parametrize(
-    ("there", "weights"),
+    ("files", "weights"),
     [
         (["model.safetensors", "pytorch_model.bin", "tf_model.h5"], ["model.safetensors"]),
         (
@@ -135,40 +139,40 @@ def test_unknown_and_gated_models(
         (["optimizer.bin"], []),
     ],
 )
-def test_only_what_is_needed_is_downloaded(
-    there: list[str], weights: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_only_required_files_are_downloaded(
+    files: list[str], weights: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     others = ["README.md", "training_args.bin", "config.json", "vocab.txt"]
-    asked: list[str] = []
+    downloaded: list[str] = []
 
     def download(name: str, allow_patterns: list[str], etag_timeout: float) -> str:
         assert name == NAME
-        asked.extend(
+        downloaded.extend(
             file
-            for file in there + others
+            for file in files + others
             if any(fnmatch(file, pattern) for pattern in allow_patterns)
         )
         return str(tmp_path)
 
-    hub_says(
+    mock_hub(
         monkeypatch,
         lambda: SimpleNamespace(
-            siblings=[SimpleNamespace(rfilename=file) for file in there + others]
+            siblings=[SimpleNamespace(rfilename=file) for file in files + others]
         ),
     )
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert hub.fetch(NAME) == tmp_path
-    assert asked == [*weights, "config.json", "vocab.txt"]
+    assert hub.download_model(NAME) == tmp_path
+    assert downloaded == [*weights, "config.json", "vocab.txt"]
 
 
 @pytest.mark.parametrize(
     "name", ["model.pth", "a/b/c", "/tmp/none", "./a", "../a", "C:\\model", "", "a/", "two words/x"]
 )
-def test_paths_are_not_asked_for_at_the_hub(
+def test_paths_are_not_looked_up_on_the_hub(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    hub_says(monkeypatch, failing(AssertionError("asked")))
+    mock_hub(monkeypatch, make_failing(AssertionError("request sent")))
     assert not hub.is_hub_id(name)
     if name:
         with pytest.raises(CheckpointError, match="no such file or folder; pass --model PATH"):

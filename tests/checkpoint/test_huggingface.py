@@ -1,4 +1,4 @@
-"""Hugging Face folders, against transformers itself."""
+"""Hugging Face folders, against transformers."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from cutline.checkpoint import (
     save_checkpoint,
     save_native,
 )
-from cutline.checkpoint.huggingface import config_from_huggingface
+from cutline.checkpoint.huggingface_config import parse_huggingface_config
 from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError, ConfigError
 from cutline.tokenizer import Tokenizer
@@ -35,8 +35,8 @@ def blip() -> Any:
 
 
 @pytest.fixture(scope="module")
-def their_model(blip: Any, tokenizer: Tokenizer) -> Any:
-    """A captioner made by transformers, each of its weights random."""
+def reference_model(blip: Any, tokenizer: Tokenizer) -> Any:
+    """Make a captioner in transformers with random weights."""
     vision = {
         "hidden_size": 24,
         "intermediate_size": 36,
@@ -66,10 +66,10 @@ def their_model(blip: Any, tokenizer: Tokenizer) -> Any:
 
 
 @pytest.fixture
-def folder(their_model: Any, tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    their_model.save_pretrained(tmp_path / "theirs")
-    tokenizer.save(tmp_path / "theirs" / "tokenizer.json")
-    return tmp_path / "theirs"
+def folder(reference_model: Any, tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    reference_model.save_pretrained(tmp_path / "reference")
+    tokenizer.save(tmp_path / "reference" / "tokenizer.json")
+    return tmp_path / "reference"
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +86,18 @@ def inputs(tokenizer: Tokenizer) -> Inputs:
     }
 
 
-def assert_same_numbers(theirs: Any, checkpoint: Checkpoint, inputs: Inputs) -> None:
+def assert_equal_outputs(reference: Any, checkpoint: Checkpoint, inputs: Inputs) -> None:
     model = build_model(checkpoint)
     with torch.no_grad():
-        expected = theirs(**inputs)
-        got = model(**inputs, reduction="mean", return_logits=True)
+        expected = reference(**inputs)
+        actual = model(**inputs, reduction="mean", return_logits=True)
         embeds = model.vision(inputs["pixel_values"])
     mask = inputs["attention_mask"][:, :-1].bool()
     torch.testing.assert_close(embeds, expected.image_embeds, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
-        got.logits[mask], expected.logits[:, :-1][mask], atol=1e-4, rtol=1e-5
+        actual.logits[mask], expected.logits[:, :-1][mask], atol=1e-4, rtol=1e-5
     )
-    torch.testing.assert_close(got.loss, expected.loss, atol=0, rtol=1e-5)
+    torch.testing.assert_close(actual.loss, expected.loss, atol=0, rtol=1e-5)
 
 
 def edit(
@@ -108,10 +108,10 @@ def edit(
     (folder / name).write_text(json.dumps(values))
 
 
-# ------------------------------------------------------------------------------------------------------------ parity
+# --- parity
 
 
-def test_theirs_computed_here(their_model: Any, folder: Path, inputs: Inputs) -> None:
+def test_reference_model_loaded_here(reference_model: Any, folder: Path, inputs: Inputs) -> None:
     checkpoint = load_checkpoint(folder)
     assert checkpoint.config == CaptionConfig(
         vision=VisionConfig(
@@ -135,11 +135,11 @@ def test_theirs_computed_here(their_model: Any, folder: Path, inputs: Inputs) ->
         ),
         label_smoothing=0.1,
     )
-    assert_same_numbers(their_model, checkpoint, inputs)
+    assert_equal_outputs(reference_model, checkpoint, inputs)
 
 
 @pytest.mark.parametrize("eps", [1e-6, 1e-2])
-def test_ours_computed_there(
+def test_saved_model_loaded_in_transformers(
     blip: Any, eps: float, inputs: Inputs, tmp_path: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
     config = make_checkpoint().config
@@ -149,24 +149,24 @@ def test_ours_computed_there(
         text=replace(config.text, layer_norm_eps=eps),
     )
     checkpoint = make_checkpoint(config)
-    save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
-    theirs, found = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(
-        tmp_path / "ours", output_loading_info=True
+    save_checkpoint(tmp_path / "saved", checkpoint, "huggingface")
+    reference, loading_info = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(
+        tmp_path / "saved", output_loading_info=True
     )
-    assert not any(found.values())
-    assert theirs.dtype == torch.float32
-    assert_same_numbers(theirs.eval(), checkpoint, inputs)
+    assert not any(loading_info.values())
+    assert reference.dtype == torch.float32
+    assert_equal_outputs(reference.eval(), checkpoint, inputs)
 
 
-def test_ours_read_by_their_processor(
+def test_saved_model_read_by_the_processor_of_transformers(
     blip: Any, tmp_path: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
     from transformers import AutoProcessor
 
     checkpoint = make_checkpoint()
-    save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
+    save_checkpoint(tmp_path / "saved", checkpoint, "huggingface")
     for kind in (blip.processing_blip.BlipProcessor, AutoProcessor):
-        processor = kind.from_pretrained(tmp_path / "ours")
+        processor = kind.from_pretrained(tmp_path / "saved")
         text = "two REDDISH dogs, a zebra"
         assert processor.tokenizer(text)["input_ids"] == checkpoint.tokenizer.encode_text(text)
         assert processor.tokenizer.pad_token_id == checkpoint.tokenizer.pad_id
@@ -186,121 +186,120 @@ def test_ours_read_by_their_processor(
         torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.tensor(expected))
 
 
-def test_ours_generates_there(
+def test_saved_model_generates_in_transformers(
     blip: Any, inputs: Inputs, tmp_path: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
-    save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
-    theirs = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(
-        tmp_path / "ours"
+    save_checkpoint(tmp_path / "saved", checkpoint, "huggingface")
+    reference = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(
+        tmp_path / "saved"
     ).eval()
-    ids = theirs.generate(inputs["pixel_values"], max_length=6, num_beams=1, do_sample=False)
+    ids = reference.generate(inputs["pixel_values"], max_length=6, num_beams=1, do_sample=False)
     model = build_model(checkpoint)
     with torch.no_grad():
-        embeds, expected = (
-            model.vision(inputs["pixel_values"]),
-            torch.full((3, 1), checkpoint.tokenizer.dec_id),
-        )
+        embeds = model.vision(inputs["pixel_values"])
+        expected = torch.full((3, 1), checkpoint.tokenizer.dec_id)
         for _ in range(5):
-            best = model.text.logits(model.text(expected, None, embeds)[:, -1]).argmax(-1)
+            best = model.text.compute_logits(model.text(expected, None, embeds)[:, -1]).argmax(-1)
             expected = torch.cat([expected, best[:, None]], dim=1)
-    assert checkpoint.tokenizer.sep_id not in expected  # else rows end at different lengths
+    assert (
+        checkpoint.tokenizer.sep_id not in expected
+    )  # otherwise rows would end at different lengths
     assert torch.equal(ids, expected)
 
 
-# ------------------------------------------------------------------------------------------------------- round trips
+# --- round trips
 
 
-def same_tensors(one: Path, other: Path) -> bool:
-    before, after = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+def have_equal_weights(left: Path, right: Path) -> bool:
+    before, after = (load_file(folder / "model.safetensors") for folder in (left, right))
     return before.keys() == after.keys() and all(
         torch.equal(before[name], after[name]) for name in before
     )
 
 
-def test_round_trip_gives_the_same_bits(folder: Path, tmp_path: Path) -> None:
+def test_round_trip_is_the_identity(folder: Path, tmp_path: Path) -> None:
     save_native(tmp_path / "native", load_checkpoint(folder))
     save_checkpoint(tmp_path / "again", load_checkpoint(tmp_path / "native"), "huggingface")
-    assert same_tensors(folder, tmp_path / "again")
+    assert have_equal_weights(folder, tmp_path / "again")
     assert load_checkpoint(tmp_path / "again").config == load_checkpoint(folder).config
 
 
-def test_through_all_three_layouts(folder: Path, tmp_path: Path) -> None:
+def test_round_trip_through_all_layouts(folder: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model.pth", load_checkpoint(folder), "salesforce")
     save_checkpoint(tmp_path / "native", load_checkpoint(tmp_path / "model.pth"), "cutline")
     save_checkpoint(tmp_path / "again", load_checkpoint(tmp_path / "native"), "huggingface")
-    assert same_tensors(folder, tmp_path / "again")
+    assert have_equal_weights(folder, tmp_path / "again")
 
 
-def test_every_setting_survives(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_round_trip_keeps_all_settings(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
     checkpoint = make_checkpoint()  # has a prompt and a drop_path, which transformers does not know
-    save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
-    assert load_checkpoint(tmp_path / "ours").config == checkpoint.config
+    save_checkpoint(tmp_path / "saved", checkpoint, "huggingface")
+    assert load_checkpoint(tmp_path / "saved").config == checkpoint.config
 
 
-def test_prompt_survives_transformers(
+def test_round_trip_through_transformers_keeps_all_settings(
     blip: Any, tmp_path: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
-    save_checkpoint(tmp_path / "ours", checkpoint, "huggingface")
-    theirs = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(tmp_path / "ours")
-    theirs.save_pretrained(tmp_path / "theirs")
-    blip.processing_blip.BlipProcessor.from_pretrained(tmp_path / "ours").save_pretrained(
-        tmp_path / "theirs"
+    save_checkpoint(tmp_path / "saved", checkpoint, "huggingface")
+    reference = blip.modeling_blip.BlipForConditionalGeneration.from_pretrained(tmp_path / "saved")
+    reference.save_pretrained(tmp_path / "reference")
+    blip.processing_blip.BlipProcessor.from_pretrained(tmp_path / "saved").save_pretrained(
+        tmp_path / "reference"
     )
-    assert not (
-        tmp_path / "theirs" / "preprocessor_config.json"
-    ).exists()  # transformers 5 has another place for it
-    read = load_checkpoint(tmp_path / "theirs")
+    # transformers 5 writes processor_config.json instead
+    assert not (tmp_path / "reference" / "preprocessor_config.json").exists()
+    read = load_checkpoint(tmp_path / "reference")
     assert read.config == checkpoint.config
     assert all(
         torch.equal(read.weights[name], weight) for name, weight in checkpoint.weights.items()
     )
 
 
-# ------------------------------------------------------------------------------------------------- forms of a folder
+# --- contents of a folder
 
 
-def test_shards(their_model: Any, folder: Path, tmp_path: Path) -> None:
-    whole = load_checkpoint(folder)
-    their_model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+def test_sharded_weights(reference_model: Any, folder: Path, tmp_path: Path) -> None:
+    expected = load_checkpoint(folder)
+    reference_model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     shutil.copy(folder / "tokenizer.json", tmp_path / "shards")
     assert not (tmp_path / "shards" / "model.safetensors").exists()
     read = load_checkpoint(tmp_path / "shards")
-    assert all(torch.equal(read.weights[name], weight) for name, weight in whole.weights.items())
+    assert all(torch.equal(read.weights[name], weight) for name, weight in expected.weights.items())
     shard = next((tmp_path / "shards").glob("model-00002*"))
     shard.unlink()
     with pytest.raises(
         CheckpointError,
-        match=rf"{shard.name}: cannot be read \(No such file or directory.*\); give a whole model$",
+        match=rf"{shard.name}: cannot be read \(No such file or directory.*\); use a complete "
+        rf"model$",
     ):
         load_checkpoint(tmp_path / "shards")
 
 
-def test_pickle_with_copies_and_buffers_as_old_versions_wrote_it(
-    their_model: Any, folder: Path
-) -> None:
-    whole = load_checkpoint(folder)
-    state = dict(their_model.state_dict()) | {
+def test_pickle_with_copies_and_buffers_of_old_versions(reference_model: Any, folder: Path) -> None:
+    expected = load_checkpoint(folder)
+    state = dict(reference_model.state_dict()) | {
         "text_decoder.bert.embeddings.position_ids": torch.arange(17)[None]
     }
     assert "text_decoder.cls.predictions.decoder.weight" in state
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    for place in (folder, folder / "pytorch_model.bin"):
-        read = load_checkpoint(place)
+    for path in (folder, folder / "pytorch_model.bin"):
+        read = load_checkpoint(path)
         assert all(
-            torch.equal(read.weights[name], weight) for name, weight in whole.weights.items()
+            torch.equal(read.weights[name], weight) for name, weight in expected.weights.items()
         )
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(
         CheckpointError,
-        match=r"theirs: holds neither model\.safetensors nor pytorch_model\.bin; give a whole model folder$",
+        match=r"reference: contains neither model\.safetensors nor pytorch_model\.bin; use a "
+        r"complete model folder$",
     ):
         load_checkpoint(folder)
 
 
-def test_vocabulary_as_published(folder: Path, tokenizer: Tokenizer) -> None:
+def test_vocabulary_without_dec_and_enc(folder: Path, tokenizer: Tokenizer) -> None:
     pieces = [
         piece
         for piece in tokenizer.pieces(range(tokenizer.vocab_size))
@@ -308,7 +307,7 @@ def test_vocabulary_as_published(folder: Path, tokenizer: Tokenizer) -> None:
     ]
     (folder / "tokenizer.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"theirs: the folder holds neither tokenizer\.json nor vocab\.txt"
+        CheckpointError, match=r"reference: the folder holds neither tokenizer\.json nor vocab\.txt"
     ):
         load_checkpoint(folder)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
@@ -317,33 +316,34 @@ def test_vocabulary_as_published(folder: Path, tokenizer: Tokenizer) -> None:
     size = tokenizer.vocab_size
     with pytest.raises(
         CheckpointError,
-        match=rf"theirs: a vocabulary of {size - 1} pieces, but the model knows {size}; give the one",
+        match=rf"reference: the vocabulary has {size - 1} tokens, but the model has {size}; use "
+        rf"the",
     ):
         load_checkpoint(folder)
 
 
-# ------------------------------------------------------------------------------------------------------------ config
+# --- config
 
 
-def test_missing_settings_are_their_defaults(blip: Any) -> None:
-    theirs = blip.BlipConfig().to_dict()
-    assert config_from_huggingface({}, "config.json") == config_from_huggingface(
-        theirs, "config.json"
+def test_missing_settings_have_the_defaults_of_transformers(blip: Any) -> None:
+    reference = blip.BlipConfig().to_dict()
+    assert parse_huggingface_config({}, "config.json") == parse_huggingface_config(
+        reference, "config.json"
     )
     for side in ("vision_config", "text_config"):
-        for name in theirs[side]:
-            partly = {
-                **theirs,
-                side: {key: value for key, value in theirs[side].items() if key != name},
+        for name in reference[side]:
+            partial = {
+                **reference,
+                side: {key: value for key, value in reference[side].items() if key != name},
             }
-            assert config_from_huggingface(partly, "config.json") == config_from_huggingface(
-                theirs, "config.json"
+            assert parse_huggingface_config(partial, "config.json") == parse_huggingface_config(
+                reference, "config.json"
             ), name
 
 
-def test_published_config_with_all_its_ballast() -> None:
-    """The keys of Salesforce/blip-image-captioning-base, written by transformers 4.26."""
-    ballast = {
+def test_published_config_with_unrelated_keys() -> None:
+    """The config has the keys of Salesforce/blip-image-captioning-base (transformers 4.26)."""
+    unrelated = {
         "_name_or_path": "",
         "add_cross_attention": False,
         "architectures": None,
@@ -383,14 +383,14 @@ def test_published_config_with_all_its_ballast() -> None:
     )
     for suffix in ("", "_dict"):
         sides = {
-            f"text_config{suffix}": {**ballast, **text},
-            f"vision_config{suffix}": {**ballast, **vision},
+            f"text_config{suffix}": {**unrelated, **text},
+            f"vision_config{suffix}": {**unrelated, **vision},
         }
-        assert config_from_huggingface({**values, **sides}, "config.json") == expected
+        assert parse_huggingface_config({**values, **sides}, "config.json") == expected
 
 
-def test_square_pairs_are_sizes() -> None:
-    read = config_from_huggingface(
+def test_sizes_can_be_square_pairs() -> None:
+    read = parse_huggingface_config(
         {"vision_config": {"image_size": [224, 224], "patch_size": [14, 14]}}, "config.json"
     ).vision
     assert (read.image_size, read.patch_size) == (224, 14)
@@ -401,44 +401,44 @@ def test_square_pairs_are_sizes() -> None:
     [
         (
             {"architectures": ["BlipForQuestionAnswering"]},
-            "c.json: the model is a BlipForQuestionAnswering; give a captioner, BlipForCond",
+            "c.json: the model is a BlipForQuestionAnswering; use a captioner, BlipForCond",
         ),
         (
             {"text_config": {"hidden_act": "relu"}},
-            "c.json: text_config says hidden_act 'relu', but BLIP's is gelu; give another model",
+            "c.json: text_config has hidden_act 'relu', but BLIP's is 'gelu'; use another model",
         ),
         (
             {"vision_config": {"hidden_act": "quick_gelu"}},
-            "c.json: vision_config says hidden_act 'quick_gelu', but BLIP's is gelu",
+            "c.json: vision_config has hidden_act 'quick_gelu', but BLIP's is 'gelu'",
         ),
         (
             {"vision_config": {"image_size": [224, 384]}},
-            r"c.json: image_size \[224, 384\] is not square; give a model of square images",
+            r"c.json: image_size \[224, 384\] is not square; use a model of square images",
         ),
         ({"vision_config": 3}, "c.json: vision_config is not an object; copy the file again"),
         (
             {"vision_config": {"intermediate_size": "many"}},
-            "c.json: vision_config.intermediate_size is 'many'; write a whole number",
+            "c.json: vision_config.intermediate_size is 'many'; use an integer",
         ),
     ],
 )
-def test_config_that_blip_is_not(values: dict[str, Any], message: str) -> None:
+def test_config_of_another_model_is_an_error(values: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=f"^{message}"):
-        config_from_huggingface(values, "c.json")
+        parse_huggingface_config(values, "c.json")
 
 
-def test_config_of_wrong_types() -> None:
+def test_config_with_wrong_types_is_an_error() -> None:
     with pytest.raises(
         ConfigError, match=r"^c\.json: Expected `int`, got `str` - at `\$\.text\.depth`$"
     ):
-        config_from_huggingface({"text_config": {"num_hidden_layers": "12"}}, "c.json")
+        parse_huggingface_config({"text_config": {"num_hidden_layers": "12"}}, "c.json")
     with pytest.raises(
         ConfigError, match=r"^c\.json: text embed_dim 100 is not a multiple of num_heads 8"
     ):
-        config_from_huggingface({"text_config": {"hidden_size": 100}}, "c.json")
+        parse_huggingface_config({"text_config": {"hidden_size": 100}}, "c.json")
 
 
-def test_config_that_does_not_fit_the_weights(folder: Path) -> None:
+def test_config_that_does_not_fit_the_weights_is_an_error(folder: Path) -> None:
     edit(folder, lambda values: values["vision_config"].update(hidden_size=27))
     with pytest.raises(
         CheckpointError,
@@ -447,11 +447,11 @@ def test_config_that_does_not_fit_the_weights(folder: Path) -> None:
         load_checkpoint(folder)
 
 
-# ---------------------------------------------------------------------------------------------------------- images
+# --- images
 
 
 @pytest.mark.parametrize("size", [{"height": 9, "width": 9}, {"height": 12, "width": 9}, 9])
-def test_the_model_decides_the_picture_size(
+def test_model_determines_the_image_size(
     size: object, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "preprocessor_config.json").write_text(
@@ -468,7 +468,7 @@ def test_the_model_decides_the_picture_size(
 
 
 @pytest.mark.parametrize("size", [{"height": 12, "width": 12}, 12])
-def test_agreeing_picture_size_is_no_news(
+def test_matching_image_size_logs_nothing(
     size: object, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}))
@@ -476,23 +476,23 @@ def test_agreeing_picture_size_is_no_news(
     assert not caplog.records
 
 
-def test_pictures_that_are_not_normalised(folder: Path) -> None:
+def test_images_without_normalization(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"do_normalize": False, "image_mean": [0.1, 0.2, 0.3]})
     )
     assert load_checkpoint(folder).config.image == ImageConfig(mean=(0, 0, 0), std=(1, 1, 1))
 
 
-def test_picture_settings_that_make_no_sense(folder: Path) -> None:
+def test_invalid_image_settings_are_an_error(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"image_std": [1.0, 0.0, 1.0]}))
     with pytest.raises(ConfigError, match=r"preprocessor_config\.json: image std must be positive"):
         load_checkpoint(folder)
 
 
-# ------------------------------------------------------------------------------------------------------------- faults
+# --- faults
 
 
-def test_faults_of_the_weights(folder: Path) -> None:
+def test_weights_that_do_not_fit_are_an_error(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     bias = "text_decoder.cls.predictions.decoder.bias"
     save_file(
@@ -501,19 +501,21 @@ def test_faults_of_the_weights(folder: Path) -> None:
     )
     with pytest.raises(
         CheckpointError,
-        match=rf"theirs: {bias} differs from text_decoder\.cls\.predictions\.bias, .* in the library that",
+        match=rf"reference: {bias} differs from text_decoder\.cls\.predictions\.bias, .* in the "
+        rf"library that",
     ):
         load_checkpoint(folder)
     save_file({"text_encoder.x": torch.zeros(1), **weights}, folder / "model.safetensors")
     with pytest.raises(
         CheckpointError,
-        match=r"theirs: the weights do not fit a model of these sizes \(unexpected: text_encoder\.x\);",
+        match=r"reference: the weights do not fit a model of these sizes \(unexpected: "
+        r"text_encoder\.x\);",
     ):
         load_checkpoint(folder)
-    assert load_checkpoint(folder, partial=True).left == ("text_encoder.x",)
+    assert load_checkpoint(folder, partial=True).extra_weights == ("text_encoder.x",)
 
 
-def test_index_without_weights(folder: Path) -> None:
+def test_index_without_weights_is_an_error(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     (folder / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""cutline's own folder."""
+"""cutline folders."""
 
 import json
 from collections.abc import Callable
@@ -43,68 +43,65 @@ def test_round_trip_keeps_everything(
     }
 
 
-def test_a_model_can_be_saved_over_itself(folder: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_model_can_overwrite_its_own_folder(folder: Path, make_checkpoint: MakeCheckpoint) -> None:
     before = (folder / "model.safetensors").read_bytes()
     save_native(folder, load_checkpoint(str(folder)))
     assert (folder / "model.safetensors").read_bytes() == before
 
 
-def test_weights_of_a_model_in_training_can_be_saved(
-    tmp_path: Path, make_checkpoint: MakeCheckpoint
-) -> None:
+def test_trainable_parameters_can_be_saved(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
     checkpoint = make_checkpoint()
     model = build_model(checkpoint)
-    for layout, place in (("cutline", "a"), ("huggingface", "b"), ("salesforce", "c.pth")):
-        save_checkpoint(
-            tmp_path / place, replace(checkpoint, weights=dict(model.named_parameters())), layout
-        )  # type: ignore[arg-type]
-        read = load_checkpoint(tmp_path / place).weights
+    for layout, name in (("cutline", "a"), ("huggingface", "b"), ("salesforce", "c.pth")):
+        trained = replace(checkpoint, weights=dict(model.named_parameters()))
+        save_checkpoint(tmp_path / name, trained, layout)  # type: ignore[arg-type]
+        read = load_checkpoint(tmp_path / name).weights
         assert all(
-            torch.equal(read[name], weight) and not read[name].requires_grad
-            for name, weight in model.named_parameters()
+            torch.equal(read[key], weight) and not read[key].requires_grad
+            for key, weight in model.named_parameters()
         )
 
 
-def test_all_files_are_as_readable_as_each_other(folder: Path) -> None:
+def test_all_files_have_the_same_permissions(folder: Path) -> None:
     assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
 
 
-def test_a_file_where_a_folder_belongs(folder: Path, make_checkpoint: MakeCheckpoint) -> None:
+def test_file_in_place_of_a_folder_or_the_reverse_is_an_error(
+    folder: Path, make_checkpoint: MakeCheckpoint
+) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"config\.json: a file, but the cutline layout is a folder; give the name of a folder$",
+        match=r"config\.json: a file, but the cutline layout is a folder; use the name of a "
+        r"folder$",
     ):
         save_checkpoint(folder / "config.json", make_checkpoint())
     with pytest.raises(
         CheckpointError,
-        match=r"model: a folder, but the salesforce layout is one file; give a name such as \S+model\.pth$",
+        match=r"model: a folder, but the salesforce layout is a single file; "
+        r"use a file name such as \S+model\.pth$",
     ):
         save_checkpoint(folder, make_checkpoint(), "salesforce")
 
 
-def test_failed_save_leaves_the_old_model(
+def test_failed_save_keeps_the_previous_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint
 ) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    def disk_full(tensors: object, file: Path, metadata: object) -> None:
+    def fail_with_full_disk(tensors: object, file: Path, metadata: object) -> None:
         file.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr("cutline.checkpoint.storage.save_file", disk_full)
-    for place in (folder, folder / "new"):
-        with pytest.raises(
-            CheckpointError, match=r"no space left.*what was there before is untouched"
-        ):
-            save_native(place, make_checkpoint())
+    monkeypatch.setattr("cutline.checkpoint.storage.save_file", fail_with_full_disk)
+    for target in (folder, folder / "new"):
+        with pytest.raises(CheckpointError, match=r"no space left.*the previous file is unchanged"):
+            save_native(target, make_checkpoint())
     assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
-    assert sorted(file.name for file in (folder / "new").iterdir()) == [
-        "config.json",
-        "tokenizer.json",
-    ]  # weights come last
+    # the weights come last
+    assert {file.name for file in (folder / "new").iterdir()} == {"config.json", "tokenizer.json"}
 
 
-def test_training_run_stands_for_its_best_checkpoint(
+def test_training_run_loads_its_best_checkpoint(
     tmp_path: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
     save_native(tmp_path / "run" / "best", make_checkpoint(seed=3))
@@ -114,29 +111,30 @@ def test_training_run_stands_for_its_best_checkpoint(
     )
 
 
-def test_file_of_a_folder_stands_for_the_folder(folder: Path) -> None:
+def test_file_in_a_model_folder_loads_the_folder(folder: Path) -> None:
     assert load_checkpoint(folder / "model.safetensors").config == load_checkpoint(folder).config
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_truncated_weights(folder: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_an_error(folder: Path, fraction: float) -> None:
     file = folder / "model.safetensors"
     content = file.read_bytes()
-    file.write_bytes(content[: int(len(content) * share)])
+    file.write_bytes(content[: int(len(content) * fraction)])
     with pytest.raises(
         CheckpointError,
-        match=r"^[^\n]*model\.safetensors: not a whole safetensors file \([^\n]*\); copy or save it again$",
+        match=r"^[^\n]*model\.safetensors: not a complete safetensors file \([^\n]*\); "
+        r"download or copy it again$",
     ):
         load_checkpoint(folder)
 
 
 @pytest.mark.parametrize("version", [2, None])
-def test_other_version(folder: Path, version: int | None) -> None:
+def test_another_format_version_is_an_error(folder: Path, version: int | None) -> None:
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | {"version": version}))
     with pytest.raises(
         CheckpointError,
-        match=rf"config\.json: version {version} of the format, but .* reads version 1; upgrade cutline$",
+        match=rf"config\.json: format version {version}, but .* reads version 1; upgrade cutline$",
     ):
         load_checkpoint(folder)
 
@@ -146,11 +144,13 @@ def test_other_version(folder: Path, version: int | None) -> None:
     [
         (
             "config.json",
-            r"holds neither config\.json nor a trained model in best/; give a model's folder$",
+            r"contains neither config\.json nor a trained model in best/; use the folder of a "
+            r"model$",
         ),
         (
             "model.safetensors",
-            r"model\.safetensors: cannot be read \(No such file or directory.*\); give a whole model$",
+            r"model\.safetensors: cannot be read \(No such file or directory.*\); use a complete "
+            r"model$",
         ),
         (
             "tokenizer.json",
@@ -158,7 +158,7 @@ def test_other_version(folder: Path, version: int | None) -> None:
         ),
     ],
 )
-def test_missing_file(folder: Path, missing: str, message: str) -> None:
+def test_missing_file_is_an_error(folder: Path, missing: str, message: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(folder)
@@ -171,21 +171,23 @@ def test_missing_file(folder: Path, missing: str, message: str) -> None:
         ("[]", r"config\.json: not a JSON object"),
         (
             "{}",
-            r"config\.json: describes no BLIP captioner \(model_type None\); give a captioner's folder$",
+            r"config\.json: not a BLIP captioner \(model_type None\); use the folder of a "
+            r"captioner$",
         ),
         (
             '{"model_type": "gpt2"}',
-            r"config\.json: describes no BLIP captioner \(model_type gpt2\); give a captioner's folder$",
+            r"config\.json: not a BLIP captioner \(model_type gpt2\); use the folder of a "
+            r"captioner$",
         ),
     ],
 )
-def test_config_that_is_none(folder: Path, text: str, message: str) -> None:
+def test_invalid_config_file_is_an_error(folder: Path, text: str, message: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(folder)
 
 
-def test_misspelt_setting_is_named(folder: Path) -> None:
+def test_misspelled_setting_is_named(folder: Path) -> None:
     values = json.loads((folder / "config.json").read_text())
     values["config"]["vision"]["dept"] = 3
     (folder / "config.json").write_text(json.dumps(values))
@@ -196,7 +198,7 @@ def test_misspelt_setting_is_named(folder: Path) -> None:
         load_checkpoint(folder)
 
 
-def test_weights_of_another_model(folder: Path) -> None:
+def test_weights_of_another_model_are_an_error(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["text.extra"] = weights.pop("text.norm.bias")
     save_file(weights, folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Starting weights from a Vision Transformer and from a BERT."""
+"""Pretrained weights from a Vision Transformer and from a BERT."""
 
 import re
 from collections.abc import Callable
@@ -38,33 +38,33 @@ def vit(make_checkpoint: MakeCheckpoint) -> dict[str, Tensor]:
 
 @pytest.fixture
 def bert(make_checkpoint: MakeCheckpoint) -> dict[str, Tensor]:
-    """With the head of masked words, and without [DEC], [ENC] and cross-attention."""
+    """Make a BERT with its LM head, without [DEC], [ENC] and cross-attention."""
     checkpoint = make_checkpoint(seed=7)
     weights = {
         name: weight for name, weight in checkpoint.weights.items() if name.startswith("text.")
     }
-    theirs = export_weights(weights, Layout(TEXT, TEXT_COPIES))
-    theirs = {name: weight for name, weight in theirs.items() if "crossattention" not in name}
+    source = export_weights(weights, Layout(TEXT, TEXT_COPIES))
+    source = {name: weight for name, weight in source.items() if "crossattention" not in name}
     for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
-        theirs[name] = theirs[name][:-2].clone()
-    theirs |= {copy: theirs[original].clone() for copy, original in TEXT_COPIES.items()}
+        source[name] = source[name][:-2].clone()
+    source |= {copy: source[original].clone() for copy, original in TEXT_COPIES.items()}
     extra = {
         "bert.embeddings.token_type_embeddings.weight": torch.zeros(2, 20),
         "bert.pooler.dense.bias": torch.zeros(20),
     }
     return {
-        **theirs,
+        **source,
         **extra,
         "cls.seq_relationship.bias": torch.zeros(2),
         "bert.embeddings.position_ids": torch.arange(17)[None],
     }
 
 
-def snapshot(model: CaptionModel) -> dict[str, Tensor]:
+def copy_weights(model: CaptionModel) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def write(path: Path, weights: dict[str, Tensor], wrap: str = "") -> Path:
+def save_weights(path: Path, weights: dict[str, Tensor], wrap: str = "") -> Path:
     if path.suffix == ".safetensors":
         save_file(weights, path)
     else:
@@ -72,14 +72,14 @@ def write(path: Path, weights: dict[str, Tensor], wrap: str = "") -> Path:
     return path
 
 
-# ----------------------------------------------------------------------------------------------------------- vision
+# --- vision
 
 
 @pytest.mark.parametrize(
     ("name", "wrap"),
     [("a.safetensors", ""), ("a.pth", ""), ("a.pth", "model"), ("a.pth", "state_dict")],
 )
-def test_vit_is_brought_whole(
+def test_vit_is_loaded_completely(
     name: str,
     wrap: str,
     model: CaptionModel,
@@ -87,14 +87,18 @@ def test_vit_is_brought_whole(
     tmp_path: Path,
     make_checkpoint: Any,
 ) -> None:
-    before, expected = snapshot(model), make_checkpoint(seed=7).weights
+    before, expected = copy_weights(model), make_checkpoint(seed=7).weights
     report = load_pretrained_vision(
         model,
-        write(tmp_path / name, {**vit, **{extra: torch.zeros(2) for extra in EXTRA_OF_VIT}}, wrap),
+        save_weights(
+            tmp_path / name, {**vit, **{extra: torch.zeros(2) for extra in EXTRA_OF_VIT}}, wrap
+        ),
     )
-    for ours, weight in model.state_dict().items():
-        assert torch.equal(weight, expected[ours] if ours.startswith("vision.") else before[ours])
-    assert (report.brought, report.initialised, sorted(report.left)) == (
+    for native, weight in model.state_dict().items():
+        assert torch.equal(
+            weight, expected[native] if native.startswith("vision.") else before[native]
+        )
+    assert (report.loaded, report.initialized, sorted(report.unused)) == (
         len(vit),
         (),
         sorted(EXTRA_OF_VIT),
@@ -102,28 +106,28 @@ def test_vit_is_brought_whole(
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.parameters())
 
 
-def test_positions_are_interpolated_and_the_distillation_token_dropped(
+def test_positions_are_interpolated_and_the_distillation_token_is_dropped(
     model: CaptionModel, vit: dict[str, Tensor], tmp_path: Path
 ) -> None:
     grid = torch.randn(1, 26, 24)  # class token and 5 x 5 patches; the model has 3 x 3
     positions = torch.cat([grid[:, :1], torch.full((1, 1, 24), 99.0), grid[:, 1:]], dim=1)
-    file = write(
+    file = save_weights(
         tmp_path / "deit.pth",
         {**vit, "pos_embed": positions, "dist_token": torch.zeros(1, 1, 24)},
         "model",
     )
-    assert load_pretrained_vision(model, file).left == ("dist_token",)
+    assert load_pretrained_vision(model, file).unused == ("dist_token",)
     assert torch.equal(model.vision.pos_embed, interpolate_positions(grid, 10))
 
 
-def test_norm_after_pooling_is_not_our_norm(
+def test_norm_after_pooling_is_not_loaded(
     model: CaptionModel, vit: dict[str, Tensor], tmp_path: Path
 ) -> None:
     pooled = {re.sub(r"^norm\.", "fc_norm.", name): weight for name, weight in vit.items()}
-    before = snapshot(model)
-    report = load_pretrained_vision(model, write(tmp_path / "mae.pth", pooled))
-    assert report.initialised == ("vision.norm.weight", "vision.norm.bias")
-    assert report.left == ("fc_norm.weight", "fc_norm.bias")
+    before = copy_weights(model)
+    report = load_pretrained_vision(model, save_weights(tmp_path / "mae.pth", pooled))
+    assert report.initialized == ("vision.norm.weight", "vision.norm.bias")
+    assert report.unused == ("fc_norm.weight", "fc_norm.bias")
     assert torch.equal(model.vision.norm.weight, before["vision.norm.weight"])
     assert torch.equal(
         model.state_dict()["vision.blocks.0.attn.qkv.weight"], vit["blocks.0.attn.qkv.weight"]
@@ -156,7 +160,7 @@ def test_norm_after_pooling_is_not_our_norm(
         ({"norm.bias": None}, "missing: norm.bias"),
     ],
 )
-def test_other_vits_are_refused(
+def test_other_vits_are_errors(
     change: dict[str, Tensor | None],
     message: str,
     model: CaptionModel,
@@ -164,19 +168,19 @@ def test_other_vits_are_refused(
     tmp_path: Path,
 ) -> None:
     changed = {name: weight for name, weight in {**vit, **change}.items() if weight is not None}
-    before = snapshot(model)
+    before = copy_weights(model)
     with pytest.raises(
         CheckpointError,
         match=rf"other\.pth: the weights do not fit a model of these sizes \({message}\)",
     ):
-        load_pretrained_vision(model, write(tmp_path / "other.pth", changed))
+        load_pretrained_vision(model, save_weights(tmp_path / "other.pth", changed))
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
-# ------------------------------------------------------------------------------------------------------------- text
+# --- text
 
 
-def assert_text_brought(
+def assert_text_loaded(
     model: CaptionModel, before: dict[str, Tensor], expected: dict[str, Tensor], fresh: str
 ) -> None:
     for name, weight in model.state_dict().items():
@@ -191,7 +195,7 @@ def assert_text_brought(
 
 @pytest.mark.parametrize("old_names", [False, True])
 @pytest.mark.parametrize("file", ["bert.safetensors", "bert.bin"])
-def test_bert_is_brought_with_its_head(
+def test_bert_is_loaded_with_its_head(
     file: str,
     old_names: bool,
     model: CaptionModel,
@@ -200,25 +204,20 @@ def test_bert_is_brought_with_its_head(
     make_checkpoint: Any,
 ) -> None:
     if old_names:
-        bert = {
-            re.sub(
-                "LayerNorm.bias$",
-                "LayerNorm.beta",
-                re.sub("LayerNorm.weight$", "LayerNorm.gamma", name),
-            ): w
-            for name, w in bert.items()
-        }
-    before, fresh = snapshot(model), r"cross_attn|norm2"
-    report = load_pretrained_text(model, write(tmp_path / file, bert))
-    assert_text_brought(model, before, make_checkpoint(seed=7).weights, fresh)
-    assert report.brought == sum(
+        for new, old in (("weight", "gamma"), ("bias", "beta")):
+            pattern = rf"LayerNorm\.{new}$"
+            bert = {re.sub(pattern, f"LayerNorm.{old}", name): w for name, w in bert.items()}
+    before, fresh = copy_weights(model), r"cross_attn|norm2"
+    report = load_pretrained_text(model, save_weights(tmp_path / file, bert))
+    assert_text_loaded(model, before, make_checkpoint(seed=7).weights, fresh)
+    assert report.loaded == sum(
         name.startswith("text.") and not re.search(fresh, name) for name in before
     )
-    assert report.initialised == (
+    assert report.initialized == (
         *(name for name in before if name.startswith("text.") and re.search(fresh, name)),
         "text.token_embed.weight of [DEC] and [ENC]",
     )
-    assert sorted(report.left) == [
+    assert sorted(report.unused) == [
         "bert.embeddings.token_type_embeddings.weight",
         "bert.pooler.dense.bias",
         "cls.seq_relationship.bias",
@@ -234,26 +233,26 @@ def test_bert_without_a_head(
         for name, weight in bert.items()
         if name.startswith("bert.")
     }
-    before = snapshot(model)
-    report = load_pretrained_text(model, write(tmp_path / "bert.bin", body))
-    assert_text_brought(model, before, make_checkpoint(seed=7).weights, r"cross_attn|norm2|lm_head")
-    assert {"text.lm_head.bias", "text.lm_head.dense.weight"} <= set(report.initialised)
+    before = copy_weights(model)
+    report = load_pretrained_text(model, save_weights(tmp_path / "bert.bin", body))
+    assert_text_loaded(model, before, make_checkpoint(seed=7).weights, r"cross_attn|norm2|lm_head")
+    assert {"text.lm_head.bias", "text.lm_head.dense.weight"} <= set(report.initialized)
 
 
-def test_bert_with_the_whole_vocabulary(
+def test_bert_with_the_complete_vocabulary(
     model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path, make_checkpoint: Any
 ) -> None:
     expected = make_checkpoint(seed=7).weights
     body = {name: weight for name, weight in bert.items() if name.startswith("bert.")}
     report = load_pretrained_text(
         model,
-        write(
+        save_weights(
             tmp_path / "a.bin",
             {**body, "bert.embeddings.word_embeddings.weight": expected["text.token_embed.weight"]},
         ),
     )
     assert torch.equal(model.text.token_embed.weight, expected["text.token_embed.weight"])
-    assert not any("[DEC]" in name for name in report.initialised)
+    assert not any("[DEC]" in name for name in report.initialized)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +273,7 @@ def test_bert_with_the_whole_vocabulary(
         ),
     ],
 )
-def test_other_berts_are_refused(
+def test_other_berts_are_errors(
     change: dict[str, Tensor | None],
     message: str,
     model: CaptionModel,
@@ -286,10 +285,10 @@ def test_other_berts_are_refused(
         CheckpointError,
         match=rf"other\.bin: the weights do not fit a model of these sizes \({message}\)",
     ):
-        load_pretrained_text(model, write(tmp_path / "other.bin", changed))
+        load_pretrained_text(model, save_weights(tmp_path / "other.bin", changed))
 
 
-def test_vocabulary_of_another_size_is_refused(
+def test_vocabulary_of_another_size_is_an_error(
     model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path
 ) -> None:
     rows = model.config.text.vocab_size
@@ -299,38 +298,39 @@ def test_vocabulary_of_another_size_is_refused(
         CheckpointError,
         match=rf"word_embeddings\.weight \({rows - 3}, 20\) instead of \({rows}, 20\)",
     ):
-        load_pretrained_text(model, write(tmp_path / "bert.bin", bert))
+        load_pretrained_text(model, save_weights(tmp_path / "bert.bin", bert))
 
 
-def test_untied_bert_is_refused(
+def test_untied_bert_is_an_error(
     model: CaptionModel, bert: dict[str, Tensor], tmp_path: Path
 ) -> None:
     bert["cls.predictions.decoder.weight"] += 1
     with pytest.raises(
         CheckpointError,
-        match=r"bert\.bin: cls\.predictions\.decoder\.weight differs from bert\.embeddings\.word_emb",
+        match=r"bert\.bin: cls\.predictions\.decoder\.weight differs from "
+        r"bert\.embeddings\.word_emb",
     ):
-        load_pretrained_text(model, write(tmp_path / "bert.bin", bert))
+        load_pretrained_text(model, save_weights(tmp_path / "bert.bin", bert))
 
 
-@pytest.mark.parametrize("start", [load_pretrained_vision, load_pretrained_text])
-def test_no_file_of_weights(start: Any, model: CaptionModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", [load_pretrained_vision, load_pretrained_text])
+def test_files_without_weights_are_errors(load: Any, model: CaptionModel, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be read \(No such file"):
-        start(model, tmp_path / "none.safetensors")
+        load(model, tmp_path / "none.safetensors")
     with pytest.raises(CheckpointError, match=r"none\.pth: cannot be read \(No such file"):
-        start(model, tmp_path / "none.pth")
+        load(model, tmp_path / "none.pth")
     with pytest.raises(CheckpointError, match=r"cannot be read \(Is a directory\)"):
-        start(model, tmp_path)
-    torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "whole.pth")
+        load(model, tmp_path)
+    torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "module.pth")
     with pytest.raises(
         CheckpointError,
-        match=r"whole\.pth: holds a torch\.nn\.modules\.linear\.Linear, which only code inside",
+        match=r"module\.pth: contains a torch\.nn\.modules\.linear\.Linear, which needs code from",
     ):
-        start(model, tmp_path / "whole.pth")
+        load(model, tmp_path / "module.pth")
 
 
-def test_golden_vit_and_bert_of_transformers(model: CaptionModel, tmp_path: Path) -> None:
-    """A BERT as transformers saves it computes here, without images, what it computes there (its token types being zero)."""
+def test_bert_gives_the_logits_of_transformers(model: CaptionModel, tmp_path: Path) -> None:
+    """A BERT saved by transformers gives the same logits without images if token types are zero."""
     transformers = pytest.importorskip("transformers")
     sizes = model.config.text
     config = transformers.BertConfig(
@@ -342,13 +342,13 @@ def test_golden_vit_and_bert_of_transformers(model: CaptionModel, tmp_path: Path
         max_position_embeddings=sizes.max_positions,
         initializer_range=0.3,
     )
-    theirs = transformers.BertForMaskedLM(config).eval()
+    reference = transformers.BertForMaskedLM(config).eval()
     with torch.no_grad():
-        theirs.bert.embeddings.token_type_embeddings.weight.zero_()
-    theirs.save_pretrained(tmp_path)
+        reference.bert.embeddings.token_type_embeddings.weight.zero_()
+    reference.save_pretrained(tmp_path)
     load_pretrained_text(model, tmp_path / "model.safetensors")
     ids = torch.randint(0, sizes.vocab_size - 2, (2, 7))
     model.eval()
     with torch.no_grad():
-        logits = model.text.logits(model.text(ids, torch.ones_like(ids), causal=False))
-        torch.testing.assert_close(logits[..., :-2], theirs(ids).logits, atol=1e-4, rtol=1e-4)
+        logits = model.text.compute_logits(model.text(ids, torch.ones_like(ids), causal=False))
+        torch.testing.assert_close(logits[..., :-2], reference(ids).logits, atol=1e-4, rtol=1e-4)
