@@ -1,4 +1,4 @@
-"""Tar shards: read whole, and streamed by several readers."""
+"""Tar shards, read all at once or streamed by several readers."""
 
 import functools
 import json
@@ -18,25 +18,26 @@ from hypothesis import strategies as st
 from PIL import Image
 from tars import write_tar
 
+from cutline.config import DataSource
 from cutline.data import Sample, is_shards, list_shards, open_data, stream_shards
 from cutline.errors import DataError, ImageError
 from cutline.image import open_image
 
 
-def picture(grey: int) -> bytes:
+def encode_png(grey: int) -> bytes:
     file = BytesIO()
     Image.new("RGB", (4, 3), (grey, grey, grey)).save(file, "PNG")
     return file.getvalue()
 
 
 def write_shards(folder: Path, sizes: list[int]) -> str:
-    """Shards of so many samples, whose captions number them."""
+    """Write shards of these sizes, whose captions number the samples."""
     number = 0
     for shard, size in enumerate(sizes):
         members: dict[str, bytes | str] = {}
         for _ in range(size):
             members |= {
-                f"{number:04d}.png": picture(number % 256),
+                f"{number:04d}.png": encode_png(number % 256),
                 f"{number:04d}.txt": f"number {number}",
             }
             number += 1
@@ -44,23 +45,21 @@ def write_shards(folder: Path, sizes: list[int]) -> str:
     return str(folder)
 
 
-def stream(
-    urls: str, seed: int = 0, epoch: int = 0, part: int = 0, parts: int = 1, shuffle: int = 0
-) -> list[Sample]:
-    return list(
-        stream_shards(urls, seed=seed, epoch=epoch, part=part, parts=parts, shuffle=shuffle)
-    )
+def stream(urls: str, **options: int) -> list[Sample]:
+    """Stream an epoch; by default with one reader, unshuffled."""
+    defaults = {"seed": 0, "epoch": 0, "reader": 0, "num_readers": 1, "shuffle_buffer": 0}
+    return list(stream_shards(urls, **{**defaults, **options}))
 
 
-# -------------------------------------------------------------------------------------------------------- reading whole
+# ------------------------------------------------------------------------------------------ reading
 
 
-def test_pictures_are_found_and_not_read(tmp_path: Path) -> None:
+def test_images_are_located_without_reading_them(tmp_path: Path) -> None:
     members = {
-        "000.png": picture(1),
+        "000.png": encode_png(1),
         "000.txt": " a dog\n\na cat \n",
         "000.json": '{"caption": "no"}',
-        "sub/001.png": picture(2),
+        "sub/001.png": encode_png(2),
         "notes": "",
     }
     shard = write_tar(tmp_path / "a.tar", members)
@@ -76,12 +75,9 @@ def test_pictures_are_found_and_not_read(tmp_path: Path) -> None:
         f"{shard}/sub/001.png",
     )
     for sample, grey in ((first, 1), (second, 2)):
-        assert sample.image.read() == picture(grey)  # type: ignore[union-attr]
-        assert open_image(pickle.loads(pickle.dumps(sample.image))).getpixel((0, 0)) == (
-            grey,
-            grey,
-            grey,
-        )
+        assert sample.image.read() == encode_png(grey)  # type: ignore[union-attr]
+        copy = pickle.loads(pickle.dumps(sample.image))
+        assert open_image(copy).getpixel((0, 0)) == (grey, grey, grey)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +92,7 @@ def test_pictures_are_found_and_not_read(tmp_path: Path) -> None:
         ({"a.json": {"caption": None}}, ()),
     ],
 )
-def test_where_captions_are(
+def test_captions_are_read_from_text_or_json(
     tmp_path: Path, members: dict[str, object], captions: tuple[str, ...]
 ) -> None:
     texts = {
@@ -109,7 +105,7 @@ def test_where_captions_are(
 
 
 def test_a_key_ends_at_the_first_dot(tmp_path: Path) -> None:
-    """As in webdataset, so that a mask or an embedding between image and caption does not part them."""
+    """As in webdataset, so that a mask or an embedding does not separate image and caption."""
     members = {
         "d.v1/a.tif": b"x",
         "d.v1/a.mask.png": b"y",
@@ -128,31 +124,31 @@ def test_a_key_ends_at_the_first_dot(tmp_path: Path) -> None:
     assert stream(shard) == [Sample(b"x", ("a dog",), "a.tar/d.v1/a")]
 
 
-def test_an_archived_folder_is_that_folder(tmp_path: Path) -> None:
-    """`tar cf` keeps no pairs together, and puts ./ before names."""
+def test_a_tar_file_of_a_folder_reads_like_the_folder(tmp_path: Path) -> None:
+    """`tar cf` does not keep pairs together, and writes ./ before names."""
     folder = tmp_path / "photos"
     (folder / "s").mkdir(parents=True)
     for name in ("a", "b", "s/c"):
-        (folder / f"{name}.png").write_bytes(picture(len(name)))
-        (folder / f"{name}.txt").write_text(f"image {name}\nand so on\n")
+        (folder / f"{name}.png").write_bytes(encode_png(len(name)))
+        (folder / f"{name}.txt").write_text(f"image {name}\nanother caption\n")
     with tarfile.open(tmp_path / "photos.tar", "w") as tar:
         for suffix in (".png", ".txt"):
             for name in ("a", "b", "s/c"):
                 tar.add(folder / (name + suffix), f"./{name}{suffix}")
     archived = {sample.id: sample for sample in open_data(tmp_path / "photos.tar")}
     for sample in open_data(folder):
-        twin = archived[f"photos.tar/{sample.id.removesuffix('.png')}"]
-        assert twin.captions == sample.captions
-        assert open_image(twin.image).tobytes() == open_image(sample.image).tobytes()
+        copy = archived[f"photos.tar/{sample.id.removesuffix('.png')}"]
+        assert copy.captions == sample.captions
+        assert open_image(copy.image).tobytes() == open_image(sample.image).tobytes()
 
 
-def test_all_the_ways_to_name_shards(tmp_path: Path) -> None:
+def test_shards_are_listed_from_folders_patterns_and_urls(tmp_path: Path) -> None:
     write_shards(tmp_path / "s", [1] * 11)
-    every = [str(tmp_path / f"s/{n:03d}.tar") for n in range(11)]
-    assert list_shards(f"{tmp_path}/s") == list_shards(f"{tmp_path}/s/*.tar") == every
-    assert list_shards(f"{tmp_path}/s/00?.tar::{tmp_path}/s/010.tar::{tmp_path}/s") == every
+    shards = [str(tmp_path / f"s/{n:03d}.tar") for n in range(11)]
+    assert list_shards(f"{tmp_path}/s") == list_shards(f"{tmp_path}/s/*.tar") == shards
+    assert list_shards(f"{tmp_path}/s/00?.tar::{tmp_path}/s/010.tar::{tmp_path}/s") == shards
     pytest.importorskip("braceexpand")
-    assert list_shards(f"{tmp_path}/s/{{000..010}}.tar") == every
+    assert list_shards(f"{tmp_path}/s/{{000..010}}.tar") == shards
     assert list_shards("https://host/{0..1}.tar::pipe:cat {a,b}") == [
         "https://host/0.tar",
         "https://host/1.tar",
@@ -160,10 +156,11 @@ def test_all_the_ways_to_name_shards(tmp_path: Path) -> None:
         "pipe:cat b",
     ]
     assert len(open_data(f"{tmp_path}/s/{{000..003}}.tar")) == 4
-    assert len(open_data(tmp_path / "s")) == len(open_data(tmp_path, split="s")) == 11
+    assert len(open_data(tmp_path / "s")) == 11
+    assert len(open_data(DataSource(str(tmp_path), split="s"))) == 11
 
 
-def test_what_shards_are(tmp_path: Path) -> None:
+def test_shards_are_recognised(tmp_path: Path) -> None:
     write_shards(tmp_path / "s", [1])
     for path in (
         "a.tar",
@@ -178,7 +175,7 @@ def test_what_shards_are(tmp_path: Path) -> None:
         assert is_shards(path)
     for path in ("", "a.jsonl", "photos", "tar", tmp_path, "https://host/a.jsonl"):
         assert not is_shards(path)
-    (tmp_path / "s/loose.jpg").touch()  # then the shards may be what the images came in
+    (tmp_path / "s/loose.jpg").touch()  # the images may have been extracted from the shards
     assert not is_shards(tmp_path / "s")
     assert [sample.id for sample in open_data(tmp_path / "s")] == ["loose.jpg"]
     (tmp_path / "s/loose.jpg").rename(tmp_path / "a.jpg")
@@ -186,8 +183,8 @@ def test_what_shards_are(tmp_path: Path) -> None:
     assert not is_shards(tmp_path / "s")
 
 
-def test_img2dataset_s_shards(tmp_path: Path) -> None:
-    details = json.dumps(
+def test_img2datasets_shards_are_read(tmp_path: Path) -> None:
+    metadata = json.dumps(
         {
             "caption": "a dog",
             "url": "https://x/a",
@@ -198,7 +195,7 @@ def test_img2dataset_s_shards(tmp_path: Path) -> None:
     )
     write_tar(
         tmp_path / "00000.tar",
-        {"000000000.jpg": b"x", "000000000.txt": "a dog", "000000000.json": details},
+        {"000000000.jpg": b"x", "000000000.txt": "a dog", "000000000.json": metadata},
     )
     (tmp_path / "00000.parquet").touch()
     (tmp_path / "00000_stats.json").write_text("{}")
@@ -207,179 +204,175 @@ def test_img2dataset_s_shards(tmp_path: Path) -> None:
     ]
 
 
-def test_shards_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_shards_are_refused(tmp_path: Path) -> None:
     for path in ("no.tar", "*.tar", "{000..001}.tar"):
         for read in (open_data, list_shards, stream):
             with pytest.raises(
-                DataError,
-                match=r"tar: no shards there; give \.tar files, a folder of them, or a pattern",
+                DataError, match=r"tar: no shards found; give \.tar files, a folder"
             ):
                 read(f"{tmp_path}/{path}")
-    with pytest.raises(
-        DataError, match=r"https://host/a\.tar: only a training run reads such shards"
-    ):
+    with pytest.raises(DataError, match=r"https://host/a\.tar: only training with `data.stream`"):
         open_data("https://host/a.tar")
-    with pytest.raises(DataError, match="has no splits to take `val` from"):
-        open_data(write_tar(tmp_path / "a.tar", {}), split="val")
+    with pytest.raises(DataError, match="has no split `val`"):
+        open_data(DataSource(write_tar(tmp_path / "a.tar", {}), split="val"))
 
 
-# -------------------------------------------------------------------------------------------------------- broken shards
+# ----------------------------------------------------------------------------------- damaged shards
 
 
-def spoil(data: bytes, how: str) -> bytes:
-    match how:
+def damage(data: bytes, kind: str) -> bytes:
+    match kind:
         case "header":
             return data[: 2 * 512 + 100] + b"\xff" * 100 + data[2 * 512 + 200 :]
         case "truncated":
             return data[: 4 * 512 + 10]
         case "empty":
             return b""
-    return b"no tar " * 1000
+    return b"not tar" * 1000
 
 
-@pytest.mark.parametrize("how", ["header", "truncated", "empty", "other"])
-def test_a_broken_shard_is_named(tmp_path: Path, how: str) -> None:
-    shard = Path(
-        write_tar(
-            tmp_path / "a.tar",
-            {"a.jpg": b"x", "a.txt": "a dog", "b.jpg": b"x" * 2000, "b.txt": "a cat"},
-        )
-    )
-    shard.write_bytes(spoil(shard.read_bytes(), how))
-    with pytest.raises(
-        DataError,
-        match=r"a\.tar: not a tar that can be read \(.*\); unpack it if it is compressed, else copy it again",
-    ):
+@pytest.mark.parametrize("kind", ["header", "truncated", "empty", "other"])
+def test_a_damaged_shard_is_named_in_the_error(tmp_path: Path, kind: str) -> None:
+    members = {"a.jpg": b"x", "a.txt": "a dog", "b.jpg": b"x" * 2000, "b.txt": "a cat"}
+    shard = Path(write_tar(tmp_path / "a.tar", members))
+    shard.write_bytes(damage(shard.read_bytes(), kind))
+    message = r"a\.tar: not a tar file that can be read \(.*\); decompress it if it is compressed"
+    with pytest.raises(DataError, match=message):
         open_data(shard)
-    with pytest.raises(
-        DataError,
-        match=r"a\.tar: the shard cannot be read \(.*\); check that it is there, copy it again, or leave it out",
-    ):
+    message = r"a\.tar: the shard cannot be read \(.*\); check that it exists, copy it again, or"
+    with pytest.raises(DataError, match=message):
         stream(str(shard))
 
 
 def test_a_compressed_shard_can_only_be_streamed(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "a.tar.gz", {"a.jpg": b"x", "a.txt": "a dog"}, "w:gz")
     assert [sample.captions for sample in stream(shard)] == [("a dog",)]
-    with pytest.raises(DataError, match="unpack it if it is compressed"):
+    with pytest.raises(DataError, match="decompress it if it is compressed"):
         open_data(shard)
 
 
-def test_broken_captions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    shard = write_tar(
-        tmp_path / "a.tar",
-        {
-            "a.jpg": b"x",
-            "a.json": "{",
-            "b.jpg": b"x",
-            "b.txt": "fine",
-            "c.jpg": b"x",
-            "c.txt": b"caf\xe9",
-        },
-    )
+def test_invalid_captions_stop_reading_but_not_a_stream(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    members = {
+        "a.jpg": b"x",
+        "a.json": "{",
+        "b.jpg": b"x",
+        "b.txt": "fine",
+        "c.jpg": b"x",
+        "c.txt": b"caf\xe9",
+    }
+    shard = write_tar(tmp_path / "a.tar", members)
     with pytest.raises(DataError, match=r"a\.tar/a\.json: not JSON"):
         open_data(shard)
-    assert [sample.id for sample in stream(shard)] == [
-        "a.tar/b"
-    ]  # one of a million does not stop a run
+    assert [sample.id for sample in stream(shard)] == ["a.tar/b"]
     assert "a.tar/a.json: not JSON" in caplog.text
     assert "a.tar/c.txt, line 1: not UTF-8 text" in caplog.text
 
 
-def test_a_picture_whose_shard_is_gone(tmp_path: Path) -> None:
+def test_an_image_whose_shard_is_gone_is_an_image_error(tmp_path: Path) -> None:
     shard = Path(write_tar(tmp_path / "a.tar", {"a.jpg": b"x" * 100}))
     (sample,) = open_data(shard)
     shard.write_bytes(shard.read_bytes()[:600])
     with pytest.raises(ImageError) as caught:
         open_image(sample.image)
-    assert (
-        str(caught.value) == f"{shard}/a.jpg: the shard ends before the image does; copy it again"
-    )
+    message = f"{shard}/a.jpg: the shard ends before the image does; copy it again"
+    assert str(caught.value) == message
     shard.unlink()
-    with pytest.raises(
-        ImageError, match=r"a\.tar/a\.jpg: the shard cannot be opened \(No such file or directory\)"
-    ):
+    message = r"a\.tar/a\.jpg: the shard cannot be opened \(No such file or directory\)"
+    with pytest.raises(ImageError, match=message):
         open_image(sample.image)
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named_in_the_error(tmp_path: Path) -> None:
     (sample,) = open_data(write_tar(tmp_path / "a.tar", {"a.jpg": b"no image"}))
     with pytest.raises(ImageError, match=r"a\.tar/a\.jpg: not an image that can be read"):
         open_image(sample.image)
 
 
-# ----------------------------------------------------------------------------------------------------------- streaming
+# ---------------------------------------------------------------------------------------- streaming
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(0, 5), min_size=1, max_size=5),
-    parts=st.integers(1, 7),
-    shuffle=st.integers(0, 6),
+    num_readers=st.integers(1, 7),
+    shuffle_buffer=st.integers(0, 6),
     seed=st.integers(0, 3),
     epoch=st.integers(0, 3),
 )
-def test_the_parts_read_everything_once(
+def test_readers_share_all_samples(
     tmp_path_factory: pytest.TempPathFactory,
     sizes: list[int],
-    parts: int,
-    shuffle: int,
+    num_readers: int,
+    shuffle_buffer: int,
     seed: int,
     epoch: int,
 ) -> None:
     urls = write_shards(tmp_path_factory.mktemp("s"), sizes)
-    read = [stream(urls, seed, epoch, part, parts, shuffle) for part in range(parts)]
-    numbers = Counter(sample.captions[0] for part in read for sample in part)
-    assert numbers == Counter(f"number {n}" for n in range(sum(sizes)))
-    assert read == [stream(urls, seed, epoch, part, parts, shuffle) for part in range(parts)]
-    if parts <= len(sizes):  # whole shards
-        shards = [{sample.id.partition("/")[0] for sample in part} for part in read]
+
+    def stream_all() -> list[list[Sample]]:
+        return [
+            stream(
+                urls,
+                seed=seed,
+                epoch=epoch,
+                reader=reader,
+                num_readers=num_readers,
+                shuffle_buffer=shuffle_buffer,
+            )
+            for reader in range(num_readers)
+        ]
+
+    parts = stream_all()
+    captions = Counter(sample.captions[0] for part in parts for sample in part)
+    assert captions == Counter(f"number {n}" for n in range(sum(sizes)))
+    assert parts == stream_all()
+    if num_readers <= len(sizes):  # each shard belongs to one reader
+        shards = [{sample.id.partition("/")[0] for sample in part} for part in parts]
         assert sum(map(len, shards)) == len(set().union(*shards))
-    else:  # the same number for all
-        assert max(map(len, read)) - min(map(len, read)) <= 1
+    else:  # each reader has the same number of samples
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_streamed_pictures_are_those_read_whole(tmp_path: Path) -> None:
+def test_streaming_yields_the_same_samples_as_reading(tmp_path: Path) -> None:
     urls = write_shards(tmp_path, [3, 2])
-    streamed = {sample.id: sample for sample in stream(urls, shuffle=3)}
-    whole = open_data(urls)
-    assert len(streamed) == len(whole)
-    for sample in whole:
+    streamed = {sample.id: sample for sample in stream(urls, shuffle_buffer=3)}
+    samples = open_data(urls)
+    assert len(streamed) == len(samples)
+    for sample in samples:
         assert streamed[sample.id].captions == sample.captions
         assert streamed[sample.id].image == sample.image.read()  # type: ignore[union-attr]
 
 
-def test_orders(tmp_path: Path) -> None:
+def test_order_depends_on_seed_epoch_and_buffer(tmp_path: Path) -> None:
     urls = write_shards(tmp_path, [4] * 6)
 
     def order(**options: int) -> list[str]:
         return [sample.id for sample in stream(urls, **options)]
 
-    as_they_lie = order()
-    assert order(shuffle=1) == as_they_lie
-    assert [as_they_lie[n : n + 4] == sorted(as_they_lie[n : n + 4]) for n in range(0, 24, 4)] == [
-        True
-    ] * 6
-    assert (
-        len(
-            {
-                tuple(order(**options))
-                for options in (
-                    {},
-                    {"epoch": 1},
-                    {"epoch": 2},
-                    {"seed": 1},
-                    {"shuffle": 8},
-                    {"shuffle": 99},
-                )
-            }
-        )
-        == 6
+    unshuffled = order()
+    assert order(shuffle_buffer=1) == unshuffled
+    for start in range(0, 24, 4):  # the order within a shard is kept
+        assert unshuffled[start : start + 4] == sorted(unshuffled[start : start + 4])
+    changes = (
+        {"epoch": 1},
+        {"epoch": 2},
+        {"seed": 1},
+        {"shuffle_buffer": 8},
+        {"shuffle_buffer": 99},
     )
-    fresh = [{sample.id for sample in stream(urls, epoch=epoch, parts=3)} for epoch in range(4)]
-    assert any(one != fresh[0] for one in fresh)  # a part sees other shards in other epochs
-    far = [abs(order(shuffle=8).index(id) - place) for place, id in enumerate(as_they_lie)]
-    assert max(far) > 1
+    assert len({tuple(order(**options)) for options in ({}, *changes)}) == 6
+    shuffled = order(shuffle_buffer=8)
+    assert max(abs(shuffled.index(id) - index) for index, id in enumerate(unshuffled)) > 1
+
+
+def test_a_reader_has_other_shards_in_other_epochs(tmp_path: Path) -> None:
+    urls = write_shards(tmp_path, [4] * 6)
+    epochs = [
+        {sample.id for sample in stream(urls, epoch=epoch, num_readers=3)} for epoch in range(4)
+    ]
+    assert any(ids != epochs[0] for ids in epochs)
 
 
 def test_incomplete_samples_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -396,33 +389,31 @@ def test_incomplete_samples_are_counted(tmp_path: Path, caplog: pytest.LogCaptur
         assert [sample.id for sample in stream(shard)] == ["a.tar/c"]
         stream(write_shards(tmp_path / "s", [2]))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{shard}: 1 samples, and 3 passed over that lack image or caption",
+        f"{shard}: 1 samples; skipped 3 without image or caption",
         f"{tmp_path / 's'}: 2 samples",
     ]
 
 
-def test_a_stream_may_be_left(tmp_path: Path) -> None:
-    urls = write_shards(tmp_path, [3])
-    reading = stream_shards(urls, seed=0, epoch=0, part=0, parts=1, shuffle=0)
-    next(reading)
-    reading.close()
+def read_first(urls: str) -> None:
+    samples = stream_shards(urls, seed=0, epoch=0, reader=0, num_readers=1, shuffle_buffer=0)
+    next(samples)
+    samples.close()
 
 
-def test_commands(tmp_path: Path) -> None:
+def test_a_stream_can_be_closed_early(tmp_path: Path) -> None:
+    read_first(write_shards(tmp_path, [3]))
+
+
+def test_commands_are_streamed_to_their_end(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     urls = write_shards(tmp_path, [3, 2])
     piped = stream(f"pipe:cat {tmp_path}/{{000..001}}.tar")
     assert sorted(sample.captions for sample in piped) == sorted(
         sample.captions for sample in stream(urls)
     )
-    assert (
-        len(stream(f"pipe:cat {tmp_path}/000.tar && head -c 300000 /dev/zero")) == 3
-    )  # padding does not end it early
-    reading = stream_shards(
-        f"pipe:cat {tmp_path}/000.tar; sleep 0.1", seed=0, epoch=0, part=0, parts=1, shuffle=0
-    )
-    next(reading)
-    reading.close()
+    padded = f"pipe:cat {tmp_path}/000.tar && head -c 300000 /dev/zero"
+    assert len(stream(padded)) == 3
+    read_first(f"pipe:cat {tmp_path}/000.tar; sleep 0.1")
     for command in (
         "pipe:false",
         f"pipe:cat {tmp_path}/no.tar",
@@ -439,28 +430,26 @@ def test_commands(tmp_path: Path) -> None:
     shutil.which("curl") is None,
     reason="webdataset reads URLs through curl, which is not installed",
 )
-def test_shards_come_over_http(tmp_path: Path) -> None:
+def test_shards_are_streamed_over_http(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     write_shards(tmp_path, [3, 2])
     handler = functools.partial(SilentHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("localhost", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://localhost:{server.server_port}"
-        there, here = (
-            stream(f"{address}/{{000..001}}.tar", seed=3, shuffle=4),
-            stream(str(tmp_path), seed=3, shuffle=4),
+        remote = stream(f"{address}/{{000..001}}.tar", seed=3, shuffle_buffer=4)
+        local = stream(str(tmp_path), seed=3, shuffle_buffer=4)
+        assert sorted((sample.captions, sample.image) for sample in remote) == sorted(
+            (sample.captions, sample.image) for sample in local
         )
-        assert sorted((sample.captions, sample.image) for sample in there) == sorted(
-            (s.captions, s.image) for s in here
-        )
-        assert len(there) == 5
+        assert len(remote) == 5
         with pytest.raises(DataError, match=r"no\.tar: the shard cannot be read"):
             stream(f"{address}/no.tar")
         server.shutdown()
 
 
 class SilentHandler(SimpleHTTPRequestHandler):
-    """Serves files, and says nothing of it."""
+    """Serves files without a log."""
 
     def log_message(self, *args: object) -> None:
         pass
