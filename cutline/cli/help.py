@@ -45,7 +45,7 @@ def format_help(name: str, command: Callable[..., int]) -> str:
     groups = [Group("Arguments", []), Group("Options", [])]
     for parameter, (hint, options) in _parameters(command).items():
         default = inspect.signature(command).parameters[parameter].default
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             groups += _settings_groups(hint, default, "")
             continue
         text = options.help or texts.get(parameter, "")
