@@ -1,4 +1,4 @@
-"""Tar files made of what they hold."""
+"""`write_tar`: tar files for tests."""
 
 import tarfile
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def write_tar(path: Path, members: Mapping[str, bytes | str], mode: str = "w") -> str:
+    """Write a tar file with these members, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name, content in members.items():

@@ -1,4 +1,4 @@
-"""Every odd image is opened or refused in one sentence, and no warning escapes."""
+"""Unusual and broken images are opened, or refused in one sentence, without warnings."""
 
 import contextlib
 import gc
@@ -18,36 +18,18 @@ from PIL import ExifTags, Image
 
 from cutline.errors import ImageError
 from cutline.image import open_image
-from cutline.image.open import quiet
+from cutline.image.open import silence_pillow
 
 WHITE = (255, 255, 255)
 MODES = [
-    "1",
-    "L",
-    "P",
-    "RGB",
-    "RGBA",
-    "RGBX",
-    "RGBa",
-    "CMYK",
-    "YCbCr",
-    "HSV",
-    "LAB",
-    "I",
-    "F",
-    "LA",
-    "La",
-    "PA",
-    "I;16",
-    "I;16L",
-    "I;16B",
+    *("1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"),
+    *("I", "F", "LA", "La", "PA", "I;16", "I;16L", "I;16B"),
 ]
 
 
 def noise(width: int = 12, height: int = 8) -> Image.Image:
-    return Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    )
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -61,7 +43,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
-    """A PNG by hand, for what Pillow does not write."""
+    """Write a PNG that Pillow cannot write."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -73,7 +55,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: byt
 
 
 def tiff(bits: int, rows: bytes, width: int) -> bytes:
-    """A one-line grey TIFF by hand."""
+    """Write a grey TIFF of one line."""
     tags = [
         (256, width),
         (257, 1),
@@ -97,7 +79,7 @@ def tiff(bits: int, rows: bytes, width: int) -> bytes:
     )
 
 
-def refusal(source: object, **options: int) -> str:
+def open_error(source: object, **options: int) -> str:
     with pytest.raises(ImageError) as caught:
         open_image(source, **options)  # type: ignore[arg-type]
     message = str(caught.value)
@@ -106,10 +88,10 @@ def refusal(source: object, **options: int) -> str:
     return message
 
 
-# ---------------------------------------------------------------------------------------------------- what is opened
+# ------------------------------------------------------------------- sources, modes and orientation
 
 
-def test_a_path_bytes_an_image_and_an_array_of_one_picture_are_equal(tmp_path: Path) -> None:
+def test_all_kinds_of_sources_give_the_same_image(tmp_path: Path) -> None:
     image = noise()
     image.save(tmp_path / "ümläut 图.png")
     path = tmp_path / "ümläut 图.png"
@@ -126,7 +108,7 @@ def test_a_path_bytes_an_image_and_an_array_of_one_picture_are_equal(tmp_path: P
         assert opened.tobytes() == image.tobytes()
 
 
-def test_a_plain_rgb_image_is_not_copied() -> None:
+def test_an_rgb_image_is_not_copied() -> None:
     image = noise()
     assert open_image(image) is image
 
@@ -137,54 +119,44 @@ def test_a_file_is_decoded_as_the_reference_does(golden_folder: GoldenFolder) ->
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_pillow_becomes_rgb(mode: str) -> None:
+def test_every_mode_of_pillow_is_converted_to_rgb(mode: str) -> None:
     opened = open_image(Image.new(mode, (5, 4)))
     assert (opened.mode, opened.size) == ("RGB", (5, 4))
 
 
 @pytest.mark.parametrize("mode", ["RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_other_colour_spaces_keep_their_colour(mode: str) -> None:
+def test_colours_of_other_colour_spaces_are_kept(mode: str) -> None:
     opened = open_image(Image.new("RGB", (4, 4), (200, 40, 90)).convert(mode))
     np.testing.assert_allclose(opened.getpixel((1, 1)), (200, 40, 90), atol=4)
 
 
-def test_a_cmyk_jpeg_keeps_its_colour() -> None:
+def test_colours_of_a_cmyk_jpeg_are_kept() -> None:
     opened = open_image(encode(Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK"), "JPEG"))
     np.testing.assert_allclose(opened.getpixel((8, 8)), (200, 40, 90), atol=4)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_obeyed_once(format: str, orientation: int) -> None:
+def test_exif_orientation_is_applied_once(format: str, orientation: int) -> None:
     upright = Image.new("RGB", (48, 32), "white")
     upright.paste("red", (0, 0, 24, 16))
-    undo = {
+    inverse = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,  # the EXIF turn, undone
+        6: Image.Transpose.ROTATE_90,  # the inverse of the EXIF rotation
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    stored = upright.transpose(inverse[orientation]) if orientation in inverse else upright
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    options = (
-        {"lossless": True}
-        if format == "WEBP"
-        else {"quality": 95, "subsampling": 0}
-        if format == "JPEG"
-        else {}
-    )
-    data = encode(stored, format, exif=exif, **options)
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}
+    data = encode(stored, format, exif=exif, **options.get(format, {}))
     lazy = Image.open(io.BytesIO(data))
-    for opened in (
-        open_image(data),
-        open_image(lazy),
-        open_image(lazy),
-        open_image(open_image(data)),
-    ):
+    for source in (data, lazy, lazy, open_image(data)):
+        opened = open_image(source)
         assert opened.size == (48, 32)
         np.testing.assert_allclose(np.asarray(opened, int), np.asarray(upright, int), atol=12)
 
@@ -198,15 +170,15 @@ def test_exif_orientation_is_obeyed_once(format: str, orientation: int) -> None:
         b"\0" * 40,
     ],
 )
-def test_broken_exif_does_not_make_a_broken_picture(exif: bytes) -> None:
+def test_images_with_corrupt_exif_are_opened(exif: bytes) -> None:
     assert open_image(encode(noise(), "JPEG", exif=exif)).size == (12, 8)
     assert open_image(encode(noise(), "PNG", exif=exif)).size == (12, 8)
 
 
-# ------------------------------------------------------------------------------------------------------ transparency
+# ------------------------------------------------------------------------------------- transparency
 
 
-def test_alpha_is_laid_on_white() -> None:
+def test_alpha_is_composited_on_white() -> None:
     image = Image.new("RGBA", (3, 1))
     for x, alpha in enumerate((0, 128, 255)):
         image.putpixel((x, 0), (100, 0, 200, alpha))
@@ -215,23 +187,19 @@ def test_alpha_is_laid_on_white() -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
-def test_clear_pixels_are_white_whatever_colour_they_hide(format: str) -> None:
-    assert open_image(encode(Image.new("RGBA", (9, 9), (250, 10, 10, 0)), format)).getcolors() == [
-        (81, WHITE)
-    ]
+def test_transparent_pixels_are_white_whatever_their_colour(format: str) -> None:
+    data = encode(Image.new("RGBA", (9, 9), (250, 10, 10, 0)), format)
+    assert open_image(data).getcolors() == [(81, WHITE)]
 
 
-def test_grey_with_alpha_is_laid_on_white() -> None:
-    assert open_image(encode(Image.new("LA", (2, 2), (40, 0)), "PNG")).getcolors() == [(4, WHITE)]
-    assert open_image(encode(Image.new("LA", (2, 2), (40, 255)), "PNG")).getcolors() == [
-        (4, (40, 40, 40))
-    ]
+def test_grey_with_alpha_is_composited_on_white() -> None:
+    for alpha, colour in ((0, WHITE), (255, (40, 40, 40))):
+        data = encode(Image.new("LA", (2, 2), (40, alpha)), "PNG")
+        assert open_image(data).getcolors() == [(4, colour)]
 
 
-@pytest.mark.parametrize(
-    "transparency", [1, b"\xff\x00"]
-)  # one clear entry, or an alpha for each (of which Pillow likes to warn)
-def test_palettes_with_transparency_are_laid_on_white(transparency: int | bytes) -> None:
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00"], ids=["one entry", "alpha of each entry"])
+def test_palettes_with_transparency_are_composited_on_white(transparency: int | bytes) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 0), 1)
@@ -243,7 +211,7 @@ def test_palettes_with_transparency_are_laid_on_white(transparency: int | bytes)
         assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), WHITE]
 
 
-def test_a_palette_with_an_alpha_channel_is_laid_on_white() -> None:
+def test_a_palette_with_an_alpha_channel_is_composited_on_white() -> None:
     image = noise().convert("RGBA")
     image.putalpha(0)
     assert open_image(image.convert("PA")).getcolors() == [(96, WHITE)]
@@ -258,14 +226,14 @@ def test_a_palette_with_an_alpha_channel_is_laid_on_white() -> None:
     ],
     ids=["grey", "rgb", "1-bit"],
 )
-def test_the_clear_colour_of_a_png_becomes_white(data: bytes) -> None:
+def test_the_transparent_colour_of_a_png_becomes_white(data: bytes) -> None:
     assert open_image(data).getpixel((0, 0)) == WHITE
 
 
-# ---------------------------------------------------------------------------------------------------- deep grey levels
+# --------------------------------------------------------------------------------- deep grey levels
 
 
-def test_16_bit_grey_is_scaled_not_clipped() -> None:
+def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     levels = np.array([[0, 257, 25700, 32768, 65535]], dtype=np.uint16)
     for source in (
         Image.fromarray(levels),
@@ -275,18 +243,14 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
         assert [open_image(source).getpixel((x, 0))[0] for x in range(5)] == [0, 1, 100, 128, 255]
 
 
-def test_a_dark_16_bit_picture_stays_dark() -> None:
-    assert (
-        open_image(Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))).getextrema()
-        == ((1, 1),) * 3
-    )
+def test_a_dark_16_bit_image_stays_dark() -> None:
+    dark = Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))
+    assert open_image(dark).getextrema() == ((1, 1),) * 3
 
 
-def test_12_bit_tiff_is_white_at_its_own_white() -> None:
-    assert [open_image(tiff(12, b"\xff\xf0\x00", 2)).getpixel((x, 0)) for x in (0, 1)] == [
-        WHITE,
-        (0, 0, 0),
-    ]
+def test_12_bit_tiff_is_scaled_by_its_own_white() -> None:
+    opened = open_image(tiff(12, b"\xff\xf0\x00", 2))
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [WHITE, (0, 0, 0)]
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
@@ -309,14 +273,13 @@ def test_32_bit_and_float_grey_are_scaled_by_their_range(
     assert [opened.getpixel((x, 0))[0] for x in range(len(values))] == expected
 
 
-def test_floats_that_are_no_numbers_are_black() -> None:
-    opened = open_image(
-        Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 0.5, 1.0]], dtype=np.float32))
-    )
+def test_nan_and_infinite_values_are_black() -> None:
+    values = np.array([[np.nan, np.inf, -np.inf, 0.5, 1.0]], dtype=np.float32)
+    opened = open_image(Image.fromarray(values))
     assert [opened.getpixel((x, 0))[0] for x in range(5)] == [0, 0, 0, 128, 255]
 
 
-# ------------------------------------------------------------------------------------------------------------- frames
+# ------------------------------------------------------------------------------------------- frames
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -328,14 +291,16 @@ def test_the_first_frame_is_taken(format: str) -> None:
     assert open_image(data).getcolors() == [(200, (255, 0, 0))]
 
 
-# ------------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------- errors
 
 
-def test_missing_files_folders_and_closed_ones(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "no.jpg") == f"{tmp_path / 'no.jpg'}: no such image; check the path"
-    assert refusal(str(tmp_path)) == f"{tmp_path}: a folder, not an image; name the images in it"
-    assert "cannot be opened" in refusal("x" * 5000)
-    assert "truncated or corrupt" in refusal("a\0b")
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    assert (
+        open_error(tmp_path / "no.jpg") == f"{tmp_path / 'no.jpg'}: no such image; check the path"
+    )
+    assert open_error(str(tmp_path)) == f"{tmp_path}: a folder, not an image; give the images in it"
+    assert "cannot be opened" in open_error("x" * 5000)
+    assert "truncated or corrupt" in open_error("a\0b")
 
 
 @pytest.mark.parametrize(
@@ -349,81 +314,73 @@ def test_missing_files_folders_and_closed_ones(tmp_path: Path) -> None:
         b"GIF89a",
     ],
 )
-def test_what_is_no_picture(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "no image.jpg").write_bytes(data)
-    advice = "save it as JPEG or PNG, or leave it out"
-    assert (
-        refusal(tmp_path / "no image.jpg")
-        == f"{tmp_path / 'no picture.jpg'}: not an image that can be read; {advice}"
-    )
-    assert refusal(data) == f"an image given as bytes: not an image that can be read; {advice}"
+def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "not an image.jpg"
+    path.write_bytes(data)
+    message = "not an image that can be read; save it as JPEG or PNG, or leave it out"
+    assert open_error(path) == f"{path}: {message}"
+    assert open_error(data) == f"an image given as bytes: {message}"
 
 
-def test_empty_files(tmp_path: Path) -> None:
-    (tmp_path / "empty.jpg").touch()
-    assert (
-        refusal(tmp_path / "empty.jpg")
-        == f"{tmp_path / 'empty.jpg'}: holds nothing at all; copy it again or leave it out"
-    )
-    assert (
-        refusal(b"")
-        == "an image given as bytes: holds nothing at all; copy it again or leave it out"
-    )
+def test_empty_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    message = "the file is empty; copy it again or leave it out"
+    assert open_error(path) == f"{path}: {message}"
+    assert open_error(b"") == f"an image given as bytes: {message}"
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_truncated_pictures(tmp_path: Path, format: str) -> None:
+def test_truncated_images_are_refused(tmp_path: Path, format: str) -> None:
     data = encode(noise(60, 40), format)
     path = tmp_path / "half.img"
     path.write_bytes(data[: len(data) // 2])
-    assert refusal(path).startswith(f"{path}: ")
+    assert open_error(path).startswith(f"{path}: ")
 
 
-def test_an_image_that_turns_out_truncated_when_it_is_decoded(tmp_path: Path) -> None:
+def test_an_opened_image_that_is_truncated_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "half.jpg"
     path.write_bytes(encode(noise(200, 200), "JPEG")[:3000])
     with Image.open(path) as image:
-        assert refusal(image).startswith(f"{path}: truncated or corrupt (")
+        assert open_error(image).startswith(f"{path}: truncated or corrupt (")
     with Image.open(io.BytesIO(path.read_bytes())) as image:
-        assert refusal(image).startswith("an image given as PIL.Image: truncated or corrupt (")
+        assert open_error(image).startswith("an image given as PIL.Image: truncated or corrupt (")
 
 
-def test_the_message_of_a_truncated_picture() -> None:
+def test_the_error_of_a_truncated_image_has_the_reason_and_a_fix() -> None:
     data = encode(noise(200, 200), "JPEG")
-    message = refusal(data[: len(data) // 2])
-    assert message.startswith(
-        "an image given as bytes: truncated or corrupt (image file is truncated"
-    )
+    message = open_error(data[: len(data) // 2])
+    reason = "truncated or corrupt (image file is truncated"
+    assert message.startswith(f"an image given as bytes: {reason}")
     assert message.endswith("; copy it again or leave it out")
 
 
 def test_postscript_is_not_run() -> None:
     drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    assert (
-        refusal(drawing)
-        == "an image given as bytes: a PostScript drawing, not an image; save it as JPEG or PNG"
-    )
+    message = "a PostScript drawing, not an image; save it as JPEG or PNG"
+    assert open_error(drawing) == f"an image given as bytes: {message}"
 
 
-def test_pixel_bombs_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_with_too_many_pixels_are_refused_before_decoding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
-    bomb = "an image given as bytes: 12000 x 12000 pixels are more than the 100,000,000 allowed; scale the image down"
-    assert refusal(png(12_000, 12_000, 8, 2, b"")) == bomb
-    over = "an image given as bytes: more than the 100,000,000 pixels allowed; scale the image down"
-    assert refusal(png(60_000, 60_000, 8, 2, b"")) == over
-    assert "13 x 1 pixels are more than the 12 allowed" in refusal(
-        png(13, 1, 8, 2, b""), max_pixels=12
-    )
+    message = "12000 x 12000 pixels are more than the 100,000,000 allowed; scale the image down"
+    assert open_error(png(12_000, 12_000, 8, 2, b"")) == f"an image given as bytes: {message}"
+    message = "more than the 100,000,000 pixels allowed; scale the image down"
+    assert open_error(png(60_000, 60_000, 8, 2, b"")) == f"an image given as bytes: {message}"
+    message = open_error(png(13, 1, 8, 2, b""), max_pixels=12)
+    assert "13 x 1 pixels are more than the 12 allowed" in message
 
 
-def test_max_pixels_may_be_raised_up_to_pillow_s_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_pixels_is_limited_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(noise(10, 10), "PNG")
     assert open_image(data, max_pixels=100).size == (10, 10)
-    assert "pixels are more" in refusal(data, max_pixels=99)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # Pillow would warn from here on
+    assert "pixels are more" in open_error(data, max_pixels=99)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # Pillow warns above its limit
     assert open_image(data).size == (10, 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    assert "more than the 80 pixels allowed" in refusal(data)
+    assert "more than the 80 pixels allowed" in open_error(data)
 
 
 @pytest.mark.parametrize(
@@ -436,23 +393,21 @@ def test_max_pixels_may_be_raised_up_to_pillow_s_own_limit(monkeypatch: pytest.M
         np.zeros((4, 4, 3)),
     ],
 )
-def test_arrays_of_another_shape_or_type(array: np.ndarray) -> None:
-    message = refusal(array)
+def test_arrays_of_another_shape_or_type_are_refused(array: np.ndarray) -> None:
+    message = open_error(array)
     assert message.startswith("an image given as an array must be uint8 of shape (H, W, 3)")
     assert str(array.shape) in message
     assert str(array.dtype) in message
 
 
-def test_what_is_no_source_of_a_picture() -> None:
+def test_other_objects_are_refused() -> None:
     for source in (None, 3, ["a.jpg"], io.BytesIO(b"")):
-        assert type(source).__name__ in refusal(source)
+        assert type(source).__name__ in open_error(source)
 
 
-def test_an_image_without_pixels() -> None:
-    assert (
-        refusal(Image.new("RGB", (0, 4)))
-        == "an image given as PIL.Image: 0 x 4 pixels hold nothing to see; leave it out"
-    )
+def test_an_image_without_pixels_is_refused() -> None:
+    message = "an image of 0 x 4 pixels is empty; leave it out"
+    assert open_error(Image.new("RGB", (0, 4))) == f"an image given as PIL.Image: {message}"
 
 
 @settings(max_examples=150, deadline=None)
@@ -463,30 +418,30 @@ def test_an_image_without_pixels() -> None:
     cut=st.integers(0, 400),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
 )
-def test_damaged_files_open_or_are_refused(
+def test_damaged_files_are_opened_or_refused(
     format: str, cut: int, changes: list[tuple[int, int]]
 ) -> None:
     data = bytearray(encode(noise(), format))
-    for place, value in changes:
-        data[place % len(data)] = value
-    with contextlib.suppress(ImageError):  # and nothing else
+    for index, value in changes:
+        data[index % len(data)] = value
+    with contextlib.suppress(ImageError):  # no other error
         assert open_image(bytes(data[: len(data) - cut]), max_pixels=1_000_000).mode == "RGB"
 
 
-# ----------------------------------------------------------------------------------------------------------- warnings
+# ----------------------------------------------------------------------------------------- warnings
 
 
-def test_warnings_of_others_are_heard_and_the_filters_come_back() -> None:
+def test_other_warnings_are_not_silenced_and_filters_are_restored() -> None:
     before = list(warnings.filters)
-    with quiet():
-        with quiet(), pytest.warns(UserWarning, match="not Pillow's"):
+    with silence_pillow():
+        with silence_pillow(), pytest.warns(UserWarning, match="not Pillow's"):
             warnings.warn("not Pillow's", UserWarning, stacklevel=1)
         assert warnings.filters[0] not in before
     assert warnings.filters == before
 
 
-def test_threads_do_not_hear_each_other_s_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # each image makes Pillow warn
+def test_warnings_are_silenced_in_concurrent_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # Pillow warns about each image
     data, before, failures = encode(noise(10, 10), "PNG"), list(warnings.filters), []
 
     def work() -> None:
@@ -505,9 +460,9 @@ def test_threads_do_not_hear_each_other_s_warnings(monkeypatch: pytest.MonkeyPat
     assert warnings.filters == before
 
 
-def test_files_are_closed(tmp_path: Path) -> None:
+def test_image_files_are_closed(tmp_path: Path) -> None:
     noise().save(tmp_path / "a.tif")
     (tmp_path / "b.jpg").write_bytes(encode(noise(), "JPEG")[:200])
     open_image(tmp_path / "a.tif")
-    refusal(tmp_path / "b.jpg")  # a file left open would warn, and warnings are errors
-    gc.collect()
+    open_error(tmp_path / "b.jpg")
+    gc.collect()  # warns about files that are open, and warnings are errors
