@@ -113,7 +113,7 @@ def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
     from cutline import training
 
     if name == "show_batch":
-        sys.stdout.write(training.show_first_batch(recipe))
+        sys.stdout.write(training.inspect_first_batch(recipe))
         return 0
     if name == "dry_run":
         dry_run = training.dry_run(recipe)

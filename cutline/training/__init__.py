@@ -10,7 +10,7 @@ from cutline.training.diagnostics import (
     overfit,
     write_lr_report,
 )
-from cutline.training.diagnostics.inspect_batch import show_first_batch
+from cutline.training.diagnostics.inspect_batch import inspect_first_batch
 from cutline.training.loop.interrupt import Interrupted
 from cutline.training.loop.loop import train
 from cutline.training.run.log import read_log
@@ -25,4 +25,4 @@ __all__ = [
     "lr_report_path",
     "overfit",
 ]
-__all__ += ["read_log", "show_first_batch", "train", "write_lr_report"]
+__all__ += ["read_log", "inspect_first_batch", "train", "write_lr_report"]

@@ -1,4 +1,6 @@
-"""The first batch of a run, token by token: what is scored, and what it costs."""
+"""`--show-batch`: every token of the first batch, with its label and its loss."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -12,67 +14,72 @@ from cutline.tokenizer import Tokenizer
 from cutline.training.data.batch import Batch
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
-from cutline.training.setup import prepare_run
+from cutline.training.setup import RunSetup, prepare_run
+
+HEADER = f"  {'position':<10}{'input token':<16}{'label':<16}{'loss':>8}"
 
 
-def show_first_batch(recipe: Recipe) -> str:
-    """Every token of the first batch with its label, whether it is scored, and its loss, as text.
+def inspect_first_batch(recipe: Recipe) -> str:
+    """Return a table of the tokens of the first batch, with their labels and losses.
 
-    A row reads: at this position the model, having read this token, must say the label, and pays the loss for it. The
-    loss is the label-smoothed cross-entropy in evaluation mode.
+    In each row, the label is the token that the model has to predict from the image and the tokens
+    up to the input token. The loss is the label-smoothed cross-entropy in evaluation mode.
+
+    Raises:
+        CutlineError: The recipe, its data or its initial weights are invalid, or no image can be
+            read.
     """
-    prepared = prepare_run(recipe)
-    order = BatchSampler(len(prepared.rows), recipe.optim.batch_size, recipe.seed)
-    batches = read_batches(
-        prepared.rows, order, 0, order.steps_per_epoch, prepared.tokenizer.pad_id, 0
-    )
-    batch = next((batch for batch in batches if len(batch.pixels) or batch.failure), None)
-    if batch is not None and batch.failure:
-        raise batch.failure
-    if batch is None:
-        raise DataError(f"{recipe.data.train}: none of its images can be read")
-    losses = token_losses(prepared.model.eval(), batch)
-    lines = [f"skipped: {sentence}\n" for sentence in batch.skipped]
+    setup = prepare_run(recipe)
+    batch = _read_first_batch(recipe, setup)
+    losses = compute_token_losses(setup.model.eval(), batch)
+    lines = [f"skipped: {message}\n" for message in batch.skipped]
     for row in range(len(batch.input_ids)):
-        lines += [
-            f"caption {row + 1}",
-            f"  {'position':<10}{'reads':<16}{'must say':<16}{'loss':>8}",
-            *format_tokens(batch, row, losses[row], prepared.tokenizer),
-            "",
-        ]
-    total, count = float(losses.nansum()), batch.token_count
-    lines.append(
-        f"{count} scored tokens, summed loss {total:.4f}, mean {total / max(1, count):.4f}"
-    )
+        tokens = _format_tokens(batch, row, losses[row], setup.tokenizer)
+        lines += [f"caption {row + 1}", HEADER, *tokens, ""]
+    loss_sum, count = float(losses.nansum()), batch.token_count
+    mean = loss_sum / max(1, count)
+    lines.append(f"{count} scored tokens, summed loss {loss_sum:.4f}, mean {mean:.4f}")
     return "\n".join(lines) + "\n"
 
 
 @torch.no_grad()
-def token_losses(model: CaptionModel, batch: Batch) -> Tensor:
-    """The loss of each label, (R, T - 1); NaN where none is scored."""
+def compute_token_losses(model: CaptionModel, batch: Batch) -> Tensor:
+    """Return the loss of each label, (R, T - 1); NaN where the label is not scored."""
     pixel_values = normalize(batch.pixels, model.config.image)
-    logits = model(
-        pixel_values, batch.input_ids, batch.attention_mask, batch.labels, return_logits=True
-    ).logits  # (R, T - 1, V)
-    targets = batch.labels[:, 1:]
+    inputs = (batch.input_ids, batch.attention_mask, batch.labels)
+    logits = model(pixel_values, *inputs, return_logits=True).logits  # (R, T - 1, V)
+    labels = batch.labels[:, 1:]
     losses = F.cross_entropy(
         logits.transpose(1, 2),
-        targets,
+        labels,
         reduction="none",
         label_smoothing=model.config.label_smoothing,
     )
-    return losses.masked_fill(targets == -100, torch.nan)
+    return losses.masked_fill(labels == -100, torch.nan)
 
 
-def format_tokens(batch: Batch, row: int, losses: Tensor, tokenizer: Tokenizer) -> list[str]:
-    """One line per token of a row; padding is left out."""
-    pieces = tokenizer.pieces(batch.input_ids[row, : int(batch.attention_mask[row].sum())].tolist())
+def _read_first_batch(recipe: Recipe, setup: RunSetup) -> Batch:
+    """Return the first batch of the run that has a readable image."""
+    sampler = BatchSampler(len(setup.rows), recipe.optim.batch_size, recipe.seed)
+    batches = read_batches(
+        setup.rows, sampler, 0, sampler.steps_per_epoch, setup.tokenizer.pad_id, num_workers=0
+    )
+    for batch in batches:
+        if batch.failure:
+            raise batch.failure
+        if len(batch.pixels):
+            return batch
+    raise DataError(f"{recipe.data.train}: none of its images can be read")
+
+
+def _format_tokens(batch: Batch, row: int, losses: Tensor, tokenizer: Tokenizer) -> list[str]:
+    """Return one line per token of a row, without padding."""
+    length = int(batch.attention_mask[row].sum())
+    tokens = tokenizer.pieces(batch.input_ids[row, :length].tolist())
     lines = []
-    for position, (piece, following, loss) in enumerate(
-        zip(pieces, pieces[1:], losses.tolist(), strict=False)
-    ):
-        scored = loss == loss  # not NaN
-        lines.append(
-            f"  {position:<10}{piece:<16}{following if scored else '(not scored)':<16}{f'{loss:8.4f}' if scored else '       -'}"
-        )
+    for position, loss in enumerate(losses[: length - 1].tolist()):
+        label, value = tokens[position + 1], f"{loss:.4f}"
+        if math.isnan(loss):
+            label, value = "(not scored)", "-"
+        lines.append(f"  {position:<10}{tokens[position]:<16}{label:<16}{value:>8}")
     return lines

@@ -19,7 +19,7 @@ from cutline.training.loop.interrupt import Interrupted, StopSignal
 from cutline.training.loop.trainer import Trainer
 from cutline.training.loop.validation import evaluate_if_due
 from cutline.training.run.directory import make_run_directory
-from cutline.training.run.info import RECORD, check_start, describe_start, record_start
+from cutline.training.run.info import INFO_FILE, check_same_data, collect_run_info, save_run_info
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
 from cutline.training.run.tensorboard import open_tensorboard
@@ -53,9 +53,9 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
         else nullcontext()
     ):
         prepared = prepare_run(recipe)
-    start = describe_start(recipe, prepared)
+    start = collect_run_info(recipe, prepared)
     gather_results(
-        lambda: check_start(folder / RECORD, start, resume) if is_main_process() else None
+        lambda: check_same_data(folder / INFO_FILE, start, resume) if is_main_process() else None
     )
     if recipe.data.cache_embeddings and isinstance(prepared.rows, CaptionDataset):
         prepared.rows.embeddings = embed(
@@ -91,7 +91,7 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
 def record_run(recipe: Recipe, folder: Path, start: dict[str, Any], resume: bool) -> None:
     """Write down the recipe, and what the run is made of; what an earlier start left half written goes."""
     remove_partial(folder)
-    record_start(folder / RECORD, start, resume)
+    save_run_info(folder / INFO_FILE, start, resume)
     write_text(
         folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
     )
@@ -113,9 +113,9 @@ def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
             saved = time.monotonic()
         norm = trainer.train_step(batches, totals)
         log.advance(progress.step, totals.pictures, totals.tokens)
-        log.skip(progress.step, totals.skipped)
+        log.log_skipped(progress.step, totals.skipped)
         if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
-            log.train_line(
+            log.log_training(
                 {
                     "step": progress.step,
                     "epoch": round(progress.step / trainer.steps_per_epoch, 3),

@@ -35,7 +35,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         raise DataError(
             f"{trainer.recipe.data.train}: none of its images can be read; see {log.path}"
         )
-    with log.uncounted():
+    with log.exclude_time():
         line, value = measure_run(trainer, log, stop)
     is_best = progress.best is None or value > progress.best
     if is_best:
@@ -49,7 +49,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     numbers = "  ".join(
         f"{name} {number:.3f}" for name, number in line.items() if isinstance(number, float)
     )
-    log.say(f"epoch {epoch}: {numbers}{'  (best so far)' if is_best else ''}")
+    log.print(f"epoch {epoch}: {numbers}{'  (best so far)' if is_best else ''}")
 
 
 def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[str, Any], float]:
@@ -62,9 +62,9 @@ def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[s
         return line, -line["train_loss"]
     if recipe.eval.select_by == "loss":
         line["val_loss"], skipped = trainer.validation_loss(
-            lambda batches, total: log.watch(stop.watch(batches), total)
+            lambda batches, total: log.track(stop.watch(batches), total, "validating")
         )
-        log.skip(progress.step, skipped)
+        log.log_skipped(progress.step, skipped)
         return line, -line["val_loss"]
     found = validate(trainer, log, stop)
     line |= {
@@ -99,9 +99,11 @@ def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
         trainer.prepared.val,
         batch_size=trainer.recipe.eval.batch_size,
         metric_tokenizer=trainer.recipe.eval.metric_tokenizer,
-        progress=lambda results, total, description: log.watch(stop.watch(results), total),
+        progress=lambda results, total, description: log.track(
+            stop.watch(results), total, description
+        ),
         **settings,
     )
     trainer.learn()
-    log.skip(trainer.progress.step, found.skipped)
+    log.log_skipped(trainer.progress.step, found.skipped)
     return found

@@ -1,54 +1,76 @@
-"""The folder of a run, which is not overwritten."""
+"""The directory of a run, which is reused only to resume that run."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cutline.config import Recipe, read_recipe, to_dict
 from cutline.errors import ConfigError
 
-FREE_TO_CHANGE = {
-    "output",
-    "log_every",
-    "save_minutes",
-    "device",
-    "tensorboard",
-    "data.num_workers",
-    "data.cache_embeddings",
-    "optim.lr",
-    "optim.clip_norm",
-}  # between a stop and its resume
+STATE_FILE = "state.safetensors"
+CHANGEABLE_ON_RESUME = frozenset(
+    {
+        "output",
+        "log_every",
+        "save_minutes",
+        "device",
+        "tensorboard",
+        "data.num_workers",
+        "data.cache_embeddings",
+        "optim.lr",
+        "optim.clip_norm",
+    }
+)
+"""settings that may differ from those of the run that is resumed"""
+
+
+def has_run(directory: Path) -> bool:
+    """Return whether `directory` holds the state of a run."""
+    return (directory / STATE_FILE).exists()
 
 
 def make_run_directory(recipe: Recipe, resume: bool) -> Path:
-    """The run's folder: new, or that of a run to resume, which must have been trained by the same recipe."""
-    folder = Path(recipe.output)
-    if (folder / "state.safetensors").exists():
+    """Create the directory of a run, or check that the run in it can be resumed.
+
+    Returns:
+        The directory, `recipe.output`.
+
+    Raises:
+        ConfigError: The directory holds a run already, and `resume` is False or the recipe of that
+            run differs from `recipe` in a setting that must not change.
+    """
+    directory = Path(recipe.output)
+    if has_run(directory):
         if not resume:
             raise ConfigError(
-                f"{folder} already holds a run: add --resume to go on with it, or choose another `output`"
+                f"{directory} already holds a run: add --resume to continue it, "
+                "or choose another `output`"
             )
-        dealt = (
-            {"data.num_workers"} if recipe.data.stream else set()
-        )  # the rows of a stream are dealt out to the workers
-        for name, old, new in differences(
-            to_dict(read_recipe(folder / "recipe.yaml")), to_dict(recipe)
-        ):
-            if name not in FREE_TO_CHANGE - dealt:
-                raise ConfigError(
-                    f"{folder} was trained with {name} = {old}, not {new}: resume with the same recipe, or choose another `output`"
-                )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        check_same_settings(directory, recipe)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
-def differences(
-    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
-    """The settings that differ, as (dotted name, old value, new value)."""
-    found = []
+def check_same_settings(directory: Path, recipe: Recipe) -> None:
+    """Raise ConfigError if `recipe` must not resume the run in `directory`."""
+    changeable = CHANGEABLE_ON_RESUME
+    if recipe.data.stream:  # every worker reads its own part of the shards
+        changeable = changeable - {"data.num_workers"}
+    old_recipe = read_recipe(directory / "recipe.yaml")
+    for name, old, new in list_differences(to_dict(old_recipe), to_dict(recipe)):
+        if name not in changeable:
+            raise ConfigError(
+                f"{directory} was trained with {name} = {old}, not {new}: "
+                "resume with the same recipe, or choose another `output`"
+            )
+
+
+def list_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the settings that differ, as (dotted name, old value, new value)."""
     for name, value in new.items():
         if isinstance(value, dict):
-            found += differences(old.get(name, {}), value, f"{prefix}{name}.")
+            yield from list_differences(old.get(name, {}), value, f"{prefix}{name}.")
         elif old.get(name) != value:
-            found.append((prefix + name, old.get(name), value))
-    return found
+            yield prefix + name, old.get(name), value

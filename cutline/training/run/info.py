@@ -1,4 +1,4 @@
-"""What a run was made of: versions, machine, seed and data, for whoever looks at it later, and for its resume."""
+"""`run.json`: the versions, machine, seed and data of every start of a run."""
 
 import hashlib
 import json
@@ -21,78 +21,85 @@ from cutline.errors import ConfigError
 from cutline.files import write_text
 from cutline.training.setup import RunSetup
 
-RECORD = "run.json"
+INFO_FILE = "run.json"
 PACKAGES = ("cutline", "torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
-def describe_start(recipe: Recipe, prepared: RunSetup) -> dict[str, Any]:
-    """One start of a run."""
+def collect_run_info(recipe: Recipe, setup: RunSetup) -> dict[str, Any]:
+    """Return the information about one start of a run."""
     device = pick_device(recipe.device)
+    cpu = platform.processor() or platform.machine()
+    python = {"python": platform.python_version()}
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        "versions": python | {name: version(name) for name in PACKAGES},
         "machine": platform.platform(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine(),
-        "processes": world_size(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "world_size": world_size(),
         "seed": recipe.seed,
-        "weights": sum(weight.numel() for weight in prepared.model.parameters()),
-        "data": {"train": describe_data(prepared.train), "val": describe_data(prepared.val)},
+        "num_params": sum(weight.numel() for weight in setup.model.parameters()),
+        "data": {"train": summarize_data(setup.train), "val": summarize_data(setup.val)},
     }
 
 
-def describe_data(samples: Sequence[Sample]) -> dict[str, Any]:
-    """How much a data set holds, and its fingerprint_data."""
+def summarize_data(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return the numbers of images and captions, and the fingerprint of a data set."""
     return {
-        "images": len(samples),
-        "captions": sum(len(s.captions) for s in samples),
-        "fingerprint_data": fingerprint_data(samples),
+        "num_images": len(samples),
+        "num_captions": sum(len(sample.captions) for sample in samples),
+        "fingerprint": fingerprint_data(samples),
     }
 
 
 def fingerprint_data(samples: Sequence[Sample]) -> str:
-    """Changes with the images' ids and sizes in bytes, their captions, prompts and order; not with the folder they lie in."""
-    found = hashlib.sha256()
+    """Return a hash of the images' ids and sizes in bytes, their captions, prompts and order.
+
+    It does not depend on the folder that holds the data set.
+    """
+    digest = hashlib.sha256()
     for sample in samples:
-        found.update(
-            json.dumps([sample.id, sample.prompt, sample.captions, picture_size(sample)]).encode()
-        )
-    return found.hexdigest()
+        fields = [sample.id, sample.prompt, sample.captions, _count_image_bytes(sample)]
+        digest.update(json.dumps(fields).encode())
+    return digest.hexdigest()
 
 
-def picture_size(sample: Sample) -> int:
-    """Bytes of an image; 0 where its path leads nowhere, or to a part of a file."""
+def _count_image_bytes(sample: Sample) -> int:
+    """Return the image's size in bytes; 0 for a missing file, a URL, or a part of a file."""
     if isinstance(sample.image, bytes):
         return len(sample.image)
     try:
-        return os.stat(str(sample.image)).st_size  # a Path is three times slower
+        return os.stat(str(sample.image)).st_size  # noqa: PTH116  # Path.stat() is 3 times slower
     except OSError:
         return 0
 
 
-def check_start(path: Path, start: dict[str, Any], resumed: bool) -> None:
-    """Raise ConfigError where a run is resumed on data that are not those it began with."""
-    for part, data in start["data"].items():
-        for first in read_starts(path)[:1] if resumed else []:
-            if first["data"][part] != data:
-                raise ConfigError(
-                    f"{path}: the {'training' if part == 'train' else 'validation'} data are not those that the run began with "
-                    f"({first['data'][part]['pictures']} images then, {data['pictures']} now, or others of them): "
-                    "bring them back, or start anew with another `output`"
-                )
+def check_same_data(path: Path, info: dict[str, Any], resume: bool) -> None:
+    """Raise ConfigError if a resumed run would continue on other data than it started with.
+
+    Args:
+        path: `run.json` of the run.
+        info: what `collect_run_info` returned for this start.
+        resume: whether the run is resumed; a new run is not checked.
+    """
+    starts = read_run_info(path) if resume else []
+    for part, name in (("train", "training"), ("val", "validation")):
+        if not starts or starts[0]["data"][part] == info["data"][part]:
+            continue
+        old, new = (start["data"][part]["num_images"] for start in (starts[0], info))
+        change = f"{old} images then, {new} now" if old != new else "same number of images"
+        raise ConfigError(
+            f"{path}: the {name} data have changed since the run started ({change}): "
+            "restore them, or choose another `output`"
+        )
 
 
-def record_start(path: Path, start: dict[str, Any], resumed: bool) -> None:
-    """Add `start` to the run's record, or begin a new one."""
-    starts = read_starts(path) if resumed else []
-    write_text(path, json.dumps({"starts": [*starts, start]}, indent=2, ensure_ascii=False) + "\n")
+def save_run_info(path: Path, info: dict[str, Any], resume: bool) -> None:
+    """Append `info` to the starts in `run.json`, or write a new file if the run is not resumed."""
+    starts = [*(read_run_info(path) if resume else []), info]
+    write_text(path, json.dumps({"starts": starts}, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_starts(path: Path) -> list[dict[str, Any]]:
-    """The starts that a run's record tells of."""
+def read_run_info(path: Path) -> list[dict[str, Any]]:
+    """Return the information about every start, oldest first; empty if there is no such file."""
     return list(json.loads(path.read_text(encoding="utf-8"))["starts"]) if path.exists() else []

@@ -1,4 +1,4 @@
-"""What a run says while it goes: lines of JSON in its folder, and a progress bar."""
+"""The log of a run: `log.jsonl`, TensorBoard, and progress bars on stderr."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as Bars
+from rich.progress import Progress as RichProgress
 
 from cutline.files import write_text
 from cutline.training.run.tensorboard import TensorBoardLog
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def read_log(path: str | Path) -> list[LogLine]:
-    """The lines of a run's log; a last line that a killed process left half written is dropped."""
+    """Return the lines of a run's `log.jsonl`, without a last line that a crash left incomplete."""
     lines = []
     for text in Path(path).read_text(encoding="utf-8").splitlines():
         try:
@@ -37,45 +37,35 @@ def read_log(path: str | Path) -> list[LogLine]:
 
 
 class RunLog:
-    """Writes `log.jsonl` and shows the bar, on stderr."""
+    """Writer of `log.jsonl` and TensorBoard event files, with progress bars."""
 
     def __init__(
         self,
         path: Path | None,
-        board: TensorBoardLog | None,
+        tensorboard: TensorBoardLog | None,
         step: int,
         total_steps: int,
-        show: bool,
+        show_progress: bool,
     ) -> None:
-        """path: of the file; None in all processes but the first. step: where the run goes on from; later lines are dropped."""
-        self.path, self.board = path, board
-        kept = (
-            [line for line in read_log(path) if line["step"] <= step]
-            if path and path.exists()
-            else []
-        )
+        """Open the log, and drop the lines after `step`.
+
+        Args:
+            path: `log.jsonl`; None to write no file, as in all processes but the main one.
+            tensorboard: event files to write too.
+            step: step that the run starts or resumes at.
+            total_steps: steps of the whole run.
+            show_progress: whether to show progress bars and messages on stderr.
+        """
+        self.path, self.tensorboard = path, tensorboard
+        old_lines = read_log(path) if path and path.exists() else []
+        lines = [line for line in old_lines if line["step"] <= step]
         if path:
-            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        self.skipped = {line["skipped"] for line in lines if "skipped" in line}
         self.console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
-        self.bars = Bars(
-            *columns,
-            console=self.console,
-            disable=not show,
-            refresh_per_second=2,
-            redirect_stdout=False,
-        )
-        self.training = self.bars.add_task("training", completed=step, total=total_steps, note="")
-        self.since, self.pictures, self.tokens = time.monotonic(), 0, 0
-        self.skipped = {line["skipped"] for line in kept if "skipped" in line}
+        self.bars = _make_bars(self.console, show_progress)
+        self.bar = self.bars.add_task("training", completed=step, total=total_steps, note="")
+        self._reset_speed()
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -88,56 +78,78 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self.bars.stop()
-        if self.board:
-            self.board.close()
+        if self.tensorboard:
+            self.tensorboard.close()
 
-    def advance(self, step: int, pictures: int, tokens: int) -> None:
-        """A step is done."""
-        self.pictures, self.tokens = self.pictures + pictures, self.tokens + tokens
-        self.bars.update(self.training, completed=step)
+    def advance(self, step: int, num_images: int, num_tokens: int) -> None:
+        """Show that `step` steps are done, and count the images and tokens of the last one."""
+        self.num_images += num_images
+        self.num_tokens += num_tokens
+        self.bars.update(self.bar, completed=step)
 
     def write(self, line: LogLine) -> None:
         """Append a line to the log."""
         if self.path:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-        if self.board:
-            self.board.write(line)
+        if self.tensorboard:
+            self.tensorboard.write(line)
 
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Time that is not training."""
-        begin = time.monotonic()
-        yield
-        self.since += time.monotonic() - begin
+    def log_training(self, line: LogLine) -> None:
+        """Append a line about training, with the speed since the last such line."""
+        seconds = max(1e-9, time.monotonic() - self.start)
+        image_speed, token_speed = self.num_images / seconds, self.num_tokens / seconds
+        self._reset_speed()
+        self.bars.update(self.bar, note=f"loss {line['loss']:.3f}  {image_speed:.1f} images/s")
+        speed = {
+            "pictures_per_second": round(image_speed, 2),
+            "tokens_per_second": round(token_speed, 1),
+        }
+        self.write(line | speed)
 
-    def train_line(self, line: LogLine) -> None:
-        """Append a line on training, with the speed since the last one."""
-        seconds = max(1e-9, time.monotonic() - self.since)
-        speed, tokens = self.pictures / seconds, self.tokens / seconds
-        self.since, self.pictures, self.tokens = time.monotonic(), 0, 0
-        self.bars.update(self.training, note=f"loss {line['loss']:.3f}  {speed:.1f} images/s")
-        self.write(
-            {**line, "pictures_per_second": round(speed, 2), "tokens_per_second": round(tokens, 1)}
-        )
+    def log_skipped(self, step: int, messages: Iterable[str]) -> None:
+        """Append a line for each image that cannot be read, once per run."""
+        for message in messages:
+            if message not in self.skipped:
+                self.skipped.add(message)
+                self.write({"step": step, "skipped": message})
+                self.print(f"skipped: {message}")
 
-    def watch(self, results: Iterable[T], total: int) -> Iterator[T]:
-        """Pass on what a validation finds, with a bar of its own."""
-        bar = self.bars.add_task("validating", total=total, note="")
-        for result in results:
-            yield result
+    def print(self, text: str) -> None:
+        """Print a message above the progress bars."""
+        if not self.bars.disable:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        """Yield `items` with a progress bar of their own; a `cutline.progress.Progress`."""
+        bar = self.bars.add_task(description, total=total, note="")
+        for item in items:
+            yield item
             self.bars.advance(bar)
         self.bars.remove_task(bar)
 
-    def skip(self, step: int, sentences: Iterable[str]) -> None:
-        """Name images that could not be read, each once."""
-        for sentence in sentences:
-            if sentence not in self.skipped:
-                self.skipped.add(sentence)
-                self.write({"step": step, "skipped": sentence})
-                self.say(f"skipped: {sentence}")
+    @contextmanager
+    def exclude_time(self) -> Iterator[None]:
+        """Exclude the time spent inside, such as on evaluation, from the training speed."""
+        start = time.monotonic()
+        yield
+        self.start += time.monotonic() - start
 
-    def say(self, text: str) -> None:
-        """A line for people, above the bar."""
-        if not self.bars.disable:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    def _reset_speed(self) -> None:
+        self.start, self.num_images, self.num_tokens = time.monotonic(), 0, 0
+
+
+def _make_bars(console: Console, visible: bool) -> RichProgress:
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        console=console,
+        disable=not visible,
+        refresh_per_second=2,
+        redirect_stdout=False,
+    )

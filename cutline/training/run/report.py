@@ -1,60 +1,60 @@
-"""A run as a page to look at: its curves, and captions of validation images."""
+"""`report.html` of a run: curves, a table of evaluations, and captions of validation images."""
 
 from pathlib import Path
 from typing import Any
 
 from cutline.image import open_image
 from cutline.report import Card, render_curve, render_gallery, render_table, write_report
-from cutline.training.run.log import read_log
+from cutline.training.run.log import LogLine, read_log
+
+METRICS = {"cider": "CIDEr", "bleu4": "BLEU-4", "val_loss": "Validation loss"}
 
 
-def write_run_report(folder: Path) -> None:
-    """Write `report.html` from the run's `log.jsonl`."""
-    lines = read_log(folder / "log.jsonl")
+def write_run_report(directory: Path) -> None:
+    """Write `report.html` from the `log.jsonl` of the run in `directory`."""
+    lines = read_log(directory / "log.jsonl")
     evaluations = [line for line in lines if "train_loss" in line]
-    sections = [
-        (
-            "Training",
-            render_curve(points(lines, "step", "loss"), "Training loss", "step", "loss per token"),
-        )
-    ]
-    for name, title in (("cider", "CIDEr"), ("bleu4", "BLEU-4"), ("val_loss", "Validation loss")):
-        if values := points(evaluations, "epoch", name):
-            sections.append((f"Validation: {title}", render_curve(values, title, "epoch", title)))
-    if numbers := [name for name in evaluations[-1] if isinstance(evaluations[-1][name], float)]:
-        rows = [
-            [
-                line["epoch"],
-                *(line[name] for name in numbers),
-                "best so far" if line["best"] else "",
-            ]
-            for line in evaluations
-        ]
-        sections.append(("Evaluations", render_table(rows, ["epoch", *numbers, ""])))
+    losses = _collect_points(lines, "step", "loss")
+    curve = render_curve(losses, "Training loss", "step", "loss per token")
+    sections = [("Training", curve)]
+    if curves := _render_metrics(evaluations):
+        sections.append(("Metrics", curves))
+    sections.append(("Results", _render_results(evaluations)))
     if samples := evaluations[-1].get("samples"):
-        cards = [card(folder, one, evaluations, number) for number, one in enumerate(samples)]
+        cards = [_make_card(directory, i, evaluations) for i in range(len(samples))]
         sections.append(("Captions of validation images", render_gallery(cards)))
-    write_report(
-        folder / "report.html",
-        f"Training run {folder.name}",
-        "How the loss fell, and what came of it.",
-        sections,
-    )
+    intro = "The course of the training loss, and the results on the validation images."
+    write_report(directory / "report.html", f"Training run {directory.name}", intro, sections)
 
 
-def card(
-    folder: Path, sample: dict[str, Any], evaluations: list[dict[str, Any]], number: int
-) -> Card:
-    """An image with what it is called now, and what it was called at the first evaluation."""
-    first = evaluations[0]
-    note = (
-        f"epoch {first['epoch']}: {first['samples'][number]['caption']}"
-        if len(evaluations) > 1
-        else ""
-    )
-    return Card(open_image(str(folder / sample["image"])), sample["caption"], note)
+def _render_metrics(evaluations: list[LogLine]) -> str:
+    """Return a curve over epochs for every metric that was measured."""
+    curves = ""
+    for name, title in METRICS.items():
+        if points := _collect_points(evaluations, "epoch", name):
+            curves += render_curve(points, title, "epoch", title)
+    return curves
 
 
-def points(lines: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
-    """The (x, y) of the lines that have both."""
+def _render_results(evaluations: list[LogLine]) -> str:
+    """Return a table with the numbers of every evaluation."""
+    columns = [name for name, value in evaluations[-1].items() if isinstance(value, float)]
+    rows = []
+    for line in evaluations:
+        numbers = [line[name] for name in columns]
+        rows.append([line["epoch"], *numbers, "best so far" if line["best"] else ""])
+    return render_table(rows, ["epoch", *columns, ""])
+
+
+def _make_card(directory: Path, index: int, evaluations: list[LogLine]) -> Card:
+    """Return a sample with its last caption; the note has the caption of the first evaluation."""
+    first, last = evaluations[0], evaluations[-1]
+    note = f"epoch {first['epoch']}: {first['samples'][index]['caption']}"
+    sample: dict[str, Any] = last["samples"][index]
+    image = open_image(str(directory / sample["image"]))
+    return Card(image, sample["caption"], note if len(evaluations) > 1 else "")
+
+
+def _collect_points(lines: list[LogLine], x: str, y: str) -> list[tuple[float, float]]:
+    """Return (x, y) of the lines that have both."""
     return [(line[x], line[y]) for line in lines if x in line and y in line]

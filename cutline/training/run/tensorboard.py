@@ -1,4 +1,4 @@
-"""A run for TensorBoard: its numbers, and images of the validation set with their captions."""
+"""TensorBoard event files of a run: its numbers, and validation images with their captions."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,50 +11,51 @@ from cutline.errors import ConfigError
 from cutline.image import open_image
 
 
-def open_tensorboard(run: Path, recipe: Recipe, step: int) -> "TensorBoardLog | None":
-    """The board of the folder `run`, without what an earlier start wrote there after `step`; None if recipe or machine have none.
+def open_tensorboard(directory: Path, recipe: Recipe, step: int) -> "TensorBoardLog | None":
+    """Open the event files of the run in `directory`, and hide the events after `step`.
 
-    Raises ConfigError where it is asked for but tensorboard is not installed.
+    Returns:
+        The log; None if the recipe turns TensorBoard off, or leaves the choice and TensorBoard is
+        not installed.
+
+    Raises:
+        ConfigError: The recipe turns TensorBoard on, and it is not installed.
     """
-    if recipe.tensorboard == "off" or (
-        recipe.tensorboard == "auto" and find_spec("tensorboard") is None
-    ):
+    installed = find_spec("tensorboard") is not None
+    if recipe.tensorboard == "off" or (recipe.tensorboard == "auto" and not installed):
         return None
-    return TensorBoardLog(run, step)
+    return TensorBoardLog(directory, step)
 
 
 class TensorBoardLog:
     """Event files of one run."""
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, directory: Path, step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
-                "`tensorboard: on` needs tensorboard: pip install 'cutline[tensorboard]'"
+                "`tensorboard: on` needs TensorBoard: pip install 'cutline[tensorboard]'"
             ) from None
-        self.run = run
-        self.writer = SummaryWriter(run / "tensorboard", purge_step=step + 1 if step else None)
+        self.directory = directory
+        purge_step = step + 1 if step else None
+        self.writer = SummaryWriter(directory / "tensorboard", purge_step=purge_step)
 
     def write(self, line: dict[str, Any]) -> None:
-        """The numbers of a line of the log, and the images and captions it holds."""
-        step = line["step"]
+        """Write the numbers of a log line, and its sample images and captions if it has any."""
+        step, samples = line["step"], line.get("samples", ())
+        group = "training" if "grad_norm" in line else "validation"
         for name, value in line.items():
             if isinstance(value, float):
-                self.writer.add_scalar(
-                    f"{'training' if 'grad_norm' in line else 'validation'}/{name}", value, step
-                )
-        for number, sample in enumerate(line.get("samples", ())):
-            image = open_image(str(self.run / sample["image"]))
-            self.writer.add_image(f"images/{number}", np.asarray(image), step, dataformats="HWC")
-        if samples := line.get("samples"):
-            self.writer.add_text(
-                "captions",
-                "\n".join(f"{number}. {one['caption']}" for number, one in enumerate(samples)),
-                step,
-            )
+                self.writer.add_scalar(f"{group}/{name}", value, step)
+        for i, sample in enumerate(samples):
+            pixels = np.asarray(open_image(str(self.directory / sample["image"])))
+            self.writer.add_image(f"images/{i}", pixels, step, dataformats="HWC")
+        if samples:
+            captions = [f"{i}. {sample['caption']}" for i, sample in enumerate(samples)]
+            self.writer.add_text("captions", "\n".join(captions), step)
         self.writer.flush()
 
     def close(self) -> None:
-        """Finish the files."""
+        """Close the files."""
         self.writer.close()
