@@ -120,7 +120,7 @@ def test_a_full_disk_stops_a_run_with_its_last_good_state(
     little_room()
     with pytest.raises(
         CheckpointError,
-        match=r"model.safetensors: cannot be written .*what was there before is untouched",
+        match=r"model.safetensors: cannot be written .*the previous file is unchanged",
     ):
         train(part, resume=True, show_progress=False)
     assert (tmp_path / "part" / "state.safetensors").read_bytes() == state

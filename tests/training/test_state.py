@@ -63,7 +63,7 @@ def test_a_full_disk_keeps_the_last_good_state(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("the last good state")
     with pytest.raises(
-        CheckpointError, match=r"state: cannot be written .*what was there before is untouched"
+        CheckpointError, match=r"state: cannot be written .*the previous file is unchanged"
     ):
         save_state(path, model, {}, optimizer, Progress())
     assert path.read_text() == "the last good state"
