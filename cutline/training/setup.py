@@ -101,12 +101,12 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     train = (
         []
         if data.stream
-        else open_data(data.train, data.image_root, data.train_split, data.columns)
+        else open_data(data.train_source)
     )
     if not data.stream and not any(sample.captions for sample in train):
         raise DataError(f"{data.train}: no image has a caption to learn from")
     if data.val or data.val_split:
-        val = open_data(data.val or data.train, data.image_root, data.val_split, data.columns)
+        val = open_data(data.val_source)
         val = [sample for sample in val if sample.captions]
         if not val:
             raise DataError(
@@ -133,9 +133,9 @@ def init_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, T
     for path, load in encoders:
         if path:
             report = load(model, path)
-            logger.info("%s: %d weights taken", path, report.brought)
-            logger.info("  initialised: %s", ", ".join(report.initialised) or "nothing")
-            logger.info("  left over: %s", ", ".join(report.left) or "nothing")
+            logger.info("%s: %d weights taken", path, report.loaded)
+            logger.info("  initialised: %s", ", ".join(report.initialized) or "nothing")
+            logger.info("  left over: %s", ", ".join(report.unused) or "nothing")
     return model, tokenizer
 
 
@@ -149,8 +149,8 @@ def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
         init.image_size or None,
         partial=True,
     )
-    if checkpoint.left:
-        logger.info("%s: left over: %s", init.captioner, ", ".join(checkpoint.left))
+    if checkpoint.extra_weights:
+        logger.info("%s: left over: %s", init.captioner, ", ".join(checkpoint.extra_weights))
     checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
     return build_model(checkpoint), checkpoint.tokenizer
 

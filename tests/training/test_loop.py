@@ -10,9 +10,10 @@ import pytest
 import torch
 from interruption import interrupt_at
 from safetensors.torch import load_file
+from tiny_recipe import NO_DROPOUT
 
 import cutline
-from cutline.config import GenerationConfig, InitConfig, Recipe
+from cutline.config import GenerationConfig, InitConfig, ModelSettings, Recipe, TextSettings
 from cutline.training import Interrupted, read_log, train
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import read_samples
@@ -131,7 +132,7 @@ def test_accumulated_batches_weigh_every_token_the_same(
     recipe: Build, tmp_path: Path, size: int
 ) -> None:
     """Ten images at once, or two at a time: the same losses and gradients, though captions differ in length."""
-    off = {"optim_dropout": 0.0, "optim_drop_path": 0.0, "optim_epochs": 1}
+    off = {**NO_DROPOUT, "optim_epochs": 1}
     once = recipe(output=str(tmp_path / "once"), optim_batch_size=20, **off)
     split = recipe(
         output=str(tmp_path / "split"),
@@ -169,7 +170,7 @@ def test_captions_per_image_changes_the_work_and_not_the_loss(
         "data_flip": False,
         "data_randaugment": False,
     }
-    off = {"optim_dropout": 0.0, "optim_drop_path": 0.0, "optim_epochs": 1}
+    off = {**NO_DROPOUT, "optim_epochs": 1}
     apart = recipe(output=str(tmp_path / "apart"), optim_batch_size=40, **plain, **off)
     together = recipe(
         output=str(tmp_path / "together"),
@@ -204,7 +205,7 @@ def test_all_pictures_bad_is_an_error(recipe: Build, scenes: Path, tmp_path: Pat
 
 
 def test_validation_is_set_apart_by_picture(recipe: Build) -> None:
-    run = recipe(data_val="", data_val_share=0.2, eval_max_pictures=0)
+    run = recipe(data_val="", data_val_fraction=0.2, eval_max_images=0)
     train_samples, val_samples = read_samples(run)
     assert (len(train_samples), len(val_samples)) == (16, 4)
     assert not {sample.id for sample in train_samples} & {sample.id for sample in val_samples}
@@ -235,7 +236,7 @@ def test_bad_validation_pictures_are_named_and_cost_nothing_learned(
         == 1
     )
     by_loss = train(
-        recipe(data_val=str(half), output=str(tmp_path / "loss"), eval_by="loss"),
+        recipe(data_val=str(half), output=str(tmp_path / "loss"), eval_select_by="loss"),
         show_progress=False,
     )
     assert (
@@ -253,7 +254,7 @@ def test_bad_validation_pictures_are_named_and_cost_nothing_learned(
 
 
 def test_the_best_can_be_chosen_by_loss(recipe: Build) -> None:
-    best = train(recipe(eval_by="loss", optim_epochs=3), show_progress=False)
+    best = train(recipe(eval_select_by="loss", optim_epochs=3), show_progress=False)
     lines = [line for line in read_log(best.parent / "log.jsonl") if "val_loss" in line]
     assert len(lines) == 3
     running = float("inf")
@@ -263,7 +264,7 @@ def test_the_best_can_be_chosen_by_loss(recipe: Build) -> None:
 
 
 def test_without_validation_the_training_loss_decides(recipe: Build) -> None:
-    best = train(recipe(data_val="", data_val_share=0.0), show_progress=False)
+    best = train(recipe(data_val="", data_val_fraction=0.0), show_progress=False)
     lines = [line for line in read_log(best.parent / "log.jsonl") if "train_loss" in line]
     assert [line["best"] for line in lines] == [
         True,
@@ -319,8 +320,8 @@ def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: 
     first = train(recipe(), show_progress=False)
     second = recipe(
         output=str(tmp_path / "second"),
-        start=InitConfig(captioner=str(first)),
-        model=cutline.CaptionConfig(),
+        init=InitConfig(captioner=str(first)),
+        model=ModelSettings(),
     )
     again = cutline.load(train(second, show_progress=False))
     former = cutline.load(first)
@@ -329,7 +330,7 @@ def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: 
     other = replace(
         second,
         output=str(tmp_path / "third"),
-        start=InitConfig(captioner=str(first), image_size=64),
+        init=InitConfig(captioner=str(first), image_size=64),
     )
     assert cutline.load(train(other, show_progress=False)).config.vision.image_size == 64
 
@@ -371,11 +372,12 @@ def test_fine_tuning_overfits_twenty_photographs(shared: Path, tmp_path: Path) -
     run = Recipe(
         output=str(tmp_path / "run"),
         precision="fp32",
-        start=InitConfig(
+        init=InitConfig(
             captioner=str(fixture / "checkpoint.pth"),
             config=str(tmp_path / "sizes.json"),
             tokenizer=vocabulary,
         ),
+        model=ModelSettings(text=TextSettings(dropout=0.0, attn_dropout=0.0), label_smoothing=0.0),
         data=replace(
             cutline.Recipe().data,
             train=str(data),
@@ -392,10 +394,8 @@ def test_fine_tuning_overfits_twenty_photographs(shared: Path, tmp_path: Path) -
             max_steps=110,
             lr=2e-3,
             warmup_steps=5,
-            dropout=0.0,
-            label_smoothing=0.0,
         ),
-        eval=replace(cutline.Recipe().eval, every=110),
+        eval=replace(cutline.Recipe().eval, every_epochs=110),
         generation=GenerationConfig(max_length=30),
     )
     best = train(run, show_progress=False)

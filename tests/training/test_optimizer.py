@@ -8,10 +8,10 @@ import pytest
 import torch
 from interruption import interrupt_at
 from safetensors.torch import load_file
-from tiny_recipe import MODEL
+from tiny_recipe import MODEL, NO_DROPOUT
 
 import cutline
-from cutline.config import CaptionConfig, InitConfig, LoraConfig, OptimConfig, Recipe
+from cutline.config import CaptionConfig, InitConfig, LoraConfig, ModelSettings, OptimConfig, Recipe
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.training import Interrupted, read_log, train
@@ -20,10 +20,10 @@ from cutline.training.loop.optimizer import choose_weights, lr_scale, make_optim
 Build = Callable[..., Recipe]
 
 
-def groups(optim: OptimConfig) -> dict[str, tuple[float, float]]:
+def groups(optim: OptimConfig, lora: LoraConfig | None = None) -> dict[str, tuple[float, float]]:
     """Learning-rate scale and weight decay of every weight that learns."""
     model = CaptionModel(MODEL)
-    choose_weights(model, optim)
+    choose_weights(model, optim, lora or LoraConfig())
     names = {weight: name for name, weight in model.named_parameters()}
     optimizer = make_optimizer(model, MODEL, optim)
     return {
@@ -90,7 +90,7 @@ def test_the_scale_reaches_the_steps(recipe: Build, tmp_path: Path) -> None:
 
 def test_frozen_weights_stay_and_the_others_learn(recipe: Build, tmp_path: Path) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
-    start = {"start": InitConfig(captioner=str(first)), "model": cutline.CaptionConfig()}
+    start = {"init": InitConfig(captioner=str(first)), "model": ModelSettings()}
     second = train(
         recipe(output=tmp_path / "second", optim_freeze=("vision.*", "*.bias"), **start),
         show_progress=False,
@@ -106,11 +106,11 @@ def test_lora_leaves_a_plain_captioner_and_resumes_exactly(
 ) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
     lora = {
-        "optim_lora": LoraConfig(rank=2, targets=("text.*.kv", "*.fc1"), dropout=0.1),
+        "lora": LoraConfig(rank=2, targets=("text.*.kv", "*.fc1"), dropout=0.1),
         "optim_lr": 1e-2,
         "optim_ema_decay": ema,
     }
-    start = {"start": InitConfig(captioner=str(first)), "model": cutline.CaptionConfig()}
+    start = {"init": InitConfig(captioner=str(first)), "model": ModelSettings()}
     whole = train(recipe(output=tmp_path / "whole", **start, **lora), show_progress=False)
     before, after = load_file(first / "model.safetensors"), load_file(whole / "model.safetensors")
     assert before.keys() == after.keys()
@@ -138,8 +138,8 @@ def test_patterns_that_match_nothing_are_refused() -> None:
         groups(OptimConfig(freeze=("visual.*",)))
     with pytest.raises(ConfigError, match="leaves no weight to learn"):
         groups(OptimConfig(freeze=("*",)))
-    with pytest.raises(ConfigError, match="no projection is called"):
-        groups(OptimConfig(lora=LoraConfig(rank=4, targets=("*.query",))))
+    with pytest.raises(ConfigError, match="no linear layer matches"):
+        groups(OptimConfig(), LoraConfig(rank=4, targets=("*.query",)))
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def test_settings_of_lora_that_make_no_sense_are_refused(wrong: dict[str, object
 
 @pytest.mark.slow
 def test_compiled_layers_learn_the_same(recipe: Build, tmp_path: Path) -> None:
-    off = {"optim_batch_size": 10, "optim_dropout": 0.0, "optim_drop_path": 0.0}
+    off = {"optim_batch_size": 10, **NO_DROPOUT}
     runs = [
-        train(recipe(output=tmp_path / str(on), optim_compile=on, **off), show_progress=False)
+        train(recipe(output=tmp_path / str(on), compile=on, **off), show_progress=False)
         for on in (False, True)
     ]
     plain, compiled = (
@@ -171,7 +171,7 @@ def test_compiled_layers_learn_the_same(recipe: Build, tmp_path: Path) -> None:
 
 
 def test_bf16_learns_nearly_the_same(recipe: Build, tmp_path: Path) -> None:
-    off = {"optim_batch_size": 10, "optim_dropout": 0.0, "optim_drop_path": 0.0}
+    off = {"optim_batch_size": 10, **NO_DROPOUT}
     runs = [
         train(recipe(output=tmp_path / kind, precision=kind, **off), show_progress=False)
         for kind in ("fp32", "bf16")

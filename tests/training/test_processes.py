@@ -10,19 +10,18 @@ from PIL import Image
 from processes import launch
 from safetensors.torch import load_file
 from tars import write_tar
-from tiny_recipe import tiny_recipe
+from tiny_recipe import NO_DROPOUT, tiny_recipe
 
 from cutline.config import InitConfig, LoraConfig, Recipe
 from cutline.tokenizer import Tokenizer
 from cutline.training import read_log, train
 
 OFF = {
-    "optim_dropout": 0.0,
-    "optim_drop_path": 0.0,
+    **NO_DROPOUT,
     "optim_epochs": 2,
     "optim_lr": 1e-3,
     "optim_ema_decay": 0.9,
-    "eval_max_pictures": 5,
+    "eval_max_images": 5,
 }
 LORA = LoraConfig(rank=2, targets=("*.qkv", "text.*.fc1"))
 LAYOUTS = {
@@ -30,12 +29,12 @@ LAYOUTS = {
     "4x2": {"optim_batch_size": 2, "optim_grad_accum_steps": 4},
     "2x4": {"optim_batch_size": 4},
     "2x2x2": {"optim_batch_size": 2, "optim_grad_accum_steps": 2},
-    "sharded": {"optim_batch_size": 4, "optim_shard": True},
-    "lora 1x8": {"optim_batch_size": 8, "optim_lora": LORA},
-    "lora 2x4": {"optim_batch_size": 4, "optim_lora": LORA},
-    "lora sharded": {"optim_batch_size": 4, "optim_lora": LORA, "optim_shard": True},
+    "sharded": {"optim_batch_size": 4, "distributed_fsdp": True},
+    "lora 1x8": {"optim_batch_size": 8, "lora": LORA},
+    "lora 2x4": {"optim_batch_size": 4, "lora": LORA},
+    "lora sharded": {"optim_batch_size": 4, "lora": LORA, "distributed_fsdp": True},
     "2x4, stopped": {"optim_batch_size": 4},
-    "sharded, stopped": {"optim_batch_size": 4, "optim_shard": True},
+    "sharded, stopped": {"optim_batch_size": 4, "distributed_fsdp": True},
 }
 ALONE = ("1x8", "4x2", "lora 1x8")
 NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
@@ -68,12 +67,12 @@ def broken_stream(folder: Path) -> Recipe:
     stream = {
         "data_train": str(folder / "shards"),
         "data_stream": True,
-        "data_epoch_rows": 40,
-        "data_shuffle_rows": 1,
+        "data_samples_per_epoch": 40,
+        "data_shuffle_buffer": 1,
     }
     start = InitConfig(tokenizer=str(folder / "tokenizer.json"))
     return tiny_recipe(
-        folder / "data.jsonl", folder / "broken", start=start, optim_batch_size=2, **stream
+        folder / "data.jsonl", folder / "broken", init=start, optim_batch_size=2, **stream
     )
 
 

@@ -48,27 +48,27 @@ def settings(shards: Path, **others: object) -> dict[str, object]:
     data = {
         "data_train": str(shards),
         "data_stream": True,
-        "data_epoch_rows": 20,
-        "data_shuffle_rows": 4,
+        "data_samples_per_epoch": 20,
+        "data_shuffle_buffer": 4,
     }
-    return {**data, "start": vocabulary, **others}
+    return {**data, "init": vocabulary, **others}
 
 
 def shard_rows(shards: Path) -> ShardDataset:
     tokenizer = Tokenizer.load(shards / "tokenizer.json")
-    data = DataConfig(train=str(shards), stream=True, epoch_rows=20, shuffle_rows=4)
+    data = DataConfig(train=str(shards), stream=True, samples_per_epoch=20, shuffle_buffer=4)
     return ShardDataset(data, tokenizer, "a picture of ", 32, seed=1)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_the_parts_of_a_pass_are_all_rows_once(shards: Path, parts: int) -> None:
-    """With fewer shards than parts, too; captions write_outputs the rows apart as well as they write_outputs the scenes apart."""
+    """With fewer shards than parts, too; captions tell the rows apart as well as they tell the scenes apart."""
     rows = shard_rows(shards)
     whole = [str(row().captions) for _, row in zip(range(20), rows.read(0, 1), strict=False)]
     seen: Counter[str] = Counter()
     for part in range(parts):
         for sample in stream_shards(
-            str(shards), seed=1, epoch=0, part=part, parts=parts, shuffle=4
+            str(shards), seed=1, epoch=0, reader=part, num_readers=parts, shuffle_buffer=4
         ):
             seen.update(str(row().captions) for row in rows.rows_of(sample, 0))
     assert seen == Counter(whole)
@@ -140,9 +140,9 @@ def test_shards_come_through_a_command_too(recipe: Build, shards: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"data_epoch_rows": 0}, "stream and epoch_rows go together"),
-        ({"start": InitConfig()}, "give a vocabulary"),
-        ({"data_val": "", "data_val_share": 0.1}, "no images can be set apart"),
+        ({"data_samples_per_epoch": 0}, "stream and epoch_rows go together"),
+        ({"init": InitConfig()}, "give a vocabulary"),
+        ({"data_val": "", "data_val_fraction": 0.1}, "no images can be set apart"),
         ({"data_cache": True}, "leave the caches off"),
     ],
 )
@@ -166,7 +166,7 @@ def test_a_broken_shard_ends_the_run_with_one_sentence(
         train(
             recipe(
                 **settings(
-                    shards, data_train=str(folder), data_num_workers=workers, data_shuffle_rows=1
+                    shards, data_train=str(folder), data_num_workers=workers, data_shuffle_buffer=1
                 )
             ),
             show_progress=False,

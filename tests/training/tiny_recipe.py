@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cutline.config import (
     CaptionConfig,
     DataConfig,
     EvalConfig,
+    ModelSettings,
     OptimConfig,
     Recipe,
     TextConfig,
@@ -22,25 +24,45 @@ MODEL = CaptionConfig(
     ),
     prompt="a picture of ",
 )
+SECTIONS = ("data", "optim", "eval", "memory", "distributed", "model")
+NO_DROPOUT = {"text_dropout": 0.0, "text_attn_dropout": 0.0, "vision_drop_path": 0.0}
+"""changes that turn off everything random in the model's forward pass"""
 
 
-def tiny_recipe(data: Path, output: Path | str, **changes: object) -> Recipe:
-    """A recipe; keyword arguments `optim_…`, `data_…` and `eval_…` change a section, others the recipe itself."""
+def tiny_recipe(data: Path, output: Path | str, **changes: Any) -> Recipe:
+    """Return a recipe that trains `MODEL` on `data`.
+
+    Args:
+        data: data file to train and validate on.
+        output: run directory.
+        changes: values that differ. `optim_lr=…` sets `optim.lr`, and so for every section of the
+            recipe; `text_…` and `vision_…` stand for `model.text.…` and `model.vision.…`; other
+            names are fields of the recipe itself.
+    """
     base = Recipe(
         output=str(output),
         precision="fp32",
         log_every=1,
         tensorboard="off",
-        model=MODEL,
+        model=ModelSettings.from_config(MODEL),
         data=DataConfig(train=str(data), val=str(data), num_workers=0),
         optim=OptimConfig(batch_size=5, epochs=2, lr=1e-3),
-        eval=EvalConfig(every=1, max_pictures=4),
+        eval=EvalConfig(every_epochs=1, max_images=4),
     )
-    for section in ("data", "optim", "eval"):
-        inside = {
-            name.removeprefix(section + "_"): changes.pop(name)
-            for name in list(changes)
-            if name.startswith(section + "_")
-        }
-        changes[section] = replace(getattr(base, section), **inside)
-    return replace(base, **changes)
+    for name in ("vision", "text"):
+        model = changes.get("model", base.model)
+        section = replace(getattr(model, name), **pop_prefixed(changes, name))
+        changes["model"] = replace(model, **{name: section})
+    sections = {
+        name: replace(changes.pop(name, getattr(base, name)), **pop_prefixed(changes, name))
+        for name in SECTIONS
+    }
+    # At once, because the recipe checks its sections against each other.
+    return replace(base, **sections, **changes)
+
+
+def pop_prefixed(changes: dict[str, Any], section: str) -> dict[str, Any]:
+    """Remove and return the values named `{section}_…`, without the prefix."""
+    prefix = f"{section}_"
+    names = [name for name in changes if name.startswith(prefix)]
+    return {name.removeprefix(prefix): changes.pop(name) for name in names}

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from cutline.config import VisionConfig
 from cutline.errors import CutlineError
-from cutline.model import lm_labels
+from cutline.model import make_lm_labels
 from cutline.training.data.dataset import NO_PIXELS, CaptionDataset, Example, Row
 
 
@@ -88,7 +88,7 @@ def collate(items: Sequence[Row], pad_id: int) -> Batch:
     ids = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True, padding_value=-1)
     mask = (ids >= 0).long()
     ids = ids.where(ids >= 0, pad_id)
-    labels = lm_labels(ids, mask, torch.tensor([length for _, length in rows]))
+    labels = make_lm_labels(ids, mask, torch.tensor([length for _, length in rows]))
     kept = [item.image_embeds for item in good if item.image_embeds is not None]
     return Batch(
         torch.stack([item.pixels for item in good]),

@@ -39,9 +39,9 @@ class ShardDataset:
                 self.data.train,
                 seed=self.seed,
                 epoch=epoch,
-                part=part,
-                parts=parts,
-                shuffle=shuffle,
+                reader=part,
+                num_readers=parts,
+                shuffle_buffer=shuffle,
             )
             rows = chain.from_iterable(self.rows_of(sample, epoch) for sample in samples)
             first = next(rows, None)
