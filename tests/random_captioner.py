@@ -5,7 +5,8 @@ from PIL import Image
 
 from cutline.captioner import Captioner
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
-from cutline.demo.scenes import draw_scene, make_scenes
+from cutline.demo.drawing import draw_scene
+from cutline.demo.scenes import make_scenes
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
 

@@ -70,7 +70,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("recipes", "docs"):
         shutil.copytree(REPOSITORY / name, folder / name)
-    run_demo(folder / "cutline-demo", scenes=96, epochs=1, tests=12)
+    run_demo(folder / "cutline-demo", num_train=96, num_test=12, epochs=1)
     write_scenes(folder / "ucm-captions", make_scenes(6, seed=4))
     for split in ("train", "val"):
         captions = folder / "ucm-captions" / "captions.jsonl"

@@ -1,4 +1,4 @@
-"""Captions in other languages: the vocabulary, the cleaning, and a captioner that learns to write them."""
+"""Captions in other languages: vocabulary, cleaning, and training a captioner."""
 
 import json
 import unicodedata
@@ -10,19 +10,20 @@ import torch
 
 import cutline
 from cutline.config import (
-    CaptionConfig,
     DataConfig,
     EvalConfig,
     GenerationConfig,
     InitConfig,
     MetricTokenizer,
+    ModelSettings,
     OptimConfig,
     Recipe,
-    TextConfig,
-    VisionConfig,
+    TextSettings,
+    VisionSettings,
 )
 from cutline.data import Sample
-from cutline.demo.scenes import draw_scene, make_scenes
+from cutline.demo.drawing import draw_scene
+from cutline.demo.scenes import make_scenes
 from cutline.evaluation import evaluate
 from cutline.metrics.tokenizers import split_characters, split_words
 from cutline.tokenizer import Tokenizer, clean_caption
@@ -47,13 +48,13 @@ THAI = ["ผู้ชายสองคนยืนอยู่ริมถน�
 TURKISH = ["İstanbul'da bir köpek, güneşli bir gün.", "Işıklı sokakta iki çocuk."]
 
 
-def cleaned(captions: list[str]) -> list[str]:
+def clean_captions(captions: list[str]) -> list[str]:
     return [clean_caption(caption, "blip", 30) for caption in captions]
 
 
 @pytest.fixture(scope="module")
 def vietnamese(shared: Path) -> list[str]:
-    """Two and a half thousand captions that people wrote."""
+    """Return 2500 captions written by people."""
     path = shared / "data" / "vi-captions" / "train.jsonl"
     if not path.is_file():
         pytest.skip(f"no Vietnamese captions at {path}")
@@ -64,7 +65,7 @@ def vietnamese(shared: Path) -> list[str]:
     ]
 
 
-# -------------------------------------------------------------------------------------------- vocabulary and cleaning
+# -------------------------------------------------------------------------- vocabulary and cleaning
 
 
 @pytest.mark.parametrize(
@@ -73,9 +74,9 @@ def vietnamese(shared: Path) -> list[str]:
     ids=["german", "chinese", "japanese", "thai", "turkish"],
 )
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_captions_come_back_as_they_were_cleaned(captions: list[str], form: str) -> None:
-    """Nothing is unknown, no accent is lost, and letters typed as two code points come back as one."""
-    captions = cleaned(captions)
+def test_cleaned_captions_are_decoded_unchanged(captions: list[str], form: str) -> None:
+    """No token is unknown, no accent is lost, and letters of two code points become one."""
+    captions = clean_captions(captions)
     tokenizer = Tokenizer.train(captions, 400)
     for caption in captions:
         ids, _ = tokenizer.encode(unicodedata.normalize(form, caption), max_tokens=100)
@@ -83,21 +84,19 @@ def test_captions_come_back_as_they_were_cleaned(captions: list[str], form: str)
         assert tokenizer.decode(ids) == unicodedata.normalize("NFC", caption)
 
 
-def test_vietnamese_captions_come_back_with_every_tone(vietnamese: list[str]) -> None:
-    captions = [unicodedata.normalize("NFC", caption) for caption in cleaned(vietnamese)]
+def test_vietnamese_captions_keep_every_tone(vietnamese: list[str]) -> None:
+    captions = [unicodedata.normalize("NFC", caption) for caption in clean_captions(vietnamese)]
     tokenizer = Tokenizer.train(captions, 2000)
     encoded = [tokenizer.encode(caption)[0] for caption in captions]
     assert not any(tokenizer.unk_id in ids for ids in encoded)
     for caption, ids in zip(captions, encoded, strict=True):
-        assert tokenizer.decode(ids) == caption.replace(" ,", ",").replace(
-            " ?", "?"
-        )  # as the reference spaces them
-    assert {"một", "người", "đường", "chó", "cỏ"} < set(
-        tokenizer.pieces(range(tokenizer.vocab_size))
-    )
+        # Like the reference, `decode` removes the spaces before punctuation.
+        assert tokenizer.decode(ids) == caption.replace(" ,", ",").replace(" ?", "?")
+    vocabulary = tokenizer.pieces(range(tokenizer.vocab_size))
+    assert {"một", "người", "đường", "chó", "cỏ"} < set(vocabulary)
 
 
-def test_letters_that_differ_by_a_tone_are_different_words() -> None:
+def test_words_that_differ_by_a_tone_have_different_tokens() -> None:
     tones = ["ma", "má", "mà", "mả", "mã", "mạ", "mẫu", "mậu"]
     tokenizer = Tokenizer.train(tones * 2, 100)
     assert len({tuple(tokenizer.encode(tone)[0]) for tone in tones}) == len(tones)
@@ -109,35 +108,32 @@ def test_letters_that_differ_by_a_tone_are_different_words() -> None:
     [
         ("Eine große Straße.", "eine große straße"),
         ("STRASSE, ẞ", "strasse, ß"),
-        (
-            "两个人，一只狗。",
-            "两个人，一只狗。",
-        ),  # only ASCII punctuation is dropped, as in the reference
+        # Only ASCII punctuation is removed, as in the reference.
+        ("两个人，一只狗。", "两个人，一只狗。"),
         ("他说：“好”！", "他说：“好”！"),
         ("Một nhóm người .", "một nhóm người"),
-        ("İstanbul", "i\u0307stanbul"),  # Unicode's small letter of İ is two code points
+        ("İstanbul", "i\u0307stanbul"),  # in Unicode, lower case İ has two code points
     ],
 )
-def test_cleaning(text: str, expected: str) -> None:
+def test_captions_are_cleaned(text: str, expected: str) -> None:
     assert clean_caption(text, "blip", 30) == expected
 
 
-def test_the_words_of_clean_captions_are_those_that_are_measured(vietnamese: list[str]) -> None:
-    """Cleaning takes no word from a caption that the metrics count in its reference."""
+def test_cleaning_removes_no_words_that_metrics_count(vietnamese: list[str]) -> None:
     for caption in [*GERMAN, *TURKISH, *vietnamese[:300]]:
         assert split_words(clean_caption(caption, "blip", 100)) == split_words(caption)
     for caption in [*CHINESE, *JAPANESE, *THAI]:
         assert split_characters(clean_caption(caption, "blip", 100)) == split_characters(caption)
 
 
-# ---------------------------------------------------------------------------------------------------- a captioner learns
+# ----------------------------------------------------------------------------------------- training
 
 
 @pytest.fixture
-def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list[Sample]]]:
-    """Trains a tiny captioner on drawn scenes with these captions, until it should know them by heart."""
+def overfit(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list[Sample]]]:
+    """Train a tiny captioner on drawn scenes with given captions until it reproduces them."""
 
-    def build(captions: list[str]) -> tuple[cutline.Captioner, list[Sample]]:
+    def train_captioner(captions: list[str]) -> tuple[cutline.Captioner, list[Sample]]:
         samples = []
         for number, (caption, scene) in enumerate(
             zip(captions, make_scenes(len(captions), seed=6), strict=True)
@@ -148,11 +144,11 @@ def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list
         recipe = Recipe(
             output=str(tmp_path / "run"),
             precision="fp32",
-            model=CaptionConfig(
-                vision=VisionConfig(
+            model=ModelSettings(
+                vision=VisionSettings(
                     image_size=32, patch_size=16, embed_dim=64, depth=2, num_heads=2
                 ),
-                text=TextConfig(
+                text=TextSettings(
                     embed_dim=64,
                     depth=2,
                     num_heads=2,
@@ -164,7 +160,7 @@ def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list
                 prompt="",
                 label_smoothing=0.0,
             ),
-            start=InitConfig(vocab_size=200),
+            init=InitConfig(vocab_size=200),
             data=DataConfig(
                 train=str(tmp_path),
                 val=str(tmp_path),
@@ -177,7 +173,7 @@ def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list
             optim=OptimConfig(
                 batch_size=4, epochs=80, lr=3e-3, warmup_steps=10, clip_norm=1.0, weight_decay=0.0
             ),
-            eval=EvalConfig(every=80),
+            eval=EvalConfig(every_epochs=80),
             generation=GenerationConfig(max_length=40, min_length=1),
         )
         threads = torch.get_num_threads()
@@ -186,28 +182,32 @@ def learn(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, list
         torch.set_num_threads(threads)
         return cutline.load(best, "cpu", "fp32"), samples
 
-    return build
+    return train_captioner
 
 
 @pytest.mark.parametrize(
-    ("captions", "tokens"), [(GERMAN, "words"), (CHINESE, "auto")], ids=["german", "chinese"]
+    ("captions", "metric_tokenizer"),
+    [(GERMAN, "words"), (CHINESE, "auto")],
+    ids=["german", "chinese"],
 )
-def test_a_captioner_learns_to_write_it(
-    learn: Callable[..., tuple[cutline.Captioner, list[Sample]]],
+def test_a_captioner_learns_the_language(
+    overfit: Callable[..., tuple[cutline.Captioner, list[Sample]]],
     captions: list[str],
-    tokens: MetricTokenizer,
+    metric_tokenizer: MetricTokenizer,
 ) -> None:
-    captioner, samples = learn(captions)
-    found = evaluate(captioner, samples, metric_tokenizer=tokens, max_length=40, min_length=1)
-    assert [one.caption.text for one in found.images] == cleaned(captions)
-    assert found.scores.bleu4 > 0.99
+    captioner, samples = overfit(captions)
+    evaluation = evaluate(
+        captioner, samples, metric_tokenizer=metric_tokenizer, max_length=40, min_length=1
+    )
+    assert [image.caption.text for image in evaluation.images] == clean_captions(captions)
+    assert evaluation.scores.bleu4 > 0.99
 
 
-# --------------------------------------------------------------------------------------------------------------- recipes
+# ------------------------------------------------------------------------------------------ recipes
 
 
 @pytest.mark.parametrize("name", ["vietnamese", "german", "chinese"])
-def test_recipes_are_valid(name: str) -> None:
+def test_recipes_of_languages_are_valid(name: str) -> None:
     recipe = cutline.read_recipe(RECIPES / f"{name}.yaml")
     assert recipe.output == f"runs/{name}"
     assert recipe.data.max_tokens <= recipe.model.text.max_positions

@@ -1,17 +1,18 @@
-"""Read a data set and say what is wrong with it, before hours are spent."""
+"""Check a data set before training: images, captions, duplicates, and leaks between splits."""
 
-from cutline.check.findings import HARMFUL, KINDS, Finding, Findings, Histogram
+from cutline.check.findings import ERRORS, KINDS, Finding, Findings, Histogram, ImageSize
 from cutline.check.report import write_check_report
-from cutline.check.run import check
+from cutline.check.run import check_data
 from cutline.check.summary import summarize
 
 __all__ = [
-    "HARMFUL",
+    "ERRORS",
     "KINDS",
     "Finding",
     "Findings",
     "Histogram",
-    "check",
+    "ImageSize",
+    "check_data",
     "summarize",
     "write_check_report",
 ]

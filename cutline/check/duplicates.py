@@ -1,9 +1,10 @@
-"""The same image twice: within the data, or in two sets that are kept apart."""
+"""Find images that occur twice: in one data set, or in two that must not share images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
-from cutline.check.findings import Finding, name_of
+from cutline.check.findings import Finding
 from cutline.check.images import ImageInfo, ImageInfos
 from cutline.check.near_duplicates import group_near_duplicates
 from cutline.data import Sample
@@ -11,76 +12,96 @@ from cutline.data import Sample
 
 @dataclass
 class Duplicates:
-    """What `find_duplicates` finds."""
+    """The result of `find_duplicates`."""
 
-    rows: list[Finding] = field(default_factory=list)
-    equal: list[list[Sample]] = field(default_factory=list)
-    """groups of images of the same pixels, those of the other data last"""
-    alike: list[list[Sample]] = field(default_factory=list)
-    """groups of images that look alike, likewise; one of each that repeat exactly"""
+    findings: list[Finding] = field(default_factory=list)
+    exact: list[list[Sample]] = field(default_factory=list)
+    """groups of images with equal pixels; those of the other data set are last"""
+    near: list[list[Sample]] = field(default_factory=list)
+    """groups of images that look alike, with only one of several that have equal pixels; those of
+    the other data set are last"""
 
 
 @dataclass
-class _Twins:
-    """Images of the same pixels."""
+class _PixelGroup:
+    """Samples whose images have the same pixels."""
 
-    thumb: bytes
-    ours: list[Sample] = field(default_factory=list)
-    theirs: list[Sample] = field(default_factory=list)
-    """those of the other data"""
+    thumbnail: bytes
+    samples: list[Sample] = field(default_factory=list)
+    """those of the data set that is checked"""
+    others: list[Sample] = field(default_factory=list)
+    """those of the other data set"""
 
 
 def find_duplicates(
-    samples: Sequence[Sample], others: Sequence[Sample], seen: ImageInfos
+    samples: Sequence[Sample], others: Sequence[Sample], infos: ImageInfos
 ) -> Duplicates:
-    """Find images of `samples` that repeat each other, and those that are in `others` too, exactly or nearly.
+    """Find images of `samples` that repeat each other or an image of `others`, exactly or nearly.
 
-    `seen` has a look at each sample's image. The order of the data changes nothing: of a group, the first by name is the original.
+    The result does not depend on the order of the samples: the first of a group by name counts as
+    the original.
+
+    Args:
+        samples: The data set that is checked, each image once.
+        others: Another data set that must not share images with it.
+        infos: Facts about the image of each sample.
     """
-    twins: dict[bytes, _Twins] = {}
-    for data, is_ours in ((samples, True), (others, False)):
-        for sample in sorted(data, key=name_of):
-            if isinstance(look := seen[sample.image], ImageInfo):
-                same = twins.setdefault(look.digest, _Twins(look.thumb))
-                (same.ours if is_ours else same.theirs).append(sample)
-    found, distinct = Duplicates(), list(twins.values())
-    for same in distinct:
-        _add_equal(found, same)
-    for group in group_near_duplicates([same.thumb for same in distinct]):
-        _add_alike(found, [distinct[index] for index in group])
-    return found
+    duplicates = Duplicates()
+    groups = _group_by_pixels(samples, others, infos)
+    for group in groups:
+        _add_exact(duplicates, group)
+    for indices in group_near_duplicates([group.thumbnail for group in groups]):
+        _add_near(duplicates, [groups[index] for index in indices])
+    return duplicates
 
 
-def _add_equal(found: Duplicates, same: _Twins) -> None:
-    if same.ours and len(same.ours) + len(same.theirs) > 1:
-        found.equal.append([*same.ours, *same.theirs])
-    if same.theirs:
-        found.rows += [
-            Finding("leak", name_of(one), _say_leak(name_of(one), name_of(same.theirs[0])))
-            for one in same.ours
+def _group_by_pixels(
+    samples: Sequence[Sample], others: Sequence[Sample], infos: ImageInfos
+) -> list[_PixelGroup]:
+    """Group the readable images of both data sets by the hash of their pixels."""
+    groups: dict[bytes, _PixelGroup] = {}
+    for data, attribute in ((samples, "samples"), (others, "others")):
+        for sample in sorted(data, key=attrgetter("name")):
+            if isinstance(info := infos[sample.image], ImageInfo):
+                group = groups.setdefault(info.digest, _PixelGroup(info.thumbnail))
+                getattr(group, attribute).append(sample)
+    return list(groups.values())
+
+
+def _add_exact(duplicates: Duplicates, group: _PixelGroup) -> None:
+    """Add what is wrong with a group of images with equal pixels."""
+    if group.samples and len(group.samples) + len(group.others) > 1:
+        duplicates.exact.append([*group.samples, *group.others])
+    if group.others:
+        duplicates.findings += [
+            Finding("leak", sample.name, _describe_leak(sample.name, group.others[0].name))
+            for sample in group.samples
         ]
-    found.rows += [
-        Finding("duplicate", name_of(one), f"the same pixels as {name_of(same.ours[0])}")
-        for one in same.ours[1:]
+    duplicates.findings += [
+        Finding("duplicate", sample.name, f"the same pixels as {group.samples[0].name}")
+        for sample in group.samples[1:]
     ]
 
 
-def _say_leak(ours: str, theirs: str) -> str:
-    return f"{'stands in both' if ours == theirs else f'the same pixels as {theirs}'}; leave it out of one"
+def _describe_leak(name: str, other: str) -> str:
+    match = "the same file" if name == other else f"the same pixels as {other}"
+    return f"{match}; remove it from one of the data sets"
 
 
-def _add_alike(found: Duplicates, group: list[_Twins]) -> None:
-    ours = [same.ours[0] for same in group if same.ours]
-    theirs = [same.theirs[0] for same in group if same.theirs]
-    if not ours:
+def _add_near(duplicates: Duplicates, groups: Sequence[_PixelGroup]) -> None:
+    """Add what is wrong with groups of images that look alike."""
+    samples = [group.samples[0] for group in groups if group.samples]
+    others = [group.others[0] for group in groups if group.others]
+    if not samples:
         return
-    found.alike.append([*ours, *theirs])
-    if theirs:
-        new = [same.ours[0] for same in group if same.ours and not same.theirs]
-        found.rows += [
-            Finding("near_leak", name_of(one), f"looks like {name_of(theirs[0])}") for one in new
+    duplicates.near.append([*samples, *others])
+    if others:
+        # images with equal pixels in the other data set are already reported as leaks
+        leaked = [group.samples[0] for group in groups if group.samples and not group.others]
+        duplicates.findings += [
+            Finding("near_leak", sample.name, f"looks like {others[0].name}") for sample in leaked
         ]
-    found.rows += [
-        Finding("near_duplicate", name_of(one), f"looks like {name_of(ours[0])}")
-        for one in ours[1:]
+    duplicates.findings += [
+        Finding("near_duplicate", sample.name, f"looks like {samples[0].name}")
+        for sample in samples[1:]
     ]

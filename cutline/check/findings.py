@@ -1,155 +1,154 @@
-"""What a check finds: plain data."""
+"""The result of a check: plain data."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cutline.data import Sample
 
 KINDS = {
-    "missing": ("image is not where the data say", "images are not where the data say"),
+    "missing": ("image file does not exist", "image files do not exist"),
     "unreadable": ("image cannot be read", "images cannot be read"),
-    "blind": (
-        "other data set has no image that can be read",
-        "other data sets have no image that can be read",
+    "unreadable_other_set": (
+        "other data set has no readable image",
+        "other data sets have no readable image",
     ),
     "uncaptioned": ("image has no usable caption", "images have no usable caption"),
-    "leak": ("image is in the other data, too", "images are in the other data, too"),
+    "leak": ("image is also in the other data set", "images are also in the other data set"),
     "near_leak": (
-        "image looks like one of the other data",
-        "images look like one of the other data",
+        "image looks like an image of the other data set",
+        "images look like images of the other data set",
     ),
     "duplicate": (
-        "image repeats another, pixel for pixel",
-        "images repeat another, pixel for pixel",
+        "image has the same pixels as another one",
+        "images have the same pixels as another one",
     ),
-    "near_duplicate": ("image looks like another", "images look like another"),
-    "tiny": ("image is tiny", "images are tiny"),
-    "narrow": (
-        "image is too long or tall to be made a square",
-        "images are too long or tall to be made squares",
+    "near_duplicate": ("image looks like another one", "images look like another one"),
+    "tiny": ("image is very small", "images are very small"),
+    "extreme_aspect": (
+        "image has an extreme aspect ratio",
+        "images have an extreme aspect ratio",
     ),
-    "empty_caption": ("caption is empty once cleaned", "captions are empty once cleaned"),
-    "long_caption": ("caption is cut for its many words", "captions are cut for their many words"),
-    "cut_caption": ("caption is cut for its many tokens", "captions are cut for their many tokens"),
+    "empty_caption": ("caption is empty after cleaning", "captions are empty after cleaning"),
+    "long_caption": ("caption is cut to max_words", "captions are cut to max_words"),
+    "cut_caption": ("caption is cut to max_tokens", "captions are cut to max_tokens"),
     "repeated_caption": (
-        "caption is said twice of one image",
-        "captions are said twice of one image",
+        "caption is repeated for the same image",
+        "captions are repeated for the same image",
     ),
-    "common_caption": ("caption is said of many images", "captions are said of many images"),
-    "broken_text": ("caption holds broken characters", "captions hold broken characters"),
+    "common_caption": ("caption is shared by many images", "captions are shared by many images"),
+    "broken_text": ("caption has invalid characters", "captions have invalid characters"),
     "unknown_word": ("word is not in the vocabulary", "words are not in the vocabulary"),
 }
-"""each kind of finding, in the order of reports: what follows the number one, and what follows other numbers"""
+"""each kind of finding in singular and plural, in the order of reports"""
 
-HARMFUL = frozenset({"missing", "unreadable", "blind", "uncaptioned", "leak"})
-"""what training would skip, or what makes its results wrong; the other kinds are worth a look"""
+ERRORS = frozenset({"missing", "unreadable", "unreadable_other_set", "uncaptioned", "leak"})
+"""kinds that training skips or that make its results wrong; the other kinds are warnings"""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to look at."""
+    """One problem of a data set."""
 
     kind: str
     """one of KINDS"""
     image: str
-    """the image's path; its id, where it has no path"""
+    """display name of the image; empty if the finding is about the entire data set"""
     detail: str
-    """what was found, and where there is one, the way out"""
+    """what is wrong, and how to fix it if that is not obvious"""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often each of some whole numbers occurs."""
+    """How often each integer occurs."""
 
     counts: Mapping[int, int]
-    """number -> how often, in rising order"""
+    """integer → number of occurrences, in ascending order"""
 
     @classmethod
-    def of(cls, numbers: Sequence[int]) -> "Histogram":
-        """Count `numbers`."""
-        return cls(dict(sorted(Counter(numbers).items())))
+    def from_values(cls, values: Iterable[int]) -> "Histogram":
+        """Count `values`."""
+        return cls(dict(sorted(Counter(values).items())))
 
     @property
-    def low(self) -> int:
-        """The smallest; 0 of none."""
+    def minimum(self) -> int:
+        """The smallest value, or 0 if there are none."""
         return min(self.counts, default=0)
 
     @property
-    def high(self) -> int:
-        """The largest; 0 of none."""
+    def maximum(self) -> int:
+        """The largest value, or 0 if there are none."""
         return max(self.counts, default=0)
 
     @property
-    def total(self) -> int:
-        """How many there are."""
+    def count(self) -> int:
+        """The number of values."""
         return sum(self.counts.values())
 
     @property
     def sum(self) -> int:
-        """All of them together."""
-        return sum(number * count for number, count in self.counts.items())
+        """The sum of the values."""
+        return sum(value * count for value, count in self.counts.items())
 
     @property
     def mean(self) -> float:
-        """Their mean; 0 of none."""
-        return self.sum / max(1, self.total)
+        """The mean of the values, or 0 if there are none."""
+        return self.sum / max(1, self.count)
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """An image's size in pixels, upright."""
+class ImageSize:
+    """Size of an image in pixels, after the EXIF rotation is applied."""
 
     image: str
+    """display name of the image"""
     width: int
     height: int
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What `check` found."""
+    """The result of `check_data`."""
 
     samples: Sequence[Sample]
-    """the data, each image once, its captions together"""
+    """the data set: each image once, with all of its captions"""
     rows: Sequence[Finding]
-    """what is to be mended or worth a look, in the order of KINDS"""
+    """errors and warnings, in the order of KINDS"""
     num_readable: int
-    """images that can be read"""
-    smallest: Size | None
-    """the image of the fewest pixels; None where none can be read"""
-    largest: Size | None
-    """the one of the most"""
-    traits: Mapping[str, int]
-    """how many images are grey, animated, turned by EXIF …"""
+    """number of readable images"""
+    smallest: ImageSize | None
+    """the image with the fewest pixels; None if no image is readable"""
+    largest: ImageSize | None
+    """the image with the most pixels; None if no image is readable"""
+    attributes: Mapping[str, int]
+    """unusual attribute, such as grayscale or animated → number of images, most frequent first"""
     captions: Histogram
     """captions per image"""
     words: Histogram
-    """words per cleaned caption, before any is cut"""
+    """words per cleaned caption, before it is cut"""
     tokens: Histogram | None
-    """tokens per caption of at most `max_words` words, with prompt, [DEC] and [SEP]; None without a vocabulary"""
+    """tokens per caption of at most `max_words` words, including prompt, [DEC] and [SEP]; None
+    without a vocabulary"""
     max_words: int
     max_tokens: int
     scripts: Mapping[str, int]
-    """letters of each script, and other kinds of characters, most frequent first"""
+    """script, digits, punctuation or symbols → number of characters, most frequent first"""
     unknown_words: Mapping[str, int]
-    """words that become [UNK], and how often, most frequent first"""
+    """word that is encoded as [UNK] → number of occurrences, most frequent first"""
     unknown_characters: Mapping[str, int]
-    """characters the vocabulary lacks, and how often they stand in unknown words, most frequent first"""
+    """character missing from the vocabulary → number of its occurrences in unknown words, most
+    frequent first"""
     duplicates: Sequence[Sequence[Sample]]
-    """groups of images whose pixels are equal; those of the other data, if any, last"""
+    """groups of images with equal pixels; those of the other data set are last"""
     near_duplicates: Sequence[Sequence[Sample]]
-    """groups of images that look alike, likewise; one of each that repeat exactly"""
+    """groups of images that look alike, with only one of several that have equal pixels; those of
+    the other data set are last"""
     num_against: int = 0
-    """readable images of the other data"""
-    num_others: int = 0
-    """images of the other data, readable or not"""
+    """number of images of the other data set"""
+    num_against_readable: int = 0
+    """number of readable images of the other data set"""
 
     @property
-    def harmful(self) -> bool:
-        """Whether something must be mended."""
-        return any(row.kind in HARMFUL for row in self.rows)
-
-
-def name_of(sample: Sample) -> str:
-    """What to call a sample's image."""
-    return sample.id if isinstance(sample.image, bytes) else str(sample.image)
+    def has_errors(self) -> bool:
+        """Whether any finding is an error."""
+        return any(row.kind in ERRORS for row in self.rows)

@@ -1,4 +1,4 @@
-"""Images opened as training would open them, and reduced to what a check needs of them."""
+"""Inspect images: open them as training does, and keep what a check needs of them."""
 
 import hashlib
 import os
@@ -15,71 +15,78 @@ from PIL import ExifTags, Image
 from cutline.errors import ImageError
 from cutline.files import ImageRef
 from cutline.image import ImageSource, open_image
-from cutline.image.open import quiet
+from cutline.image.open import silence_pillow
 from cutline.image.prefetch import start_pool
 
-GRID = (9, 8)
-"""columns and rows of a thumb, as many as a difference hash needs"""
-AT_ONCE = 256  # images asked for together: bounds memory, and how long Ctrl-C waits
+THUMBNAIL_SIZE = (9, 8)
+"""width and height of a thumbnail: what a 64-bit difference hash needs"""
+CHUNK_SIZE = 256
+"""images submitted to the pool together; it bounds memory, and how long Ctrl-C waits"""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is kept of an image: some 400 bytes."""
+    """Facts about a readable image, in about 400 bytes."""
 
     width: int
     height: int
-    traits: tuple[str, ...]
-    """what is unusual about its file"""
+    attributes: tuple[str, ...]
+    """unusual attributes of the file"""
     digest: bytes
-    """of its pixels: equal for equal images"""
-    thumb: bytes
-    """RGB, 8 rows of 9"""
+    """hash of the pixels: equal for equal images"""
+    thumbnail: bytes
+    """RGB pixels of size THUMBNAIL_SIZE"""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageProblem:
-    """Why there is no look."""
+    """Why an image cannot be read."""
 
     kind: str
     """missing or unreadable"""
-    sentence: str
+    message: str
 
 
 ImageInfos: TypeAlias = Mapping[Any, ImageInfo | ImageProblem]
-"""what was seen of each `Sample.image`"""
+"""`Sample.image` → what is known about it"""
 
 
 def inspect_images(
-    sources: Iterable[ImageSource], workers: int = 0
+    sources: Iterable[ImageSource], num_workers: int = 0
 ) -> Generator[ImageInfo | ImageProblem]:
-    """ImageInfo at images, in order, in threads, or in `workers` processes."""
-    waiting = iter(sources)
-    with start_pool(workers) as pool:
-        while chunk := list(islice(waiting, AT_ONCE)):
-            yield from pool.map(look, chunk, chunksize=8)
+    """Yield facts about images, in order.
+
+    Args:
+        sources: The images; they are consumed in chunks of CHUNK_SIZE.
+        num_workers: Processes that open images (0: threads of this process).
+    """
+    remaining = iter(sources)
+    with start_pool(num_workers) as pool:
+        while chunk := list(islice(remaining, CHUNK_SIZE)):
+            yield from pool.map(inspect_image, chunk, chunksize=8)
 
 
-def look(source: ImageSource) -> ImageInfo | ImageProblem:
-    """ImageInfo at one image."""
+def inspect_image(source: ImageSource) -> ImageInfo | ImageProblem:
+    """Return facts about an image, or why it cannot be read."""
     try:
         image = open_image(source)
     except ImageError as error:
         return ImageProblem("missing" if _is_missing(source) else "unreadable", str(error))
-    digest = hashlib.blake2b(
-        image.tobytes(), digest_size=16, salt=f"{image.width}x{image.height}".encode()[:16]
-    )
-    thumb = image.resize(GRID, Image.Resampling.BOX).tobytes()
-    return ImageInfo(image.width, image.height, _traits(source), digest.digest(), thumb)
+    salt = f"{image.width}x{image.height}".encode()[:16]
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=salt).digest()
+    thumbnail = image.resize(THUMBNAIL_SIZE, Image.Resampling.BOX).tobytes()
+    return ImageInfo(image.width, image.height, _read_attributes(source), digest, thumbnail)
 
 
 def _is_missing(source: ImageSource) -> bool:
+    """Return whether `source` is a path without a file.
+
+    Not Path.exists(), which is also false for a file in a folder that may not be read.
+    """
     if not isinstance(source, str | Path):
         return False
     try:
-        os.stat(
-            source
-        )  # Path.exists() takes a folder that may not be read for one without the file
+        os.stat(source)  # noqa: PTH116  # Path("") is the current folder
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):
@@ -87,26 +94,24 @@ def _is_missing(source: ImageSource) -> bool:
     return False
 
 
-def _traits(source: ImageSource) -> tuple[str, ...]:
-    """What the header says, which the RGB image no longer does."""
-    with (
-        suppress(Exception),
-        quiet(),
-        Image.open(_file(source)) as header,
-    ):  # broken EXIF data does not make a broken image
-        traits = {
-            "grey": header.mode in ("1", "L", "LA"),
-            "of 16 bits or more": header.mode == "F" or header.mode.startswith("I"),
+def _read_attributes(source: ImageSource) -> tuple[str, ...]:
+    """Return the unusual attributes in the header of an image file."""
+    # Ignore all errors: an image with broken EXIF data is readable.
+    with suppress(Exception), silence_pillow(), Image.open(_as_file(source)) as header:
+        attributes = {
+            "grayscale": header.mode in ("1", "L", "LA"),
+            "with 16 bits or more": header.mode == "F" or header.mode.startswith("I"),
             "CMYK": header.mode == "CMYK",
             "transparent": header.has_transparency_data,
-            "of several frames": getattr(header, "is_animated", False),
-            "turned by EXIF": header.getexif().get(ExifTags.Base.Orientation, 1) != 1,
+            "with several frames": getattr(header, "is_animated", False),
+            "rotated by EXIF": header.getexif().get(ExifTags.Base.Orientation, 1) != 1,
         }
-        return tuple(name for name, true in traits.items() if true)
+        return tuple(name for name, present in attributes.items() if present)
     return ()
 
 
-def _file(source: Any) -> Any:
+def _as_file(source: Any) -> Any:
+    """Return `source` in a form that `Image.open` accepts."""
     if isinstance(source, ImageRef):
         source = source.read()
     return BytesIO(source) if isinstance(source, bytes) else source

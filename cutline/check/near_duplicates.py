@@ -1,10 +1,12 @@
-"""Images that look alike, found without comparing each with each.
+"""Group images that look alike without comparing every pair.
 
-Candidates come from a difference hash (N. Krawetz, "Kind of Like That", hackerfactor.com, 2013): 64 bits, each saying whether a cell of
-the 9 x 8 thumb is darker than its left neighbour. Hashes of copies agree in most bits, so almost surely in all 16 of one of four bands,
-and only within a band's equal values are images compared; where many have the same, as those on a white ground do, only those whose
-levels are near. What decides is the thumbs themselves: cell by cell, in each colour, copies
-differ by a few grey levels.
+Candidates come from a difference hash (N. Krawetz, "Kind of Like That", hackerfactor.com, 2013) of
+64 bits: each says whether a cell of the 9 x 8 thumbnail is darker than its left neighbor. The
+hashes of copies agree in most bits. Cut into four bands of 16 bits, they almost surely agree in
+all bits of at least one band, so only images with an equal band are compared. Where many images
+share a band, as images on a white background do, they are also split by gray level.
+
+The thumbnails decide: copies differ by a few levels in each cell and color.
 """
 
 from collections import defaultdict
@@ -14,119 +16,132 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from cutline.check.images import GRID
+from cutline.check.images import THUMBNAIL_SIZE
 
-MOST_BITS = 10
-"""of 64 that hashes of copies may differ in"""
-MOST_LEVELS = 16
-"""of 255 that a cell of copies may differ by. Measured on 2,230 photographs of three data sets: JPEG of quality 30, or half the size at
-quality 75, at most 13; different photographs whose hashes agree, more than 16 in all pairs but the truly repeated one"""
-LARGE = 128
-"""images of a bucket that are compared each with each"""
-_PART = 0.6  # of a bucket, that a split must not leave more than: what lies between the halves goes with both
-_STEP = (
-    2  # grey levels that count as darker, or the noise of JPEG would set the bits of plain areas
-)
+MAX_BITS = 10
+"""maximum number of the 64 bits in which the hashes of copies differ"""
+MAX_LEVELS = 16
+"""maximum difference, of 255 levels, between the cells of copies. Measured on 2,230 photographs of
+three data sets: copies saved as JPEG of quality 30, or at half the size with quality 75, differ by
+at most 13; different photographs with similar hashes differ by more than 16, except for one pair
+that really is a duplicate"""
+MAX_BUCKET = 128
+"""maximum number of images of a bucket that are compared with each other"""
+_MAX_HALF = 0.6
+# A bucket is split only if neither half has more than this fraction of it. Images near the
+# threshold belong to both halves.
+_MIN_STEP = 2
+# Gray levels that count as darker. With less, the noise of JPEG would set the bits of plain areas.
 
 Hashes = npt.NDArray[np.uint64]
-Thumbs = npt.NDArray[np.uint8]
+Thumbnails = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
 
 
-def group_near_duplicates(thumbs: Sequence[bytes]) -> list[list[int]]:
-    """Indices of images that look alike, two or more a group, in the order given; which group does not depend on that order."""
-    if len(thumbs) < 2:
+def group_near_duplicates(thumbnails: Sequence[bytes]) -> list[list[int]]:
+    """Return groups of two or more images that look alike, as indices in ascending order.
+
+    The groups do not depend on the order of the images.
+
+    Args:
+        thumbnails: RGB pixels of size THUMBNAIL_SIZE of each image.
+    """
+    if len(thumbnails) < 2:
         return []
-    flat, place = np.unique(
-        np.frombuffer(b"".join(thumbs), np.uint8).reshape(len(thumbs), -1),
-        axis=0,
-        return_inverse=True,
-    )
-    roots = _join(difference_hash(flat), flat)
+    pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1)
+    unique, positions = np.unique(
+        pixels, axis=0, return_inverse=True
+    )  # sorts them, so that the order given does not matter
+    roots = _find_roots(difference_hash(unique), unique)
     groups = defaultdict(list)
-    for index, root in enumerate(roots[place.reshape(-1)]):
+    for index, root in enumerate(roots[positions.reshape(-1)]):
         groups[int(root)].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def difference_hash(thumbs: Thumbs) -> Hashes:
-    """The 64 bits of each thumb (N, 216)."""
-    columns, rows = GRID
-    grey = thumbs.reshape(-1, rows, columns, 3) @ np.array(
-        [0.299, 0.587, 0.114], np.float32
-    )  # (N, 8, 9); ITU-R 601
-    darker = grey[:, :, :-1] > grey[:, :, 1:] + _STEP
+def difference_hash(thumbnails: Thumbnails) -> Hashes:
+    """Return the 64-bit hashes (N,) of thumbnails (N, 216)."""
+    columns, rows = THUMBNAIL_SIZE
+    luma = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+    gray = thumbnails.reshape(-1, rows, columns, 3) @ luma  # (N, 8, 9)
+    darker = gray[:, :, :-1] > gray[:, :, 1:] + _MIN_STEP
     hashes: Hashes = np.packbits(darker.reshape(-1, 64), axis=1).view(np.uint64).reshape(-1)
     return hashes
 
 
-def _join(hashes: Hashes, thumbs: Thumbs) -> npt.NDArray[np.int64]:
-    """The group of each image, named by its first member.
+def _find_roots(hashes: Hashes, thumbnails: Thumbnails) -> Indices:
+    """Return the group of each image, as the index of the group's first image.
 
-    In each bucket of equal bands the first image takes those like it along, then the first of the rest: one pass where all are
-    alike, and no chain of small steps from one image to a different one within a bucket that is not split.
+    In each bucket, all images like the first one join its group and leave the bucket; then the next
+    image of those that remain is the first. This takes one pass if all images are alike. It also
+    keeps small differences from adding up: within a bucket that is not split, images are compared
+    with the first image only, not with each other.
     """
     roots = np.arange(len(hashes))
     for shift in range(0, 64, 16):
         band = (hashes >> np.uint64(shift)).astype(np.uint16)
         order = np.argsort(band, kind="stable")
         buckets = np.split(order, np.flatnonzero(np.diff(band[order])) + 1)
-        for bucket in chain.from_iterable(_split(bucket, thumbs) for bucket in buckets):
+        for bucket in chain.from_iterable(_split_bucket(each, thumbnails) for each in buckets):
             while len(bucket) > 1:
                 first, bucket = bucket[0], bucket[1:]
-                like = _is_like(first, bucket, hashes, thumbs)
-                for other in bucket[like]:
-                    _unite(roots, int(first), int(other))
-                bucket = bucket[~like]
-    return np.array([_root(roots, index) for index in range(len(roots))])
+                similar = _compare(first, bucket, hashes, thumbnails)
+                for index in bucket[similar]:
+                    _join_groups(roots, int(first), int(index))
+                bucket = bucket[~similar]
+    return np.array([_find_root(roots, index) for index in range(len(roots))])
 
 
-def _split(bucket: npt.NDArray[np.int64], thumbs: Thumbs) -> Iterator[npt.NDArray[np.int64]]:
-    """Parts of a large bucket, such that two images whose levels are near everywhere have one in common.
+def _split_bucket(bucket: Indices, thumbnails: Thumbnails) -> Iterator[Indices]:
+    """Yield parts of a large bucket such that any two similar images have a part in common.
 
-    The bucket is halved by the level of one channel of one cell, of them all the one that halves it best; an image within MOST_LEVELS / 2
-    of the middle is in both halves.
+    The bucket is halved at the median level of one channel of one cell: the one that gives the most
+    even halves. An image within MAX_LEVELS / 2 of the median belongs to both halves.
     """
-    if len(bucket) > LARGE:
-        levels = thumbs[bucket]
-        middle = np.median(levels, axis=0)
-        halves = levels <= middle + MOST_LEVELS / 2, levels >= middle - MOST_LEVELS / 2
+    if len(bucket) > MAX_BUCKET:
+        levels = thumbnails[bucket]
+        median = np.median(levels, axis=0)
+        halves = levels <= median + MAX_LEVELS / 2, levels >= median - MAX_LEVELS / 2
         larger = np.maximum(*(half.sum(axis=0) for half in halves))
         cell = int(larger.argmin())
-        if larger[cell] <= _PART * len(bucket):
+        if larger[cell] <= _MAX_HALF * len(bucket):
             for half in halves:
-                yield from _split(bucket[half[:, cell]], thumbs)
+                yield from _split_bucket(bucket[half[:, cell]], thumbnails)
             return
     yield bucket
 
 
-def _is_like(
-    one: int, others: npt.NDArray[np.int64], hashes: Hashes, thumbs: Thumbs
+def _compare(
+    index: int, others: Indices, hashes: Hashes, thumbnails: Thumbnails
 ) -> npt.NDArray[np.bool_]:
-    like: npt.NDArray[np.bool_] = _count_ones(hashes[others] ^ hashes[one]) <= MOST_BITS
-    close = others[like]
-    difference = np.abs(thumbs[close].astype(np.int16) - thumbs[one].astype(np.int16))
-    like[like] = difference.max(axis=1, initial=0) <= MOST_LEVELS
-    return like
+    """Return which of the images `others` look like the image `index`."""
+    similar: npt.NDArray[np.bool_] = _count_bits(hashes[others] ^ hashes[index]) <= MAX_BITS
+    candidates = thumbnails[others[similar]].astype(np.int16)
+    difference = np.abs(candidates - thumbnails[index].astype(np.int16))
+    similar[similar] = difference.max(axis=1, initial=0) <= MAX_LEVELS
+    return similar
 
 
-def _count_ones(values: Hashes) -> Hashes:
-    """Bits set (H. S. Warren, Hacker's Delight, 5-1); numpy has `bitwise_count` only since 2.0."""
-    ones = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    ones = (ones & np.uint64(0x3333333333333333)) + (
-        (ones >> np.uint64(2)) & np.uint64(0x3333333333333333)
-    )
-    ones = (ones + (ones >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    counted: Hashes = (ones * np.uint64(0x0101010101010101)) >> np.uint64(56)
-    return counted
+def _count_bits(values: Hashes) -> Hashes:
+    """Return the number of bits set (H. S. Warren, Hacker's Delight, 5-1).
+
+    numpy has `bitwise_count` only since 2.0.
+    """
+    pairs = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    mask = np.uint64(0x3333333333333333)
+    nibbles = (pairs & mask) + ((pairs >> np.uint64(2)) & mask)
+    in_bytes = (nibbles + (nibbles >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    counts: Hashes = (in_bytes * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    return counts
 
 
-def _unite(roots: npt.NDArray[np.int64], one: int, other: int) -> None:
-    first, second = sorted((_root(roots, one), _root(roots, other)))
+def _join_groups(roots: Indices, index: int, other: int) -> None:
+    first, second = sorted((_find_root(roots, index), _find_root(roots, other)))
     roots[second] = first
 
 
-def _root(roots: npt.NDArray[np.int64], index: int) -> int:
+def _find_root(roots: Indices, index: int) -> int:
     while roots[index] != index:
-        roots[index] = roots[roots[index]]
+        roots[index] = roots[roots[index]]  # path halving keeps later searches short
         index = int(roots[index])
     return index

@@ -1,170 +1,150 @@
-"""The check: every image opened, every caption read."""
+"""Run a check: inspect every image and read every caption."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
-from cutline.check.captions import CaptionRules, check_captions, check_tokens, count_scripts
+from cutline.check.captions import TokenCheck, check_captions, check_tokens, count_scripts
 from cutline.check.duplicates import find_duplicates
-from cutline.check.findings import KINDS, Finding, Findings, Histogram, Size, name_of
+from cutline.check.findings import KINDS, Finding, Findings, Histogram, ImageSize
 from cutline.check.images import ImageInfo, ImageInfos, ImageProblem, inspect_images
-from cutline.config import CaptionConfig, Cleaning, Columns
-from cutline.data import Sample, open_captions, open_data
-from cutline.errors import ConfigError
+from cutline.config import CaptionConfig, CaptionText, DataSource
+from cutline.data import Sample, group_by_image, open_data, open_related_data
+from cutline.progress import Progress, no_progress
 from cutline.tokenizer import Tokenizer
 
-Data = str | Path | Sequence[Sample]
-Wrap = Callable[[Iterator[ImageInfo | ImageProblem], int], Iterable[ImageInfo | ImageProblem]]
+Data = DataSource | str | Path | Sequence[Sample]
 
-TINY = 32
-"""shorter side, in pixels, below which an image shows little"""
-NARROW = 4
-"""longer side over shorter, above which an image is distorted beyond use when resized to a square"""
+MIN_SIDE = 32
+"""shorter side, in pixels, below which an image is very small"""
+MAX_ASPECT = 4
+"""ratio of the longer to the shorter side above which the aspect ratio is extreme: resizing to a
+square distorts the image too much"""
+_RANKS = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-def check(
-    data: Data,
+def check_data(
+    source: Data,
     *,
-    image_root: str = "",
-    split: str = "",
-    columns: Columns = Columns(),  # frozen
     against: Data | None = None,
-    against_split: str = "",
-    tokenizer: Tokenizer | None = None,
+    text: CaptionText = CaptionText(),  # noqa: B008  # frozen
     prompt: str = CaptionConfig.prompt,
-    clean: Cleaning = "blip",
-    max_words: int = 30,
-    max_tokens: int = 40,
-    workers: int = 0,
-    progress: Wrap = lambda looks, total: looks,
+    tokenizer: Tokenizer | None = None,
+    num_workers: int = 0,
+    progress: Progress = no_progress,
 ) -> Findings:
-    """Open every image of `data` and read every caption, and say what is wrong with them.
+    """Open every image and read every caption of a data set, and report what is wrong with them.
 
     Args:
-        data: a data set's path, or its samples.
-        image_root: the folder that image paths are relative to (default: the data file's own).
-        split: split of the data, as `open_data` takes it (default: all of them).
-        columns: of tables, where they are called otherwise than usual.
-        against: data that must not share an image with `data`, such as its validation set; read whole, but only compared. Its column of
-            images may be called as `columns` says, or as usual; its captions are not read.
-        against_split: split of `against`.
-        tokenizer: the vocabulary to read captions with (default: tokens are not looked at).
-        prompt: what stands before captions that bring no prompt of their own, counted in `max_tokens`.
-        clean: how captions are cleaned: see `clean_caption`.
-        max_words: words after which training cuts captions.
-        max_tokens: tokens after which it does, prompt included.
-        workers: processes that open images (0: threads of this process).
-        progress: wraps the looks at the images as they come, given their number: for a bar.
+        source: A data set: its path, a `DataSource`, or its samples.
+        against: Another data set that must not share images with the first, such as the validation
+            data. Its images are compared and its captions are ignored; its columns may also have
+            the usual names instead of those of its `DataSource`.
+        text: How training cleans and cuts captions.
+        prompt: Prompt of samples that have none of their own; it counts in `text.max_tokens`.
+        tokenizer: Vocabulary of the model (default: tokens are not checked).
+        num_workers: Processes that open images (0: threads of this process).
+        progress: Shows how many images are done.
 
     Raises:
-        DataError: `data` or `against` cannot be read, or name no image.
-        ConfigError: a limit below what can be kept.
+        DataError: A data set cannot be read, or contains no images.
     """
-    if max_words < 1 or max_tokens < 3:
-        raise ConfigError(f"max_words {max_words} is below 1, or max_tokens {max_tokens} below 3")
-    given = open_data(data, image_root, split, columns) if isinstance(data, str | Path) else data
-    other = (
-        open_captions(against, image_root, against_split, Columns(columns.image_column))
-        if isinstance(against, str | Path)
-        else against or []
-    )
-    samples, others = _by_picture(given), _by_picture(other)
-    sources = list(dict.fromkeys(sample.image for sample in [*samples, *others]))
-    with closing(inspect_images(sources, workers)) as looks:
-        seen = dict(zip(sources, progress(looks, len(sources)), strict=True))
-    copies, reading = (
-        find_duplicates(samples, others, seen),
-        CaptionRules(clean, max_words, max_tokens, prompt),
-    )
-    about_words, words = check_captions(samples, reading)
-    about_tokens, tokens, unknown, characters = (
-        check_tokens(given, reading, tokenizer) if tokenizer else ([], None, Counter(), Counter())
-    )
+    samples, others = _read_data(source), _read_other_data(against)
+    images, other_images = group_by_image(samples), group_by_image(others)
+    infos = _inspect([*images, *other_images], num_workers, progress)
+    duplicates = find_duplicates(images, other_images, infos)
+    caption_findings, words = check_captions(images, text)
+    tokens = check_tokens(samples, text, prompt, tokenizer) if tokenizer else TokenCheck()
     rows = [
-        *_check_pictures(samples, seen),
-        *_check_others(others, seen),
-        *copies.rows,
-        *about_words,
-        *about_tokens,
+        *_check_images(images, infos),
+        *_check_other_images(other_images, infos),
+        *duplicates.findings,
+        *caption_findings,
+        *tokens.findings,
     ]
-    rows += [
-        Finding("unknown_word", "", f"“{word}” stands {count:,} times")
-        for word, count in unknown.most_common()
-    ]
-    readable = [
-        Size(name_of(sample), look.width, look.height) for sample, look in _readable(samples, seen)
+    sizes = [
+        ImageSize(sample.name, info.width, info.height)
+        for sample, info in _select_readable(images, infos)
     ]
     return Findings(
-        samples=samples,
-        rows=sorted(rows, key=lambda row: _RANK[row.kind]),
-        num_readable=len(readable),
-        smallest=min(readable, key=_area, default=None),
-        largest=max(readable, key=_area, default=None),
-        traits=dict(
-            Counter(
-                trait for _, look in _readable(samples, seen) for trait in look.traits
-            ).most_common()
-        ),
-        captions=Histogram.of([len(sample.captions) for sample in samples]),
+        samples=images,
+        rows=sorted(rows, key=lambda row: _RANKS[row.kind]),
+        num_readable=len(sizes),
+        smallest=min(sizes, key=_order_by_area, default=None),
+        largest=max(sizes, key=_order_by_area, default=None),
+        attributes=_count_attributes(images, infos),
+        captions=Histogram.from_values(len(sample.captions) for sample in images),
         words=words,
-        tokens=tokens,
-        max_words=max_words,
-        max_tokens=max_tokens,
-        scripts=count_scripts(samples),
-        unknown_words=dict(unknown.most_common()),
-        unknown_characters=dict(characters.most_common()),
-        duplicates=copies.equal,
-        near_duplicates=copies.alike,
-        num_against=sum(1 for _ in _readable(others, seen)),
-        num_others=len(others),
+        tokens=tokens.lengths,
+        max_words=text.max_words,
+        max_tokens=text.max_tokens,
+        scripts=count_scripts(images),
+        unknown_words=tokens.unknown_words,
+        unknown_characters=tokens.unknown_characters,
+        duplicates=duplicates.exact,
+        near_duplicates=duplicates.near,
+        num_against=len(other_images),
+        num_against_readable=sum(1 for _ in _select_readable(other_images, infos)),
     )
 
 
-_RANK = {kind: rank for rank, kind in enumerate(KINDS)}
+def _read_data(source: Data) -> Sequence[Sample]:
+    return open_data(source) if isinstance(source, DataSource | str | Path) else source
 
 
-def _by_picture(samples: Sequence[Sample]) -> list[Sample]:
-    """Each image once, with all its captions: rows of different prompts are different samples."""
-    rows: dict[object, Sample] = {}
+def _read_other_data(against: Data | None) -> Sequence[Sample]:
+    if isinstance(against, DataSource):
+        return open_related_data(against)
+    return _read_data(against) if against is not None else []
+
+
+def _inspect(samples: Sequence[Sample], num_workers: int, progress: Progress) -> ImageInfos:
+    """Inspect the image of each sample once."""
+    sources = list(dict.fromkeys(sample.image for sample in samples))
+    with closing(inspect_images(sources, num_workers)) as infos:
+        return dict(zip(sources, progress(infos, len(sources), "checking images"), strict=True))
+
+
+def _check_images(samples: Sequence[Sample], infos: ImageInfos) -> Iterator[Finding]:
+    """Yield the findings about images by themselves."""
     for sample in samples:
-        first = rows.get(sample.image)
-        rows[sample.image] = (
-            replace(first, captions=first.captions + sample.captions) if first else sample
-        )
-    return list(rows.values())
-
-
-def _readable(samples: Sequence[Sample], seen: ImageInfos) -> Iterator[tuple[Sample, ImageInfo]]:
-    for sample in samples:
-        if isinstance(look := seen[sample.image], ImageInfo):
-            yield sample, look
-
-
-def _area(size: Size) -> tuple[int, str]:
-    return size.width * size.height, size.image
-
-
-def _check_others(others: Sequence[Sample], seen: ImageInfos) -> Iterator[Finding]:
-    """Nothing in common with images that cannot be read says nothing."""
-    faults = [look for sample in others if isinstance(look := seen[sample.image], ImageProblem)]
-    if faults and len(faults) == len(others):
-        yield Finding(
-            "blind",
-            "",
-            f"nothing is compared with its {len(faults):,} images; the first: {faults[0].sentence}",
-        )
-
-
-def _check_pictures(samples: Sequence[Sample], seen: ImageInfos) -> Iterator[Finding]:
-    for sample in samples:
-        name, look = name_of(sample), seen[sample.image]
-        if isinstance(look, ImageProblem):
-            yield Finding(look.kind, name, look.sentence)
+        info = infos[sample.image]
+        if isinstance(info, ImageProblem):
+            yield Finding(info.kind, sample.name, info.message)
             continue
-        short, long = sorted((look.width, look.height))
-        if short < TINY:
-            yield Finding("tiny", name, f"{look.width} x {look.height} pixels")
-        if long > NARROW * short:
-            yield Finding("narrow", name, f"{look.width} x {look.height} pixels")
+        size = f"{info.width} x {info.height} pixels"
+        shorter, longer = sorted((info.width, info.height))
+        if shorter < MIN_SIDE:
+            yield Finding("tiny", sample.name, size)
+        if longer > MAX_ASPECT * shorter:
+            yield Finding("extreme_aspect", sample.name, size)
+
+
+def _check_other_images(samples: Sequence[Sample], infos: ImageInfos) -> Iterator[Finding]:
+    """Yield a finding if no image of the other data set is readable: then none was compared."""
+    problems = [info for sample in samples if isinstance(info := infos[sample.image], ImageProblem)]
+    if problems and len(problems) == len(samples):
+        detail = f"none of its {len(problems):,} images was compared; the first error: "
+        yield Finding("unreadable_other_set", "", detail + problems[0].message)
+
+
+def _select_readable(
+    samples: Sequence[Sample], infos: ImageInfos
+) -> Iterator[tuple[Sample, ImageInfo]]:
+    """Yield the samples whose images are readable, with facts about the images."""
+    for sample in samples:
+        if isinstance(info := infos[sample.image], ImageInfo):
+            yield sample, info
+
+
+def _count_attributes(samples: Sequence[Sample], infos: ImageInfos) -> dict[str, int]:
+    """Count the unusual attributes of image files, most frequent first."""
+    counts = Counter(
+        name for _, info in _select_readable(samples, infos) for name in info.attributes
+    )
+    return dict(counts.most_common())
+
+
+def _order_by_area(size: ImageSize) -> tuple[int, str]:
+    return size.width * size.height, size.image

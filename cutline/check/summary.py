@@ -4,106 +4,116 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from cutline.check.findings import HARMFUL, KINDS, Finding, Findings, Histogram, Size
+from cutline.check.findings import ERRORS, KINDS, Finding, Findings, Histogram, ImageSize
 
-EXAMPLES = 3
-"""of each kind of finding"""
-_COLUMN = 12  # characters, of the names of numbers
+MAX_EXAMPLES = 3
+"""maximum number of findings of a kind that the text lists"""
+_COLUMN_WIDTH = 12
 _UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def summarize(findings: Findings) -> str:
-    """The numbers, and a few examples of each kind of finding, harmful ones first; lines of text that any stream can take."""
-    lines = [f"{name:<{_COLUMN}}{value}" for name, value in describe(findings)]
-    for heading, harmful in (("To be mended", True), ("Worth a look", False)):
-        rows = [row for row in findings.rows if (row.kind in HARMFUL) is harmful]
+    """Return the statistics and a few examples of each kind of finding, errors first.
+
+    Control characters and lone surrogates are escaped, so that any UTF-8 stream accepts the text.
+    """
+    lines = [f"{name:<{_COLUMN_WIDTH}}{value}" for name, value in describe_data(findings)]
+    errors = [row for row in findings.rows if row.kind in ERRORS]
+    warnings = [row for row in findings.rows if row.kind not in ERRORS]
+    for heading, rows in (("Errors", errors), ("Warnings", warnings)):
         if rows:
-            lines += ["", heading, *_list_kinds(rows)]
+            lines += ["", heading, *_list_examples(rows)]
     if not findings.rows:
-        lines += ["", "Nothing is wrong."]
-    return printable("\n".join(lines) + "\n")
+        lines += ["", "No problems."]
+    return escape_unprintable("\n".join(lines) + "\n")
 
 
-def describe(findings: Findings) -> list[tuple[str, str]]:
-    """Names and values of the numbers."""
-    lines = [("images", f"{len(findings.samples):,}, {findings.num_readable:,} of them readable")]
+def describe_data(findings: Findings) -> list[tuple[str, str]]:
+    """Return names and values of the statistics of the data set."""
+    lines = [("images", f"{len(findings.samples):,}, {findings.num_readable:,} readable")]
     if findings.smallest and findings.largest:
-        lines.append(("sizes", f"{_size(findings.smallest)} to {_size(findings.largest)}"))
-    if findings.traits:
-        lines.append(("of these", _tally(findings.traits)))
-    lines.append(
-        ("captions", f"{findings.captions.sum:,}, {_spread(findings.captions, 'a picture')}")
-    )
-    if findings.captions.sum:
-        lines.append(("words", _spread(findings.words, "a caption")))
-    if findings.tokens and findings.tokens.total:
-        lines.append(("tokens", _spread(findings.tokens, "a caption, prompt included")))
+        sizes = f"{_format_size(findings.smallest)} to {_format_size(findings.largest)} pixels"
+        lines.append(("sizes", sizes))
+    if findings.attributes:
+        lines.append(("attributes", _format_counts(findings.attributes)))
+    captions = findings.captions
+    lines.append(("captions", f"{captions.sum:,}, {_format_range(captions, 'per image')}"))
+    if captions.sum:
+        lines.append(("words", _format_range(findings.words, "per caption")))
+    if findings.tokens and findings.tokens.count:
+        unit = "per caption including the prompt"
+        lines.append(("tokens", _format_range(findings.tokens, unit)))
     if findings.scripts:
-        lines.append(("characters", _tally(findings.scripts)))
+        lines.append(("characters", _format_counts(findings.scripts)))
     if findings.unknown_words:
-        lines.append(
-            ("[UNK]", f"{sum(findings.unknown_words.values()):,} words, {_unknown(findings)}")
-        )
-    if findings.num_others:
-        lines.append(("against", f"{findings.num_against:,} of {findings.num_others:,} readable"))
+        lines.append(("[UNK]", _format_unknown(findings)))
+    if findings.num_against:
+        readable = f"{findings.num_against_readable:,} of {findings.num_against:,} images readable"
+        lines.append(("against", readable))
     return lines
 
 
-def by_kind(rows: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
-    """Rows of each kind, under a sentence with their number."""
-    return [
-        (say(kind, len(same := list(group))), same)
-        for kind, group in groupby(rows, lambda row: row.kind)
-    ]
+def group_by_kind(rows: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Return the findings of each kind with a heading such as `2 images cannot be read`.
+
+    Args:
+        rows: Findings in the order of KINDS.
+    """
+    groups = [(kind, list(group)) for kind, group in groupby(rows, lambda row: row.kind)]
+    return [(_format_heading(kind, len(group)), group) for kind, group in groups]
 
 
-def say(kind: str, count: int) -> str:
-    """What `count` findings of a kind are: `2 images cannot be read`."""
-    one, several = KINDS[kind]
-    return f"{count:,} {one if count == 1 else several}"
+def _format_heading(kind: str, count: int) -> str:
+    singular, plural = KINDS[kind]
+    return f"{count:,} {singular if count == 1 else plural}"
 
 
-def printable(text: str) -> str:
-    """`text` with control characters and lone surrogates escaped: the latter, from file names that are not UTF-8, no stream takes."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def escape_unprintable(text: str) -> str:
+    """Return `text` with control characters and lone surrogates escaped.
+
+    Surrogates stand for bytes of file names that are not UTF-8; no stream can encode them.
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def _list_kinds(rows: Sequence[Finding]) -> list[str]:
+def _list_examples(rows: Sequence[Finding]) -> list[str]:
     lines = []
-    for sentence, same in by_kind(rows):
-        lines.append(f"  {sentence}")
-        lines += [f"    {_example(row)}" for row in same[:EXAMPLES]]
-        if len(same) > EXAMPLES:
-            lines.append(f"    and {len(same) - EXAMPLES:,} more")
+    for heading, group in group_by_kind(rows):
+        lines.append(f"  {heading}")
+        lines += [f"    {_format_finding(row)}" for row in group[:MAX_EXAMPLES]]
+        if len(group) > MAX_EXAMPLES:
+            lines.append(f"    and {len(group) - MAX_EXAMPLES:,} more")
     return lines
 
 
-def _example(row: Finding) -> str:
-    return (
-        row.detail
-        if not row.image or row.detail.startswith(row.image)
-        else f"{row.image}: {row.detail}"
-    )
+def _format_finding(row: Finding) -> str:
+    named = not row.image or row.detail.startswith(row.image)
+    return row.detail if named else f"{row.image}: {row.detail}"
 
 
-def _size(size: Size) -> str:
+def _format_size(size: ImageSize) -> str:
     return f"{size.width} x {size.height}"
 
 
-def _spread(spread: Histogram, of_what: str) -> str:
-    if spread.low == spread.high:
-        return f"{spread.low:,} {of_what}"
-    return f"{spread.low:,} to {spread.high:,} {of_what}, {spread.mean:.1f} on average"
+def _format_range(values: Histogram, unit: str) -> str:
+    if values.minimum == values.maximum:
+        return f"{values.minimum:,} {unit}"
+    return f"{values.minimum:,} to {values.maximum:,} {unit}, {values.mean:.1f} on average"
 
 
-def _tally(counts: Mapping[str, int], most: int = 6) -> str:
-    parts = [f"{count:,} {name}" for name, count in list(counts.items())[:most]]
-    return ", ".join([*parts, f"and {len(counts) - most} more"] if len(counts) > most else parts)
+def _format_counts(counts: Mapping[str, int], max_items: int = 6) -> str:
+    parts = [f"{count:,} {name}" for name, count in list(counts.items())[:max_items]]
+    if len(counts) > max_items:
+        parts.append(f"and {len(counts) - max_items} more")
+    return ", ".join(parts)
 
 
-def _unknown(findings: Findings, most: int = 12) -> str:
+def _format_unknown(findings: Findings, max_characters: int = 12) -> str:
+    """Return the number of unknown words and the characters that the vocabulary lacks."""
+    count = f"{sum(findings.unknown_words.values()):,} words"
     characters = list(findings.unknown_characters)
     if not characters:
-        return "each of whose characters is known by itself"
-    more = f" and {len(characters) - most} more" if len(characters) > most else ""
-    return f"for want of {' '.join(characters[:most])}{more}"
+        return f"{count}, although the vocabulary has each of their characters"
+    more = len(characters) - max_characters
+    suffix = f" and {more} more" if more > 0 else ""
+    return f"{count}; missing characters: {' '.join(characters[:max_characters])}{suffix}"

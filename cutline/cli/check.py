@@ -1,95 +1,201 @@
 """`cutline check`."""
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
+from cutline.cli.console import warn
 from cutline.cli.flags import Data, DataFlags, Flags, Output
-from cutline.config import Cleaning
-from cutline.errors import ConfigError
-from cutline.progress import progress_bar as progress
+from cutline.config import (
+    CaptionConfig,
+    CaptionText,
+    Columns,
+    DataSource,
+    Recipe,
+    read_recipe,
+)
+from cutline.errors import CheckpointError, ConfigError
+from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
+    from cutline.check import Findings
     from cutline.tokenizer import Tokenizer
 
 
-def check(
-    data: Data,
-    output: Output = "",
-    *,
-    report: str = "",
-    against: str = "",
-    against_split: str = "",
-    model: Annotated[str, arg(aliases=["-m"])] = "",
-    tokenizer: str = "",
-    prompt: str = "a picture of ",
-    clean: Cleaning = "blip",
-    max_words: int = 30,
-    max_tokens: int = 40,
-    workers: int = 0,
-    where: Annotated[DataFlags, Flags] = DataFlags(),  # frozen
-) -> int:
-    """Read a data set and say what is wrong with it, before hours are spent on it.
+@dataclass(frozen=True)
+class CheckOutputs:
+    """Outputs: what to write besides the summary on stdout."""
 
-    Ends with code 3 where images are missing, unreadable, without a usable caption, or in the data of --against, too; and where none of
-    those can be read.
+    output: Output = ""
+    """findings, one per line: .jsonl"""
+    report: str = ""
+    """HTML report with caption lengths, duplicates side by side, and sample images"""
 
-    Args:
-        output: also write the findings, one row each: .jsonl.
-        report: also write an HTML page with histograms, copies side by side, and a sample of the images.
-        against: other data, such as the validation set, that must not hold the same images; its captions are not read.
-        against_split: split of it, likewise.
-        model: captioner whose vocabulary the captions are read with (default: tokens are not looked at).
-        tokenizer: that vocabulary itself: vocab.txt or tokenizer.json.
-        prompt: what stands before each caption; it counts in --max-tokens.
-        clean: caption cleaning: blip (lower case, punctuation dropped) or none.
-        max_words: words after which training cuts captions.
-        max_tokens: tokens after which it does, prompt included.
-        workers: processes that open images (0: threads of this process).
-    """
-    from cutline.check import check as run
-    from cutline.check import summarize, write_check_report
-    from cutline.data import write_captions
+    def check(self) -> None:
+        """Raise ConfigError for a file of findings that cannot be written."""
+        if self.output and not self.output.lower().endswith(".jsonl"):
+            raise ConfigError(f"{self.output}: check writes its findings to a .jsonl file")
 
-    if output and not output.lower().endswith(".jsonl"):
-        raise ConfigError(f"{output}: check writes its findings to a .jsonl file")
-    if against_split and not against:
-        raise ConfigError("--against-split is a split of the data that --against names; give both")
-    found = run(
-        data,
-        image_root=where.image_root,
-        columns=where.columns,
-        split=where.split,
-        against=against or None,
-        against_split=against_split,
-        tokenizer=load_vocabulary(model, tokenizer),
-        prompt=prompt,
-        clean=clean,
-        max_words=max_words,
-        max_tokens=max_tokens,
-        workers=workers,
-        progress=lambda looks, total: progress(looks, total, "reading"),
+    def write(self, findings: "Findings") -> None:
+        """Write the requested files."""
+        from cutline.check import write_check_report
+        from cutline.data import write_captions
+
+        if self.output:
+            rows = [
+                {"kind": row.kind, "image": row.image, "detail": row.detail}
+                for row in findings.rows
+            ]
+            write_captions(self.output, rows)
+        if self.report:
+            write_check_report(self.report, findings)
+
+
+@dataclass(frozen=True)
+class AgainstFlags:
+    """Other data: images that must not also be in DATA."""
+
+    against: str = ""
+    """data set that must not share images with DATA, such as the validation data; its captions are
+    not checked"""
+    against_split: str = ""
+    """split of that data set"""
+
+    def source(self, flags: DataFlags) -> DataSource | None:
+        """Return the other data set; its images are found as `flags` say."""
+        if self.against_split and not self.against:
+            raise ConfigError("--against-split is a split of the data set --against: give both")
+        columns = Columns(flags.columns.image_column)
+        data = DataSource(self.against, flags.image_root, self.against_split, columns)
+        return data if self.against else None
+
+
+@dataclass(frozen=True)
+class VocabularyFlags:
+    """Model: its vocabulary, prompt and maximum length. Weights are not read."""
+
+    model: Annotated[str, arg(aliases=["-m"])] = ""
+    """captioner (default: the recipe's init.captioner; without a vocabulary, tokens are not
+    checked)"""
+    tokenizer: str = ""
+    """another vocabulary: vocab.txt, tokenizer.json or a folder (default: the recipe's
+    init.tokenizer)"""
+    prompt: str | None = None
+    """prompt of images that have none of their own; its tokens count (default: that of the recipe,
+    else of the captioner, else "a picture of ")"""
+
+
+def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
+    """Return the `check` command; the recipe named in `argv` gives its flags their defaults."""
+    path = find_recipe(argv)
+    settings = read_recipe(path) if path else Recipe()
+    data_settings = settings.data
+    caption_text = CaptionText(
+        data_settings.clean, data_settings.max_words, data_settings.max_tokens
     )
-    sys.stdout.write(summarize(found))
-    if output:
-        write_captions(
-            output,
-            [{"kind": row.kind, "image": row.image, "detail": row.detail} for row in found.rows],
+    data_flags = DataFlags(data_settings.image_root, columns=data_settings.columns)
+
+    def check_command(
+        data: Data,
+        outputs: Annotated[CheckOutputs, Flags] = CheckOutputs(),
+        *,
+        recipe: Annotated[str, arg(metavar="RECIPE.yaml")] = "",
+        num_workers: int = 0,
+        source: Annotated[DataFlags, Flags] = data_flags,
+        other: Annotated[AgainstFlags, Flags] = AgainstFlags(),
+        text: Annotated[CaptionText, Flags] = caption_text,
+        model: Annotated[VocabularyFlags, Flags] = VocabularyFlags(),
+    ) -> int:
+        """Check a data set before training: images, captions, duplicates and leaks.
+
+        Exit code 3: images are missing, unreadable, without a usable caption, or also in the data
+        of --against, or none of those can be read.
+
+        Examples:
+            cutline check photos --report check.html
+
+            cutline check train.jsonl --against val.jsonl --recipe recipes/own-photos.yaml
+
+        Args:
+            recipe: Recipe of the training run, whose columns, image_root, caption cleaning,
+                limits, prompt and vocabulary are the defaults of the flags below.
+            num_workers: Processes that open images (0: threads of this process).
+        """
+        from cutline.check import check_data, summarize
+
+        outputs.check()
+        against = other.source(source)
+        config, tokenizer = load_model_text(model, settings)
+        findings = check_data(
+            source.source(data),
+            against=against,
+            text=replace(text, max_tokens=min(text.max_tokens, config.text.max_positions)),
+            prompt=config.prompt if model.prompt is None else model.prompt,
+            tokenizer=tokenizer,
+            num_workers=num_workers,
+            progress=progress_bar,
         )
-    if report:
-        write_check_report(report, found)
-    return 3 if found.harmful else 0
+        sys.stdout.write(summarize(findings))
+        outputs.write(findings)
+        return 3 if findings.has_errors else 0
+
+    return check_command
 
 
-def load_vocabulary(model: str, tokenizer: str) -> "Tokenizer | None":
-    """What --tokenizer or else --model names, if either does; no weights are read."""
+def find_recipe(argv: Sequence[str]) -> str:
+    """Return the value of --recipe in `argv`, or ""."""
+    for word, following in pairwise([*argv, ""]):
+        flag, equals, value = word.partition("=")
+        if flag == "--recipe":
+            return value if equals else following
+    return ""
+
+
+def load_model_text(
+    flags: VocabularyFlags, recipe: Recipe
+) -> "tuple[CaptionConfig, Tokenizer | None]":
+    """Return the settings and the vocabulary of the model that captions are checked for.
+
+    A model that only the recipe names may be unavailable, because it is not downloaded yet: then a
+    message says so.
+
+    Raises:
+        CheckpointError: What the flags name cannot be read.
+    """
+    from cutline.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(flags.tokenizer) if flags.tokenizer else None
+    if flags.model:
+        return read_settings(flags.model, recipe), tokenizer or read_vocabulary("", flags.model)
+    init = recipe.init
+    try:
+        config = read_settings(init.captioner, recipe)
+        return config, tokenizer or read_vocabulary(init.tokenizer, init.captioner)
+    except CheckpointError as error:
+        effect = "" if tokenizer else ", so tokens are not checked"
+        warn(f"the model of the recipe cannot be read{effect}: {error}")
+        return recipe.model.to_config(), tokenizer
+
+
+def read_settings(captioner: str, recipe: Recipe) -> CaptionConfig:
+    """Return the settings of the model that is trained from `captioner`, or from scratch if ""."""
+    if not captioner:
+        return recipe.model.to_config()
+    from cutline.checkpoint import load_config
+
+    config = load_config(captioner, recipe.init.config or None)
+    return recipe.model.override(config or CaptionConfig())  # a .pth has the default settings
+
+
+def read_vocabulary(tokenizer: str, captioner: str) -> "Tokenizer | None":
+    """Return the vocabulary `tokenizer`, else that of `captioner`, or None if both are ""."""
+    from cutline.checkpoint import load_tokenizer
+    from cutline.tokenizer import Tokenizer
+
     if tokenizer:
-        from cutline.tokenizer import Tokenizer
-
         return Tokenizer.load(tokenizer)
-    if model:
-        from cutline.checkpoint import load_tokenizer
-
-        return load_tokenizer(model)
-    return None
+    return load_tokenizer(captioner) if captioner else None

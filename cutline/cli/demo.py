@@ -2,28 +2,68 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from cutline.cli.console import program_name as program
-from cutline.cli.console import stderr_console as stderr
+from tyro.conf import arg
+
+from cutline.cli.console import program_name, stderr_console
 from cutline.cli.flags import Output
-from cutline.progress import progress_bar as progress
+from cutline.errors import ConfigError
+from cutline.progress import progress_bar
+
+NUM_PHOTOS = 40
 
 
-def demo(out: Output = "cutline-demo", *, seed: int = 0) -> int:
-    """Train a small captioner on drawn scenes, measure it, and write a report. Needs no file and no network.
+def demo_command(
+    output: Output = "cutline-demo",
+    *,
+    photos: Annotated[str, arg(metavar="FOLDER")] = "",
+    seed: int = 0,
+) -> int:
+    """Train a small captioner on drawn scenes, measure it, and write a report.
+
+    The demo needs no files, no network and no GPU, and takes minutes on two CPU cores.
+
+    Examples:
+        cutline demo
+
+        cutline demo --photos photos
 
     Args:
-        out: folder for the model, the captions and report.html.
-        seed: decides the scenes and the training.
+        output: Folder for the model, the images, the captions and report.html.
+        photos: Only draw 40 example images with captions into FOLDER.
+        seed: Seed of the scenes and of the training.
     """
+    if photos:
+        draw_photos(Path(photos), seed)
+        return 0
     from cutline.demo.pipeline import run_demo
 
-    truth = run_demo(Path(out), seed, lambda text: stderr().print(text), progress)
+    console = stderr_console()
+    result = run_demo(Path(output), seed, console.print, progress_bar)
+    program = program_name()
     sys.stdout.write(
-        f"{truth.share:.1%} of {len(truth.scenes)} captions of unseen scenes are true in every word.\n"
-        f"Look at {out}/report.html. Then try:\n"
-        f"  {program()} caption {out}/scenes/heldout/scene-00000?.png --model {out}/model\n"
-        f"  {program()} evaluate {out}/scenes/heldout --model {out}/model --report sheet.html\n"
-        f"  {program()} train recipes/own-photos.yaml --data.train YOUR-PHOTOS\n"
+        f"{100 * result.accuracy:.1f} % of {len(result.scenes)} captions of unseen scenes are "
+        "correct in every word.\n"
+        f"{output}/report.html shows them. Try:\n"
+        f"  {program} caption {output}/scenes/heldout/scene-00000?.png --model {output}/model\n"
+        f"  {program} evaluate {output}/scenes/heldout --model {output}/model\n"
+        f"  {program} train recipes/own-photos.yaml --data.train YOUR-PHOTOS\n"
     )
     return 0
+
+
+def draw_photos(folder: Path, seed: int) -> None:
+    """Draw example images: scenes that the demo's captioner has not seen.
+
+    Raises:
+        ConfigError: The folder contains other files, which must not be overwritten.
+    """
+    from cutline.demo.scenes import make_scenes, write_scenes
+
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "scene-000000.png").is_file():
+        raise ConfigError(f"{folder}: contains other files; name a new or an empty folder")
+    write_scenes(folder, make_scenes(NUM_PHOTOS, seed, "heldout"))
+    sys.stdout.write(
+        f"{folder} contains {NUM_PHOTOS} images, and their captions in captions.jsonl.\n"
+    )

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from cutline.cli.caption import caption_command
-from cutline.cli.check import check
+from cutline.cli.check import make_check_command
 from cutline.cli.compare import compare_command
 from cutline.cli.console import warn
 from cutline.cli.convert import convert_command
-from cutline.cli.demo import demo
+from cutline.cli.demo import demo_command
 from cutline.cli.evaluate import evaluate_command
 from cutline.cli.help import format_help
 from cutline.cli.score import score_command
@@ -24,9 +24,9 @@ from cutline.config.renames import reject_renamed_flags
 from cutline.errors import ConfigError, CutlineError
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "demo": demo,
+    "demo": demo_command,
     "caption": caption_command,
-    "check": check,
+    "check": make_check_command([]),
     "train": make_train_command([]),
     "evaluate": evaluate_command,
     "compare": compare_command,
@@ -34,7 +34,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "convert": convert_command,
 }
 
-MAKERS = {"train": make_train_command}
+MAKERS = {"check": make_check_command, "train": make_train_command}
 """commands whose flags take their defaults from a recipe that the command line names"""
 
 

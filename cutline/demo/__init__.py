@@ -1,1 +1,1 @@
-"""The demo: draw_scene scenes, train a small captioner on them, evaluate it and write a report."""
+"""The demo: a captioner trained on drawn scenes, so that every caption can be checked."""

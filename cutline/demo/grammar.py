@@ -1,14 +1,15 @@
-"""One caption for a drawn scene, and the check whether any caption is true of it.
+"""Captions of scenes: write one, and check whether any caption is correct.
 
-The language is small:
+The grammar of captions:
 
-    caption = phrase [link phrase]
-    phrase  = number [size] [colour] shape        a small red circle; two stars; an orange cross
-    link    = "and" | "above" | "below" | ["to the" | "on the"] ("left of" | "right of")
+    caption  = phrase [relation phrase]
+    phrase   = number [size] [color] shape    (a small red circle; two stars; an orange cross)
+    relation = "and" | "above" | "below" | ["to the" | "on the"] ("left of" | "right of")
 
-A caption is true when every word of it is. Leaving out a size, a colour or a whole object is no untruth; `verdict`
-says which objects were left out. Numbers are exact: "a red circle" is false where there are two. Two phrases share the
-objects out between them: of a red circle above a blue one, "a circle above a blue circle" is true.
+A caption is correct if every word of it is true of the scene. It may leave out a size, a color or
+an object; `judge_caption` lists the objects left out. Numbers are exact: "a red circle" is wrong if
+there are two. Two phrases never mean the same object: if a red circle is above a blue one, "a
+circle above a blue circle" is correct.
 """
 
 import re
@@ -26,173 +27,170 @@ _SINGULARS = {plural: shape for shape, plural in _PLURALS.items()}
 
 @dataclass(frozen=True)
 class _Phrase:
-    """What is said of some objects; None where nothing is said."""
+    """A description of objects; None for what it does not mention."""
 
     number: int
     size: str | None
     color: str | None
     shape: str | None
 
-    def fits(self, item: SceneObject) -> bool:
-        said = (self.size, self.color, self.shape)
-        return all(
-            word in (None, fact)
-            for word, fact in zip(said, (item.size, item.color, item.shape), strict=True)
-        )
+    def matches(self, item: SceneObject) -> bool:
+        """Return whether the phrase, apart from its number, is true of an object."""
+        words = (self.size, self.color, self.shape)
+        facts = (item.size, item.color, item.shape)
+        return all(word in (None, fact) for word, fact in zip(words, facts, strict=True))
 
     def __str__(self) -> str:
         shape = self.shape if self.number == 1 or self.shape is None else _PLURALS[self.shape]
         words = " ".join(word for word in (self.size, self.color, shape) if word)
-        number = next(
-            (word for word, number in NUMBERS.items() if number == self.number), str(self.number)
-        )
+        numerals = (word for word, number in NUMBERS.items() if number == self.number)
+        number = next(numerals, str(self.number))
         return f"{'an' if number == 'a' and words[0] in 'aeiou' else number} {words}"
 
 
 def describe_scene(scene: Scene) -> str:
-    """The one caption of a scene, always true of it.
+    """Return the caption of a scene.
 
-    Two objects: the upper or the left one is named first, "above" or "to the left of" the other where that is clear.
-    Several of a kind come first, with their number, and the rest after "and".
+    Of two objects, the upper or the left one is first if one is clearly above or to the left of the
+    other. Otherwise, the largest group of equal objects is first, and the others follow "and".
     """
-    groups = _groups(scene.objects)
-    if len(scene.objects) == 2 == len(groups):
+    phrases = _describe_groups(scene.objects)
+    if len(scene.objects) == 2 == len(phrases):
         for a, b in (scene.objects, scene.objects[::-1]):
-            for link in ("above", "to the left of"):
-                if _LINKS[link](a, b):
-                    return f"{_group((a,))} {link} {_group((b,))}"
-    return " and ".join(map(str, groups))
+            for relation in ("above", "to the left of"):
+                if _RELATIONS[relation](a, b):
+                    return f"{_describe_object(a)} {relation} {_describe_object(b)}"
+    return " and ".join(map(str, phrases))
 
 
-def is_true_of(caption: str, scene: Scene) -> bool:
-    """Whether every word of the caption is true of the scene's own objects, whatever the wording."""
-    return verdict(caption, scene).startswith("true")
+def is_correct(caption: str, scene: Scene) -> bool:
+    """Return whether every word of the caption is true of the scene, in whatever wording."""
+    return judge_caption(caption, scene).startswith("correct")
 
 
-def verdict(caption: str, scene: Scene) -> str:
-    """Why a caption is true or false of the scene: one of
+def judge_caption(caption: str, scene: Scene) -> str:
+    """Return why a caption is correct or wrong.
 
-    "true", "true, but leaves out …", "wrong size: …", "wrong colour: …", "wrong shape: …", "no such object: …",
-    "wrong count: …", "no such relation: …", "not understood".
+    Returns:
+        One of "correct", "correct, but omits …", "wrong size: …", "wrong color: …",
+        "wrong shape: …", "no such object: …", "wrong count: …", "wrong relation: …", or
+        "not understood" for a text outside the grammar.
     """
-    parsed = _parse(caption)
+    parsed = _parse_caption(caption)
     if parsed is None:
         return "not understood"
-    phrases, link = parsed
-    readings = list(_readings(phrases, scene))
-    for groups in readings:
-        if len(groups) == 1 or all(_LINKS[link](a, b) for a, b in product(*groups)):
-            left_out = [
-                item for item in scene.objects if not any(item in group for group in groups)
-            ]
-            return f"true, but leaves out {_list(left_out)}" if left_out else "true"
-    if readings:
-        return f"no such relation: not {link}"
-    complaints = [_complaint(phrase, scene) for phrase in phrases]
-    return next(filter(None, complaints), f"wrong count: the scene has {_list(scene.objects)}")
+    phrases, relation = parsed
+    assignments = list(_assign_objects(phrases, scene))
+    for groups in assignments:
+        if len(groups) == 1 or all(_RELATIONS[relation](a, b) for a, b in product(*groups)):
+            mentioned = [item for group in groups for item in group]
+            omitted = [item for item in scene.objects if item not in mentioned]
+            return f"correct, but omits {_list_objects(omitted)}" if omitted else "correct"
+    if assignments:
+        return f"wrong relation: not {relation}"
+    mismatches = (_explain_mismatch(phrase, scene) for phrase in phrases)
+    wrong_count = f"wrong count: the scene has {_list_objects(scene.objects)}"
+    return next(filter(None, mismatches), wrong_count)
 
 
-# ------------------------------------------------------------------------------------------------------ relations
-
-
-def _above(a: SceneObject, b: SceneObject) -> bool:
-    """Clearly so: no overlap in height, and less than half as far aside as down."""
+def _is_above(a: SceneObject, b: SceneObject) -> bool:
+    """Return whether `a` is clearly above: no overlap, and less than half as far to the side."""
     down = b.y - a.y
     return down >= a.radius + b.radius and down > 2 * abs(b.x - a.x)
 
 
-def _left_of(a: SceneObject, b: SceneObject) -> bool:
+def _is_left_of(a: SceneObject, b: SceneObject) -> bool:
+    """Return whether `a` is clearly to the left, in the same sense."""
     across = b.x - a.x
     return across >= a.radius + b.radius and across > 2 * abs(b.y - a.y)
 
 
-_LINKS: dict[str, Callable[[SceneObject, SceneObject], bool]] = {
+_RELATIONS: dict[str, Callable[[SceneObject, SceneObject], bool]] = {
     "and": lambda a, b: True,
-    "above": _above,
-    "below": lambda a, b: _above(b, a),
-    **{f"{lead}left of": _left_of for lead in ("", "to the ", "on the ")},
-    **{f"{lead}right of": lambda a, b: _left_of(b, a) for lead in ("", "to the ", "on the ")},
+    "above": _is_above,
+    "below": lambda a, b: _is_above(b, a),
+    **{f"{start}left of": _is_left_of for start in ("", "to the ", "on the ")},
+    **{f"{start}right of": lambda a, b: _is_left_of(b, a) for start in ("", "to the ", "on the ")},
 }
 
-# -------------------------------------------------------------------------------------------------------- parsing
 
-
-def _one_of(words: Iterable[str]) -> str:
+def _match_any(words: Iterable[str]) -> str:
     return f"({'|'.join(words)})"
 
 
-_PHRASE = rf"{_one_of(NUMBERS)} (?:(small|large) )?(?:{_one_of(COLORS)} )?{_one_of([*_SINGULARS, *SHAPES])}"
-_CAPTION = re.compile(rf"{_PHRASE}(?: {_one_of(_LINKS)} {_PHRASE})?\.?")
+_NOUN = _match_any([*_SINGULARS, *SHAPES])
+_PHRASE = rf"{_match_any(NUMBERS)} (?:(small|large) )?(?:{_match_any(COLORS)} )?{_NOUN}"
+_CAPTION = re.compile(rf"{_PHRASE}(?: {_match_any(_RELATIONS)} {_PHRASE})?\.?")
 
 
-def _parse(caption: str) -> tuple[list[_Phrase], str] | None:
-    """The phrases of a caption and the link between them ("and" if there is one phrase); None if it is another language."""
-    found = _CAPTION.fullmatch(" ".join(caption.lower().split()))
-    if found is None:
+def _parse_caption(caption: str) -> tuple[list[_Phrase], str] | None:
+    """Return the one or two phrases of a caption and their relation, or None if it has none.
+
+    The relation of a single phrase is "and".
+    """
+    match = _CAPTION.fullmatch(" ".join(caption.lower().split()))
+    if match is None:
         return None
-    words = found.groups()
-    phrases = [_phrase(*words[:4])] + ([_phrase(*words[5:])] if words[4] else [])
+    words = match.groups()
+    phrases = [_make_phrase(*words[:4])] + ([_make_phrase(*words[5:])] if words[4] else [])
     if None in phrases:
         return None
     return [phrase for phrase in phrases if phrase], words[4] or "and"
 
 
-def _phrase(number: str, size: str | None, color: str | None, noun: str) -> _Phrase | None:
-    """None if number and noun do not agree."""
+def _make_phrase(number: str, size: str | None, color: str | None, noun: str) -> _Phrase | None:
+    """Return the phrase, or None if number and noun do not agree."""
     count = NUMBERS[number]
     if (count > 1) != (noun in _SINGULARS):
         return None
     return _Phrase(count, size, color, _SINGULARS.get(noun, noun))
 
 
-# ------------------------------------------------------------------------------------------------------- checking
-
-
-def _readings(
+def _assign_objects(
     phrases: Sequence[_Phrase], scene: Scene
 ) -> Iterator[tuple[tuple[SceneObject, ...], ...]]:
-    """Every way to give each phrase its number of objects so that none is named twice and no object left over fits a phrase."""
+    """Yield every way to give each phrase its number of objects.
+
+    No object belongs to two phrases, and no object without a phrase matches one.
+    """
     choices = [
-        combinations([item for item in scene.objects if phrase.fits(item)], phrase.number)
+        combinations([item for item in scene.objects if phrase.matches(item)], phrase.number)
         for phrase in phrases
     ]
     for groups in product(*choices):
-        named = [item for group in groups for item in group]
-        over = [item for item in scene.objects if item not in named]
-        if len(set(named)) == len(named) and not any(
-            phrase.fits(item) for phrase in phrases for item in over
-        ):
+        assigned = [item for group in groups for item in group]
+        others = [item for item in scene.objects if item not in assigned]
+        is_complete = not any(phrase.matches(item) for phrase in phrases for item in others)
+        if len(set(assigned)) == len(assigned) and is_complete:
             yield groups
 
 
-def _complaint(phrase: _Phrase, scene: Scene) -> str | None:
-    """What is wrong with a phrase that fits no object at all: the one word whose absence would make it fit."""
-    if any(map(phrase.fits, scene.objects)):
+def _explain_mismatch(phrase: _Phrase, scene: Scene) -> str | None:
+    """Return the one word without which a phrase would match an object; None if it matches one."""
+    if any(map(phrase.matches, scene.objects)):
         return None
-    looser = {
+    weaker = {
         "color": replace(phrase, color=None),
         "size": replace(phrase, size=None),
         "shape": replace(phrase, shape=None),
     }
-    for name, loose in looser.items():
-        facts = sorted({getattr(item, name) for item in scene.objects if loose.fits(item)})
+    for name, candidate in weaker.items():
+        facts = sorted({getattr(item, name) for item in scene.objects if candidate.matches(item)})
         if facts:
-            return f"wrong {name.replace('color', 'colour')}: {' and '.join(facts)}, not {getattr(phrase, name)}"
+            return f"wrong {name}: {' and '.join(facts)}, not {getattr(phrase, name)}"
     return f"no such object: {phrase}"
 
 
-def _group(items: Sequence[SceneObject]) -> _Phrase:
-    return _Phrase(len(items), items[0].size, items[0].color, items[0].shape)
+def _describe_object(item: SceneObject) -> _Phrase:
+    return _Phrase(1, item.size, item.color, item.shape)
 
 
-def _groups(items: Sequence[SceneObject]) -> list[_Phrase]:
-    """Objects that look alike together, the most numerous first."""
+def _describe_groups(items: Sequence[SceneObject]) -> list[_Phrase]:
+    """Return a phrase for each group of equal objects, the largest group first."""
     kinds = Counter((item.size, item.color, item.shape) for item in items)
-    return [
-        _Phrase(number, *kind)
-        for kind, number in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
-    ]
+    ordered = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [_Phrase(number, *kind) for kind, number in ordered]
 
 
-def _list(items: Sequence[SceneObject]) -> str:
-    return " and ".join(map(str, _groups(items)))
+def _list_objects(items: Sequence[SceneObject]) -> str:
+    return " and ".join(map(str, _describe_groups(items)))

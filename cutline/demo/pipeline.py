@@ -1,16 +1,18 @@
-"""The embedded demonstration: draw_scene scenes, train a small captioner on them, see how often it tells the truth, write a report."""
+"""The demo: draw scenes, train a small captioner on them, measure caption accuracy, and report."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from cutline.captioner import load
 from cutline.config import CaptionConfig, DataConfig, EvalConfig, ModelSettings, OptimConfig, Recipe
 from cutline.data import open_data, write_captions
-from cutline.demo.scenes import Scene, Split, is_true_of, make_scenes, verdict, write_scenes
+from cutline.demo.drawing import Scene
+from cutline.demo.grammar import is_correct, judge_caption
+from cutline.demo.scenes import Split, make_scenes, write_scenes
 from cutline.evaluation import Evaluation, evaluate
+from cutline.progress import Progress, no_progress
 from cutline.report import (
     Card,
     render_curve,
@@ -22,26 +24,12 @@ from cutline.report import (
 )
 from cutline.training import Interrupted, read_log, train
 
-TRAIN_SCENES, EPOCHS, TEST_SCENES = 8000, 7, 400
-Say = Callable[[str], None]
-T = TypeVar("T")
-
-
-class Watch(Protocol):
-    """Passes items on, with a bar."""
-
-    def __call__(self, items: Iterable[T], total: int, text: str) -> Iterable[T]:
-        """`text` says what is done to the items."""
-
-
-def in_silence(items: Iterable[T], total: int, text: str) -> Iterable[T]:
-    """No bar."""
-    return items
+NUM_TRAIN, NUM_TEST, EPOCHS = 8000, 400, 7
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """How the captions of one split fared."""
+    """Captions of the test scenes of one split."""
 
     scenes: list[Scene]
     evaluation: Evaluation
@@ -49,65 +37,82 @@ class DemoResult:
     @property
     def captions(self) -> list[str]:
         """The captions, in the order of the scenes."""
-        return [one.caption.text for one in self.evaluation.pictures]
+        return [image.caption.text for image in self.evaluation.images]
 
     @property
-    def share(self) -> float:
-        """Share of captions that are true of their scene in every word."""
-        return sum(map(is_true_of, self.captions, self.scenes)) / len(self.scenes)
+    def accuracy(self) -> float:
+        """Fraction of captions of which every word is true of the scene."""
+        return sum(map(is_correct, self.captions, self.scenes)) / len(self.scenes)
 
 
 def run_demo(
     folder: Path,
     seed: int = 0,
-    say: Say = lambda text: None,
-    watch: Watch = in_silence,
+    log: Callable[[str], None] = lambda message: None,
+    progress: Progress = no_progress,
     *,
-    scenes: int = TRAIN_SCENES,
+    num_train: int = NUM_TRAIN,
+    num_test: int = NUM_TEST,
     epochs: int = EPOCHS,
-    tests: int = TEST_SCENES,
 ) -> DemoResult:
-    """Run the demonstration into `folder`: `model/`, `scenes/`, `captions.jsonl` and `report.html`.
+    """Run the demo.
 
-    Returns the captions of scenes whose pairs of objects were never together in training. Raises KeyboardInterrupt.
+    Args:
+        folder: Folder for `model/`, `scenes/`, `training/`, `captions.jsonl` and `report.html`;
+            those of an earlier demo are replaced.
+        seed: Seed of the scenes and of the training.
+        log: Called with a message at the start of each step.
+        progress: Shows how many images are drawn or captioned.
+        num_train: Number of training scenes.
+        num_test: Number of test scenes in each of two splits.
+        epochs: Number of training epochs.
+
+    Returns:
+        The result on held-out scenes: those with a pair of objects that no training scene contains.
+
+    Raises:
+        KeyboardInterrupt: The training was interrupted.
     """
-    say(f"Drawing {scenes:,} scenes to learn from, and {2 * tests} to be tested on …")
+    log(f"Drawing {num_train:,} training scenes and {2 * num_test:,} test scenes …")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("scenes", "training"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    write_scenes(folder / "scenes" / "train", watch(make_scenes(scenes, seed), scenes, "drawing"))
-    say("Training a captioner on them, from nothing …")
-    try:
-        best = train(demo_recipe(folder, seed, epochs))
-    except Interrupted:
-        raise KeyboardInterrupt("stopped; `cutline demo` begins again") from None
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    best.rename(folder / "model")
-    say("Captioning scenes it has not seen …")
-    heldout = test(folder, "heldout", tests, seed, watch)
-    unseen = test(folder, "unseen_combination", tests, seed, watch)
-    rows = [
-        {
-            "image": str(one.sample.image),
-            "caption": one.caption.text,
-            "score": one.caption.score,
-            "verdict": verdict(one.caption.text, scene),
-        }
-        for one, scene in zip(heldout.evaluation.pictures, heldout.scenes, strict=True)
-    ]
-    write_captions(folder / "captions.jsonl", rows)
+    scenes = progress(make_scenes(num_train, seed), num_train, "drawing")
+    write_scenes(folder / "scenes" / "train", scenes)
+    log("Training a captioner from scratch …")
+    train_model(folder, seed, epochs)
+    log("Captioning scenes that it has not seen …")
+    splits: tuple[Split, ...] = ("heldout", "unseen_combination")
+    heldout, unseen = (
+        caption_scenes(folder, split, make_scenes(num_test, seed, split), progress)
+        for split in splits
+    )
+    write_demo_captions(folder / "captions.jsonl", heldout)
     write_demo_report(folder, heldout, unseen)
     return heldout
 
 
-def demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
-    """What the demonstration trains with: the `tiny` sizes, no augmentation (a mirrored scene would make `left` a lie)."""
+def train_model(folder: Path, seed: int, epochs: int) -> None:
+    """Train on the scenes in `folder`, and move the best checkpoint to `model/`."""
+    try:
+        best = train(make_demo_recipe(folder, seed, epochs))
+    except Interrupted:
+        raise KeyboardInterrupt("stopped; run `cutline demo` to start again") from None
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    best.rename(folder / "model")
+
+
+def make_demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
+    """Return the recipe of the demo: the sizes of the preset `tiny`, and no augmentation.
+
+    Mirroring a scene would make "left" and "right" in its caption wrong.
+    """
     config = replace(CaptionConfig.preset("tiny"), prompt="", label_smoothing=0.0)
     config = replace(config, text=replace(config.text, dropout=0.0, attn_dropout=0.0))
     return Recipe(
         output=str(folder / "training"),
         seed=seed,
-        precision="fp32",  # at this size bf16 is slower
+        precision="fp32",  # at this size faster than bf16
         model=ModelSettings.from_config(config),
         data=DataConfig(
             train=str(folder / "scenes" / "train"),
@@ -122,76 +127,81 @@ def demo_recipe(folder: Path, seed: int, epochs: int) -> Recipe:
     )
 
 
-def test(folder: Path, split: Split, count: int, seed: int, watch: Watch) -> DemoResult:
-    """Draw the scenes of a split, caption them by beam search and measure the captions."""
-    scenes = make_scenes(count, seed, split)
+def caption_scenes(
+    folder: Path, split: Split, scenes: list[Scene], progress: Progress
+) -> DemoResult:
+    """Draw the test scenes of a split, caption them by beam search, and measure the captions."""
     data = write_scenes(folder / "scenes" / split, scenes)
-    captioner = load(folder / "model", precision="fp32")
-    found = evaluate(
-        captioner,
+    evaluation = evaluate(
+        load(folder / "model", precision="fp32"),
         open_data(data),
         batch_size=50,
-        progress=lambda results, total: watch(results, total, "captioning"),
+        progress=progress,
         max_length=24,
         min_length=1,
     )
-    return DemoResult(scenes, found)
+    return DemoResult(scenes, evaluation)
+
+
+def write_demo_captions(path: Path, result: DemoResult) -> None:
+    """Write each image's caption, its score, and why it is correct or wrong."""
+    rows = [
+        {
+            "image": image.sample.name,
+            "caption": image.caption.text,
+            "score": image.caption.score,
+            "verdict": judge_caption(image.caption.text, scene),
+        }
+        for image, scene in zip(result.evaluation.images, result.scenes, strict=True)
+    ]
+    write_captions(path, rows)
 
 
 def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> None:
-    """Write the report: the loss, the numbers, and images with captions and verdicts, the wrong ones first among them."""
-    losses = [
-        (line["step"], line["loss"])
-        for line in read_log(folder / "training" / "log.jsonl")
-        if "loss" in line
-    ]
-    scores = heldout.evaluation.scores.numbers()
+    """Write `report.html`: the loss curve, the scores, and images with captions."""
+    scores = list(heldout.evaluation.scores.to_dict().items())
+    cards = make_cards(heldout)
+    errors = [card for card in cards if not card.correct]
     sections = [
-        (
-            "What came of it",
-            render_key_figures(
-                [
-                    (
-                        f"{heldout.share:.1%}",
-                        "of the captions are true of their scene in every word",
-                    ),
-                    (
-                        f"{unseen.share:.1%}",
-                        "where a scene has a colour and shape never seen together",
-                    ),
-                ]
-            )
-            + render_paragraph(
-                "Truth is checked against the geometry of the scene, not against a wording. Every scene below holds a pair of "
-                "objects that was never together in a training scene."
-            ),
-        ),
-        ("How it learned", render_curve(losses, "Training loss", "step", "loss per token")),
-        (
-            "Measured as captioners are",
-            render_table([[name, value] for name, value in scores.items()], ["metric", "value"]),
-        ),
-        ("Captions of unseen scenes", render_gallery(cards(heldout, 48))),
+        ("Results", _render_results(heldout, unseen)),
+        ("Training", _render_loss(folder / "training" / "log.jsonl")),
+        ("Metrics", render_table(scores, ("metric", "value"))),
+        ("Captions of unseen scenes", render_gallery(cards[:48])),
     ]
-    if wrong := [card for card in cards(heldout, len(heldout.scenes)) if not card.correct]:
-        sections.append(("Where it was wrong", render_gallery(wrong[:24])))
+    if errors:
+        sections.append(("Errors", render_gallery(errors[:24])))
     note = render_paragraph(
-        "A colour and a shape that never came together in training: nobody asks that it names these right."
+        "In each of these scenes, an object has a color and a shape that no training scene "
+        "combines. Such objects are not expected to be captioned correctly."
     )
-    sections.append(("Combinations it has never seen", note + render_gallery(cards(unseen, 12))))
-    intro = "A small captioner, trained from nothing on drawn scenes, on this machine."
+    gallery = render_gallery(make_cards(unseen)[:12])
+    sections.append(("Unseen combinations of color and shape", note + gallery))
+    intro = "A small captioner, trained from scratch on drawn scenes, on this machine."
     write_report(folder / "report.html", "cutline demo", intro, sections)
 
 
-def cards(truth: DemoResult, count: int) -> Sequence[Card]:
-    """The first `count` images with caption and verdict."""
-    pictures = zip(truth.evaluation.pictures[:count], truth.scenes, strict=False)
-    return [
-        Card(
-            str(one.sample.image),
-            one.caption.text,
-            verdict(one.caption.text, scene),
-            is_true_of(one.caption.text, scene),
-        )
-        for one, scene in pictures
+def _render_results(heldout: DemoResult, unseen: DemoResult) -> str:
+    figures = [
+        (f"{100 * heldout.accuracy:.1f} %", "of the captions are correct in every word"),
+        (f"{100 * unseen.accuracy:.1f} %", "with a combination of color and shape never seen"),
     ]
+    explanation = (
+        "A caption is correct if every word is true of the scene's geometry, in whatever wording. "
+        "Each test scene contains a pair of objects that no training scene contains."
+    )
+    return render_key_figures(figures) + render_paragraph(explanation)
+
+
+def _render_loss(log: Path) -> str:
+    losses = [(line["step"], line["loss"]) for line in read_log(log) if "loss" in line]
+    return render_curve(losses, "Training loss", "step", "loss per token")
+
+
+def make_cards(result: DemoResult) -> Sequence[Card]:
+    """Return a card for each image: its caption, and why it is correct or wrong."""
+    cards = []
+    for image, scene in zip(result.evaluation.images, result.scenes, strict=True):
+        caption = image.caption.text
+        note = judge_caption(caption, scene)
+        cards.append(Card(image.sample.name, caption, note, is_correct(caption, scene)))
+    return cards

@@ -1,6 +1,6 @@
-"""Scenes made at random, in three splits, and written as a data set.
+"""Random scenes in three splits, and data sets of them.
 
-What a scene is and how it looks is in `drawing`; its caption, and which captions are true of it, in `wording`.
+`drawing` defines scenes and draws them; `grammar` writes and checks their captions.
 """
 
 import colorsys
@@ -24,15 +24,12 @@ from cutline.demo.drawing import (
     SceneObject,
     draw_scene,
 )
-from cutline.demo.grammar import describe_scene, is_true_of, verdict
+from cutline.demo.grammar import describe_scene
 from cutline.files import write_text
-
-__all__ = ["COLORS", "SHAPES", "Background", "Scene", "SceneObject", "Split"]
-__all__ += ["describe_scene", "draw_scene", "is_true_of", "make_scenes", "verdict", "write_scenes"]
 
 Split = Literal["train", "heldout", "unseen_combination"]
 Kind = tuple[str, str]
-"""colour and shape of an object"""
+"""color and shape of an object"""
 
 UNSEEN_KINDS: frozenset[Kind] = frozenset(
     {
@@ -43,7 +40,7 @@ UNSEEN_KINDS: frozenset[Kind] = frozenset(
         ("purple", "square"),
     }
 )
-"""what no training scene contains, though each of these colours and shapes is in many"""
+"""kinds that no training scene contains, although many contain their colors and shapes"""
 SEEN_KINDS: tuple[Kind, ...] = tuple(
     kind for kind in product(COLORS, SHAPES) if kind not in UNSEEN_KINDS
 )
@@ -52,36 +49,51 @@ HELDOUT_PAIRS: frozenset[frozenset[Kind]] = frozenset(
     for i, j in combinations(range(len(SEEN_KINDS)), 2)
     if (i + j) % 7 == 3
 )
-"""pairs of objects that are never together in a training scene: one pair in seven"""
+"""pairs of kinds that no training scene contains together: one pair in seven"""
 
 LATTICE = 8
-"""Objects stand near the crossings of a lattice with this many steps across the image: in 64 pixels, on and halfway
-between the corners of 16-pixel patches, so that a small model meets few ways to cut a shape and learns it in minutes."""
+"""Objects are near the points of a lattice with this many steps across the image. In 64 pixels,
+these are at the corners of 16-pixel patches and halfway between, so that patches cut shapes in few
+different ways and a small model learns them in minutes."""
 JITTER = 0.012
-"""most that an object is off its crossing, in x and in y"""
+"""maximum distance of an object from its lattice point, in x and in y"""
 GAP = 0.02
-"""least free space between two objects"""
+"""minimum space between two objects"""
 
-
-# ------------------------------------------------------------------------------------------------- making scenes
+# Sorted, because the order of a set of strings differs from process to process.
+_HELDOUT = sorted(sorted(pair) for pair in HELDOUT_PAIRS)
+_UNSEEN = sorted(UNSEEN_KINDS)
 
 
 def make_scenes(count: int, seed: int = 0, split: Split = "train") -> list[Scene]:
-    """`count` scenes of two or three objects, the same for the same seed and split.
+    """Return `count` random scenes of two or three objects.
 
-    A "train" scene has one kind of object (colour and shape) or two, but never a pair of HELDOUT_PAIRS nor a kind of
-    UNSEEN_KINDS; each "heldout" scene has such a pair, each "unseen_combination" scene has one such kind.
+    Args:
+        count: Number of scenes.
+        seed: The same seed and split always give the same scenes.
+        split: Scenes of "train" have one or two kinds of objects (color and shape), but no pair of
+            HELDOUT_PAIRS and no kind of UNSEEN_KINDS. Each scene of "heldout" has such a pair, and
+            each of "unseen_combination" one such kind.
     """
     rng = random.Random(f"{split} {seed}")
-    return [Scene(_objects(rng, split), _background(rng)) for _ in range(count)]
+    return [Scene(_make_objects(rng, split), _make_background(rng)) for _ in range(count)]
 
 
 def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) -> Path:
-    """Draw the scenes into `folder` as PNGs of `size` pixels, with `captions.jsonl`, whose path is returned."""
+    """Draw scenes into `folder` as a data set.
+
+    Args:
+        folder: Folder for the PNG images and `captions.jsonl`.
+        scenes: The scenes.
+        size: Width and height of the images in pixels.
+
+    Returns:
+        The path of `captions.jsonl`. It is written last: an interrupted call leaves no data set.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     captions = folder / "captions.jsonl"
-    captions.unlink(missing_ok=True)  # written last, and only then is the folder a data set
+    captions.unlink(missing_ok=True)
     lines = []
     for i, scene in enumerate(scenes):
         name = f"scene-{i:06d}.png"
@@ -91,20 +103,25 @@ def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) ->
     return captions
 
 
-def _objects(rng: random.Random, split: Split) -> tuple[SceneObject, ...]:
-    kinds = _pair(rng, split)
+def _make_objects(rng: random.Random, split: Split) -> tuple[SceneObject, ...]:
+    """Return the objects of a scene in one of three layouts.
+
+    These are two objects in a clear relation, two equal objects and one of another kind, or two or
+    three equal objects; the last has only one kind, so held-out pairs never use it.
+    """
+    kinds = _choose_kinds(rng, split)
     layout = rng.random() * (0.85 if split == "heldout" else 1.0)
     if layout >= 0.85:
-        number = rng.choice((2, 3))
-        return _scattered(rng, kinds[:1] * number, _radii(rng, number))
+        count = rng.choice((2, 3))
+        return _scatter(rng, kinds[:1] * count, _choose_radii(rng, count))
     rng.shuffle(kinds)
     if layout >= 0.6:
-        return _scattered(rng, [kinds[0], *kinds], _radii(rng, 2) + _radii(rng, 1))
-    return _related(rng, *kinds)
+        return _scatter(rng, [kinds[0], *kinds], _choose_radii(rng, 2) + _choose_radii(rng, 1))
+    return _relate(rng, *kinds)
 
 
-def _pair(rng: random.Random, split: Split) -> list[Kind]:
-    """Two kinds of object; where the split asks for one special kind, it comes first."""
+def _choose_kinds(rng: random.Random, split: Split) -> list[Kind]:
+    """Return two kinds of objects; for "unseen_combination", the first is the unseen one."""
     if split == "unseen_combination":
         return [rng.choice(_UNSEEN), rng.choice(SEEN_KINDS)]
     if split == "heldout":
@@ -115,76 +132,71 @@ def _pair(rng: random.Random, split: Split) -> list[Kind]:
             return pair
 
 
-# in a fixed order: that of a set of strings changes from run to run
-_HELDOUT = sorted(sorted(pair) for pair in HELDOUT_PAIRS)
-_UNSEEN = sorted(UNSEEN_KINDS)
-
-
-def _radii(rng: random.Random, number: int) -> list[float]:
-    """Radii of a group of objects of one size."""
+def _choose_radii(rng: random.Random, count: int) -> list[float]:
+    """Return the radii of a group of objects of one size."""
     low, high = rng.choice((SMALL_RADIUS, LARGE_RADIUS))
-    return [rng.uniform(low, high) for _ in range(number)]
+    return [rng.uniform(low, high) for _ in range(count)]
 
 
-def _related(rng: random.Random, first: Kind, second: Kind) -> tuple[SceneObject, ...]:
-    """Two objects near opposite edges and in line through the middle: one relation holds and no other."""
-    upright = rng.random() < 0.5
+def _relate(rng: random.Random, first: Kind, second: Kind) -> tuple[SceneObject, ...]:
+    """Return two objects near opposite edges and in line, so that exactly one relation holds."""
+    is_vertical = rng.random() < 0.5
     line = rng.choice((3, 4, 5))
-    pair = []
+    objects = []
     for kind, edge, step in ((first, 0, 1), (second, LATTICE, -1)):
-        (radius,) = _radii(rng, 1)
-        off = rng.choice((1, 2)) if (radius + JITTER) * LATTICE <= 1 else 2
-        place = (line, edge + step * off) if upright else (edge + step * off, line)
-        pair.append(_place(rng, kind, place[0] / LATTICE, place[1] / LATTICE, radius))
-    return tuple(pair)
+        (radius,) = _choose_radii(rng, 1)
+        offset = rng.choice((1, 2)) if (radius + JITTER) * LATTICE <= 1 else 2
+        along = edge + step * offset
+        x, y = (line, along) if is_vertical else (along, line)
+        objects.append(_place_object(rng, kind, x / LATTICE, y / LATTICE, radius))
+    return tuple(objects)
 
 
-def _scattered(
+def _scatter(
     rng: random.Random, kinds: Sequence[Kind], radii: Sequence[float]
 ) -> tuple[SceneObject, ...]:
-    """Objects anywhere, tried until they are all apart."""
+    """Return objects at random positions, drawn again until none are too close."""
     while True:
         objects: list[SceneObject] = []
         for kind, radius in zip(kinds, radii, strict=True):
-            item = _place(rng, kind, _crossing(rng, radius), _crossing(rng, radius), radius)
-            if not all(_apart(item, other) for other in objects):
+            x, y = _choose_coordinate(rng, radius), _choose_coordinate(rng, radius)
+            item = _place_object(rng, kind, x, y, radius)
+            if not all(_are_apart(item, other) for other in objects):
                 break
             objects.append(item)
         else:
             return tuple(objects)
 
 
-def _crossing(rng: random.Random, radius: float) -> float:
-    """Somewhere on the lattice where an object of this radius is inside the frame."""
+def _choose_coordinate(rng: random.Random, radius: float) -> float:
+    """Return a coordinate on the lattice at which an object of this radius is inside the frame."""
     first = math.ceil((radius + JITTER) * LATTICE)
     return rng.randint(first, LATTICE - first) / LATTICE
 
 
-def _place(rng: random.Random, kind: Kind, x: float, y: float, radius: float) -> SceneObject:
+def _place_object(rng: random.Random, kind: Kind, x: float, y: float, radius: float) -> SceneObject:
     color, shape = kind
-    return SceneObject(
-        shape, color, x + rng.uniform(-JITTER, JITTER), y + rng.uniform(-JITTER, JITTER), radius
-    )
+    x, y = x + rng.uniform(-JITTER, JITTER), y + rng.uniform(-JITTER, JITTER)
+    return SceneObject(shape, color, x, y, radius)
 
 
-def _apart(a: SceneObject, b: SceneObject) -> bool:
+def _are_apart(a: SceneObject, b: SceneObject) -> bool:
     return max(abs(a.x - b.x), abs(a.y - b.y)) >= a.radius + b.radius + GAP
 
 
-def _background(rng: random.Random) -> Background:
-    light = rng.uniform(0.75, 0.95)
+def _make_background(rng: random.Random) -> Background:
+    lightness = rng.uniform(0.75, 0.95)
     return Background(
         pattern=rng.choice(tuple(PATTERNS)),
-        tints=(_tint(rng, light), _tint(rng, light)),
+        tints=(_choose_tint(rng, lightness), _choose_tint(rng, lightness)),
         angle=rng.uniform(0, 2 * math.pi),
         periods=rng.uniform(3, 8),
         seed=rng.randrange(2**32),
     )
 
 
-def _tint(rng: random.Random, light: float) -> Color:
-    """Pale: all COLORS are stronger or darker."""
-    red, green, blue = colorsys.hsv_to_rgb(
-        rng.random(), rng.uniform(0.03, 0.14), light + rng.uniform(-0.04, 0.04)
-    )
+def _choose_tint(rng: random.Random, lightness: float) -> Color:
+    """Return a pale color, unlike all of COLORS, which are more saturated or darker."""
+    hue, saturation = rng.random(), rng.uniform(0.03, 0.14)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, lightness + rng.uniform(-0.04, 0.04))
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,21 +1,30 @@
-"""Captions: each fault is found, and nothing else is."""
+"""Captions: each problem is reported, and nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checked import encoded, kinds, photo
 from hypothesis import given
 from hypothesis import strategies as st
+from photos import encode, kinds_and_names, make_photo
 
-from cutline.check import Histogram, check, summarize
+from cutline.check import Histogram, check_data, summarize
+from cutline.config import CaptionConfig, CaptionText, DataConfig
 from cutline.data import Sample
-from cutline.errors import ConfigError, DataError
+from cutline.errors import DataError
 from cutline.tokenizer import Tokenizer
+from cutline.training.data.dataset import encode_captions
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    captions = ["a photo of thing 0 1 2 3 4 5 6 7, seen again", "an image of"]
+    return Tokenizer.train(captions * 3, 300)
 
 
 @pytest.mark.parametrize(
-    ("captions", "kind"),
+    ("captions", "kinds"),
     [
         ((), ["uncaptioned"]),
         (("...", "!"), ["uncaptioned", "empty_caption", "empty_caption"]),
@@ -27,74 +36,112 @@ from cutline.tokenizer import Tokenizer
         (("ein Fest 🎉👩‍🚀", "一只狗坐在草地上", "một con chó", "الكلب", "собака"), []),
     ],
 )
-def test_each_fault_of_a_caption_is_found_and_nothing_else(
-    clean: list[Sample], captions: tuple[str, ...], kind: list[str]
+def test_each_problem_of_a_caption_is_reported_and_nothing_else(
+    clean: list[Sample], captions: tuple[str, ...], kinds: list[str]
 ) -> None:
     clean[4] = replace(clean[4], captions=captions)
-    found = check(clean)
-    assert kinds(found) == [(one, "4.png") for one in kind]
-    assert found.harmful == ("uncaptioned" in kind)
+    findings = check_data(clean)
+    assert kinds_and_names(findings) == [(kind, "4.png") for kind in kinds]
+    assert findings.has_errors == ("uncaptioned" in kinds)
 
 
-def test_a_caption_of_many_pictures_is_found(clean: list[Sample]) -> None:
-    many = [
-        Sample(encoded(photo(100 + n, (40, 40)), "PNG"), ("An image.",), f"m{n}") for n in range(10)
+def test_a_caption_of_many_images_is_reported(clean: list[Sample]) -> None:
+    more = [
+        Sample(encode(make_photo(100 + n, (40, 40)), "PNG"), ("An image.",), f"m{n}")
+        for n in range(10)
     ]
-    assert kinds(check([*clean, *many[:9]])) == []
-    found = check([*clean, *many])
-    assert kinds(found) == [("common_caption", "m0")]
-    assert "10 images" in found.rows[0].detail
+    assert check_data([*clean, *more[:9]]).rows == []
+    (row,) = check_data([*clean, *more]).rows
+    assert (row.kind, row.image) == ("common_caption", "m0")
+    assert "10 images" in row.detail
 
 
-def test_tokens_are_counted_as_training_counts_them(clean: list[Sample]) -> None:
-    tokenizer = Tokenizer.train(
-        ["a photo of thing 0 1 2 3 4 5 6 7, seen again", "an image of"] * 3, 300
-    )
+def test_tokens_are_counted_as_in_training(clean: list[Sample], tokenizer: Tokenizer) -> None:
+    prompt = "a picture of "
     lengths = [
-        len(tokenizer.encode(text, "a picture of ", 1000)[0])
+        len(tokenizer.encode(caption, prompt, 1000)[0])
         for sample in clean
-        for text in sample.captions
+        for caption in sample.captions
     ]
-    found = check(clean, tokenizer=tokenizer)
-    assert found.tokens == Histogram.of(lengths)
-    assert found.rows == []
-    assert "tokens" in summarize(found)
-    shorter = check(clean, tokenizer=tokenizer, max_tokens=max(lengths) - 1)
+    findings = check_data(clean, tokenizer=tokenizer)
+    assert findings.tokens == Histogram.from_values(lengths)
+    assert findings.rows == []
+    assert "tokens" in summarize(findings)
+    limit = CaptionText(max_tokens=max(lengths) - 1)
+    shorter = check_data(clean, tokenizer=tokenizer, text=limit)
     assert {row.kind for row in shorter.rows} == {"cut_caption"}
     assert len(shorter.rows) == lengths.count(max(lengths))
-    bare = check([replace(sample, prompt="") for sample in clean], tokenizer=tokenizer)
-    assert bare.tokens == Histogram.of([length - 3 for length in lengths])
+    without_prompt = [replace(sample, prompt="") for sample in clean]
+    findings = check_data(without_prompt, tokenizer=tokenizer)
+    assert findings.tokens == Histogram.from_values([length - 3 for length in lengths])
 
 
-def test_unknown_words_and_characters_are_named(clean: list[Sample]) -> None:
-    tokenizer = Tokenizer.train(
-        ["a photo of thing 0 1 2 3 4 5 6 7, seen again", "an image of"] * 3, 300
-    )
+@pytest.mark.parametrize("max_tokens", [5, 9, 10, 40])
+def test_a_caption_is_reported_as_cut_if_training_cuts_it(
+    clean: list[Sample], tokenizer: Tokenizer, max_tokens: int
+) -> None:
+    clean[0] = replace(clean[0], captions=("thing " * 35, "..."), prompt="")
+    data = DataConfig(max_tokens=max_tokens)
+    full_length = replace(data, max_tokens=1000)
+    findings = check_data(clean, tokenizer=tokenizer, text=data)
+    reported = [row.image for row in findings.rows if row.kind == "cut_caption"]
+    assert reported == find_cut(clean, data, full_length, tokenizer)
+
+
+def find_cut(
+    samples: Sequence[Sample], data: DataConfig, full_length: DataConfig, tokenizer: Tokenizer
+) -> list[str]:
+    """Return the name of the image of each caption that training cuts."""
+    prompt = CaptionConfig().prompt
+    cut = encode_captions(samples, tokenizer, data, prompt)
+    full = encode_captions(samples, tokenizer, full_length, prompt)
+    return [
+        sample.name
+        for sample, short, long in zip(samples, cut, full, strict=True)
+        for (short_ids, _), (long_ids, _) in zip(short, long, strict=True)
+        if short_ids != long_ids
+    ]
+
+
+def test_without_a_vocabulary_tokens_are_not_mentioned(clean: list[Sample]) -> None:
+    clean[0] = replace(clean[0], captions=("thing " * 30,))
+    findings = check_data(clean, text=CaptionText(max_tokens=3))
+    assert findings.tokens is None
+    assert findings.rows == []
+    assert "token" not in summarize(findings)
+    assert "[UNK]" not in summarize(findings)
+
+
+def test_unknown_words_and_characters_are_reported(
+    clean: list[Sample], tokenizer: Tokenizer
+) -> None:
     clean[0] = replace(clean[0], captions=("a thing ёж", "again thing🎉 ёж"))
-    found = check(clean, tokenizer=tokenizer)
-    assert found.unknown_words == {"ёж": 2, "thing🎉": 1}
-    assert found.unknown_characters == {"ё": 2, "ж": 2, "🎉": 1}
-    assert [row.kind for row in found.rows] == ["unknown_word"] * 2
-    assert not found.harmful
-    assert "ё ж 🎉" in summarize(found)
-    assert found.scripts["Cyrillic"] == 4
-    assert found.scripts["symbols and emoji"] == 1
+    findings = check_data(clean, tokenizer=tokenizer)
+    assert findings.unknown_words == {"ёж": 2, "thing🎉": 1}
+    assert findings.unknown_characters == {"ё": 2, "ж": 2, "🎉": 1}
+    assert [row.kind for row in findings.rows] == ["unknown_word"] * 2
+    assert not findings.has_errors
+    assert "missing characters: ё ж 🎉" in summarize(findings)
+    assert findings.scripts["Cyrillic"] == 4
+    assert findings.scripts["symbols and emoji"] == 1
 
 
-def test_unknown_words_are_words_in_every_script(clean: list[Sample]) -> None:
-    tokenizer = Tokenizer.train(
-        ["a photo of thing 0 1 2 3 4 5 6 7, seen again", "an image of"] * 3, 300
-    )
+def find_unknown_words(samples: list[Sample], tokenizer: Tokenizer) -> dict[str, int]:
+    findings = check_data(samples, tokenizer=tokenizer, text=CaptionText(clean="none"))
+    return dict(findings.unknown_words)
+
+
+def test_unknown_words_are_split_as_their_script_requires(
+    clean: list[Sample], tokenizer: Tokenizer
+) -> None:
     clean[0] = replace(clean[0], captions=("一只狗，坐着。", "狗狗", "ёж, thing, «ёж»", "สุนัข"))
-    found = check(clean, tokenizer=tokenizer, clean="none")
-    assert found.unknown_words == {
+    assert find_unknown_words(clean, tokenizer) == {
         **dict.fromkeys("一只坐着，。«»", 1), "狗": 3, "ёж": 2, "สุ": 1, "นั": 1, "ข": 1,
     }  # fmt: skip
-    known = Tokenizer.train(["か わ い"] * 9, 100)
-    clean = [replace(sample, captions=()) for sample in clean]
-    clean[0] = replace(clean[0], captions=("かわい",))
-    unknown = check(clean, tokenizer=known, clean="none").unknown_words
-    assert set(unknown) <= set("かわい")
+    japanese = Tokenizer.train(["か わ い"] * 9, 100)
+    samples = [replace(sample, captions=()) for sample in clean]
+    samples[0] = replace(samples[0], captions=("かわい",))
+    assert set(find_unknown_words(samples, japanese)) <= set("かわい")
 
 
 @given(
@@ -104,32 +151,26 @@ def test_unknown_words_are_words_in_every_script(clean: list[Sample]) -> None:
         max_size=3,
     )
 )
-def test_any_text_can_be_checked_and_said(texts: list[list[str]]) -> None:
-    picture = encoded(photo(1), "BMP")
+def test_any_text_can_be_checked_and_printed(texts: list[list[str]]) -> None:
+    image = encode(make_photo(1), "BMP")
     samples = [
-        Sample(picture + bytes(number), tuple(captions), str(number))
+        Sample(image + bytes(number), tuple(captions), str(number))
         for number, captions in enumerate(texts)
     ]
-    found = check(samples, tokenizer=Tokenizer.train(["a thing"], 50))
-    assert found.captions.sum == sum(map(len, texts))
-    assert summarize(found).encode()
+    findings = check_data(samples, tokenizer=Tokenizer.train(["a thing"], 50))
+    assert findings.captions.sum == sum(map(len, texts))
+    assert summarize(findings).encode()
 
 
-def test_spreads() -> None:
-    spread = Histogram.of([3, 1, 3])
-    assert (spread.low, spread.high, spread.sum, spread.total, list(spread.counts)) == (
-        1,
-        3,
-        7,
-        3,
-        [1, 3],
-    )
-    assert spread.mean == pytest.approx(7 / 3)
-    assert (Histogram.of([]).low, Histogram.of([]).mean) == (0, 0)
+def test_histograms_have_extremes_sum_and_mean() -> None:
+    histogram = Histogram.from_values([3, 1, 3])
+    assert (histogram.minimum, histogram.maximum) == (1, 3)
+    assert (histogram.sum, histogram.count, list(histogram.counts)) == (7, 3, [1, 3])
+    assert histogram.mean == pytest.approx(7 / 3)
+    empty = Histogram.from_values([])
+    assert (empty.minimum, empty.maximum, empty.mean) == (0, 0, 0)
 
 
-def test_what_cannot_be_checked_is_refused(clean: list[Sample], tmp_path: Path) -> None:
+def test_data_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        check(tmp_path / "no.jsonl")
-    with pytest.raises(ConfigError, match="max_words 0"):
-        check(clean, max_words=0)
+        check_data(tmp_path / "no.jsonl")
