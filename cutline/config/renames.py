@@ -4,6 +4,7 @@ An old spelling is never accepted: it raises one error that names the new spelli
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from cutline.errors import ConfigError
 
@@ -74,7 +75,7 @@ def reject_renamed_keywords(names: Iterable[str], allowed: Iterable[str]) -> Non
 
 def reject_renamed_flags(argv: Sequence[str]) -> None:
     """Raise ConfigError for a flag, or the value of one, that has a new spelling."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in pairwise([*argv, ""]):
         if not word.startswith("--"):
             continue
         flag, equals, value = word.partition("=")
