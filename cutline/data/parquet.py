@@ -175,8 +175,8 @@ def _find_images(file: Any, path: Path, columns: Columns) -> _ImageColumn:
     """Return the column of images. Raises DataError if there is none."""
     names = file.schema_arrow.names
     require_columns(columns, names, str(path))
-    known = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
-    name = columns.image_column or next(known, "")
+    usual_names = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
+    name = columns.image_column or next(usual_names, "")
     if not name and any(name.lower() in URL_KEYS for name in names):
         raise urls_only_error(path)
     if not name:

@@ -154,7 +154,7 @@ def parse_id(value: object, where: str) -> str:
     """Return an id as text; "" for None.
 
     Raises:
-        DataError: the id is neither text nor a whole number.
+        DataError: the id is neither text nor an integer.
     """
     if value is None or isinstance(value, str):
         return value or ""
