@@ -93,7 +93,10 @@ def test_the_installed_wheel_captions_as_the_reference_does(wheel: Path, tmp_pat
 
 
 @pytest.mark.network
-def test_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_in_an_empty_environment(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     venv.create(tmp_path / "env", with_pip=True)
     scripts = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin")
     pip = [scripts / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -109,4 +112,4 @@ def test_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
 def test_every_module_is_imported_and_an_image_captioned_without_posix(tmp_path: Path) -> None:
     script = Path(__file__).parent / "without_posix.py"
     command = [sys.executable, script, *caption_arguments()]
-    assert_golden_captions(run(*command, cwd=tmp_path))
+    assert_golden_captions(run(*command, cwd=tmp_path, PYTHONPATH=str(ROOT)))
