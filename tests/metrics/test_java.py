@@ -1,4 +1,4 @@
-"""METEOR for real, where there is Java; and what is said where something is missing or fails."""
+"""METEOR, if Java is installed, and errors of missing or failing Java programs."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,20 +14,32 @@ import numpy as np
 import pytest
 
 from cutline.errors import ConfigError, CutlineError
-from cutline.metrics import bootstrap, check_extra_metrics, collect_stats, java, measure
+from cutline.metrics import (
+    bootstrap_intervals,
+    check_extra_metrics,
+    collect_stats,
+    compute_metrics,
+    java,
+)
 
-HERE = bool(shutil.which("java")) and find_spec("pycocoevalcap") is not None
-needs_java = pytest.mark.skipif(not HERE, reason="needs Java and pip install 'cutline[coco]'")
+IS_INSTALLED = bool(shutil.which("java")) and find_spec("pycocoevalcap") is not None
+needs_java = pytest.mark.skipif(
+    not IS_INSTALLED, reason="needs Java and pip install 'cutline[coco]'"
+)
+FakeJava = Callable[[str], Path]
 
 
 @pytest.fixture
-def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Puts a program called java first on the PATH, written in Python; the package seems to lie in `tmp_path`."""
+def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJava:
+    """Return a function that installs a Python program as `java`, first on the PATH.
+
+    The programs of the metrics appear to be in `tmp_path`.
+    """
     for metric in ("meteor", "spice/lib"):
         (tmp_path / "package" / metric).mkdir(parents=True)
-    monkeypatch.setattr(java, "_folder", lambda metric: tmp_path / "package" / metric)
+    monkeypatch.setattr(java, "_find_program", lambda metric: tmp_path / "package" / metric)
 
-    def write(program: str) -> Path:
+    def install(program: str) -> Path:
         path = tmp_path / "bin" / "java"
         path.parent.mkdir()
         path.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{program}\n")
@@ -34,172 +47,172 @@ def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[
         monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
         return tmp_path
 
-    return write
+    return install
 
 
 @pytest.mark.slow  # ten seconds, most of them for a table of paraphrases
 @needs_java
 def test_golden_meteor(shared: Path, capfd: pytest.CaptureFixture[str]) -> None:
     golden = json.loads((shared / "fixtures" / "metrics_golden.json").read_text(encoding="utf-8"))
-    pictures = list(golden["candidates"])
-    found = collect_stats(
-        [golden["candidates"][key] for key in pictures],
-        [golden["references"][key] for key in pictures],
-        extra=["meteor"],
+    keys = list(golden["candidates"])
+    stats = collect_stats(
+        [golden["candidates"][key] for key in keys],
+        [golden["references"][key] for key in keys],
+        extra_metrics=["meteor"],
     )
-    assert found.whole().meteor == pytest.approx(golden["scores"]["METEOR"], abs=1e-9)
-    assert [one.meteor for one in found.each()] == pytest.approx(
-        [golden["per_image"][key]["METEOR"] for key in pictures], abs=1e-9
+    assert stats.corpus_scores().meteor == pytest.approx(golden["scores"]["METEOR"], abs=1e-9)
+    assert [image.meteor for image in stats.image_scores()] == pytest.approx(
+        [golden["per_image"][key]["METEOR"] for key in keys], abs=1e-9
     )
-    low, high = bootstrap(found, 200)["meteor"]
+    low, high = bootstrap_intervals(stats, 200)["meteor"]
     assert low < golden["scores"]["METEOR"] < high
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
 @needs_java
-def test_meteor_of_odd_captions() -> None:
-    """Empty ones, separators inside a text, letters beyond ASCII."""
-    texts = ["", "a dog", "a dog ||| runs", "ein schöner größerer hund", "a dog"]
-    references = [
-        ["a dog"],
-        [""],
-        ["a dog ||| runs"],
-        ["ein schöner größerer hund"],
-        ["two cats", "a dog"],
-    ]
-    corpus, each = java.meteor(
-        [text.split() for text in texts],
-        [[one.split() for one in of_picture] for of_picture in references],
+def test_meteor_of_unusual_captions() -> None:
+    """Empty captions, METEOR's separator inside a text, and letters beyond ASCII."""
+    captions = ["", "a dog", "a dog ||| runs", "ein schöner größerer hund", "a dog"]
+    references = [*([text] for text in ("a dog", "", *captions[2:4])), ["two cats", "a dog"]]
+    counts = java.count_meteor_matches(
+        [text.split() for text in captions],
+        [[text.split() for text in texts] for texts in references],
     )
-    assert each[:2] == [0, 0]
-    assert each[2:] == pytest.approx([1, 1, 1])
-    assert 0 < corpus < 1
+    scores = java.compute_meteor(counts).tolist()
+    assert scores[:2] == [0, 0]
+    assert scores[2:] == pytest.approx([1, 1, 1])
+    assert 0 < float(java.compute_meteor(counts.sum(0))) < 1
 
 
-def test_meteor_s_arithmetic() -> None:
-    """By hand: of 4 words (1 a function word) 3 match (1 of them), in 2 chunks, and of the reference's 5 (1) likewise."""
-    row = np.zeros(23)
-    row[:4] = 4, 5, 1, 1
-    row[4:8] = 2, 2, 1, 1
-    row[20:] = 2, 3, 3
-    precision, recall = (0.75 * 2 + 0.25) / (0.75 * 3 + 0.25), (0.75 * 2 + 0.25) / (0.75 * 4 + 0.25)
+def test_meteor_by_hand() -> None:
+    """Of 4 words, 1 of them a function word, 3 match, 1 of them a function word, in 2 chunks.
+
+    The reference has 5 words, 1 of them a function word.
+    """
+    counts = np.zeros(23)
+    counts[:4] = 4, 5, 1, 1
+    counts[4:8] = 2, 2, 1, 1
+    counts[20:] = 2, 3, 3
+    precision = (0.75 * 2 + 0.25) / (0.75 * 3 + 0.25)
+    recall = (0.75 * 2 + 0.25) / (0.75 * 4 + 0.25)
     mean = 1 / (0.15 / precision + 0.85 / recall)
-    assert java.meteor_of_rows(row) == pytest.approx(mean * (1 - 0.6 * (2 / 3) ** 0.2))
-    assert java.meteor_of_rows(np.zeros((2, 23))).tolist() == [0, 0]
-    assert java.meteor_of_rows(np.stack([row, row]).sum(0)) == pytest.approx(
-        float(java.meteor_of_rows(row))
-    )
+    score = float(java.compute_meteor(counts))
+    assert score == pytest.approx(mean * (1 - 0.6 * (2 / 3) ** 0.2))
+    assert java.compute_meteor(np.zeros((2, 23))).tolist() == [0, 0]
+    assert java.compute_meteor(np.stack([counts, counts]).sum(0)) == pytest.approx(score)
 
 
-def test_meteor_of_a_fake_program(fake_java) -> None:  # type: ignore[no-untyped-def]
-    """One line goes out per image and one comes back."""
+def test_one_line_is_sent_and_one_received_per_image(fake_java: FakeJava) -> None:
     fake_java(
-        "for line in sys.stdin:\n    assert line.startswith('SCORE ||| ')\n    print(' '.join(['1.0'] * 23))"
+        "for line in sys.stdin:\n"
+        "    assert line.startswith('SCORE ||| ')\n"
+        "    print(' '.join(['1.0'] * 23))"
     )
-    assert (
-        java.meteor_rows([["a"], ["b", "c"]], [[["a"]], [["b"], ["c"]]]).tolist()
-        == [[1.0] * 23] * 2
-    )
+    counts = java.count_meteor_matches([["a"], ["b", "c"]], [[["a"]], [["b"], ["c"]]])
+    assert counts.tolist() == [[1.0] * 23] * 2
 
 
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "message"),
     [
         (
             "sys.stderr.write('Error: Unable to access jarfile\\n'); sys.exit(1)",
             r"METEOR failed in Java \(Error: Unable to access jarfile\)",
         ),
         ("sys.exit(134)", r"METEOR failed in Java \(no reason given\)"),
-        ("print('hello')", "METEOR answered 2 captions with"),
-        ("print(' '.join(['1.0'] * 23))", "METEOR answered 2 captions with"),
+        ("print('hello')", r"METEOR returned \['hello'\] for 2 captions"),
+        ("print(' '.join(['1.0'] * 23))", "METEOR returned .* for 2 captions"),
     ],
 )
-def test_a_program_that_fails_is_an_error_in_one_sentence(
-    fake_java, program: str, told: str, capfd: pytest.CaptureFixture[str]
-) -> None:  # type: ignore[no-untyped-def]
+def test_failing_program_is_an_error_in_one_sentence(
+    fake_java: FakeJava, program: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     fake_java(program)
-    with pytest.raises(CutlineError, match=told) as error:
-        measure(["a dog", "a cat"], [["a dog"], ["a cat"]], extra=["meteor"])
+    with pytest.raises(CutlineError, match=message) as error:
+        compute_metrics(["a dog", "a cat"], [["a dog"], ["a cat"]], extra_metrics=["meteor"])
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_program_that_hangs_is_stopped(fake_java, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_hanging_program_is_killed(fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fake_java(
-        "path = os.path.join(os.path.dirname(__file__), 'pid')\nopen(path, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+        "path = os.path.join(os.path.dirname(__file__), 'pid')\n"
+        "open(path, 'w').write(str(os.getpid()))\n"
+        "time.sleep(60)"
     )
-    monkeypatch.setattr(java, "PATIENCE", 0.0)
+    monkeypatch.setattr(java, "TIMEOUT", 0.0)
     started = time.monotonic()
-    with pytest.raises(CutlineError, match="METEOR gave no answer in 1 seconds and was stopped"):
-        java.meteor([["a"]], [[["a"]]])
+    with pytest.raises(CutlineError, match="METEOR did not finish in 1 seconds"):
+        java.count_meteor_matches([["a"]], [[["a"]]])
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((folder / "bin" / "pid").read_text()), 0)
 
 
-def test_a_java_that_cannot_be_run(fake_java) -> None:  # type: ignore[no-untyped-def]
+def test_java_that_cannot_be_run(fake_java: FakeJava) -> None:
     (fake_java("") / "bin" / "java").write_bytes(b"\x7fno program")
     with pytest.raises(CutlineError, match="METEOR cannot be run"):
-        java.meteor([["a"]], [[["a"]]])
+        java.count_meteor_matches([["a"]], [[["a"]]])
 
 
-def test_what_is_missing_is_named_with_the_way_out(
-    fake_java, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+def test_missing_programs_are_named_with_the_fix(
+    fake_java: FakeJava, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_java("")
     check_extra_metrics([])
     check_extra_metrics(["meteor"])
-    with pytest.raises(
-        ConfigError,
-        match=r"SPICE needs stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar in .*lib",
-    ):
+    parser = (
+        r"SPICE needs stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar in .*lib"
+    )
+    with pytest.raises(ConfigError, match=parser):
         check_extra_metrics(["meteor", "spice"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="METEOR runs in Java, which is not here"):
+    with pytest.raises(ConfigError, match="METEOR needs Java, which is not installed"):
         check_extra_metrics(["meteor"])
     monkeypatch.undo()
     monkeypatch.setattr(java, "find_spec", lambda name: None)
-    with pytest.raises(
-        ConfigError, match=r"SPICE needs a package that is not here: pip install 'cutline\[coco\]'"
-    ):
+    package = (
+        r"SPICE needs pycocoevalcap, which is not installed: run pip install 'cutline\[coco\]'"
+    )
+    with pytest.raises(ConfigError, match=package):
         check_extra_metrics(["spice"])
 
 
 SPICE = """
-words = sys.argv[1:]
-asked, answered = words[words.index('-out') - 1], words[words.index('-out') + 1]
-images = json.load(open(asked))
+arguments = sys.argv[1:]
+option = arguments.index('-out')
+images = json.load(open(arguments[option - 1]))
 assert images[1]['test'] == 'a cat' and images[1]['refs'] == ['two cats', 'a cat']
 print('noise')
-rows = [{'image_id': one['image_id'], 'scores': {'All': {'f': FIRST + one['image_id'] / 10}}} for one in reversed(images)]
-json.dump(rows, open(answered, 'w'))
+ids = [image['image_id'] for image in reversed(images)]
+rows = [{'image_id': id, 'scores': {'All': {'f': 0.1 + id / 10}}} for id in ids]
+json.dump(rows, open(arguments[option + 1], 'w'))
 """
 
 
-def give_parser(folder: Path) -> None:
+def add_parser(folder: Path) -> None:
+    """Create empty files in place of the parser, whose models are too large for a test."""
     for name in ("", "-models"):
         (folder / "package" / "spice" / "lib" / f"stanford-corenlp-3.6.0{name}.jar").touch()
 
 
-def test_spice_of_a_fake_program(fake_java, capfd: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
-    """The parser's models are too large for a test; what goes to the program and comes from it is not."""
-    give_parser(fake_java(SPICE.replace("FIRST", "0.1")))
-    whole, each = measure(["a dog", "A cat."], [["a dog"], ["Two cats", "a cat"]], extra=["spice"])
-    assert [one.spice for one in each] == pytest.approx([0.1, 0.2])
-    assert whole.spice == pytest.approx(0.15)
+def test_spice_scores_are_read_from_the_program(
+    fake_java: FakeJava, capfd: pytest.CaptureFixture[str]
+) -> None:
+    add_parser(fake_java(SPICE))
+    scores, image_scores = compute_metrics(
+        ["a dog", "A cat."], [["a dog"], ["Two cats", "a cat"]], extra_metrics=["spice"]
+    )
+    assert [image.spice for image in image_scores] == pytest.approx([0.1, 0.2])
+    assert scores.spice == pytest.approx(0.15)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    "program",
-    [
-        "",
-        SPICE.replace("FIRST", "0.1").replace("'All'", "'Other'"),
-        "open(sys.argv[-2], 'w').write('{')",
-    ],
+    "program", ["", SPICE.replace("'All'", "'Other'"), "open(sys.argv[-2], 'w').write('{')"]
 )
-def test_spice_without_scores(fake_java, program: str) -> None:  # type: ignore[no-untyped-def]
-    give_parser(fake_java(program))
+def test_missing_spice_scores_are_an_error(fake_java: FakeJava, program: str) -> None:
+    add_parser(fake_java(program))
     with pytest.raises(CutlineError, match="SPICE wrote no scores that can be read"):
-        java.spice([["a", "dog"], ["a", "cat"]], [[["a"]], [["two", "cats"], ["a", "cat"]]])
+        java.compute_spice([["a", "dog"], ["a", "cat"]], [[["a"]], [["two", "cats"], ["a", "cat"]]])

@@ -1,4 +1,4 @@
-"""The tokeniser against recorded output of the program it describes, and against itself."""
+"""The PTB tokenizer: recorded output of the original program, and properties of any text."""
 
 import json
 import re
@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutline.metrics import ptb
-from cutline.metrics.characters import on_one_line, stand_ins
+from cutline.metrics.character_classes import replace_by_class, replace_line_breaks
 
-# Each line was run through Stanford's PTBTokenizer 3.4.1 with -lowerCase, and the field's punctuation taken out.
+# Output of Stanford's PTBTokenizer 3.4.1 with -lowerCase, without the punctuation that the COCO
+# evaluator drops.
 RECORDED = [
     # contractions
     ("The man's dog isn't here, and can't come.", "the man 's dog is n't here and ca n't come"),
@@ -144,7 +145,8 @@ RECORDED = [
     ),
     (
         ":) :-( ;-) =D :P :'( :/ :) a :)a :)5 (^_^) (-.-) -_-",
-        ":-rrb- :--lrb- ;--rrb- =d :p :'-lrb- / :-rrb- a -rrb- a -rrb- 5 -lrb-^_^-rrb- -lrb--.--rrb- -_-",
+        ":-rrb- :--lrb- ;--rrb- =d :p :'-lrb- / :-rrb- a -rrb- a -rrb- 5 "
+        "-lrb-^_^-rrb- -lrb--.--rrb- -_-",
     ),
     (
         '<b>bold</b> <br/> <a href="x y"> < a > << >> <3 <!-- c --> <p class=x>',
@@ -200,29 +202,32 @@ RECORDED = [
     (".", ""),
 ]
 
-# Pieces that rules begin, end or look at: joined at random they reach places that plain text does not.
-PIECES = re.findall(
+# Texts that rules begin with, end with or look ahead at: random combinations of them reach cases
+# that plain text does not.
+FRAGMENTS = re.findall(
     r"\S+",
     """
-a man A dogs st. St. U.S. a.m. J. no. etc. n't 's ’s 'em 'twas cannot gonna o'clock O'Brien well-known and/or R&B 1/2 2 1,000 3.5 x.jpg
-. , ; : ! ? ... - -- / ( ) [ < > " ' `` & &amp; &lt; $ £ # @ * _ = :) (^_^) www.a.com a@b.c 😀 é đẹp ² ½ ’ “ – … 日本
+a man A dogs st. St. U.S. a.m. J. no. etc. n't 's ’s 'em 'twas cannot gonna o'clock O'Brien
+well-known and/or R&B 1/2 2 1,000 3.5 x.jpg
+. , ; : ! ? ... - -- / ( ) [ < > " ' `` & &amp; &lt; $ £ # @ * _ = :) (^_^) www.a.com a@b.c
+😀 é đẹp ² ½ ’ “ – … 日本
 """,
 )
 GAPS = [" ", "  ", "\xa0", "\n", "\xad"]
 TEXTS = st.one_of(
-    st.text(max_size=30), st.lists(st.sampled_from([*PIECES, *GAPS * 4]), max_size=12).map("".join)
+    st.text(max_size=30),
+    st.lists(st.sampled_from([*FRAGMENTS, *GAPS * 4]), max_size=12).map("".join),
 )
 SPLIT_WORDS = {"cannot", "gonna", "wanna", "gotta", "lemme", "gimme"}
 WORDS = st.text(alphabet=string.ascii_lowercase, min_size=2, max_size=9).filter(
     lambda word: word not in SPLIT_WORDS
 )
-SHORTENED = re.compile(
-    f"{ptb._ABBREVIATION}|{ptb._TITLE}|{ptb._BEFORE_NUMBER}", re.I
-)  # these keep the first period behind them
+# These keep a period that follows them.
+ABBREVIATIONS = re.compile(f"{ptb._ABBREVIATION}|{ptb._TITLE}|{ptb._BEFORE_NUMBER}", re.I)
 
 
 @pytest.mark.parametrize(("text", "tokens"), RECORDED)
-def test_recorded(text: str, tokens: str) -> None:
+def test_recorded_output(text: str, tokens: str) -> None:
     assert " ".join(ptb.tokenize(text)) == tokens
 
 
@@ -237,20 +242,20 @@ def test_golden_captions(shared: Path) -> None:
 
 
 @given(st.lists(WORDS))
-def test_plain_words_stay(words: list[str]) -> None:
+def test_plain_words_are_unchanged(words: list[str]) -> None:
     assert ptb.tokenize(" ".join(words)) == words
 
 
 @given(
-    st.lists(WORDS.filter(lambda word: not SHORTENED.fullmatch(word)), min_size=1),
+    st.lists(WORDS.filter(lambda word: not ABBREVIATIONS.fullmatch(word)), min_size=1),
     st.sampled_from([",", ";", ":", " -", " --", "?", "!", '"', "...", "…", " –", "''"]),
 )
-def test_punctuation_is_left_out(words: list[str], mark: str) -> None:
+def test_punctuation_is_dropped(words: list[str], mark: str) -> None:
     assert ptb.tokenize(f"{mark} ".join(words) + mark) == words
 
 
 @given(TEXTS)
-def test_tokens_are_lower_case_and_hold_no_space(text: str) -> None:
+def test_tokens_are_lower_case_and_contain_no_space(text: str) -> None:
     for token in ptb.tokenize(text):
         assert token
         assert " " not in token
@@ -259,27 +264,27 @@ def test_tokens_are_lower_case_and_hold_no_space(text: str) -> None:
 
 
 @given(TEXTS)
-def test_line_breaks_are_spaces(text: str) -> None:
+def test_line_breaks_count_as_spaces(text: str) -> None:
     assert ptb.tokenize(text.replace(" ", "\n")) == ptb.tokenize(text)
     assert ptb.tokenize(f"\n {text} \r\n") == ptb.tokenize(text)
 
 
 @given(TEXTS)
-def test_the_short_cut_for_plain_words_changes_nothing(text: str) -> None:
+def test_shortcut_for_plain_words_changes_nothing(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ptb, "_PLAIN_WORD", re.compile("(?!)"))
-        by_rules_alone = ptb.tokenize(text)
-    assert ptb.tokenize(text) == by_rules_alone
+        expected = ptb.tokenize(text)
+    assert ptb.tokenize(text) == expected
 
 
 @given(st.text())
-def test_every_character_has_one_stand_in(text: str) -> None:
-    assert len(stand_ins(on_one_line(text))) == len(text)
-    assert all(stand_ins(char) == char for char in text if " " <= char <= "~")
+def test_every_character_has_one_representative(text: str) -> None:
+    assert len(replace_by_class(replace_line_breaks(text))) == len(text)
+    assert all(replace_by_class(char) == char for char in text if " " <= char <= "~")
 
 
 @pytest.mark.parametrize(
-    ("chars", "stand_in"),
+    ("chars", "representative"),
     [
         ("ßЖ中가ạ", "é"),
         ("٣७", "¾"),
@@ -290,10 +295,10 @@ def test_every_character_has_one_stand_in(text: str) -> None:
         ("😀\u200b\x01〇𝐀", "\0"),
     ],
 )
-def test_kinds_of_character(chars: str, stand_in: str) -> None:
-    assert set(stand_ins(chars)) == {stand_in}
+def test_character_classes(chars: str, representative: str) -> None:
+    assert set(replace_by_class(chars)) == {representative}
 
 
-def test_long_captions_take_no_time() -> None:
+def test_long_captions_are_tokenized() -> None:
     words = ["a", "man's", "t-shirt,", "and/or", "(5)", "U.S."] * 2000
     assert len(ptb.tokenize(" ".join(words))) == 9 * 2000

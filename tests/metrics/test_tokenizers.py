@@ -1,4 +1,4 @@
-"""Words of captions in any language."""
+"""Tokenizers of captions in any language."""
 
 import json
 import unicodedata
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.metrics import choose_tokenizer, measure, ptb
-from cutline.metrics.tokenizers import characters, mostly_unspaced, words
+from cutline.config import MetricTokenizer
+from cutline.metrics import choose_tokenizer, compute_metrics, ptb
+from cutline.metrics.tokenizers import is_mostly_unspaced, split_characters, split_words
 
 GERMAN = "Größe: ein Hund läuft über die Straße, nicht wahr?"
 VIETNAMESE = "Hai người đàn ông đứng cạnh chiếc xe hơi ."
@@ -34,7 +35,7 @@ ENGLISH = "A man's dog isn't on the t-shirt."
     ],
 )
 def test_words(text: str, expected: str) -> None:
-    assert words(text) == [unicodedata.normalize("NFC", word) for word in expected.split()]
+    assert split_words(text) == [unicodedata.normalize("NFC", word) for word in expected.split()]
 
 
 @pytest.mark.parametrize(
@@ -50,38 +51,36 @@ def test_words(text: str, expected: str) -> None:
     ],
 )
 def test_characters(text: str, expected: str) -> None:
-    assert characters(text) == expected.split()
+    assert split_characters(text) == expected.split()
 
 
 @given(st.text() | st.text(alphabet=st.sampled_from(CHINESE + JAPANESE + THAI + "aß é'-.")))
-def test_characters_are_the_words_cut_further(text: str) -> None:
-    assert "".join(characters(text)) == "".join(words(text))
-    assert words(text) == words(unicodedata.normalize("NFC", text))
-    assert all(word and not word.isspace() for word in characters(text))
+def test_characters_are_parts_of_words(text: str) -> None:
+    assert "".join(split_characters(text)) == "".join(split_words(text))
+    assert split_words(text) == split_words(unicodedata.normalize("NFC", text))
+    assert all(token and not token.isspace() for token in split_characters(text))
 
 
 @given(
     st.text(alphabet=st.sampled_from("äöüßéèệđÄÖÅñçabcXYZ ,.'-"), max_size=20),
     st.sampled_from(["auto", "words", "characters"]),
 )
-def test_a_letter_is_the_same_however_it_is_typed(text: str, tokens: str) -> None:
-    tokenize = choose_tokenizer(tokens, ["ein Hund"])  # type: ignore[arg-type]
-    assert tokenize(unicodedata.normalize("NFD", text)) == tokenize(
-        unicodedata.normalize("NFC", text)
-    )
+def test_composed_and_decomposed_letters_are_equal(text: str, name: MetricTokenizer) -> None:
+    tokenize = choose_tokenizer(name, ["ein Hund"])
+    composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    assert tokenize(decomposed) == tokenize(composed)
 
 
-def test_the_fields_tokens_take_a_letter_typed_otherwise_for_another() -> None:
-    """Why auto composes letters first."""
+def test_ptb_distinguishes_composed_and_decomposed_letters() -> None:
+    """This is why "auto" composes letters first."""
     assert ptb.tokenize("läuft") == ["läuft"] != ptb.tokenize(unicodedata.normalize("NFD", "läuft"))
-    assert len(ptb.tokenize(unicodedata.normalize("NFD", VIETNAMESE))) == len(
-        ptb.tokenize(VIETNAMESE)
-    )
+    decomposed = unicodedata.normalize("NFD", VIETNAMESE)
+    assert len(ptb.tokenize(decomposed)) == len(ptb.tokenize(VIETNAMESE))
 
 
 @pytest.mark.parametrize("text", [GERMAN, VIETNAMESE])
-def test_the_fields_tokens_of_spaced_latin_text_are_its_words(text: str) -> None:
-    assert ptb.tokenize(text) == words(text)
+def test_ptb_splits_latin_text_into_words(text: str) -> None:
+    assert ptb.tokenize(text) == split_words(text)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +102,12 @@ def test_the_fields_tokens_of_spaced_latin_text_are_its_words(text: str) -> None
         ("", False),
     ],
 )
-def test_scripts_without_spaces(text: str, unspaced: bool) -> None:
-    assert mostly_unspaced([text]) is unspaced
-    assert (choose_tokenizer("auto", [text]) is characters) is unspaced
+def test_scripts_without_spaces_are_recognized(text: str, unspaced: bool) -> None:
+    assert is_mostly_unspaced([text]) is unspaced
+    assert (choose_tokenizer("auto", [text]) is split_characters) is unspaced
 
 
-def test_the_references_decide_not_the_caption() -> None:
+def test_references_decide_and_not_the_caption() -> None:
     tokenize = choose_tokenizer("auto", [CHINESE, CHINESE, "ok"])
     assert tokenize("一只狗") == ["一", "只", "狗"]
     assert choose_tokenizer("words", [CHINESE])("一只狗。") == ["一只狗"]
@@ -125,12 +124,8 @@ def test_auto_changes_nothing_in_english(shared: Path) -> None:
 
 def test_chinese_captions_are_measured_by_characters() -> None:
     candidates, references = ["一只狗在跑", "两个人"], [["一只狗在草地上跑"], ["两个女人站着"]]
-    whole, _ = measure(
-        candidates,
-        references,
-        choose_tokenizer("auto", [text for of_picture in references for text in of_picture]),
-    )
-    assert whole.bleu1 > 0.4
-    assert measure(candidates, references)[0].bleu1 == pytest.approx(
-        0, abs=1e-6
-    )  # to ptb the sentence is one word
+    texts = [text for reference in references for text in reference]
+    scores, _ = compute_metrics(candidates, references, choose_tokenizer("auto", texts))
+    assert scores.bleu1 > 0.4
+    # to ptb each caption is a single word
+    assert compute_metrics(candidates, references)[0].bleu1 == pytest.approx(0, abs=1e-6)
