@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutline.metrics import ptb
-from cutline.metrics.character_classes import replace_by_class, replace_line_breaks
 
 # Output of Stanford's PTBTokenizer 3.4.1 with -lowerCase, without the punctuation that the COCO
 # evaluator drops.
@@ -275,28 +274,6 @@ def test_shortcut_for_plain_words_changes_nothing(text: str) -> None:
         patch.setattr(ptb, "_PLAIN_WORD", re.compile("(?!)"))
         expected = ptb.tokenize(text)
     assert ptb.tokenize(text) == expected
-
-
-@given(st.text())
-def test_every_character_has_one_representative(text: str) -> None:
-    assert len(replace_by_class(replace_line_breaks(text))) == len(text)
-    assert all(replace_by_class(char) == char for char in text if " " <= char <= "~")
-
-
-@pytest.mark.parametrize(
-    ("chars", "representative"),
-    [
-        ("ßЖ中가ạ", "é"),
-        ("٣७", "¾"),
-        ("\u0301\u0e31\u093f", "¸"),
-        ("™→×。＋", "§"),
-        ("–—\x97", "–"),
-        ("¹⁷", "²"),
-        ("😀\u200b\x01〇𝐀", "\0"),
-    ],
-)
-def test_character_classes(chars: str, representative: str) -> None:
-    assert set(replace_by_class(chars)) == {representative}
 
 
 def test_long_captions_are_tokenized() -> None:
