@@ -25,7 +25,14 @@ from cutline.config import (
 from cutline.device import pick_device, pick_precision
 from cutline.engine import CudaGraphStep, prepare_model
 from cutline.errors import ConfigError, ImageError
-from cutline.generation import NewRequests, Prompts, begin, check_prompt_length, generate_stream
+from cutline.generation import (
+    Hypothesis,
+    NewRequests,
+    Prompts,
+    check_prompt_length,
+    generate_stream,
+    make_search,
+)
 from cutline.image import ImageSource, normalize, open_image, prefetch_images, to_pixels
 from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
@@ -191,7 +198,7 @@ class Captioner:
                 return self._arrivals(batch, config, cache) if batch else None
 
             for number, hypotheses in generate_stream(
-                self._step, admit, partial(begin, config), batch_size, at_once, cache
+                self._step, admit, partial(make_search, config), batch_size, at_once, cache
             ):
                 results[number] = self._to_caption(hypotheses)
                 while turn in results:
@@ -220,7 +227,7 @@ class Captioner:
         prompts = self._prompts(list(texts))
         check_prompt_length(prompts, config)
         cache = self.model.start(
-            self.encode(torch.stack(pixels)), config.max_length, prompts.mask, host
+            self.encode(torch.stack(pixels)), config.max_length, prompts.attention_mask, host
         )
         # seeded by the image itself, so that its captions are the same in any batch
         seeds = (

@@ -1,11 +1,11 @@
-"""Searching for captions; knows neither the model nor the tokenizer."""
+"""Caption generation: beam search, greedy search and sampling, without model or tokenizer."""
 
 from cutline.generation.generate import (
     NewRequests,
-    begin,
     check_prompt_length,
     generate,
     generate_stream,
+    make_search,
 )
 from cutline.generation.interfaces import Hypothesis, Prompts
 
@@ -13,8 +13,8 @@ __all__ = [
     "Hypothesis",
     "NewRequests",
     "Prompts",
-    "begin",
     "check_prompt_length",
     "generate",
     "generate_stream",
+    "make_search",
 ]

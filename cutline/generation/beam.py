@@ -1,6 +1,7 @@
-"""Beam search, batched over images and beams, with the reference's rules of when an image is done.
+"""Beam search over batches of images.
 
-As transformers 4.15 (`BeamSearchScorer`, pinned by BLIP) for `beam_scoring="blip"`, as 5.x for "huggingface".
+An image is done when transformers 4.15 (`BeamSearchScorer`, pinned by BLIP) stops for
+`beam_scoring="blip"`, and when transformers 5 stops for "huggingface".
 """
 
 import torch
@@ -8,104 +9,118 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, pad
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import (
-    Finished,
-    Hypothesis,
-    Prompts,
-    Rows,
+from cutline.generation.interfaces import Hypothesis, Prompts
+from cutline.generation.logits_processors import changes_scores, process_logits
+from cutline.generation.state import (
+    BatchState,
+    BeamHypotheses,
     append_tokens,
     gather_beams,
     length_normalizer,
 )
-from cutline.generation.logits_processors import changes_scores, constrain
 
 
-class BeamSearch(Rows):
-    """Images in search of their `num_captions` best captions.
+class BeamSearch(BatchState):
+    """A search for the `num_captions` best captions of each image, with K beams.
 
-    Works on log-probabilities: penalties change them, and the changed ones are summed.
+    Penalties change log-probabilities, and the sums of the changed ones are compared.
 
-    ids (B, K, W) tokens so far, prompt first; running (B, K) their sums of log-probabilities; lengths (B,)
+    Attributes:
+        ids: (B, K, W), tokens so far, prompt first.
+        lengths: (B,), their number.
+        beam_scores: (B, K), their sums of log-probabilities.
+        hypotheses: Captions that have ended.
     """
 
     def __init__(self, prompts: Prompts, config: GenerationConfig) -> None:
-        device = prompts.ids.device
         self.config, self.end_id = config, prompts.end_id
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
-        self.ids = prompts.rows(config.max_length)[:, None]  # (B, 1, W)
-        self.running = torch.zeros(self.ids.shape[:2], device=device)
-        self.finished = Finished(len(self.ids), config.num_beams, config.max_length, device)
-        self.tokens = self.beams = torch.zeros(self.ids.shape[:2], dtype=torch.long, device=device)
+        self.ids = prompts.left_align(config.max_length)[:, None]  # (B, 1, W)
+        num_images, device = len(self.ids), self.ids.device
+        self.hypotheses = BeamHypotheses(num_images, config.num_beams, config.max_length, device)
+        self.beam_scores = torch.zeros(num_images, 1, device=device)
+        first = torch.zeros(num_images, 1, dtype=torch.long, device=device)
+        self.next_tokens = self.beam_indices = first
 
     def advance(self, logits: Tensor) -> Tensor:
-        """Let the best beams go on, logits (B, K, V); returns which images are done, (B,)."""
-        config, keep = self.config, self.config.num_beams
-        sums, beams, tokens = self._candidates(logits.float(), 2 * keep)  # (B, 2K) each
-        ends = tokens == self.end_id
-        new = self.lengths - self.prompt_lengths
-        by_end = length_normalizer(self.prompt_lengths, new, True, config)[:, None]  # (B, 1)
-        by_limit = length_normalizer(self.prompt_lengths, new + 1, False, config)[:, None]
-        ended = torch.where(ends, sums / by_end, -torch.inf)[:, :keep]  # only the first K may end
-        self.finished.add(ended, gather_beams(self.ids, beams[:, :keep]))
+        """Continue the best beams, given logits (B, K, V); return which images are done, (B,)."""
+        config, num_beams = self.config, self.config.num_beams
+        scores, beams, tokens = self._find_candidates(logits.float(), 2 * num_beams)  # (B, 2K)
+        is_end = tokens == self.end_id
+        new_tokens = self.lengths - self.prompt_lengths
+        end_norm = length_normalizer(self.prompt_lengths, new_tokens, True, config)[:, None]
+        limit_norm = length_normalizer(self.prompt_lengths, new_tokens + 1, False, config)[:, None]
 
-        alive = ends.int().argsort(dim=1, stable=True)[
-            :, :keep
-        ]  # the best that go on, ranks (B, K)
-        self.running, self.beams, self.tokens = (
-            sums.gather(1, alive),
-            beams.gather(1, alive),
-            tokens.gather(1, alive),
-        )
-        self.ids = append_tokens(gather_beams(self.ids, self.beams), self.lengths, self.tokens)
+        # An end token among the first K candidates completes a caption; one below them is dropped.
+        ended = torch.where(is_end, scores / end_norm, -torch.inf)[:, :num_beams]
+        self.hypotheses.add(ended, gather_beams(self.ids, beams[:, :num_beams]))
+
+        # The best K candidates without an end token become the new beams. Among 2K candidates there
+        # are always K of them, since each beam has one end token.
+        ranks = is_end.int().argsort(dim=1, stable=True)[:, :num_beams]  # (B, K)
+        self.beam_scores = scores.gather(1, ranks)
+        self.beam_indices = beams.gather(1, ranks)
+        self.next_tokens = tokens.gather(1, ranks)
+        ids = gather_beams(self.ids, self.beam_indices)
+        self.ids = append_tokens(ids, self.lengths, self.next_tokens)
         self.lengths = self.lengths + 1
 
-        best = sums[:, 0] if config.beam_scoring == "blip" else self.running[:, 0]
-        done = self.finished.scores[:, -1] >= best / by_end[:, 0]
+        # An image is done when no beam can beat its worst hypothesis. Both versions of transformers
+        # estimate the best attainable score by the best sum at the present length; "blip" takes the
+        # best candidate, even one that ended, "huggingface" the best beam.
+        blip = config.beam_scoring == "blip"
+        best = scores[:, 0] if blip else self.beam_scores[:, 0]
+        done = self.hypotheses.scores[:, -1] >= best / end_norm[:, 0]
+
+        # At max_length the beams become hypotheses: for "blip" unless the image is done already,
+        # for "huggingface" those that were among the first K candidates.
         at_limit = self.lengths >= config.max_length
-        # blip leaves an image alone that is done at the limit; huggingface only lets the first K candidates in
-        let_in = at_limit[:, None] & (
-            ~done[:, None] if config.beam_scoring == "blip" else alive < keep
-        )
-        self.finished.add(torch.where(let_in, self.running / by_limit, -torch.inf), self.ids)
+        added = at_limit[:, None] & (~done[:, None] if blip else ranks < num_beams)
+        limit_scores = torch.where(added, self.beam_scores / limit_norm, -torch.inf)
+        self.hypotheses.add(limit_scores, self.ids)
         return done | at_limit
 
-    def _candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The best `count` continuations, best first: sums, beams and tokens, (B, count) each."""
-        if changes_scores(self.config):
-            scores = constrain(
-                log_softmax(logits, -1), self.ids, self.lengths, self.end_id, self.config
-            )
-            return best_candidates(scores + self.running[..., None], count)
-        # the best of all beams are among the best of each, so that the vocabulary is read twice, and written never
-        top, tokens = logits.topk(
-            min(count + 1, logits.shape[2]), dim=-1
-        )  # one more: the end token may not be allowed
-        forbidden = (tokens == self.end_id) & (self.lengths < self.config.min_length)[:, None, None]
-        scores = (top - logits.logsumexp(-1, keepdim=True)).masked_fill(forbidden, -torch.inf)
-        sums, beams, ranks = best_candidates(scores + self.running[..., None], count)
-        return sums, beams, tokens.flatten(1).gather(1, beams * tokens.shape[2] + ranks)
+    def _find_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores, beams and tokens of the best continuations, best first, (B, count)."""
+        config = self.config
+        if changes_scores(config):
+            log_probs = log_softmax(logits, -1)
+            log_probs = process_logits(log_probs, self.ids, self.lengths, self.end_id, config)
+            return select_top(log_probs + self.beam_scores[..., None], count)
+        # The best candidates of all beams are among the best of each beam, so log-probabilities of
+        # the whole vocabulary need not be computed. One more per beam makes up for an end token
+        # that min_length forbids.
+        top, tokens = logits.topk(min(count + 1, logits.shape[2]), dim=-1)
+        forbidden = (tokens == self.end_id) & (self.lengths < config.min_length)[:, None, None]
+        log_probs = top - logits.logsumexp(-1, keepdim=True)
+        log_probs = log_probs.masked_fill(forbidden, -torch.inf)
+        scores, beams, ranks = select_top(log_probs + self.beam_scores[..., None], count)
+        return scores, beams, tokens.flatten(1).gather(1, beams * tokens.shape[2] + ranks)
 
-    def results(self, images: Tensor) -> list[list[Hypothesis]]:
-        """The captions of the images `images`, (B',), best first."""
-        return self.finished.best(images, self.config.num_captions, self.prompt_lengths)
+    def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
+        """Return the captions of the images `images`, (B',), best first."""
+        return self.hypotheses.to_hypotheses(images, self.config.num_captions, self.prompt_lengths)
 
     def select(self, images: Tensor) -> None:
         """Keep only the images `images`, (B',), in that order."""
         super().select(images)
-        self.finished.select(images)
+        self.hypotheses.select(images)
 
     def extend(self, other: "BeamSearch") -> None:
-        """Take the images of `other` in after one's own."""
+        """Append the images of `other`."""
         super().extend(other)
-        self.finished.extend(other.finished)
+        self.hypotheses.extend(other.hypotheses)
 
 
-def best_candidates(sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best `count` of sums (B, K, V), best first: sums, beams and places in V, (B, count) each."""
-    choices = sums.shape[2]
-    flat = sums.flatten(1)
-    flat = pad(
-        flat, (0, max(0, count - flat.shape[1])), value=-torch.inf
-    )  # a toy vocabulary may have fewer
+def select_top(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Select the best `count` of scores (B, K, V).
+
+    Returns:
+        Scores, beams and indices into V, best first, (B, count) each.
+    """
+    num_beams, choices = scores.shape[1:]
+    flat = scores.flatten(1)
+    # a vocabulary of a few tokens may have fewer candidates than `count`
+    flat = pad(flat, (0, max(0, count - flat.shape[1])), value=-torch.inf)
     best, index = flat.topk(count, dim=1)
-    return best, (index // choices).clamp_max(sums.shape[1] - 1), index % choices
+    return best, (index // choices).clamp_max(num_beams - 1), index % choices

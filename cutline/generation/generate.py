@@ -1,4 +1,4 @@
-"""Write captions: one loop for beam search, greedy search and sampling, which takes images in as others leave."""
+"""The generation loop: beam search, greedy search and sampling, with continuous batching."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,22 @@ from cutline.generation.beam import BeamSearch
 from cutline.generation.interfaces import C, Hypothesis, Prompts, Search, Step
 from cutline.generation.sample import Sampling
 
-Found = tuple[int, list[Hypothesis]]  # the number of an image, and its captions
+Result = tuple[int, list[Hypothesis]]
+"""the id of a request, and its captions, best first"""
 
 
 @dataclass(frozen=True)
 class NewRequests(Generic[C]):
-    """Images that come in: what they are called, a fresh cache, one beam each, their prompts, and for sampling a seed each."""
+    """Images to caption that have not been started."""
 
-    numbers: Sequence[int]
+    request_ids: Sequence[int]
+    """ids under which their captions are returned"""
     cache: C
+    """a new cache of these images, with one beam each"""
     prompts: Prompts
+    """their prompts"""
     seeds: Sequence[int] | None = None
+    """for sampling, one per image (None: `config.seed` for all)"""
 
 
 def generate(
@@ -34,122 +39,143 @@ def generate(
     config: GenerationConfig,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The captions of each image of one batch, best first.
+    """Generate the captions of one batch of images.
 
     Args:
         step: step(input_ids (B, K, T), cache) -> logits of the next token (B, K, V).
-        cache: what `step` remembers; fresh, one beam per image.
-        prompts: where the captions begin.
-        config: how to search.
-        seeds: for sampling, one per image (default: `config.seed` for all).
+        cache: A new cache of the images, with one beam each.
+        prompts: The prompts of the images.
+        config: How to search.
+        seeds: For sampling, one per image (None: `config.seed` for all).
+
+    Returns:
+        The captions of each image, best first.
 
     Raises:
-        ConfigError: a prompt leaves no room below `max_length`.
+        ConfigError: A prompt is not shorter than `max_length`.
     """
-    coming = iter([NewRequests(range(len(prompts.ids)), cache, prompts, seeds)])
-    found = dict(
+    count = len(prompts.input_ids)
+    batches = iter([NewRequests(range(count), cache, prompts, seeds)])
+    results = dict(
         generate_stream(
-            step,
-            lambda room: next(coming, None),
-            partial(begin, config),
-            len(prompts.ids),
-            len(prompts.ids),
+            step, lambda limit: next(batches, None), partial(make_search, config), count, count
         )
     )
-    return [found[number] for number in range(len(prompts.ids))]
+    return [results[request_id] for request_id in range(count)]
 
 
 def generate_stream(
     step: Step[C],
-    admit: Callable[[int], NewRequests[C] | None],
-    begin: Callable[[NewRequests[C]], Search],
-    places: int,
-    at_once: int,
+    next_requests: Callable[[int], NewRequests[C] | None],
+    make_search: Callable[[NewRequests[C]], Search],
+    slots: int,
+    max_prefill: int,
     cache: C | None = None,
-) -> Iterator[Found]:
-    """The captions of any number of images, each as soon as it is done: its number and its captions.
+) -> Iterator[Result]:
+    """Generate the captions of any number of images, and yield those of each when it is done.
+
+    This is continuous batching: an image that is done leaves the batch at once, and new images
+    take its slot while the others continue.
 
     Args:
-        step: as for `generate`.
-        admit: admit(n) returns the next n images, fewer, or None at the end.
-        begin: the search of newcomers, at its start: `partial(begin, config)`.
-        places: how many images are captioned together.
-        at_once: as soon as that many places are free, new images take them.
-        cache: an empty one with room for `places` images (default: that of the first ones, if no others join them).
+        step: As for `generate`.
+        next_requests: next_requests(n) returns up to n new images, or None if there are no more.
+        make_search: Makes the search of new images: `partial(make_search, config)`.
+        slots: The largest number of images in the batch.
+        max_prefill: The largest number of images that are started together. New images are started
+            when that many slots are free.
+        cache: An empty cache for `slots` images (None: that of the first images, which must have
+            room for the others).
+
+    Yields:
+        The id of each request, and its captions.
     """
     search: Search | None = None
-    numbers: list[int] = []
-    more = True
-    while more or numbers:
-        wanted = at_once if numbers else 1  # at first, every place is filled
-        while more and places - len(numbers) >= wanted:
-            arrivals = admit(min(at_once, places - len(numbers)))
-            if arrivals is None:
-                more = False
+    running: list[int] = []  # ids of the requests in the batch, in the order of the slots
+    exhausted = False
+    while running or not exhausted:
+        # Start new images. An empty batch is filled completely before it continues.
+        min_free = max_prefill if running else 1
+        while not exhausted and slots - len(running) >= min_free:
+            requests = next_requests(min(max_prefill, slots - len(running)))
+            if requests is None:
+                exhausted = True
                 break
-            new = begin(arrivals)
-            new_numbers = list(arrivals.numbers)
-            yield from _advance(
-                step(arrivals.prompts.ids[:, None], arrivals.cache),
-                new,
-                arrivals.cache,
-                new_numbers,
-            )
+            new_search, new_ids = make_search(requests), list(requests.request_ids)
+            # The prompts are read in the requests' own cache, which then joins that of the batch.
+            logits = step(requests.prompts.input_ids[:, None], requests.cache)
+            yield from _advance(logits, new_search, requests.cache, new_ids)
             if cache is None:
-                cache = arrivals.cache
+                cache = requests.cache
             else:
-                cache.extend(arrivals.cache)
+                cache.extend(requests.cache)
             if search is None:
-                search = new
+                search = new_search
             else:
-                search.extend(new)
-            numbers += new_numbers
-        if numbers:
+                search.extend(new_search)
+            running += new_ids
+        if running:
             assert search is not None
             assert cache is not None
-            yield from _advance(step(search.tokens[..., None], cache), search, cache, numbers)
+            logits = step(search.next_tokens[..., None], cache)
+            yield from _advance(logits, search, cache, running)
 
 
-def begin(config: GenerationConfig, arrivals: NewRequests[C]) -> Search:
-    """The search that `config` asks for, at its start."""
-    prompts = arrivals.prompts
+def make_search(config: GenerationConfig, requests: NewRequests[C]) -> Search:
+    """Make the search that `config` asks for.
+
+    Raises:
+        ConfigError: A prompt is not shorter than `max_length`.
+    """
+    prompts = requests.prompts
     check_prompt_length(prompts, config)
     if config.sample:
-        return Sampling(prompts, config, arrivals.seeds or [config.seed] * len(prompts.ids))
+        seeds = requests.seeds or [config.seed] * len(prompts.input_ids)
+        return Sampling(prompts, config, seeds)
     return Sampling(prompts, config, None) if config.num_beams == 1 else BeamSearch(prompts, config)
 
 
-def _advance(logits: Tensor, search: Search, cache: C, numbers: list[int]) -> list[Found]:
-    """One step of all images; those that are done leave search, cache and `numbers`, and are returned."""
-    over = search.advance(logits)
-    found: list[Found] = []
-    if bool(over.any()):
-        done, left = torch.nonzero(over)[:, 0], compact(over)
-        found = list(
-            zip([numbers[image] for image in done.tolist()], search.results(done), strict=True)
-        )
-        numbers[:] = [numbers[image] for image in left.tolist()]
-        search.select(left)
-        cache.select(left)
-    if numbers:
-        cache.reorder(search.beams)
-    return found
+def _advance(logits: Tensor, search: Search, cache: C, request_ids: list[int]) -> list[Result]:
+    """Choose the next tokens; remove images that are done from the batch and return their captions.
+
+    Updates `search`, `cache` and `request_ids`, which have the same images in the same order.
+    """
+    done = search.advance(logits)
+    results: list[Result] = []
+    if bool(done.any()):
+        finished, remaining = torch.nonzero(done)[:, 0], compact(done)
+        finished_ids = [request_ids[image] for image in finished.tolist()]
+        results = list(zip(finished_ids, search.finalize(finished), strict=True))
+        request_ids[:] = [request_ids[image] for image in remaining.tolist()]
+        search.select(remaining)
+        cache.select(remaining)
+    if request_ids:
+        cache.reorder(search.beam_indices)
+    return results
 
 
-def compact(over: Tensor) -> Tensor:
-    """The images that are not `over`, (B',), the last ones taking the places of those before that are: few move."""
-    left = torch.nonzero(~over)[:, 0]
-    stay, move = left[left < len(left)], left[left >= len(left)]
-    order = torch.empty_like(left)
+def compact(done: Tensor) -> Tensor:
+    """Return the images that are not done, (B',), in an order that moves few of them.
+
+    Images within the first B' slots stay where they are; later ones fill the slots in between.
+
+    Args:
+        done: (B,), whether each image is done.
+    """
+    remaining = torch.nonzero(~done)[:, 0]
+    count = len(remaining)
+    stay, move = remaining[remaining < count], remaining[remaining >= count]
+    order = torch.empty_like(remaining)
     order[stay] = stay
-    order[torch.nonzero(over[: len(left)])[:, 0]] = move
+    order[torch.nonzero(done[:count])[:, 0]] = move
     return order
 
 
 def check_prompt_length(prompts: Prompts, config: GenerationConfig) -> None:
-    """Raise ConfigError if a prompt leaves no room below `max_length`."""
+    """Raise ConfigError unless every prompt is shorter than `max_length`."""
     longest = int(prompts.lengths.max())
     if longest >= config.max_length:
         raise ConfigError(
-            f"the prompt has {longest} tokens, so max_length {config.max_length}, which counts them, leaves no room: raise max_length"
+            f"max_length {config.max_length} leaves no room for a caption: it includes the prompt, "
+            f"which has {longest} tokens; raise max_length"
         )

@@ -1,6 +1,6 @@
-"""What a search needs to be told, and what it tells: it knows no model and no tokenizer.
+"""What a search is given and what it returns; it knows neither the model nor the tokenizer.
 
-Shapes: B images, K beams, T tokens so far (prompt and its padding included), V vocabulary.
+Shapes: B images, K beams, T tokens so far (prompt and padding included), V vocabulary.
 """
 
 from collections.abc import Callable
@@ -10,22 +10,20 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from cutline.config import GenerationConfig
-
-NONE = -1  # in a row of token ids: no token here
+NO_TOKEN = -1  # fills rows of token ids after their last token
 
 
 class Cache(Protocol):
     """What the model remembers between steps."""
 
     def extend(self, other: Any) -> None:
-        """Take the images of `other`, another cache of this kind, in after one's own."""
+        """Append the images of `other`, a cache of the same kind."""
 
     def reorder(self, beams: Tensor) -> None:
-        """Let beam k of image b go on from its former beam `beams[b, k]`, (B, K)."""
+        """Let beam k of image b continue its former beam `beams[b, k]`; beams: (B, K)."""
 
     def select(self, images: Tensor) -> None:
-        """Keep only the images `images`, (B',)."""
+        """Keep only the images `images`, (B',), in that order."""
 
 
 C = TypeVar("C", bound=Cache)
@@ -35,125 +33,55 @@ Step = Callable[[Tensor, C], Tensor]
 
 @dataclass(frozen=True)
 class Prompts:
-    """Where captions begin.
+    """The prompts of B images, padded on the left."""
 
-    ids: (B, T), padded on the left; each row starts with the start token
-    mask: (B, T), false at padding
-    end_id: the token that ends a caption
-    """
-
-    ids: Tensor
-    mask: Tensor
+    input_ids: Tensor
+    """(B, T); each prompt begins with the start token"""
+    attention_mask: Tensor
+    """(B, T), false at padding"""
     end_id: int
+    """the token that ends a caption"""
 
     @property
     def lengths(self) -> Tensor:
-        """(B,) tokens of each prompt."""
-        return self.mask.sum(1)
+        """Return the number of tokens of each prompt, (B,)."""
+        return self.attention_mask.sum(1)
 
-    def rows(self, width: int) -> Tensor:
-        """The prompts from the first column on, (B, width), NONE after them."""
-        first = self.mask.int().argmax(1)  # (B,)
-        source = torch.arange(width, device=first.device) + first[:, None]  # (B, width)
-        there = source < self.ids.shape[1]
-        return self.ids.gather(1, source.clamp_max(self.ids.shape[1] - 1)).masked_fill(~there, NONE)
+    def left_align(self, width: int) -> Tensor:
+        """Return the prompts without padding on the left: (B, width), NO_TOKEN after each."""
+        length = self.input_ids.shape[1]
+        start = self.attention_mask.int().argmax(1)  # (B,)
+        source = torch.arange(width, device=start.device) + start[:, None]  # (B, width)
+        ids = self.input_ids.gather(1, source.clamp_max(length - 1))
+        return ids.masked_fill(source >= length, NO_TOKEN)
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A caption found: its new tokens, without prompt and end token, and its score."""
+    """A generated caption."""
 
     token_ids: tuple[int, ...]
+    """the new tokens, without prompt and end token"""
     score: float
+    """sum of log-probabilities / length ** length_penalty"""
 
 
 class Search(Protocol):
-    """Images in search of their captions: one way of choosing the next tokens."""
+    """A strategy for choosing tokens, and its state for the images that are being captioned."""
 
-    tokens: Tensor  # (B, K) chosen last
-    beams: Tensor  # (B, K) which beam each of them continues
+    next_tokens: Tensor
+    """(B, K), the tokens chosen last"""
+    beam_indices: Tensor
+    """(B, K), the former beam that each of them continues"""
 
     def advance(self, logits: Tensor) -> Tensor:
-        """Choose the next tokens by logits (B, K, V); returns which images are done, (B,)."""
+        """Choose the next tokens, given logits (B, K, V); return which images are done, (B,)."""
 
-    def results(self, images: Tensor) -> list[list[Hypothesis]]:
-        """The captions of the images `images`, (B',), best first."""
+    def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
+        """Return the captions of the images `images`, (B',), best first."""
 
     def select(self, images: Tensor) -> None:
         """Keep only the images `images`, (B',), in that order."""
 
     def extend(self, other: Self) -> None:
-        """Take the images of `other` in after one's own."""
-
-
-class Rows:
-    """A search's state: tensors whose first dimension is the image."""
-
-    def select(self, images: Tensor) -> None:
-        """Keep only the images `images`, (B',), in that order."""
-        for name, value in self._tensors():
-            setattr(self, name, value[images])
-
-    def extend(self, other: Self) -> None:
-        """Take the images of `other` in after one's own."""
-        for name, value in self._tensors():
-            setattr(self, name, torch.cat([value, getattr(other, name)]))
-
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        return [(name, value) for name, value in vars(self).items() if isinstance(value, Tensor)]
-
-
-class Finished(Rows):
-    """The N best captions of each image so far, best first; unused places have a score of -inf.
-
-    scores (B, N); tokens (B, N, W), prompt included, NONE after the last
-    """
-
-    def __init__(self, images: int, count: int, width: int, device: torch.device) -> None:
-        self.scores = torch.full((images, count), -torch.inf, device=device)
-        self.tokens = torch.full((images, count, width), NONE, device=device)
-
-    def add(self, scores: Tensor, tokens: Tensor) -> None:
-        """Offer scores (B, M) with tokens (B, M, W); only a better score displaces, as in the reference."""
-        scores, order = torch.cat([self.scores, scores], 1).sort(
-            dim=1, descending=True, stable=True
-        )
-        order = order[:, : self.scores.shape[1]]
-        self.scores = scores[:, : self.scores.shape[1]]
-        self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), order)
-
-    def best(self, images: Tensor, count: int, prompt_lengths: Tensor) -> list[list[Hypothesis]]:
-        """The best `count` captions of the images `images`, (B',), without their prompts; prompt_lengths: (B,)."""
-        scores, tokens = self.scores[images, :count].tolist(), self.tokens[images, :count].tolist()
-        return [
-            [
-                Hypothesis(tuple(token for token in row[start:] if token != NONE), score)
-                for score, row in zip(image_scores, rows, strict=True)
-                if score > -torch.inf
-            ]
-            for image_scores, rows, start in zip(
-                scores, tokens, prompt_lengths[images].tolist(), strict=True
-            )
-        ]
-
-
-def length_normalizer(
-    prompt_lengths: Tensor, new_tokens: Tensor, ended: Tensor | bool, config: GenerationConfig
-) -> Tensor:
-    """What a sum of log-probabilities is divided by: length ** length_penalty, in the shape of the arguments.
-
-    "blip" counts the prompt and not the end token; "huggingface" counts new tokens and the end token.
-    new_tokens: without the end token; ended: whether there is one.
-    """
-    length = prompt_lengths + new_tokens if config.beam_scoring == "blip" else new_tokens + ended
-    return length.float() ** config.length_penalty
-
-
-def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
-    """values (B, K, ...) at beams (B, M) -> (B, M, ...)."""
-    return values[torch.arange(len(beams), device=beams.device)[:, None], beams]
-
-
-def append_tokens(ids: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
-    """ids (B, K, W) with tokens (B, K) after the first `lengths` (B,) of each row; a copy."""
-    return ids.scatter(2, lengths[:, None, None].expand(-1, ids.shape[1], 1), tokens[..., None])
+        """Append the images of `other`."""

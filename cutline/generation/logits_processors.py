@@ -1,27 +1,37 @@
-"""What is changed in the scores of the next token before one is chosen.
+"""Changes to the scores of the next token before one is chosen.
 
-Shapes: R rows, W tokens at most (NONE after the last), V vocabulary. Order and arithmetic as in transformers 4.15, which the
-reference pins: repetition penalty, n-grams, min_length.
+Order and arithmetic are those of transformers 4.15, which the reference pins: repetition penalty,
+n-grams, min_length.
+
+Shapes: R rows, W tokens at most (NO_TOKEN after the last), V vocabulary.
 """
 
 import torch
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import NONE
+from cutline.generation.interfaces import NO_TOKEN
 
 
 def changes_scores(config: GenerationConfig) -> bool:
-    """Whether `config` changes the scores of more tokens than the end token."""
+    """Return whether `config` changes the scores of other tokens than the end token."""
     return config.repetition_penalty != 1 or config.no_repeat_ngram_size > 0
 
 
-def constrain(
+def process_logits(
     scores: Tensor, ids: Tensor, lengths: Tensor, end_id: int, config: GenerationConfig
 ) -> Tensor:
-    """Apply the penalties and prohibitions of `config` to scores (B, K, V), given the tokens so far, ids (B, K, W).
+    """Apply repetition penalty, no_repeat_ngram_size and min_length to a copy of the scores.
 
-    lengths: (B,) tokens so far, prompt included; NONE after them. The input is left as it is.
+    Args:
+        scores: (B, K, V), logits or log-probabilities.
+        ids: (B, K, W), the tokens so far, prompt included.
+        lengths: (B,), their number.
+        end_id: The end token.
+        config: The penalty and the limits.
+
+    Returns:
+        (B, K, V).
     """
     shape = scores.shape
     scores, ids = scores.flatten(0, 1).clone(), ids.flatten(0, 1)
@@ -36,29 +46,29 @@ def constrain(
 
 
 def penalize_repetition(scores: Tensor, ids: Tensor, penalty: float) -> None:
-    """Make tokens that are already present less likely, in place: negative scores times, positive ones over `penalty`.
+    """Multiply negative scores of tokens that are already present by `penalty`, divide others.
 
-    Keskar et al., 2019 (arXiv 1909.05858), with the sign rule of transformers. scores (R, V), ids (R, W).
+    Changes scores (R, V) in place, given ids (R, W). Keskar et al., 2019 (arXiv 1909.05858), with
+    the sign rule of transformers.
     """
-    present = ids.where(ids != NONE, ids[:, :1])  # the first token is always there
+    present = ids.where(ids != NO_TOKEN, ids[:, :1])  # the first token is always present
     old = scores.gather(1, present)
     scores.scatter_(1, present, torch.where(old < 0, old * penalty, old / penalty))
 
 
 def forbid_ngrams(scores: Tensor, ids: Tensor, lengths: Tensor, size: int) -> None:
-    """Forbid tokens that would complete a run of `size` tokens that is already there, in place.
+    """Set the scores of tokens that would complete an n-gram for the second time to -inf.
 
-    scores (R, V), ids (R, W), of which the first `lengths` (R,) are tokens.
+    Changes scores (R, V) in place, given ids (R, W), of which the first `lengths` (R,) are tokens.
     """
     if ids.shape[1] < size:
         return
+    # A token is forbidden if it ends a window of `size` tokens whose other tokens are the last
+    # size - 1 tokens of the row. Rows shorter than that have no window without NO_TOKEN.
     windows = ids.unfold(1, size, 1)  # (R, W - size + 1, size)
-    last = lengths[:, None] + torch.arange(
-        1 - size, 0, device=ids.device
-    )  # (R, size - 1); of a shorter row no window is whole
+    last = lengths[:, None] + torch.arange(1 - size, 0, device=ids.device)  # (R, size - 1)
     prefix = ids.gather(1, last.clamp_min(0))
-    repeats = (windows[..., :-1] == prefix[:, None]).all(-1) & (windows != NONE).all(
-        -1
-    )  # (R, W - size + 1)
-    verdict = torch.where(repeats, -torch.inf, torch.inf).to(scores.dtype)
-    scores.scatter_reduce_(1, windows[..., -1].clamp_min(0), verdict, "amin")
+    complete = (windows != NO_TOKEN).all(-1)  # (R, W - size + 1)
+    repeats = (windows[..., :-1] == prefix[:, None]).all(-1) & complete
+    limit = torch.where(repeats, -torch.inf, torch.inf).to(scores.dtype)
+    scores.scatter_reduce_(1, windows[..., -1].clamp_min(0), limit, "amin")

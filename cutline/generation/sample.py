@@ -1,4 +1,4 @@
-"""One token at a time: the likeliest (greedy search), or drawn at random (sampling)."""
+"""Sampling and greedy search: one token at a time, drawn at random or the most likely one."""
 
 from collections.abc import Sequence
 
@@ -6,96 +6,122 @@ import torch
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import (
-    NONE,
-    Finished,
-    Hypothesis,
-    Prompts,
-    Rows,
-    append_tokens,
-    length_normalizer,
-)
-from cutline.generation.logits_processors import constrain
+from cutline.generation.interfaces import NO_TOKEN, Hypothesis, Prompts
+from cutline.generation.logits_processors import process_logits
+from cutline.generation.state import BatchState, BeamHypotheses, append_tokens, length_normalizer
 
 
-class Sampling(Rows):
-    """Images whose K captions are extended independently, by tokens drawn at random, or by the likeliest one (greedy search).
+class Sampling(BatchState):
+    """A search that continues each of the K captions of an image on its own.
 
-    Penalties act on raw logits, as in the reference. All of an image's random numbers come from its own seed, so that its
-    captions do not depend on its neighbours. Holtzman et al., 2020 (top-p); Fan et al., 2018 (top-k).
+    Penalties act on raw logits, as in the reference. All random numbers of an image come from its
+    own seed, so that its captions do not depend on the rest of the batch.
 
-    ids (B, K, W) tokens so far, prompt first; sums (B, K) of their log-probabilities; ended (B, K); lengths (B,)
+    Attributes:
+        ids: (B, K, W), tokens so far, prompt first.
+        lengths: (B,), their number.
+        sums: (B, K), sums of their log-probabilities.
+        ended: (B, K), whether a caption has its end token.
+        uniforms: (B, max_length, K), random numbers in [0, 1), or None for greedy search.
     """
 
     def __init__(
         self, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int] | None
     ) -> None:
-        """seeds: one per image, or None for greedy search."""
-        device, images, rows = (
-            prompts.ids.device,
-            len(prompts.ids),
-            1 if seeds is None else config.num_captions,
-        )
+        """Begin the captions.
+
+        Args:
+            prompts: The prompts of the images.
+            config: How to choose tokens, and the number of captions per image.
+            seeds: One per image, or None for greedy search, which has one caption per image.
+        """
+        num_captions = 1 if seeds is None else config.num_captions
         self.config, self.end_id = config, prompts.end_id
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
-        self.ids = prompts.rows(config.max_length)[:, None].expand(-1, rows, -1)
-        self.sums = torch.zeros(images, rows, device=device)
-        self.ended = torch.zeros(images, rows, dtype=torch.bool, device=device)
-        self.tokens = self.beams = torch.zeros(images, rows, dtype=torch.long, device=device)
+        self.ids = prompts.left_align(config.max_length)[:, None].expand(-1, num_captions, -1)
+        shape, device = self.ids.shape[:2], self.ids.device
+        self.sums = torch.zeros(shape, device=device)
+        self.ended = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.next_tokens = self.beam_indices = torch.zeros(shape, dtype=torch.long, device=device)
         self.uniforms = None
         if seeds is not None:
-            draws = [
-                torch.rand(config.max_length, rows, generator=torch.Generator().manual_seed(seed))
-                for seed in seeds
-            ]
-            self.uniforms = torch.stack(draws).to(device)  # (B, max_length, K)
+            self.uniforms = draw_uniforms(seeds, config.max_length, num_captions).to(device)
 
     def advance(self, logits: Tensor) -> Tensor:
-        """Take one more token for each row, logits (B, K or 1, V); returns which images are done, (B,)."""
-        (images, rows), beams = self.sums.shape, logits.shape[1]
-        logits = logits.float().expand(-1, rows, -1)
-        scores = constrain(logits, self.ids, self.lengths, self.end_id, self.config)
+        """Add one token to each caption.
+
+        Args:
+            logits: (B, K, V), or (B, 1, V) after the prompt.
+
+        Returns:
+            Which images are done, (B,).
+        """
+        (num_images, num_captions), num_beams = self.sums.shape, logits.shape[1]
+        logits = logits.float().expand(-1, num_captions, -1)
+        scores = process_logits(logits, self.ids, self.lengths, self.end_id, self.config)
         if self.uniforms is None:
             tokens = scores.argmax(-1)
         else:
-            number = (self.lengths - self.prompt_lengths)[:, None, None].expand(-1, 1, rows)
-            tokens = sample_tokens(scores, self.uniforms.gather(1, number)[:, 0], self.config)
-        # the score is the model's own log-probability, whatever was done to choose the token
+            step = (self.lengths - self.prompt_lengths)[:, None, None].expand(-1, 1, num_captions)
+            tokens = sample_tokens(scores, self.uniforms.gather(1, step)[:, 0], self.config)
+        # A caption is scored by the model's own log-probabilities, before any processing.
         log_probs = logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
         self.sums = torch.where(self.ended, self.sums, self.sums + log_probs)
-        self.tokens = tokens.masked_fill(self.ended, self.end_id)
-        self.beams = (
-            torch.arange(rows, device=logits.device).clamp_max(beams - 1).expand(images, -1)
-        )  # at first there is one
-        self.ids = append_tokens(self.ids, self.lengths, self.tokens)
-        self.ended, self.lengths = self.ended | (self.tokens == self.end_id), self.lengths + 1
+        self.next_tokens = tokens.masked_fill(self.ended, self.end_id)
+        # After the prompt there is one beam, which all captions continue; later each has its own.
+        caption = torch.arange(num_captions, device=logits.device)
+        self.beam_indices = caption.clamp_max(num_beams - 1).expand(num_images, -1)
+        self.ids = append_tokens(self.ids, self.lengths, self.next_tokens)
+        self.ended = self.ended | (self.next_tokens == self.end_id)
+        self.lengths = self.lengths + 1
         return self.ended.all(1) | (self.lengths >= self.config.max_length)
 
-    def results(self, images: Tensor) -> list[list[Hypothesis]]:
-        """The captions of the images `images`, (B',), best first."""
+    def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
+        """Return the captions of the images `images`, (B',), best first."""
         ids, starts = self.ids[images], self.prompt_lengths[images]  # (B', K, W), (B',)
-        position = torch.arange(ids.shape[2], device=ids.device)
-        past_end = ((ids == self.end_id) & (position >= starts[:, None, None])).cumsum(-1) > 0
-        new_tokens = (~past_end & (ids != NONE)).sum(-1) - starts[:, None]  # (B', K)
-        finished = Finished(len(ids), ids.shape[1], ids.shape[2], ids.device)
+        num_images, num_captions, width = ids.shape
+        position = torch.arange(width, device=ids.device)
+        is_end = (ids == self.end_id) & (position >= starts[:, None, None])
+        past_end = is_end.cumsum(-1) > 0  # from the first end token on
+        new_tokens = (~past_end & (ids != NO_TOKEN)).sum(-1) - starts[:, None]  # (B', K)
         scores = self.sums[images] / length_normalizer(
             starts[:, None], new_tokens, self.ended[images], self.config
         )
-        finished.add(scores, ids.masked_fill(past_end, NONE))
-        return finished.best(torch.arange(len(ids), device=ids.device), ids.shape[1], starts)
+        ranked = BeamHypotheses(num_images, num_captions, width, ids.device)
+        ranked.add(scores, ids.masked_fill(past_end, NO_TOKEN))
+        every = torch.arange(num_images, device=ids.device)
+        return ranked.to_hypotheses(every, num_captions, starts)
+
+
+def draw_uniforms(seeds: Sequence[int], max_length: int, num_captions: int) -> Tensor:
+    """Draw the random numbers of each image from its seed: (B, max_length, num_captions)."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.rand(max_length, num_captions, generator=g) for g in generators])
 
 
 def sample_tokens(scores: Tensor, uniforms: Tensor, config: GenerationConfig) -> Tensor:
-    """Tokens (B, K) drawn from scores (B, K, V) with uniforms (B, K) in [0, 1): temperature, then top-k, then top-p."""
+    """Draw tokens after temperature, top-k and top-p.
+
+    Fan et al., 2018 (arXiv 1805.04833, top-k); Holtzman et al., 2020 (arXiv 1904.09751, top-p).
+
+    Args:
+        scores: (B, K, V), processed logits.
+        uniforms: (B, K), random numbers in [0, 1).
+        config: Temperature, top_k and top_p.
+
+    Returns:
+        (B, K).
+    """
     count = min(config.top_k, scores.shape[-1]) if config.top_k else scores.shape[-1]
     top, tokens = (scores / config.temperature).topk(count, dim=-1)  # best first
     probs = top.softmax(-1)
-    before = probs.cumsum(-1) - probs  # the probability of all better tokens
-    # a token stays while those before it have not passed top_p; the best one always does
-    cumulative = probs.masked_fill(before > config.top_p, 0).cumsum(-1)
+    # A token is kept if the probability of all better tokens is at most top_p; so the best one is
+    # always kept, and the kept tokens come first.
+    before = probs.cumsum(-1) - probs
+    is_kept = before <= config.top_p
+    # Inverse transform sampling among the kept tokens.
+    cumulative = probs.masked_fill(~is_kept, 0).cumsum(-1)
     target = uniforms[..., None] * cumulative[..., -1:]
     choice = torch.searchsorted(cumulative, target, right=True)
-    last = (before <= config.top_p).sum(
-        -1, keepdim=True
-    ) - 1  # rounding must not reach beyond the last one that stays
+    last = is_kept.sum(-1, keepdim=True) - 1  # rounding must not go beyond the last kept token
     return tokens.gather(-1, choice.minimum(last))[..., 0]

@@ -1,4 +1,4 @@
-"""The reference's own captions, token for token: see the fixtures' README."""
+"""Captions of the reference, token for token; see tests/golden/README.md."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -26,26 +26,26 @@ SEEN = [
     {"num_beams": 2, "max_length": 12, "min_length": 1},
     {"num_beams": 8, "max_length": 24, "min_length": 8},
 ]
-DEFAULT_COLUMNS = {"num_beams": 3, "max_length": 20, "min_length": 5}
+DEFAULTS = {"num_beams": 3, "max_length": 20, "min_length": 5}
 UNSEEN = [
-    DEFAULT_COLUMNS,
-    DEFAULT_COLUMNS | {"min_length": 15},
+    DEFAULTS,
+    DEFAULTS | {"min_length": 15},
     {"num_beams": 5, "max_length": 30, "min_length": 20},
-    DEFAULT_COLUMNS | {"length_penalty": 0.0},
-    DEFAULT_COLUMNS | {"length_penalty": 2.0},
-    DEFAULT_COLUMNS | {"num_beams": 4, "repetition_penalty": 1.5},
-    DEFAULT_COLUMNS | {"num_beams": 1},
-    DEFAULT_COLUMNS | {"num_beams": 1, "min_length": 12, "repetition_penalty": 1.3},
+    DEFAULTS | {"length_penalty": 0.0},
+    DEFAULTS | {"length_penalty": 2.0},
+    DEFAULTS | {"num_beams": 4, "repetition_penalty": 1.5},
+    DEFAULTS | {"num_beams": 1},
+    DEFAULTS | {"num_beams": 1, "min_length": 12, "repetition_penalty": 1.3},
     {"num_beams": 3, "max_length": 24, "min_length": 16, "no_repeat_ngram_size": 2},
-    DEFAULT_COLUMNS | {"num_beams": 6, "num_captions": 4},
-    DEFAULT_COLUMNS | {"prompt": "a photo of a"},
-    DEFAULT_COLUMNS | {"prompt": ""},
+    DEFAULTS | {"num_beams": 6, "num_captions": 4},
+    DEFAULTS | {"prompt": "a photo of a"},
+    DEFAULTS | {"prompt": ""},
 ]
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The tiny captioner and the embeddings of the images it was trained on, and of others."""
+    """A reference captioner, and the embeddings of images it was trained on and of others."""
 
     model: CaptionModel
     tokenizer: Tokenizer
@@ -56,17 +56,17 @@ class Golden:
     def captions(
         self, image_embeds: Tensor, prompt: str, config: GenerationConfig
     ) -> list[list[Hypothesis]]:
-        """What we write for the images."""
+        """Generate captions with cutline."""
         ids = torch.tensor([self.tokenizer.encode_prompt(prompt)] * len(image_embeds))
         prompts = Prompts(ids, torch.ones_like(ids, dtype=torch.bool), self.tokenizer.sep_id)
         return generate(
             self.model.step, self.model.start(image_embeds, config.max_length), prompts, config
         )
 
-    def wanted(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-        """What the reference wrote under these settings."""
-        (found,) = [entry for entry in self.expected[name] if entry["settings"] == settings]
-        return found
+    def find_expected(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return what the reference generated with these settings."""
+        (entry,) = [entry for entry in self.expected[name] if entry["settings"] == settings]
+        return entry
 
 
 @cache
@@ -99,31 +99,35 @@ def test_every_golden_setting_is_tested(golden: Golden) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("settings", SEEN, ids=str)
-def test_captions_of_pictures_seen_in_training(golden: Golden, settings: dict[str, Any]) -> None:
-    wanted = golden.wanted("seen", settings)
-    prompt, end = golden.tokenizer.encode_prompt("a picture of "), golden.tokenizer.sep_id
-    found = golden.captions(golden.seen, "a picture of ", GenerationConfig(**settings))
-    for (caption,), row, text in zip(found, wanted["token_ids"], wanted["captions"], strict=True):
+def test_captions_of_training_images_are_those_of_the_reference(
+    golden: Golden, settings: dict[str, Any]
+) -> None:
+    expected = golden.find_expected("seen", settings)
+    prompt, end_id = golden.tokenizer.encode_prompt("a picture of "), golden.tokenizer.sep_id
+    results = golden.captions(golden.seen, "a picture of ", GenerationConfig(**settings))
+    rows = zip(results, expected["token_ids"], expected["captions"], strict=True)
+    for (caption,), row, text in rows:
         assert row[: len(prompt)] == prompt
-        told = [token for token in row[len(prompt) :] if token != golden.tokenizer.pad_id]
-        assert list(caption.token_ids) == (told[: told.index(end)] if end in told else told)
+        new = [token for token in row[len(prompt) :] if token != golden.tokenizer.pad_id]
+        assert list(caption.token_ids) == (new[: new.index(end_id)] if end_id in new else new)
         assert golden.tokenizer.decode(caption.token_ids) == text
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("settings", UNSEEN, ids=str)
-def test_captions_of_unseen_pictures_and_their_scores(
+def test_captions_and_scores_of_other_images_are_those_of_the_reference(
     golden: Golden, settings: dict[str, Any]
 ) -> None:
-    wanted = golden.wanted("unseen", settings)
+    expected = golden.find_expected("unseen", settings)
+    prompt = settings.get("prompt", "a picture of ")
     config = GenerationConfig(
         **{name: value for name, value in settings.items() if name != "prompt"}
     )
-    found = golden.captions(golden.unseen, settings.get("prompt", "a picture of "), config)
-    assert [len(captions) for captions in found] == [config.num_captions] * 16
-    flat = [caption for captions in found for caption in captions]
-    assert [list(caption.token_ids) for caption in flat] == wanted["token_ids"]
-    if wanted.get("scores"):
-        assert [caption.score for caption in flat] == pytest.approx(wanted["scores"], abs=1e-4)
+    results = golden.captions(golden.unseen, prompt, config)
+    assert [len(captions) for captions in results] == [config.num_captions] * 16
+    flat = [caption for captions in results for caption in captions]
+    assert [list(caption.token_ids) for caption in flat] == expected["token_ids"]
+    if expected.get("scores"):
+        assert [caption.score for caption in flat] == pytest.approx(expected["scores"], abs=1e-4)
     else:
-        assert config.num_beams == 1  # the reference scores no greedy caption
+        assert config.num_beams == 1  # the reference does not score greedy captions

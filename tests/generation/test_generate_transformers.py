@@ -1,4 +1,4 @@
-"""Captions of random models as transformers' `BlipForConditionalGeneration` writes them."""
+"""Captions of random models compared with transformers' `BlipForConditionalGeneration`."""
 
 from functools import cache
 from typing import Any
@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_search import next_probabilities
+from naive_search import next_probabilities
 from torch import Tensor
-from toy_steps import END, Case, cases
+from toy_model import END, Case, cases
 from transformers import (
     BlipConfig,
     BlipForConditionalGeneration,
@@ -22,8 +22,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from cutline.checkpoint import HUGGINGFACE, import_weights, compute_weight_shapes
-from cutline.checkpoint.huggingface import config_from_huggingface
+from cutline.checkpoint import HUGGINGFACE, compute_weight_shapes, import_weights
+from cutline.checkpoint.huggingface import parse_huggingface_config
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, Prompts, generate
 from cutline.model import CaptionModel
@@ -33,9 +33,12 @@ quick = settings(max_examples=18, deadline=None, derandomize=True)
 
 
 @cache
-def models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
-    """The same random captioner, theirs and ours; weights are large, so that no ranking hinges on rounding."""
-    sides = {
+def make_models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
+    """Make the same random captioner in transformers and in cutline.
+
+    Weights are large, so that no ranking depends on rounding.
+    """
+    sizes = {
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 2,
@@ -49,65 +52,62 @@ def models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
         "pad_token_id": PAD,
     }
     config = BlipConfig(
-        vision_config={**sides, "image_size": 16, "patch_size": 8},
-        text_config={**sides, **tokens, "max_position_embeddings": 32, "encoder_hidden_size": 32},
+        vision_config={**sizes, "image_size": 16, "patch_size": 8},
+        text_config={**sizes, **tokens, "max_position_embeddings": 32, "encoder_hidden_size": 32},
     )
-    theirs: Any = BlipForConditionalGeneration(config)
-    theirs.eval()
+    blip: Any = BlipForConditionalGeneration(config)
+    blip.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in theirs.named_parameters():
-            weight.copy_(
-                torch.randn(weight.shape, generator=generator) * 0.3
-                + ("norm" in name.lower() and name.endswith("weight"))
-            )
-        theirs.text_decoder.cls.predictions.bias[SEP] += end_bias
-    settings = config_from_huggingface(config.to_dict(), "config.json")
-    ours = CaptionModel(settings).eval()
-    ours.load_state_dict(
-        import_weights(theirs.state_dict(), HUGGINGFACE, compute_weight_shapes(settings), "random weights")
-    )
-    return theirs, ours
+        for name, weight in blip.named_parameters():
+            is_norm = "norm" in name.lower() and name.endswith("weight")
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + is_norm)
+        blip.text_decoder.cls.predictions.bias[SEP] += end_bias
+    settings = parse_huggingface_config(config.to_dict(), "config.json")
+    shapes = compute_weight_shapes(settings)
+    model = CaptionModel(settings).eval()
+    model.load_state_dict(import_weights(blip.state_dict(), HUGGINGFACE, shapes, "random weights"))
+    return blip, model
 
 
-def their_captions(
+def generate_with_transformers(
     model: Any, pixels: Tensor, prompt: list[int], config: GenerationConfig
 ) -> list[Hypothesis]:
-    """One image, (1, 3, S, S). Their `generate` drops the last id of a prompt and overwrites the first."""
-    asked: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in (
-            "num_beams",
-            "max_length",
-            "min_length",
-            "repetition_penalty",
-            "length_penalty",
-            "no_repeat_ngram_size",
-        )
-    }
+    """Caption one image, (1, 3, S, S).
+
+    BLIP's `generate` in transformers drops the last token of a prompt and overwrites the first.
+    """
+    names = [
+        "num_beams",
+        "max_length",
+        "min_length",
+        "repetition_penalty",
+        "length_penalty",
+        "no_repeat_ngram_size",
+    ]
     if config.num_beams == 1:
-        del asked["length_penalty"]
-    found = model.generate(
+        names.remove("length_penalty")
+    output = model.generate(
         pixels,
         torch.tensor([[101, *prompt[1:], SEP]]),
         num_return_sequences=config.num_captions,
         do_sample=False,
         return_dict_in_generate=True,
         output_scores=True,
-        **asked,
+        **{name: getattr(config, name) for name in names},
     )
-    rows = [row[len(prompt) :] for row in found.sequences.tolist()]
-    scores = found.sequences_scores.tolist() if config.num_beams > 1 else [0.0]
+    rows = [row[len(prompt) :] for row in output.sequences.tolist()]
+    scores = output.sequences_scores.tolist() if config.num_beams > 1 else [0.0]
     return [
         Hypothesis(tuple(row[: row.index(SEP)] if SEP in row else row), score)
         for row, score in zip(rows, scores, strict=True)
     ]
 
 
-def our_captions(
+def generate_with_cutline(
     model: CaptionModel, pixels: Tensor, rows: list[list[int]], config: GenerationConfig
 ) -> list[list[Hypothesis]]:
-    """All images at once, their prompts padded on the left."""
+    """Caption all images at once, with prompts padded on the left."""
     longest = max(map(len, rows))
     ids = torch.tensor([[PAD] * (longest - len(row)) + row for row in rows])
     mask = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in rows])
@@ -143,18 +143,18 @@ def searches(draw: st.DrawFn) -> GenerationConfig:
     st.integers(0, 4),
     st.sampled_from([0.0, 3.0, 6.0]),
 )
-def test_captions_and_scores_are_theirs(
+def test_captions_and_scores_equal_transformers(
     config: GenerationConfig, prompts: list[list[int]], seed: int, end_bias: float
 ) -> None:
-    theirs, ours = models(seed, end_bias)
+    blip, model = make_models(seed, end_bias)
     rows = [[START, *prompt] for prompt in prompts]
     pixels = torch.randn(len(rows), 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-    for number, captions in enumerate(our_captions(ours, pixels, rows, config)):
-        expected = their_captions(theirs, pixels[number : number + 1], rows[number], config)
+    for image, captions in enumerate(generate_with_cutline(model, pixels, rows, config)):
+        expected = generate_with_transformers(blip, pixels[image : image + 1], rows[image], config)
         assert [caption.token_ids for caption in captions] == [
             caption.token_ids for caption in expected
         ]
-        if config.num_beams > 1:  # they score no greedy caption
+        if config.num_beams > 1:  # transformers does not score greedy captions
             assert [caption.score for caption in captions] == pytest.approx(
                 [caption.score for caption in expected], rel=1e-5, abs=1e-4
             )
@@ -162,9 +162,9 @@ def test_captions_and_scores_are_theirs(
 
 @settings(quick, max_examples=50)
 @given(cases(sample=True))
-def test_tokens_are_drawn_from_their_distribution(case: Case) -> None:
+def test_sampling_probabilities_equal_transformers(case: Case) -> None:
     config, tokens = case.config, case.prompts[0]
-    chain: Any = LogitsProcessorList(
+    processors: Any = LogitsProcessorList(
         [
             RepetitionPenaltyLogitsProcessor(config.repetition_penalty),
             MinLengthLogitsProcessor(config.min_length, END),
@@ -174,10 +174,10 @@ def test_tokens_are_drawn_from_their_distribution(case: Case) -> None:
         ]
     )
     if config.no_repeat_ngram_size:
-        chain.insert(1, NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
-    logits = case.model().logits(0, tuple(tokens))
-    expected = chain(torch.tensor([tokens]), logits[None].clone()).softmax(-1)[0]
-    plain = next_probabilities(logits, tuple(tokens), END, config)
-    assert [plain.get(token, 0.0) for token in range(case.vocab)] == pytest.approx(
+        processors.insert(1, NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+    logits = case.make_model().logits(0, tuple(tokens))
+    expected = processors(torch.tensor([tokens]), logits[None].clone()).softmax(-1)[0]
+    probabilities = next_probabilities(logits, tuple(tokens), END, config)
+    assert [probabilities.get(token, 0.0) for token in range(case.vocab)] == pytest.approx(
         expected.tolist(), abs=1e-5
     )

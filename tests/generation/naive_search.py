@@ -1,7 +1,7 @@
-"""Searching for captions as slowly and plainly as can be: one image, Python lists, no cache.
+"""A slow and simple search to compare with: one image, Python lists, no cache.
 
-Beam search as `BeamSearchScorer` and `BeamHypotheses` of transformers 4.15, which BLIP pins (and as 5.x for
-"huggingface"). What has probability zero is no candidate.
+Beam search as `BeamSearchScorer` and `BeamHypotheses` of transformers 4.15, which BLIP pins (and as
+transformers 5 for "huggingface"). Continuations of probability zero are not candidates.
 """
 
 import math
@@ -13,13 +13,14 @@ from torch.nn.functional import log_softmax
 from cutline.config import GenerationConfig
 
 History = tuple[int, ...]
-Logits = Callable[[History], Tensor]  # of the token after these, (V,)
+Logits = Callable[[History], Tensor]
+"""logits (V,) of the token after a history"""
 
 
-def constrained(
+def process_row(
     scores: Tensor, tokens: History, end_id: int, config: GenerationConfig
 ) -> list[float]:
-    """The scores (V,) of the next token after the penalties and prohibitions, in the reference's order."""
+    """Apply penalties and limits to the scores (V,) of the next token, in the reference's order."""
     result = scores.tolist()
     for token in set(tokens):
         result[token] *= (
@@ -35,10 +36,10 @@ def constrained(
     return result
 
 
-def final_score(
+def normalize_score(
     total: float, prompt: History, new_tokens: int, ended: bool, config: GenerationConfig
 ) -> float:
-    """A sum of log-probabilities, divided by length ** length_penalty."""
+    """Divide a sum of log-probabilities by length ** length_penalty."""
     length = len(prompt) + new_tokens if config.beam_scoring == "blip" else new_tokens + ended
     return float(total / length**config.length_penalty)
 
@@ -46,24 +47,23 @@ def final_score(
 def beam_search(
     logits: Logits, prompt: History, end_id: int, config: GenerationConfig
 ) -> list[tuple[float, History]]:
-    """The captions of one image, (score, new tokens), best first."""
+    """Return the captions of one image as (score, new tokens), best first."""
     blip = config.beam_scoring == "blip"
     beams: list[tuple[float, History]] = [(0.0, prompt)]
     hypotheses: list[tuple[float, History]] = []
 
-    def offer(total: float, tokens: History, ended: bool) -> None:
+    def add(total: float, tokens: History, ended: bool) -> None:
         new = tokens[len(prompt) :]
-        hypotheses.append((final_score(total, prompt, len(new), ended, config), new))
-        hypotheses.sort(key=lambda found: -found[0])
+        hypotheses.append((normalize_score(total, prompt, len(new), ended, config), new))
+        hypotheses.sort(key=lambda hypothesis: -hypothesis[0])
         del hypotheses[config.num_beams :]
 
     while beams:
         length = len(beams[0][1])
         candidates = []
         for total, tokens in beams:
-            for token, score in enumerate(
-                constrained(log_softmax(logits(tokens), -1), tokens, end_id, config)
-            ):
+            log_probs = log_softmax(logits(tokens), -1)
+            for token, score in enumerate(process_row(log_probs, tokens, end_id, config)):
                 if score > -math.inf:
                     candidates.append((total + score, tokens, token))
         candidates.sort(key=lambda candidate: -candidate[0])
@@ -75,17 +75,17 @@ def beam_search(
                 beams.append((total, (*tokens, token)))
                 ranks.append(rank)
             elif rank < config.num_beams:
-                offer(total, tokens, ended=True)
+                add(total, tokens, ended=True)
         beams = beams[: config.num_beams]
 
         bound = max((total for total, *_ in (candidates if blip else beams)), default=-math.inf)
-        bound = final_score(bound, prompt, length - len(prompt), True, config)
+        bound = normalize_score(bound, prompt, length - len(prompt), True, config)
         done = len(hypotheses) == config.num_beams and hypotheses[-1][0] >= bound
         at_limit = length + 1 == config.max_length
         if at_limit and not (blip and done):
             for (total, tokens), rank in zip(beams, ranks, strict=False):
                 if blip or rank < config.num_beams:
-                    offer(total, tokens, ended=False)
+                    add(total, tokens, ended=False)
         if at_limit or done:
             break
     return hypotheses[: config.num_captions]
@@ -94,10 +94,10 @@ def beam_search(
 def greedy_search(
     logits: Logits, prompt: History, end_id: int, config: GenerationConfig
 ) -> History:
-    """The new tokens of one image's caption; penalties act on raw logits."""
+    """Return the new tokens of one image's caption; penalties change raw logits."""
     tokens = prompt
     while len(tokens) < config.max_length:
-        scores = constrained(logits(tokens), tokens, end_id, config)
+        scores = process_row(logits(tokens), tokens, end_id, config)
         token = scores.index(max(scores))
         if token == end_id:
             break
@@ -105,27 +105,27 @@ def greedy_search(
     return tokens[len(prompt) :]
 
 
-def own_score(
+def score_caption(
     logits: Logits, prompt: History, new: History, end_id: int, config: GenerationConfig
 ) -> float:
-    """The model's own log-probability of a caption, which ends unless it has reached max_length, by its length."""
+    """Return the model's own score of a caption, which ends unless it has max_length tokens."""
     ended = len(prompt) + len(new) < config.max_length
-    told = new + (end_id,) * ended
+    tokens = new + (end_id,) * ended
     total = sum(
-        float(log_softmax(logits(prompt + told[:i]), -1)[token]) for i, token in enumerate(told)
+        float(log_softmax(logits(prompt + tokens[:i]), -1)[token]) for i, token in enumerate(tokens)
     )
-    return final_score(total, prompt, len(new), ended, config)
+    return normalize_score(total, prompt, len(new), ended, config)
 
 
 def next_probabilities(
     logits: Tensor, tokens: History, end_id: int, config: GenerationConfig
 ) -> dict[int, float]:
-    """The distribution that sampling draws the next token from: temperature, then top-k, then top-p."""
-    scores = [score / config.temperature for score in constrained(logits, tokens, end_id, config)]
-    best = sorted(range(len(scores)), key=lambda token: -scores[token])[: config.top_k or None]
-    weights = [math.exp(scores[token] - scores[best[0]]) for token in best]
+    """Return the distribution of the next token after temperature, then top-k, then top-p."""
+    scores = [score / config.temperature for score in process_row(logits, tokens, end_id, config)]
+    ranked = sorted(range(len(scores)), key=lambda token: -scores[token])[: config.top_k or None]
+    weights = [math.exp(scores[token] - scores[ranked[0]]) for token in ranked]
     kept: dict[int, float] = {}
-    for token, weight in zip(best, weights, strict=True):
+    for token, weight in zip(ranked, weights, strict=True):
         if sum(kept.values()) <= config.top_p * sum(weights) and weight > 0:
             kept[token] = weight
     return {token: weight / sum(kept.values()) for token, weight in kept.items()}
@@ -134,14 +134,14 @@ def next_probabilities(
 def caption_probabilities(
     logits: Logits, prompt: History, end_id: int, config: GenerationConfig
 ) -> Iterator[tuple[History, float]]:
-    """Every caption that sampling can give, with its probability."""
-    waiting = [(prompt, 1.0)]
-    while waiting:
-        tokens, probability = waiting.pop()
+    """Yield every caption that sampling can give, with its probability."""
+    unfinished = [(prompt, 1.0)]
+    while unfinished:
+        tokens, probability = unfinished.pop()
         for token, share in next_probabilities(logits(tokens), tokens, end_id, config).items():
             if token == end_id:
                 yield tokens[len(prompt) :], probability * share
             elif len(tokens) + 1 == config.max_length:
                 yield (*tokens, token)[len(prompt) :], probability * share
             else:
-                waiting.append(((*tokens, token), probability * share))
+                unfinished.append(((*tokens, token), probability * share))
