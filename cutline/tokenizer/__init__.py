@@ -1,4 +1,4 @@
-"""Text to ids and back: WordPiece as BERT does it, with BLIP's [DEC] and [ENC]."""
+"""Text to token ids and back: BERT's WordPiece, with BLIP's tokens [DEC] and [ENC]."""
 
 from cutline.tokenizer.text import clean_caption
 from cutline.tokenizer.wordpiece import Tokenizer

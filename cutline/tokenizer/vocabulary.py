@@ -1,6 +1,7 @@
-"""A vocabulary made from captions: byte-pair merges of characters (Sennrich et al. 2016, arXiv 1508.07909), as WordPiece pieces.
+"""Learn a WordPiece vocabulary from captions by byte-pair encoding of characters.
 
-The trainer of `tokenizers` breaks ties by hash order, so two runs over the same captions differ by some pieces; this one does not.
+Sennrich et al., 2016, arXiv 1508.07909. The trainer of `tokenizers` breaks ties by hash order, so
+that two runs over the same captions give different tokens; this one is deterministic.
 """
 
 import heapq
@@ -11,113 +12,131 @@ from itertools import pairwise
 
 from tokenizers import normalizers, pre_tokenizers
 
-from cutline.tokenizer.text import without_surrogates
+from cutline.tokenizer.text import remove_surrogates
 
 MIN_COUNT = 2
-"""a merge must occur this often: a word seen once is better spelt than known by heart"""
+"""a pair must occur this often to be merged: a token for a word that occurs once is of no use"""
 MAX_WORD = 1000
-"""longer "words", in characters, are no words and become [UNK]; a sentence of a script without spaces, such as Thai, is one word"""
+"""characters; longer "words" become [UNK]. In a script without spaces, such as Thai, a sentence is
+one word"""
 
 Pair = tuple[str, str]
 
 
-def count_words(
+def count_normalized_words(
     captions: Iterable[str],
     normalizer: normalizers.Normalizer,
     pre_tokenizer: pre_tokenizers.PreTokenizer,
 ) -> Counter[str]:
-    """How often each word of `captions` occurs, after normalisation, punctuation marks being words."""
+    """Count the words of captions after normalization; punctuation marks are words."""
+    # Words end at spaces, so each distinct chunk between spaces needs to be split only once.
     chunks: Counter[str] = Counter()
     for caption in captions:
-        chunks.update(
-            caption.split(" ")
-        )  # a space ends a word in any case, and far fewer chunks than captions are distinct
+        chunks.update(caption.split(" "))
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
-        for word, _ in pre_tokenizer.pre_tokenize_str(
-            normalizer.normalize_str(without_surrogates(chunk))
-        ):
+        normalized = normalizer.normalize_str(remove_surrogates(chunk))
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalized):
             if len(word) <= MAX_WORD:
                 words[word] += count
     return words
 
 
-def learn_pieces(words: Mapping[str, int], room: int) -> list[str]:
-    """At most `room` pieces: every character of `words` (sorted), then the most frequent merges, most frequent first.
+def learn_vocabulary(words: Mapping[str, int], max_tokens: int) -> list[str]:
+    """Learn tokens from word counts.
 
-    Characters come before merges so that every word can be spelt; only where they alone exceed `room` the rarest are left out,
-    with a warning. The result depends on the counts alone.
+    The characters come before the merges, so that every word can be encoded. If there are more
+    characters than `max_tokens`, the rarest are left out with a warning. The result depends on
+    the counts only.
+
+    Args:
+        words: Word -> count.
+        max_tokens: The most tokens to return.
+
+    Returns:
+        All characters in sorted order, then the merges, most frequent first.
     """
-    alphabet = _alphabet(words, room)
-    spelt = {word: letters for word in words if alphabet.issuperset(letters := _spell(word))}
-    pieces = dict.fromkeys(
-        sorted(alphabet)
-    )  # a set that keeps its order: two pairs may make the same piece
-    for piece in _merges(spelt, words):
-        if len(pieces) >= room:
+    alphabet = _select_alphabet(words, max_tokens)
+    spellings = {
+        word: letters for word in words if alphabet.issuperset(letters := _split_letters(word))
+    }
+    tokens = dict.fromkeys(sorted(alphabet))  # an ordered set: two pairs may make the same token
+    for token in _generate_merges(spellings, words):
+        if len(tokens) >= max_tokens:
             break
-        pieces[piece] = None
-    return list(pieces)
+        tokens[token] = None
+    return list(tokens)
 
 
-def _alphabet(words: Mapping[str, int], room: int) -> set[str]:
+def _select_alphabet(words: Mapping[str, int], max_tokens: int) -> set[str]:
     counts: Counter[str] = Counter()
     for word, count in words.items():
-        for letter in _spell(word):
+        for letter in _split_letters(word):
             counts[letter] += count
-    lost = len(counts) - room
-    if lost > 0:
-        message = "%d rare characters do not fit into the vocabulary and become [UNK]: raise vocab_size by %d to keep them"
-        logging.getLogger(__name__).warning(message, lost, lost)
-    return set(sorted(counts, key=lambda letter: (-counts[letter], letter))[:room])
+    missing = len(counts) - max_tokens
+    if missing > 0:
+        logging.getLogger(__name__).warning(
+            "%d rare characters do not fit into the vocabulary and become [UNK]: "
+            "raise vocab_size by %d to keep them",
+            *(missing, missing),
+        )
+    return set(sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_tokens])
 
 
-def _spell(word: str) -> list[str]:
+def _split_letters(word: str) -> list[str]:
     return [word[0], *(f"##{letter}" for letter in word[1:])]
 
 
-def _merges(spelt: Mapping[str, list[str]], counts: Mapping[str, int]) -> Iterator[str]:
-    """Merge the most frequent pair of neighbours again and again; of equal ones the first in code-point order."""
-    pairs: Counter[Pair] = Counter()
-    where: defaultdict[Pair, set[str]] = defaultdict(set)
-    for word, pieces in spelt.items():
-        for pair in pairwise(pieces):
-            pairs[pair] += counts[word]
-            where[pair].add(word)
-    heap = [(-count, pair) for pair, count in pairs.items()]  # never below the true count
+def _generate_merges(
+    spellings: Mapping[str, list[str]], word_counts: Mapping[str, int]
+) -> Iterator[str]:
+    """Merge the most frequent pair repeatedly, and yield each new token.
+
+    Of equally frequent pairs, the first in code-point order is merged.
+    """
+    counts: Counter[Pair] = Counter()
+    containing_words: defaultdict[Pair, set[str]] = defaultdict(set)
+    for word, tokens in spellings.items():
+        for pair in pairwise(tokens):
+            counts[pair] += word_counts[word]
+            containing_words[pair].add(word)
+    # A merge changes the counts of many pairs, and a heap cannot update an entry. So an entry may
+    # be outdated, but never below the current count: counts that decrease are corrected when the
+    # entry comes to the top, and for counts that increase a new entry is pushed.
+    heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     while heap:
         count, pair = heapq.heappop(heap)
-        if -count != pairs[pair]:
-            heapq.heappush(heap, (-pairs[pair], pair))
+        if -count != counts[pair]:
+            heapq.heappush(heap, (-counts[pair], pair))
             continue
         if -count < MIN_COUNT:
             return
-        yield _joined(pair)
-        grown: set[Pair] = set()
-        for word in where.pop(pair):
-            for changed, sign in _merge(spelt[word], pair):
-                pairs[changed] += sign * counts[word]
+        yield _join(pair)
+        increased: set[Pair] = set()
+        for word in containing_words.pop(pair):
+            for changed, sign in _merge(spellings[word], pair):
+                counts[changed] += sign * word_counts[word]
                 if sign > 0:
-                    where[changed].add(word)
-                    grown.add(changed)
-        for pair in grown:
-            heapq.heappush(heap, (-pairs[pair], pair))
+                    containing_words[changed].add(word)
+                    increased.add(changed)
+        for changed in increased:
+            heapq.heappush(heap, (-counts[changed], changed))
 
 
-def _merge(pieces: list[str], pair: Pair) -> Iterator[tuple[Pair, int]]:
-    """Merge `pair` wherever it stands in `pieces`, and write_outputs which neighbours came (+1) and went (-1)."""
+def _merge(tokens: list[str], pair: Pair) -> Iterator[tuple[Pair, int]]:
+    """Merge `pair` in `tokens`, in place; yield pairs that were added (+1) and removed (-1)."""
     left, right = pair
-    merged = _joined(pair)
+    merged = _join(pair)
     start = 0
-    while start < len(pieces) - 1:
-        if pieces[start] == left and pieces[start + 1] == right:
-            before, after = pieces[max(start - 1, 0) : start], pieces[start + 2 : start + 3]
-            pieces[start : start + 2] = [merged]
-            yield from ((gone, -1) for gone in pairwise([*before, left, right, *after]))
-            yield from ((come, +1) for come in pairwise([*before, merged, *after]))
+    while start < len(tokens) - 1:
+        if tokens[start] == left and tokens[start + 1] == right:
+            before, after = tokens[max(start - 1, 0) : start], tokens[start + 2 : start + 3]
+            tokens[start : start + 2] = [merged]
+            yield from ((removed, -1) for removed in pairwise([*before, left, right, *after]))
+            yield from ((added, +1) for added in pairwise([*before, merged, *after]))
         start += 1
 
 
-def _joined(pair: Pair) -> str:
+def _join(pair: Pair) -> str:
     return pair[0] + pair[1].removeprefix("##")

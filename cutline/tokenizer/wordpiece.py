@@ -1,4 +1,4 @@
-"""The tokenizer object: captions and prompts to ids, ids to captions."""
+"""The tokenizer: captions and prompts to token ids, and token ids to captions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -8,19 +8,19 @@ from tokenizers import normalizers, pre_tokenizers
 
 from cutline.errors import ConfigError, DataError
 from cutline.files import write_text
-from cutline.tokenizer.read import BLIP, SPECIAL, assemble, read_tokenizer
-from cutline.tokenizer.text import join_pieces, without_surrogates
-from cutline.tokenizer.vocabulary import count_words, learn_pieces
+from cutline.tokenizer.read import BLIP, SPECIAL, build_tokenizer, read_tokenizer
+from cutline.tokenizer.text import join_tokens, remove_surrogates
+from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
 
 
 class Tokenizer:
     """WordPiece with BLIP's [DEC] (start of a caption) and [ENC] (start of a text to match).
 
-    Text is text: "[SEP]" in a caption becomes the pieces of "[", "sep", "]", never the special id.
+    Special tokens in a text have no meaning: "[SEP]" becomes the tokens "[", "sep", "]".
     """
 
     vocab_size: int
-    """pieces V, [DEC] and [ENC] included; every id is below it"""
+    """V, number of tokens with [DEC] and [ENC]; every id is below it"""
     pad_id: int
     unk_id: int
     cls_id: int
@@ -29,24 +29,18 @@ class Tokenizer:
     enc_id: int
 
     def __init__(self, core: tokenizers.Tokenizer) -> None:
-        """`core` as `read_tokenizer` or `assemble` give it; see `Tokenizer.load` and `Tokenizer.train`."""
-        core.encode_special_tokens = (
-            True  # not part of its JSON, so set it here, after loading and unpickling
-        )
+        """Wrap the result of `build_tokenizer`; use `Tokenizer.load` or `Tokenizer.train`."""
+        core.encode_special_tokens = True  # not saved in its JSON, so it must be set each time
         ids = core.get_vocab()
         self._core = core
         self._prefix: str = core.model.continuing_subword_prefix
-        self._pieces = {index: piece for piece, index in ids.items()}
+        self._tokens = {index: token for token, index in ids.items()}
         self._special = {
             index for index, token in core.get_added_tokens_decoder().items() if token.special
         }
         self.vocab_size = len(ids)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (
-            ids["[PAD]"],
-            ids["[UNK]"],
-            ids["[CLS]"],
-            ids["[SEP]"],
-        )
+        self.pad_id, self.unk_id = ids["[PAD]"], ids["[UNK]"]
+        self.cls_id, self.sep_id = ids["[CLS]"], ids["[SEP]"]
         self.dec_id, self.enc_id = ids["[DEC]"], ids["[ENC]"]
 
     def __reduce__(self) -> tuple[Callable[[str], "Tokenizer"], tuple[str]]:
@@ -54,10 +48,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read `vocab.txt`, `tokenizer.json`, or a folder holding either (tokenizer.json is preferred).
+        """Read a `vocab.txt`, a `tokenizer.json`, or a folder that contains either.
 
-        [DEC] and [ENC] are put at the end of a vocabulary without them. A tokenizer_config.json beside vocab.txt says whether
-        letters are lower-cased and accents stripped (both, if it says nothing). Raises CheckpointError.
+        In a folder, tokenizer.json takes precedence. [DEC] and [ENC] are appended to a vocabulary
+        without them. A tokenizer_config.json beside vocab.txt determines whether letters are
+        lowercased and accents stripped; the default is both.
+
+        Raises:
+            CheckpointError: There is no such file, or it is not a BERT vocabulary.
         """
         return cls(read_tokenizer(Path(path)))
 
@@ -69,91 +67,115 @@ class Tokenizer:
         lowercase: bool = True,
         strip_accents: bool = False,
     ) -> "Tokenizer":
-        """Make a vocabulary of at most `vocab_size` pieces from captions of any language.
+        """Learn a vocabulary from captions of any language.
 
-        The same captions in any order give the same ids. Add the prompt to the captions if its words shall be pieces, too.
-        Raises ConfigError if `vocab_size` leaves no room, DataError if there are no words.
+        The order of the captions has no effect on the ids. To get tokens for the words of the
+        prompt, include it in the captions.
+
+        Args:
+            captions: The captions.
+            vocab_size: The most tokens, special tokens included.
+            lowercase: Whether to lowercase text.
+            strip_accents: Whether to strip accents from text.
+
+        Raises:
+            ConfigError: `vocab_size` is too small for the special tokens.
+            DataError: The captions contain no words.
         """
         if vocab_size <= len(SPECIAL):
             raise ConfigError(
-                f"vocab_size {vocab_size} leaves no room beside the {len(SPECIAL)} special tokens: give some thousand"
+                f"vocab_size {vocab_size} is too small for the {len(SPECIAL)} special tokens: "
+                "use a few thousand"
             )
         bert = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-        normalizer = normalizers.Sequence(
-            [bert, normalizers.NFC()]
-        )  # "é" is one letter, whether typed as one or as two
-        words = count_words(captions, normalizer, pre_tokenizers.BertPreTokenizer())
+        # NFC: a letter with an accent may be typed as one character or as two
+        normalizer = normalizers.Sequence([bert, normalizers.NFC()])
+        pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        words = count_normalized_words(captions, normalizer, pre_tokenizer)
         if not words:
             raise DataError(
-                "no caption holds a word to make a vocabulary from: check the captions of the training data"
+                "no caption contains a word to learn a vocabulary from: "
+                "check the captions of the training data"
             )
-        pieces = [
-            *(token for token in SPECIAL if token not in BLIP),
-            *learn_pieces(words, vocab_size - len(SPECIAL)),
-        ]
+        tokens = [token for token in SPECIAL if token not in BLIP]
+        tokens += learn_vocabulary(words, vocab_size - len(SPECIAL))
         longest = max(100, *map(len, words))  # 100 is BERT's
         return cls(
-            assemble(
-                pieces,
-                normalizer,
-                pre_tokenizers.BertPreTokenizer(),
-                max_input_chars_per_word=longest,
-            )
+            build_tokenizer(tokens, normalizer, pre_tokenizer, max_input_chars_per_word=longest)
         )
 
     def save(self, path: str | Path) -> None:
-        """Write a tokenizer.json, whole or not at all; `load` gives the same tokenizer back."""
+        """Write a tokenizer.json atomically; `load` reads the same tokenizer."""
         write_text(path, self._core.to_str(pretty=True))
 
     def encode(self, caption: str, prompt: str = "", max_tokens: int = 40) -> tuple[list[int], int]:
-        """`[DEC] prompt caption [SEP]` and the prompt length: 1 + the pieces of the prompt.
+        """Encode `[DEC] prompt caption [SEP]`.
 
-        At most `max_tokens` (2 or more) ids, [SEP] always among them; the prompt length is not cut. Prompt and caption are
-        tokenised separately, which equals the reference's tokenising them together whenever the prompt ends in white space.
+        Prompt and caption are tokenized separately. The result equals tokenizing both at once, as
+        BLIP's code does, if the prompt ends with white space.
+
+        Args:
+            caption: The caption.
+            prompt: The prompt.
+            max_tokens: The most ids, at least 2; [SEP] is always included.
+
+        Returns:
+            The ids, and the number of prompt tokens, [DEC] included, before truncation.
         """
-        return self._finish(self.encode_prompt(prompt), self._ids(caption), max_tokens)
+        return self._assemble(self.encode_prompt(prompt), self._encode(caption), max_tokens)
 
-    def encode_pairs(
+    def encode_batch(
         self, captions: Sequence[str], prompts: Sequence[str], max_tokens: int = 40
     ) -> list[tuple[list[int], int]]:
-        """`encode` of every caption with its prompt, in parallel."""
-        starts = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
+        """Encode each caption with its prompt as `encode` does, in parallel."""
+        prompt_ids = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
         encodings = self._core.encode_batch_fast(
-            [without_surrogates(caption) for caption in captions], add_special_tokens=False
+            [remove_surrogates(caption) for caption in captions], add_special_tokens=False
         )
         return [
-            self._finish(starts[prompt], each.ids, max_tokens)
-            for prompt, each in zip(prompts, encodings, strict=True)
+            self._assemble(prompt_ids[prompt], encoding.ids, max_tokens)
+            for prompt, encoding in zip(prompts, encodings, strict=True)
         ]
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """`[DEC] prompt`, what generation starts from."""
-        return [self.dec_id, *self._ids(prompt)]
+        """Encode `[DEC] prompt`, from which generation starts."""
+        return [self.dec_id, *self._encode(prompt)]
 
     def encode_text(self, text: str, max_tokens: int = 35) -> list[int]:
-        """`[CLS] text [SEP]`, what the matcher reads; at most `max_tokens` (2 or more) ids, [SEP] always among them."""
-        return [*[self.cls_id, *self._ids(text)][: max_tokens - 1], self.sep_id]
+        """Encode `[CLS] text [SEP]` for the matcher.
+
+        Args:
+            text: The text.
+            max_tokens: The most ids, at least 2; [SEP] is always included.
+        """
+        return self._assemble([self.cls_id], self._encode(text), max_tokens)[0]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` without special tokens, spaced as the reference's tokenizer spaces it.
+        """Decode ids to text without special tokens, spaced as in BLIP's code.
 
-        Chinese and Japanese come without spaces. Raises KeyError for an id outside the vocabulary.
+        Chinese and Japanese are written without spaces.
+
+        Raises:
+            KeyError: An id is outside the vocabulary.
         """
-        return join_pieces(
-            [self._pieces[index] for index in ids if index not in self._special], self._prefix
-        )
+        tokens = [self._tokens[index] for index in ids if index not in self._special]
+        return join_tokens(tokens, self._prefix)
 
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The piece of each id, special tokens and `##` included. Raises KeyError for an id outside the vocabulary."""
-        return [self._pieces[index] for index in ids]
+    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+        """Return the token of each id, with special tokens and prefixes `##`.
 
-    def _ids(self, text: str) -> list[int]:
-        return self._core.encode(without_surrogates(text), add_special_tokens=False).ids
+        Raises:
+            KeyError: An id is outside the vocabulary.
+        """
+        return [self._tokens[index] for index in ids]
 
-    def _finish(
-        self, start: list[int], caption: list[int], max_tokens: int
+    def _encode(self, text: str) -> list[int]:
+        return self._core.encode(remove_surrogates(text), add_special_tokens=False).ids
+
+    def _assemble(
+        self, start: list[int], text: list[int], max_tokens: int
     ) -> tuple[list[int], int]:
-        return [*[*start, *caption][: max_tokens - 1], self.sep_id], len(start)
+        return [*[*start, *text][: max_tokens - 1], self.sep_id], len(start)
 
 
 def _from_json(text: str) -> Tokenizer:

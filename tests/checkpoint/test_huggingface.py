@@ -300,19 +300,20 @@ def test_pickle_with_copies_and_buffers_of_old_versions(reference_model: Any, fo
 
 
 def test_vocabulary_without_dec_and_enc(folder: Path, tokenizer: Tokenizer) -> None:
-    pieces = [
-        piece
-        for piece in tokenizer.pieces(range(tokenizer.vocab_size))
-        if piece not in ("[DEC]", "[ENC]")
+    tokens = [
+        token
+        for token in tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
+        if token not in ("[DEC]", "[ENC]")
     ]
     (folder / "tokenizer.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"reference: the folder holds neither tokenizer\.json nor vocab\.txt"
+        CheckpointError,
+        match=r"reference: the folder contains neither tokenizer\.json nor vocab\.txt",
     ):
         load_checkpoint(folder)
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
     assert load_checkpoint(folder).tokenizer.dec_id == tokenizer.dec_id
-    (folder / "vocab.txt").write_text("\n".join(pieces[:-1]) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(tokens[:-1]) + "\n")
     size = tokenizer.vocab_size
     with pytest.raises(
         CheckpointError,

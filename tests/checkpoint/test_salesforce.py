@@ -88,7 +88,8 @@ def test_files_written_by_cutline_load_without_arguments(
     read = load_checkpoint(tmp_path / "model.pth")
     assert read.config == checkpoint.config
     assert read.extra_weights == ()
-    assert read.tokenizer.pieces(range(20)) == checkpoint.tokenizer.pieces(range(20))
+    tokens = checkpoint.tokenizer.convert_ids_to_tokens(range(20))
+    assert read.tokenizer.convert_ids_to_tokens(range(20)) == tokens
 
 
 def test_tied_tensors_are_stored_once(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
@@ -268,13 +269,13 @@ def test_vocabulary_beside_the_file_is_used(
         r"token",
     ):
         load_checkpoint(file, own_config)
-    pieces = [
-        piece
-        for piece in tokenizer.pieces(range(tokenizer.vocab_size))
-        if piece not in ("[DEC]", "[ENC]")
+    tokens = [
+        token
+        for token in tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
+        if token not in ("[DEC]", "[ENC]")
     ]
     # the published vocab.txt lacks [DEC] and [ENC]
-    file.with_name("vocab.txt").write_text("\n".join(pieces) + "\n")
+    file.with_name("vocab.txt").write_text("\n".join(tokens) + "\n")
     assert load_checkpoint(file, own_config).tokenizer.vocab_size == tokenizer.vocab_size
 
 

@@ -1,4 +1,4 @@
-"""CaptionRules vocab.txt and tokenizer.json, sound and broken."""
+"""Reading of valid and invalid vocab.txt and tokenizer.json files."""
 
 import json
 from collections.abc import Sequence
@@ -13,46 +13,46 @@ from cutline.errors import CheckpointError
 from cutline.tokenizer import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PIECES = [*SPECIAL, "a", "image", "of", "man", "is", "play", "##ing"]
+TOKENS = [*SPECIAL, "a", "picture", "of", "man", "is", "play", "##ing"]
 
 
-def write_vocab(folder: Path, pieces: list[str]) -> Path:
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+def write_vocab(folder: Path, tokens: list[str]) -> Path:
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     return folder / "vocab.txt"
 
 
-def saved(tokenizer: Tokenizer, folder: Path) -> Path:
+def save(tokenizer: Tokenizer, folder: Path) -> Path:
     tokenizer.save(folder / "saved.json")
     return folder / "saved.json"
 
 
 def test_line_numbers_are_ids(tmp_path: Path) -> None:
-    pieces = ["[PAD]", "dog", "", "[UNK]", "dog", "[CLS]", "", "[SEP]", "\u2028", "a"]
-    tokenizer = Tokenizer.load(write_vocab(tmp_path, pieces))
-    assert tokenizer.encode("a dog cat") == (
-        [10, 9, 4, 3, 7],
-        1,
-    )  # of equal lines BERT takes the last
+    tokens = ["[PAD]", "dog", "", "[UNK]", "dog", "[CLS]", "", "[SEP]", "\u2028", "a"]
+    tokenizer = Tokenizer.load(write_vocab(tmp_path, tokens))
+    # of equal lines, BERT uses the last
+    assert tokenizer.encode("a dog cat") == ([10, 9, 4, 3, 7], 1)
     assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id) == (0, 3, 5, 7)
     assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (10, 11, 12)
-    assert Tokenizer.load(saved(tokenizer, tmp_path)).encode("a dog cat") == ([10, 9, 4, 3, 7], 1)
+    assert Tokenizer.load(save(tokenizer, tmp_path)).encode("a dog cat") == ([10, 9, 4, 3, 7], 1)
 
 
-def test_windows_line_ends_and_a_missing_last_one(tmp_path: Path) -> None:
+def test_windows_line_ends_and_no_final_newline(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes("\ufeff[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\ndog".encode())
     assert Tokenizer.load(tmp_path).encode("dog") == ([5, 4, 3], 1)
 
 
-def test_blip_tokens_already_there_keep_their_ids(tmp_path: Path) -> None:
+def test_existing_blip_tokens_keep_their_ids(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(write_vocab(tmp_path, ["[ENC]", *SPECIAL, "a"]))
     assert (tokenizer.enc_id, tokenizer.dec_id, tokenizer.vocab_size) == (0, 7, 8)
 
 
-def bert_json(folder: Path, vocab: dict[str, int], added: Sequence[dict[str, object]] = ()) -> Path:
-    """A tokenizer.json as transformers writes it, with the ids of `vocab` and `added` tokens."""
+def write_bert_json(
+    folder: Path, vocab: dict[str, int], added: Sequence[dict[str, object]] = ()
+) -> Path:
+    """Write a tokenizer.json as transformers does, with the ids of `vocab` and `added` tokens."""
     layout = json.loads(
         BertTokenizer(
-            vocab={piece: index for index, piece in enumerate(SPECIAL)}
+            vocab={token: index for index, token in enumerate(SPECIAL)}
         ).backend_tokenizer.to_str()
     )
     layout["model"]["vocab"] = vocab
@@ -61,32 +61,20 @@ def bert_json(folder: Path, vocab: dict[str, int], added: Sequence[dict[str, obj
     return folder / "tokenizer.json"
 
 
-def test_a_berts_json_gets_the_blip_tokens(tmp_path: Path) -> None:
+def test_blip_tokens_are_appended_to_the_json_of_a_bert(tmp_path: Path) -> None:
     core = BertTokenizer(
-        vocab={piece: index for index, piece in enumerate(PIECES)}
+        vocab={token: index for index, token in enumerate(TOKENS)}
     ).backend_tokenizer
     core.enable_padding(length=64)
     core.enable_truncation(4)
     core.save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
-    assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (
-        len(PIECES),
-        len(PIECES) + 1,
-        len(PIECES) + 2,
-    )
+    size = len(TOKENS)
+    ids = (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size)
+    assert ids == (size, size + 1, size + 2)
     ids, _ = tokenizer.encode("a man is playing", "a picture of ")
-    assert tokenizer.pieces(ids) == [
-        "[DEC]",
-        "a",
-        "image",
-        "of",
-        "a",
-        "man",
-        "is",
-        "play",
-        "##ing",
-        "[SEP]",
-    ]
+    tokens = ["[DEC]", "a", "picture", "of", "a", "man", "is", "play", "##ing", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(ids) == tokens
 
 
 def test_added_tokens_of_a_json_are_kept(tmp_path: Path) -> None:
@@ -102,49 +90,53 @@ def test_added_tokens_of_a_json_are_kept(tmp_path: Path) -> None:
         {"id": 7, "content": "hot dog", **plain},
         {"id": 8, "content": "<x>", **plain, "special": True},
     ]
-    vocab = {piece: index for index, piece in enumerate([*SPECIAL, "a"])}
-    tokenizer = Tokenizer.load(bert_json(tmp_path, vocab, added))
+    vocab = {token: index for index, token in enumerate([*SPECIAL, "a"])}
+    tokenizer = Tokenizer.load(write_bert_json(tmp_path, vocab, added))
     assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (6, 9, 10)
     assert tokenizer.encode("a hot dog")[0] == [6, 5, 7, 3]
     assert 8 not in tokenizer.encode("<x>")[0]
     assert tokenizer.decode([6, 5, 8, 7, 3]) == "a hot dog"
 
 
-def test_gaps_between_the_ids_of_a_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    vocab = {**{piece: index for index, piece in enumerate(SPECIAL)}, "a": 7, "dog": 9}
-    tokenizer = Tokenizer.load(bert_json(tmp_path, vocab))
+def test_gaps_between_ids_are_filled(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    vocab = {**{token: index for index, token in enumerate(SPECIAL)}, "a": 7, "dog": 9}
+    tokenizer = Tokenizer.load(write_bert_json(tmp_path, vocab))
     capfd.readouterr()
     assert (tokenizer.dec_id, tokenizer.enc_id, tokenizer.vocab_size) == (10, 11, 12)
-    assert Tokenizer.load(saved(tokenizer, tmp_path)).encode("a dog") == ([10, 7, 9, 3], 1)
+    assert Tokenizer.load(save(tokenizer, tmp_path)).encode("a dog") == ([10, 7, 9, 3], 1)
     assert capfd.readouterr() == ("", "")
     with pytest.raises(CheckpointError, match="gaps"):
-        Tokenizer.load(bert_json(tmp_path, {**vocab, "cat": 2_000_000_000}))
+        Tokenizer.load(write_bert_json(tmp_path, {**vocab, "cat": 2_000_000_000}))
 
 
-def test_a_folder_prefers_its_json(tmp_path: Path) -> None:
+def test_json_takes_precedence_in_a_folder(tmp_path: Path) -> None:
     write_vocab(tmp_path, [*SPECIAL, "old"])
     assert Tokenizer.load(tmp_path).vocab_size == 8
-    bert_json(tmp_path, {piece: index for index, piece in enumerate([*SPECIAL, "new", "pieces"])})
+    write_bert_json(
+        tmp_path, {token: index for index, token in enumerate([*SPECIAL, "new", "tokens"])}
+    )
     assert Tokenizer.load(str(tmp_path)).vocab_size == 9
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
 @pytest.mark.parametrize("strip", [True, False, None])
-def test_settings_beside_a_vocabulary(tmp_path: Path, lowercase: bool, strip: bool | None) -> None:
+def test_settings_beside_vocab_txt_are_used(
+    tmp_path: Path, lowercase: bool, strip: bool | None
+) -> None:
     words = ["Été", "été", "Ete", "ete"]
     write_vocab(tmp_path, [*SPECIAL, *words])
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps({"do_lower_case": lowercase, "strip_accents": strip})
     )
     reference = BertTokenizer(
-        vocab={piece: index for index, piece in enumerate([*SPECIAL, *words])},
+        vocab={token: index for index, token in enumerate([*SPECIAL, *words])},
         do_lower_case=lowercase,
         strip_accents=strip,
     )
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.encode_text("Été été") == reference("Été été")["input_ids"]
     assert (
-        Tokenizer.load(saved(tokenizer, tmp_path)).encode_text("Été été")
+        Tokenizer.load(save(tokenizer, tmp_path)).encode_text("Été été")
         == reference("Été été")["input_ids"]
     )
 
@@ -167,27 +159,27 @@ def test_settings_beside_a_vocabulary(tmp_path: Path, lowercase: bool, strip: bo
         ),
     ],
 )
-def test_bad_files_are_named_in_one_sentence(
+def test_invalid_files_are_errors_that_name_the_file(
     tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=message) as caught:
+    with pytest.raises(CheckpointError, match=message) as error:
         Tokenizer.load(tmp_path / name)
-    assert str(caught.value).startswith(str(tmp_path / name))
-    assert "\n" not in str(caught.value)
+    assert str(error.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "settings", ["{", "[]", '{"do_lower_case": "yes"}', '{"strip_accents": 1}']
 )
-def test_bad_settings_are_refused(tmp_path: Path, settings: str) -> None:
-    write_vocab(tmp_path, PIECES)
+def test_invalid_settings_are_errors(tmp_path: Path, settings: str) -> None:
+    write_vocab(tmp_path, TOKENS)
     (tmp_path / "tokenizer_config.json").write_text(settings)
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json"):
         Tokenizer.load(tmp_path)
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="neither"):
         Tokenizer.load(tmp_path)

@@ -1,4 +1,4 @@
-"""The tokenizer object: ids as transformers' BertTokenizer gives them, special tokens, decoding, saving."""
+"""The tokenizer: parity with BertTokenizer of transformers, special tokens, and saving."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ WORDS = [
     "##ing",
     "ve",
     "re",
-    "image",
+    "picture",
     "of",
     "人",
     "狗",
@@ -51,13 +51,13 @@ TEXT = (
     ).map("".join)
     | st.text(alphabet=st.characters(codec="ascii"))
 )
-any_text = settings(deadline=None)  # the first text pays for loading
+any_text = settings(deadline=None)  # the first example also loads the tokenizer
 
 
 @pytest.fixture(scope="module")
 def vocab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    file.write_text("".join(f"{piece}\n" for piece in VOCAB), encoding="utf-8")
+    file.write_text("".join(f"{token}\n" for token in VOCAB), encoding="utf-8")
     return file
 
 
@@ -72,14 +72,17 @@ def bert(shared: Path) -> Tokenizer:
 
 
 @cache
-def small_reference() -> BertTokenizer:
-    """It takes "[SEP]" in text for text, as cutline does (the reference lower-cases its captions, with the same effect)."""
+def make_small_reference() -> BertTokenizer:
+    """Make a reference that treats "[SEP]" in a text as text.
+
+    BLIP's code lowercases captions, with the same effect.
+    """
     return BertTokenizer(
-        vocab={piece: index for index, piece in enumerate(VOCAB)}, split_special_tokens=True
+        vocab={token: index for index, token in enumerate(VOCAB)}, split_special_tokens=True
     )
 
 
-# ------------------------------------------------------------------------------------- parity with the golden numbers
+# --- parity with the golden numbers
 
 
 def test_special_ids_of_the_published_vocabulary(bert: Tokenizer) -> None:
@@ -87,7 +90,7 @@ def test_special_ids_of_the_published_vocabulary(bert: Tokenizer) -> None:
     assert (bert.dec_id, bert.enc_id, bert.vocab_size) == (30522, 30523, 30524)
 
 
-def test_photograph_captions_get_the_ids_of_transformers(bert: Tokenizer, shared: Path) -> None:
+def test_captions_of_photographs_get_the_ids_of_transformers(bert: Tokenizer, shared: Path) -> None:
     reference = BertTokenizer(vocab=str(shared / "fixtures" / "bert-base-uncased-vocab.txt"))
     texts = [file.read_text(encoding="utf-8") for file in (shared / "data").glob("*/*.jsonl")]
     captions = sorted(
@@ -104,7 +107,7 @@ def test_photograph_captions_get_the_ids_of_transformers(bert: Tokenizer, shared
     prompted = reference(
         [PROMPT + caption for caption in captions], truncation=True, max_length=40
     )["input_ids"]
-    pairs = bert.encode_pairs(captions, [PROMPT] * len(captions))
+    pairs = bert.encode_batch(captions, [PROMPT] * len(captions))
     assert [ids for ids, _ in pairs] == [[bert.dec_id, *ids[1:]] for ids in prompted]
     assert {length for _, length in pairs} == {4}
 
@@ -136,49 +139,48 @@ def test_golden_captions_are_decoded(golden_folder: GoldenFolder) -> None:
         assert [tokenizer.decode(ids) for ids in run["token_ids"]] == run["captions"]
 
 
-# --------------------------------------------------------------------------------- parity with transformers, any text
+# --- parity with transformers on any text
 
 
 @any_text
 @given(TEXT)
 def test_any_text_gets_the_ids_of_transformers(small: Tokenizer, text: str) -> None:
-    expected = small_reference()(text, add_special_tokens=False)["input_ids"]
+    expected = make_small_reference()(text, add_special_tokens=False)["input_ids"]
     assert small.encode_prompt(text) == [small.dec_id, *expected]
     assert small.encode_text(text, 10_000) == [small.cls_id, *expected, small.sep_id]
     assert (
         small.encode_text(text, 7)
-        == small_reference()(text, truncation=True, max_length=7)["input_ids"]
+        == make_small_reference()(text, truncation=True, max_length=7)["input_ids"]
     )
 
 
 @any_text
 @given(TEXT, st.sampled_from([" ", "\n", "\u3000"]), TEXT, st.integers(2, 30))
-def test_prompt_and_caption_are_tokenised_as_if_together(
+def test_prompt_and_caption_equal_their_concatenation(
     small: Tokenizer, prompt: str, space: str, caption: str, max_tokens: int
 ) -> None:
     ids, prompt_length = small.encode(caption, prompt + space, max_tokens)
-    together = small_reference()(prompt + space + caption, truncation=True, max_length=max_tokens)[
-        "input_ids"
-    ]
-    assert ids == [small.dec_id, *together[1:]]
+    concatenated = make_small_reference()(
+        prompt + space + caption, truncation=True, max_length=max_tokens
+    )["input_ids"]
+    assert ids == [small.dec_id, *concatenated[1:]]
     assert prompt_length == len(small.encode_prompt(prompt))
 
 
 @any_text
 @given(st.lists(st.integers(0, len(VOCAB) - 1)))
-def test_decoding_is_that_of_transformers(small: Tokenizer, vocab: Path, ids: list[int]) -> None:
-    ids = [
-        index for index in ids if not set(VOCAB[index]) & set("人狗。かカ")
-    ]  # joined here and not there
-    text = slow_reference(vocab).decode(
+def test_decoding_equals_transformers(small: Tokenizer, vocab: Path, ids: list[int]) -> None:
+    # cutline joins Chinese and Japanese without spaces, transformers does not
+    ids = [index for index in ids if not set(VOCAB[index]) & set("人狗。かカ")]
+    text = make_slow_reference(vocab).decode(
         ids, skip_special_tokens=True, clean_up_tokenization_spaces=True
     )
     assert small.decode(ids) == str(text).removeprefix("##")
 
 
 @cache
-def slow_reference(vocab: Path) -> BertTokenizerLegacy:
-    """The class whose `decode` joins and cleans a caption as a whole, as the reference's library did."""
+def make_slow_reference(vocab: Path) -> BertTokenizerLegacy:
+    """Make the class whose `decode` cleans complete captions, as the library of BLIP's code did."""
     return BertTokenizerLegacy(str(vocab))  # type: ignore[no-untyped-call]
 
 
@@ -191,90 +193,81 @@ def test_batches_equal_single_captions(
     small: Tokenizer, pairs: list[tuple[str, str]], max_tokens: int
 ) -> None:
     captions, prompts = [caption for caption, _ in pairs], [prompt for _, prompt in pairs]
-    assert small.encode_pairs(captions, prompts, max_tokens) == [
+    assert small.encode_batch(captions, prompts, max_tokens) == [
         small.encode(caption, prompt, max_tokens) for caption, prompt in pairs
     ]
 
 
-def test_batches_of_unequal_lengths_are_refused(small: Tokenizer) -> None:
+def test_batches_of_unequal_lengths_are_errors(small: Tokenizer) -> None:
     with pytest.raises(ValueError, match="zip"):
-        small.encode_pairs(["a dog", "a man"], [PROMPT])
+        small.encode_batch(["a dog", "a man"], [PROMPT])
 
 
-# -------------------------------------------------------------------------------------------------------- special text
+# --- special tokens in text
 
 
-def through_a_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+def save_and_load(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     tokenizer.save(folder / "tokenizer.json")
     return Tokenizer.load(folder)
 
 
-CARRY: dict[str, Callable[[Tokenizer, Path], Tokenizer]] = {
+COPIES: dict[str, Callable[[Tokenizer, Path], Tokenizer]] = {
     "itself": lambda tokenizer, folder: tokenizer,
-    "file": through_a_file,
+    "file": save_and_load,
     "pickle": lambda tokenizer, folder: pickle.loads(pickle.dumps(tokenizer)),
     "copy": lambda tokenizer, folder: copy.deepcopy(tokenizer),
 }
 
 
-@pytest.mark.parametrize("carry", CARRY)
-def test_special_tokens_in_text_are_plain_text(
-    small: Tokenizer, tmp_path: Path, carry: str
-) -> None:
-    tokenizer = CARRY[carry](small, tmp_path)
+@pytest.mark.parametrize("how", COPIES)
+def test_special_tokens_in_text_are_plain_text(small: Tokenizer, tmp_path: Path, how: str) -> None:
+    tokenizer = COPIES[how](small, tmp_path)
     for name in [*SPECIAL, "[DEC]", "[ENC]"]:
         ids, prompt_length = tokenizer.encode(f"a{name} dog", f"{name} of ")
-        specials = {
-            small.pad_id,
-            small.unk_id,
-            small.cls_id,
-            small.sep_id,
-            small.dec_id,
-            small.enc_id,
-        }
+        specials = {small.pad_id, small.unk_id, small.cls_id, small.sep_id}
+        specials |= {small.dec_id, small.enc_id}
         assert specials.isdisjoint(ids[1:-1])
         assert tokenizer.decode(ids).replace(" ", "") == f"{name}ofa{name}dog".lower()
         assert prompt_length == len(tokenizer.encode_prompt(f"{name} of "))
 
 
-def test_lone_surrogates_are_dropped(small: Tokenizer) -> None:
+def test_lone_surrogates_are_removed(small: Tokenizer) -> None:
     assert small.encode("a \ud83ddog") == small.encode("a dog")
-    assert small.encode_pairs(["a \ud83ddog"], ["\udc00"]) == [small.encode("a dog")]
+    assert small.encode_batch(["a \ud83ddog"], ["\udc00"]) == [small.encode("a dog")]
 
 
-def test_pieces_show_every_token(small: Tokenizer) -> None:
+def test_ids_convert_to_all_tokens(small: Tokenizer) -> None:
     ids, _ = small.encode("Doggy, ¿!", "a")
-    assert small.pieces(ids) == ["[DEC]", "a", "dog", "##gy", ",", "[UNK]", "!", "[SEP]"]
+    tokens = ["[DEC]", "a", "dog", "##gy", ",", "[UNK]", "!", "[SEP]"]
+    assert small.convert_ids_to_tokens(ids) == tokens
     assert small.decode(ids) == "a doggy,!"
 
 
 @pytest.mark.parametrize("index", [-100, -1, 10_000])
-def test_ids_outside_the_vocabulary_are_refused(small: Tokenizer, index: int) -> None:
+def test_ids_outside_the_vocabulary_are_errors(small: Tokenizer, index: int) -> None:
     with pytest.raises(KeyError):
         small.decode([index])
     with pytest.raises(KeyError):
-        small.pieces([index])
+        small.convert_ids_to_tokens([index])
 
 
-# ---------------------------------------------------------------------------------------------------------------- saving
+# --- saving
 
 
 @pytest.fixture(scope="module")
 def reloaded(small: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return through_a_file(small, tmp_path_factory.mktemp("saved"))
+    return save_and_load(small, tmp_path_factory.mktemp("saved"))
 
 
 @any_text
 @given(TEXT)
-def test_a_saved_tokenizer_gives_the_same_ids(
+def test_saved_tokenizer_gives_the_same_ids(
     small: Tokenizer, reloaded: Tokenizer, text: str
 ) -> None:
     assert reloaded.encode(text, PROMPT) == small.encode(text, PROMPT)
 
 
-def test_a_saved_tokenizer_is_the_same(
-    small: Tokenizer, reloaded: Tokenizer, tmp_path: Path
-) -> None:
+def test_saved_tokenizer_is_equal(small: Tokenizer, reloaded: Tokenizer, tmp_path: Path) -> None:
     names = ("vocab_size", "pad_id", "unk_id", "cls_id", "sep_id", "dec_id", "enc_id")
     assert [getattr(reloaded, name) for name in names] == [getattr(small, name) for name in names]
     small.save(tmp_path / "first.json")

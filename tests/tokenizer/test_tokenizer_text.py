@@ -1,4 +1,4 @@
-"""Caption cleaning and the joining of pieces."""
+"""Caption cleaning and the joining of tokens."""
 
 import re
 
@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutline.tokenizer import clean_caption
-from cutline.tokenizer.text import join_pieces
+from cutline.tokenizer.text import join_tokens
 
-DROPPED = '.!"()*#:;~'
-MESSY = st.text() | st.text(alphabet=st.sampled_from([*DROPPED, *"aB-',?& \n\t\u3000"]))
+REPLACED = '.!"()*#:;~'
+MESSY = st.text() | st.text(alphabet=st.sampled_from([*REPLACED, *"aB-',?& \n\t\u3000"]))
 
 
 @pytest.mark.parametrize(
@@ -21,42 +21,42 @@ MESSY = st.text() | st.text(alphabet=st.sampled_from([*DROPPED, *"aB-',?& \n\t\u
             "  Two dogs (one brown); a 'cat' & co-pilot, what?\n",
             "two dogs one brown a 'cat' & co-pilot, what?",
         ),
-        ("a\tdog\n\nruns", "a\tdog runs"),  # one white-space character stays what it is
+        ("a\tdog\n\nruns", "a\tdog runs"),  # a single white-space character stays
         ("a.b", "a b"),
         ("\ta dog", "\ta dog"),  # only spaces are stripped
         ("...", ""),
         ("ÉTÉ # 5", "été 5"),
     ],
 )
-def test_the_references_cleaning(text: str, cleaned: str) -> None:
+def test_blip_cleaning_of_examples(text: str, cleaned: str) -> None:
     assert clean_caption(text, "blip", 30) == cleaned
 
 
 @settings(deadline=None)
 @given(MESSY, st.integers(1, 8))
-def test_blip_cleaning_drops_what_it_says(text: str, max_words: int) -> None:
+def test_blip_cleaning_follows_its_definition(text: str, max_words: int) -> None:
     cleaned = clean_caption(text, "blip", max_words)
-    assert not set(cleaned) & set(DROPPED)
+    assert not set(cleaned) & set(REPLACED)
     assert not re.search(r"\s{2}", cleaned)
     assert cleaned == cleaned.lower()
     assert cleaned == cleaned.strip(" ")
     assert len(cleaned.split(" ")) <= max_words
-    whole = clean_caption(text, "blip", 10**6)
-    assert whole.startswith(cleaned)
-    kept = "".join(letter for letter in text.lower() if letter not in DROPPED)
-    assert whole.split() == re.sub(rf"[{re.escape(DROPPED)}]", " ", text.lower()).split()
-    assert "".join(whole.split()) == "".join(kept.split())
+    untruncated = clean_caption(text, "blip", 10**6)
+    assert untruncated.startswith(cleaned)
+    letters = "".join(letter for letter in text.lower() if letter not in REPLACED)
+    assert untruncated.split() == re.sub(rf"[{re.escape(REPLACED)}]", " ", text.lower()).split()
+    assert "".join(untruncated.split()) == "".join(letters.split())
 
 
 @settings(deadline=None)
 @given(MESSY, st.integers(1, 8))
-def test_no_cleaning_only_strips_and_cuts(text: str, max_words: int) -> None:
+def test_cleaning_none_only_strips_and_truncates(text: str, max_words: int) -> None:
     assert clean_caption(text, "none", 10**6) == text.strip()
     assert clean_caption(text, "none", max_words) == " ".join(text.strip().split(" ")[:max_words])
 
 
 @pytest.mark.parametrize(
-    ("pieces", "text"),
+    ("tokens", "text"),
     [
         (["refrigerator", ",", "micro", "##wave", "."], "refrigerator, microwave."),
         (["a", "man", "'", "s", "dog"], "a man's dog"),
@@ -79,5 +79,5 @@ def test_no_cleaning_only_strips_and_cuts(text: str, max_words: int) -> None:
         (["رجل", "يركب", "حصانا"], "رجل يركب حصانا"),
     ],
 )
-def test_joining(pieces: list[str], text: str) -> None:
-    assert join_pieces(pieces) == text
+def test_joining_of_examples(tokens: list[str], text: str) -> None:
+    assert join_tokens(tokens) == text
