@@ -1,16 +1,15 @@
 """Training a captioner."""
 
-from cutline.training.diagnostics import (
-    DryRun,
+from cutline.training.diagnostics.dry_run import dry_run
+from cutline.training.diagnostics.dry_run_result import DryRun
+from cutline.training.diagnostics.inspect_batch import inspect_first_batch
+from cutline.training.diagnostics.lr_finder import (
     LrRange,
-    Overfit,
-    dry_run,
     lr_range,
     lr_report_path,
-    overfit,
     write_lr_report,
 )
-from cutline.training.diagnostics.inspect_batch import inspect_first_batch
+from cutline.training.diagnostics.overfit import Overfit, overfit
 from cutline.training.loop.interrupt import Interrupted
 from cutline.training.loop.loop import train
 from cutline.training.run.log import read_log
@@ -21,8 +20,11 @@ __all__ = [
     "LrRange",
     "Overfit",
     "dry_run",
+    "inspect_first_batch",
     "lr_range",
     "lr_report_path",
     "overfit",
+    "read_log",
+    "train",
+    "write_lr_report",
 ]
-__all__ += ["read_log", "inspect_first_batch", "train", "write_lr_report"]

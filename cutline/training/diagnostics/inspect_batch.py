@@ -75,7 +75,7 @@ def _read_first_batch(recipe: Recipe, setup: RunSetup) -> Batch:
 def _format_tokens(batch: Batch, row: int, losses: Tensor, tokenizer: Tokenizer) -> list[str]:
     """Return one line per token of a row, without padding."""
     length = int(batch.attention_mask[row].sum())
-    tokens = tokenizer.pieces(batch.input_ids[row, :length].tolist())
+    tokens = tokenizer.convert_ids_to_tokens(batch.input_ids[row, :length].tolist())
     lines = []
     for position, loss in enumerate(losses[: length - 1].tolist()):
         label, value = tokens[position + 1], f"{loss:.4f}"

@@ -1,6 +1,7 @@
-"""Which learning rates learn: the range test of Smith, 2017 (arXiv 1506.01186)."""
+"""`--lr-range`: the learning-rate range test (Smith, 2017, arXiv 1506.01186)."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,151 +10,181 @@ import numpy as np
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError
 from cutline.report import render_curve, render_key_figures, render_paragraph, write_report
-from cutline.training.diagnostics.session import make_trainer, require_one_process, take_step
+from cutline.training.data.batch import Batch
+from cutline.training.diagnostics.session import check_single_process, make_trainer, take_step
+from cutline.training.loop.trainer import Trainer
 from cutline.training.run.log import RunLog
 from cutline.training.setup import prepare_run
 
-STEPS = 100
-LEAST_STEPS = 10
-MEMORY = 0.98  # of the running mean, as in fastai
-EXPLODED = 4.0  # times the best smoothed loss, as in fastai
+NUM_STEPS = 100
+MIN_STEPS = 10
+SMOOTHING = 0.98  # decay of the running mean of the loss, as in fastai
+DIVERGENCE_RATIO = 4.0  # smoothed loss / lowest smoothed loss that ends the test, as in fastai
 
 
 @dataclass(frozen=True)
 class LrRange:
-    """What `lr_range` found, step by step; one step at least."""
+    """Result of a learning-rate range test, with at least one step."""
 
     lrs: tuple[float, ...]
+    """learning rate of each step"""
     losses: tuple[float, ...]
-    """per token"""
-    exploded: bool = False
-    """whether the test ended because the loss did"""
+    """loss per token of each step"""
+    diverged: bool = False
+    """whether the test ended early because the loss diverged"""
     skipped: tuple[str, ...] = ()
-    """one sentence for each image that could not be read, as often as it came"""
+    """one message for each image that could not be read, repeated if the image was"""
 
     @property
     def smoothed(self) -> list[float]:
-        """The losses' running mean, corrected for its short memory at the start."""
+        """The running mean of the losses, corrected for its bias towards zero at the start."""
         means, mean = [], 0.0
         for step, loss in enumerate(self.losses, start=1):
-            mean = MEMORY * mean + (1 - MEMORY) * loss
-            means.append(mean / (1 - MEMORY**step))
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+            means.append(mean / (1 - SMOOTHING**step))
         return means
 
     @property
     def steepest(self) -> float | None:
-        """The learning rate at which the smoothed loss falls fastest against ln(lr); None if it never falls.
+        """The learning rate at which the smoothed loss falls fastest; None if it never falls.
 
-        The first tenth of the steps is left out: there the mean is of few losses.
+        The slope is that over ln(lr). The first tenth of the steps is left out, because the running
+        mean covers too few losses there.
         """
-        first = len(self.lrs) // LEAST_STEPS
+        first = len(self.lrs) // 10
         smoothed = self.smoothed[first:]
-        if (
-            min(smoothed) > (1 - 1e-6) * smoothed[0]
-        ):  # numbers that are all the same differ by rounding
+        if min(smoothed) > (1 - 1e-6) * smoothed[0]:  # 1e-6: rounding is not a fall
             return None
         return self.lrs[first + int(np.gradient(smoothed, np.log(self.lrs[first:])).argmin())]
 
     @property
-    def tenth(self) -> float | None:
-        """A tenth of the learning rate of the lowest smoothed loss; None if it never falls."""
+    def tenth_of_minimum(self) -> float | None:
+        """A tenth of the learning rate with the lowest smoothed loss; None if it never falls."""
         return self.lrs[int(np.argmin(self.smoothed))] / 10 if self.steepest else None
 
     @property
     def suggestion(self) -> str:
-        """One sentence."""
-        if self.steepest is None or self.tenth is None:
-            return f"the loss does not fall between lr {self.lrs[0]:g} and {self.lrs[-1]:g}: try lower ones"
-        end = (
-            f"; it explodes at {self.lrs[-1]:.2g}"
-            if self.exploded
-            else "; it does not explode: higher ones may do as well"
+        """One sentence on which learning rates to try."""
+        low, high = self.lrs[0], self.lrs[-1]
+        if self.steepest is None or self.tenth_of_minimum is None:
+            return f"the loss does not fall between lr {low:g} and {high:g}: try lower ones"
+        end = "it does not diverge, so higher ones may work, too"
+        if self.diverged:
+            end = f"it diverges at {high:.2g}"
+        return (
+            f"the loss falls fastest at lr {self.steepest:.2g}, and a tenth of the lr with the "
+            f"lowest loss is {self.tenth_of_minimum:.2g}; {end}"
         )
-        return f"the loss falls fastest at lr {self.steepest:.2g}, and a tenth of where it is lowest is {self.tenth:.2g}{end}"
 
     def __str__(self) -> str:
-        return "".join(
-            f"{lr:.3e}\t{loss:.4f}\n" for lr, loss in zip(self.lrs, self.losses, strict=True)
-        )
+        pairs = zip(self.lrs, self.losses, strict=True)
+        return "".join(f"{lr:.3e}\t{loss:.4f}\n" for lr, loss in pairs)
 
 
 def lr_range(
-    recipe: Recipe, low: float, high: float, steps: int = STEPS, show_progress: bool = True
+    recipe: Recipe,
+    low: float,
+    high: float,
+    steps: int = NUM_STEPS,
+    show_progress: bool = True,
 ) -> LrRange:
-    """Train while the learning rate rises exponentially from `low` to `high`, and record the loss; no weights are kept.
+    """Train while the learning rate rises exponentially, and record the loss of every step.
 
-    Ends early when the smoothed loss is above 4 times its best, or is no number. A peak `optim.lr` between `steepest` and `tenth` of
-    what is returned is a good start. Everything else is as the recipe says, but for its schedule and averaging.
+    The test ends early if the smoothed loss exceeds 4 times its minimum, or if the loss is NaN or
+    infinite. Except for the schedule and the moving average of the weights, everything is as in
+    the recipe. No weights are saved. A good first choice of `optim.lr` is between `steepest` and
+    `tenth_of_minimum` of the result.
+
+    Args:
+        recipe: the recipe.
+        low: learning rate of the first step.
+        high: learning rate of the last step.
+        steps: number of steps, at least 10.
+        show_progress: whether to show a progress bar on stderr.
 
     Raises:
-        ConfigError: `low` and `high` are no range, or `steps` are below 10.
-        CutlineError: recipe, data or starting weights do not fit, no image of a step can be read, or the first loss is no number.
+        ConfigError: `low` is not above 0 or not below `high`, or there are too few steps.
+        CutlineError: The recipe, its data or its initial weights are invalid, no image of a step
+            can be read, or the first loss is NaN or infinite.
     """
-    require_one_process()
-    if not 0 < low < high < math.inf:
-        raise ConfigError(
-            f"lr-range {low:g} {high:g}: give a low learning rate above 0 and a higher one, such as 1e-6 1"
-        )
-    if steps < LEAST_STEPS:
-        raise ConfigError(f"{steps} steps are too few to see a curve: give at least {LEAST_STEPS}")
+    check_single_process()
+    _check_range(low, high, steps)
     recipe = replace(recipe, optim=replace(recipe.optim, max_steps=steps, ema_decay=0.0))
     trainer = make_trainer(recipe, prepare_run(recipe))
-    found = LrRange((), ())
+    lrs = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
+    result = LrRange((), ())
     with RunLog(None, None, 0, steps, show_progress) as log:
-        for step, batches in enumerate(trainer.steps()):
-            log.skip(
-                step + 1, skipped := [sentence for batch in batches for sentence in batch.skipped]
-            )
-            found = replace(found, skipped=(*found.skipped, *skipped))
-            lr = low * (high / low) ** (step / (steps - 1))
-            try:
-                loss = take_step(trainer, batches, lr)
-            except DivergedError:
-                if not found.lrs:
-                    raise CutlineError(
-                        f"the loss is not a number at lr {low:g}, before anything was learned: see --dry-run"
-                    ) from None
-                return replace(found, exploded=True)
-            found = replace(found, lrs=(*found.lrs, lr), losses=(*found.losses, loss))
-            log.advance(
-                step + 1,
-                sum(len(batch.pixels) for batch in batches),
-                sum(batch.token_count for batch in batches),
-            )
-            log.train_line({"loss": loss})
-            if found.smoothed[-1] > EXPLODED * min(found.smoothed):
-                return replace(found, exploded=True)
-    return found
+        for lr, batches in zip(lrs, trainer.steps(), strict=False):
+            result = _record_step(trainer, batches, lr, result, log)
+            if result.diverged:
+                break
+    return result
+
+
+def _check_range(low: float, high: float, steps: int) -> None:
+    if not 0 < low < high < math.inf:
+        raise ConfigError(
+            f"lr-range {low:g} {high:g} is not a range: "
+            "give a learning rate above 0 and a higher one, such as 1e-6 1"
+        )
+    if steps < MIN_STEPS:
+        raise ConfigError(f"{steps} steps are too few for a curve: give at least {MIN_STEPS}")
+
+
+def _record_step(
+    trainer: Trainer, batches: list[Batch], lr: float, result: LrRange, log: RunLog
+) -> LrRange:
+    """Take a step, and return `result` with that step added."""
+    step = len(result.lrs) + 1
+    skipped = [message for batch in batches for message in batch.skipped]
+    log.log_skipped(step, skipped)
+    result = replace(result, skipped=(*result.skipped, *skipped))
+    try:
+        loss = take_step(trainer, batches, lr)
+    except DivergedError:
+        if not result.lrs:
+            raise CutlineError(
+                f"the first loss, at lr {lr:g}, is NaN or infinite: "
+                "choose `precision: fp32`, and check the data with --show-batch"
+            ) from None
+        return replace(result, diverged=True)
+    log.advance(
+        step, sum(len(batch.pixels) for batch in batches), sum(b.token_count for b in batches)
+    )
+    log.log_training({"loss": loss})
+    result = replace(result, lrs=(*result.lrs, lr), losses=(*result.losses, loss))
+    smoothed = result.smoothed
+    return replace(result, diverged=smoothed[-1] > DIVERGENCE_RATIO * min(smoothed))
 
 
 def lr_report_path(recipe: Recipe) -> Path:
-    """Where the report of a range test goes: beside the run's folder, never into it."""
+    """Return the path of the test's report, which is next to the run's directory."""
     output = Path(recipe.output)
     return output.with_name(f"{output.name}-lr-range.html")
 
 
-def write_lr_report(path: Path, found: LrRange) -> None:
+def write_lr_report(path: Path, result: LrRange) -> None:
     """Write the curve and the suggestion as an HTML page."""
-    smoothed = found.smoothed
-    highest = EXPLODED * min(smoothed)  # what lies above would flatten all below
-    points = [(lr, min(loss, highest)) for lr, loss in zip(found.lrs, smoothed, strict=True)]
-    numbers = [("fastest fall", found.steepest), ("a tenth of the lowest", found.tenth)]
-    sections = [
-        (
-            "Suggestion",
-            render_key_figures([(f"{lr:.2g}", name) for name, lr in numbers if lr])
-            + render_paragraph(f"{found.suggestion.capitalize()}."),
-        ),
-        (
-            "Loss",
-            render_curve(
-                points, "Smoothed training loss", "learning rate", "loss per token", log_x=True
-            ),
-        ),
+    figures = [("steepest fall", result.steepest), ("tenth of minimum", result.tenth_of_minimum)]
+    suggestion = [
+        render_key_figures([(f"{lr:.2g}", label) for label, lr in figures if lr]),
+        render_paragraph(f"{result.suggestion.capitalize()}."),
     ]
-    write_report(
-        path,
-        "Learning rate range test",
-        "A short training whose learning rate rises at every step.",
-        sections,
+    curve = render_curve(
+        list(_clip_losses(result)),
+        "Smoothed training loss",
+        "learning rate",
+        "loss per token",
+        log_x=True,
     )
+    sections = [("Suggestion", "".join(suggestion)), ("Loss", curve)]
+    intro = "The training loss while the learning rate rises with every step."
+    write_report(path, "Learning-rate range test", intro, sections)
+
+
+def _clip_losses(result: LrRange) -> Iterator[tuple[float, float]]:
+    """Yield (lr, smoothed loss); a loss that diverges is clipped, or it would flatten the curve."""
+    smoothed = result.smoothed
+    highest = DIVERGENCE_RATIO * min(smoothed)
+    for lr, loss in zip(result.lrs, smoothed, strict=True):
+        yield lr, min(loss, highest)

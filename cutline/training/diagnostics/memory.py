@@ -1,4 +1,4 @@
-"""Memory and disk: what a run needs, and what there is."""
+"""Memory and disk: what a run needs, and what the machine has."""
 
 import os
 import shutil
@@ -10,52 +10,52 @@ import torch
 
 from cutline.training.loop.trainer import Trainer
 
-_COUNTER = 4  # bytes of AdamW's count of steps, one for each tensor that learns
+_STEP_COUNTER_BYTES = 4  # AdamW counts the steps of each tensor in an fp32 scalar
 
 
 @dataclass(frozen=True)
-class Counted:
-    """Bytes that follow from the parameters alone."""
+class TensorMemory:
+    """Bytes of the tensors that a run holds from its first step to its last."""
 
     weights: int
+    """parameters and buffers of the model"""
     gradients: int
-    moments: int
-    """AdamW's two averages of gradients, and its counts of steps"""
-    average: int
-    """the moving average of the weights, where the recipe has one"""
+    optimizer: int
+    """state of AdamW: two moments, and a step counter per tensor"""
+    ema: int
+    """moving average of the weights, if the recipe has one"""
 
     @property
     def total(self) -> int:
-        """All of them."""
-        return self.weights + self.gradients + self.moments + self.average
+        """Their sum."""
+        return self.weights + self.gradients + self.optimizer + self.ema
 
 
-def count_bytes(trainer: Trainer) -> Counted:
-    """What the tensors of a run take, before its first step as after it."""
+def count_tensor_memory(trainer: Trainer) -> TensorMemory:
+    """Count the bytes of weights, gradients and optimizer state, from the parameters alone."""
     weights = [*trainer.model.parameters(), *trainer.model.buffers()]
-    learning = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-    gradients = sum(weight.nbytes for weight in learning)
-    average = sum(tensor.nbytes for tensor in trainer.average.values())
-    return Counted(
-        sum(weight.nbytes for weight in weights),
-        gradients,
-        2 * gradients + _COUNTER * len(learning),
-        average,
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    gradients = sum(weight.nbytes for weight in trained)
+    return TensorMemory(
+        weights=sum(weight.nbytes for weight in weights),
+        gradients=gradients,
+        optimizer=2 * gradients + _STEP_COUNTER_BYTES * len(trained),
+        ema=sum(tensor.nbytes for tensor in trainer.average.values()),
     )
 
 
-def reset_peak(device: torch.device) -> None:
-    """Let the peak that `cutline.device.peak_memory` tells begin anew, where the system can."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Reset the peak that `cutline.device.peak_memory` returns, if the operating system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    # Only Linux can reset the peak; elsewhere it is that of the process's whole life.
+    # Only Linux can. Elsewhere the peak remains that of the whole life of the process.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Return the bytes that this process can hold: those it has now and those that are free.
+    """Return the bytes that this process can use: those it uses now, and those that are free.
 
     Without /proc (macOS), this is all memory of the machine; None where the operating system does
     not report that either (Windows).
@@ -79,14 +79,20 @@ def _read_kilobytes(path: str, name: str) -> int | None:
     return None
 
 
-def disk_needed(trainer: Trainer) -> int:
-    """Bytes of the run's files at their most: the best and the last checkpoint, the state, and its successor written beside it."""
-    model: int = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
-    counted = count_bytes(trainer)
-    return 2 * (model + counted.moments + counted.average) + 2 * model
+def estimate_disk_usage(trainer: Trainer) -> int:
+    """Return the peak size of a run's files in bytes.
+
+    These are two captioners (best and last) and two copies of the state: a new state is written
+    beside the old one, which it then replaces. Log and report are not counted.
+    """
+    captioner = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
+    memory = count_tensor_memory(trainer)
+    state = captioner + memory.optimizer + memory.ema
+    return 2 * captioner + 2 * state
 
 
-def disk_free(folder: Path) -> int:
-    """Bytes free where `folder` is, or would be made."""
-    folder = folder.absolute()
-    return shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
+def measure_free_disk(directory: Path) -> int:
+    """Return the free bytes of the disk that holds `directory`, which need not exist yet."""
+    directory = directory.absolute()
+    parents = (directory, *directory.parents)
+    return shutil.disk_usage(next(path for path in parents if path.exists())).free

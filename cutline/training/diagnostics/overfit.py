@@ -1,140 +1,155 @@
-"""A few batches learned by heart: a model that cannot do that has something wrong with it, or its data have."""
+"""`--overfit`: train on a few batches until the model reproduces their captions.
+
+A model that cannot overfit a batch has a wrong learning rate, prompt, loss or data.
+"""
 
 import itertools
-import math
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cutline.captioner import Captioner
 from cutline.config import Recipe
-from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError, DivergedError, ImageError
 from cutline.image import open_image, to_pixels
 from cutline.training.data.batch import Batch, load_batches
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.diagnostics.session import (
+    check_single_process,
     make_trainer,
-    require_one_process,
-    samples_at_hand,
+    peek_samples,
     take_step,
 )
 from cutline.training.loop.trainer import Trainer
 from cutline.training.run.log import RunLog
 from cutline.training.setup import RunSetup, make_dataset, prepare_run
 
-LOSS_THRESHOLD = 0.05  # loss per token
+LOSS_THRESHOLD = 0.05
+"""loss per token that ends the training"""
 MAX_STEPS = 300
 MIN_LR_FROM_SCRATCH, MIN_LR_FINE_TUNING = 3e-4, 1e-4
+"""learning rates that overfit a batch within `MAX_STEPS`"""
 
 
 @dataclass(frozen=True)
 class OverfitSample:
-    """One image, what it should be called and what it is called."""
+    """A training image with its reference and the caption that the model generates."""
 
     image: str
+    """display name of the image"""
     reference: str
-    """the first caption of the data, as the vocabulary spells it: cleaned and cut"""
+    """the image's first caption, after cleaning, truncation and tokenization"""
     caption: str
 
     @property
     def exact(self) -> bool:
-        """Whether they agree word for word."""
+        """Whether caption and reference are the same."""
         return self.caption == self.reference
 
 
 @dataclass(frozen=True)
 class Overfit:
-    """What `overfit` found."""
+    """Result of overfitting a few batches."""
 
     lr: float
     steps: int
     first_loss: float
-    """per token, of the first step"""
+    """loss per token of the first step"""
     last_loss: float
-    """per token, over the last round through the batches"""
+    """mean loss per token over the last pass through the batches"""
     samples: tuple[OverfitSample, ...]
     skipped: tuple[str, ...]
-    """one sentence for each image that cannot be read"""
-    contradictions: tuple[str, ...]
-    """one sentence for each image that comes twice with different captions"""
+    """one message for each image that cannot be read"""
+    conflicts: tuple[str, ...]
+    """one sentence for each image that occurs twice with different captions"""
 
     @property
-    def learned(self) -> bool:
-        """Whether every caption is that of the data."""
-        return all(one.exact for one in self.samples)
+    def success(self) -> bool:
+        """Whether every caption equals its reference."""
+        return all(sample.exact for sample in self.samples)
 
     @property
     def exit_code(self) -> int:
-        """0 learned, 1 not learned, 3 learned but images were skipped."""
-        return 1 if not self.learned else 3 if self.skipped else 0
+        """0: success; 1: captions differ from their references; 3: success, but images skipped."""
+        return 1 if not self.success else 3 if self.skipped else 0
 
     @property
-    def verdict(self) -> str:
-        """One sentence, with what to try where they were not learned."""
-        exact = sum(one.exact for one in self.samples)
-        found = (
-            f"loss {self.first_loss:.2f} → {self.last_loss:.2f} in {self.steps} steps at lr {self.lr:g}, {exact} of "
-            f"{len(self.samples)} captions are word for word those of the data"
+    def summary(self) -> str:
+        """One sentence with the result, and with what to try if there was no success."""
+        num_exact = sum(sample.exact for sample in self.samples)
+        result = (
+            f"loss {self.first_loss:.2f} → {self.last_loss:.2f} in {self.steps} steps "
+            f"at lr {self.lr:g}; {num_exact} of {len(self.samples)} captions equal their references"
         )
-        if self.learned:
-            return f"{found}: model, loss and data fit together"
-        if self.contradictions:
-            return f"{found}: {'; '.join(self.contradictions)}"
+        if self.success:
+            return f"{result}: the model can overfit"
+        if self.conflicts:
+            return f"{result}: {'; '.join(self.conflicts)}"
         if self.last_loss < LOSS_THRESHOLD:
-            return f"{found}, though the loss is low: see whether the prompt is the one that the captions begin with"
+            return (
+                f"{result}, although the loss is low: check that `model.prompt` is the text that "
+                "the captions start with"
+            )
         return (
-            f"{found}: try another `optim.lr` (--lr-range finds one) and fewer batches; else look at --show-batch: captions that do not "
-            "belong to their images, a wrong prompt, frozen weights"
+            f"{result}: try another `optim.lr` (--lr-range suggests one) and fewer batches; then "
+            "check --show-batch for captions of other images, a wrong prompt, or frozen weights"
         )
 
     def __str__(self) -> str:
         lines = [
-            f"{one.image}\n  data   {one.reference}\n  model  {one.caption}\n"
-            for one in self.samples
+            f"{sample.image}\n  reference  {sample.reference}\n  generated  {sample.caption}\n"
+            for sample in self.samples
         ]
-        lines += [f"skipped: {sentence}\n" for sentence in self.skipped]
-        return "".join([*lines, self.verdict, "\n"])
+        lines += [f"skipped: {message}\n" for message in self.skipped]
+        return "".join([*lines, self.summary, "\n"])
 
 
 def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Overfit:
-    """Train on the first `batches` batches alone, over and over, until the loss per token is below 0.05 or for 300 steps; caption them.
+    """Train on the first batches until the loss per token is below 0.05, then caption them.
 
-    Whatever stands between a model and its training data is off: augmentation, dropout, stochastic depth, label smoothing, averaging,
-    weight decay, warm-up. Of several captions of an image only the first counts. The learning rate is the recipe's, but at least 3e-4
-    from nothing and 1e-4 where trained weights are the start: with less, 300 steps would not do. Nothing is written.
+    Training ends after 300 steps at most. Everything that keeps a model from overfitting is off;
+    see `make_overfit_recipe`. Only the first caption of each image is used. Nothing is written.
+
+    Args:
+        recipe: the recipe.
+        batches: number of batches to train on, at least 1.
+        show_progress: whether to show a progress bar on stderr.
 
     Raises:
-        CutlineError: recipe, data or starting weights do not fit, no image can be read, or the loss is not a number.
+        CutlineError: The recipe, its data or its initial weights are invalid, no image can be read,
+            or the loss is NaN or infinite.
     """
-    require_one_process()
+    check_single_process()
     if batches < 1:
-        raise ConfigError(f"overfit {batches} is below 1: say how many batches to learn by heart")
-    recipe = overfit_recipe(recipe)
-    prepared = prepare_run(recipe)
-    rows = first_captions(prepared, recipe)
-    trainer = make_trainer(recipe, replace(prepared, rows=rows))
-    count = min(batches, trainer.steps_per_epoch)
-    keys = list(trainer.order.keys(0, count))
-    steps = [[batch] for batch in load_batches(rows, iter(keys), prepared.tokenizer.pad_id, 0)]
-    numbers = [rows.rows[row][0] for key in keys for _, row in key]
-    losses = train_on_batches(
-        trainer, [step for step in steps if len(step[0].pixels)] or steps, show_progress
-    )
-    recent = losses[-count:]
+        raise ConfigError(f"overfit {batches} is below 1: give the number of batches")
+    recipe = make_overfit_recipe(recipe)
+    setup = prepare_run(recipe)
+    dataset = _make_overfit_dataset(setup, recipe)
+    trainer = make_trainer(recipe, replace(setup, rows=dataset))
+    num_batches = min(batches, trainer.steps_per_epoch)
+    keys = list(trainer.order.keys(0, num_batches))
+    loaded = list(load_batches(dataset, iter(keys), setup.tokenizer.pad_id, num_workers=0))
+    readable = [batch for batch in loaded if len(batch.pixels)]
+    losses = _train_on_batches(trainer, readable or loaded, show_progress)
+    last_losses = losses[-num_batches:]
+    indices = [dataset.rows[row][0] for key in keys for _, row in key]
     return Overfit(
         lr=recipe.optim.lr,
         steps=len(losses),
         first_loss=losses[0],
-        last_loss=sum(recent) / len(recent),
-        samples=tuple(caption_training_samples(trainer, rows, numbers)),
-        skipped=tuple(sentence for step in steps for sentence in step[0].skipped),
-        contradictions=tuple(contradictions(rows, numbers)),
+        last_loss=sum(last_losses) / len(last_losses),
+        samples=tuple(_caption_samples(trainer, dataset, indices)),
+        skipped=tuple(message for batch in loaded for message in batch.skipped),
+        conflicts=tuple(_find_conflicts(dataset, indices)),
     )
 
 
-def overfit_recipe(recipe: Recipe) -> Recipe:
-    """Return `recipe` without regularization, augmentation or a schedule."""
+def make_overfit_recipe(recipe: Recipe) -> Recipe:
+    """Return `recipe` without regularization, weight averaging and learning-rate schedule.
+
+    The learning rate is raised to 3e-4 if it is lower, or to 1e-4 for pretrained weights. With
+    less, 300 steps would not suffice. Augmentation is left to the dataset.
+    """
     init, model = recipe.init, recipe.model
     pretrained = init.captioner or init.vision or init.text
     optim = replace(
@@ -162,77 +177,71 @@ def overfit_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def first_captions(prepared: RunSetup, recipe: Recipe) -> CaptionDataset:
-    """One row for each image, with its first caption, and the image as it is."""
+def _make_overfit_dataset(setup: RunSetup, recipe: Recipe) -> CaptionDataset:
+    """Return one row per image, with its first caption and without augmentation."""
     samples = [
-        replace(sample, captions=sample.captions[:1])
-        for sample in samples_at_hand(prepared, recipe)
+        replace(sample, captions=sample.captions[:1]) for sample in peek_samples(setup, recipe)
     ]
-    return make_dataset(recipe, samples, prepared.tokenizer, prepared.model.config, augmented=False)
+    return make_dataset(recipe, samples, setup.tokenizer, setup.model.config, augmented=False)
 
 
-def train_on_batches(
-    trainer: Trainer, steps: Sequence[list[Batch]], show_progress: bool
+def _train_on_batches(
+    trainer: Trainer, batches: Sequence[Batch], show_progress: bool
 ) -> list[float]:
-    """Train on `steps` in turn; returns the loss of every step taken."""
+    """Train on `batches` in turn, and return the loss of every step."""
     losses: list[float] = []
-    recent: deque[float] = deque(maxlen=len(steps))
     with RunLog(None, None, 0, MAX_STEPS, show_progress) as log:
-        for batches in itertools.islice(itertools.cycle(steps), MAX_STEPS):
+        for batch in itertools.islice(itertools.cycle(batches), MAX_STEPS):
             try:
-                losses.append(take_step(trainer, batches))
+                losses.append(take_step(trainer, [batch]))
             except DivergedError:
                 raise CutlineError(
-                    f"the loss is not a number after {len(losses)} steps at lr {trainer.recipe.optim.lr:g}: lower `optim.lr`"
+                    f"the loss is NaN or infinite after {len(losses)} steps "
+                    f"at lr {trainer.recipe.optim.lr:g}: lower `optim.lr`"
                 ) from None
-            recent.append(losses[-1])
-            log.advance(len(losses), len(batches[0].pixels), batches[0].token_count)
-            log.train_line({"loss": losses[-1]})
-            if len(recent) == len(steps) and math.fsum(recent) / len(recent) < LOSS_THRESHOLD:
+            log.advance(len(losses), len(batch.pixels), batch.token_count)
+            log.log_training({"loss": losses[-1]})
+            last_pass = losses[-len(batches) :]
+            if len(last_pass) == len(batches) and sum(last_pass) / len(batches) < LOSS_THRESHOLD:
                 break
     return losses
 
 
-def caption_training_samples(
-    trainer: Trainer, rows: CaptionDataset, numbers: Sequence[int]
+def _caption_samples(
+    trainer: Trainer, dataset: CaptionDataset, indices: Sequence[int]
 ) -> list[OverfitSample]:
-    """Caption the training samples of these numbers, greedily; those that cannot be read are left out."""
-    prepared, config = trainer.prepared, trainer.model.config
-    samples = [rows.samples[number] for number in numbers]
-    encoded = [rows.captions[number][0] for number in numbers]
-    captioner = Captioner(trainer.result(), prepared.tokenizer, str(trainer.device), "fp32")
-    prompts = [config.prompt if sample.prompt is None else sample.prompt for sample in samples]
-    longest = max(len(ids) for ids, _ in encoded)
-    stream = captioner.stream(
-        [sample.image for sample in samples], prompts, num_beams=1, max_length=longest, min_length=0
+    """Caption the samples with these indices by greedy search; unreadable ones are left out."""
+    setup, config = trainer.prepared, trainer.model.config
+    samples = [dataset.samples[index] for index in indices]
+    encoded = [dataset.captions[index][0] for index in indices]
+    captioner = Captioner(trainer.result(), setup.tokenizer, str(trainer.device), "fp32")
+    captions = captioner.stream(
+        [sample.image for sample in samples],
+        [sample.prompt_or(config.prompt) for sample in samples],
+        num_beams=1,
+        max_length=max(len(ids) for ids, _ in encoded),
+        min_length=0,
     )
     return [
-        OverfitSample(name_of(sample), prepared.tokenizer.decode(ids[length:]), caption.text)
-        for sample, (ids, length), caption in zip(samples, encoded, stream, strict=True)
+        OverfitSample(sample.name, setup.tokenizer.decode(ids[prompt_length:]), caption.text)
+        for sample, (ids, prompt_length), caption in zip(samples, encoded, captions, strict=True)
         if not isinstance(caption, ImageError)
     ]
 
 
-def contradictions(rows: CaptionDataset, numbers: Sequence[int]) -> list[str]:
-    """Images that look the same to the model and have different captions: no model can write_outputs them apart."""
-    alike = defaultdict(list)
-    for number in numbers:
+def _find_conflicts(dataset: CaptionDataset, indices: Sequence[int]) -> list[str]:
+    """Return one sentence for each image with the pixels of another one and another caption."""
+    indices_by_pixels = defaultdict(list)
+    for index in indices:
         try:
-            alike[
-                to_pixels(open_image(rows.samples[number].image), rows.size).numpy().tobytes()
-            ].append(number)
+            pixels = to_pixels(open_image(dataset.samples[index].image), dataset.size)
         except ImageError:
             continue
-    sentences = []
-    for same in alike.values():
-        first, *others = same
-        for other in others:
-            if rows.captions[other] != rows.captions[first]:
-                one, two = (name_of(rows.samples[number]) for number in (first, other))
-                sentences.append(f"{one} and {two} are the same image with different captions")
-    return sentences
-
-
-def name_of(sample: Sample) -> str:
-    """What to call an image."""
-    return sample.id if isinstance(sample.image, bytes) else str(sample.image)
+        indices_by_pixels[pixels.numpy().tobytes()].append(index)
+    return [
+        f"{dataset.samples[first].name} and {dataset.samples[other].name} "
+        "are the same image with different captions"
+        for first, *others in indices_by_pixels.values()
+        for other in others
+        if dataset.captions[other] != dataset.captions[first]
+    ]

@@ -1,4 +1,4 @@
-"""What the rehearsals share: a run in memory that nobody saves."""
+"""What the diagnostics share: a trainer that saves nothing, and single steps of it."""
 
 import os
 from collections.abc import Sequence
@@ -12,42 +12,57 @@ from cutline.training.data.batch import Batch
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import RunSetup
 
-LOOK_AHEAD = 1000  # of streamed samples
+MAX_STREAMED_SAMPLES = 1000
 
 
-def make_trainer(recipe: Recipe, prepared: RunSetup) -> Trainer:
-    """The run that `recipe` would begin, in memory alone."""
-    return Trainer(recipe, prepared, Path(recipe.output), resume=False)
-
-
-def require_one_process() -> None:
+def check_single_process() -> None:
     """Raise ConfigError under `torchrun`."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("a rehearsal runs in a single process: leave out torchrun")
+        raise ConfigError("diagnostics run in a single process: start them without torchrun")
 
 
-def samples_at_hand(prepared: RunSetup, recipe: Recipe) -> Sequence[Sample]:
-    """The training samples, or the first of those that are streamed."""
+def make_trainer(recipe: Recipe, setup: RunSetup) -> Trainer:
+    """Return the trainer of a new run; it writes no files."""
+    return Trainer(recipe, setup, Path(recipe.output), resume=False)
+
+
+def peek_samples(setup: RunSetup, recipe: Recipe) -> Sequence[Sample]:
+    """Return the training samples; of a stream, the first `MAX_STREAMED_SAMPLES`."""
     data = recipe.data
     if not data.stream:
-        return prepared.train
+        return setup.train
     stream = stream_shards(
-        data.train, seed=recipe.seed, epoch=0, part=0, parts=1, shuffle=data.shuffle_buffer
+        data.train,
+        seed=recipe.seed,
+        epoch=0,
+        reader=0,
+        num_readers=1,
+        shuffle_buffer=data.shuffle_buffer,
     )
-    return list(islice(stream, LOOK_AHEAD))
+    return list(islice(stream, MAX_STREAMED_SAMPLES))
 
 
 def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -> float:
-    """One optimiser step; returns its loss per token, from before it.
+    """Take one optimizer step.
+
+    Args:
+        trainer: the run.
+        batches: the batches of the step.
+        lr: learning rate (default: the schedule's).
+
+    Returns:
+        The loss per token before the step.
 
     Raises:
-        DivergedError: the loss is not a number; the weights stay as they were.
-        DataError: no image of the step can be read.
+        DivergedError: The loss is NaN or infinite; the weights are unchanged.
+        DataError: No image of the step can be read.
     """
     totals = trainer.total(batches, stop=False, save=False)
     if not totals.tokens:
-        first = f"; the first: {totals.skipped[0]}" if totals.skipped else ""
-        raise DataError(f"{trainer.recipe.data.train}: no image of a whole step can be read{first}")
+        first = f": {totals.skipped[0]}" if totals.skipped else ""
+        raise DataError(
+            f"{trainer.recipe.data.train}: none of the images of a step can be read{first}"
+        )
     trainer.progress.loss_sum, trainer.progress.token_count = 0.0, 0
     trainer.train_step(batches, totals, lr)
     return trainer.progress.loss_sum / totals.tokens
