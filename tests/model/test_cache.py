@@ -73,10 +73,8 @@ def test_any_sequence_of_steps_equals_reading_from_the_start(data: st.DataObject
 @torch.no_grad()
 def test_images_are_projected_once_and_reordering_beams_moves_nothing() -> None:
     calls: list[int] = []
-    handles = [
-        layer.cross_attn.kv.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr]
-        for layer in MODEL.text.layers
-    ]
+    projections = [layer.cross_attn.kv for layer in MODEL.text.layers]  # type: ignore[union-attr]
+    handles = [kv.register_forward_hook(lambda *_: calls.append(1)) for kv in projections]
     cache = MODEL.start(MODEL.vision(make_images(3)), 9)
     MODEL.step(torch.tensor([[[1, 2]], [[3, 4]], [[5, 6]]]), cache)
     cache.reorder(torch.zeros(3, 5, dtype=torch.long))

@@ -63,7 +63,8 @@ def test_transformer_matches_its_formula() -> None:
     torch.testing.assert_close(
         model(pixels), torch.stack([reference_vision(model, image) for image in pixels])
     )
-    assert all(block.mlp.fc1.out_features == 18 for block in model.blocks)  # type: ignore[union-attr]
+    widths = [block.mlp.fc1.out_features for block in model.blocks]  # type: ignore[union-attr]
+    assert widths == [18, 18]
 
 
 def test_another_image_size_is_an_error() -> None:
@@ -94,7 +95,8 @@ def test_drop_path_applies_to_both_branches_in_training_only() -> None:
     x = make_images(1, 12)[:, 0].expand(2000, -1, -1)
     assert torch.equal(block(x), block(x))
     attended = x + block.attn(block.norm1(x))  # type: ignore[operator]
-    torch.testing.assert_close(block(x), attended + block.mlp(block.norm2(attended)))  # type: ignore[operator]
+    expected = attended + block.mlp(block.norm2(attended))  # type: ignore[operator]
+    torch.testing.assert_close(block(x), expected)
     torch.manual_seed(0)
     kinds = {tuple(row) for row in block.train()(x)[:, 0].mul(1000).round().tolist()}
     assert len(kinds) == 4  # each branch kept or dropped

@@ -276,8 +276,9 @@ def test_saved_tokenizer_is_equal(small: Tokenizer, reloaded: Tokenizer, tmp_pat
 
 
 def test_other_libraries_read_a_saved_tokenizer(small: Tokenizer, tmp_path: Path) -> None:
-    small.save(tmp_path / "tokenizer.json")
-    other = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))  # type: ignore[no-untyped-call]
+    file = tmp_path / "tokenizer.json"
+    small.save(file)
+    other = PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
     ids = other("A doggy is playing")["input_ids"]
     assert ids == small.encode_text("A doggy is playing")
     assert other.decode(ids, skip_special_tokens=True) == small.decode(ids) == "a doggy is playing"
