@@ -76,7 +76,7 @@ def make_train_command(argv: list[str]) -> Callable[..., int]:
         show_log_messages()
         if name := diagnostics.selected(resume):
             return run_diagnostic(settings, diagnostics, name)
-        return run_training(settings, resume)
+        return train_recipe(settings, resume)
 
     return train_command
 
@@ -92,7 +92,7 @@ def show_log_messages() -> None:
     logger.setLevel("INFO")
 
 
-def run_training(recipe: Recipe, resume: bool) -> int:
+def train_recipe(recipe: Recipe, resume: bool) -> int:
     """Train, and return the exit code."""
     from cutline.training import read_log, train
 
