@@ -1,4 +1,4 @@
-"""`--lr-range`: the loss falls, then explodes, and a rate before that is suggested."""
+"""`--lr-range`: the loss falls and then diverges; a learning rate below that is suggested."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from cutline.cli.main import run_command
 from cutline.config import Recipe, to_dict
 from cutline.errors import ConfigError, CutlineError, DivergedError
 from cutline.training import LrRange, lr_range, lr_report_path, write_lr_report
-from cutline.training.diagnostics import rates as rates_module
+from cutline.training.diagnostics import lr_finder
 from cutline.training.diagnostics.session import take_step
 from cutline.training.loop.trainer import Trainer
 
@@ -22,77 +22,73 @@ Build = Callable[..., Recipe]
 losses = st.lists(st.floats(0.01, 100), min_size=10, max_size=60)
 
 
-def rates(count: int) -> tuple[float, ...]:
+def make_lrs(count: int) -> tuple[float, ...]:
     return tuple(np.geomspace(1e-6, 1, count).tolist())
 
 
-def test_the_loss_falls_and_then_explodes(recipe: Build, tmp_path: Path) -> None:
-    found = lr_range(recipe(optim_batch_size=2), 1e-3, 1e4, 30, show_progress=False)
-    assert found.exploded
-    assert min(found.losses) < 0.8 * found.losses[0]
-    assert found.losses[-1] > found.losses[0]
-    assert found.steepest is not None
-    assert 1e-3 < found.steepest < found.lrs[int(np.argmin(found.losses))] * 2
-    assert "the loss falls fastest at lr" in found.suggestion
-    assert "it explodes at" in found.suggestion
-    assert list(tmp_path.iterdir()) == []
+def test_the_loss_falls_and_then_diverges(recipe: Build, tmp_path: Path) -> None:
+    result = lr_range(recipe(optim_batch_size=2), 1e-3, 1e4, 30, show_progress=False)
+    assert result.diverged
+    assert min(result.losses) < 0.8 * result.losses[0]
+    assert result.losses[-1] > result.losses[0]
+    assert result.steepest is not None
+    assert 1e-3 < result.steepest < result.lrs[int(np.argmin(result.losses))] * 2
+    assert "the loss falls fastest at lr" in result.suggestion
+    assert "it diverges at" in result.suggestion
+    assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
-def test_rates_rise_by_equal_ratios_from_low_to_high(recipe: Build) -> None:
-    found = lr_range(recipe(), 1e-6, 1e-3, 10, show_progress=False)
-    assert found.lrs == pytest.approx(np.geomspace(1e-6, 1e-3, 10))
-    assert not found.exploded
-    assert len(found.losses) == 10
+def test_learning_rates_rise_by_equal_ratios(recipe: Build) -> None:
+    result = lr_range(recipe(), 1e-6, 1e-3, 10, show_progress=False)
+    assert result.lrs == pytest.approx(np.geomspace(1e-6, 1e-3, 10))
+    assert not result.diverged
+    assert len(result.losses) == 10
 
 
-def test_the_rate_of_a_step_is_the_one_it_is_listed_with(
-    recipe: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_step_uses_its_learning_rate(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
 
-    def recording(trainer: object, batches: list, lr: float) -> float:
-        loss = take_step(trainer, batches, lr)  # type: ignore[arg-type]
-        used.append(trainer.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
+    def record_step(trainer: Trainer, batches: list, lr: float) -> float:
+        loss = take_step(trainer, batches, lr)
+        used.append(trainer.optimizer.param_groups[0]["lr"])
         if len(used) == 7:
             raise DivergedError
         return loss
 
-    monkeypatch.setattr(rates_module, "take_step", recording)
-    found = lr_range(recipe(optim_warmup_steps=50), 1e-6, 1e-3, 10, show_progress=False)
-    assert found.exploded
-    assert list(found.lrs) == used[:6]  # the step that diverged is not listed
+    monkeypatch.setattr(lr_finder, "take_step", record_step)
+    result = lr_range(recipe(optim_warmup_steps=50), 1e-6, 1e-3, 10, show_progress=False)
+    assert result.diverged
+    assert list(result.lrs) == used[:6]  # the step that diverges has no loss
 
 
 @given(losses)
-def test_smoothing_stays_within_the_losses_and_keeps_what_is_even(values: list[float]) -> None:
-    smoothed = LrRange(rates(len(values)), tuple(values)).smoothed
+def test_smoothed_losses_stay_in_the_range_of_the_losses(values: list[float]) -> None:
+    smoothed = LrRange(make_lrs(len(values)), tuple(values)).smoothed
     assert smoothed[0] == pytest.approx(values[0])
     assert min(values) * (1 - 1e-9) <= min(smoothed)
     assert max(smoothed) <= max(values) * (1 + 1e-9)
-    even = LrRange(rates(len(values)), (values[0],) * len(values))
-    assert even.smoothed == pytest.approx([values[0]] * len(values))
+    constant = LrRange(make_lrs(len(values)), (values[0],) * len(values))
+    assert constant.smoothed == pytest.approx([values[0]] * len(values))
 
 
-def test_the_steepest_fall_is_found_where_it_is() -> None:
-    lrs = rates(100)
-    drop = LrRange(lrs, (5.0,) * 60 + (1.0,) * 40)
-    assert drop.steepest == lrs[60]
-    assert drop.tenth == pytest.approx(lrs[-1] / 10)
-    valley = LrRange(
-        lrs, tuple(5.0 - 0.04 * step if step < 70 else 50.0 for step in range(100)), exploded=True
-    )
-    assert valley.tenth == pytest.approx(lrs[69] / 10)
+def test_the_steepest_fall_is_found() -> None:
+    lrs = make_lrs(100)
+    step = LrRange(lrs, (5.0,) * 60 + (1.0,) * 40)
+    assert step.steepest == lrs[60]
+    assert step.tenth_of_minimum == pytest.approx(lrs[-1] / 10)
+    valley = (*(5.0 - 0.04 * i for i in range(70)), *[50.0] * 30)
+    assert LrRange(lrs, valley, diverged=True).tenth_of_minimum == pytest.approx(lrs[69] / 10)
 
 
 @given(losses.map(sorted))
-def test_where_nothing_falls_nothing_is_suggested(values: list[float]) -> None:
-    found = LrRange(rates(len(values)), tuple(values))
-    assert found.steepest is None
-    assert found.tenth is None
-    assert "try lower ones" in found.suggestion
+def test_nothing_is_suggested_if_the_loss_never_falls(values: list[float]) -> None:
+    result = LrRange(make_lrs(len(values)), tuple(values))
+    assert result.steepest is None
+    assert result.tenth_of_minimum is None
+    assert "try lower ones" in result.suggestion
 
 
-def test_a_loss_that_is_no_number_at_once_is_an_error(
+def test_a_first_loss_that_is_nan_is_an_error(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -100,27 +96,25 @@ def test_a_loss_that_is_no_number_at_once_is_an_error(
         "loss",
         lambda self, model, batch: sum(weight.sum() for weight in model.parameters()) * torch.nan,
     )
-    with pytest.raises(
-        CutlineError, match=r"not a number at lr 0\.001, before anything was learned"
-    ):
+    with pytest.raises(CutlineError, match=r"the first loss, at lr 0\.001, is NaN or infinite"):
         lr_range(recipe(), 1e-3, 1, show_progress=False)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "steps"), [(0, 1, 100), (1, 0.1, 100), (1e-3, float("inf"), 100), (1e-3, 1, 9)]
 )
-def test_what_is_no_range_is_refused(recipe: Build, low: float, high: float, steps: int) -> None:
+def test_an_invalid_range_is_refused(recipe: Build, low: float, high: float, steps: int) -> None:
     with pytest.raises(ConfigError):
         lr_range(recipe(), low, high, steps)
 
 
 @pytest.mark.parametrize("values", [(1.0,) * 20, tuple(np.geomspace(5, 100, 20)), (3.0,)])
 def test_the_report_shows_any_curve(tmp_path: Path, values: tuple[float, ...]) -> None:
-    write_lr_report(tmp_path / "x.html", LrRange(rates(len(values)), values))
+    write_lr_report(tmp_path / "x.html", LrRange(make_lrs(len(values)), values))
     assert "<svg" in (tmp_path / "x.html").read_text()
 
 
-def test_the_command_prints_a_table_and_writes_beside_the_run(
+def test_the_command_prints_a_table_and_writes_a_report_beside_the_run(
     recipe: Build,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
