@@ -141,7 +141,7 @@ def evaluate(
         share = slice(rank(), None, world_size())
         images = [sample.image for sample in samples[share]]
         results = captioner.stream(
-            images, prompts[share], batch_size=batch_size, workers=num_workers, **settings
+            images, prompts[share], batch_size=batch_size, num_workers=num_workers, **settings
         )
         return list(progress(results, len(images), "captioning"))
 

@@ -6,89 +6,83 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from random_captioner import random_captioner
+from random_captioner import make_captioner
 
 from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.demo.scenes import make_scenes, write_scenes
 
 
-def launch(words: list[str], processes: int) -> list[subprocess.CompletedProcess[str]]:
-    """`cutline WORDS…` in one group of `processes`, as `torchrun` starts them; in the order of their ranks."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    alone = {
+def launch(arguments: list[str], num_processes: int) -> list[subprocess.CompletedProcess[str]]:
+    """Run `cutline ARGUMENTS…` in a group of processes, as `torchrun` does.
+
+    Returns:
+        the processes, in the order of their ranks.
+    """
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    variables = {
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(processes),
+        "WORLD_SIZE": str(num_processes),
         "OMP_NUM_THREADS": "1",
     }
-    group = [
+    processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "cutline", *words],
-            env={**os.environ, **alone, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, "-m", "cutline", *arguments],
+            env={**os.environ, **variables, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(processes)
+        for rank in range(num_processes)
     ]
-    said = [process.communicate(timeout=200) for process in group]
+    outputs = [process.communicate(timeout=200) for process in processes]
     return [
-        subprocess.CompletedProcess(words, process.returncode, *texts)
-        for process, texts in zip(group, said, strict=True)
+        subprocess.CompletedProcess(arguments, process.returncode, *output)
+        for process, output in zip(processes, outputs, strict=True)
     ]
+
+
+def prepare_inputs(folder: Path) -> tuple[Path, Path]:
+    """Return data of 7 images and a missing one, and a model that captions them nearly right."""
+    data = write_scenes(folder / "scenes", make_scenes(7, seed=3))
+    captioner = make_captioner()
+    images = sorted(data.parent.glob("*.png"))
+    rows = [
+        {"file_name": image.name, "captions": [f"{caption.text} star"]}
+        for image, caption in zip(images, captioner.caption(images), strict=True)
+    ]
+    rows.append({"file_name": "gone.png", "captions": ["a star"]})
+    data.write_text("\n".join(map(json.dumps, rows)))
+    weights = captioner.model.state_dict()
+    save_checkpoint(folder / "model", Checkpoint(captioner.config, weights, captioner.tokenizer))
+    return data, folder / "model"
 
 
 @pytest.mark.slow  # three processes that import torch
-def test_two_processes_say_once_what_one_says(tmp_path: Path) -> None:
-    data = write_scenes(tmp_path / "scenes", make_scenes(7, seed=3))
-    made, names = random_captioner(), sorted(path.name for path in data.parent.glob("*.png"))
-    true = [
-        f"{caption.text} star" for caption in made.caption([data.parent / name for name in names])
-    ]
-    rows = [
-        {"file_name": name, "captions": [text]}
-        for name, text in zip([*names, "gone.png"], [*true, "a star"], strict=True)
-    ]
-    data.write_text("\n".join(map(json.dumps, rows)))
-    save_checkpoint(
-        tmp_path / "model", Checkpoint(made.config, made.model.state_dict(), made.tokenizer)
-    )
-    found, captions = {}, {}
-    for processes in (1, 2):
-        files = {name: tmp_path / f"{processes}.{name}" for name in ("json", "jsonl", "html")}
-        words = [
-            "evaluate",
-            str(data),
-            "-m",
-            str(tmp_path / "model"),
-            "--bootstrap",
-            "50",
-            "--batch-size",
-            "2",
-            "--precision",
-            "fp32",
-        ]
-        words += [
-            "--json",
-            str(files["json"]),
-            "-o",
-            str(files["jsonl"]),
-            "--report",
-            str(files["html"]),
-        ]
-        first, *others = launch(words, processes)
-        assert first.returncode == 3, first.stderr
-        assert "gone.png" in first.stderr
-        assert [(one.returncode, one.stdout, one.stderr) for one in others] == [(0, "", "")] * (
-            processes - 1
+def test_two_processes_give_the_results_of_one(tmp_path: Path) -> None:
+    data, model = prepare_inputs(tmp_path)
+    results: list[tuple[str, str, dict[str, Any]]] = []
+    captions = []
+    for num_processes in (1, 2):
+        values, table, report = (
+            tmp_path / f"{num_processes}.{suffix}" for suffix in ("json", "jsonl", "html")
         )
-        found[processes] = (first.stdout, first.stderr, json.loads(files["json"].read_text()))
-        lines = map(json.loads, files["jsonl"].read_text().splitlines())
-        captions[processes] = [(line["image"], line["caption"], line["cider"]) for line in lines]
-    assert found[1] == found[2]
-    assert captions[1] == captions[2]
-    assert found[1][2]["scores"]["cider"] > 1
+        arguments = ["evaluate", data, "-m", model, "--precision", "fp32", "--batch-size", 2]
+        arguments += ["--resamples", 50, "--json", values, "-o", table, "--report", report]
+        main, *others = launch([*map(str, arguments)], num_processes)
+        assert main.returncode == 3, main.stderr
+        assert "gone.png" in main.stderr
+        assert [(process.returncode, process.stdout, process.stderr) for process in others] == [
+            (0, "", "")
+        ] * (num_processes - 1)
+        results.append((main.stdout, main.stderr, json.loads(values.read_text())))
+        rows = map(json.loads, table.read_text().splitlines())
+        captions.append([(row["image"], row["caption"], row["cider"]) for row in rows])
+    assert results[0] == results[1]
+    assert captions[0] == captions[1]
+    assert results[0][2]["scores"]["cider"] > 1

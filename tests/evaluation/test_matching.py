@@ -1,0 +1,111 @@
+"""Matching captions to images."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutline.data import Sample
+from cutline.evaluation.caption_file import CaptionRow
+from cutline.evaluation.matching import join_references, list_unpaired, match_captions
+
+
+def make_samples(*pairs: tuple[str, str]) -> list[Sample]:
+    return [Sample(image, ("a dog",), id) for image, id in pairs]
+
+
+@pytest.mark.parametrize(
+    ("row", "index"),
+    [
+        (CaptionRow("/data/b/2.jpg", "x"), 2),  # the same path
+        (CaptionRow("/data/a/../b/2.jpg", "x"), 2),
+        (CaptionRow("/elsewhere/1.jpg", "x"), 0),  # the same file name
+        (CaptionRow("C:\\photos\\1.jpg", "x"), 0),
+        (CaptionRow("/elsewhere/9.jpg", "x", "43"), 2),  # the same id
+        (CaptionRow("41", "x"), 0),
+        (CaptionRow("/elsewhere/2.jpg", "x", "43"), 2),  # of two with that name, the one of the id
+        (CaptionRow("/elsewhere/2.jpg", "x"), None),
+        (CaptionRow("/elsewhere/9.jpg", "x"), None),
+    ],
+)
+def test_caption_is_matched_to_its_image(row: CaptionRow, index: int | None) -> None:
+    samples = make_samples(
+        ("/data/a/1.jpg", "41"), ("/data/a/2.jpg", "42"), ("/data/b/2.jpg", "43")
+    )
+    captions, left_out = match_captions([row], samples, "a.jsonl")
+    assert captions == ({} if index is None else {index: "x"})
+    assert len(left_out) == (index is None)
+
+
+def test_rows_that_match_no_image_or_several_are_listed() -> None:
+    samples = make_samples(("/data/a/2.jpg", "1"), ("/data/b/2.jpg", "2"))
+    rows = [
+        CaptionRow("9.jpg", "x"),
+        CaptionRow("2.jpg", "y"),
+        CaptionRow("/data/a/2.jpg", "first"),
+        CaptionRow("/data/a/2.jpg", "second"),
+    ]
+    captions, left_out = match_captions(rows, samples, "a.jsonl")
+    assert captions == {0: "first"}
+    assert left_out == [
+        "a.jsonl: 9.jpg has no references",
+        "a.jsonl: 2.jpg matches 2 images by file name; give its full path",
+        "a.jsonl: /data/a/2.jpg has more than one caption; the first is compared",
+    ]
+
+
+@given(st.permutations(range(4)))
+def test_image_named_by_path_is_not_matched_by_file_name(order: list[int]) -> None:
+    samples = make_samples(("/data/1.jpg", "1"), ("/data/2.jpg", "2"), ("/data/3.jpg", "3"))
+    rows = [
+        CaptionRow("/other/1.jpg", "wrong"),
+        CaptionRow("/data/1.jpg", "right"),
+        CaptionRow("/x/2.jpg", "a"),
+        CaptionRow("/y/2.jpg", "b"),
+    ]
+    captions, left_out = match_captions([rows[index] for index in order], samples, "a")
+    assert captions == {0: "right"}
+    ambiguous = "is one of 2 images that match /data/2.jpg by file name; give its full path"
+    assert sorted(left_out) == [
+        "a: /other/1.jpg has no references; the image with its file name, /data/1.jpg, has its own "
+        "caption",
+        f"a: /x/2.jpg {ambiguous}",
+        f"a: /y/2.jpg {ambiguous}",
+    ]
+
+
+def test_second_caption_of_an_image_is_listed() -> None:
+    rows = [CaptionRow("1.jpg", "first"), CaptionRow("1.jpg", "second")]
+    captions, left_out = match_captions(rows, make_samples(("/data/1.jpg", "1")), "a")
+    assert captions == {0: "first"}
+    assert left_out == ["a: 1.jpg has more than one caption; the first is compared"]
+
+
+@given(st.permutations(range(5)))
+def test_order_does_not_matter(order: list[int]) -> None:
+    samples = make_samples(*((f"/data/{index}.jpg", str(index)) for index in range(5)))
+    rows = [CaptionRow(f"/data/{index}.jpg", str(index)) for index in order]
+    expected = {index: str(index) for index in range(5)}
+    assert match_captions(rows, samples, "a") == (expected, [])
+
+
+def test_references_of_an_image_with_several_prompts_are_joined() -> None:
+    samples = [
+        Sample("a.jpg", ("one",), "1", "the left "),
+        Sample("a.jpg", ("two",), "1", "the right "),
+        Sample(b"x", ("three",), "2"),
+    ]
+    assert [sample.captions for sample in join_references(samples)] == [("one", "two"), ("three",)]
+
+
+def test_image_given_as_bytes_is_matched_by_id() -> None:
+    samples = [Sample("a.jpg", ("one",), "1"), Sample(b"x", ("two",), "2")]
+    assert match_captions([CaptionRow("2", "x")], samples, "a").captions == {1: "x"}
+
+
+def test_images_in_one_file_only_are_listed() -> None:
+    samples = make_samples(("1.jpg", "1"), ("2.jpg", "2"), ("3.jpg", "3"))
+    captions = {0: "a", 1: "b"}, {1: "c", 2: "d"}
+    assert list_unpaired(samples, captions, ("a.csv", "b.csv")) == [
+        "b.csv: no caption for 1.jpg",
+        "a.csv: no caption for 3.jpg",
+    ]
