@@ -29,14 +29,11 @@ def progress_bar(items: Iterable[T], total: int, description: str) -> Iterator[T
     from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True)
-    visible = console.is_terminal and is_rank_zero()
+    if not (console.is_terminal and is_rank_zero()):
+        yield from items
+        return
     # rich redirects stdout to stderr, which is right in a terminal and wrong in a pipe
-    bars = RichProgress(
-        console=console,
-        transient=True,
-        disable=not visible,
-        redirect_stdout=sys.stdout.isatty(),
-    )
+    bars = RichProgress(console=console, transient=True, redirect_stdout=sys.stdout.isatty())
     with bars:
         yield from bars.track(items, total, description=description)
 

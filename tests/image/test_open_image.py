@@ -212,9 +212,10 @@ def test_palettes_with_transparency_are_composited_on_white(transparency: int | 
 
 
 def test_a_palette_with_an_alpha_channel_is_composited_on_white() -> None:
-    image = noise().convert("RGBA")
+    image = noise().convert("P")
     image.putalpha(0)
-    assert open_image(image.convert("PA")).getcolors() == [(96, WHITE)]
+    assert image.mode == "PA"
+    assert open_image(image).getcolors() == [(96, WHITE)]
 
 
 @pytest.mark.parametrize(
