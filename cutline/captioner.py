@@ -4,10 +4,10 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from torch.nn.utils.rnn import pad_sequence
 from cutline.checkpoint import build_model, load_checkpoint
 from cutline.config import (
     CaptionConfig,
+    DeviceConfig,
     Engine,
     GenerationConfig,
     GenerationKwargs,
+    InferenceConfig,
     InferencePrecision,
+    reject_renamed_keywords,
 )
 from cutline.device import pick_device, pick_precision
 from cutline.engine import CudaGraphStep, prepare_model
@@ -38,7 +41,7 @@ from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
 from cutline.tokenizer import Tokenizer
 
-MAX_ENCODE_BATCH = 4  # images, on a CPU: more gain nothing, and take memory
+MAX_ENCODE_BATCH = 4  # images encoded together on a CPU; more are not faster and need more memory
 
 
 @dataclass(frozen=True)
@@ -47,27 +50,27 @@ class Caption:
 
     text: str
     score: float
-    """sum of log-probabilities / length ** length_penalty; what length counts is `beam_scoring`'s choice"""
+    """sum of log-probabilities / length ** length_penalty; `beam_scoring` defines the length"""
     token_ids: tuple[int, ...]
-    """what was generated: no prompt, no [SEP], no padding"""
+    """the generated tokens: no prompt, no [SEP], no padding"""
     alternatives: tuple["Caption", ...] = field(default=(), compare=False, repr=False)
     """all `num_captions` captions of the image, best first, this one included"""
 
 
 @dataclass(frozen=True)
 class CaptionScore:
-    """How likely a given caption is."""
+    """The likelihood of a given caption."""
 
     log_prob: float
     """log-likelihood of the caption, [SEP] included, given image and prompt"""
     token_log_probs: tuple[float, ...]
-    """that of each token given those before it; they sum to `log_prob`"""
+    """log-likelihood of each token given those before it; their sum is `log_prob`"""
     token_ids: tuple[int, ...]
     """the tokens: no prompt, [SEP] included"""
 
 
 class Captioner:
-    """A model with its vocabulary, on a device, ready to caption."""
+    """A model and its tokenizer, on a device, ready to caption."""
 
     def __init__(
         self,
@@ -75,27 +78,28 @@ class Captioner:
         tokenizer: Tokenizer,
         device: str = "auto",
         precision: InferencePrecision = "auto",
-        engine: Engine = "plain",
+        engine: Engine = "eager",
     ) -> None:
-        """Move `model` to `device`, in `precision`, and unless `engine` is "plain" make it one that can only be run.
+        """Move `model` to `device` and prepare it for inference, in place.
+
+        With any engine but "eager", the model can no longer be trained or saved.
 
         Raises:
-            ConfigError: a device that is not there, or settings that do not go together.
+            ConfigError: The device is not available, or the settings exclude each other.
         """
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.dtype = prepare_model(model, self.device, self.precision, engine)
         self.model = model
         self.tokenizer = tokenizer
-        self._spare_caches: list[TextCache] = []
-        recorded = engine != "plain" and self.device.type == "cuda"
-        self._step: Callable[[Tensor, TextCache], Tensor] = (
-            CudaGraphStep(model.step) if recorded else model.step
-        )
+        self._step: Callable[[Tensor, TextCache], Tensor] = model.step
+        if engine != "eager" and self.device.type == "cuda":
+            self._step = CudaGraphStep(model.step)
+        self._idle_caches: list[TextCache] = []  # at most one, see _acquire_cache
 
     @property
     def config(self) -> CaptionConfig:
-        """The model's sizes and its prompt."""
+        """Return the model's sizes and its prompt."""
         return self.model.config
 
     def caption(
@@ -104,32 +108,37 @@ class Captioner:
         prompt: str | Sequence[str] | None = None,
         *,
         batch_size: int = 8,
-        workers: int = 0,
+        num_workers: int = 0,
         **settings: Unpack[GenerationKwargs],
     ) -> list[Caption]:
-        """Caption images: one `Caption` per image, in order.
+        """Caption images.
 
         Args:
-            images: a path, bytes, PIL image or (H, W, 3) uint8 array, or a sequence of them.
-            prompt: what the captions begin with; one for all, or one per image (default: the model's own).
-            batch_size: images that are captioned together.
-            workers: processes that open images; 0 for threads of this one.
-            settings: any field of `GenerationConfig`, such as num_beams=5 or sample=True.
+            images: A path, bytes, PIL image or (H, W, 3) uint8 array, or a sequence of them.
+            prompt: The beginning of the captions: one for all, or one per image (default: the
+                model's own).
+            batch_size: Number of images captioned together.
+            num_workers: Number of processes that open images; 0 for threads of this process.
+            settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
+
+        Returns:
+            One caption per image, in order.
 
         Raises:
-            ImageError: an image cannot be read; it says which.
-            ConfigError: a setting makes no sense.
+            ImageError: An image cannot be read; the message names it.
+            ConfigError: A setting is unknown or invalid.
         """
-        pictures = as_list(images)
+        image_list = to_list(images)
         prompts = prompt if prompt is None or isinstance(prompt, str) else list(prompt)
-        if isinstance(prompts, list) and len(prompts) != len(pictures):
+        if isinstance(prompts, list) and len(prompts) != len(image_list):
             raise ConfigError(
-                f"{len(prompts)} prompts for {len(pictures)} images: give one for all, or one for each"
+                f"there are {len(prompts)} prompts for {len(image_list)} images: "
+                "give one prompt for all images, or one per image"
             )
         captions = []
-        batch_size = min(batch_size, max(1, len(pictures)))
+        batch_size = min(batch_size, max(1, len(image_list)))
         for result in self.stream(
-            pictures, prompts, batch_size=batch_size, workers=workers, **settings
+            image_list, prompts, batch_size=batch_size, num_workers=num_workers, **settings
         ):
             if isinstance(result, ImageError):
                 raise result
@@ -142,124 +151,147 @@ class Captioner:
         prompt: str | Iterable[str] | None = None,
         *,
         batch_size: int = 8,
-        workers: int = 0,
+        num_workers: int = 0,
         **settings: Unpack[GenerationKwargs],
     ) -> Iterator[Caption | ImageError]:
-        """Caption any number of images as they come: in order, a `Caption` each, or the `ImageError` of one that cannot be read.
+        """Caption any number of images, lazily.
 
-        The next images are opened while these are captioned, and take the places of those that are done.
-        workers: processes that open images; 0 for threads of this one. Processes pay off where a GPU waits for images; a
-        script that asks for them needs `if __name__ == "__main__":`.
+        The next images are opened in the background. An image that is done leaves the batch at
+        once, and the next one takes its slot.
+
+        Args:
+            images: Any iterable of images.
+            prompt: As for `caption`, or any iterable of prompts.
+            batch_size: Number of images captioned together.
+            num_workers: Number of processes that open images; 0 for threads of this process.
+                Processes help where a GPU waits for images; a script that uses them needs
+                `if __name__ == "__main__":`.
+            settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
+
+        Returns:
+            An iterator over the results in order: a `Caption`, or the `ImageError` of an image that
+            cannot be read.
+
+        Raises:
+            ConfigError: A setting is unknown or invalid.
         """
-        config = GenerationConfig(**settings)
-        if batch_size < 1:
-            raise ConfigError(f"batch_size {batch_size} is below 1")
-        if workers < 0:
-            raise ConfigError(f"workers {workers} is below 0")
+        names = [setting.name for setting in fields(GenerationConfig)]
+        reject_renamed_keywords(settings, ("prompt", "batch_size", "num_workers", *names))
+        generation = GenerationConfig(**settings)
+        inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)
         positions = self.config.text.max_positions
-        if config.max_length > positions:
+        if generation.max_length > positions:
             raise ConfigError(
-                f"max_length {config.max_length} is above the {positions} positions of the model: lower it"
+                f"max_length {generation.max_length} is above the model's {positions} positions"
             )
-        given = self.config.prompt if prompt is None else prompt
-        prompts = itertools.repeat(given) if isinstance(given, str) else iter(given)
-        return self._stream(pair(images, prompts), batch_size, config, workers)
+        prompts = self.config.prompt if prompt is None else prompt
+        texts = itertools.repeat(prompts) if isinstance(prompts, str) else iter(prompts)
+        return self._stream(pair_prompts(images, texts), generation, inference)
 
     @torch.inference_mode()
     def _stream(
         self,
         pairs: Iterator[tuple[ImageSource, str]],
-        batch_size: int,
-        config: GenerationConfig,
-        workers: int,
+        generation: GenerationConfig,
+        inference: InferenceConfig,
     ) -> Iterator[Caption | ImageError]:
-        at_once = (
-            min(batch_size, MAX_ENCODE_BATCH)
-            if self.device.type == "cpu"
-            else max(1, batch_size // 2)
+        # Images are decoded in the background, up to two batches ahead. Whenever slots are free,
+        # `next_requests` takes some of them, encodes them, and hands them to the search. Captions
+        # are done in any order, so each waits in `results` until those before it have been yielded.
+        slots = inference.batch_size
+        max_prefill = max(1, slots // 2)
+        if self.device.type == "cpu":
+            max_prefill = min(slots, MAX_ENCODE_BATCH)
+        cache = self._acquire_cache(slots, generation)
+        prefetched = prefetch_images(
+            pairs, self.config.vision.image_size, 2 * slots, inference.num_workers
         )
-        cache = self._take_cache(batch_size, config)
-        results: dict[int, Caption | ImageError] = {}  # what is known, until its turn comes
-        turn = 0
-        with closing(
-            prefetch_images(pairs, self.config.vision.image_size, 2 * batch_size, workers)
-        ) as reading:
-            numbered = enumerate(reading)
+        results: dict[int, Caption | ImageError] = {}
+        next_index = 0
+        with closing(prefetched):
+            numbered = enumerate(prefetched)
 
-            def admit(count: int) -> NewRequests[TextCache] | None:
+            def next_requests(limit: int) -> NewRequests[TextCache] | None:
                 batch: list[tuple[int, Tensor, str]] = []
-                for number, (pixels, prompt) in numbered:
+                for index, (pixels, prompt) in numbered:
                     if isinstance(pixels, ImageError):
-                        results[number] = pixels
+                        results[index] = pixels
                     else:
-                        batch.append((number, pixels, prompt))
-                    if len(batch) == count:
+                        batch.append((index, pixels, prompt))
+                    if len(batch) == limit:
                         break
-                return self._arrivals(batch, config, cache) if batch else None
+                return self._make_requests(batch, generation, cache) if batch else None
 
-            for number, hypotheses in generate_stream(
-                self._step, admit, partial(make_search, config), batch_size, at_once, cache
+            search = partial(make_search, generation)
+            for index, hypotheses in generate_stream(
+                self._step, next_requests, search, slots, max_prefill, cache
             ):
-                results[number] = self._to_caption(hypotheses)
-                while turn in results:
-                    yield results.pop(turn)
-                    turn += 1
-            yield from (results[rest] for rest in sorted(results))
-        self._spare_caches = [cache]
+                results[index] = self._decode(hypotheses)
+                while next_index in results:
+                    yield results.pop(next_index)
+                    next_index += 1
+            yield from (results[index] for index in sorted(results))
+        self._idle_caches = [cache]
 
-    def _take_cache(self, places: int, config: GenerationConfig) -> TextCache:
-        """The cache of the last images, if it fits and no one else has it, else a new one: fresh memory takes its time."""
-        beams = config.num_captions if config.sample else config.num_beams
+    def _acquire_cache(self, slots: int, config: GenerationConfig) -> TextCache:
+        """Return the cache of the last call if it fits and is idle, else a new one.
+
+        Reuse avoids allocating the memory anew. `list.pop` is atomic, so that two threads never get
+        the same cache.
+        """
+        num_beams = config.num_captions if config.sample else config.num_beams
         try:
-            cache = self._spare_caches.pop()  # one step, so that two threads never get the same
+            cache = self._idle_caches.pop()
         except IndexError:
-            return self.model.new_cache(places, config.max_length)
-        if cache.ancestry.shape == (places, beams, config.max_length):
+            return self.model.new_cache(slots, config.max_length)
+        if cache.ancestry.shape == (slots, num_beams, config.max_length):
             return cache
-        del cache
-        return self.model.new_cache(places, config.max_length)
+        del cache  # free its memory first
+        return self.model.new_cache(slots, config.max_length)
 
-    def _arrivals(
-        self, batch: list[tuple[int, Tensor, str]], config: GenerationConfig, host: TextCache
+    def _make_requests(
+        self,
+        batch: list[tuple[int, Tensor, str]],
+        config: GenerationConfig,
+        target_cache: TextCache,
     ) -> NewRequests[TextCache]:
-        """Images, encoded, with their numbers, their prompts and the seeds of their captions."""
-        numbers, pixels, texts = zip(*batch, strict=True)
-        prompts = self._prompts(list(texts))
+        """Encode images, given with their index and prompt, into free slots of `target_cache`."""
+        indices, pixels, texts = zip(*batch, strict=True)
+        prompts = self._encode_prompts(texts)
         check_prompt_length(prompts, config)
+        image_embeds = self.encode_images(torch.stack(pixels))
         cache = self.model.start(
-            self.encode(torch.stack(pixels)), config.max_length, prompts.attention_mask, host
+            image_embeds, config.max_length, prompts.attention_mask, target_cache
         )
-        # seeded by the image itself, so that its captions are the same in any batch
-        seeds = (
-            [zlib.crc32(each.numpy().tobytes(), config.seed) for each in pixels]
-            if config.sample
-            else None
-        )
-        return NewRequests(numbers, cache, prompts, seeds)
+        # Each seed depends on the image, so that its captions are the same in any batch.
+        seeds = None
+        if config.sample:
+            seeds = [zlib.crc32(image.numpy().tobytes(), config.seed) for image in pixels]
+        return NewRequests(indices, cache, prompts, seeds)
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 pixels (B, 3, S, S) -> image_embeds (B, N, D)."""
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Encode uint8 pixels (B, 3, S, S) into image_embeds (B, N, D)."""
         if self.device.type == "cuda":
-            pixels = pixels.pin_memory()  # copied while the GPU is still busy
-        embeds: Tensor = self.model.vision(
-            normalize(pixels.to(self.device, non_blocking=True), self.config.image).to(self.dtype)
-        )
+            pixels = pixels.pin_memory()  # copies while the GPU is still busy
+        pixels = pixels.to(self.device, non_blocking=True)
+        embeds: Tensor = self.model.vision(normalize(pixels, self.config.image).to(self.dtype))
         return embeds
 
-    def _prompts(self, texts: list[str]) -> Prompts:
-        """Prompts of different lengths, padded on the left so that all end at the same place."""
+    def _encode_prompts(self, texts: Sequence[str]) -> Prompts:
+        """Tokenize prompts and pad them on the left."""
         rows = [torch.tensor(self.tokenizer.encode_prompt(text)[::-1]) for text in texts]
         ids = pad_sequence(rows, batch_first=True, padding_value=-1).flip(1)
         mask = ids >= 0
-        return Prompts(
-            ids.where(mask, self.tokenizer.pad_id).to(self.device),
-            mask.to(self.device),
-            self.tokenizer.sep_id,
-        )
+        ids = ids.where(mask, self.tokenizer.pad_id)
+        return Prompts(ids.to(self.device), mask.to(self.device), self.tokenizer.sep_id)
 
-    def _to_caption(self, hypotheses: list[Any]) -> Caption:
+    def _decode(self, hypotheses: list[Hypothesis]) -> Caption:
+        """Make the caption of an image from its hypotheses, best first."""
         every = tuple(
-            Caption(self.tokenizer.decode(h.token_ids), h.score, h.token_ids) for h in hypotheses
+            Caption(
+                self.tokenizer.decode(hypothesis.token_ids), hypothesis.score, hypothesis.token_ids
+            )
+            for hypothesis in hypotheses
         )
         return Caption(every[0].text, every[0].score, every[0].token_ids, every)
 
@@ -270,78 +302,79 @@ class Captioner:
         captions: str | Sequence[str],
         prompt: str | None = None,
     ) -> list[CaptionScore]:
-        """The log-likelihood of captions, given their images and the prompt.
+        """Compute the log-likelihood of captions, given their images and the prompt.
 
         Args:
-            images: one per caption, or one for all of them.
-            captions: used as they are, without cleaning.
-            prompt: what comes before each caption and is not scored (default: the model's own).
+            images: One per caption, or one for all of them.
+            captions: Used as they are, without cleaning.
+            prompt: The text before each caption, which is not scored (default: the model's own).
+
+        Returns:
+            One score per caption, in order.
 
         Raises:
-            ImageError: an image cannot be read.
-            ConfigError: the numbers of images and captions do not fit, or a caption is too long for the model.
+            ImageError: An image cannot be read.
+            ConfigError: The numbers of images and captions differ, or a caption is too long.
         """
-        pictures, texts = (
-            as_list(images),
-            [captions] if isinstance(captions, str) else list(captions),
-        )
+        image_list = to_list(images)
+        texts = [captions] if isinstance(captions, str) else list(captions)
         if not texts:
             return []
-        if len(pictures) not in (1, len(texts)):
+        if len(image_list) not in (1, len(texts)):
             raise ConfigError(
-                f"{len(pictures)} images and {len(texts)} captions: give as many of both, or one image"
+                f"there are {len(image_list)} images and {len(texts)} captions: "
+                "give one image per caption, or one image for all"
             )
-        if len(pictures) == len(texts):
-            return [
-                self._score(image, [text], prompt)[0]
-                for image, text in zip(pictures, texts, strict=True)
-            ]
-        return self._score(pictures[0], texts, prompt)
+        if len(image_list) == 1:
+            return self._score(image_list[0], texts, prompt)
+        pairs = zip(image_list, texts, strict=True)
+        return [self._score(image, [text], prompt)[0] for image, text in pairs]
 
     def _score(
         self, image: ImageSource, texts: list[str], prompt: str | None
     ) -> list[CaptionScore]:
+        """Score R captions of one image."""
         limit = self.config.text.max_positions
-        encoded = [
-            self.tokenizer.encode(text, self.config.prompt if prompt is None else prompt, limit + 1)
-            for text in texts
-        ]
+        prompt = self.config.prompt if prompt is None else prompt
+        encoded = [self.tokenizer.encode(text, prompt, limit + 1) for text in texts]
         if any(len(ids) > limit for ids, _ in encoded):
-            raise ConfigError(
-                f"a caption is longer than the {limit} tokens that the model has positions for: shorten it"
-            )
-        ids = pad_sequence([torch.tensor(ids) for ids, _ in encoded], batch_first=True).to(
-            self.device
-        )  # (R, T)
-        image_embeds = self.encode(
-            to_pixels(open_image(image), self.config.vision.image_size)[None]
-        )
-        logits = self.model.text.compute_logits(
-            self.model.text(ids, None, image_embeds)
-        ).float()  # causal: padding on the right is unseen
-        log_probs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0].tolist()
+            raise ConfigError(f"a caption is longer than the model's {limit} positions: shorten it")
+        rows = [torch.tensor(ids) for ids, _ in encoded]
+        ids = pad_sequence(rows, batch_first=True).to(self.device)  # (R, T)
+        pixels = to_pixels(open_image(image), self.config.vision.image_size)
+        # Attention is causal, so padding on the right needs no mask.
+        hidden = self.model.text(ids, None, self.encode_images(pixels[None]))
+        logits = self.model.text.compute_logits(hidden).float()[:, :-1]  # (R, T - 1, V)
+        log_probs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         scores = []
-        for row, (tokens, start) in zip(log_probs, encoded, strict=True):
-            kept = tuple(row[start - 1 : len(tokens) - 1])
-            scores.append(CaptionScore(sum(kept), kept, tuple(tokens[start:])))
+        for row, (tokens, prompt_length) in zip(log_probs.tolist(), encoded, strict=True):
+            token_log_probs = tuple(row[prompt_length - 1 : len(tokens) - 1])
+            scores.append(
+                CaptionScore(sum(token_log_probs), token_log_probs, tuple(tokens[prompt_length:]))
+            )
         return scores
 
 
-def pair(
+def pair_prompts(
     images: Iterable[ImageSource], prompts: Iterator[str]
 ) -> Iterator[tuple[ImageSource, str]]:
-    """Each image with its prompt. Raises ConfigError where prompts run out."""
+    """Yield each image with its prompt.
+
+    Raises:
+        ConfigError: There are fewer prompts than images.
+    """
     for image in images:
         prompt = next(prompts, None)
         if prompt is None:
             raise ConfigError(
-                "there are fewer prompts than images: give one for all, or one for each"
+                "there are fewer prompts than images: "
+                "give one prompt for all images, or one per image"
             )
         yield image, prompt
 
 
-def as_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
-    """One image or many -> a list of them."""
+def to_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
+    """Return one image or many as a list; a (B, H, W, 3) array holds many."""
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return list(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:
@@ -362,20 +395,25 @@ def load(
     """Load a captioner.
 
     Args:
-        path: a hub id, a Salesforce .pth, a Hugging Face folder, a cutline folder or a training run.
-        device: "cpu", "cuda", or "auto" for the best there is.
-        precision: "fp32", "bf16", "int8" (on CPUs), or "auto" for bf16 where the processor is fast at it, else fp32.
-        engine: "packed", weights laid out for the processor; "compiled" or "openvino" for another encoder; "plain" for a model
-            that can still be trained or saved.
-        config: sizes of a .pth, which carries none: a preset (base, large, tiny), a CaptionConfig or a JSON file.
-        tokenizer: vocabulary of a .pth, which carries none: vocab.txt or tokenizer.json.
-        image_size: another image size, in pixels; positions are interpolated.
+        path: A hub id, a .pth file of BLIP, a Hugging Face folder, a cutline folder or a training
+            run.
+        device: "cpu", "cuda" or "mps"; "auto" is CUDA if available, else the CPU.
+        precision: "fp32", "bf16" or "int8" (CPU only); "auto" is bf16 where the hardware has native
+            bf16, else fp32.
+        engine: "packed" stores weights in the layout of the CPU's matrix library; "compiled" and
+            "openvino" also run the vision encoder through torch.compile or OpenVINO; "eager" leaves
+            the model as it is, so that it can be trained or saved.
+        config: Sizes of a .pth, which does not contain them: a preset (base, large, tiny), a
+            `CaptionConfig` or a JSON file (default: inferred from the weights).
+        tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.
+        image_size: Another image size in pixels; position embeddings are interpolated.
 
     Raises:
-        CheckpointError: the weights cannot be had, or do not fit.
-        ConfigError: a setting makes no sense.
+        CheckpointError: The weights cannot be read or do not fit.
+        ConfigError: A setting is invalid.
     """
+    DeviceConfig(device, precision, engine)  # checks names before any weights are read
     checkpoint = load_checkpoint(path, config, tokenizer, image_size)
     model, vocabulary = build_model(checkpoint), checkpoint.tokenizer
-    del checkpoint  # its weights may go once they are laid out anew
+    del checkpoint  # frees the weights as they are repacked
     return Captioner(model, vocabulary, device, precision, engine)

@@ -1,4 +1,4 @@
-"""A captioner of random weights, and images for it."""
+"""A captioner with random weights, and images for it."""
 
 import torch
 from PIL import Image
@@ -11,8 +11,8 @@ from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
 
 
-def random_captioner() -> Captioner:
-    """Weights large enough that captions differ from image to image."""
+def make_captioner() -> Captioner:
+    """Make a small captioner with weights so large that captions differ between images."""
     tokenizer = Tokenizer.train(
         ["a picture of a red blue green circle star above below the left one two three"] * 3, 300
     )
@@ -36,6 +36,6 @@ def random_captioner() -> Captioner:
     return Captioner(model, tokenizer, "cpu", "fp32")
 
 
-def drawn_pictures(count: int) -> list[Image.Image]:
-    """Scenes."""
+def draw_images(count: int) -> list[Image.Image]:
+    """Draw scenes."""
     return [draw_scene(scene) for scene in make_scenes(count, seed=1)]

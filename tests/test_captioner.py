@@ -1,15 +1,17 @@
-"""The object users hold."""
+"""`Captioner`: captions, streams and scores."""
 
+import copy
 import io
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from random_captioner import drawn_pictures, random_captioner
+from random_captioner import draw_images, make_captioner
 
 import cutline
 from cutline.captioner import Captioner
@@ -18,177 +20,204 @@ from cutline.config import GenerationConfig, GenerationKwargs
 
 @pytest.fixture(scope="module")
 def captioner() -> Captioner:
-    return random_captioner()
+    return make_captioner()
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    return drawn_pictures(7)
+def images() -> list[Image.Image]:
+    return draw_images(7)
 
 
-def same(one: list[cutline.Caption], other: list[cutline.Caption]) -> bool:
-    return [c.token_ids for c in one] == [c.token_ids for c in other] and np.allclose(
-        [c.score for c in one], [c.score for c in other], atol=1e-5
+def equal(captions: list[cutline.Caption], others: list[cutline.Caption]) -> bool:
+    return [c.token_ids for c in captions] == [c.token_ids for c in others] and np.allclose(
+        [c.score for c in captions], [c.score for c in others], atol=1e-5
     )
 
 
-def test_every_kind_of_picture_is_the_same_picture(
-    captioner: Captioner, pictures: list[Image.Image], tmp_path: Path
+def test_every_kind_of_source_gives_the_same_caption(
+    captioner: Captioner, images: list[Image.Image], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.png"
-    pictures[0].save(path)
+    images[0].save(path)
     buffer = io.BytesIO()
-    pictures[0].save(buffer, "PNG")
-    kinds = [pictures[0], str(path), path, buffer.getvalue(), np.asarray(pictures[0])]
-    captions = captioner.caption(kinds)
+    images[0].save(buffer, "PNG")
+    sources = [images[0], str(path), path, buffer.getvalue(), np.asarray(images[0])]
+    captions = captioner.caption(sources)
     assert len(captions) == 5
     assert len({c.token_ids for c in captions}) == 1
-    assert same(captioner.caption(path), captions[:1])  # one image, not in a list
+    assert equal(captioner.caption(path), captions[:1])  # one image, not in a list
+    assert equal(captioner.caption(np.stack([sources[-1]] * 2)), captions[:2])  # type: ignore[arg-type, list-item]
 
 
 @pytest.mark.parametrize(
     "settings",
     [{}, {"num_beams": 1}, {"sample": True, "seed": 3}, {"num_beams": 4, "num_captions": 3}],
 )
-def test_a_batch_is_its_pictures_one_at_a_time(
-    captioner: Captioner, pictures: list[Image.Image], settings: dict
+def test_captions_do_not_depend_on_the_batch(
+    captioner: Captioner, images: list[Image.Image], settings: dict[str, Any]
 ) -> None:
-    alone = [captioner.caption(picture, **settings)[0] for picture in pictures]
-    assert len({c.token_ids for c in alone}) > 1
+    single = [captioner.caption(image, **settings)[0] for image in images]
+    assert len({c.token_ids for c in single}) > 1
     for batch_size in (2, 7):
-        assert same(captioner.caption(pictures, batch_size=batch_size, **settings), alone)
+        assert equal(captioner.caption(images, batch_size=batch_size, **settings), single)
 
 
 def test_prompts_of_different_lengths_in_one_batch(
-    captioner: Captioner, pictures: list[Image.Image]
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
     prompts = ["", "a picture of a red ", "the", "a", "one two three ", "a picture of ", ""]
-    together = captioner.caption(pictures, prompts)
-    alone = [
-        captioner.caption(picture, prompt)[0]
-        for picture, prompt in zip(pictures, prompts, strict=True)
-    ]
-    assert same(together, alone)
-    assert not same(together, captioner.caption(pictures, ""))
+    batched = captioner.caption(images, prompts)
+    pairs = zip(images, prompts, strict=True)
+    assert equal(batched, [captioner.caption(image, prompt)[0] for image, prompt in pairs])
+    assert not equal(batched, captioner.caption(images, ""))
 
 
-def test_the_model_s_own_prompt_is_the_default(
-    captioner: Captioner, pictures: list[Image.Image]
+def test_the_prompt_of_the_model_is_the_default(
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
-    assert same(captioner.caption(pictures), captioner.caption(pictures, "a picture of "))
+    assert equal(captioner.caption(images), captioner.caption(images, "a picture of "))
 
 
-def test_sampling_differs_by_seed_and_by_picture_alone(
-    captioner: Captioner, pictures: list[Image.Image]
+def test_samples_depend_on_seed_and_image_only(
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
-    first = captioner.caption(pictures, sample=True, seed=0)
-    assert same(first, captioner.caption(pictures[::-1], sample=True, seed=0)[::-1])
-    assert not same(first, captioner.caption(pictures, sample=True, seed=1))
-    assert captioner.caption(pictures[0], sample=True, seed=2**40)
+    captions = captioner.caption(images, sample=True, seed=0)
+    assert equal(captions, captioner.caption(images[::-1], sample=True, seed=0)[::-1])
+    assert not equal(captions, captioner.caption(images, sample=True, seed=1))
+    assert captioner.caption(images[0], sample=True, seed=2**40)
 
 
 def test_alternatives_are_all_captions_best_first(
-    captioner: Captioner, pictures: list[Image.Image]
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
-    [caption] = captioner.caption(pictures[0], num_beams=5, num_captions=4)
+    [caption] = captioner.caption(images[0], num_beams=5, num_captions=4)
     assert caption.alternatives[0] == caption
     assert len(caption.alternatives) == 4
-    assert len({one.token_ids for one in caption.alternatives}) == 4
-    scores = [one.score for one in caption.alternatives]
+    assert len({alternative.token_ids for alternative in caption.alternatives}) == 4
+    scores = [alternative.score for alternative in caption.alternatives]
     assert scores == sorted(scores, reverse=True)
 
 
-def test_token_ids_are_the_caption_s_alone(
-    captioner: Captioner, pictures: list[Image.Image]
+def test_token_ids_exclude_prompt_end_and_padding(
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
     tokenizer = captioner.tokenizer
-    for caption in captioner.caption(pictures, min_length=8):
+    for caption in captioner.caption(images, min_length=8):
         assert caption.text == tokenizer.decode(caption.token_ids)
         assert not {tokenizer.sep_id, tokenizer.pad_id} & set(caption.token_ids)
-        assert (
-            3 <= len(caption.token_ids) <= 16
-        )  # lengths count the four tokens of start and prompt
+        # min_length and max_length include the four tokens of start and prompt
+        assert 3 <= len(caption.token_ids) <= 16
 
 
-def test_stream_passes_over_bad_pictures_in_order(
-    captioner: Captioner, pictures: list[Image.Image], tmp_path: Path
+def test_stream_returns_errors_of_unreadable_images_in_order(
+    captioner: Captioner, images: list[Image.Image], tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"nothing")
-    mixed = [bad, pictures[0], bad, bad, bad, pictures[1], pictures[2], bad]
+    mixed = [bad, images[0], bad, bad, bad, images[1], images[2], bad]
     results = list(captioner.stream(mixed, batch_size=2))
-    assert [isinstance(result, cutline.ImageError) for result in results] == [
-        True,
-        False,
-        True,
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
-    assert same(
-        [r for r in results if isinstance(r, cutline.Caption)], captioner.caption(pictures[:3])
+    is_error = [isinstance(result, cutline.ImageError) for result in results]
+    assert is_error == [True, False, True, True, True, False, False, True]
+    assert equal(
+        [result for result in results if isinstance(result, cutline.Caption)],
+        captioner.caption(images[:3]),
     )
     with pytest.raises(cutline.ImageError, match=r"bad\.jpg"):
         captioner.caption(mixed)
 
 
-def test_stream_is_lazy(captioner: Captioner, pictures: list[Image.Image]) -> None:
-    taken = []
+def test_stream_is_lazy(captioner: Captioner, images: list[Image.Image]) -> None:
+    num_read = 0
 
-    def endless():  # type: ignore[no-untyped-def]
+    def repeat_forever() -> Iterator[Image.Image]:
+        nonlocal num_read
         while True:
-            taken.append(1)
-            yield pictures[0]
+            num_read += 1
+            yield images[0]
 
-    stream = captioner.stream(endless(), batch_size=2)
+    stream = captioner.stream(repeat_forever(), batch_size=2)
     for _ in range(3):
         next(stream)
     stream.close()  # type: ignore[attr-defined]
-    assert len(taken) <= 8
+    assert num_read <= 8
 
 
-def test_wrong_use_is_told(captioner: Captioner, pictures: list[Image.Image]) -> None:
-    with pytest.raises(cutline.ConfigError, match="2 prompts for 7 images"):
-        captioner.caption(pictures, ["a", "b"])
-    with pytest.raises(
-        cutline.ConfigError, match="max_length 4, which counts them, leaves no room"
-    ):
-        captioner.caption(pictures, max_length=4, min_length=0)
-    with pytest.raises(cutline.ConfigError, match="leaves no room"):
-        captioner.caption(pictures[:2], ["a red circle", "a red"], max_length=2, min_length=0)
-    with pytest.raises(cutline.ConfigError, match="max_length 60 is above the 48 positions"):
-        captioner.caption(pictures, max_length=60)
-    with pytest.raises(cutline.ConfigError, match="fewer prompts than images"):
-        list(captioner.stream(pictures, iter(["a"])))
-    with pytest.raises(cutline.ConfigError, match="precision 'fp16' is not one of"):
-        Captioner(captioner.model, captioner.tokenizer, "cpu", "fp16")  # type: ignore[arg-type]
-    assert captioner.score(pictures[0], []) == []
-    with pytest.raises(cutline.ConfigError, match="batch_size 0 is below 1"):
-        captioner.caption(pictures, batch_size=0)
-    with pytest.raises(cutline.ConfigError, match="3 captions need at least as many beams"):
-        captioner.caption(pictures, num_beams=2, num_captions=3)
-    with pytest.raises(cutline.ConfigError, match="device 'nowhere' cannot be used"):
-        Captioner(captioner.model, captioner.tokenizer, "nowhere")
-    assert captioner.caption([]) == []
-
-
-def test_two_streams_at_once_do_not_meet(captioner: Captioner, pictures: list[Image.Image]) -> None:
-    expected = captioner.caption(pictures)
-    streams = [
-        captioner.stream(pictures, batch_size=2),
-        captioner.stream(reversed(pictures), batch_size=2),
-    ]
-    found = [list(pair) for pair in zip(*streams, strict=True)]
-    assert same([one for one, _ in found], expected)  # type: ignore[misc]
-    assert same([other for _, other in found][::-1], expected)  # type: ignore[misc]
-
-
-def test_one_call_leaves_nothing_behind_for_the_next(
-    captioner: Captioner, pictures: list[Image.Image]
+@pytest.mark.parametrize(
+    ("prompt", "settings", "message"),
+    [
+        (["a", "b"], {}, "there are 2 prompts for 7 images"),
+        (None, {"max_length": 4, "min_length": 0}, "max_length 4 leaves no room for a caption"),
+        (
+            ["a red circle", *[""] * 6],
+            {"max_length": 2, "min_length": 0},
+            "includes the prompt, which has 4 tokens",
+        ),
+        (None, {"max_length": 60}, "max_length 60 is above the model's 48 positions"),
+        (None, {"batch_size": 0}, "batch_size 0 is below 1"),
+        (None, {"num_workers": -1}, "num_workers -1 is negative"),
+        (None, {"num_beams": 2, "num_captions": 3}, "num_captions 3 is above num_beams 2"),
+        (None, {"workers": 2}, "the argument `workers` is now `num_workers`"),
+        (None, {"beams": 2}, "the argument `beams` does not exist; there are prompt, batch_size"),
+    ],
+)
+def test_invalid_settings_are_errors(
+    captioner: Captioner,
+    images: list[Image.Image],
+    prompt: list[str] | None,
+    settings: dict[str, Any],
+    message: str,
 ) -> None:
-    """Memory is used again: by searches of other widths and lengths, and after a stream that was left half read."""
+    with pytest.raises(cutline.ConfigError, match=message):
+        captioner.caption(images, prompt, **settings)
+
+
+def test_too_few_prompts_of_a_stream_are_an_error(
+    captioner: Captioner, images: list[Image.Image]
+) -> None:
+    with pytest.raises(cutline.ConfigError, match="fewer prompts than images"):
+        list(captioner.stream(images, iter(["a"])))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp16"}, "precision 'fp16' is not one of"),
+        ({"engine": "plain"}, "engine 'plain' is now 'eager'"),
+        ({"device": "nowhere"}, "device 'nowhere' cannot be used"),
+    ],
+)
+def test_invalid_devices_precisions_and_engines_are_errors(
+    captioner: Captioner, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(cutline.ConfigError, match=message):
+        Captioner(captioner.model, captioner.tokenizer, **{"device": "cpu", **settings})
+
+
+def test_load_checks_settings_before_it_reads_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(cutline.ConfigError, match="engine 'plain' is now 'eager'"):
+        cutline.load(tmp_path / "missing", engine="plain")  # type: ignore[arg-type]
+    with pytest.raises(cutline.CheckpointError, match="missing"):
+        cutline.load(tmp_path / "missing")
+
+
+def test_no_images_give_no_captions(captioner: Captioner, images: list[Image.Image]) -> None:
+    assert captioner.caption([]) == []
+    assert captioner.score(images[0], []) == []
+
+
+def test_two_streams_can_be_read_in_turn(captioner: Captioner, images: list[Image.Image]) -> None:
+    expected = captioner.caption(images)
+    streams = [
+        captioner.stream(images, batch_size=2),
+        captioner.stream(reversed(images), batch_size=2),
+    ]
+    pairs = list(zip(*streams, strict=True))
+    assert equal([first for first, _ in pairs], expected)  # type: ignore[misc]
+    assert equal([second for _, second in pairs][::-1], expected)  # type: ignore[misc]
+
+
+def test_calls_do_not_affect_each_other(captioner: Captioner, images: list[Image.Image]) -> None:
+    """A cache is reused by searches of other widths and lengths, and after unfinished streams."""
     settings: list[GenerationKwargs] = [
         {},
         {"num_beams": 5},
@@ -197,82 +226,89 @@ def test_one_call_leaves_nothing_behind_for_the_next(
         {"max_length": 9},
         {"sample": True, "num_captions": 3},
     ]
-    for each in settings:
-        fresh = Captioner(captioner.model, captioner.tokenizer, "cpu", "fp32").caption(
-            pictures, batch_size=3, **each
-        )
-        assert same(captioner.caption(pictures, batch_size=3, **each), fresh)
-        next(captioner.stream(pictures, batch_size=3, **each))
+    for kwargs in settings:
+        fresh = Captioner(captioner.model, captioner.tokenizer, "cpu", "fp32")
+        expected = fresh.caption(images, batch_size=3, **kwargs)
+        assert equal(captioner.caption(images, batch_size=3, **kwargs), expected)
+        next(captioner.stream(images, batch_size=3, **kwargs))
 
 
-def test_pictures_opened_by_processes_are_the_same(
-    captioner: Captioner, pictures: list[Image.Image]
+def test_worker_processes_give_the_same_captions(
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
-    assert same(captioner.caption(pictures[:3], workers=1), captioner.caption(pictures[:3]))
-    with pytest.raises(cutline.ConfigError, match="workers -1 is below 0"):
-        captioner.caption(pictures, workers=-1)
+    expected = captioner.caption(images[:3])
+    assert equal(captioner.caption(images[:3], num_workers=1), expected)
 
 
-def test_settings_are_the_fields_of_generation_config() -> None:
-    hints = {
-        field.name: get_type_hints(GenerationConfig)[field.name]
-        for field in fields(GenerationConfig)
+def test_generation_kwargs_are_the_fields_of_generation_config() -> None:
+    hints = get_type_hints(GenerationConfig)
+    assert get_type_hints(GenerationKwargs) == {
+        field.name: hints[field.name] for field in fields(GenerationConfig)
     }
-    assert get_type_hints(GenerationKwargs) == hints
 
 
-def test_bf16_finds_nearly_what_fp32_finds(
-    captioner: Captioner, pictures: list[Image.Image]
-) -> None:
-    import copy
-
-    half = Captioner(copy.deepcopy(captioner.model), captioner.tokenizer, "cpu", "bf16")
-    assert half.model.vision.patch_embed.weight.dtype == torch.bfloat16
+def test_bf16_scores_are_close_to_fp32(captioner: Captioner, images: list[Image.Image]) -> None:
+    bf16 = Captioner(copy.deepcopy(captioner.model), captioner.tokenizer, "cpu", "bf16")
+    assert bf16.model.vision.patch_embed.weight.dtype == torch.bfloat16
     texts = ["a red circle", "the left star", "two"]
-    for one, other in zip(
-        half.score(pictures[0], texts), captioner.score(pictures[0], texts), strict=True
-    ):
-        assert one.token_log_probs == pytest.approx(other.token_log_probs, abs=0.3)
-        assert one != other
-    assert all(caption.text for caption in half.caption(pictures))
+    pairs = zip(bf16.score(images[0], texts), captioner.score(images[0], texts), strict=True)
+    for score, expected in pairs:
+        assert score.token_log_probs == pytest.approx(expected.token_log_probs, abs=0.3)
+        assert score != expected
+    assert all(caption.text for caption in bf16.caption(images))
 
 
-def test_score_agrees_with_the_search(captioner: Captioner, pictures: list[Image.Image]) -> None:
-    """Without length penalty, the score of a beam that ended is the log-likelihood of its caption."""
-    found = captioner.caption(
-        pictures, "", max_length=3, length_penalty=0.0, min_length=0, num_beams=30, num_captions=30
+def test_score_equals_the_score_of_the_search(
+    captioner: Captioner, images: list[Image.Image]
+) -> None:
+    """Without length penalty, a beam that ended has the log-likelihood of its caption as score."""
+    captions = captioner.caption(
+        images, "", max_length=3, length_penalty=0.0, min_length=0, num_beams=30, num_captions=30
     )
-    compared = 0
-    for picture, caption in zip(pictures, found, strict=True):
-        scores = captioner.score(picture, [one.text for one in caption.alternatives], prompt="")
-        for one, score in zip(caption.alternatives, scores, strict=True):
-            if score.token_ids != (*one.token_ids, captioner.tokenizer.sep_id):
-                continue  # random weights also write what would be spelt otherwise, and are cut by max_length
-            if len(one.token_ids) < 2:  # ended by itself: two tokens are as many as fit
-                assert score.log_prob == pytest.approx(one.score, abs=1e-4)
-                compared += 1
-    assert compared
+    num_compared = 0
+    for image, caption in zip(images, captions, strict=True):
+        texts = [alternative.text for alternative in caption.alternatives]
+        scores = captioner.score(image, texts, prompt="")
+        for alternative, score in zip(caption.alternatives, scores, strict=True):
+            # Random weights also generate token sequences that the tokenizer would not produce,
+            # and captions that max_length cuts: two tokens fit, so an ended caption has fewer.
+            same_tokens = score.token_ids == (*alternative.token_ids, captioner.tokenizer.sep_id)
+            if same_tokens and len(alternative.token_ids) < 2:
+                assert score.log_prob == pytest.approx(alternative.score, abs=1e-4)
+                num_compared += 1
+    assert num_compared
 
 
-def test_scores_of_tokens_sum_to_the_caption_s_and_do_not_depend_on_company(
-    captioner: Captioner, pictures: list[Image.Image]
+def test_scores_are_sums_over_tokens_and_do_not_depend_on_the_batch(
+    captioner: Captioner, images: list[Image.Image]
 ) -> None:
     texts = ["a red circle", "the left star above one two three", "two"]
-    together = captioner.score(pictures[0], texts)
-    assert together == captioner.score([pictures[0]], texts)
-    for text, score in zip(texts, together, strict=True):
-        [alone] = captioner.score(pictures[0], text)
+    scores = captioner.score(images[0], texts)
+    assert scores == captioner.score([images[0]], texts)
+    for text, score in zip(texts, scores, strict=True):
+        [single] = captioner.score(images[0], text)
         assert score.log_prob == pytest.approx(sum(score.token_log_probs), abs=1e-4)
-        assert alone.token_log_probs == pytest.approx(score.token_log_probs, abs=1e-4)
+        assert single.token_log_probs == pytest.approx(score.token_log_probs, abs=1e-4)
         assert len(score.token_ids) == len(score.token_log_probs) == len(text.split()) + 1
-    assert (
-        captioner.score(pictures[0], "a star", prompt="")[0]
-        != captioner.score(pictures[0], "a star")[0]
+    [with_prompt], [without] = (
+        captioner.score(images[0], "a star"),
+        captioner.score(images[0], "a star", prompt=""),
     )
+    assert with_prompt != without
 
 
-def test_score_refuses_what_does_not_fit(captioner: Captioner, pictures: list[Image.Image]) -> None:
+def test_score_of_one_image_per_caption(captioner: Captioner, images: list[Image.Image]) -> None:
+    scores = captioner.score(images[:2], ["a red circle", "two"])
+    assert scores == [
+        *captioner.score(images[0], "a red circle"),
+        *captioner.score(images[1], "two"),
+    ]
+
+
+def test_score_rejects_different_numbers_and_long_captions(
+    captioner: Captioner, images: list[Image.Image]
+) -> None:
     with pytest.raises(cutline.ConfigError, match="2 images and 3 captions"):
-        captioner.score(pictures[:2], ["a", "b", "c"])
-    with pytest.raises(cutline.ConfigError, match="longer than the 48 tokens"):
-        captioner.score(pictures[0], "a " * 60)
+        captioner.score(images[:2], ["a", "b", "c"])
+    with pytest.raises(cutline.ConfigError, match="longer than the model's 48 positions"):
+        captioner.score(images[0], "a " * 60)

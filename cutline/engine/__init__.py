@@ -1,4 +1,4 @@
-"""Running a model as fast as the processor allows; the numbers stay the same."""
+"""Engines: ways to run a model fast on one device, with the same results."""
 
 from cutline.engine.cuda_graph import CudaGraphStep
 from cutline.engine.prepare import prepare_model

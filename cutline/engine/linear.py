@@ -1,6 +1,6 @@
-"""Linear layers with weights laid out for the processor at hand, once. All take (..., D) and return (..., D').
+"""Linear layers whose weights are repacked once for the CPU; all map (..., D) to (..., D').
 
-They stand in for nn.Linear when a model is only run: their weights cannot be trained or saved.
+They replace `nn.Linear` in models for inference: their weights cannot be trained or saved.
 """
 
 import warnings
@@ -11,51 +11,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WEIGHT_LIMIT = 63  # 7 bits: without VNNI, two products of 8-bit numbers are added in 16 bits, and more would not fit
+# CPUs without VNNI add two products of 8-bit numbers in an int16 accumulator. Weights of 7 bits
+# (times inputs of up to 255) cannot overflow it.
+WEIGHT_LIMIT = 63
 INPUT_LIMIT = 127
 
 
 class PackedLinear(nn.Module):
-    """Weights in oneDNN's own order, which products of few rows read two to four times as fast."""
+    """A linear layer with weights in oneDNN's own layout.
+
+    Products of few rows are two to four times as fast with it.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """weight (D', D), bias (D',), in fp32 or bf16."""
+        """Pack weight (D', D) and bias (D',), in fp32 or bf16."""
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
         self.bias = None if bias is None else bias.detach().clone()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D')."""
+        """Map (..., D) to (..., D')."""
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 class UpcastLinear(nn.Module):
-    """Weights kept in bf16 and multiplied in fp32, for processors that cannot multiply bf16 fast."""
+    """A linear layer that stores weights in bf16 and multiplies in fp32.
+
+    For CPUs without native bf16.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """weight (D', D), bias (D',)."""
+        """Convert weight (D', D) to bf16 and bias (D',) to fp32."""
         super().__init__()
         self.weight = weight.detach().bfloat16()
         self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D')."""
+        """Map (..., D) to (..., D')."""
         return F.linear(x, self.weight.float(), self.bias)
 
 
 class Int8Linear(nn.Module):
-    """Weights and inputs in 8 bits: weights scaled per output, inputs per row, so that no row depends on its neighbours."""
+    """A linear layer that multiplies 8-bit weights and 8-bit inputs.
+
+    Weights are scaled per output and inputs per row, so that no row depends on other rows.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """weight (D', D), bias (D',), in fp32."""
+        """Quantize weight (D', D); bias (D',) stays in fp32."""
         super().__init__()
         weight = weight.detach().float()
         scales = weight.abs().amax(1).clamp_min(1e-12).double() / WEIGHT_LIMIT
         zeros = torch.zeros(len(weight), dtype=torch.long)
-        with (
-            fbgemm(),
-            warnings.catch_warnings(),
-        ):  # this kind of tensor is deprecated, but no other can be packed for this product
+        with use_fbgemm(), warnings.catch_warnings():
+            # PyTorch deprecates quantized tensors, but this product takes no other kind.
             warnings.filterwarnings(
                 "ignore", message="torch.quantize_per_tensor", category=UserWarning
             )
@@ -64,18 +73,19 @@ class Int8Linear(nn.Module):
         self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D')."""
+        """Map (..., D) to (..., D')."""
+        # Each row is divided by its own scale, so that one input scale fits all rows.
         scale = x.abs().amax(-1, keepdim=True).clamp_min(1e-12)
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         out: Tensor = multiply(x / scale, 1 / INPUT_LIMIT, INPUT_LIMIT + 1, self.packed)
-        return (
-            out.mul_(scale) if self.bias is None else torch.addcmul(self.bias, out, scale, out=out)
-        )
+        if self.bias is None:
+            return out.mul_(scale)
+        return torch.addcmul(self.bias, out, scale, out=out)
 
 
 @contextmanager
-def fbgemm() -> Iterator[None]:
-    """With fbgemm as the library of 8-bit products, whatever else is set: of few rows it is the quickest by far."""
+def use_fbgemm() -> Iterator[None]:
+    """Use fbgemm for 8-bit products in this block, which is by far the fastest for few rows."""
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = "fbgemm"
     try:
@@ -84,13 +94,13 @@ def fbgemm() -> Iterator[None]:
         torch.backends.quantized.engine = before
 
 
-class Head(nn.Module):
-    """The LM head with a projection of its own, where the plain one borrows the token embedding."""
+class UntiedLMHead(nn.Module):
+    """An LM head with its own projection, where `LMHead` uses the token embedding."""
 
     def __init__(self, dense: nn.Module, norm: nn.Module, project: nn.Module) -> None:
         super().__init__()
         self.dense, self.norm, self.project = dense, norm, project
 
     def forward(self, x: Tensor, token_embed: Tensor) -> Tensor:
-        """x (..., D) -> logits (..., V)."""
+        """Map x (..., D) to logits (..., V); token_embed is not used."""
         return self.project(self.norm(F.gelu(self.dense(x))))  # type: ignore[no-any-return]

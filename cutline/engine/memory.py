@@ -1,33 +1,34 @@
-"""When memory of freed tensors is used again, and when it is given back."""
+"""What glibc does with the memory of freed tensors; other C libraries are left alone."""
 
 import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGEST = 32 * 2**20  # bytes; glibc takes no larger threshold
-LARGE = 8 * 2**20
+MAX_MMAP_THRESHOLD = 32 * 2**20  # bytes, the maximum of glibc
+LARGE_TENSOR = 8 * 2**20  # bytes
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed tensors for the next ones, in the whole process; elsewhere nothing happens.
+    """Let glibc keep the memory of freed tensors for later ones, in the whole process.
 
-    By default every large tensor is fetched from the system, zeroed page by page, and given back: a sixth of the time of a
-    batch on a CPU.
+    By default, every large tensor is allocated by the operating system, zeroed page by page, and
+    returned when freed, which takes a sixth of the time of a batch on a CPU.
     """
-    _tune(M_MMAP_THRESHOLD, LARGEST)
-    _tune(M_TRIM_THRESHOLD, -1)
+    _set_malloc_option(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD)
+    _set_malloc_option(M_TRIM_THRESHOLD, -1)
 
 
 def return_freed_memory() -> None:
-    """Let glibc give the memory of large tensors back as soon as they are freed, in the whole process; elsewhere nothing happens.
+    """Let glibc return the memory of large tensors when they are freed, in the whole process.
 
-    By default it learns to keep those of up to 32 MiB, between which holes remain: a tenth of the memory of a training step.
+    By default, glibc adapts and keeps tensors of up to 32 MiB, which fragments memory: a training
+    step then needs a tenth more.
     """
-    _tune(M_MMAP_THRESHOLD, LARGE)
+    _set_malloc_option(M_MMAP_THRESHOLD, LARGE_TENSOR)
 
 
-def _tune(setting: int, value: int) -> None:
+def _set_malloc_option(option: int, value: int) -> None:
     if sys.platform.startswith("linux"):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
         if mallopt is not None:
-            mallopt(setting, value)
+            mallopt(option, value)

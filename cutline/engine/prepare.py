@@ -1,106 +1,138 @@
-"""Make a model ready to run on one device, in one precision, as fast as it goes."""
+"""Preparing a model for inference on one device, in one precision."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from cutline.config import Engine
+from cutline.config.validation import require_choice
 from cutline.device import has_fast_bf16
-from cutline.engine.linear import Head, Int8Linear, PackedLinear, UpcastLinear
+from cutline.engine.linear import Int8Linear, PackedLinear, UntiedLMHead, UpcastLinear
 from cutline.engine.memory import keep_freed_memory
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.model.text import TextTransformer
 
 MakeLinear = Callable[[Tensor, Tensor | None], nn.Module]
-KEYS_VALUES = "kv"  # the projection of the image: many rows, once per image
+"""make_linear(weight, bias) -> layer"""
+
+IMAGE_PROJECTION = "kv"  # projects image embeddings to keys and values: many rows, once per image
 
 
 def prepare_model(
     model: CaptionModel, device: torch.device, precision: str, engine: Engine
 ) -> torch.dtype:
-    """Move `model` to `device` and change its layers, in place, for speed; returns the precision it computes in.
+    """Move `model` to `device` and replace its layers by faster ones, in place.
 
-    precision: fp32, bf16 or int8. Unless the engine is "plain", the model can only be run afterwards: not trained, not saved.
+    With any engine but "eager", the model can no longer be trained or saved.
+
+    Args:
+        model: The model.
+        device: Where it will run.
+        precision: fp32, bf16 or int8.
+        engine: How it will run.
+
+    Returns:
+        The data type of its input.
 
     Raises:
-        ConfigError: precision, engine and device do not go together, or a library is missing.
+        ConfigError: Precision, engine and device exclude each other, or a library is missing.
     """
     check_supported(device, precision, engine)
     model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32).eval()
-    if engine != "plain":
+    if engine != "eager":
         model.requires_grad_(False)
         if device.type == "cpu":
-            CPU_LAYOUTS[precision](model, engine)
-            for parameter in (
-                model.parameters()
-            ):  # a checkpoint's weights are views of its file, which would stay in memory whole
+            _PACK_FOR_CPU[precision](model, engine)
+            # Weights of a checkpoint are views of its file, and would keep all of it in memory.
+            for parameter in model.parameters():
                 parameter.data = parameter.data.clone()
-            keep_freed_memory()  # not before: the weights that were laid out anew are not needed again
+            keep_freed_memory()  # only now, because freed weights are not needed again
         if engine in ("compiled", "openvino"):
-            model.vision = other_vision(model, precision, engine)  # type: ignore[assignment]  # reads pixels as well
+            model.vision = compile_encoder(model, precision, engine)  # type: ignore[assignment]
     return next(model.text.token_embed.parameters()).dtype
 
 
 def check_supported(device: torch.device, precision: str, engine: Engine) -> None:
-    """Raise ConfigError where precision, engine and device do not go together."""
-    if engine not in ("plain", "packed", "compiled", "openvino"):
-        raise ConfigError(f"engine {engine!r} is not one of plain, packed, compiled, openvino")
+    """Raise ConfigError if precision, engine and device exclude each other."""
+    require_choice("engine", engine, get_args(Engine))
     if precision == "int8" and (device.type != "cpu" or engine != "packed"):
         raise ConfigError(
-            f"int8 runs on the CPU with the engine packed, not on {device.type} with {engine}: choose bf16 or fp32 there"
+            f"int8 needs the CPU and engine packed, not {device.type} and {engine}: "
+            "choose bf16 or fp32"
         )
     if precision == "int8" and "fbgemm" not in torch.backends.quantized.supported_engines:
-        raise ConfigError("int8 needs an x86 processor: choose bf16 or fp32 here")
+        raise ConfigError("int8 needs an x86 CPU: choose bf16 or fp32")
     if engine == "openvino" and device.type != "cpu":
-        raise ConfigError(f"OpenVINO runs on the CPU, not on {device.type}: choose another engine")
+        raise ConfigError(f"OpenVINO needs the CPU, not {device.type}: choose another engine")
 
 
 def pack_fp32(model: CaptionModel, engine: Engine) -> None:
-    """Pack what is multiplied with few rows at every step; with many rows packing gains nothing."""
-    replace_linears(model.text, PackedLinear, but=KEYS_VALUES)
+    """Pack the layers of the text decoder that multiply few rows at each step.
+
+    Packing does not speed up products of many rows.
+    """
+    replace_linears(model.text, PackedLinear, exclude=IMAGE_PROJECTION)
 
 
 def pack_bf16(model: CaptionModel, engine: Engine) -> None:
-    """With units for bf16, pack everything; without, keep weights and keys in it and multiply in fp32."""
+    """Pack all layers where the CPU has native bf16; elsewhere, store in bf16, multiply in fp32.
+
+    Without native bf16, the weights that are read at every step stay in fp32: converting them each
+    time would be slow.
+    """
     if has_fast_bf16(torch.device("cpu")):
         replace_linears(model.text, PackedLinear)
-        if engine == "packed":  # the others lay the encoder out themselves
+        if engine == "packed":  # other engines pack the encoder themselves
             replace_linears(model.vision, PackedLinear)
         return
     model.cache_dtype = torch.bfloat16
     if engine == "packed":
         replace_linears(model.vision, UpcastLinear)
-    replace_linears(model.text, UpcastLinear, only=KEYS_VALUES)
+    replace_linears(model.text, UpcastLinear, only=IMAGE_PROJECTION)
     model.float()
-    replace_linears(model.text, PackedLinear)  # read at every step: too often to convert each time
+    replace_linears(model.text, PackedLinear)
 
 
 def pack_int8(model: CaptionModel, engine: Engine) -> None:
-    """All linear layers in 8 bits."""
+    """Quantize all linear layers."""
     replace_linears(model.vision, Int8Linear)
     replace_linears(model.text, Int8Linear)
 
 
-CPU_LAYOUTS = {"fp32": pack_fp32, "bf16": pack_bf16, "int8": pack_int8}
+_PACK_FOR_CPU = {"fp32": pack_fp32, "bf16": pack_bf16, "int8": pack_int8}
 
 
-def replace_linears(part: nn.Module, make: MakeLinear, only: str = "", but: str = "") -> None:
-    """Replace the linear layers of `part`, and its LM head, by what `make` makes of them."""
-    if make is PackedLinear and not torch.backends.mkldnn.is_available():
-        return  # PyTorch's own do, if slower
-    for module in list(part.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and name != but and only in ("", name):
-                setattr(module, name, make(child.weight, child.bias))
-    if isinstance(part, TextTransformer) and not only:
-        head = part.lm_head
-        part.lm_head = Head(head.dense, head.norm, make(part.token_embed.weight, head.bias))  # type: ignore[assignment]
+def replace_linears(
+    module: nn.Module, make_linear: MakeLinear, only: str = "", exclude: str = ""
+) -> None:
+    """Replace the linear layers of a module, and the LM head of a text decoder, in place.
+
+    Args:
+        module: The vision encoder or the text decoder.
+        make_linear: Makes a layer from weight and bias.
+        only: Replace only layers with this attribute name, and no LM head.
+        exclude: Do not replace layers with this attribute name.
+    """
+    if make_linear is PackedLinear and not torch.backends.mkldnn.is_available():
+        return  # PyTorch's own layers are slower, but work
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and name != exclude and only in ("", name):
+                setattr(parent, name, make_linear(child.weight, child.bias))
+    if isinstance(module, TextTransformer) and not only:
+        head = module.lm_head
+        project = make_linear(module.token_embed.weight, head.bias)
+        module.lm_head = UntiedLMHead(head.dense, head.norm, project)  # type: ignore[assignment]
 
 
-def other_vision(model: CaptionModel, precision: str, engine: Engine) -> nn.Module:
-    """The encoder as `engine` runs it; imported here, for they take a while to import."""
+def compile_encoder(model: CaptionModel, precision: str, engine: Engine) -> nn.Module:
+    """Return the vision encoder in the form that `engine` runs.
+
+    The modules are imported here because their libraries are slow to import.
+    """
     if engine == "openvino":
         from cutline.engine.openvino import openvino_vision
 
