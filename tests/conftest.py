@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
+from collections.abc import Callable, Iterator
 
 # One thread per test process; set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +34,25 @@ def shared() -> Path:
     if not (folder / "fixtures").is_dir():
         pytest.skip(f"no fixtures in {folder}: set CUTLINE_SHARED to run this test")
     return folder
+
+
+@pytest.fixture
+def limit_file_size() -> Iterator[Callable[[int | None], None]]:
+    """Return a function that limits the size of files in bytes; None lifts the limit.
+
+    It simulates a full disk: the real system call fails. Tests that need it skip on Windows.
+    """
+    resource = pytest.importorskip("resource", reason="Windows cannot limit the size of files")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size: int | None) -> None:
+        soft = limits[0] if size is None else size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, limits[1]))
+
+    yield limit
+    limit(None)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture(scope="session", params=["salesforce-micro", "salesforce-tiny"])

@@ -1,4 +1,4 @@
-"""Processes of their own that need not import torch first: they are forked from one that has."""
+"""New processes that need not import torch, because they are forked from one that has."""
 
 import multiprocessing
 import os
@@ -6,16 +6,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 
-def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkServerProcess:
-    """Call `target` in a process of its own."""
-    context = multiprocessing.get_context("forkserver")
+def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
+    """Call `target` in a new process, forked from one that has imported torch where possible."""
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload(["cutline.training"])
-    process = context.Process(target=target, args=args, kwargs=kwargs)
+    process: BaseProcess = context.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     return process
 
@@ -23,7 +24,7 @@ def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkServerPr
 def run_command(
     words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
-    """`cutline WORDS…` in a process of its own: what it said, and how it ended."""
+    """Run `cutline WORDS…` in a new process and return its output and exit code."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
         Path(paths[0]).write_bytes(stdin)

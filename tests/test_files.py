@@ -1,6 +1,6 @@
 """Files are replaced completely or not at all."""
 
-import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,20 +34,14 @@ def test_an_error_keeps_the_old_file_and_no_other(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
-    """A limit on the size of files simulates the full disk, so that the real system call fails."""
-    resource = pytest.importorskip("resource")
+def test_a_full_disk_keeps_the_old_file(
+    tmp_path: Path, limit_file_size: Callable[[int], None]
+) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            write_text(path, "x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
+    limit_file_size(1000)
+    with pytest.raises(OSError, match="File too large"):
+        write_text(path, "x" * 100_000)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -2,9 +2,9 @@
 
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +222,7 @@ def embed_and_die(run: Recipe, torn: str) -> None:
     embedded(run)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(("torn", "whole"), [("records", 6), ("keys", 7)])
 def test_a_killed_pass_goes_on(
     kept: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str, whole: int
@@ -339,21 +340,15 @@ def test_a_full_disk_is_seen_before_the_work(kept: Build, monkeypatch: pytest.Mo
 
 
 def test_a_disk_that_fills_up_keeps_what_is_there(
-    kept: Build, monkeypatch: pytest.MonkeyPatch
+    kept: Build, monkeypatch: pytest.MonkeyPatch, limit_file_size: Callable[[int | None], None]
 ) -> None:
-    """No file may grow beyond four records: the real system call fails, as on a full disk."""
-    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 5 * 32 * 4, hard))
-    try:
-        with pytest.raises(
-            cutline.CutlineError,
-            match=r"store: cannot be written \(File too large\); what is there is good",
-        ):
-            embedded(kept(eval_batch_size=3))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, former)
+    limit_file_size(4 * 5 * 32 * 4)  # bytes of four records
+    with pytest.raises(
+        cutline.CutlineError,
+        match=r"store: cannot be written \(File too large\); what is there is good",
+    ):
+        embedded(kept(eval_batch_size=3))
+    limit_file_size(None)
     read = count_made(monkeypatch)
     embedded(kept())
     assert len(read) == 17

@@ -1,10 +1,10 @@
 """Runs that end without warning: killed by the system, out of disk."""
 
 import random
-import resource
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def test_a_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
         time.sleep(0.005)
     process.kill()
     process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert sys.platform == "win32" or process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "part" / "report.html").exists()
     cutline.load(tmp_path / "part" / "last")  # a captioner that can be used
     train(part, resume=True, show_progress=False)
@@ -97,18 +97,11 @@ def test_twenty_killed_runs_resume_exactly(scenes: Path, tmp_path: Path) -> None
     )  # the moments were well chosen
 
 
-@pytest.fixture
-def little_room() -> Iterator[Callable[[], None]]:
-    """From the call on no file may grow beyond 100 kB: the real system call fails, as on a full disk."""
-    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, former)
-
-
 def test_a_full_disk_stops_a_run_with_its_last_good_state(
-    recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_room: Callable[[], None]
+    recipe: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit_file_size: Callable[[int | None], None],
 ) -> None:
     whole, part = (recipe(output=tmp_path / name, **SETTINGS) for name in ("whole", "part"))
     train(whole, show_progress=False)
@@ -117,16 +110,13 @@ def test_a_full_disk_stops_a_run_with_its_last_good_state(
         with pytest.raises(Interrupted):
             train(part, show_progress=False)
     state = (tmp_path / "part" / "state.safetensors").read_bytes()
-    little_room()
+    limit_file_size(100_000)
     with pytest.raises(
         CheckpointError,
         match=r"model.safetensors: cannot be written .*the previous file is unchanged",
     ):
         train(part, resume=True, show_progress=False)
     assert (tmp_path / "part" / "state.safetensors").read_bytes() == state
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE,
-        (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]),
-    )
+    limit_file_size(None)
     train(part, resume=True, show_progress=False)
     check_same(tmp_path / "part", tmp_path / "whole")

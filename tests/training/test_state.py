@@ -1,8 +1,6 @@
 """The state of a run, on disk."""
 
-import resource
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,17 +20,6 @@ def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     model(torch.randn(4, 3)).sum().backward()
     optimizer.step()
     return model, optimizer
-
-
-@pytest.fixture
-def little_room() -> Iterator[None]:
-    """No file may grow beyond 500 bytes: the real system call fails, as on a full disk."""
-    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, former)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -57,11 +44,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "state"]
 
 
-@pytest.mark.usefixtures("little_room")
-def test_a_full_disk_keeps_the_last_good_state(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_last_good_state(
+    tmp_path: Path, limit_file_size: Callable[[int], None]
+) -> None:
     model, optimizer = trained(0)
     path = tmp_path / "state"
     path.write_text("the last good state")
+    limit_file_size(500)
     with pytest.raises(
         CheckpointError, match=r"state: cannot be written .*the previous file is unchanged"
     ):
