@@ -43,9 +43,10 @@ def _command(words: list[str], cwd: Path | None, env: dict[str, str], paths: lis
     torch.set_num_threads(1)
     for number, path in enumerate(paths):
         os.dup2(os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT), number)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # for as long as the process lives
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)
+    # The streams stay open as long as the process lives.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd or os.curdir)
