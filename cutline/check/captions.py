@@ -138,7 +138,7 @@ def _tokenize(
         batch = pairs[start : start + _BATCH_SIZE]
         captions = [caption for _, caption in batch]
         prompts = [sample.prompt_or(prompt) for sample, _ in batch]
-        encoded = tokenizer.encode_pairs(captions, prompts, sys.maxsize)
+        encoded = tokenizer.encode_batch(captions, prompts, sys.maxsize)
         for (sample, caption), (ids, _) in zip(batch, encoded, strict=True):
             yield sample, caption, ids
 
@@ -169,7 +169,8 @@ def _is_punctuation(character: str) -> bool:
 
 def _count_unknown_characters(words: Mapping[str, int], tokenizer: Tokenizer) -> Counter[str]:
     """Count the characters of `words` that the vocabulary lacks, at the start and inside a word."""
-    pieces = {piece.removeprefix("##") for piece in tokenizer.pieces(range(tokenizer.vocab_size))}
+    tokens = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
+    pieces = {token.removeprefix("##") for token in tokens}
     characters: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
