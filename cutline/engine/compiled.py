@@ -1,4 +1,4 @@
-"""The image encoder as one compiled graph, kept on disk so that only the first start waits for the compiler."""
+"""The vision encoder as a compiled graph, which is cached on disk: compilation happens once."""
 
 import hashlib
 import inspect
@@ -19,55 +19,63 @@ from cutline.errors import ConfigError
 from cutline.files import atomic_write
 from cutline.model.vision import VisionTransformer
 
-Run = Callable[[Tensor], Tensor]
+RunGraph = Callable[[Tensor], Tensor]
+"""pixel_values (B, 3, S, S) -> image_embeds (B, N, D)"""
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
 class CompiledVision(nn.Module):
-    """An image encoder that is a graph and no longer layers: it can only be run."""
+    """A vision encoder that is a compiled graph instead of layers."""
 
     def __init__(
-        self, config: VisionConfig, run: Run, weights: dict[str, Tensor] | None = None
+        self, config: VisionConfig, run_graph: RunGraph, weights: dict[str, Tensor] | None = None
     ) -> None:
-        """run: pixel_values (B, 3, S, S) -> image_embeds (B, N, D). weights: what it reads; they live as long as it does."""
+        """Wrap a graph.
+
+        Args:
+            config: Sizes of the encoder.
+            run_graph: The graph.
+            weights: Weights that the graph reads but does not own; kept alive as long as it.
+        """
         super().__init__()
         self.config = config
-        self.run = run
+        self.run_graph = run_graph
         self.weights = weights
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values (B, 3, S, S) -> image_embeds (B, N, D). Raises ValueError for another image size."""
+        """Map pixel_values (B, 3, S, S) to image_embeds (B, N, D).
+
+        Raises:
+            ValueError: The images have another size.
+        """
         size = self.config.image_size
-        if pixel_values.shape[1:] != (3, size, size):  # the graph itself would not notice
-            raise ValueError(
-                f"the model takes images of {size} x {size}, not {tuple(pixel_values.shape[-2:])}"
-            )
-        return self.run(pixel_values.contiguous())
+        if pixel_values.shape[1:] != (3, size, size):  # the graph itself does not check
+            height, width = pixel_values.shape[-2:]
+            raise ValueError(f"the model takes images of {size} x {size}, not {height} x {width}")
+        return self.run_graph(pixel_values.contiguous())
 
 
 def compile_vision(vision: VisionTransformer) -> nn.Module:
-    """`vision` compiled for the device and precision it is in; in fp32 both share their weights.
+    """Compile the encoder for its device and precision; in fp32, the result shares its weights.
 
     Raises:
-        ConfigError: there is no C++ compiler, or no folder to keep the graph in.
+        ConfigError: There is no C++ compiler, or the cache directory cannot be created.
     """
     if vision.pos_embed.is_cuda:
         vision.compile(dynamic=False, fullgraph=True)
         return vision
-    frozen = (
-        vision.pos_embed.dtype == torch.bfloat16
-    )  # then oneDNN packs the weights, once, into the file
-    path = graph_file(
-        "vision",
-        ".pt2",
-        torch.get_num_threads(),
-        frozen and fingerprint_vision(vision),
-        *graph_parts(vision),
+    # In bf16, oneDNN packs the weights, which are then constants in the file of the graph.
+    frozen = vision.pos_embed.dtype == torch.bfloat16
+    weights_key = frozen and fingerprint_vision(vision)
+    path = graph_path(
+        "vision", ".pt2", torch.get_num_threads(), weights_key, *graph_dependencies(vision)
     )
-    graph = kept(
-        path, torch._inductor.aoti_load_package, lambda file: compile_graph(vision, frozen, file)
+    graph = load_or_build(
+        path,
+        load=torch._inductor.aoti_load_package,
+        build=lambda file: compile_graph(vision, frozen, file),
     )
     weights = None if frozen else dict(vision.state_dict())
     if weights:
@@ -76,19 +84,19 @@ def compile_vision(vision: VisionTransformer) -> nn.Module:
 
 
 def compile_graph(vision: VisionTransformer, frozen: bool, file: Path) -> None:
-    """Write the compiled graph of `vision` to `file`, with its weights if `frozen`."""
+    """Write the compiled graph of the encoder to `file`, including its weights if `frozen`."""
     check_compiler()
-    logger.info("compiling the image encoder for this machine: about half a minute, once")
+    logger.info("compiling the vision encoder for this machine: about half a minute, once")
     options = {"freezing": frozen, "aot_inductor.package_constants_in_so": frozen}
     exported = export_vision(vision)
-    with file.open("wb") as archive, quiet_torch():
+    with file.open("wb") as archive, silence_torch():
         torch._inductor.aoti_compile_and_package(
             exported, package_path=archive, inductor_configs=options
         )
 
 
 def check_compiler() -> None:
-    """Raise ConfigError where PyTorch finds no C++ compiler."""
+    """Raise ConfigError if PyTorch finds no C++ compiler."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -96,63 +104,66 @@ def check_compiler() -> None:
         get_cpp_compiler()
     except InvalidCxxCompiler:
         raise ConfigError(
-            'the engine "compiled" needs a C++ compiler: install g++, or use the engine "packed"'
+            'engine "compiled" needs a C++ compiler: install g++, or use engine "packed"'
         ) from None
 
 
 def export_vision(vision: VisionTransformer) -> torch.export.ExportedProgram:
-    """The graph of `vision` for any number of images."""
+    """Export the graph of the encoder for any number of images."""
     size, weight = vision.config.image_size, vision.pos_embed
-    pixels = torch.zeros(
-        2, 3, size, size, dtype=weight.dtype, device=weight.device
-    )  # 2: an example of 1 would be taken for a constant
+    # Two images, because torch.export takes a batch size of 1 for a constant.
+    pixels = torch.zeros(2, 3, size, size, dtype=weight.dtype, device=weight.device)
     batch = torch.export.Dim("batch", min=1, max=2**16)
-    with torch.no_grad(), quiet_torch():
+    with torch.no_grad(), silence_torch():
         return torch.export.export(vision, (pixels,), dynamic_shapes=({0: batch},), strict=True)
 
 
 @contextmanager
-def quiet_torch() -> Iterator[None]:
-    """Without what PyTorch, while it exports and compiles, has to say about its own code."""
+def silence_torch() -> Iterator[None]:
+    """Suppress the deprecation warnings that PyTorch raises in its own code in this block."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
         yield
 
 
-def kept(path: Path, load: Callable[[Path], T], make: Callable[[Path], None]) -> T:
-    """What `load` reads from `path`, which `make` writes where it is absent or cannot be read."""
+def load_or_build(path: Path, load: Callable[[Path], T], build: Callable[[Path], None]) -> T:
+    """Load `path`, which `build` writes first if it is missing or damaged."""
     if path.exists():
         try:
             return load(path)
-        except RuntimeError:  # what PyTorch and OpenVINO raise for a damaged file
-            logger.info("%s cannot be read and is made anew", path)
+        except RuntimeError:  # raised by PyTorch and OpenVINO for a damaged file
+            logger.info("%s cannot be read and is built again", path)
     with atomic_write(path) as file:
-        make(file)
+        build(file)
     return load(path)
 
 
-def graph_file(name: str, suffix: str, *parts: object) -> Path:
-    """The file of a graph that depends on `parts`, in the cache folder. Raises ConfigError if that cannot be made."""
-    folder = cache_folder()
+def graph_path(name: str, suffix: str, *dependencies: object) -> Path:
+    """Return the path of a graph, which is named after a hash of its dependencies.
+
+    Raises:
+        ConfigError: The cache directory cannot be created.
+    """
+    directory = cache_dir()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{folder}: {error.strerror}; set CUTLINE_CACHE to a folder in which compiled graphs can be kept"
+            f"{directory}: {error.strerror}; set CUTLINE_CACHE to a directory for compiled graphs"
         ) from None
-    key = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
-    return folder / f"{name}-{key[:32]}{suffix}"
+    key = hashlib.sha256("\n".join(map(str, dependencies)).encode()).hexdigest()
+    return directory / f"{name}-{key[:32]}{suffix}"
 
 
-def cache_folder() -> Path:
-    """$CUTLINE_CACHE, else `cutline` among the user's caches."""
+def cache_dir() -> Path:
+    """Return $CUTLINE_CACHE, else `cutline` in the user's cache directory."""
     own, caches = os.environ.get("CUTLINE_CACHE"), os.environ.get("XDG_CACHE_HOME")
     return Path(own) if own else (Path(caches) if caches else Path.home() / ".cache") / "cutline"
 
 
-def graph_parts(vision: VisionTransformer) -> list[Any]:
-    """What every graph of `vision` depends on: sizes, precision, code, PyTorch and the processor."""
+def graph_dependencies(vision: VisionTransformer) -> list[Any]:
+    """List what a graph depends on besides weights: sizes, precision, code, PyTorch and CPU."""
     code = {
         inspect.getsource(inspect.getmodule(type(module)) or type(module))
         for module in vision.modules()
@@ -163,21 +174,20 @@ def graph_parts(vision: VisionTransformer) -> list[Any]:
         *sorted(code),
         torch.__version__,
         torch.backends.cpu.get_cpu_capability(),
-        processor(),
+        identify_cpu(),
     ]
 
 
-def processor() -> str:
-    """Model and features of the processor: the compiler uses all it finds."""
+def identify_cpu() -> str:
+    """Return model and features of the CPU; the compiler uses all features it finds."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return platform.processor() + "".join(
-        sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    )
+    features = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return platform.processor() + "".join(sorted(features))
 
 
 def fingerprint_vision(vision: VisionTransformer) -> str:
-    """SHA-256 of the weights."""
+    """Return the SHA-256 of the encoder's weights."""
     digest = hashlib.sha256()
     for weight in vision.state_dict().values():
         digest.update(weight.contiguous().view(torch.uint8).numpy())

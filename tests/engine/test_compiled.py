@@ -1,37 +1,37 @@
-"""The compiled encoder against the plain one, and the files it is kept in."""
+"""The compiled vision encoder compared with the eager one, and its cache on disk."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_vision import pictures, tiny_vision
+from tiny_vision import make_pixels, make_vision
 
 from cutline.engine import compiled
 from cutline.engine.compiled import (
-    cache_folder,
+    cache_dir,
     compile_vision,
     fingerprint_vision,
-    graph_file,
-    kept,
+    graph_path,
+    load_or_build,
 )
 from cutline.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder shared by the tests that compile."""
+    """Return a cache directory shared by the tests that compile."""
     return tmp_path_factory.mktemp("graphs")
 
 
 @pytest.fixture
 def cache(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, in use."""
+    """Set the shared cache directory."""
     monkeypatch.setenv("CUTLINE_CACHE", str(graphs))
     return graphs
 
 
 def read(path: Path) -> str:
-    """A file that ends well; another is damaged."""
+    """Read a file; one that does not end with "end" is damaged."""
     text = path.read_text()
     if not text.endswith("end"):
         raise RuntimeError("damaged")
@@ -39,45 +39,45 @@ def read(path: Path) -> str:
 
 
 def refuse(*_: object) -> None:
-    raise AssertionError("compiled again")
+    raise AssertionError("built again")
 
 
-def test_what_is_kept_is_made_once(tmp_path: Path) -> None:
+def test_a_file_is_built_once(tmp_path: Path) -> None:
     path = tmp_path / "graph"
-    assert kept(path, read, lambda file: file.write_text("first end")) == "first end"  # type: ignore[arg-type, return-value]
-    assert kept(path, read, refuse) == "first end"
+    assert load_or_build(path, read, lambda file: file.write_text("first end")) == "first end"  # type: ignore[arg-type, return-value]
+    assert load_or_build(path, read, refuse) == "first end"
 
 
-def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
     path = tmp_path / "graph"
     path.write_text("fir")
-    assert kept(path, read, lambda file: file.write_text("second end")) == "second end"  # type: ignore[arg-type, return-value]
+    assert load_or_build(path, read, lambda file: file.write_text("second end")) == "second end"  # type: ignore[arg-type, return-value]
     assert [file.name for file in tmp_path.iterdir()] == ["graph"]
 
 
-def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUTLINE_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache_folder() == Path.home() / ".cache" / "cutline"
+    assert cache_dir() == Path.home() / ".cache" / "cutline"
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert cache_folder() == Path("/caches/cutline")
+    assert cache_dir() == Path("/caches/cutline")
     monkeypatch.setenv("CUTLINE_CACHE", "/own")
-    assert cache_folder() == Path("/own")
+    assert cache_dir() == Path("/own")
 
 
-def test_a_cache_folder_that_cannot_be_made(
+def test_a_cache_directory_that_cannot_be_created_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CUTLINE_CACHE", str(tmp_path / "file" / "folder"))
     with pytest.raises(ConfigError, match="set CUTLINE_CACHE to"):
-        graph_file("vision", ".pt2")
+        graph_path("vision", ".pt2")
 
 
-def test_fingerprint_is_of_every_weight() -> None:
-    vision = tiny_vision().bfloat16()
+def test_the_fingerprint_depends_on_every_weight() -> None:
+    vision = make_vision().bfloat16()
     before = fingerprint_vision(vision)
-    assert before == fingerprint_vision(tiny_vision().bfloat16())
+    assert before == fingerprint_vision(make_vision().bfloat16())
     for weight in vision.parameters():
         with torch.no_grad():
             weight.view(-1)[-1] += 1
@@ -85,60 +85,60 @@ def test_fingerprint_is_of_every_weight() -> None:
         before = fingerprint_vision(vision)
 
 
-def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 
     monkeypatch.setenv("CUTLINE_CACHE", str(tmp_path))
     with (
         config.patch({"cpp.cxx": (None, str(tmp_path / "g++"))}),
-        pytest.raises(ConfigError, match='install g\\+\\+, or use the engine "packed"'),
+        pytest.raises(ConfigError, match='install g\\+\\+, or use engine "packed"'),
     ):
-        compile_vision(tiny_vision())
+        compile_vision(make_vision())
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_compiled_is_plain_for_any_batch_and_any_weights(
+def test_the_graph_equals_eager_for_any_batch_and_any_weights(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile_vision(tiny_vision())
+    compile_vision(make_vision())
     monkeypatch.setattr(compiled, "compile_graph", refuse)
-    vision = tiny_vision(seed=1)
+    vision = make_vision(seed=1)
     fast = compile_vision(vision)
     for count in (1, 2, 5):
-        pixels = pictures(count, seed=count)
+        pixels = make_pixels(count, seed=count)
         with torch.inference_mode():
             torch.testing.assert_close(fast(pixels), vision(pixels), atol=1e-5, rtol=0)
             torch.testing.assert_close(fast(pixels.mT), vision(pixels.mT), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="16 x 16"):
-        fast(pictures(1, size=24))
+        fast(make_pixels(1, size=24))
 
 
 @pytest.mark.slow
-def test_a_truncated_graph_is_compiled_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vision = tiny_vision()
+def test_a_truncated_graph_is_compiled_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vision = make_vision()
     compile_vision(vision)
     (path,) = cache.glob("*.pt2")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     monkeypatch.setattr(
-        compiled, "compile_graph", lambda vision, frozen, file: file.write_bytes(whole)
+        compiled, "compile_graph", lambda vision, frozen, file: file.write_bytes(content)
     )
     with torch.no_grad():
         torch.testing.assert_close(
-            compile_vision(vision)(pictures(3)), vision(pictures(3)), atol=1e-5, rtol=0
+            compile_vision(vision)(make_pixels(3)), vision(make_pixels(3)), atol=1e-5, rtol=0
         )
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == content
 
 
 @pytest.mark.slow
-def test_in_bf16_the_file_holds_the_weights(
+def test_in_bf16_the_graph_contains_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUTLINE_CACHE", str(tmp_path))
-    vision, pixels = tiny_vision().bfloat16(), pictures(3).bfloat16()
+    vision, pixels = make_vision().bfloat16(), make_pixels(3).bfloat16()
     fast = compile_vision(vision)
     with torch.no_grad():
-        expected = tiny_vision()(pictures(3))
+        expected = make_vision()(make_pixels(3))
         vision.pos_embed.zero_()
         assert (fast(pixels).float() - expected).abs().mean() < 0.02

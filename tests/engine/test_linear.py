@@ -1,4 +1,4 @@
-"""Linear layers of the engines against the plain one."""
+"""Linear layers of the engines compared with `nn.Linear`."""
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ quick = settings(max_examples=30, deadline=None, derandomize=True)
 sizes = st.integers(1, 40)
 
 
-def layer(seed: int, inputs: int, outputs: int, biased: bool) -> tuple[Tensor, Tensor | None]:
+def make_layer(
+    seed: int, inputs: int, outputs: int, has_bias: bool
+) -> tuple[Tensor, Tensor | None]:
     generator = torch.Generator().manual_seed(seed)
-    weight, bias = (
-        torch.randn(outputs, inputs, generator=generator),
-        torch.randn(outputs, generator=generator),
-    )
-    return weight, bias if biased else None
+    weight = torch.randn(outputs, inputs, generator=generator)
+    bias = torch.randn(outputs, generator=generator)
+    return weight, bias if has_bias else None
 
 
 @quick
@@ -30,10 +30,10 @@ def layer(seed: int, inputs: int, outputs: int, biased: bool) -> tuple[Tensor, T
     st.booleans(),
     st.integers(0, 999),
 )
-def test_packed_is_the_same_product(
-    rows: list[int], inputs: int, outputs: int, biased: bool, seed: int
+def test_packed_equals_linear(
+    rows: list[int], inputs: int, outputs: int, has_bias: bool, seed: int
 ) -> None:
-    weight, bias = layer(seed, inputs, outputs, biased)
+    weight, bias = make_layer(seed, inputs, outputs, has_bias)
     x = torch.randn(*rows, inputs, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(
         PackedLinear(weight, bias)(x), F.linear(x, weight, bias), atol=2e-5, rtol=1e-5
@@ -42,18 +42,18 @@ def test_packed_is_the_same_product(
 
 @quick
 @given(sizes, sizes, st.booleans(), st.integers(0, 999))
-def test_upcast_multiplies_rounded_weights_in_fp32(
-    inputs: int, outputs: int, biased: bool, seed: int
+def test_upcast_multiplies_bf16_weights_in_fp32(
+    inputs: int, outputs: int, has_bias: bool, seed: int
 ) -> None:
-    weight, bias = layer(seed, inputs, outputs, biased)
+    weight, bias = make_layer(seed, inputs, outputs, has_bias)
     x = torch.randn(3, inputs, generator=torch.Generator().manual_seed(seed))
-    ours = UpcastLinear(weight, bias)
-    assert ours.weight.dtype == torch.bfloat16
-    torch.testing.assert_close(ours(x), F.linear(x, weight.bfloat16().float(), bias))
+    upcast = UpcastLinear(weight, bias)
+    assert upcast.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(upcast(x), F.linear(x, weight.bfloat16().float(), bias))
 
 
-def eight_bits(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The product of rounded numbers, written plainly: 7 bits a weight per output, 8 bits an input per row."""
+def multiply_rounded(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply weights rounded to 7 bits per output and inputs rounded to 8 bits per row."""
     weight_scale = weight.abs().amax(1, keepdim=True) / 63
     scale = x.abs().amax(-1, keepdim=True) / 127
     return F.linear(
@@ -69,32 +69,31 @@ def eight_bits(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     st.booleans(),
     st.integers(0, 999),
 )
-def test_int8_is_the_product_of_rounded_numbers(
-    rows: list[int], inputs: int, outputs: int, biased: bool, seed: int
+def test_int8_multiplies_rounded_weights_and_inputs(
+    rows: list[int], inputs: int, outputs: int, has_bias: bool, seed: int
 ) -> None:
-    weight, bias = layer(seed, inputs, outputs, biased)
+    weight, bias = make_layer(seed, inputs, outputs, has_bias)
     x = torch.randn(*rows, inputs, generator=torch.Generator().manual_seed(seed)) * 3
-    expected = eight_bits(x, weight, bias)
-    step = (
-        x.abs().amax() / 127 * weight.abs().amax() + weight.abs().amax() / 63 * x.abs().amax()
-    ).item()  # one rounding that fell the other way
+    expected = multiply_rounded(x, weight, bias)
+    # tolerate one input and one weight that are rounded the other way
+    step = ((1 / 127 + 1 / 63) * x.abs().amax() * weight.abs().amax()).item()
     torch.testing.assert_close(Int8Linear(weight, bias)(x), expected, atol=step, rtol=1e-4)
     assert (Int8Linear(weight, bias)(x) - expected).abs().mean() < 0.05 * step
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_int8_does_not_overflow_where_all_numbers_are_large(rows: int) -> None:
-    """255 * 127 twice would not fit into the 16 bits that processors without VNNI add in."""
+def test_int8_does_not_overflow(rows: int) -> None:
+    """Twice 255 * 127 would overflow the int16 accumulators of CPUs without VNNI."""
     x, weight = torch.ones(rows, 64), torch.ones(8, 64)
     torch.testing.assert_close(Int8Linear(weight, None)(x), torch.full((rows, 8), 64.0))
     torch.testing.assert_close(Int8Linear(-weight, None)(x), torch.full((rows, 8), -64.0))
 
 
-def test_int8_rows_do_not_depend_on_their_neighbours() -> None:
-    weight, bias = layer(0, 48, 16, True)
+def test_int8_rows_do_not_depend_on_each_other() -> None:
+    weight, bias = make_layer(0, 48, 16, True)
     x = torch.randn(4, 48) * torch.tensor([1.0, 1000.0, 0.001, 0.0])[:, None]
-    together = Int8Linear(weight, bias)(x)
-    for row, out in zip(x, together, strict=True):
+    outputs = Int8Linear(weight, bias)(x)
+    for row, out in zip(x, outputs, strict=True):
         torch.testing.assert_close(Int8Linear(weight, bias)(row[None])[0], out)
     assert bias is not None
-    torch.testing.assert_close(together[3], bias)  # a row of zeros
+    torch.testing.assert_close(outputs[3], bias)  # the row of zeros
