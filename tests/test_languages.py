@@ -92,7 +92,7 @@ def test_vietnamese_captions_keep_every_tone(vietnamese: list[str]) -> None:
     for caption, ids in zip(captions, encoded, strict=True):
         # Like the reference, `decode` removes the spaces before punctuation.
         assert tokenizer.decode(ids) == caption.replace(" ,", ",").replace(" ?", "?")
-    vocabulary = tokenizer.pieces(range(tokenizer.vocab_size))
+    vocabulary = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
     assert {"một", "người", "đường", "chó", "cỏ"} < set(vocabulary)
 
 
