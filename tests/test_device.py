@@ -10,7 +10,7 @@ import torch
 
 from cutline.device import has_fast_bf16, peak_memory, pick_device, pick_precision
 from cutline.errors import ConfigError
-from cutline.training.diagnostics.memory import available_memory, reset_peak
+from cutline.training.diagnostics.memory import available_memory, reset_peak_memory
 
 CPU = torch.device("cpu")
 
@@ -98,6 +98,6 @@ def test_memory_figures_without_posix(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", import_without_resource)
     monkeypatch.delattr(os, "sysconf", raising=False)
-    reset_peak(CPU)
+    reset_peak_memory(CPU)
     assert peak_memory(CPU) == 0
     assert available_memory(CPU) is None
