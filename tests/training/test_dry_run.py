@@ -75,11 +75,11 @@ def test_memory_counted_before_a_step_is_that_after_it(recipe: Build, settings: 
     run = recipe(**settings)
     trainer = make_trainer(run, prepare_run(run))
     memory = count_tensor_memory(trainer)
-    take_step(trainer, next(trainer.steps()))
+    take_step(trainer, next(trainer.read_steps()))
     state = [tensor for state in trainer.optimizer.state.values() for tensor in state.values()]
     assert memory.optimizer == sum(tensor.nbytes for tensor in state)
     assert memory.weights == sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
-    assert memory.ema == sum(tensor.nbytes for tensor in trainer.average.values())
+    assert memory.ema == sum(tensor.nbytes for tensor in trainer.ema.values())
     assert 2 * memory.gradients + 4 * len(trainer.optimizer.state) == memory.optimizer
     assert memory.total == memory.weights + memory.gradients + memory.optimizer + memory.ema
 
@@ -105,7 +105,7 @@ def test_truncated_captions_are_counted(recipe: Build) -> None:
     run = recipe()
     setup = prepare_run(run)
     num_words = [len(sample.captions[0].split()) for sample in setup.train]
-    num_tokens = [len(captions[0][0]) for captions in setup.rows.captions]
+    num_tokens = [len(captions[0][0]) for captions in setup.dataset.captions]
     assert len(set(num_words)) > 1
     short = dry_run(recipe(data_max_words=max(num_words) - 1))
     assert short.num_truncated == num_words.count(max(num_words))
@@ -152,12 +152,12 @@ def test_a_run_that_does_not_fit_is_refused_before_its_first_step(
 def test_a_failing_step_raises_a_friendly_error(
     recipe: Build, monkeypatch: pytest.MonkeyPatch, error: Exception | None, message: str
 ) -> None:
-    def loss(self: Trainer, model: torch.nn.Module, batch: object) -> torch.Tensor:
+    def compute_loss(self: Trainer, model: torch.nn.Module, batch: object) -> torch.Tensor:
         if error:
             raise error
         return sum(weight.sum() for weight in model.parameters()) * torch.nan
 
-    monkeypatch.setattr(Trainer, "loss", loss)
+    monkeypatch.setattr(Trainer, "compute_loss", compute_loss)
     with pytest.raises(CutlineError, match=message):
         dry_run(recipe())
 

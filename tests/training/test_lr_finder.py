@@ -93,7 +93,7 @@ def test_a_first_loss_that_is_nan_is_an_error(
 ) -> None:
     monkeypatch.setattr(
         Trainer,
-        "loss",
+        "compute_loss",
         lambda self, model, batch: sum(weight.sum() for weight in model.parameters()) * torch.nan,
     )
     with pytest.raises(CutlineError, match=r"the first loss, at lr 0\.001, is NaN or infinite"):

@@ -102,7 +102,7 @@ def test_conflicting_captions_and_unreadable_images_are_listed(
 def test_a_nan_loss_is_an_error(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Trainer,
-        "loss",
+        "compute_loss",
         lambda self, model, batch: sum(weight.sum() for weight in model.parameters()) * torch.nan,
     )
     with pytest.raises(CutlineError, match=r"NaN or infinite after 0 steps at lr 0\.001: lower"):

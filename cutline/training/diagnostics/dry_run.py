@@ -11,7 +11,7 @@ from cutline.config import Recipe
 from cutline.data import Sample
 from cutline.device import peak_memory
 from cutline.errors import CutlineError, DivergedError
-from cutline.training.data.dataset import Encoded, encode_captions
+from cutline.training.data.dataset import EncodedCaption, encode_captions
 from cutline.training.diagnostics.dry_run_result import (
     HOW_TO_SAVE_MEMORY,
     DryRun,
@@ -118,7 +118,7 @@ def _measure_steps(trainer: Trainer, num_workers: int) -> tuple[float, float, tu
     trains, so that the slower of the two counts.
     """
     start = time.perf_counter()
-    batches = next(trainer.steps())
+    batches = next(trainer.read_steps())
     opening = time.perf_counter() - start
     loss = take_step(trainer, batches)
     reset_peak_memory(trainer.device)
@@ -131,12 +131,12 @@ def _measure_steps(trainer: Trainer, num_workers: int) -> tuple[float, float, tu
 
 def _encode_captions(
     samples: Sequence[Sample], setup: RunSetup, recipe: Recipe
-) -> list[list[Encoded]]:
+) -> list[list[EncodedCaption]]:
     return encode_captions(samples, setup.tokenizer, recipe.data, setup.model.config.prompt)
 
 
 def _count_truncated(
-    samples: Sequence[Sample], captions: list[list[Encoded]], setup: RunSetup, recipe: Recipe
+    samples: Sequence[Sample], captions: list[list[EncodedCaption]], setup: RunSetup, recipe: Recipe
 ) -> int:
     """Return how many of the encoded `captions` differ from what they are without limits."""
     data = replace(recipe.data, max_words=_NO_LIMIT, max_tokens=_NO_LIMIT)

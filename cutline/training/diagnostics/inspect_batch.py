@@ -11,7 +11,7 @@ from cutline.errors import DataError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import Batch
+from cutline.training.data.batch import Batch, LoaderConfig
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
 from cutline.training.setup import RunSetup, prepare_run
@@ -60,13 +60,13 @@ def compute_token_losses(model: CaptionModel, batch: Batch) -> Tensor:
 
 def _read_first_batch(recipe: Recipe, setup: RunSetup) -> Batch:
     """Return the first batch of the run that has a readable image."""
-    sampler = BatchSampler(len(setup.rows), recipe.optim.batch_size, recipe.seed)
+    sampler = BatchSampler(len(setup.dataset), recipe.optim.batch_size, recipe.seed)
     batches = read_batches(
-        setup.rows, sampler, 0, sampler.steps_per_epoch, setup.tokenizer.pad_id, num_workers=0
+        setup.dataset, sampler, 0, sampler.steps_per_epoch, LoaderConfig(setup.tokenizer.pad_id)
     )
     for batch in batches:
-        if batch.failure:
-            raise batch.failure
+        if batch.error:
+            raise batch.error
         if len(batch.pixels):
             return batch
     raise DataError(f"{recipe.data.train}: none of its images can be read")

@@ -96,11 +96,11 @@ def lr_range(
     `tenth_of_minimum` of the result.
 
     Args:
-        recipe: the recipe.
-        low: learning rate of the first step.
-        high: learning rate of the last step.
-        steps: number of steps, at least 10.
-        show_progress: whether to show a progress bar on stderr.
+        recipe: Settings of the run.
+        low: Learning rate of the first step.
+        high: Learning rate of the last step.
+        steps: Number of steps, at least 10.
+        show_progress: Whether to show a progress bar on stderr.
 
     Raises:
         ConfigError: `low` is not above 0 or not below `high`, or there are too few steps.
@@ -114,7 +114,7 @@ def lr_range(
     lrs = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
     result = LrRange((), ())
     with RunLog(None, None, 0, steps, show_progress) as log:
-        for lr, batches in zip(lrs, trainer.steps(), strict=False):
+        for lr, batches in zip(lrs, trainer.read_steps(), strict=False):
             result = _record_step(trainer, batches, lr, result, log)
             if result.diverged:
                 break

@@ -40,7 +40,7 @@ def count_tensor_memory(trainer: Trainer) -> TensorMemory:
         weights=sum(weight.nbytes for weight in weights),
         gradients=gradients,
         optimizer=2 * gradients + _STEP_COUNTER_BYTES * len(trained),
-        ema=sum(tensor.nbytes for tensor in trainer.average.values()),
+        ema=sum(tensor.nbytes for tensor in trainer.ema.values()),
     )
 
 

@@ -12,7 +12,7 @@ from cutline.captioner import Captioner
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError, ImageError
 from cutline.image import open_image, to_pixels
-from cutline.training.data.batch import Batch, load_batches
+from cutline.training.data.batch import Batch, LoaderConfig, load_batches
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.diagnostics.session import (
     check_single_process,
@@ -111,9 +111,9 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
     see `make_overfit_recipe`. Only the first caption of each image is used. Nothing is written.
 
     Args:
-        recipe: the recipe.
-        batches: number of batches to train on, at least 1.
-        show_progress: whether to show a progress bar on stderr.
+        recipe: Settings of the run.
+        batches: Number of batches to train on, at least 1.
+        show_progress: Whether to show a progress bar on stderr.
 
     Raises:
         CutlineError: The recipe, its data or its initial weights are invalid, no image can be read,
@@ -125,14 +125,14 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
     recipe = make_overfit_recipe(recipe)
     setup = prepare_run(recipe)
     dataset = _make_overfit_dataset(setup, recipe)
-    trainer = make_trainer(recipe, replace(setup, rows=dataset))
+    trainer = make_trainer(recipe, replace(setup, dataset=dataset))
     num_batches = min(batches, trainer.steps_per_epoch)
-    keys = list(trainer.order.keys(0, num_batches))
-    loaded = list(load_batches(dataset, iter(keys), setup.tokenizer.pad_id, num_workers=0))
+    keys = list(trainer.sampler.keys(0, num_batches))
+    loaded = list(load_batches(dataset, iter(keys), LoaderConfig(setup.tokenizer.pad_id)))
     readable = [batch for batch in loaded if len(batch.pixels)]
     losses = _train_on_batches(trainer, readable or loaded, show_progress)
     last_losses = losses[-num_batches:]
-    indices = [dataset.rows[row][0] for key in keys for _, row in key]
+    indices = [dataset.examples[example][0] for key in keys for _, example in key]
     return Overfit(
         lr=recipe.optim.lr,
         steps=len(losses),
@@ -211,10 +211,10 @@ def _caption_samples(
     trainer: Trainer, dataset: CaptionDataset, indices: Sequence[int]
 ) -> list[OverfitSample]:
     """Caption the samples with these indices by greedy search; unreadable ones are left out."""
-    setup, config = trainer.prepared, trainer.model.config
+    setup, config = trainer.setup, trainer.model.config
     samples = [dataset.samples[index] for index in indices]
     encoded = [dataset.captions[index][0] for index in indices]
-    captioner = Captioner(trainer.result(), setup.tokenizer, str(trainer.device), "fp32")
+    captioner = Captioner(trainer.export_model(), setup.tokenizer, str(trainer.device), "fp32")
     captions = captioner.stream(
         [sample.image for sample in samples],
         [sample.prompt_or(config.prompt) for sample in samples],
@@ -234,7 +234,7 @@ def _find_conflicts(dataset: CaptionDataset, indices: Sequence[int]) -> list[str
     indices_by_pixels = defaultdict(list)
     for index in indices:
         try:
-            pixels = to_pixels(open_image(dataset.samples[index].image), dataset.size)
+            pixels = to_pixels(open_image(dataset.samples[index].image), dataset.image_size)
         except ImageError:
             continue
         indices_by_pixels[pixels.numpy().tobytes()].append(index)

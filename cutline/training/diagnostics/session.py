@@ -9,6 +9,7 @@ from cutline.config import Recipe
 from cutline.data import Sample, stream_shards
 from cutline.errors import ConfigError, DataError
 from cutline.training.data.batch import Batch
+from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import RunSetup
 
@@ -46,9 +47,9 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
     """Take one optimizer step.
 
     Args:
-        trainer: the run.
-        batches: the batches of the step.
-        lr: learning rate (default: the schedule's).
+        trainer: The run.
+        batches: The batches of the step.
+        lr: Learning rate (default: the schedule's).
 
     Returns:
         The loss per token before the step.
@@ -57,7 +58,7 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
         DivergedError: The loss is NaN or infinite; the weights are unchanged.
         DataError: No image of the step can be read.
     """
-    totals = trainer.total(batches, stop=False, save=False)
+    totals = sync_totals(batches, stop=False, save=False)
     if not totals.tokens:
         first = f": {totals.skipped[0]}" if totals.skipped else ""
         raise DataError(

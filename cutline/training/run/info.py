@@ -79,8 +79,8 @@ def check_same_data(path: Path, info: dict[str, Any], resume: bool) -> None:
 
     Args:
         path: `run.json` of the run.
-        info: what `collect_run_info` returned for this start.
-        resume: whether the run is resumed; a new run is not checked.
+        info: What `collect_run_info` returned for this start.
+        resume: Whether the run is resumed; a new run is not checked.
     """
     starts = read_run_info(path) if resume else []
     for part, name in (("train", "training"), ("val", "validation")):

@@ -51,10 +51,10 @@ class RunLog:
 
         Args:
             path: `log.jsonl`; None to write no file, as in all processes but the main one.
-            tensorboard: event files to write too.
-            step: step that the run starts or resumes at.
-            total_steps: steps of the whole run.
-            show_progress: whether to show progress bars and messages on stderr.
+            tensorboard: Event files to write too.
+            step: Step that the run starts or resumes at.
+            total_steps: Steps of the whole run.
+            show_progress: Whether to show progress bars and messages on stderr.
         """
         self.path, self.tensorboard = path, tensorboard
         old_lines = read_log(path) if path and path.exists() else []
