@@ -85,7 +85,7 @@ def estimate_disk_usage(trainer: Trainer) -> int:
     These are two captioners (best and last) and two copies of the state: a new state is written
     beside the old one, which it then replaces. Log and report are not counted.
     """
-    captioner = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
+    captioner: int = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
     memory = count_tensor_memory(trainer)
     state = captioner + memory.optimizer + memory.ema
     return 2 * captioner + 2 * state
