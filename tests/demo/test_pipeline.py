@@ -28,7 +28,8 @@ def test_a_short_demo_writes_model_captions_and_report(tmp_path: Path) -> None:
     assert page.count("data:image") >= 20
     assert "<svg" in page
     images = sorted((tmp_path / "scenes" / "heldout").glob("*.png"))
-    captions = cutline.load(tmp_path / "model").caption(images, max_length=24, min_length=1)
+    captioner = cutline.load(tmp_path / "model", precision="fp32")
+    captions = captioner.caption(images, max_length=24, min_length=1)
     assert [caption.text for caption in captions] == result.captions
     run_demo(tmp_path, 1, num_train=96, num_test=10, epochs=1)  # replaces the first
 
