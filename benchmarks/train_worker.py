@@ -63,6 +63,7 @@ def make_batch(
 def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
     """Return a step of cutline's trainer."""
     from cutline.checkpoint import build_model, load_checkpoint
+    from cutline.training.loop.totals import sync_totals
     from cutline.training.loop.trainer import Trainer
     from cutline.training.setup import RunSetup
 
@@ -82,7 +83,7 @@ def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
 
     def step(batch: Batch) -> float:
         before = trainer.progress.loss_sum
-        totals = trainer.total([batch], stop=False, save=False)
+        totals = sync_totals([batch], stop=False, save=False)
         trainer.train_step([batch], totals)
         return (trainer.progress.loss_sum - before) / totals.tokens
 

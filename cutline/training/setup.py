@@ -1,4 +1,4 @@
-"""From a recipe to what a run needs: data, vocabulary, model."""
+"""From a recipe to what a run needs: data, vocabulary and model."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from cutline.checkpoint import (
     load_pretrained_text,
     load_pretrained_vision,
 )
-from cutline.config import CaptionConfig, Columns, Recipe
+from cutline.config import CaptionConfig, Columns, DataConfig, Recipe
 from cutline.data import Sample, is_shards, open_data, split_by_image
 from cutline.errors import ConfigError, DataError
 from cutline.model import CaptionModel
@@ -25,38 +25,42 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunSetup:
-    """A run about to begin."""
+    """The parts of a run before its first step."""
 
     model: CaptionModel
+    """with its initial weights, on the CPU"""
     tokenizer: Tokenizer
-    rows: CaptionDataset | ShardDataset
+    dataset: CaptionDataset | ShardDataset
+    """training examples"""
     train: list[Sample]
+    """training samples; empty if they are streamed"""
     val: list[Sample]
+    """validation samples"""
 
 
 def prepare_run(recipe: Recipe) -> RunSetup:
-    """Read the data, find or make the vocabulary, build the model with its starting weights.
+    """Read the data, load or train the vocabulary, and build the model with its initial weights.
 
-    Raises CutlineError, naming the file or setting, for whatever does not fit.
+    Raises:
+        CutlineError: The data, the checkpoint and the settings do not fit together.
     """
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
     model, tokenizer = init_model(recipe, train)
-    if recipe.data.max_tokens > model.config.text.max_positions:
-        raise ConfigError(
-            f"max_tokens {recipe.data.max_tokens} is above the {model.config.text.max_positions} positions of the model: lower it"
-        )
-    if recipe.generation.max_length > model.config.text.max_positions:
-        raise ConfigError(
-            f"generation.max_length {recipe.generation.max_length} is above the {model.config.text.max_positions} positions "
-            "of the model: lower it"
-        )
-    rows = (
-        make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
-        if train
-        else make_stream(recipe, tokenizer, model.config)
-    )
-    return RunSetup(model, tokenizer, rows, train, val)
+    max_positions = model.config.text.max_positions
+    for name, length in (
+        ("data.max_tokens", recipe.data.max_tokens),
+        ("generation.max_length", recipe.generation.max_length),
+    ):
+        if length > max_positions:
+            raise ConfigError(
+                f"{name} {length} is above the model's {max_positions} positions: lower it"
+            )
+    if recipe.data.stream:
+        dataset: CaptionDataset | ShardDataset = make_stream(recipe, tokenizer, model.config)
+    else:
+        dataset = make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
+    return RunSetup(model, tokenizer, dataset, train, val)
 
 
 def make_dataset(
@@ -66,7 +70,7 @@ def make_dataset(
     config: CaptionConfig,
     augmented: bool,
 ) -> CaptionDataset:
-    """The rows of `samples` as `recipe` wants them."""
+    """Return the examples of `samples`, with or without augmentation."""
     captions = encode_captions(samples, tokenizer, recipe.data, config.prompt)
     return CaptionDataset(
         samples, captions, config.vision.image_size, recipe.data, recipe.seed, augmented
@@ -74,54 +78,63 @@ def make_dataset(
 
 
 def make_stream(recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig) -> ShardDataset:
-    """The rows that flow from the recipe's shards."""
+    """Return the examples streamed from the recipe's shards."""
     return ShardDataset(
         recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed
     )
 
 
 def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples; without validation data a share of the training images is set apart.
+    """Read the training and validation samples, or split the training data.
 
-    Training samples that are streamed are not among them.
+    Returns:
+        The training samples, which are empty if they are streamed, and the validation samples.
+
+    Raises:
+        ConfigError: The recipe has no training data, or settings that do not fit it.
+        DataError: A data set cannot be read or has no captions.
     """
     data = recipe.data
-    if not data.train:
-        raise ConfigError(
-            "the recipe names no training data: set `data.train`, or pass --data.train PATH"
-        )
-    if data.stream and not is_shards(data.train):
-        raise ConfigError(
-            f"{data.train}: `data.stream` is for tar shards; leave it off for other data"
-        )
-    if data.stream and (data.columns != Columns() or data.train_split or data.image_root):
-        raise ConfigError(
-            f"{data.train}: a stream of shards has no columns, splits or image_root; leave these settings out"
-        )
-    train = (
-        []
-        if data.stream
-        else open_data(data.train_source)
-    )
+    _check_train_settings(data)
+    train = [] if data.stream else open_data(data.train_source)
     if not data.stream and not any(sample.captions for sample in train):
-        raise DataError(f"{data.train}: no image has a caption to learn from")
+        raise DataError(f"{data.train}: no image has a caption, so there is nothing to learn from")
+    val: list[Sample] = []
     if data.val or data.val_split:
         val = open_data(data.val_source)
-        val = [sample for sample in val if sample.captions]
-        if not val:
-            raise DataError(
-                f"{data.val or data.train}: no validation image has a caption to compare with"
-            )
     elif data.val_fraction:
         train, val = split_by_image(train, data.val_fraction, recipe.seed)
-    else:
-        val = []
     val = [sample for sample in val if sample.captions]
+    if not val and (data.val or data.val_split):
+        raise DataError(f"{data.val_source.path}: no validation image has a caption as reference")
     return train, val[: recipe.eval.max_images or None]
 
 
+def _check_train_settings(data: DataConfig) -> None:
+    if not data.train:
+        raise ConfigError(
+            "the recipe has no training data: set `data.train`, or pass --data.train PATH"
+        )
+    if data.stream and not is_shards(data.train):
+        raise ConfigError(f"{data.train}: `data.stream` is for tar shards only; turn it off")
+    if data.stream and (data.columns != Columns() or data.train_split or data.image_root):
+        raise ConfigError(
+            f"{data.train}: with `data.stream`, columns, splits and image_root have no effect; "
+            "remove these settings"
+        )
+
+
 def init_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
-    """Build the model that training starts from, and its tokenizer."""
+    """Build the model with its initial weights, and its tokenizer.
+
+    Args:
+        recipe: What to start from: a captioner, pretrained encoders or random weights.
+        train: Training samples, for a vocabulary that is trained on their captions.
+
+    Raises:
+        CheckpointError: Weights or a vocabulary cannot be read.
+        ConfigError: The settings are invalid.
+    """
     init = recipe.init
     if init.captioner:
         return load_captioner(recipe)
@@ -129,13 +142,12 @@ def init_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, T
     config = recipe.model.to_config()
     config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
     model = CaptionModel(config)
-    encoders = ((init.vision, load_pretrained_vision), (init.text, load_pretrained_text))
-    for path, load in encoders:
+    for path, load in ((init.vision, load_pretrained_vision), (init.text, load_pretrained_text)):
         if path:
             report = load(model, path)
-            logger.info("%s: %d weights taken", path, report.loaded)
-            logger.info("  initialised: %s", ", ".join(report.initialized) or "nothing")
-            logger.info("  left over: %s", ", ".join(report.unused) or "nothing")
+            logger.info("%s: %d weights loaded", path, report.loaded)
+            logger.info("  randomly initialized: %s", ", ".join(report.initialized) or "none")
+            logger.info("  unused: %s", ", ".join(report.unused) or "none")
     return model, tokenizer
 
 
@@ -150,16 +162,16 @@ def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
         partial=True,
     )
     if checkpoint.extra_weights:
-        logger.info("%s: left over: %s", init.captioner, ", ".join(checkpoint.extra_weights))
+        logger.info("%s: unused: %s", init.captioner, ", ".join(checkpoint.extra_weights))
     checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
     return build_model(checkpoint), checkpoint.tokenizer
 
 
 def train_tokenizer(recipe: Recipe, train: Sequence[Sample]) -> Tokenizer:
-    """Learn a vocabulary from the training captions with their prompts, as the model reads them."""
+    """Train a vocabulary on the training captions, each after its prompt, as the model reads it."""
     data, prompt = recipe.data, recipe.model.to_config().prompt
     texts = (
-        f"{prompt if sample.prompt is None else sample.prompt} {clean_caption(caption, data.clean, data.max_words)}"
+        f"{sample.prompt_or(prompt)} {clean_caption(caption, data.clean, data.max_words)}"
         for sample in train
         for caption in sample.captions
     )

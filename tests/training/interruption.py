@@ -1,18 +1,20 @@
-"""Stops a run in the middle."""
+"""Stop a run in the middle with a real signal."""
 
 import os
 import signal
 
 import pytest
 
-from cutline.training.loop.trainer import Totals, Trainer
+from cutline.training.data.batch import Batch
+from cutline.training.loop.totals import StepTotals
+from cutline.training.loop.trainer import Trainer
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Send this process a real Ctrl-C during optimiser step `step`."""
+    """Send this process a real Ctrl-C during optimizer step `step`."""
     original = Trainer.train_step
 
-    def train_step(self: Trainer, batches: list, totals: Totals) -> float:
+    def train_step(self: Trainer, batches: list[Batch], totals: StepTotals) -> float:
         if self.progress.step + 1 == step:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, batches, totals)

@@ -1,4 +1,4 @@
-"""Runs recipes, one after another, in the processes that `launch` starts."""
+"""Train recipes, one after another, in a group of processes that `launch` starts."""
 
 import json
 import os
@@ -16,55 +16,66 @@ from cutline.distributed import process_group, rank
 from cutline.errors import CutlineError
 from cutline.training import Interrupted, train
 
+Job = tuple[Recipe, bool, int]
+"""a recipe, whether to resume, and the step in which the second process gets a Ctrl-C (0: none)"""
 
-def launch(jobs: list[tuple[Recipe, bool, int]], folder: Path, processes: int = 2) -> str:
-    """Run `jobs` in one group of `processes`, and return what they say on stderr. Raises RuntimeError where one fails.
 
-    A job is a recipe, whether to resume, and in which step the second process gets a Ctrl-C (0: in none).
+def launch(jobs: list[Job], folder: Path, num_processes: int = 2) -> str:
+    """Run `jobs` in one group of processes.
+
+    Returns:
+        What all processes write to stderr.
+
+    Raises:
+        RuntimeError: A process failed.
     """
-    written = []
-    for number, (recipe, resume, stop_in) in enumerate(jobs):
+    arguments = []
+    for number, (recipe, resume, interrupted_step) in enumerate(jobs):
         path = folder / f"recipe-{number}.yaml"
         path.write_text(yaml.safe_dump(to_dict(recipe)))
-        written.append((str(path), resume, stop_in))
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    alone = {
+        arguments.append((str(path), resume, interrupted_step))
+    environment = {
+        **os.environ,
         "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(processes),
+        "MASTER_PORT": str(find_free_port()),
+        "WORLD_SIZE": str(num_processes),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, __file__, json.dumps(written)]
     group = [
         subprocess.Popen(
-            command,
-            env={**os.environ, **alone, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, __file__, json.dumps(arguments)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(processes)
+        for rank in range(num_processes)
     ]
-    said = [process.communicate(timeout=200)[1] for process in group]
-    for process, text in zip(group, said, strict=True):
+    outputs = [process.communicate(timeout=200)[1] for process in group]
+    for process, output in zip(group, outputs, strict=True):
         if process.returncode:
-            raise RuntimeError(text)
-    return "".join(said)
+            raise RuntimeError(output)
+    return "".join(outputs)
 
 
-def run(jobs: list[tuple[str, bool, int]]) -> None:
-    """What each process does."""
+def find_free_port() -> int:
+    """Return a free TCP port."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def run_jobs(jobs: list[tuple[str, bool, int]]) -> None:
+    """Run `jobs`, whose recipes are files, in one process of the group."""
     with process_group():
-        for recipe, resume, stop_in in jobs:
+        for recipe, resume, interrupted_step in jobs:
             with pytest.MonkeyPatch.context() as patch:
-                if stop_in and rank() == 1:
-                    interrupt_at(patch, stop_in)
+                if interrupted_step and rank() == 1:
+                    interrupt_at(patch, interrupted_step)
                 try:
                     train(recipe, resume=resume, show_progress=False)
-                except (Interrupted, CutlineError) as stopped:
-                    sys.stderr.write(f"{stopped}\n")
+                except (Interrupted, CutlineError) as error:
+                    sys.stderr.write(f"{error}\n")
 
 
 if __name__ == "__main__":
-    run(json.loads(sys.argv[1]))
+    run_jobs(json.loads(sys.argv[1]))

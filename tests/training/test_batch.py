@@ -14,7 +14,7 @@ from cutline.config import DataConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import collate, load_batches
+from cutline.training.data.batch import LoaderConfig, collate, load_batches
 from cutline.training.data.dataset import CaptionDataset, Example, encode_captions
 from cutline.training.data.sampler import BatchSampler
 
@@ -24,7 +24,7 @@ TEXTS = ["a red circle", "two large blue squares above a star", "a star"]
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train([*TEXTS, "an image of", "a photo of a dog"] * 2, 300)
+    return Tokenizer.train([*TEXTS, "a picture of", "a photo of a dog"] * 2, 300)
 
 
 @given(
@@ -96,7 +96,7 @@ def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes:
         batch.labels,
         batch.attention_mask,
         TEXTS,
-        ("an image of", "a photo of a dog", ""),
+        ("a picture of", "a photo of a dog", ""),
         strict=True,
     ):
         scored = labels[labels != -100].tolist()
@@ -179,7 +179,7 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone(
 def test_cached_pictures_are_the_same_pictures(
     tokenizer: Tokenizer, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cutline.training.data.batch as module
+    import cutline.training.data.dataset as module
 
     opened: list[object] = []
     original = module.open_image
@@ -202,7 +202,7 @@ def test_a_batch_of_bad_pictures_is_empty_and_names_them(
 ) -> None:
     samples = [Sample(str(tmp_path / "gone.png"), ("a star",), "1")]
     rows = CaptionDataset(samples, encode_captions(samples, tokenizer, PLAIN, ""), 32, PLAIN, 0)
-    [batch] = load_batches(rows, iter([[(0, 0)]]), tokenizer.pad_id, 0)
+    [batch] = load_batches(rows, iter([[(0, 0)]]), LoaderConfig(tokenizer.pad_id))
     assert len(batch.pixels) == 0
     assert batch.token_count == 0
     assert "gone.png" in batch.skipped[0]

@@ -59,15 +59,15 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(
     monkeypatch.setattr(
         measure, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values))
     )
-    keep = Trainer.keep
+    keep = Trainer.save_checkpoint
 
     def keep_and_see(trainer: Trainer, name: str) -> None:
         keep(trainer, name)
         kept.append(
-            (name, load_file(trainer.folder / name / "model.safetensors")["text.lm_head.bias"])
+            (name, load_file(trainer.directory / name / "model.safetensors")["text.lm_head.bias"])
         )
 
-    monkeypatch.setattr(Trainer, "keep", keep_and_see)
+    monkeypatch.setattr(Trainer, "save_checkpoint", keep_and_see)
     train(recipe(optim_epochs=3), show_progress=False)
     assert [name for name, _ in kept] == [
         "best",
@@ -99,7 +99,7 @@ def test_resumed_equals_uninterrupted(
             interrupt_at(patch, stop)
             with pytest.raises(
                 Interrupted,
-                match=rf"stopped after step {stop}; .*parts goes on from there with --resume",
+                match=rf"stopped after step {stop}; resume .*parts with --resume",
             ):
                 train(parts, resume=stop > 1, show_progress=False)
     train(parts, resume=True, show_progress=False)
@@ -288,7 +288,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_last_good_state(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "check_finite", spoil_at(3))
         with pytest.raises(
-            cutline.CutlineError, match=r"at step 3; .* keeps the state before it: lower `optim.lr`"
+            cutline.CutlineError, match=r"at step 3; .* holds the state before it: lower `optim.lr`"
         ):
             train(recipe(), show_progress=False)
     assert len(losses(recipe().output)) == 2
@@ -304,7 +304,7 @@ def test_a_broken_state_says_so(recipe: Build) -> None:
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(
         cutline.CheckpointError,
-        match=r"state.safetensors: the run's state cannot be read .*start anew",
+        match=r"state.safetensors: the state of the run cannot be read .*start a new run",
     ):
         train(recipe(), resume=True, show_progress=False)
 
@@ -312,7 +312,7 @@ def test_a_broken_state_says_so(recipe: Build) -> None:
 def test_the_recipe_names_what_is_missing(recipe: Build) -> None:
     with pytest.raises(cutline.ConfigError, match=r"set `data.train`"):
         train(recipe(data_train=""), show_progress=False)
-    with pytest.raises(cutline.ConfigError, match=r"max_tokens 60 is above the 48 positions"):
+    with pytest.raises(cutline.ConfigError, match=r"max_tokens 60 is above the model's 48 positions"):
         train(recipe(data_max_tokens=60), show_progress=False)
 
 

@@ -15,7 +15,7 @@ from cutline.config import CaptionConfig, InitConfig, LoraConfig, ModelSettings,
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.training import Interrupted, read_log, train
-from cutline.training.loop.optimizer import choose_weights, lr_scale, make_optimizer
+from cutline.training.loop.optimizer import compute_lr_scale, make_optimizer, select_weights
 
 Build = Callable[..., Recipe]
 
@@ -23,7 +23,7 @@ Build = Callable[..., Recipe]
 def groups(optim: OptimConfig, lora: LoraConfig | None = None) -> dict[str, tuple[float, float]]:
     """Learning-rate scale and weight decay of every weight that learns."""
     model = CaptionModel(MODEL)
-    choose_weights(model, optim, lora or LoraConfig())
+    select_weights(model, optim, lora or LoraConfig())
     names = {weight: name for name, weight in model.named_parameters()}
     optimizer = make_optimizer(model, MODEL, optim)
     return {
@@ -49,13 +49,13 @@ def test_biases_and_norms_can_be_spared_from_decay() -> None:
 
 def test_layers_learn_the_slower_the_lower_they_are() -> None:
     config = CaptionConfig()
-    assert lr_scale("text.lm_head.dense.weight", config, 0.5) == 1
-    assert lr_scale("vision.norm.bias", config, 0.5) == 1
-    assert lr_scale("vision.blocks.11.attn.qkv.weight", config, 0.5) == 0.5
-    assert lr_scale("text.layers.0.norm1.weight", config, 0.5) == 0.5**12
+    assert compute_lr_scale("text.lm_head.dense.weight", config, 0.5) == 1
+    assert compute_lr_scale("vision.norm.bias", config, 0.5) == 1
+    assert compute_lr_scale("vision.blocks.11.attn.qkv.weight", config, 0.5) == 0.5
+    assert compute_lr_scale("text.layers.0.norm1.weight", config, 0.5) == 0.5**12
     assert (
-        lr_scale("vision.pos_embed", config, 0.5)
-        == lr_scale("text.token_embed.weight", config, 0.5)
+        compute_lr_scale("vision.pos_embed", config, 0.5)
+        == compute_lr_scale("text.token_embed.weight", config, 0.5)
         == 0.5**13
     )
     assert {scale for scale, _ in groups(OptimConfig(layer_decay=0.5)).values()} == {
@@ -134,9 +134,9 @@ def test_lora_leaves_a_plain_captioner_and_resumes_exactly(
 
 
 def test_patterns_that_match_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"`optim.freeze`: no weight is called 'visual.\*'"):
+    with pytest.raises(ConfigError, match=r"`optim.freeze`: no weight matches 'visual.\*'"):
         groups(OptimConfig(freeze=("visual.*",)))
-    with pytest.raises(ConfigError, match="leaves no weight to learn"):
+    with pytest.raises(ConfigError, match="freezes all weights"):
         groups(OptimConfig(freeze=("*",)))
     with pytest.raises(ConfigError, match="no linear layer matches"):
         groups(OptimConfig(), LoraConfig(rank=4, targets=("*.query",)))

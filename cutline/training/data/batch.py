@@ -1,4 +1,4 @@
-"""Batches: examples collated to padded tensors, and the data loader that prefetches them."""
+"""Batches: examples collated to padded tensors, and data loaders that prefetch them."""
 
 import functools
 import signal
@@ -9,118 +9,147 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cutline.config import VisionConfig
 from cutline.errors import CutlineError
 from cutline.model import make_lm_labels
-from cutline.training.data.dataset import NO_PIXELS, CaptionDataset, Example, Row
+from cutline.model.caption import IGNORE
+from cutline.training.data.dataset import NO_PIXELS, CaptionDataset, Example, ExampleOrError
 
 
 @dataclass
 class Batch:
-    """B images with K captions each, R = B * K rows.
-
-    pixels: (B, 3, S, S) uint8; S is 0 where there are image_embeds
-    input_ids, attention_mask, labels: (R, T)
-    skipped: one sentence for each image that could not be read
-    failure: why the data cannot be read on; it comes from a loader's process, and is raised by whoever takes the batch
-    image_embeds: (B, N, D) in place of pixels, where they are kept
-    """
+    """B images with K captions each: R = B * K captions of up to T tokens."""
 
     pixels: Tensor
+    """(B, 3, S, S) uint8; S is 0 if there are image_embeds"""
     input_ids: Tensor
+    """(R, T), padded on the right"""
     attention_mask: Tensor
+    """(R, T), 1 at tokens and 0 at padding"""
     labels: Tensor
+    """(R, T), -100 where not scored"""
     skipped: list[str] = field(default_factory=list)
-    failure: CutlineError | None = None
+    """a message for each image that cannot be read"""
+    error: CutlineError | None = None
+    """why no more data can be read; whoever uses the batch raises it, because a worker process
+    cannot"""
     image_embeds: Tensor | None = None
+    """(B, N, D), cached output of the vision encoder in place of pixels"""
 
     @property
     def token_count(self) -> int:
-        """Scored tokens; the first position has nothing before it."""
-        return int((self.labels[:, 1:] != -100).sum())
+        """Number of scored tokens; nothing predicts the first position."""
+        return int((self.labels[:, 1:] != IGNORE).sum())
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on `device`."""
+        """Return the batch on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The same in page-locked memory, for the DataLoader."""
+        """Return the batch in page-locked memory; the DataLoader calls this."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     @staticmethod
     def dummy(config: VisionConfig, embedded: bool) -> "Batch":
-        """One grey image with nothing to score: for the process that has no rows where others have some.
+        """Return a batch of one grey image without scored tokens.
 
-        embedded: it has image_embeds, as those of the others have.
+        It stands in for an empty batch, because all processes must run the model equally often.
+
+        Args:
+            config: Sizes of the vision encoder.
+            embedded: Whether it has image_embeds instead of pixels, as the other batches do.
         """
         ids, size = torch.zeros(1, 2, dtype=torch.long), config.image_size
-        pixels = (
-            NO_PIXELS[None] if embedded else torch.full((1, 3, size, size), 128, dtype=torch.uint8)
-        )
-        image_embeds = torch.zeros(1, config.num_tokens, config.embed_dim) if embedded else None
+        pixels, image_embeds = torch.full((1, 3, size, size), 128, dtype=torch.uint8), None
+        if embedded:
+            pixels = NO_PIXELS[None]
+            image_embeds = torch.zeros(1, config.num_tokens, config.embed_dim)
+        labels = torch.full_like(ids, IGNORE)
+        return Batch(pixels, ids, torch.ones_like(ids), labels, image_embeds=image_embeds)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         return Batch(
-            pixels, ids, torch.ones_like(ids), torch.full_like(ids, -100), image_embeds=image_embeds
+            function(self.pixels),
+            function(self.input_ids),
+            function(self.attention_mask),
+            function(self.labels),
+            self.skipped,
+            self.error,
+            None if self.image_embeds is None else function(self.image_embeds),
         )
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        image_embeds = None if self.image_embeds is None else change(self.image_embeds)
-        pixels, input_ids, attention_mask, labels = map(
-            change, (self.pixels, self.input_ids, self.attention_mask, self.labels)
-        )
-        return Batch(
-            pixels, input_ids, attention_mask, labels, self.skipped, self.failure, image_embeds
-        )
 
+def collate(results: Sequence[ExampleOrError], pad_id: int) -> Batch:
+    """Collate what a dataset returned to a batch.
 
-def collate(items: Sequence[Row], pad_id: int) -> Batch:
-    """Rows of different lengths become one batch, padded on the right; images that cannot be read are listed."""
-    good = [item for item in items if isinstance(item, Example)]
-    skipped = [item for item in items if isinstance(item, str)]
-    failure = next((item for item in items if isinstance(item, CutlineError)), None)
-    if not good:
-        nothing = torch.zeros(0, 2, dtype=torch.long)
-        return Batch(
-            torch.zeros(0, 3, 0, 0, dtype=torch.uint8), nothing, nothing, nothing, skipped, failure
-        )
-    rows = [caption or ([pad_id], 1) for item in good for caption in item.captions]
-    ids = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True, padding_value=-1)
+    Args:
+        results: Examples, messages about unreadable images, and errors. If none is an example, the
+            batch has no images.
+        pad_id: Token id of padding.
+    """
+    examples = [result for result in results if isinstance(result, Example)]
+    skipped = [result for result in results if isinstance(result, str)]
+    error = next((result for result in results if isinstance(result, CutlineError)), None)
+    if not examples:
+        pixels = torch.zeros(0, 3, 0, 0, dtype=torch.uint8)
+        empty = torch.zeros(0, 2, dtype=torch.long)
+        return Batch(pixels, empty, empty, empty, skipped, error)
+    # A missing caption becomes one pad token that counts as prompt, so that it is not scored.
+    captions = [caption or ([pad_id], 1) for example in examples for caption in example.captions]
+    ids = pad_sequence(
+        [torch.tensor(ids) for ids, _ in captions], batch_first=True, padding_value=-1
+    )
     mask = (ids >= 0).long()
     ids = ids.where(ids >= 0, pad_id)
-    labels = make_lm_labels(ids, mask, torch.tensor([length for _, length in rows]))
-    kept = [item.image_embeds for item in good if item.image_embeds is not None]
-    return Batch(
-        torch.stack([item.pixels for item in good]),
-        ids,
-        mask,
-        labels,
-        skipped,
-        failure,
-        torch.stack(kept) if kept else None,
+    labels = make_lm_labels(ids, mask, torch.tensor([prompt for _, prompt in captions]))
+    pixels = torch.stack([example.pixels for example in examples])
+    embeds = [e.image_embeds for e in examples if e.image_embeds is not None]
+    image_embeds = torch.stack(embeds) if embeds else None
+    return Batch(pixels, ids, mask, labels, skipped, error, image_embeds)
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How batches are collated and prefetched."""
+
+    pad_id: int
+    """token id of padding"""
+    num_workers: int = 0
+    """processes that read examples ahead of their use (0: this process reads them)"""
+    pin_memory: bool = False
+    """copy batches to page-locked memory, for a faster transfer to a GPU"""
+
+
+def make_loader(
+    dataset: Dataset[ExampleOrError], config: LoaderConfig, **batching: Any
+) -> DataLoader[Any]:
+    """Make a data loader.
+
+    Args:
+        dataset: The dataset.
+        config: Collation and prefetching.
+        batching: How examples are grouped: `batch_sampler=…` or `batch_size=…`.
+    """
+    return DataLoader(
+        dataset,
+        collate_fn=functools.partial(collate, pad_id=config.pad_id),
+        num_workers=config.num_workers,
+        worker_init_fn=_ignore_signals,
+        pin_memory=config.pin_memory,
+        **batching,
     )
 
 
 def load_batches(
-    rows: CaptionDataset,
-    keys: Iterator[list[tuple[int, int]]],
-    pad_id: int,
-    num_workers: int,
-    pin: bool = False,
+    dataset: CaptionDataset, keys: Iterator[list[tuple[int, int]]], config: LoaderConfig
 ) -> Iterator[Batch]:
-    """The batches of `keys`, opened by `num_workers` processes ahead of their use."""
-    loader: DataLoader[Any] = DataLoader(
-        rows,
-        batch_sampler=keys,
-        collate_fn=functools.partial(collate, pad_id=pad_id),
-        num_workers=num_workers,
-        worker_init_fn=ignore_signals,
-        pin_memory=pin,
-    )
-    yield from loader
+    """Yield the batches with these keys, each of them a list of (epoch, index)."""
+    yield from make_loader(dataset, config, batch_sampler=keys)
 
 
-def ignore_signals(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the training process alone answers it, and ends its workers."""
+def _ignore_signals(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the training process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

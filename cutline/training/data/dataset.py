@@ -18,112 +18,142 @@ from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError, DataError, ImageError
 from cutline.image import augment, open_image, to_pixels
 from cutline.tokenizer import Tokenizer, clean_caption
-from cutline.training.data.embeddings import Embedding
+from cutline.training.data.embedding_store import Embedding
 
-Encoded = tuple[list[int], int]
+EncodedCaption = tuple[list[int], int]
 """token ids of prompt and caption, and the number of prompt tokens"""
 NO_PIXELS = torch.empty(3, 0, 0, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image with K captions; a caption that is None only fills its place and is not scored."""
+    """An image with K captions."""
 
-    pixels: Tensor  # (3, S, S) uint8
-    captions: list[Encoded | None]
-    image_embeds: Tensor | None = None  # (N, D)
+    pixels: Tensor
+    """(3, S, S) uint8; S is 0 if there are image_embeds"""
+    captions: list[EncodedCaption | None]
+    """None is padding, for an image with fewer than K captions; it is not scored"""
+    image_embeds: Tensor | None = None
+    """(N, D), if they are cached"""
+
+
+ExampleOrError = Example | str | CutlineError
+"""an example, a message about its image that cannot be read, or an error that ends the run"""
 
 
 def encode_captions(
     samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str
-) -> list[list[Encoded]]:
-    """Every sample's captions, cleaned and tokenised; those that cleaning leaves empty are dropped.
+) -> list[list[EncodedCaption]]:
+    """Clean and tokenize the captions of each sample.
 
-    `prompt` is for samples that bring none of their own.
+    Args:
+        samples: Samples with their captions.
+        tokenizer: Vocabulary of the model.
+        data: How captions are cleaned and truncated.
+        prompt: Prompt of the samples without one of their own.
+
+    Returns:
+        The captions of each sample; those that are empty after cleaning are dropped.
     """
     encoded = []
     for sample in samples:
         texts = [clean_caption(caption, data.clean, data.max_words) for caption in sample.captions]
         texts = [text for text in texts if text]
-        prompts = [prompt if sample.prompt is None else sample.prompt] * len(texts)
-        encoded.append(tokenizer.encode_pairs(texts, prompts, data.max_tokens))
+        prompts = [sample.prompt_or(prompt)] * len(texts)
+        encoded.append(tokenizer.encode_batch(texts, prompts, data.max_tokens))
     return encoded
 
 
-Row = (
-    Example | str | CutlineError
-)  # a row, one sentence on why its image cannot be read, or why nothing can
-
-
-class CaptionDataset(Dataset[Row]):
-    """Rows to train on, by key (epoch, row)."""
+class CaptionDataset(Dataset[ExampleOrError]):
+    """Training examples by key, which is (epoch, index)."""
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        captions: Sequence[list[Encoded]],
-        size: int,
+        captions: Sequence[list[EncodedCaption]],
+        image_size: int,
         data: DataConfig,
         seed: int | str,
         augmented: bool = True,
     ) -> None:
-        """captions: as `encode_captions` gives them; samples without any are left out. size: image side in pixels."""
+        """Make one example of each caption, or of each image with `data.captions_per_image`.
+
+        Args:
+            samples: Samples, whose images are opened when they are needed.
+            captions: Their captions, as `encode_captions` returns them. Samples without any are
+                left out.
+            image_size: Side of the pixels.
+            data: Augmentation, captions per image, caching.
+            seed: Seed of the augmentation and of the choice of captions.
+            augmented: Whether to augment images; otherwise they are only resized.
+
+        Raises:
+            DataError: No sample has a caption.
+            ConfigError: The prompts leave no room for captions within `data.max_tokens`.
+        """
         self.samples, self.captions = samples, captions
-        self.size, self.data, self.seed, self.augmented = size, data, seed, augmented
-        self.rows: list[
-            tuple[int, int | None]
-        ] = []  # sample, and which caption (None: chosen anew each epoch)
-        for index, texts in enumerate(captions):
-            choices: list[int | None] = (
-                list(range(len(texts))) if data.captions_per_image == 0 else [None] * bool(texts)
-            )
-            self.rows += [(index, choice) for choice in choices]
-        if not self.rows:
+        self.image_size, self.data, self.seed, self.augmented = image_size, data, seed, augmented
+        self.examples = [
+            (index, caption)
+            for index, texts in enumerate(captions)
+            for caption in self._list_choices(texts)
+        ]
+        """of each example, the index of its sample and that of its caption; None: drawn at random
+        in each epoch"""
+        if not self.examples:
             raise DataError("the training data has no image with a caption: give each at least one")
-        if all(len(ids) <= length for texts in captions for ids, length in texts):
+        if all(len(ids) <= prompt for texts in captions for ids, prompt in texts):
             raise ConfigError(
                 f"max_tokens {data.max_tokens} leaves no room after the prompt: raise it"
             )
         self.cache: dict[int, Image.Image] = {}
-        self.embeddings: dict[
-            int, Embedding | str
-        ] = {}  # of each sample that has rows, if they are kept; see `embed`
+        self.embeddings: dict[int, Embedding | str] = {}
+        """from `cutline.training.data.embeddings.cache_embeddings`; empty if there is no cache"""
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
 
-    def used_samples(self) -> dict[int, Sample]:
-        """The samples that have rows, by number."""
-        return {index: self.samples[index] for index, _ in self.rows}
+    def __getitem__(self, key: tuple[int, int]) -> ExampleOrError:
+        """Return an example, a message about its image, or an error, which is not raised.
 
-    def __getitem__(self, key: tuple[int, int]) -> Row:
-        """The row, one sentence on why its image cannot be read, or why nothing can."""
+        PyTorch would wrap an error raised in a worker process in one with its whole traceback.
+        """
         try:
             return self.read(key)
-        except (
-            CutlineError
-        ) as error:  # raised in a loader's process it would bring a traceback along
+        except CutlineError as error:
             return error
 
+    def used_samples(self) -> dict[int, Sample]:
+        """Return the samples that have examples, by index."""
+        return {index: self.samples[index] for index, _ in self.examples}
+
     def read(self, key: tuple[int, int]) -> Example | str:
-        """The row, or one sentence on why its image cannot be read."""
-        epoch, row = key
-        index, choice = self.rows[row]
-        rng = random.Random(f"{self.seed} {epoch} {row}")
+        """Return an example, or a message about its image that cannot be read.
+
+        Raises:
+            DataError: A cached embedding is gone.
+        """
+        epoch, example = key
+        index, caption = self.examples[example]
+        rng = random.Random(f"{self.seed} {epoch} {example}")
         if self.embeddings:
-            kept = self.embeddings[index]
-            return (
-                kept
-                if isinstance(kept, str)
-                else Example(
-                    NO_PIXELS, self._choose(self.captions[index], choice, rng), kept.read()
-                )
-            )
+            embedding = self.embeddings[index]
+            if isinstance(embedding, str):
+                return embedding
+            return Example(NO_PIXELS, self._choose(index, caption, rng), embedding.read())
         try:
             image = self._open(index)
         except ImageError as error:
             return str(error)
-        return Example(self._pixels(image, rng), self._choose(self.captions[index], choice, rng))
+        if self.augmented:
+            image = augment(image, self.image_size, self.data, rng)
+        pixels = to_pixels(image, self.image_size)
+        return Example(pixels, self._choose(index, caption, rng))
+
+    def _list_choices(self, texts: list[EncodedCaption]) -> Sequence[int | None]:
+        if self.data.captions_per_image == 0:
+            return range(len(texts))
+        return [None] if texts else []
 
     def _open(self, index: int) -> Image.Image:
         if index in self.cache:
@@ -133,16 +163,12 @@ class CaptionDataset(Dataset[Row]):
             self.cache[index] = image
         return image
 
-    def _pixels(self, image: Image.Image, rng: random.Random) -> Tensor:
-        if self.augmented:
-            image = augment(image, self.size, self.data, rng)
-        return to_pixels(image, self.size)
-
     def _choose(
-        self, texts: list[Encoded], choice: int | None, rng: random.Random
-    ) -> list[Encoded | None]:
-        if choice is not None:
-            return [texts[choice]]
+        self, index: int, caption: int | None, rng: random.Random
+    ) -> list[EncodedCaption | None]:
+        texts = self.captions[index]
+        if caption is not None:
+            return [texts[caption]]
         count = self.data.captions_per_image
-        chosen: list[Encoded | None] = list(rng.sample(texts, min(count, len(texts))))
+        chosen: list[EncodedCaption | None] = list(rng.sample(texts, min(count, len(texts))))
         return chosen + [None] * (count - len(chosen))

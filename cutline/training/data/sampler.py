@@ -1,4 +1,4 @@
-"""Which examples make which batch of which process."""
+"""The order of training examples: which of them make which batch of which process."""
 
 import math
 from collections.abc import Iterator
@@ -9,39 +9,50 @@ import numpy as np
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """Which rows make which batch of which process: a new order every epoch, the last incomplete step dropped, as in the reference.
+    """Shuffled batches of examples, divided among processes.
 
-    The rows of a step depend on how many they are, not on how processes and accumulation divide them.
+    Each epoch has an order of its own, and its last, incomplete step is dropped, as in the
+    reference. Which examples make a step depends on their number alone, not on how processes and
+    gradient accumulation divide them.
     """
 
-    num_rows: int
+    num_examples: int
     batch_size: int
+    """examples per batch and process"""
     seed: int
     grad_accum_steps: int = 1
+    """batches per optimizer step and process"""
     world_size: int = 1
     rank: int = 0
 
     @property
-    def rows_per_step(self) -> int:
-        """Rows of a step, over all processes."""
+    def examples_per_step(self) -> int:
+        """Examples of an optimizer step, over all processes."""
         return self.batch_size * self.grad_accum_steps * self.world_size
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; data smaller than a step make one."""
-        return max(1, self.num_rows // self.rows_per_step)
+        """Optimizer steps of an epoch; at least one, even if that has too few examples."""
+        return max(1, self.num_examples // self.examples_per_step)
 
     def keys(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-        """Keys of this process's batches in steps `start` to `stop` of the run, epoch after epoch; batches of little data may be empty."""
+        """Yield the keys of this process's batches in the steps from `start` to `stop`.
+
+        Steps are counted from the start of the run, over all epochs. A batch may be empty if there
+        are fewer examples than a step takes.
+
+        Yields:
+            The keys of one batch: (epoch, index) of each example.
+        """
+        # A step is a slice of the epoch's permutation. It is cut into batches, which are dealt to
+        # the processes in turn: with two processes, rank 0 gets batches 0, 2, 4, ... of the step.
+        batches_per_step = self.grad_accum_steps * self.world_size
         for epoch in range(start // self.steps_per_epoch, math.ceil(stop / self.steps_per_epoch)):
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
-            before = epoch * self.steps_per_epoch
-            for step in range(max(start - before, 0), min(stop - before, self.steps_per_epoch)):
-                rows = order[step * self.rows_per_step : (step + 1) * self.rows_per_step]
-                for number in range(
-                    self.rank, self.grad_accum_steps * self.world_size, self.world_size
-                ):
-                    yield [
-                        (epoch, int(row))
-                        for row in rows[number * self.batch_size : (number + 1) * self.batch_size]
-                    ]
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_examples)
+            first_step = epoch * self.steps_per_epoch
+            last = min(stop - first_step, self.steps_per_epoch)
+            for step in range(max(start - first_step, 0), last):
+                for batch in range(self.rank, batches_per_step, self.world_size):
+                    begin = step * self.examples_per_step + batch * self.batch_size
+                    indices = order[begin : begin + self.batch_size]
+                    yield [(epoch, int(index)) for index in indices]

@@ -1,133 +1,146 @@
-"""Rows that flow from tar shards, for data that no disk holds."""
+"""Training examples streamed from tar shards, for data sets larger than the disk.
+
+How a stream resumes. The examples of a run are an endless sequence, fixed by the seed, the number
+of processes and the number of data loading workers. Every worker of every process is one reader,
+and each reader has its own share of the shards. Nothing of this is saved: a resumed run starts all
+readers from the beginning, and each skips as many examples as it had read. Skipped examples are
+never opened or decoded, so that skipping costs no more than reading the shards.
+
+The DataLoader takes batches from its workers in turn: worker 0, 1, ..., 0, 1, ... A resumed loader
+begins with its worker 0 again, though it may be another worker's turn. After `first_batch` batches
+it is the turn of worker `first_batch % num_workers`, so that worker 0 of the new loader takes over
+that worker's reader, worker 1 the next one, and so on.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, islice
-from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from cutline.config import DataConfig
 from cutline.data import Sample, stream_shards
 from cutline.errors import CutlineError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import Batch, collate, ignore_signals, load_batches
-from cutline.training.data.dataset import CaptionDataset, Row, encode_captions
+from cutline.training.data.batch import Batch, LoaderConfig, load_batches, make_loader
+from cutline.training.data.dataset import CaptionDataset, ExampleOrError, encode_captions
 from cutline.training.data.sampler import BatchSampler
 
 
 @dataclass(frozen=True)
 class ShardDataset:
-    """The rows of shards, told of as many as make an epoch: they are read on and on."""
+    """An infinite stream of examples; `data.samples_per_epoch` defines an epoch."""
 
     data: DataConfig
     tokenizer: Tokenizer
     prompt: str
-    size: int
-    """image side in pixels"""
+    """prompt of the samples without one of their own"""
+    image_size: int
+    """side of the pixels"""
     seed: int
 
     def __len__(self) -> int:
         return self.data.samples_per_epoch
 
-    def read(self, part: int, parts: int) -> Iterator[Callable[[], Row]]:
-        """The rows of one of `parts` that read the shards together, pass after pass without end; each is opened when it is called."""
-        shuffle = self.data.shuffle_buffer
+    def read(self, reader: int, num_readers: int) -> Iterator[Callable[[], ExampleOrError]]:
+        """Yield the examples of one reader, pass after pass over the shards, without end.
+
+        Args:
+            reader: Number of this reader, from 0.
+            num_readers: Readers that share the shards.
+
+        Yields:
+            Functions that open the image of one example and return it.
+
+        Raises:
+            DataError: A shard cannot be read, or there is no example for this reader.
+        """
         for epoch in count():
             samples = stream_shards(
                 self.data.train,
                 seed=self.seed,
                 epoch=epoch,
-                reader=part,
-                num_readers=parts,
-                shuffle_buffer=shuffle,
+                reader=reader,
+                num_readers=num_readers,
+                shuffle_buffer=self.data.shuffle_buffer,
             )
-            rows = chain.from_iterable(self.rows_of(sample, epoch) for sample in samples)
-            first = next(rows, None)
+            examples = chain.from_iterable(self.make_examples(sample, epoch) for sample in samples)
+            first = next(examples, None)
             if first is None:
                 raise DataError(
-                    f"{self.data.train}: no image with a caption for reader {part + 1} of {parts}; lower `data.num_workers`"
+                    f"{self.data.train}: no image with a caption for reader {reader + 1} of "
+                    f"{num_readers}; lower `data.num_workers`"
                 )
             yield first
-            yield from rows
+            yield from examples
 
-    def rows_of(self, sample: Sample, epoch: int) -> Iterator[Callable[[], Row]]:
-        """The rows of one sample; none where cleaning leaves nothing of its captions."""
+    def make_examples(self, sample: Sample, epoch: int) -> Iterator[Callable[[], ExampleOrError]]:
+        """Yield the examples of one sample; none if its captions are empty after cleaning."""
         captions = encode_captions([sample], self.tokenizer, self.data, self.prompt)
-        if any(len(ids) > length for ids, length in captions[0]):
-            rows = CaptionDataset(
-                [sample],
-                captions,
-                self.size,
-                self.data,
-                f"{self.seed} {sample.id}",
-                self.data.augment,
+        if any(len(ids) > prompt for ids, prompt in captions[0]):
+            seed = f"{self.seed} {sample.id}"
+            augmented = self.data.augment
+            dataset = CaptionDataset(
+                [sample], captions, self.image_size, self.data, seed, augmented
             )
-            for row in range(len(rows)):
-                yield partial(_open, rows, (epoch, row), sample.id)
+            for index in range(len(dataset)):
+                yield partial(_open_example, dataset, (epoch, index), sample.id)
 
 
-def _open(rows: CaptionDataset, key: tuple[int, int], id: str) -> Row:
-    item = rows[key]
-    return f"{id}: {item}" if isinstance(item, str) else item
+def _open_example(dataset: CaptionDataset, key: tuple[int, int], id: str) -> ExampleOrError:
+    """Open an example; a message about its image begins with the id, which the bytes lack."""
+    result = dataset[key]
+    return f"{id}: {result}" if isinstance(result, str) else result
 
 
-class _Part(IterableDataset[Row]):
-    """What one worker of one process reads, from a batch of the run on."""
+class _ResumedStream(IterableDataset[ExampleOrError]):
+    """The examples that each data loading worker of this process reads; see the top of the file."""
 
-    def __init__(self, rows: ShardDataset, order: BatchSampler, first: int) -> None:
-        """first: number of the process's first batch; earlier ones are read and left."""
-        self.rows, self.order, self.first = rows, order, first
+    def __init__(self, dataset: ShardDataset, sampler: BatchSampler, first_batch: int) -> None:
+        """Continue a stream.
 
-    def __iter__(self) -> Iterator[Row]:
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        number = (
-            number + self.first
-        ) % workers  # the loader begins with its worker 0, the run with whoever's turn it is
-        before = len(range(number, self.first, workers))
-        rows = self.rows.read(self.order.rank * workers + number, self.order.world_size * workers)
+        Args:
+            dataset: The shards.
+            sampler: Batch size, and number and rank of the processes.
+            first_batch: Batches that this process has taken before.
+        """
+        self.dataset, self.sampler, self.first_batch = dataset, sampler, first_batch
+
+    def __iter__(self) -> Iterator[ExampleOrError]:
+        info = get_worker_info()
+        worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
+        worker = (worker + self.first_batch) % num_workers  # whose reader this worker takes over
+        batches_read = len(range(worker, self.first_batch, num_workers))
+        reader = self.sampler.rank * num_workers + worker
+        examples = self.dataset.read(reader, self.sampler.world_size * num_workers)
         try:
-            yield from (row() for row in islice(rows, before * self.order.batch_size, None))
-        except CutlineError as error:  # raised here it would bring a traceback along
+            for open_example in islice(examples, batches_read * self.sampler.batch_size, None):
+                yield open_example()
+        except CutlineError as error:  # PyTorch would add its traceback to a raised error
             yield error
 
 
 def stream_batches(
-    rows: ShardDataset,
-    order: BatchSampler,
-    start: int,
-    pad_id: int,
-    num_workers: int,
-    pin: bool = False,
+    dataset: ShardDataset, sampler: BatchSampler, start: int, config: LoaderConfig
 ) -> Iterator[Batch]:
-    """This process's batches from step `start` of the run on, opened by `num_workers` processes ahead of their use.
+    """Yield this process's batches from step `start` of the run, without end.
 
-    Which rows they hold follows from the seed and the numbers of processes and workers.
+    Which examples they hold depends on the seed and on the numbers of processes and workers.
     """
-    loader: DataLoader[Any] = DataLoader(
-        _Part(rows, order, start * order.grad_accum_steps),
-        batch_size=order.batch_size,
-        collate_fn=partial(collate, pad_id=pad_id),
-        num_workers=num_workers,
-        worker_init_fn=ignore_signals,
-        pin_memory=pin,
-    )
-    yield from loader
+    stream = _ResumedStream(dataset, sampler, start * sampler.grad_accum_steps)
+    yield from make_loader(stream, config, batch_size=sampler.batch_size)
 
 
 def read_batches(
-    rows: CaptionDataset | ShardDataset,
-    order: BatchSampler,
+    dataset: CaptionDataset | ShardDataset,
+    sampler: BatchSampler,
     start: int,
     stop: int,
-    pad_id: int,
-    num_workers: int,
-    pin: bool = False,
+    config: LoaderConfig,
 ) -> Iterator[Batch]:
-    """This process's batches of steps `start` to `stop` of the run."""
-    if isinstance(rows, ShardDataset):
-        batches = stream_batches(rows, order, start, pad_id, num_workers, pin)
-        return islice(batches, (stop - start) * order.grad_accum_steps)
-    return load_batches(rows, order.keys(start, stop), pad_id, num_workers, pin)
+    """Return this process's batches in the steps of the run from `start` to `stop`."""
+    if isinstance(dataset, ShardDataset):
+        batches = stream_batches(dataset, sampler, start, config)
+        return islice(batches, (stop - start) * sampler.grad_accum_steps)
+    return load_batches(dataset, sampler.keys(start, stop), config)

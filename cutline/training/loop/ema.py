@@ -1,15 +1,15 @@
-"""An exponential moving average of the weights that learn."""
+"""Exponential moving average (EMA) of the trained weights."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from cutline.training.loop.parallel import local
+from cutline.training.loop.parallel import to_local
 
 
 def init_ema(model: nn.Module) -> dict[str, Tensor]:
-    """The average before the first step: copies of the weights that learn, by name."""
+    """Return the average before the first step: a copy of each trained weight, by name."""
     return {
         name: weight.detach().clone()
         for name, weight in model.named_parameters()
@@ -18,15 +18,22 @@ def init_ema(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def update_ema(average: Mapping[str, Tensor], model: nn.Module, step: int, decay: float) -> None:
-    """Move `average` towards the weights of `model` after step number `step`, with a decay that grows to `decay` over the first steps.
+def update_ema(ema: Mapping[str, Tensor], model: nn.Module, step: int, decay: float) -> None:
+    """Move the average towards the weights of the model (Polyak & Juditsky, 1992).
 
-    Polyak & Juditsky, 1992; the growth, (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage.
+    During the first steps the decay is (1 + step) / (10 + step), as in TensorFlow's
+    ExponentialMovingAverage, so that the random initial weights are forgotten.
+
+    Args:
+        ema: The average, changed in place.
+        model: The model after its optimizer step.
+        step: Number of that step, from 0.
+        decay: Maximum decay.
     """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
+    rate = 1 - min(decay, (1 + step) / (10 + step))
     weights = dict(model.named_parameters())
     torch._foreach_lerp_(
-        [local(mean) for mean in average.values()],
-        [local(weights[name]) for name in average],
-        weight,
+        [to_local(average) for average in ema.values()],
+        [to_local(weights[name]) for name in ema],
+        rate,
     )

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered between two steps."""
+"""Ctrl-C and SIGTERM, handled between two training steps."""
 
 import signal
 import threading
@@ -10,24 +10,21 @@ T = TypeVar("T")
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop; its text says how to go on."""
+    """A run was stopped by Ctrl-C or SIGTERM; the message says how to resume it."""
 
 
 class StopSignal:
-    """Within it, the first Ctrl-C or SIGTERM only sets `requested`; a second Ctrl-C stops at once."""
+    """A context in which Ctrl-C and SIGTERM set `requested`; a second one stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def __enter__(self) -> Self:
-        self._former = {}
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # Python allows handlers nowhere else
-            self._former = {
-                number: signal.signal(number, self._handle)
-                for number in (signal.SIGINT, signal.SIGTERM)
-            }
+        self._old_handlers = {}
+        # Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -36,7 +33,7 @@ class StopSignal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._former.items():
+        for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -44,13 +41,13 @@ class StopSignal:
             raise KeyboardInterrupt
         self.requested = True
 
-    def watch(self, results: Iterable[T]) -> Iterator[T]:
-        """Pass `results` on until a stop is requested."""
-        for result in results:
-            self.check()
-            yield result
+    def watch(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield `items`.
 
-    def check(self) -> None:
-        """Raise Interrupted if a stop was requested."""
-        if self.requested:
-            raise Interrupted
+        Raises:
+            Interrupted: A stop was requested.
+        """
+        for item in items:
+            if self.requested:
+                raise Interrupted
+            yield item

@@ -1,7 +1,7 @@
-"""One plain training loop: step, log, evaluate, keep the best, save, and stop cleanly when asked."""
+"""The training loop: step, log, evaluate, keep the best weights, save, and stop cleanly."""
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ from rich.console import Console
 
 from cutline.config import Recipe, read_recipe, to_dict
 from cutline.device import peak_memory
-from cutline.distributed import gather_results, is_main_process, process_group
+from cutline.distributed import gather_results, is_main_process, process_group, run_on_main
 from cutline.errors import CutlineError
 from cutline.files import remove_partial, write_text
+from cutline.progress import no_progress, progress_bar
 from cutline.training.data.dataset import CaptionDataset
-from cutline.training.data.embeddings import embed
+from cutline.training.data.embeddings import cache_embeddings
 from cutline.training.loop.interrupt import Interrupted, StopSignal
+from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
 from cutline.training.loop.validation import evaluate_if_due
 from cutline.training.run.directory import make_run_directory
@@ -23,19 +25,29 @@ from cutline.training.run.info import INFO_FILE, check_same_data, collect_run_in
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
 from cutline.training.run.tensorboard import open_tensorboard
-from cutline.training.setup import prepare_run
+from cutline.training.setup import RunSetup, prepare_run
 
 
 def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: bool = True) -> Path:
-    """Train a captioner as `recipe`, or the YAML file of one, says; returns the folder of the best checkpoint.
+    """Train a captioner.
 
-    The run's folder then holds `best/` and `last/` (captioners for `cutline.load`), `log.jsonl`, `report.html`, `recipe.yaml`,
-    `run.json` (versions, machine, fingerprint_data of the data), and `state.safetensors`, which a stopped run goes on from with
-    `resume=True`: exactly as if it had not been stopped. Under `torchrun`, every process calls, and the first writes.
+    The run directory then holds `best/` and `last/` (captioners for `cutline.load`), `log.jsonl`,
+    `report.html`, `recipe.yaml`, `run.json` (versions, machine, fingerprint of the data), and
+    `state.safetensors`, from which a stopped run resumes exactly as if it had not been stopped.
+    Under `torchrun`, every process must call this; the main process writes.
+
+    Args:
+        recipe: Settings of the run, or the YAML file of a recipe.
+        resume: Whether to resume the run in the recipe's `output`.
+        show_progress: Whether to show progress bars and messages on stderr.
+
+    Returns:
+        The folder of the best checkpoint.
 
     Raises:
-        CutlineError: the recipe, the data or the starting weights do not fit, or the loss is no longer a number.
-        Interrupted: a KeyboardInterrupt; Ctrl-C or SIGTERM, after the state was saved.
+        CutlineError: The recipe, the data and the initial weights do not fit together, or the loss
+            became NaN or infinite.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved. It is a KeyboardInterrupt.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     with process_group():
@@ -43,87 +55,97 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
 
 
 def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
-    """This process's part of `train`."""
-    (folder,) = set(
-        gather_results(lambda: make_run_directory(recipe, resume))
-    )  # all have looked before the first writes
-    with (
-        Console(stderr=True).status("reading the data, making vocabulary and model …")
-        if show_progress
-        else nullcontext()
-    ):
-        prepared = prepare_run(recipe)
-    start = collect_run_info(recipe, prepared)
-    gather_results(
-        lambda: check_same_data(folder / INFO_FILE, start, resume) if is_main_process() else None
-    )
-    if recipe.data.cache_embeddings and isinstance(prepared.rows, CaptionDataset):
-        prepared.rows.embeddings = embed(
-            recipe, prepared.model, prepared.rows.used_samples(), show_progress
-        )
-    trainer = Trainer(recipe, prepared, folder, resume)
-    gather_results(lambda: record_run(recipe, folder, start, resume) if is_main_process() else None)
-    step = trainer.progress.step
-    board = open_tensorboard(folder, recipe, step) if is_main_process() else None
-    log = RunLog(
-        folder / "log.jsonl" if is_main_process() else None,
-        board,
-        step,
-        trainer.total_steps,
-        show_progress,
-    )
-    with StopSignal() as stop, log:
+    """Do this process's part of `train`."""
+    # Every process checks the directory before the main process writes to it.
+    directory = gather_results(lambda: make_run_directory(recipe, resume))[0]
+    with _show_status("reading the data and building the model …", show_progress):
+        setup = prepare_run(recipe)
+    info = collect_run_info(recipe, setup)
+    run_on_main(lambda: check_same_data(directory / INFO_FILE, info, resume))
+    load_embeddings(recipe, setup, show_progress)
+    trainer = Trainer(recipe, setup, directory, resume)
+    run_on_main(lambda: save_settings(recipe, directory, info, resume))
+    with StopSignal() as stop, open_log(trainer, show_progress) as log:
         try:
-            run(trainer, log, stop)
+            run_steps(trainer, log, stop)
         except CutlineError:
-            trainer.save()  # what was learned so far is good
+            trainer.save()  # the steps before the error are valid
             raise
         except Interrupted:
             trainer.save()
             raise Interrupted(
-                f"stopped after step {trainer.progress.step}; {folder} goes on from there with --resume"
+                f"stopped after step {trainer.progress.step}; resume {directory} with --resume"
             ) from None
     if is_main_process():
-        write_run_report(folder)
-    return folder / "best"
+        write_run_report(directory)
+    return directory / "best"
 
 
-def record_run(recipe: Recipe, folder: Path, start: dict[str, Any], resume: bool) -> None:
-    """Write down the recipe, and what the run is made of; what an earlier start left half written goes."""
-    remove_partial(folder)
-    save_run_info(folder / INFO_FILE, start, resume)
-    write_text(
-        folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
-    )
+def _show_status(text: str, visible: bool) -> AbstractContextManager[object]:
+    return Console(stderr=True).status(text) if visible else nullcontext()
 
 
-def run(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
-    """Train to the end, from wherever `trainer` stands."""
+def load_embeddings(recipe: Recipe, setup: RunSetup, show_progress: bool) -> None:
+    """Give the dataset its cached image embeddings, if the recipe has a folder for them."""
+    dataset = setup.dataset
+    if recipe.data.cache_embeddings and isinstance(dataset, CaptionDataset):
+        progress = progress_bar if show_progress else no_progress
+        samples = dataset.used_samples()
+        dataset.embeddings = cache_embeddings(recipe, setup.model, samples, progress)
+
+
+def save_settings(recipe: Recipe, directory: Path, info: dict[str, Any], resume: bool) -> None:
+    """Save the recipe and `run.json`, and remove the partial files of a killed run."""
+    remove_partial(directory)
+    save_run_info(directory / INFO_FILE, info, resume)
+    text = yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
+    write_text(directory / "recipe.yaml", text)
+
+
+def open_log(trainer: Trainer, show_progress: bool) -> RunLog:
+    """Open the log of a run; only that of the main process writes files."""
+    path, tensorboard, step = None, None, trainer.progress.step
+    if is_main_process():
+        path = trainer.directory / "log.jsonl"
+        tensorboard = open_tensorboard(trainer.directory, trainer.recipe, step)
+    return RunLog(path, tensorboard, step, trainer.total_steps, show_progress)
+
+
+def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
+    """Train from the trainer's current step to the last one.
+
+    Raises:
+        Interrupted: A stop was requested.
+        CutlineError: The data cannot be read, or the loss became NaN or infinite.
+    """
     progress, recipe = trainer.progress, trainer.recipe
-    saved = time.monotonic()
+    last_save = time.monotonic()
     evaluate_if_due(trainer, log, stop)
-    for batches in trainer.steps():
-        totals = trainer.total(
-            batches, stop.requested, time.monotonic() - saved > 60 * recipe.save_minutes
-        )
+    for batches in trainer.read_steps():
+        save_due = time.monotonic() - last_save > 60 * recipe.save_minutes
+        totals = sync_totals(batches, stop.requested, save_due)
         if totals.stop:
             raise Interrupted
         if totals.save:
             trainer.save()
-            saved = time.monotonic()
-        norm = trainer.train_step(batches, totals)
-        log.advance(progress.step, totals.pictures, totals.tokens)
+            last_save = time.monotonic()
+        grad_norm = trainer.train_step(batches, totals)
+        log.advance(progress.step, totals.images, totals.tokens)
         log.log_skipped(progress.step, totals.skipped)
         if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
-            log.log_training(
-                {
-                    "step": progress.step,
-                    "epoch": round(progress.step / trainer.steps_per_epoch, 3),
-                    "loss": progress.loss_sum / max(1, progress.token_count),
-                    "lr": trainer.lr,
-                    "grad_norm": norm,
-                    "memory_gb": round(peak_memory(trainer.device) / 1e9, 3),
-                }
-            )
+            log.log_training(describe_step(trainer, grad_norm))
             progress.loss_sum, progress.token_count = 0.0, 0
         evaluate_if_due(trainer, log, stop)
+
+
+def describe_step(trainer: Trainer, grad_norm: float) -> dict[str, Any]:
+    """Return a line for the log, with the mean loss since the last one."""
+    progress = trainer.progress
+    return {
+        "step": progress.step,
+        "epoch": round(progress.step / trainer.steps_per_epoch, 3),
+        "loss": progress.loss_sum / max(1, progress.token_count),
+        "lr": trainer.lr,
+        "grad_norm": grad_norm,
+        "memory_gb": round(peak_memory(trainer.device) / 1e9, 3),
+    }

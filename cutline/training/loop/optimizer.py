@@ -1,4 +1,4 @@
-"""Which weights learn, how fast, and which of them decay."""
+"""The optimizer: which weights are trained, at which learning rate, with which weight decay."""
 
 import math
 import re
@@ -15,40 +15,47 @@ from cutline.model import CaptionModel
 from cutline.model.lora import add_lora
 
 
-def choose_weights(model: CaptionModel, optim: OptimConfig, lora: LoraConfig) -> None:
-    """Freeze what `optim` freezes, and add what it adapts with LoRA. Raises ConfigError for a pattern that matches nothing."""
+def select_weights(model: CaptionModel, optim: OptimConfig, lora: LoraConfig) -> None:
+    """Add LoRA to `model`, and freeze what is not trained.
+
+    Raises:
+        ConfigError: A pattern matches nothing, or all weights are frozen.
+    """
     if lora.rank:
         add_lora(model, lora.targets, lora.rank, lora.scale, lora.dropout)
     freeze(model, optim.freeze)
     if not any(weight.requires_grad for weight in model.parameters()):
-        raise ConfigError(f"`optim.freeze` {', '.join(optim.freeze)} leaves no weight to learn")
+        patterns = ", ".join(optim.freeze)
+        raise ConfigError(f"`optim.freeze` {patterns} freezes all weights: leave some to train")
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Freeze the weights whose names match one of `patterns`, such as "vision.*". Raises ConfigError where none does."""
+    """Freeze the weights whose names match one of `patterns`, such as "vision.*".
+
+    Raises:
+        ConfigError: A pattern matches no weight.
+    """
     for pattern in patterns:
-        matching = [
-            weight for name, weight in model.named_parameters() if fnmatchcase(name, pattern)
-        ]
-        if not matching:
+        matches = [w for name, w in model.named_parameters() if fnmatchcase(name, pattern)]
+        if not matches:
             raise ConfigError(
-                f"`optim.freeze`: no weight is called {pattern!r}; try 'vision.*', 'text.*' or 'text.layers.0.*'"
+                f"`optim.freeze`: no weight matches {pattern!r}; "
+                "try 'vision.*', 'text.*' or 'text.layers.0.*'"
             )
-        for weight in matching:
+        for weight in matches:
             weight.requires_grad_(False)
 
 
 def make_optimizer(
     model: nn.Module, config: CaptionConfig, optim: OptimConfig
 ) -> torch.optim.AdamW:
-    """AdamW over the weights that learn, in groups of equal `lr_scale` and weight decay."""
+    """Make AdamW over the trained weights, in groups of equal `lr_scale` and weight decay."""
     groups = defaultdict(list)
     for name, weight in model.named_parameters():
         if weight.requires_grad:
+            scale = compute_lr_scale(name, config, optim.layer_decay)
             decays = optim.decay_biases_and_norms or weight.dim() > 1
-            groups[
-                lr_scale(name, config, optim.layer_decay), optim.weight_decay if decays else 0.0
-            ].append(weight)
+            groups[scale, optim.weight_decay if decays else 0.0].append(weight)
     settings = [
         {"params": weights, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), weights in groups.items()
@@ -56,31 +63,38 @@ def make_optimizer(
     return torch.optim.AdamW(settings, lr=optim.lr, betas=optim.betas, fused=True)
 
 
-def lr_scale(name: str, config: CaptionConfig, decay: float) -> float:
-    """What the learning rate of a weight is multiplied by: `decay` once for each layer between it and its side's end.
+def compute_lr_scale(name: str, config: CaptionConfig, layer_decay: float) -> float:
+    """Return the factor of a weight's learning rate, by layer-wise decay (BEiT, Bao et al., 2021).
 
-    Layer-wise decay as in BEiT (Bao et al., 2021): embeddings are below the first layer; the vision side's last norm and the LM head
-    are above the last. Vision and text side are counted each by itself.
+    It is `layer_decay` to the number of layers above the weight. Vision encoder and text decoder
+    are counted separately: embeddings are below the first layer, and the encoder's final norm and
+    the LM head are above the last.
     """
     depth = (config.vision if name.startswith("vision.") else config.text).depth
     if layer := re.search(r"\.(?:blocks|layers)\.(\d+)\.", name):
-        return decay ** (depth - int(layer[1]))
-    top = name.startswith(("vision.norm.", "text.lm_head."))
-    return 1.0 if top else float(decay ** (depth + 1))
+        return layer_decay ** (depth - int(layer[1]))
+    is_top = name.startswith(("vision.norm.", "text.lm_head."))
+    return 1.0 if is_top else float(layer_decay ** (depth + 1))
 
 
-def lr_at(step: int, total_steps: int, steps_per_epoch: int, optim: OptimConfig) -> float:
-    """The learning rate of optimiser step `step`, counted from 0, of `total_steps`.
+def compute_lr(step: int, total_steps: int, steps_per_epoch: int, optim: OptimConfig) -> float:
+    """Return the learning rate of one optimizer step.
 
-    A linear warm-up, then a half cosine from `lr` to `min_lr` (Loshchilov & Hutter, 2017), stepped at every step or, as
-    BLIP's `cosine_lr_schedule` does, once per epoch.
+    After a linear warm-up it falls along a half cosine from `lr` to `min_lr` (Loshchilov & Hutter,
+    2017), at every step or, as in BLIP's `cosine_lr_schedule`, once per epoch.
+
+    Args:
+        step: Number of the step, from 0.
+        total_steps: Steps of the run.
+        steps_per_epoch: Steps of an epoch.
+        optim: Schedule and learning rates.
     """
     if step < optim.warmup_steps:
         return optim.lr * (step + 1) / optim.warmup_steps
     if optim.schedule == "constant":
         return optim.lr
     if optim.schedule == "cosine_epoch":
-        done = (step // steps_per_epoch) / math.ceil(total_steps / steps_per_epoch)
+        progress = (step // steps_per_epoch) / math.ceil(total_steps / steps_per_epoch)
     else:
-        done = (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps)
-    return optim.min_lr + (optim.lr - optim.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        progress = (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps)
+    return optim.min_lr + (optim.lr - optim.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))

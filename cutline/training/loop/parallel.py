@@ -1,4 +1,13 @@
-"""A model wrap_distributed over processes: copied to each of them (DDP), or cut in pieces (FSDP2)."""
+"""Training in several processes: replicated weights (DDP) or sharded weights (FSDP2).
+
+With DDP, every process has the whole model, and gradients are averaged in the backward pass. With
+FSDP2, each weight is a DTensor: every process holds one shard of it, and of its gradient and
+optimizer state; a block's weights are gathered just before they are used, and freed afterwards.
+
+What is saved and loaded never depends on that. `full_weights` gathers the shards, and
+`load_weights` cuts full tensors into shards again, so that the same file serves both. Gathering is
+a collective operation: every process must call it, for the same tensors in the same order.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,35 +25,46 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def wrap_distributed(model: CaptionModel, shard: bool) -> nn.Module:
-    """What to call in place of `model`, so that the processes average their gradients; in a single process `model` itself.
+def wrap_distributed(model: CaptionModel, fsdp: bool) -> nn.Module:
+    """Prepare a model for training in several processes.
 
-    shard: cut every block's weights, gradients and moments into as many pieces as there are processes, in place (Zhao et al., 2023).
+    Args:
+        model: The model, already on its device.
+        fsdp: Whether to shard the model in place (FSDP2; Zhao et al., 2023), one unit per block,
+            instead of replicating it (DDP).
+
+    Returns:
+        The module to call instead of `model`, so that gradients are averaged over the processes;
+        `model` itself in a single process and with FSDP2.
     """
     if world_size() == 1:
         return model
     device = next(model.parameters()).device
-    if not shard:
+    if not fsdp:
         return DistributedDataParallel(
             model, [device] if device.type == "cuda" else None, gradient_as_bucket_view=True
         )
-    from torch.distributed.device_mesh import init_device_mesh  # a second to import
+    # These imports take a second.
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (world_size(),))
     for block in (*model.vision.blocks, *model.text.layers):
         fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)  # the weights outside the blocks
     return model
 
 
 @contextmanager
-def gradient_sync(model: nn.Module, now: bool) -> Iterator[None]:
-    """Within it, a backward pass averages the gradients of the processes only if `now`: once per step, not once per batch."""
-    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2's
-        cast("FSDPModule", model).set_requires_gradient_sync(now)
+def gradient_sync(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Average gradients over the processes in the backward pass only if `enabled`.
+
+    With gradient accumulation only the last backward pass of a step needs it.
+    """
+    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2
+        cast("FSDPModule", model).set_requires_gradient_sync(enabled)
         yield
-    elif isinstance(model, DistributedDataParallel) and not now:
+    elif isinstance(model, DistributedDataParallel) and not enabled:
         with model.no_sync():
             yield
     else:
@@ -52,22 +72,22 @@ def gradient_sync(model: nn.Module, now: bool) -> Iterator[None]:
 
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether this process holds only a piece of the tensor."""
+    """Return whether this process holds only a shard of `tensor`."""
     return hasattr(tensor, "full_tensor")  # a DTensor, whose module takes a second to import
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which this process may hold a piece. Every process must ask."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return all of `tensor`, gathered if it is sharded; every process must call this."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def local(tensor: Tensor) -> Tensor:
-    """The piece that this process holds, as a plain tensor that shares its memory."""
+def to_local(tensor: Tensor) -> Tensor:
+    """Return what this process holds of `tensor`, as a plain tensor that shares its memory."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
-def piece(tensor: Tensor, like: Tensor) -> Tensor:
-    """What this process holds of a whole tensor, cut as `like` is."""
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return this process's shard of a full tensor, on the device and in the layout of `like`."""
     if not is_sharded(like):
         return tensor.to(like.device)
     from torch.distributed.tensor import distribute_tensor
@@ -76,24 +96,39 @@ def piece(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def full_weights(weights: Mapping[str, Tensor], everywhere: bool = False) -> dict[str, Tensor]:
-    """Whole tensors of all `weights`, those cut in pieces on the CPU; every process must ask, but only the first gets them, or all.
+    """Gather all of `weights`; every process must call this.
 
-    One after another: where a model is cut in pieces, no processor has room for all of it.
+    Sharded weights are gathered one at a time and moved to the CPU, because a device may not have
+    enough memory for all of them. Other weights are returned as they are, without a copy.
+
+    Args:
+        weights: Full or sharded tensors by name.
+        everywhere: Whether all processes get the result, not only the main one; the others get an
+            empty dictionary.
+
+    Returns:
+        Full tensors by name.
     """
-    kept = {}
+    gathered = {}
     for name, tensor in weights.items():
-        full = whole(tensor.detach())
+        full = full_tensor(tensor.detach())
         if everywhere or is_main_process():
-            kept[name] = full.cpu() if is_sharded(tensor) else full
-    return kept
+            gathered[name] = full.cpu() if is_sharded(tensor) else full
+    return gathered
 
 
 @torch.no_grad()
-def put(weights: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copy whole `weights` into tensors of the same names, or into this process's pieces of them. Raises KeyError, RuntimeError."""
-    if weights.keys() != into.keys():
-        raise KeyError(f"other weights: {', '.join(sorted(weights.keys() ^ into.keys())[:3])}")
-    for name, tensor in into.items():
-        if weights[name].shape != tensor.shape:
-            raise RuntimeError(f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}")
-        tensor.copy_(piece(weights[name], tensor))
+def load_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """Copy full tensors into full or sharded tensors of the same names.
+
+    Raises:
+        KeyError: The names differ.
+        RuntimeError: The shapes differ.
+    """
+    if source.keys() != target.keys():
+        names = ", ".join(sorted(source.keys() ^ target.keys())[:3])
+        raise KeyError(f"weights missing or unexpected: {names}")
+    for name, tensor in target.items():
+        if source[name].shape != tensor.shape:
+            raise RuntimeError(f"{name} is {tuple(source[name].shape)}, not {tuple(tensor.shape)}")
+        tensor.copy_(shard_like(source[name], tensor))

@@ -1,4 +1,4 @@
-"""The state that a stopped run goes on from: one file, written whole."""
+"""The state that a stopped run resumes from: one file, written atomically."""
 
 import json
 from collections.abc import Mapping
@@ -10,76 +10,84 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cutline.checkpoint.storage import write_safetensors
-from cutline.distributed import gather_results, is_main_process
+from cutline.distributed import run_on_main
 from cutline.errors import CheckpointError
-from cutline.training.loop.parallel import full_weights, piece, put
+from cutline.training.loop.parallel import full_weights, load_weights, shard_like
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a run has come."""
 
     step: int = 0
-    """optimiser steps done"""
-    rows_per_step: int = 0
-    """rows of data that one step takes, over all processes"""
+    """optimizer steps done"""
+    examples_per_step: int = 0
+    """examples of an optimizer step, over all processes"""
     evaluated: int = 0
-    """the step after which it was last evaluated"""
+    """the step after which the last evaluation took place"""
     best: float | None = None
-    """best evaluation so far; higher is better"""
+    """the best evaluation so far; higher is better"""
     loss_sum: float = 0.0
-    """losses and tokens since the last line of the log"""
+    """summed loss since the last line of the log"""
     token_count: int = 0
+    """scored tokens since the last line of the log"""
     epoch_loss_sum: float = 0.0
-    """losses and tokens since the last evaluation"""
+    """summed loss since the last evaluation"""
     epoch_token_count: int = 0
-    pictures: int = 0
+    """scored tokens since the last evaluation"""
+    images: int = 0
     """images trained on"""
 
 
 def save_state(
     path: Path,
     model: nn.Module,
-    average: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor],
     optimizer: Optimizer,
-    progress: Progress,
+    progress: TrainingProgress,
 ) -> None:
-    """Write everything a run needs to go on as if never stopped: every process calls, the first writes. Raises CheckpointError."""
+    """Save all that a resumed run needs to be the same as an uninterrupted one.
+
+    Every process must call this; the main process writes.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in ema.items()}
     for name, weight in model.named_parameters():
-        tensors |= {
-            f"optim.{name}.{key}": tensor for key, tensor in optimizer.state.get(weight, {}).items()
-        }
+        moments = optimizer.state.get(weight, {})
+        tensors |= {f"optim.{name}.{key}": tensor for key, tensor in moments.items()}
     tensors = full_weights(tensors)
-    gather_results(
-        lambda: (
-            write_safetensors(path, tensors, {"progress": json.dumps(asdict(progress))})
-            if is_main_process()
-            else None
-        )
-    )
+    metadata = {"progress": json.dumps(asdict(progress))}
+    run_on_main(lambda: write_safetensors(path, tensors, metadata))
 
 
 def load_state(
-    path: Path, model: nn.Module, average: Mapping[str, Tensor], optimizer: Optimizer
-) -> Progress:
-    """Read what `save_state` wrote into model, average and optimiser. Raises CheckpointError if it does not fit."""
+    path: Path, model: nn.Module, ema: Mapping[str, Tensor], optimizer: Optimizer
+) -> TrainingProgress:
+    """Load what `save_state` wrote into model, average and optimizer.
+
+    Raises:
+        CheckpointError: The file cannot be read or does not fit.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # not a dict
-            progress = Progress(**json.loads(file.metadata()["progress"]))
-        put(_below(tensors, "model."), model.state_dict())
-        put(_below(tensors, "average."), average)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            progress = TrainingProgress(**json.loads(file.metadata()["progress"]))
+        load_weights(_strip_prefix(tensors, "model."), model.state_dict())
+        load_weights(_strip_prefix(tensors, "ema."), ema)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path}: the run's state cannot be read ({reason}); start anew with another `output`"
+            f"{path}: the state of the run cannot be read ({reason}); "
+            "start a new run with another `output`"
         ) from None
     for name, weight in model.named_parameters():
-        if moments := _below(tensors, f"optim.{name}."):
+        if moments := _strip_prefix(tensors, f"optim.{name}."):
+            # The moments are sharded as their weight is; AdamW's step counter is a plain scalar.
             optimizer.state[weight] = {
-                key: piece(tensor, weight)
+                key: shard_like(tensor, weight)
                 if tensor.shape == weight.shape
                 else tensor.to(weight.device)
                 for key, tensor in moments.items()
@@ -87,7 +95,8 @@ def load_state(
     return progress
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()

@@ -1,9 +1,8 @@
-"""One training run in memory: its model and optimiser, a step, and the losses."""
+"""One training run in memory: its model, optimizer and data, a step, and what is saved."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,74 +13,81 @@ from cutline.checkpoint import Checkpoint, build_model, save_native
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import (
-    all_gather,
     all_reduce_sum,
     gather_results,
-    is_main_process,
     rank,
+    run_on_main,
     world_size,
 )
 from cutline.engine.memory import return_freed_memory
-from cutline.errors import ConfigError, DataError, DivergedError
+from cutline.errors import ConfigError, DivergedError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.model.lora import merge_lora
-from cutline.training.data.batch import Batch, load_batches
+from cutline.training.data.batch import Batch, LoaderConfig
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
 from cutline.training.loop.ema import init_ema, update_ema
-from cutline.training.loop.optimizer import choose_weights, lr_at, make_optimizer
-from cutline.training.loop.parallel import full_weights, gradient_sync, whole, wrap_distributed
-from cutline.training.loop.state import Progress, load_state, save_state
-from cutline.training.setup import RunSetup, make_dataset
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What the batches of a step hold, over all processes."""
-
-    tokens: int
-    pictures: int
-    skipped: list[str]
-    stop: bool
-    save: bool
+from cutline.training.loop.optimizer import compute_lr, make_optimizer, select_weights
+from cutline.training.loop.parallel import (
+    full_tensor,
+    full_weights,
+    gradient_sync,
+    wrap_distributed,
+)
+from cutline.training.loop.state import TrainingProgress, load_state, save_state
+from cutline.training.loop.totals import StepTotals
+from cutline.training.setup import RunSetup
 
 
 class Trainer:
-    """One run: its model, optimiser, data and place on disk."""
+    """One training run: its model, optimizer, data and directory."""
 
-    def __init__(self, recipe: Recipe, prepared: RunSetup, folder: Path, resume: bool) -> None:
-        self.recipe, self.prepared, self.folder = recipe, prepared, folder
+    def __init__(self, recipe: Recipe, setup: RunSetup, directory: Path, resume: bool) -> None:
+        """Prepare the first step of a run.
+
+        Args:
+            recipe: Settings of the run.
+            setup: Data, vocabulary and initial model.
+            directory: Run directory, for checkpoints and the state.
+            resume: Whether to load the state in the directory, if there is one.
+
+        Raises:
+            ConfigError: The settings are invalid, or the state is from other steps.
+            CheckpointError: The state cannot be read.
+        """
+        self.recipe, self.setup, self.directory = recipe, setup, directory
         self.device = pick_device(recipe.device)
         self.bf16 = pick_precision(recipe.precision, self.device) == "bf16"
         if self.device.type == "cpu":
             return_freed_memory()
         optim = recipe.optim
-        self.model = prepared.model.to(self.device)
-        self.make_ready()
+        self.model = setup.model.to(self.device)
+        self.configure_model()
         self.parallel = wrap_distributed(self.model, recipe.distributed.fsdp)
-        self.average = init_ema(self.model) if optim.ema_decay else {}
+        self.ema = init_ema(self.model) if optim.ema_decay else {}
         self.optimizer = make_optimizer(self.model, self.model.config, optim)
-        self.order = BatchSampler(
-            len(prepared.rows),
+        self.sampler = BatchSampler(
+            len(setup.dataset),
             optim.batch_size,
             recipe.seed,
             optim.grad_accum_steps,
             world_size(),
             rank(),
         )
-        self.steps_per_epoch = self.order.steps_per_epoch
+        self.steps_per_epoch = self.sampler.steps_per_epoch
         self.total_steps = optim.max_steps or optim.epochs * self.steps_per_epoch
-        self.lr = optim.lr  # of the last step, before `lr_scale`
-        self.progress = Progress(rows_per_step=self.order.rows_per_step)
+        self.lr = optim.lr
+        """learning rate of the last step, before `lr_scale`"""
+        self.progress = TrainingProgress(examples_per_step=self.sampler.examples_per_step)
         if resume and self.has_state():
-            self.go_on()
+            self.resume()
 
-    def make_ready(self) -> None:
-        """What the recipe asks of the model before its first step."""
+    def configure_model(self) -> None:
+        """Apply the recipe to the model: LoRA, frozen weights, checkpointing and compilation."""
         recipe, memory = self.recipe, self.recipe.memory
-        torch.manual_seed(self.recipe.seed)  # of LoRA's first weights
-        choose_weights(self.model, recipe.optim, recipe.lora)
+        torch.manual_seed(self.recipe.seed)  # for the initial weights of LoRA
+        select_weights(self.model, recipe.optim, recipe.lora)
         self.model.checkpoint_activations(
             memory.vit_ckpt_layer if memory.vit_grad_ckpt else 0,
             memory.text_grad_ckpt,
@@ -89,224 +95,186 @@ class Trainer:
         )
         if recipe.compile:
             self.model.compile_layers()
-        self.learn()
+        self.train_mode()
 
-    def go_on(self) -> None:
-        """Take up the state on disk. Raises CheckpointError, or ConfigError where steps were of another size."""
-        self.progress = load_state(self.state_path, self.model, self.average, self.optimizer)
-        if self.progress.rows_per_step != self.order.rows_per_step:
-            raise ConfigError(
-                f"{self.folder} was trained with {self.progress.rows_per_step} rows per step, not {self.order.rows_per_step}: "
-                "resume on as many processes as before"
-            )
-
-    def learn(self) -> None:
-        """Training mode; a vision side that is frozen stays as it is in evaluation."""
+    def train_mode(self) -> None:
+        """Set the model to training mode; a frozen vision encoder stays in evaluation mode."""
         self.model.train()
         if not any(weight.requires_grad for weight in self.model.vision.parameters()):
             self.model.vision.eval()
 
-    def has_state(self) -> bool:
-        """Whether there is a state to go on from. Raises ConfigError where only some processes see it."""
-        seen = gather_results(self.state_path.exists)
-        if any(seen) and not all(seen):
-            raise ConfigError(
-                f"{self.state_path}: not every process can see it; put `output` on a disk that all machines share"
-            )
-        return all(seen)
-
     @property
     def state_path(self) -> Path:
-        return self.folder / "state.safetensors"
+        """The file that the run resumes from."""
+        return self.directory / "state.safetensors"
+
+    def has_state(self) -> bool:
+        """Return whether there is a state to resume from.
+
+        Raises:
+            ConfigError: Only some of the processes can see it.
+        """
+        visible = gather_results(self.state_path.exists)
+        if any(visible) and not all(visible):
+            raise ConfigError(
+                f"{self.state_path}: some processes cannot see it; "
+                "put `output` on a disk that all machines share"
+            )
+        return all(visible)
+
+    def resume(self) -> None:
+        """Load the state.
+
+        Raises:
+            CheckpointError: It cannot be read.
+            ConfigError: Its steps had another number of examples.
+        """
+        self.progress = load_state(self.state_path, self.model, self.ema, self.optimizer)
+        before, now = self.progress.examples_per_step, self.sampler.examples_per_step
+        if before != now:
+            raise ConfigError(
+                f"{self.directory} was trained with {before} examples per step, not {now}: "
+                "resume with the same number of processes"
+            )
 
     def save(self) -> None:
-        """Write the captioner as it is now, and the state that a stopped run goes on from; every process calls."""
-        self.keep("last")
-        save_state(self.state_path, self.model, self.average, self.optimizer, self.progress)
+        """Save the captioner to `last/`, and the state; every process must call this."""
+        self.save_checkpoint("last")
+        save_state(self.state_path, self.model, self.ema, self.optimizer, self.progress)
 
-    def keep(self, name: str) -> None:
-        """Write the captioner to the folder `name` of the run; every process calls."""
-        checkpoint = self.checkpoint()
-        gather_results(
-            lambda: save_native(self.folder / name, checkpoint) if is_main_process() else None
-        )
+    def save_checkpoint(self, name: str) -> None:
+        """Save the captioner to a folder of the run directory; every process must call this."""
+        checkpoint = self.export_checkpoint()
+        run_on_main(lambda: save_native(self.directory / name, checkpoint))
 
-    def checkpoint(self, everywhere: bool = False) -> Checkpoint:
-        """The captioner as it would be kept: its weights averaged, LoRA merged, in one piece.
+    def export_checkpoint(self, everywhere: bool = False) -> Checkpoint:
+        """Return the captioner as it is saved: with averaged weights, and LoRA merged.
 
-        Every process calls; only the first gets the weights, or all.
+        Its weights share memory with the training model where they are neither averaged, merged
+        nor sharded. Every process must call this.
+
+        Args:
+            everywhere: Whether all processes get the weights, not only the main one.
         """
-        weights = full_weights({**self.model.state_dict(), **self.average}, everywhere)
+        weights = full_weights({**self.model.state_dict(), **self.ema}, everywhere)
         lora = self.recipe.lora
         if lora.rank:
             weights = merge_lora(weights, lora.scale)
-        return Checkpoint(self.model.config, weights, self.prepared.tokenizer)
+        return Checkpoint(self.model.config, weights, self.setup.tokenizer)
 
-    def result(self) -> CaptionModel:
-        """The captioner as it would be kept, to evaluate; every process calls."""
-        recipe = self.recipe
-        if not (self.average or recipe.lora.rank or recipe.distributed.fsdp):
-            return self.model
-        return build_model(self.checkpoint(everywhere=True)).to(self.device)
+    def export_model(self) -> CaptionModel:
+        """Build the captioner as it is saved, in evaluation mode; every process must call this.
 
-    def steps(self) -> Iterator[list[Batch]]:
-        """The batches of each remaining optimiser step."""
-        pad_id, workers, pin = (
-            self.prepared.tokenizer.pad_id,
+        It is a second module beside the training model: whoever uses it may change its mode, or
+        replace its layers. Its weights must not be changed in place; see `export_checkpoint`.
+        """
+        return build_model(self.export_checkpoint(everywhere=True)).to(self.device)
+
+    def read_steps(self) -> Iterator[list[Batch]]:
+        """Yield the batches of each remaining optimizer step."""
+        loader = LoaderConfig(
+            self.setup.tokenizer.pad_id,
             self.recipe.data.num_workers,
-            self.device.type == "cuda",
+            pin_memory=self.device.type == "cuda",
         )
-        batches = read_batches(
-            self.prepared.rows,
-            self.order,
-            self.progress.step,
-            self.total_steps,
-            pad_id,
-            workers,
-            pin,
-        )
+        start, stop = self.progress.step, self.total_steps
+        batches = read_batches(self.setup.dataset, self.sampler, start, stop, loader)
         while self.progress.step < self.total_steps:
             yield list(itertools.islice(batches, self.recipe.optim.grad_accum_steps))
 
-    def total(self, batches: list[Batch], stop: bool, save: bool) -> Totals:
-        """What all processes are about to do; a wish of one to stop, or of the first to save, is a wish of all.
+    def train_step(
+        self, batches: list[Batch], totals: StepTotals, lr: float | None = None
+    ) -> float:
+        """Take one optimizer step.
 
-        Raises CutlineError, in every process, where the data of one cannot be read on.
-        """
-        failures = [batch.failure for batch in batches if batch.failure is not None]
-        skipped = [sentence for batch in batches for sentence in batch.skipped]
-        tokens, pictures = (
-            sum(counts)
-            for counts in zip(*((b.token_count, len(b.pixels)) for b in batches), strict=True)
-        )
-        sums = all_reduce_sum(
-            tokens, pictures, len(skipped), stop, save and rank() == 0, len(failures)
-        )
-        if sums[5]:  # an error in one process is raised in all: the others would wait for it
-            raise next(failure for part in all_gather(failures) for failure in part)
-        every = [sentence for part in all_gather(skipped) for sentence in part] if sums[2] else []
-        return Totals(int(sums[0]), int(sums[1]), every, bool(sums[3]), bool(sums[4]))
+        Args:
+            batches: This process's batches.
+            totals: Their totals over all processes.
+            lr: Learning rate (default: the schedule's).
 
-    def train_step(self, batches: list[Batch], totals: Totals, lr: float | None = None) -> float:
-        """One optimiser step over `batches`, every token of all processes weighing the same; returns the gradient norm.
+        Returns:
+            The gradient norm, before clipping.
 
-        lr: learning rate (default: the schedule's). Raises DivergedError.
+        Raises:
+            DivergedError: The loss or the gradient is NaN or infinite; the weights are unchanged.
         """
         progress, optim = self.progress, self.recipe.optim
-        self.lr = (
-            lr_at(progress.step, self.total_steps, self.steps_per_epoch, optim)
-            if lr is None
-            else lr
-        )
+        if lr is None:
+            lr = compute_lr(progress.step, self.total_steps, self.steps_per_epoch, optim)
+        self.lr = lr
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * group["lr_scale"]
-        torch.manual_seed(
-            (self.recipe.seed * 1_000_003 + progress.step) * world_size() + rank()
-        )  # dropout of this step, also resumed
-        norm = 0.0
-        if totals.tokens:
-            loss = sum(
-                self.backward(batch, totals.tokens, last=batch is batches[-1]) for batch in batches
-            )
-            (loss,) = all_reduce_sum(loss)
-            norm = float(
-                whole(clip_grad_norm_(self.model.parameters(), optim.clip_norm or math.inf))
-            )
-            self.check_finite(loss, norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            progress.loss_sum, progress.epoch_loss_sum = (
-                progress.loss_sum + loss,
-                progress.epoch_loss_sum + loss,
-            )
-        if self.average:
-            update_ema(self.average, self.model, progress.step, optim.ema_decay)
-        progress.token_count, progress.epoch_token_count = (
-            progress.token_count + totals.tokens,
-            progress.epoch_token_count + totals.tokens,
-        )
-        progress.step, progress.pictures = progress.step + 1, progress.pictures + totals.pictures
+            group["lr"] = lr * group["lr_scale"]
+        # Dropout depends on the step alone, so that a resumed run repeats it.
+        seed = self.recipe.seed * 1_000_003 + progress.step
+        torch.manual_seed(seed * world_size() + rank())
+        norm = self.update_weights(batches, totals.tokens) if totals.tokens else 0.0
+        if self.ema:
+            update_ema(self.ema, self.model, progress.step, optim.ema_decay)
+        progress.token_count += totals.tokens
+        progress.epoch_token_count += totals.tokens
+        progress.images += totals.images
+        progress.step += 1
+        return norm
+
+    def update_weights(self, batches: list[Batch], tokens: int) -> float:
+        """Update the weights by the gradient of the mean loss over `tokens`.
+
+        Returns:
+            The gradient norm, before clipping.
+        """
+        losses = [self.backward(batch, tokens, last=batch is batches[-1]) for batch in batches]
+        (loss,) = all_reduce_sum(sum(losses))
+        clip_norm = self.recipe.optim.clip_norm or math.inf
+        norm = float(full_tensor(clip_grad_norm_(self.model.parameters(), clip_norm)))
+        self.check_finite(loss, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.loss_sum += loss
+        self.progress.epoch_loss_sum += loss
         return norm
 
     def backward(self, batch: Batch, tokens: int, last: bool) -> float:
-        """Add the gradient of this batch's share of the mean over `tokens`; returns its summed loss."""
+        """Add one batch's part of the gradient of the step.
+
+        Args:
+            batch: The batch.
+            tokens: Scored tokens of the step, over all batches and processes.
+            last: Whether this is the last batch of the step, after which gradients are averaged.
+
+        Returns:
+            The summed loss of the batch.
+        """
+        # Each token of the step has the same weight, 1 / tokens, in whatever batch and process it
+        # is. The summed loss of a batch times 1 / tokens does that within a process. Over P
+        # processes the gradients are averaged, not summed, which divides them by P once more: the
+        # factor world_size() makes up for it.
         with gradient_sync(self.parallel, last):
-            loss = self.loss(self.parallel, batch)
-            (
-                loss * (world_size() / tokens)
-            ).backward()  # the processes' gradients are averaged, not summed
+            loss = self.compute_loss(self.parallel, batch)
+            (loss * (world_size() / tokens)).backward()
         return float(loss.detach())
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Summed loss of a batch."""
+    def compute_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the summed loss of a batch, ()."""
         config, embedded = self.model.config, bool(self.recipe.data.cache_embeddings)
-        batch = (batch if len(batch.pixels) else Batch.dummy(config.vision, embedded)).to(
-            self.device
-        )
+        if not len(batch.pixels):
+            batch = Batch.dummy(config.vision, embedded)
+        batch = batch.to(self.device)
         pixel_values = normalize(batch.pixels, config.image) if batch.image_embeds is None else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            out = model(
+            output = model(
                 pixel_values,
                 batch.input_ids,
                 batch.attention_mask,
                 batch.labels,
                 image_embeds=batch.image_embeds,
             )
-        return out.loss  # type: ignore[no-any-return]
+        return output.loss  # type: ignore[no-any-return]
 
     def check_finite(self, loss: float, norm: float) -> None:
-        """A step that is not a number must not reach the weights."""
+        """Raise DivergedError if the loss or the gradient norm is NaN or infinite."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DivergedError(
-                f"the loss became {loss} and its gradient {norm} at step {self.progress.step + 1}; "
-                f"{self.folder} keeps the state before it: lower `optim.lr` or set `optim.clip_norm`, and go on with --resume"
+                f"the loss became {loss} and the gradient norm {norm} at step "
+                f"{self.progress.step + 1}; {self.directory} holds the state before it: lower "
+                "`optim.lr` or set `optim.clip_norm`, and continue with --resume"
             )
-
-    @torch.no_grad()
-    def validation_loss(
-        self, watch: Callable[[Iterator[Batch], int], Iterable[Batch]]
-    ) -> tuple[float, list[str]]:
-        """Mean loss of the validation references, without augmentation, and which images could not be read; every process calls.
-
-        `watch` passes the batches of this process on.
-        """
-        every_caption = replace(self.recipe, data=replace(self.recipe.data, captions_per_image=0))
-        rows = make_dataset(
-            every_caption,
-            self.prepared.val,
-            self.prepared.tokenizer,
-            self.model.config,
-            augmented=False,
-        )
-        size = self.recipe.eval.batch_size
-        keys = [
-            [(0, row) for row in range(first, min(first + size, len(rows)))]
-            for first in range(0, len(rows), size)
-        ]
-        keys = keys[rank() :: world_size()]
-        model = self.result().eval()
-
-        def share() -> tuple[float, int, list[str]]:
-            loss_sum, tokens = 0.0, 0
-            skipped: list[str] = []
-            for batch in watch(
-                load_batches(rows, iter(keys), self.prepared.tokenizer.pad_id, 0), len(keys)
-            ):
-                skipped += batch.skipped
-                if batch.failure:
-                    raise batch.failure
-                if len(batch.pixels):
-                    loss_sum, tokens = (
-                        loss_sum + float(self.loss(model, batch)),
-                        tokens + batch.token_count,
-                    )
-            return loss_sum, tokens, skipped
-
-        shares = gather_results(share)
-        self.learn()
-        tokens = sum(share[1] for share in shares)
-        if not tokens:
-            raise DataError("none of the validation images can be read")
-        return sum(share[0] for share in shares) / tokens, [
-            sentence for share in shares for sentence in share[2]
-        ]

@@ -1,37 +1,51 @@
-"""A run in the middle: how good its captions are, and whether they are the best so far."""
+"""Evaluation during training: metrics on the validation data, and the choice of the best weights.
 
-import dataclasses
+The training model is not touched: all of this works on `Trainer.export_model`.
+"""
+
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+import torch
 
 from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs
-from cutline.distributed import gather_results, is_main_process
+from cutline.distributed import gather_results, rank, run_on_main, world_size
 from cutline.errors import DataError
 from cutline.evaluation import EvaluatedImage, Evaluation, evaluate
 from cutline.files import atomic_write
 from cutline.image import open_thumbnail
+from cutline.progress import Progress, no_progress
+from cutline.training.data.batch import LoaderConfig, load_batches
 from cutline.training.loop.interrupt import StopSignal
 from cutline.training.loop.trainer import Trainer
 from cutline.training.run.log import RunLog
+from cutline.training.setup import make_dataset
 
-LARGEST_SAMPLE = 320  # pixels
+T = TypeVar("T")
+
+NUM_SAMPLES = 8
+"""validation images whose captions are logged"""
+SAMPLE_SIZE = 320
+"""longer side of their copies in the run directory, in pixels"""
 
 
 def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
-    """At the end of an epoch that the recipe names, and at the very end: evaluate, keep the best weights, save the state."""
-    progress, plan = trainer.progress, trainer.recipe.eval
-    at_end = progress.step == trainer.total_steps
-    if not at_end and (progress.step == 0 or progress.step % trainer.steps_per_epoch):
+    """Evaluate, save the weights if they are the best so far, and save the state.
+
+    Does nothing between two epochs that the recipe evaluates.
+
+    Raises:
+        DataError: No image of the training or validation data can be read.
+        Interrupted: A stop was requested.
+    """
+    if not _is_due(trainer):
         return
-    epoch = math.ceil(progress.step / trainer.steps_per_epoch)
-    first = plan.start_epoch or plan.every_epochs
-    due = at_end or (epoch >= first and (epoch - first) % plan.every_epochs == 0)
-    if not due or progress.evaluated == progress.step:
-        return
-    if progress.pictures == 0:
+    progress = trainer.progress
+    if progress.images == 0:
         raise DataError(
             f"{trainer.recipe.data.train}: none of its images can be read; see {log.path}"
         )
@@ -40,70 +54,131 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     is_best = progress.best is None or value > progress.best
     if is_best:
         progress.best = value
-        trainer.keep("best")
+        trainer.save_checkpoint("best")
     progress.evaluated, progress.epoch_loss_sum, progress.epoch_token_count = progress.step, 0.0, 0
-    log.write(
-        {"step": progress.step, "epoch": epoch, **line, "best": is_best}
-    )  # before the state, with which it counts as done
+    epoch = math.ceil(progress.step / trainer.steps_per_epoch)
+    # The line comes before the state: with the state saved, the evaluation is not repeated.
+    log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})
     trainer.save()
-    numbers = "  ".join(
-        f"{name} {number:.3f}" for name, number in line.items() if isinstance(number, float)
-    )
-    log.print(f"epoch {epoch}: {numbers}{'  (best so far)' if is_best else ''}")
+    values = "  ".join(f"{name} {v:.3f}" for name, v in line.items() if isinstance(v, float))
+    log.print(f"epoch {epoch}: {values}{'  (best so far)' if is_best else ''}")
+
+
+def _is_due(trainer: Trainer) -> bool:
+    progress, config = trainer.progress, trainer.recipe.eval
+    if progress.evaluated == progress.step:
+        return False
+    if progress.step == trainer.total_steps:
+        return True
+    epoch, steps_into_epoch = divmod(progress.step, trainer.steps_per_epoch)
+    first = config.start_epoch or config.every_epochs
+    return not steps_into_epoch and epoch >= first and (epoch - first) % config.every_epochs == 0
 
 
 def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[str, Any], float]:
-    """A line for the log, and the number that the best checkpoint is chosen by: higher is better."""
+    """Measure the current weights.
+
+    Returns:
+        A line for the log, and the value that the best weights are chosen by; higher is better.
+    """
     progress, recipe = trainer.progress, trainer.recipe
-    line: dict[str, Any] = {
-        "train_loss": progress.epoch_loss_sum / max(1, progress.epoch_token_count)
-    }
-    if not trainer.prepared.val:
-        return line, -line["train_loss"]
+    train_loss = progress.epoch_loss_sum / max(1, progress.epoch_token_count)
+    line: dict[str, Any] = {"train_loss": train_loss}
+    if not trainer.setup.val:
+        return line, -train_loss
     if recipe.eval.select_by == "loss":
-        line["val_loss"], skipped = trainer.validation_loss(
-            lambda batches, total: log.track(stop.watch(batches), total, "validating")
-        )
+        line["val_loss"], skipped = compute_validation_loss(trainer, _track(log, stop))
         log.log_skipped(progress.step, skipped)
         return line, -line["val_loss"]
-    found = validate(trainer, log, stop)
-    line |= {
-        name: value
-        for name, value in dataclasses.asdict(found.scores).items()
-        if isinstance(value, float)
-    }
-    line["samples"] = gather_results(
-        lambda: keep_samples(trainer.folder, found.images[:8]) if is_main_process() else []
-    )[0]
-    return line, found.scores.cider + found.scores.bleu4
+    evaluation = validate(trainer, _track(log, stop))
+    log.log_skipped(progress.step, evaluation.skipped)
+    scores = evaluation.scores
+    line |= {name: value for name, value in asdict(scores).items() if isinstance(value, float)}
+    images = evaluation.images[:NUM_SAMPLES]
+    line["samples"] = run_on_main(lambda: save_samples(trainer.directory, images))
+    return line, scores.cider + scores.bleu4
 
 
-def keep_samples(folder: Path, pictures: Sequence[EvaluatedImage]) -> list[dict[str, str]]:
-    """Small copies of a few validation images in the run's folder, and what they are called there now."""
-    samples = []
-    for number, one in enumerate(pictures):
-        kept = Path("samples") / f"{number}.jpg"
-        if not (folder / kept).exists():
-            with atomic_write(folder / kept) as temporary:
-                open_thumbnail(one.sample.image, LARGEST_SAMPLE).save(temporary, "JPEG")
-        samples.append({"image": str(kept), "id": one.sample.id, "caption": one.caption.text})
-    return samples
+def _track(log: RunLog, stop: StopSignal) -> Progress:
+    """Return a progress bar that raises Interrupted when a stop is requested."""
+
+    def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        return log.track(stop.watch(items), total, description)
+
+    return track
 
 
-def validate(trainer: Trainer, log: RunLog, stop: StopSignal) -> Evaluation:
-    """Caption the validation images with the weights that would be kept."""
-    captioner = Captioner(trainer.result(), trainer.prepared.tokenizer, str(trainer.device), "fp32")
-    settings = cast(GenerationKwargs, dataclasses.asdict(trainer.recipe.generation))
-    found = evaluate(
+def validate(trainer: Trainer, progress: Progress = no_progress) -> Evaluation:
+    """Caption the validation images, and measure the captions; every process must call this.
+
+    Raises:
+        DataError: None of the images can be read.
+    """
+    recipe, tokenizer = trainer.recipe, trainer.setup.tokenizer
+    captioner = Captioner(trainer.export_model(), tokenizer, str(trainer.device), "fp32")
+    settings = cast(GenerationKwargs, asdict(recipe.generation))
+    return evaluate(
         captioner,
-        trainer.prepared.val,
-        batch_size=trainer.recipe.eval.batch_size,
-        metric_tokenizer=trainer.recipe.eval.metric_tokenizer,
-        progress=lambda results, total, description: log.track(
-            stop.watch(results), total, description
-        ),
+        trainer.setup.val,
+        batch_size=recipe.eval.batch_size,
+        metric_tokenizer=recipe.eval.metric_tokenizer,
+        progress=progress,
         **settings,
     )
-    trainer.learn()
-    log.log_skipped(trainer.progress.step, found.skipped)
-    return found
+
+
+@torch.no_grad()
+def compute_validation_loss(
+    trainer: Trainer, progress: Progress = no_progress
+) -> tuple[float, list[str]]:
+    """Compute the mean loss of the validation captions; every process must call this.
+
+    Images are not augmented, and all of their captions count.
+
+    Returns:
+        The loss per token, and a message for each image that cannot be read.
+
+    Raises:
+        DataError: None of the images can be read.
+    """
+    recipe, setup, model = trainer.recipe, trainer.setup, trainer.export_model()
+    recipe = replace(recipe, data=replace(recipe.data, captions_per_image=0))
+    dataset = make_dataset(recipe, setup.val, setup.tokenizer, model.config, augmented=False)
+    size = recipe.eval.batch_size
+    keys = [(0, index) for index in range(len(dataset))]
+    batches = [keys[start : start + size] for start in range(0, len(keys), size)]
+    batches = batches[rank() :: world_size()]
+
+    def compute_share() -> tuple[float, int, list[str]]:
+        loss_sum, tokens = 0.0, 0
+        skipped: list[str] = []
+        loaded = load_batches(dataset, iter(batches), LoaderConfig(setup.tokenizer.pad_id))
+        for batch in progress(loaded, len(batches), "validating"):
+            if batch.error:
+                raise batch.error
+            skipped += batch.skipped
+            if len(batch.pixels):
+                loss_sum += float(trainer.compute_loss(model, batch))
+                tokens += batch.token_count
+        return loss_sum, tokens, skipped
+
+    loss_sums, token_counts, messages = zip(*gather_results(compute_share), strict=True)
+    if not sum(token_counts):
+        raise DataError("none of the validation images can be read")
+    return sum(loss_sums) / sum(token_counts), [text for share in messages for text in share]
+
+
+def save_samples(directory: Path, images: Sequence[EvaluatedImage]) -> list[dict[str, str]]:
+    """Save small copies of a few validation images to the run directory.
+
+    Returns:
+        For each image its path in the directory, its id and its current caption.
+    """
+    samples = []
+    for number, image in enumerate(images):
+        path = Path("samples") / f"{number}.jpg"
+        if not (directory / path).exists():
+            with atomic_write(directory / path) as temporary:
+                open_thumbnail(image.sample.image, SAMPLE_SIZE).save(temporary, "JPEG")
+        samples.append({"image": str(path), "id": image.sample.id, "caption": image.caption.text})
+    return samples

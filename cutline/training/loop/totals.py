@@ -1,0 +1,49 @@
+"""What all processes agree on before each step: counts, errors, and requests to stop or save."""
+
+from dataclasses import dataclass
+
+from cutline.distributed import all_gather, all_reduce_sum, is_main_process
+from cutline.training.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """What the batches of a step hold, and what is requested, over all processes."""
+
+    tokens: int
+    """scored tokens"""
+    images: int
+    skipped: list[str]
+    """a message for each image that cannot be read"""
+    stop: bool
+    """whether to stop before this step"""
+    save: bool
+    """whether to save the state before this step"""
+
+
+def sync_totals(batches: list[Batch], stop: bool, save: bool) -> StepTotals:
+    """Add up the batches and the requests of all processes, so that all do the same.
+
+    Args:
+        batches: This process's batches of the step.
+        stop: Whether this process was asked to stop; one is enough.
+        save: Whether it is time to save the state; only the main process's clock counts.
+
+    Raises:
+        CutlineError: The data of one process cannot be read; raised in all of them.
+    """
+    errors = [batch.error for batch in batches if batch.error is not None]
+    skipped = [message for batch in batches for message in batch.skipped]
+    tokens, images, num_skipped, stop_votes, save_votes, num_errors = all_reduce_sum(
+        sum(batch.token_count for batch in batches),
+        sum(len(batch.pixels) for batch in batches),
+        len(skipped),
+        stop,
+        save and is_main_process(),
+        len(errors),
+    )
+    if num_errors:
+        raise next(error for share in all_gather(errors) for error in share)
+    if num_skipped:
+        skipped = [message for share in all_gather(skipped) for message in share]
+    return StepTotals(int(tokens), int(images), skipped, stop_votes > 0, save_votes > 0)
