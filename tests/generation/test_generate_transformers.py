@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from cutline.checkpoint import HUGGINGFACE, compute_weight_shapes, import_weights
-from cutline.checkpoint.huggingface import parse_huggingface_config
+from cutline.checkpoint.huggingface_config import parse_huggingface_config
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, Prompts, generate
 from cutline.model import CaptionModel
