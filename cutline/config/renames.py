@@ -33,6 +33,7 @@ RENAMED = {
     "eval.by": "eval.select_by",
     # flags of the other commands, and keyword arguments
     "workers": "num_workers",
+    "out": "output",
     "tokens": "metric_tokenizer",
     "learned": "train_captions",
     "bootstrap": "resamples",
