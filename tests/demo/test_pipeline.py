@@ -29,7 +29,7 @@ def test_a_short_demo_writes_model_captions_and_report(tmp_path: Path) -> None:
     assert "<svg" in page
     images = sorted((tmp_path / "scenes" / "heldout").glob("*.png"))
     captioner = cutline.load(tmp_path / "model", precision="fp32")
-    captions = captioner.caption(images, max_length=24, min_length=1)
+    captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
     assert [caption.text for caption in captions] == result.captions
     run_demo(tmp_path, 1, num_train=96, num_test=10, epochs=1)  # replaces the first
 

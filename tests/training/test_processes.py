@@ -36,6 +36,8 @@ LAYOUTS = {
     "2x4, stopped": {"optim_batch_size": 4},
     "sharded, stopped": {"optim_batch_size": 4, "distributed_fsdp": True},
 }
+if not hasattr(torch.cpu.Stream, "record_event"):  # PyTorch 2.6 shards on GPUs only
+    LAYOUTS = {name: layout for name, layout in LAYOUTS.items() if "sharded" not in name}
 ALONE = ("1x8", "4x2", "lora 1x8")
 NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
 
@@ -90,7 +92,8 @@ def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
         stopped = "stopped" in name
         jobs += [(recipes[name], False, 3 * stopped), *[(recipes[name], True, 0)] * stopped]
     said = launch([*jobs, (broken_stream(tmp_path), False, 0)], tmp_path)
-    assert said.count("stopped after step 3") == 4  # two runs, two processes
+    num_stopped = sum("stopped" in name for name in LAYOUTS)
+    assert said.count("stopped after step 3") == 2 * num_stopped  # two processes each
     assert (
         said.count("001.tar: the shard cannot be read") == 2
     )  # by one, and the other does not wait for it
