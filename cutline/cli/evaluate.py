@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cutline.cli.caption import caption_row
 from cutline.cli.console import warn
 from cutline.cli.flags import Data, DataFlags, Flags, JsonOutput, ModelFlags, Output
-from cutline.config import GenerationConfig, InferenceConfig, MetricConfig
+from cutline.config import DataSource, GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
 from cutline.files import write_text
 from cutline.progress import is_rank_zero, progress_bar
@@ -63,14 +63,14 @@ def evaluate_command(
         prompt: Prompt of every caption (default: that of each image, else the model's own).
         train_captions: The training data of the model, to measure how many captions are novel.
     """
-    from cutline.data import open_captions
+    from cutline.data import open_related_data
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate
 
     outputs.check()
     captions = None
     if train_captions:
-        samples = open_captions(train_captions, columns=source.columns)
+        samples = open_related_data(DataSource(train_captions, columns=source.columns))
         captions = [caption for sample in samples for caption in sample.captions]
     with process_group():
         evaluation = evaluate(
