@@ -236,8 +236,8 @@ class Captioner:
     def _acquire_cache(self, slots: int, config: GenerationConfig) -> TextCache:
         """Return the cache of the last call if it fits and is idle, else a new one.
 
-        Reuse avoids allocating the memory anew. `list.pop` is atomic, so that two threads never get
-        the same cache.
+        Reuse saves the time to allocate its memory. `list.pop` is atomic, so that two threads never
+        get the same cache.
         """
         num_beams = config.num_captions if config.sample else config.num_beams
         try:

@@ -37,7 +37,7 @@ class CompiledVision(nn.Module):
         Args:
             config: Sizes of the encoder.
             run_graph: The graph.
-            weights: Weights that the graph reads but does not own; kept alive as long as it.
+            weights: Weights that the graph reads but does not own, to keep them in memory.
         """
         super().__init__()
         self.config = config

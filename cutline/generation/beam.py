@@ -55,8 +55,8 @@ class BeamSearch(BatchState):
         ended = torch.where(is_end, scores / end_norm, -torch.inf)[:, :num_beams]
         self.hypotheses.add(ended, gather_beams(self.ids, beams[:, :num_beams]))
 
-        # The best K candidates without an end token become the new beams. Among 2K candidates there
-        # are always K of them, since each beam has one end token.
+        # The best K candidates without an end token become the new beams. There are always K among
+        # the 2K candidates, since an end token can follow each beam only once.
         ranks = is_end.int().argsort(dim=1, stable=True)[:, :num_beams]  # (B, K)
         self.beam_scores = scores.gather(1, ranks)
         self.beam_indices = beams.gather(1, ranks)
@@ -66,8 +66,8 @@ class BeamSearch(BatchState):
         self.lengths = self.lengths + 1
 
         # An image is done when no beam can beat its worst hypothesis. Both versions of transformers
-        # estimate the best attainable score by the best sum at the present length; "blip" takes the
-        # best candidate, even one that ended, "huggingface" the best beam.
+        # take the best sum at the present length for the best score that a beam can reach: "blip"
+        # that of the candidates, even if it ended, "huggingface" that of the new beams.
         blip = config.beam_scoring == "blip"
         best = scores[:, 0] if blip else self.beam_scores[:, 0]
         done = self.hypotheses.scores[:, -1] >= best / end_norm[:, 0]
