@@ -153,11 +153,11 @@ def test_stream_is_lazy(captioner: Captioner, images: list[Image.Image]) -> None
             "includes the prompt, which has 4 tokens",
         ),
         (None, {"max_length": 60}, "max_length 60 is above the model's 48 positions"),
-        (None, {"batch_size": 0}, "batch_size 0 is below 1"),
-        (None, {"num_workers": -1}, "num_workers -1 is negative"),
+        (None, {"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        (None, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
         (None, {"num_beams": 2, "num_captions": 3}, "num_captions 3 is above num_beams 2"),
         (None, {"workers": 2}, "the argument `workers` is now `num_workers`"),
-        (None, {"beams": 2}, "the argument `beams` does not exist; there are prompt, batch_size"),
+        (None, {"beams": 2}, "unknown argument `beams`; the arguments are prompt, batch_size"),
     ],
 )
 def test_invalid_settings_are_errors(

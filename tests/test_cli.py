@@ -215,7 +215,11 @@ def test_errors_are_one_line_and_an_exit_code(
             "out.docx: captions cannot be written to a .docx file",
         ),
         (("caption", photo, "-m", tmp_path / "no-model"), 1, "no-model"),
-        (("caption", photo, "-m", model, "--num-beams", 0), 2, "num_beams 0 is below 1"),
+        (
+            ("caption", photo, "-m", model, "--num-beams", 0),
+            2,
+            "num_beams must be at least 1, not 0",
+        ),
         (
             ("caption", photo, "-m", model, "--device", "moon"),
             2,
@@ -237,7 +241,7 @@ def test_errors_are_one_line_and_an_exit_code(
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
         (("caption", "-m", model), 2, "name the images to caption"),
         (("score", photo, "-m", model), 2, "name at least one caption"),
-        (("sing",), 2, "there is no command 'sing'"),
+        (("sing",), 2, "unknown command 'sing'"),
         (("caption", photo, "--workers", 2), 2, "--workers is now --num-workers"),
         (("caption", photo, "--engine", "plain"), 2, "--engine plain is now --engine eager"),
         (

@@ -61,66 +61,82 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     ),
     (VisionConfig, {"image_size": 100}, "image_size 100 is not a multiple of patch_size 16"),
     (VisionConfig, {"num_heads": 7}, "vision embed_dim 768 is not a multiple of num_heads 7"),
-    (VisionConfig, {"drop_path": 1.0}, "drop_path 1.0 is not in [0, 1)"),
-    (VisionConfig, {"drop_path": -0.1}, "drop_path -0.1 is not in [0, 1)"),
+    (VisionConfig, {"drop_path": 1.0}, "drop_path must be in [0, 1), not 1.0"),
+    (VisionConfig, {"drop_path": -0.1}, "drop_path must be in [0, 1), not -0.1"),
     (TextConfig, {"num_heads": 7}, "text embed_dim 768 is not a multiple of num_heads 7"),
-    (TextConfig, {"dropout": 1.0}, "dropout 1.0 is not in [0, 1)"),
-    (TextConfig, {"dropout": -0.1}, "dropout -0.1 is not in [0, 1)"),
-    (TextConfig, {"attn_dropout": 1.0}, "attn_dropout 1.0 is not in [0, 1)"),
-    (TextConfig, {"attn_dropout": -0.1}, "attn_dropout -0.1 is not in [0, 1)"),
+    (TextConfig, {"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
+    (TextConfig, {"dropout": -0.1}, "dropout must be in [0, 1), not -0.1"),
+    (TextConfig, {"attn_dropout": 1.0}, "attn_dropout must be in [0, 1), not 1.0"),
+    (TextConfig, {"attn_dropout": -0.1}, "attn_dropout must be in [0, 1), not -0.1"),
     (ImageConfig, {"std": (1.0, 0.0, 1.0)}, "image std must be positive"),
-    (CaptionConfig, {"label_smoothing": 1.0}, "label_smoothing 1.0 is not in [0, 1)"),
-    (CaptionConfig, {"label_smoothing": -0.1}, "label_smoothing -0.1 is not in [0, 1)"),
-    (GenerationConfig, {"num_beams": 0}, "num_beams 0 is below 1"),
-    (GenerationConfig, {"num_captions": 0}, "num_captions 0 is below 1"),
-    (GenerationConfig, {"max_length": 0, "min_length": 0}, "max_length 0 is below 1"),
-    (GenerationConfig, {"min_length": -1}, "min_length -1 is negative"),
+    (CaptionConfig, {"label_smoothing": 1.0}, "label_smoothing must be in [0, 1), not 1.0"),
+    (CaptionConfig, {"label_smoothing": -0.1}, "label_smoothing must be in [0, 1), not -0.1"),
+    (GenerationConfig, {"num_beams": 0}, "num_beams must be at least 1, not 0"),
+    (GenerationConfig, {"num_captions": 0}, "num_captions must be at least 1, not 0"),
+    (GenerationConfig, {"max_length": 0, "min_length": 0}, "max_length must be at least 1, not 0"),
+    (GenerationConfig, {"min_length": -1}, "min_length must be at least 0, not -1"),
     (GenerationConfig, {"min_length": 21}, "min_length 21 is above max_length 20"),
-    (GenerationConfig, {"repetition_penalty": 0.0}, "repetition_penalty 0.0 is not positive"),
-    (GenerationConfig, {"temperature": 0.0}, "temperature 0.0 is not positive"),
-    (GenerationConfig, {"top_p": 0.0}, "top_p 0.0 is not in (0, 1]"),
-    (GenerationConfig, {"top_p": 1.1}, "top_p 1.1 is not in (0, 1]"),
-    (GenerationConfig, {"top_k": -1}, "top_k -1 is negative"),
-    (GenerationConfig, {"no_repeat_ngram_size": -1}, "no_repeat_ngram_size -1 is negative"),
+    (GenerationConfig, {"repetition_penalty": 0.0}, "repetition_penalty must be positive, not 0.0"),
+    (GenerationConfig, {"temperature": 0.0}, "temperature must be positive, not 0.0"),
+    (GenerationConfig, {"top_p": 0.0}, "top_p must be in (0, 1], not 0.0"),
+    (GenerationConfig, {"top_p": 1.1}, "top_p must be in (0, 1], not 1.1"),
+    (GenerationConfig, {"top_k": -1}, "top_k must be at least 0, not -1"),
+    (
+        GenerationConfig,
+        {"no_repeat_ngram_size": -1},
+        "no_repeat_ngram_size must be at least 0, not -1",
+    ),
     (GenerationConfig, {"num_captions": 4}, "num_captions 4 is above num_beams 3"),
-    (DataConfig, {"val_fraction": 1.0}, "val_fraction 1.0 is not in [0, 1)"),
-    (DataConfig, {"val_fraction": -0.1}, "val_fraction -0.1 is not in [0, 1)"),
-    (DataConfig, {"max_words": 0}, "max_words 0 is below 1"),
-    (DataConfig, {"max_tokens": 2}, "max_tokens 2 is below 3"),
-    (DataConfig, {"captions_per_image": -1}, "captions_per_image -1 is negative"),
-    (DataConfig, {"crop_scale": (0.0, 1.0)}, "crop_scale 0.0, 1.0 is not within (0, 1]"),
-    (DataConfig, {"crop_scale": (0.5, 1.1)}, "crop_scale 0.5, 1.1 is not within (0, 1]"),
-    (DataConfig, {"crop_scale": (0.6, 0.5)}, "crop_scale 0.6, 0.5 is not within (0, 1]"),
-    (DataConfig, {"num_workers": -1}, "num_workers -1 is negative"),
+    (DataConfig, {"val_fraction": 1.0}, "val_fraction must be in [0, 1), not 1.0"),
+    (DataConfig, {"val_fraction": -0.1}, "val_fraction must be in [0, 1), not -0.1"),
+    (DataConfig, {"max_words": 0}, "max_words must be at least 1, not 0"),
+    (DataConfig, {"max_tokens": 2}, "max_tokens must be at least 3, not 2"),
+    (DataConfig, {"captions_per_image": -1}, "captions_per_image must be at least 0, not -1"),
+    (
+        DataConfig,
+        {"crop_scale": (0.0, 1.0)},
+        "crop_scale must be an ascending pair in (0, 1], not 0.0, 1.0",
+    ),
+    (
+        DataConfig,
+        {"crop_scale": (0.5, 1.1)},
+        "crop_scale must be an ascending pair in (0, 1], not 0.5, 1.1",
+    ),
+    (
+        DataConfig,
+        {"crop_scale": (0.6, 0.5)},
+        "crop_scale must be an ascending pair in (0, 1], not 0.6, 0.5",
+    ),
+    (DataConfig, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
     *(
-        (OptimConfig, {name: 0}, f"{name} 0 is below 1")
+        (OptimConfig, {name: 0}, f"{name} must be at least 1, not 0")
         for name in ("batch_size", "grad_accum_steps", "epochs")
     ),
     *(
-        (OptimConfig, {name: -1}, f"{name} -1 is negative")
+        (OptimConfig, {name: -1}, f"{name} must be at least 0, not -1")
         for name in ("max_steps", "warmup_steps")
     ),
     *(
-        (OptimConfig, {name: -0.1}, f"{name} -0.1 is negative")
+        (OptimConfig, {name: -0.1}, f"{name} must be at least 0, not -0.1")
         for name in ("weight_decay", "clip_norm", "min_lr")
     ),
-    (OptimConfig, {"lr": 0.0}, "lr 0.0 is not positive"),
-    (OptimConfig, {"ema_decay": 1.0}, "ema_decay 1.0 is not in [0, 1)"),
-    (OptimConfig, {"ema_decay": -0.1}, "ema_decay -0.1 is not in [0, 1)"),
-    (MemoryConfig, {"vit_ckpt_layer": -1}, "vit_ckpt_layer -1 is negative"),
+    (OptimConfig, {"lr": 0.0}, "lr must be positive, not 0.0"),
+    (OptimConfig, {"ema_decay": 1.0}, "ema_decay must be in [0, 1), not 1.0"),
+    (OptimConfig, {"ema_decay": -0.1}, "ema_decay must be in [0, 1), not -0.1"),
+    (MemoryConfig, {"vit_ckpt_layer": -1}, "vit_ckpt_layer must be at least 0, not -1"),
     (
         MemoryConfig,
         {"vit_grad_ckpt": True},
         "`memory.vit_grad_ckpt` is on but `memory.vit_ckpt_layer` is 0",
     ),
-    (LoraConfig, {"rank": -1}, "lora.rank -1 is negative"),
+    (LoraConfig, {"rank": -1}, "lora.rank must be at least 0, not -1"),
     (LoraConfig, {"targets": ()}, "lora.targets is empty"),
-    (InferenceConfig, {"batch_size": 0}, "batch_size 0 is below 1"),
-    (InferenceConfig, {"num_workers": -1}, "num_workers -1 is negative"),
-    (MetricConfig, {"resamples": -1}, "resamples -1 is negative"),
-    (TextSettings, {"dropout": 1.0}, "dropout 1.0 is not in [0, 1)"),
-    (VisionSettings, {"drop_path": -0.1}, "drop_path -0.1 is not in [0, 1)"),
-    (ModelSettings, {"label_smoothing": 1.0}, "label_smoothing 1.0 is not in [0, 1)"),
+    (InferenceConfig, {"batch_size": 0}, "batch_size must be at least 1, not 0"),
+    (InferenceConfig, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
+    (MetricConfig, {"resamples": -1}, "resamples must be at least 0, not -1"),
+    (TextSettings, {"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
+    (VisionSettings, {"drop_path": -0.1}, "drop_path must be in [0, 1), not -0.1"),
+    (ModelSettings, {"label_smoothing": 1.0}, "label_smoothing must be in [0, 1), not 1.0"),
     (DataConfig, {"stream": True}, "`data.stream` and `data.samples_per_epoch` go together"),
     (
         InitConfig,
@@ -134,8 +150,11 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     ),
     (InitConfig, {"config": "base"}, "`init.config` needs `init.captioner`"),
     (InitConfig, {"image_size": 224}, "`init.image_size` needs `init.captioner`"),
-    *((EvalConfig, {name: 0}, f"{name} 0 is below 1") for name in ("every_epochs", "batch_size")),
-    (Recipe, {"log_every": 0}, "log_every 0 is below 1"),
+    *(
+        (EvalConfig, {name: 0}, f"{name} must be at least 1, not 0")
+        for name in ("every_epochs", "batch_size")
+    ),
+    (Recipe, {"log_every": 0}, "log_every must be at least 1, not 0"),
     *(
         (
             Recipe,
@@ -150,12 +169,15 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     ),
 ]
 NOT_A_NUMBER = [
-    (VisionConfig, "drop_path"),
-    (OptimConfig, "lr"),
-    (OptimConfig, "weight_decay"),
-    (GenerationConfig, "top_p"),
+    (VisionConfig, "drop_path", "in [0, 1)"),
+    (OptimConfig, "lr", "positive"),
+    (OptimConfig, "weight_decay", "at least 0"),
+    (GenerationConfig, "top_p", "in (0, 1]"),
 ]
-REJECTED += [(kind, {name: float("nan")}, f"{name} nan is") for kind, name in NOT_A_NUMBER]
+REJECTED += [
+    (kind, {name: float("nan")}, f"{name} must be {bounds}, not nan")
+    for kind, name, bounds in NOT_A_NUMBER
+]
 
 ACCEPTED: list[tuple[Kind, dict[str, Any]]] = [
     (
@@ -328,14 +350,14 @@ def test_missing_keys_keep_their_defaults(values: dict[str, Any]) -> None:
         ({"optm": {}}, "a.yaml: unknown setting `optm`; did you mean `optim`?"),
         (
             {"optim": {"learning_rte": 1}},
-            "a.yaml: unknown setting `optim.learning_rte`; there are batch_size, ",
+            "a.yaml: unknown setting `optim.learning_rte`; the settings there are batch_size, ",
         ),
         ({"optim": {"epoch": 1}}, "unknown setting `optim.epoch`; did you mean `optim.epochs`?"),
         (
             {"model": {"vision": {"image_sise": 1}}},
             "unknown setting `model.vision.image_sise`; did you mean `model.vision.image_size`?",
         ),
-        ({5: 1}, "unknown setting `5`; there are output, "),
+        ({5: 1}, "unknown setting `5`; the settings there are output, "),
         ({"optim": {"epochs": "many"}}, "optim.epochs"),
         ({"optim": {"epochs": 1.5}}, "optim.epochs"),
         ({"optim": {"epochs": True}}, "optim.epochs"),
@@ -380,7 +402,7 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"optim: {epochs: 0}", "epochs 0 is below 1"),
+        (b"optim: {epochs: 0}", "epochs must be at least 1, not 0"),
         (b"optim: {epoch: 2}", "unknown setting `optim.epoch`; did you mean `optim.epochs`?"),
         (b"optim: [", "not a YAML file"),
         (b"a: b: c", "not a YAML file"),
@@ -424,9 +446,7 @@ def test_presets() -> None:
         large.vision.drop_path,
     ) == (1024, 24, 16, 0.1)
     assert large.text == base.text == TextConfig(30524, 768, 12, 12, 3072, 512, 0.1, 0.1, 1e-12)
-    with pytest.raises(
-        ConfigError, match="no preset is called 'huge'; there are tiny, base, large"
-    ):
+    with pytest.raises(ConfigError, match="unknown preset 'huge'; use tiny, base or large"):
         CaptionConfig.preset("huge")
 
 
@@ -537,7 +557,7 @@ def test_old_and_unknown_keywords_are_rejected() -> None:
     reject_renamed_keywords(["seed"], ["seed"])
     with pytest.raises(ConfigError, match="the argument `workers` is now `num_workers`"):
         reject_renamed_keywords(["seed", "workers"], ["seed"])
-    with pytest.raises(ConfigError, match="the argument `beams` does not exist; there are seed"):
+    with pytest.raises(ConfigError, match="unknown argument `beams`; the arguments are seed"):
         reject_renamed_keywords(["beams"], ["seed"])
 
 

@@ -78,7 +78,7 @@ def dispatch(argv: list[str]) -> int:
         sys.stdout.write(f"cutline {__version__}\n")
         return 0
     if name not in COMMANDS:
-        raise ConfigError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
+        raise ConfigError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
     command = MAKERS[name](arguments) if name in MAKERS else COMMANDS[name]
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(format_help(name, command))

@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
-from cutline.config.validation import require, require_at_least, require_choices
+from cutline.config.validation import (
+    require,
+    require_at_least,
+    require_choices,
+    require_fractions,
+)
 
 Cleaning = Literal["blip", "none"]
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -95,7 +100,10 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
-        require(0 < low <= high <= 1, f"crop_scale {low}, {high} is not within (0, 1]")
+        require(
+            0 < low <= high <= 1,
+            f"crop_scale must be an ascending pair in (0, 1], not {low}, {high}",
+        )
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
     def __post_init__(self) -> None:
         for base in (AugmentConfig, CaptionText, Columns):
             base.__post_init__(self)
-        require(0 <= self.val_fraction < 1, f"val_fraction {self.val_fraction} is not in [0, 1)")
+        require_fractions(self, "val_fraction")
         require_at_least(self, 0, "captions_per_image", "samples_per_epoch", "num_workers")
         require_at_least(self, 1, "shuffle_buffer")
         require(

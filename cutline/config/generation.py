@@ -49,11 +49,11 @@ class GenerationConfig:
         require_at_least(self, 0, "min_length", "top_k", "no_repeat_ngram_size")
         require(
             self.min_length <= self.max_length,
-            f"min_length {self.min_length} is above max_length {self.max_length}",
+            f"min_length {self.min_length} is above max_length {self.max_length}: lower it",
         )
         for name in ("repetition_penalty", "temperature"):
-            require(getattr(self, name) > 0, f"{name} {getattr(self, name)} is not positive")
-        require(0 < self.top_p <= 1, f"top_p {self.top_p} is not in (0, 1]")
+            require(getattr(self, name) > 0, f"{name} must be positive, not {getattr(self, name)}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")
         require(
             self.sample or self.num_captions <= self.num_beams,
             f"num_captions {self.num_captions} is above num_beams {self.num_beams}: "

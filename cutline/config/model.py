@@ -116,7 +116,7 @@ class CaptionConfig:
             ConfigError: No preset has this name.
         """
         if name not in PRESETS:
-            raise ConfigError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
+            raise ConfigError(f"unknown preset {name!r}; use tiny, base or large")
         return PRESETS[name]
 
 

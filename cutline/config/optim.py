@@ -49,11 +49,11 @@ class OptimConfig:
     def __post_init__(self) -> None:
         require_choices(self)
         require_at_least(self, 1, "batch_size", "grad_accum_steps", "epochs")
-        require_at_least(self, 0, "max_steps", "warmup_steps", "weight_decay", "clip_norm")
-        require_at_least(self, 0, "min_lr")
+        require_at_least(self, 0, "max_steps", "warmup_steps")
+        require_at_least(self, 0, "min_lr", "weight_decay", "clip_norm")
         require_fractions(self, "ema_decay")
-        require(0 < self.layer_decay <= 1, f"layer_decay {self.layer_decay} is not in (0, 1]")
-        require(self.lr > 0, f"lr {self.lr} is not positive")
+        require(0 < self.layer_decay <= 1, f"layer_decay must be in (0, 1], not {self.layer_decay}")
+        require(self.lr > 0, f"lr must be positive, not {self.lr}")
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class LoraConfig:
         return self.alpha / self.rank if self.alpha else 1.0
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            require(getattr(self, name) >= 0, f"lora.{name} {getattr(self, name)} is negative")
-        require(0 <= self.dropout < 1, f"lora.dropout {self.dropout} is not in [0, 1)")
+        require(self.rank >= 0, f"lora.rank must be at least 0, not {self.rank}")
+        require(self.alpha >= 0, f"lora.alpha must be at least 0, not {self.alpha}")
+        require(0 <= self.dropout < 1, f"lora.dropout must be in [0, 1), not {self.dropout}")
         require(bool(self.targets), "lora.targets is empty: name at least one projection")
 
 

@@ -50,7 +50,11 @@ def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> s
     if new := renamed(name):
         return f"the setting `{name}` is now `{new}`"
     similar = difflib.get_close_matches(key, fields, n=1)
-    hint = f"did you mean `{path}{similar[0]}`?" if similar else f"there are {', '.join(fields)}"
+    hint = (
+        f"did you mean `{path}{similar[0]}`?"
+        if similar
+        else f"the settings there are {', '.join(fields)}"
+    )
     return f"unknown setting `{name}`; {hint}"
 
 

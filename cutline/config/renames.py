@@ -69,9 +69,9 @@ def reject_renamed_keywords(names: Iterable[str], allowed: Iterable[str]) -> Non
     allowed = tuple(allowed)
     for name in names:
         if name not in allowed:
-            new = renamed(name)
-            hint = f"is now `{new}`" if new else f"does not exist; there are {', '.join(allowed)}"
-            raise ConfigError(f"the argument `{name}` {hint}")
+            if new := renamed(name):
+                raise ConfigError(f"the argument `{name}` is now `{new}`")
+            raise ConfigError(f"unknown argument `{name}`; the arguments are {', '.join(allowed)}")
 
 
 def reject_renamed_flags(argv: Sequence[str]) -> None:

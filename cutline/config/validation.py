@@ -17,16 +17,15 @@ def require_at_least(config: Any, minimum: float, *names: str) -> None:
     """Raise ConfigError unless each of the fields `names` is finite and at least `minimum`."""
     for name in names:
         value = getattr(config, name)
-        problem = "is negative" if minimum == 0 else f"is below {minimum:g}"
-        require(value >= minimum, f"{name} {value} {problem}")
-        require(math.isfinite(value), f"{name} {value} is not finite")
+        require(value >= minimum, f"{name} must be at least {minimum:g}, not {value}")
+        require(math.isfinite(value), f"{name} must be finite, not {value}")
 
 
 def require_fractions(config: Any, *names: str) -> None:
     """Raise ConfigError unless each of the fields `names` is in [0, 1), or None."""
     for name in names:
         value = getattr(config, name)
-        require(value is None or 0 <= value < 1, f"{name} {value} is not in [0, 1)")
+        require(value is None or 0 <= value < 1, f"{name} must be in [0, 1), not {value}")
 
 
 def require_choices(config: Any) -> None:

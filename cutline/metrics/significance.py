@@ -40,7 +40,7 @@ class Difference:
 def check_resamples(resamples: int) -> None:
     """Raise ConfigError unless there is at least one resample."""
     if resamples < 1:
-        raise ConfigError(f"resamples {resamples} is below 1")
+        raise ConfigError(f"resamples must be at least 1, not {resamples}")
 
 
 def bootstrap_intervals(

@@ -106,7 +106,7 @@ def test_result_can_be_stored_as_json(references: Path, rows: Rows, write: Write
 
 def test_number_of_resamples_is_checked(references: Path, rows: Rows, write: Write) -> None:
     path = write("a.jsonl", rows)
-    with pytest.raises(cutline.ConfigError, match="resamples 0 is below 1"):
+    with pytest.raises(cutline.ConfigError, match="resamples must be at least 1, not 0"):
         compare_captions(path, path, references, metrics=MetricConfig())
 
 
@@ -120,13 +120,17 @@ def test_number_of_resamples_is_checked(references: Path, rows: Rows, write: Wri
             "a.txt: captions must be in a .jsonl or .csv file",
         ),
         ("compare a.jsonl b.jsonl --references gone", 1, "gone: no such file or folder"),
-        ("compare a.jsonl b.jsonl --references DATA --resamples 0", 2, "resamples 0 is below 1"),
+        (
+            "compare a.jsonl b.jsonl --references DATA --resamples 0",
+            2,
+            "resamples must be at least 1, not 0",
+        ),
         (
             "compare a.jsonl b.jsonl --references DATA --metrics spice",
             2,
             "SPICE needs pycocoevalcap, which is not installed",
         ),
-        ("evaluate DATA --resamples -1", 2, "resamples -1 is negative"),
+        ("evaluate DATA --resamples -1", 2, "resamples must be at least 0, not -1"),
     ],
 )
 def test_errors_are_one_sentence_and_an_exit_code(

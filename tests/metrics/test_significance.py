@@ -148,5 +148,5 @@ def test_large_sets_are_drawn_in_small_chunks() -> None:
 def test_at_least_one_resample_is_required(
     compute: Callable[[int], object], resamples: int
 ) -> None:
-    with pytest.raises(ConfigError, match=f"resamples {resamples} is below 1"):
+    with pytest.raises(ConfigError, match=f"resamples must be at least 1, not {resamples}"):
         compute(resamples)
