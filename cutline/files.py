@@ -1,4 +1,4 @@
-"""Writing files atomically, and images that are parts of larger files."""
+"""Write files atomically; refer to images inside larger files."""
 
 import os
 from abc import ABC, abstractmethod
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Replace a file completely or not at all.
+    """Write a file atomically: it is replaced completely or not at all.
 
     If the block ends with an error, or with Ctrl-C, `path` is left unchanged and the temporary file
     is removed.
 
     Args:
-        path: the file to write; its folder is created.
+        path: The file to write; its folder is created.
 
     Yields:
         A temporary path in the same folder, which the block writes to.
@@ -26,7 +26,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # or a crash of the machine could leave `path` empty
+            os.fsync(file.fileno())  # otherwise, a crash of the machine could leave `path` empty
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -43,7 +43,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left in a folder."""
+    """Remove the temporary files that killed processes left in a folder."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -51,7 +51,7 @@ def remove_partial(folder: Path) -> None:
 class ImageRef(ABC):
     """An image inside a larger file, such as a shard, whose bytes are read on demand.
 
-    `str()` returns the names of the file and of the image in it.
+    `str()` gives the name of the file and of the image in it.
     """
 
     __slots__ = ()
@@ -61,5 +61,5 @@ class ImageRef(ABC):
         """Return the bytes of the image file.
 
         Raises:
-            ImageError: the image cannot be read; names the file and the image.
+            ImageError: The image cannot be read; the message names the file and the image.
         """

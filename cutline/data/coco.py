@@ -38,14 +38,14 @@ def read_coco(
       `{"images": [{"filename", "filepath", "split", "sentences": [{"raw"}]}]}`.
 
     Args:
-        content: what the file contains.
-        path: the file, for messages.
-        image_root: folder that image paths are relative to; by default that of the file.
-        split: split of a Karpathy file, by default all; `train` includes `restval`, as usual.
-        columns: columns with unusual names, in BLIP's form.
+        content: Parsed content of the file.
+        path: The file, for error messages and relative image paths.
+        image_root: Folder that image paths are relative to (default: the folder of the file).
+        split: Split of a Karpathy file (default: all); `train` includes `restval`, as usual.
+        columns: Names of columns that are not the usual ones, for BLIP's form only.
 
     Raises:
-        DataError: the content is in none of these forms, or one of its entries is invalid.
+        DataError: The content is in none of these forms, or one of its entries is invalid.
     """
     root = image_root or str(path.parent)
     if isinstance(content, dict) and isinstance(images := content.get("images"), list):
@@ -68,7 +68,7 @@ def read_coco(
 
 
 def reject_split(split: str, path: Path | str) -> None:
-    """Raise DataError if a `split` is requested of data that have none."""
+    """Raise DataError if a split of data without splits is requested."""
     if split:
         raise DataError(f"{path}: has no split `{split}`; leave the split out")
 

@@ -1,4 +1,4 @@
-"""Folders of images, each with its captions in a text file beside it."""
+"""Folders of images with their captions in text files beside them."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def read_folder(folder: Path) -> list[Sample]:
         The samples in natural order of their paths.
 
     Raises:
-        DataError: a folder or a sidecar cannot be read.
+        DataError: A folder or a sidecar cannot be read.
     """
     return [
         Sample(path, _read_sidecar(Path(path)), Path(path).relative_to(folder).as_posix())
@@ -53,7 +53,7 @@ def list_images(folder: Path) -> list[str]:
     """Return the image files in a folder and its subfolders in natural order, without hidden ones.
 
     Raises:
-        DataError: a folder cannot be read.
+        DataError: A folder cannot be read.
     """
     images = []
     for root, folders, names in os.walk(folder, onerror=_raise_data_error):

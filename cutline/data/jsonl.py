@@ -21,7 +21,7 @@ def read_jsonl(
 ) -> list[Sample]:
     """Read rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "prompt": "a photo of "}`.
 
-    Only the image is required. These names are recognised:
+    Only the image is required. These names are recognized:
 
     - image: `file_name`, `image`, `image_path`, `path`, `image_name`, `filename`;
     - captions, text or a list: `captions`, `caption`, `text`, `comment`;
@@ -29,15 +29,15 @@ def read_jsonl(
     - `prompt` and `domain`.
 
     Args:
-        path: the file.
-        image_root: folder that image paths are relative to; by default that of the file.
-        columns: columns with other names.
+        path: The file.
+        image_root: Folder that image paths are relative to (default: the folder of the file).
+        columns: Names of columns that are not the usual ones.
 
     Returns:
         One sample per image and prompt.
 
     Raises:
-        DataError: a row is invalid; names the file and the line.
+        DataError: A row is invalid; the message names the file and the line.
     """
     rows = _parse_rows(read_text(path), str(path), image_root or str(path.parent), columns)
     return merge_rows(rows)

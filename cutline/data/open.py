@@ -1,4 +1,4 @@
-"""Data sets of any format, and images, by their paths."""
+"""Open data sets of any format, and find images, by path."""
 
 import glob
 import json
@@ -30,7 +30,7 @@ _SPLIT_NAMES = {
     "test": ("test",),
 }
 _MAX_ROW_LENGTH = 100_000
-"""characters; a longer first line is an entire COCO file, which takes long to parse twice"""
+"""in characters; a longer first line is an entire COCO file, which takes long to parse twice"""
 
 
 def open_data(source: DataSource | str | Path) -> list[Sample]:
@@ -48,17 +48,17 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
     Images are not opened, so they may be missing.
 
     Args:
-        source: path of the data set, or a `DataSource`, which adds the folder that image paths are
+        source: Path of the data set, or a `DataSource`, which adds the folder that image paths are
             relative to, column names, and a split: one of Karpathy's dataset_coco.json, a
             subfolder of that name, or the Parquet files whose names begin with it.
 
     Raises:
-        DataError: the data cannot be read or contain no images; names the file and, if possible,
-            the line.
+        DataError: The data cannot be read or contains no images; the message names the file
+            and, if possible, the line.
     """
     source = source if isinstance(source, DataSource) else DataSource(str(source))
     if not source.path:
-        raise DataError("no data are given; name a data file or a folder of images")
+        raise DataError("no data given; name a data file or a folder of images")
     # Not Path.expanduser(), because Path("") would be the current folder.
     source = replace(
         source,
@@ -77,7 +77,7 @@ def open_related_data(source: DataSource) -> list[Sample]:
     This is for data that accompany another data set, whose columns are named in `source`.
 
     Raises:
-        DataError: the data can be read with neither.
+        DataError: The data can be read with neither.
     """
     try:
         return open_data(source)
@@ -107,7 +107,7 @@ def _read(source: DataSource) -> list[Sample]:
 
 
 def _read_table(path: Path, source: DataSource) -> list[Sample]:
-    """Read a file of rows, in whatever format."""
+    """Read a file of rows, whose suffix determines the format."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         return read_jsonl(path, source.image_root, source.columns)
@@ -191,11 +191,11 @@ def _is_jsonl(text: str, image_column: str) -> bool:
 def find_images(paths: Sequence[str]) -> list[str]:
     """Return the images that files, folders and patterns such as `photos/**/*.jpg` stand for.
 
-    A file is taken whatever its name; in folders, and by patterns, only files with the extension of
-    an image are. Each image is returned once; those of a folder or pattern are in natural order.
+    A file may have any name; folders and patterns match only files with an image extension. Each
+    image is returned once; those of a folder or pattern are in natural order.
 
     Raises:
-        DataError: there is no image at one of the paths.
+        DataError: One of the paths stands for no image.
     """
     images: dict[str, str] = {}  # by normalized path
     for path in paths:

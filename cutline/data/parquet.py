@@ -26,9 +26,9 @@ from cutline.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 MAX_GROUP_ROWS = 1000
-"""images in a row group, above which reading them in random order is slow"""
+"""images in a row group; reading larger groups in random order is slow"""
 MAX_GROUP_BYTES = 100_000_000
-"""size of these images, likewise"""
+"""size of the images in a row group; likewise"""
 _IMG2DATASET_KEYS = ("jpg", "png", "webp")
 _OTHER_KEYS = ("prompt", "domain", "status")
 
@@ -36,7 +36,7 @@ _OTHER_KEYS = ("prompt", "domain", "status")
 def read_parquet(
     paths: Sequence[Path], image_root: str = "", columns: Columns = DEFAULT_COLUMNS
 ) -> list[Sample]:
-    """Read Parquet files, whose columns have the names that `read_jsonl` recognises.
+    """Read Parquet files, whose columns have the names that `read_jsonl` recognizes.
 
     Images are paths, bytes, or Hugging Face's `{bytes, path}`; bytes are not loaded here. Those of
     img2dataset are in a column `jpg`, and rows whose download failed are skipped. If a row group
@@ -44,16 +44,16 @@ def read_parquet(
     largest one.
 
     Args:
-        paths: the files.
-        image_root: folder that image paths are relative to; by default that of the file.
-        columns: columns with other names.
+        paths: The files.
+        image_root: Folder that image paths are relative to (default: the folder of the file).
+        columns: Names of columns that are not the usual ones.
 
     Returns:
         One sample per image and prompt. An image contained in the file has the file's name and its
         row as id, unless its row has one.
 
     Raises:
-        DataError: a file cannot be read, has no column of images, or has an invalid row.
+        DataError: A file cannot be read, has no column of images, or has an invalid row.
         ConfigError: pyarrow is not installed.
     """
     groups: list[_RowGroup] = []

@@ -33,7 +33,7 @@ class ParquetImage(ImageRef):
         """Return the bytes of the image file.
 
         Raises:
-            ImageError: the row has no image, or the Parquet file is missing, damaged or changed.
+            ImageError: The row has no image, or the Parquet file is missing, damaged or changed.
         """
         try:
             modified = Path(self.path).stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""A row of a table or a JSON file: which of its values are the image, the captions, the prompt."""
+"""Rows of tables and JSON files: find the image, the captions and the prompt of a row."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,22 +15,22 @@ CAPTION_KEYS = ("captions", "caption", "text", "comment")
 ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it numbers the captions
 URL_KEYS = ("url", "image_url")
 DEFAULT_COLUMNS = Columns()
-"""no column is named: each is recognised by its usual names, which are the keys above"""
+"""no column is named: columns are recognized by their usual names, the keys above"""
 IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
-"""what to do if no column has a usual name for images"""
+"""the fix in errors where no column has a usual name for images"""
 
 
 def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COLUMNS) -> Sample:
     """Return the sample of a row whose image is a path.
 
     Args:
-        row: the row; anything but a dictionary is an error.
-        root: folder that image paths are relative to.
-        where: file and line, at the beginning of errors.
-        columns: columns that do not have one of the usual names.
+        row: The row, which must be a dictionary.
+        root: Folder that image paths are relative to.
+        where: File and line, with which error messages begin.
+        columns: Names of columns that are not the usual ones.
 
     Raises:
-        DataError: the row has no image, lacks a named column, or has a value of the wrong type.
+        DataError: The row has no image, lacks a named column, or has a value of the wrong type.
     """
     if not isinstance(row, dict):
         raise DataError(
@@ -57,14 +57,14 @@ def make_sample(
     """Return the sample of an image with the captions, id, prompt and domain in its row.
 
     Args:
-        row: values by column.
-        image: the image.
-        default_id: id of a row that has none of its own.
-        where: file and line, at the beginning of errors.
-        columns: columns that do not have one of the usual names.
+        row: Values by column.
+        image: The image.
+        default_id: Id of a row that has none of its own.
+        where: File and line, with which error messages begin.
+        columns: Names of columns that are not the usual ones.
 
     Raises:
-        DataError: a value of the row has the wrong type.
+        DataError: A value of the row has the wrong type.
     """
     if columns.caption_column:
         captions = row[columns.caption_column]
@@ -111,7 +111,7 @@ def require_columns(columns: Columns, existing: Iterable[str], where: str) -> No
 
 
 def reject_columns(columns: Columns, path: Path | str) -> None:
-    """Raise DataError if columns are named for data that have no columns."""
+    """Raise DataError if columns are named for data that has no columns."""
     if columns.names:
         raise DataError(
             f"{path}: this kind of data has no columns; "
@@ -136,10 +136,10 @@ def first_value(row: Mapping[str, Any], keys: Iterable[str]) -> object:
 
 
 def parse_captions(value: object, where: str) -> tuple[str, ...]:
-    """Return the captions in a value, which is one text or a list of texts, without blank ones.
+    """Return the captions in a value, a text or a list of texts, without blank ones.
 
     Raises:
-        DataError: a caption is not text.
+        DataError: A caption is not text.
     """
     if isinstance(value, str):  # the usual case, of which there are millions
         return () if value.isspace() or not value else (value,)
@@ -154,7 +154,7 @@ def parse_id(value: object, where: str) -> str:
     """Return an id as text; "" for None.
 
     Raises:
-        DataError: the id is neither text nor an integer.
+        DataError: The id is neither text nor an integer.
     """
     if value is None or isinstance(value, str):
         return value or ""

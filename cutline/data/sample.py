@@ -1,4 +1,4 @@
-"""`Sample`: one image with its captions; how samples are grouped and split by image."""
+"""`Sample`, an image with its captions; group and split samples by image."""
 
 import hashlib
 import os
@@ -39,15 +39,15 @@ class Sample:
 def group_by_image(
     samples: Iterable[Sample], key: Callable[[Sample], Hashable] = attrgetter("image")
 ) -> list[Sample]:
-    """Join the captions of samples that show the same image.
+    """Merge the samples of each image into one.
 
     Args:
-        samples: samples in any order.
-        key: returns what samples of one image have in common; by default `sample.image`.
+        samples: Samples in any order.
+        key: Samples with the same key are merged (default: `sample.image`).
 
     Returns:
-        One sample per key, in the order of their first samples, with the captions of all of its
-        samples; everything else is that of the first.
+        One sample per key, in the order of the first samples. It has the captions of all samples of
+        its key; everything else is taken from the first.
     """
     groups: dict[Hashable, list[Sample]] = {}
     for sample in samples:
@@ -61,23 +61,23 @@ def _join_captions(group: list[Sample]) -> Sample:
 
 
 def merge_rows(rows: Iterable[Sample]) -> list[Sample]:
-    """Join the rows of a data file that have both image and prompt in common."""
+    """Merge the rows of a data file that have the same image and the same prompt."""
     return group_by_image(rows, attrgetter("image", "prompt"))
 
 
 def split_by_image(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """Hold out a random fraction of the images, such as for validation.
+    """Hold out a random fraction of the images, for example for validation.
 
     All samples with the same id go to the same side. Which ids are held out depends on the set of
     ids and on the seed, not on the order of the samples.
 
     Args:
-        samples: samples to split.
-        fraction: fraction of the images to hold out, in [0, 1). If it is above 0 and there are two
+        samples: Samples to split.
+        fraction: Fraction of the images to hold out, in [0, 1). If it is above 0 and there are two
             images or more, neither side is empty.
-        seed: seed of the random choice.
+        seed: Seed of the random choice.
 
     Returns:
         The remaining and the held-out samples, both in the order given.

@@ -1,4 +1,4 @@
-"""Tar shards: finding them, reading them all at once, and streaming them for training."""
+"""Tar shards: find them, read them all at once, or stream them for training."""
 
 import glob
 import itertools
@@ -48,11 +48,11 @@ def list_shards(urls: str) -> list[str]:
     """Return the shards that `urls` stands for, without duplicates.
 
     Args:
-        urls: files, folders, patterns such as `shards/{000..099}.tar` or `shards/*.tar`, URLs,
+        urls: Files, folders, patterns such as `shards/{000..099}.tar` or `shards/*.tar`, URLs,
             `pipe:` commands, or several of these separated by `::`.
 
     Raises:
-        DataError: a local file, folder or pattern has no shards; URLs and commands are not tried.
+        DataError: A local file, folder or pattern has no shards; URLs and commands are not tried.
         ConfigError: `urls` has braces, and braceexpand is not installed.
     """
     shards = [
@@ -108,7 +108,7 @@ def read_shards(urls: str) -> list[Sample]:
     """Read all samples of local, uncompressed shards, as `read_tar` does.
 
     Raises:
-        DataError: a shard cannot be read, or is a URL or a command.
+        DataError: A shard cannot be read, or is a URL or a command.
     """
     shards = list_shards(urls)
     for shard in filter(is_remote, shards):
@@ -123,24 +123,24 @@ def stream_shards(
 ) -> Iterator[Sample]:
     """Yield the samples of one epoch that belong to one of several readers.
 
-    Every sample belongs to exactly one reader. Which ones, and in which order, depends on nothing
-    but the arguments. The members of a key must follow each other. Samples without an image or a
+    Every sample belongs to exactly one reader. The assignment and the order depend only on the
+    arguments. The members of a key must follow each other. Samples without an image or a
     caption are skipped, and counted in the log at the end.
 
     Args:
-        urls: the shards, as `list_shards` takes them.
-        seed: seed of the order.
-        epoch: number of the epoch; each has an order of its own.
-        reader: number of this reader, from 0.
-        num_readers: readers that share the shards: data loading workers of all processes.
-        shuffle_buffer: samples in memory, from which the next one is drawn at random (0 or 1: the
-            order within shards is kept).
+        urls: The shards, as `list_shards` takes them.
+        seed: Seed of the order.
+        epoch: Number of the epoch; each has its own order.
+        reader: Number of this reader, from 0.
+        num_readers: Readers that share the shards: data loading workers of all processes.
+        shuffle_buffer: Size of the buffer in samples, from which the next one is drawn at random
+            (0 or 1: the order within shards is kept).
 
     Yields:
         Samples with the bytes of their images.
 
     Raises:
-        DataError: a shard cannot be read.
+        DataError: A shard cannot be read.
     """
     # Every reader shuffles the list of shards in the same way, so that taking every
     # `num_readers`-th one gives them disjoint shards. With fewer shards than readers some would
@@ -224,7 +224,7 @@ def _join_groups(groups: Iterator[Group], count: _SampleCount) -> Iterator[Sampl
     for shard, key, members in groups:
         try:
             sample = join_members(shard, key, members)
-        except DataError as error:  # one of a million samples must not end a run
+        except DataError as error:  # one bad sample of a million must not end a run
             logger.warning("%s", error)
             sample = None
         if sample and sample.captions:
@@ -235,9 +235,9 @@ def _join_groups(groups: Iterator[Group], count: _SampleCount) -> Iterator[Sampl
 
 
 def _shuffle(samples: Iterator[Sample], buffer_size: int, rng: random.Random) -> Iterator[Sample]:
-    """Yield samples in a random order, of which no more than `buffer_size` are in memory.
+    """Yield samples in random order, with at most `buffer_size` of them in memory.
 
-    Once the buffer is full, each new sample is swapped with a random one of the buffer, which is
+    Once the buffer is full, each new sample either replaces a random one in the buffer, which is
     yielded, or is yielded itself.
     """
     buffer = list(itertools.islice(samples, max(0, buffer_size - 1)))

@@ -1,4 +1,4 @@
-"""Tables as text: CSV and TSV, and the caption files of Flickr8k and Flickr30k."""
+"""Tables in text files: CSV and TSV, and the caption files of Flickr8k and Flickr30k."""
 
 import ast
 import csv
@@ -28,7 +28,7 @@ _DELIMITERS = ",\t;|"
 _FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")  # name.jpg#0<TAB>caption
 _NUMBERED_CAPTION = re.compile(r"\s*(\d+)\s+(.*)")
 
-Row = tuple[int, list[str]]  # number of its first line, and its cells
+Row = tuple[int, list[str]]  # number of the first line, and cells
 
 
 def read_table(
@@ -36,7 +36,7 @@ def read_table(
 ) -> list[Sample]:
     """Read a table in one of these formats.
 
-    - The first line names the columns, as `read_jsonl` recognises them; cells are separated by
+    - The first line names the columns, as `read_jsonl` recognizes them; cells are separated by
       commas, tabs or semicolons, and quoted if they contain separators or line breaks. Tables with
       tabs may do without quoting. A cell such as `["a dog", "a cat"]` is a list, as JSON or as
       pandas writes it.
@@ -46,15 +46,15 @@ def read_table(
       results_20130124.token of Flickr30k.
 
     Args:
-        path: the file.
-        image_root: folder that image paths are relative to; by default that of the file.
-        columns: columns with other names.
+        path: The file.
+        image_root: Folder that image paths are relative to (default: the folder of the file).
+        columns: Names of columns that are not the usual ones.
 
     Returns:
         One sample per image and prompt.
 
     Raises:
-        DataError: the file cannot be read as a table; names the file and the line.
+        DataError: The file cannot be read as a table; the message names the file and the line.
     """
     text = read_text(path)
     text = text if "\n" in text else text.replace("\r", "\n")
@@ -76,7 +76,7 @@ def read_table(
 
 
 def _find_delimiter(header: str, path: Path, columns: Columns) -> str:
-    """Return the delimiter that gives the most columns, one of them that of the images."""
+    """Return the delimiter that gives the most columns, one of which must be the image column."""
     try:
         headers = {
             delimiter: [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter))]
@@ -105,7 +105,7 @@ def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataErro
 
 
 def _split_at_tabs(text: str, path: Path) -> Iterator[Row]:
-    """Split rows as quoted TSV, or, if that fails, without giving quotation marks a meaning."""
+    """Split rows as quoted TSV, or if that fails, as TSV in which quotes are plain characters."""
     try:
         return iter(list(_parse_csv(text, "\t", path)))
     except DataError:
@@ -157,7 +157,7 @@ def _parse_rows(rows: Iterator[Row], root: str, path: Path, columns: Columns) ->
 
 
 def _parse_cell(cell: str) -> object:
-    """Return None for an empty cell, the list of texts in a cell that has one, or else the text."""
+    """Return None for an empty cell, the list in a cell with a list of texts, else the text."""
     for parse in (json.loads, _parse_repr) if cell.endswith("]") else ():
         try:
             value = parse(cell)

@@ -19,7 +19,7 @@ from cutline.errors import DataError, ImageError
 from cutline.files import ImageRef
 
 CAPTION_EXTENSIONS = ("txt", "captions.json", "json")
-"""where captions are looked for; the first of these members that has any is used"""
+"""members that may have captions; the first of these that has any is used"""
 _EXTENSIONS = IMAGE_EXTENSIONS.union(CAPTION_EXTENSIONS)
 # As in webdataset, the key ends at the first dot of the file name.
 _MEMBER_NAME = re.compile(r"(?:\./)?((?:.*/)?[^./][^./]*)\.([^/]+)")
@@ -27,7 +27,7 @@ _MEMBER_NAME = re.compile(r"(?:\./)?((?:.*/)?[^./][^./]*)\.([^/]+)")
 Content = bytes | ImageRef
 Members = dict[str, Content]  # by extension
 TAR_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
-"""what reading a damaged tar file raises"""
+"""errors that reading a damaged tar file raises"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class TarImage(ImageRef):
         """Return the bytes of the image file.
 
         Raises:
-            ImageError: the shard is missing or truncated.
+            ImageError: The shard is missing or truncated.
         """
         try:
             with Path(self.shard).open("rb") as file:
@@ -76,7 +76,7 @@ def read_tar(path: str) -> list[Sample]:
         The images in the order of the file; the id of each is the name of the tar file and its key.
 
     Raises:
-        DataError: the file, or a caption in it, cannot be read.
+        DataError: The file, or a caption in it, cannot be read.
     """
     groups: dict[str, Members] = {}
     try:
@@ -98,7 +98,7 @@ def open_stream(stream: IO[bytes]) -> tarfile.TarFile:
     """Open a tar file, compressed or not, that is read once from front to back.
 
     Raises:
-        TAR_ERRORS: the stream is not a tar file.
+        TAR_ERRORS: The stream is not a tar file.
     """
     return tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader)
 
@@ -109,14 +109,15 @@ def read_members(
     """Yield the images and caption files in a tar file.
 
     Args:
-        tar: an open tar file.
-        locate: makes a reference of the header of an image, so that its bytes are not read.
+        tar: An open tar file.
+        locate: Makes a reference from the header of an image, so that its bytes are not read.
 
     Yields:
-        Key, extension and content of each, which is bytes or, for images, what `locate` returns.
+        Key, extension and content of each. The content is bytes or, for images, the result of
+            `locate`.
 
     Raises:
-        TAR_ERRORS: the file is damaged.
+        TAR_ERRORS: The file is damaged.
     """
     while info := tar.next():
         name = _MEMBER_NAME.fullmatch(info.name)
@@ -133,7 +134,7 @@ def join_members(shard: str, key: str, members: Members) -> Sample | None:
     """Return the sample that the members of a key make up, or None if there is no image.
 
     Raises:
-        DataError: a caption file cannot be read.
+        DataError: A caption file cannot be read.
     """
     images = (members[extension] for extension in members if extension in IMAGE_EXTENSIONS)
     image = next(images, None)
@@ -165,7 +166,7 @@ def _parse_captions(data: bytes, name: str) -> tuple[str, ...]:
 class _StrictHeader(tarfile.TarInfo):
     """Header of a member; a damaged one is an error.
 
-    `tarfile` itself would take it for the end of the file, and silently drop what follows.
+    `tarfile` itself would mistake it for the end of the file, and silently drop the rest.
     """
 
     @classmethod

@@ -11,7 +11,8 @@ def read_text(path: Path) -> str:
     """Read a text file in UTF-8, with or without a byte-order mark, or in UTF-16 with one.
 
     Raises:
-        DataError: the file cannot be read or decoded; names the file and, if possible, the line.
+        DataError: The file cannot be read or decoded; the message names the file and, if possible,
+            the line.
     """
     try:
         data = path.read_bytes()
@@ -26,7 +27,7 @@ def decode_text(data: bytes, name: str) -> str:
     """Decode the content of a text file called `name`, as `read_text` does.
 
     Raises:
-        DataError: the data cannot be decoded; names the file and the line.
+        DataError: The data cannot be decoded; the message names the file and the line.
     """
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:

@@ -1,4 +1,4 @@
-"""Writing captions to files, each of which is replaced completely or not at all."""
+"""Write captions to files atomically."""
 
 import csv
 import json
@@ -17,10 +17,10 @@ OutputKind = Literal["jsonl", "csv", "folder", "sidecars"]
 
 
 def check_output(path: str | Path) -> OutputKind:
-    """Return what `write_captions` would write to a path.
+    """Return the kind of output that `write_captions` would write to a path.
 
     Raises:
-        ConfigError: the path has an unsupported extension.
+        ConfigError: The path has an unsupported extension.
     """
     name, suffix = Path(path).name, Path(path).suffix.lower()
     if Path(path).is_dir() or str(path).endswith(("/", os.sep)):
@@ -47,13 +47,13 @@ def write_captions(path: str | Path, rows: Iterable[Row]) -> None:
     Existing files are overwritten.
 
     Args:
-        path: what to write.
-        rows: rows such as `{"image": path, "caption": text, "score": number}`; .txt files contain
+        path: File or folder to write.
+        rows: Rows such as `{"image": path, "caption": text, "score": number}`; .txt files contain
             the caption only, the other formats all keys.
 
     Raises:
-        DataError: a file cannot be written.
-        ConfigError: the path has an unsupported extension.
+        DataError: A file cannot be written.
+        ConfigError: The path has an unsupported extension.
     """
     kind = check_output(path)
     rows = list(rows)

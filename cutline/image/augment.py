@@ -15,7 +15,7 @@ from cutline.image.open import silence_pillow
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 _ROTATIONS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 _SHEAR = 0.15  # magnitude 5 of 10, here and below
 _TRANSLATION = 5  # pixels
 _ROTATION = math.radians(15)
@@ -28,9 +28,9 @@ def augment(
 
     Args:
         image: RGB image; left unchanged.
-        size: width and height of the result.
-        config: which operations are applied.
-        rng: source of the randomness.
+        size: Width and height of the result.
+        config: The operations to apply.
+        rng: Source of the randomness.
     """
     with silence_pillow():  # it warns about large crops
         image = image.crop(random_crop_box(image.width, image.height, config.crop_scale, rng))
@@ -49,10 +49,10 @@ def random_crop_box(width: int, height: int, scale: tuple[float, float], rng: ra
     the largest central one with an aspect ratio in this range is taken.
 
     Args:
-        width: width of the image.
-        height: height of the image.
-        scale: range of the area, as a fraction of the image's.
-        rng: source of the randomness.
+        width: Width of the image.
+        height: Height of the image.
+        scale: Range of the area, as a fraction of the image's.
+        rng: Source of the randomness.
     """
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
@@ -118,18 +118,18 @@ def _warp(
 ) -> Image.Image:
     """Take the pixel at (x, y) from (ax + by + c, dx + ey + f), with bilinear interpolation.
 
-    This follows OpenCV: coordinates refer to the centres of pixels, where Pillow's refer to their
-    corners, half a pixel away. Pixels at the border blend with the grey outside, so the image is
-    first framed by one pixel of grey.
+    This follows OpenCV: coordinates refer to the centers of pixels, where Pillow's refer to their
+    corners, half a pixel away. Pixels at the border blend with the gray outside, so the image is
+    first framed by one pixel of gray.
     """
-    framed = ImageOps.expand(image, 1, _GREY)
+    framed = ImageOps.expand(image, 1, _GRAY)
     c, f = c + 1.5 - (a + b) / 2, f + 1.5 - (d + e) / 2
     return framed.transform(
         image.size,
         Image.Transform.AFFINE,
         (a, b, c, d, e, f),
         Image.Resampling.BILINEAR,
-        fillcolor=_GREY,
+        fillcolor=_GRAY,
     )
 
 

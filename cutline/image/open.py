@@ -1,4 +1,4 @@
-"""`open_image`: opens images of any source and format as RGB."""
+"""Open images from any source, in any format, as RGB."""
 
 import re
 import warnings
@@ -37,15 +37,15 @@ def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Imag
     """Open an image as RGB; the first frame, if it has several.
 
     EXIF orientation is applied (the reference ignores it), transparent pixels are composited on
-    white, and 16-bit, 32-bit and float greyscale is scaled to 8 bits.
+    white, and 16-bit, 32-bit and float grayscale is scaled to 8 bits.
 
     Args:
-        source: the image. An RGB `PIL.Image` without EXIF orientation is returned, not copied.
-        max_pixels: limit on width times height, which is checked before decoding. Pillow's own
+        source: The image. An RGB `PIL.Image` without EXIF orientation is returned, not copied.
+        max_pixels: Limit on width times height, which is checked before decoding. Pillow's own
             limit, 2 x `PIL.Image.MAX_IMAGE_PIXELS`, applies as well.
 
     Raises:
-        ImageError: the image cannot be opened: the file is missing, empty, truncated, corrupt or
+        ImageError: The image cannot be opened: the file is missing, empty, truncated, corrupt or
             not an image, the array has another shape or type, or the image is too large.
     """
     name = _display_name(source)
@@ -76,7 +76,7 @@ def silence_pillow() -> Iterator[None]:
 
 
 def _display_name(source: ImageSource) -> str:
-    """Return what error messages call the image."""
+    """Return the name of the image in error messages."""
     match source:
         case str() | Path() | ImageRef():
             return str(source)
@@ -199,14 +199,14 @@ def _white_level(image: Image.Image) -> float | None:
     return float(2 ** bits[0] - 1)
 
 
-def _to_8_bits(grey: npt.NDArray[Any], white: float | None) -> npt.NDArray[np.uint8]:
-    """Scale grey values (H, W) so that `white` becomes 255.
+def _to_8_bits(gray: npt.NDArray[Any], white: float | None) -> npt.NDArray[np.uint8]:
+    """Scale gray values (H, W) so that `white` becomes 255.
 
     32-bit and float formats do not define white (None): then it is the first of 1, 255 and 65535
     that no value exceeds. If there is none, or some values are negative, the range of the values is
     stretched to 0..255.
     """
-    values = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(gray.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     black, low, high = 0.0, float(values.min()), float(values.max())
     if white is None and low >= 0:
         white = next((maximum for maximum in (1.0, 255.0, 65535.0) if high <= maximum), None)

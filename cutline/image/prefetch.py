@@ -1,4 +1,4 @@
-"""Opening and resizing images in the background, before they are needed."""
+"""Open and resize images in the background, before they are needed."""
 
 import os
 import signal
@@ -20,18 +20,18 @@ T = TypeVar("T")
 def prefetch_images(
     pairs: Iterable[tuple[ImageSource, T]], image_size: int, max_prefetch: int, num_workers: int = 0
 ) -> Generator[tuple[Tensor | ImageError, T]]:
-    """Yield images as pixels, which are read in the background, in their order.
+    """Yield images as pixels, in order; they are read in the background.
 
     Args:
-        pairs: images, each with an object that accompanies it.
-        image_size: side of the pixels.
-        max_prefetch: number of images that are read ahead.
-        num_workers: processes that read images; 0 for threads of this process, which decode and
+        pairs: Images, each with an object that is yielded with it.
+        image_size: Side of the resized images, in pixels.
+        max_prefetch: Number of images that are read ahead.
+        num_workers: Processes that read images; 0 for threads of this process, which decode and
             resize without holding the global interpreter lock.
 
     Yields:
         uint8 pixels (3, image_size, image_size), or the error if the image cannot be read, with the
-        object that accompanies the image.
+        image's object.
     """
     pending: deque[tuple[Future[Tensor | ImageError], T]] = deque()
     with start_pool(num_workers) as pool:

@@ -1,4 +1,4 @@
-"""Resizing and normalizing images, with the values of the reference implementation."""
+"""Resize and normalize images exactly as the reference implementation does."""
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ def to_pixels(image: Image.Image, size: int) -> torch.Tensor:
 
 
 def normalize(pixels: torch.Tensor, config: ImageConfig) -> torch.Tensor:
-    """Return (pixel / 255 - mean) / std, rounded as the reference does, so equal bit for bit.
+    """Return (pixel / 255 - mean) / std, bit-identical to the reference.
 
     Args:
         pixels: uint8, (..., 3, S, S).
-        config: mean and standard deviation by channel.
+        config: Mean and standard deviation by channel.
 
     Returns:
         `pixel_values`: float32, of the same shape, on the same device.
@@ -44,7 +44,7 @@ def open_thumbnail(source: ImageSource, max_size: int) -> Image.Image:
     """Open an image, reduced so that its longer side has at most `max_size` pixels.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: The image cannot be read.
     """
     image = open_image(source)
     image = image.copy() if image is source else image  # do not shrink the caller's image

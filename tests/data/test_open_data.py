@@ -131,7 +131,7 @@ def test_missing_data_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_path_is_not_the_current_folder() -> None:
-    assert open_error("") == "no data are given; name a data file or a folder of images"
+    assert open_error("") == "no data given; name a data file or a folder of images"
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a.jpg", "a.md", "a"])
