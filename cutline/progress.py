@@ -1,4 +1,4 @@
-"""One form of progress for every long operation: an iterator that passes items on."""
+"""Progress bars: iterators that yield items unchanged."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on and may show how many of them are done."""
+    """Yields items unchanged, and may show how many of them are done."""
 
     def __call__(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
         """Yield `items`, of which there are `total`; `description` names the work."""

@@ -1,4 +1,4 @@
-"""Hugging Face folders of `BlipForConditionalGeneration`, with the results that it gives."""
+"""Hugging Face folders of `BlipForConditionalGeneration`."""
 
 from pathlib import Path
 

@@ -146,7 +146,7 @@ def _lookup(section: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def _unpack_square(size: Any, name: str, where: str) -> Any:
-    """Return the side of a size, which transformers may store as a pair."""
+    """Return the side of a square, which transformers may store as a pair."""
     if not isinstance(size, list):
         return size
     if len(set(size)) != 1:

@@ -1,4 +1,4 @@
-"""Load a checkpoint of any layout, which is detected, and save it in any layout."""
+"""Load a checkpoint in any layout, which is detected, and save it in any layout."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def load_checkpoint(
         tokenizer: A vocab.txt, tokenizer.json or folder. The default is the vocabulary beside the
             weights.
         image_size: Another image size in pixels, to which position embeddings are interpolated.
-        partial: Whether the file may contain more than a captioner, as BLIP's pre-trained models
+        partial: Whether the file may contain more than a captioner, as BLIP's pretrained models
             do; see `Checkpoint.extra_weights`.
 
     Raises:
@@ -51,7 +51,7 @@ def load_checkpoint(
         if config is not None:
             raise CheckpointError(
                 f"{path}: a model folder contains its own config; "
-                "omit `config`, which is for .pth files only"
+                "leave out `config`, which is for .pth files only"
             )
         checkpoint = _load_folder(location, tokenizer, partial)
     else:
@@ -117,18 +117,18 @@ def save_checkpoint(
         layout: Layout of the files.
 
     Raises:
-        CheckpointError: `path` is a file where the layout needs a folder, or the reverse, or it
-            cannot be written.
+        CheckpointError: `path` is a file, but the layout is a folder, or the reverse, or it cannot
+            be written.
     """
     location = Path(path)
     if layout == "salesforce" and location.is_dir():
         raise CheckpointError(
-            f"{path}: a folder, but the salesforce layout is a single file; "
+            f"{path}: a folder, but the salesforce format is a single file; "
             f"use a file name such as {location / 'model.pth'}"
         )
     if layout != "salesforce" and location.is_file():
         raise CheckpointError(
-            f"{path}: a file, but the {layout} layout is a folder; use the name of a folder"
+            f"{path}: a file, but the {layout} format is a folder; use the name of a folder"
         )
     if layout == "salesforce":
         checkpoint.tokenizer.save(location.with_suffix(".tokenizer.json"))
@@ -222,7 +222,7 @@ def _find_vocabulary(file: Path) -> Path:
             return candidate
     raise CheckpointError(
         f"{file}: contains no vocabulary; "
-        "pass tokenizer=, or put its vocab.txt or tokenizer.json beside it"
+        "pass `tokenizer`, or put its vocab.txt or tokenizer.json beside it"
     )
 
 

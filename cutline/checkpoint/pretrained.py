@@ -22,9 +22,9 @@ EXTRA = re.compile(
 )
 """weights in such files that a captioner does not have; any other extra weight is an error, because
 it means another architecture"""
-_WORDS = "bert.embeddings.word_embeddings.weight"
-NEW_TOKENS = 2
-"""[DEC] and [ENC], at the end of the vocabulary"""
+_WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
+NUM_NEW_TOKENS = 2
+"""number of [DEC] and [ENC], the last tokens of the vocabulary"""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
     source = {_modernize_name(name): tensor for name, tensor in read_weights(Path(path)).items()}
     extra = [name for name in source if EXTRA.match(name)]
     new_tokens = _append_new_tokens(source, model)
-    absent = r"\.cross_attn\.|\.norm2\."
+    not_in_bert = r"\.cross_attn\.|\.norm2\."
     if not any(name.startswith("cls.predictions.transform.") for name in source):
-        absent += r"|\.lm_head\."
+        not_in_bert += r"|\.lm_head\."
         head = (name for name in source if name.startswith("cls.predictions."))
         extra += [name for name in head if name not in extra]
     names = [
         name
         for name in model.state_dict()
-        if name.startswith("text.") and not re.search(absent, name)
+        if name.startswith("text.") and not re.search(not_in_bert, name)
     ]
     report = _load(model, source, BERT, names, extra, str(path))
     return replace(report, initialized=(*report.initialized, *new_tokens))
@@ -91,15 +91,15 @@ def _load(
     extra: Iterable[str],
     where: str,
 ) -> LoadReport:
-    """Load the weights `names`, all of one side of the model, and ignore `extra` in the source."""
+    """Load the weights `names`, all of the encoder or all of the decoder, and ignore `extra`."""
     state = model.state_dict()
     shapes = {name: state[name].shape for name in names}
     extra = tuple(extra)
     expected = {name: tensor for name, tensor in source.items() if name not in extra}
     weights = import_weights(expected, layout, shapes, where)
     model.load_state_dict(weights, strict=False)
-    side = names[0].partition(".")[0] + "."
-    initialized = tuple(name for name in state if name.startswith(side) and name not in weights)
+    prefix = names[0].partition(".")[0] + "."
+    initialized = tuple(name for name in state if name.startswith(prefix) and name not in weights)
     return LoadReport(len(weights), initialized, extra)
 
 
@@ -120,24 +120,24 @@ def _fit_positions(source: Mapping[str, Tensor], num_tokens: int) -> dict[str, T
 
 
 def _modernize_name(name: str) -> str:
-    """Return the name that BERT with all its heads has in current versions of transformers."""
+    """Return the name of a weight in `BertForPreTraining` of current transformers."""
     name = re.sub(r"^(?=(embeddings|encoder|pooler)\.)", "bert.", name)
     name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
     return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
 def _append_new_tokens(source: dict[str, Tensor], model: CaptionModel) -> tuple[str, ...]:
-    """Append the model's [DEC] and [ENC] to a vocabulary without them; return what was appended."""
+    """Append the model's [DEC] and [ENC] to weights without them; return what was appended."""
     embedding = model.text.token_embed.weight.detach().cpu()
     bias = model.text.lm_head.bias.detach().cpu()
-    words = source.get(_WORDS)
-    if words is None or len(words) != len(embedding) - NEW_TOKENS:
+    words = source.get(_WORD_EMBEDDINGS)
+    if words is None or len(words) != len(embedding) - NUM_NEW_TOKENS:
         return ()
     for rows, names in (
-        (embedding, (_WORDS, "cls.predictions.decoder.weight")),
+        (embedding, (_WORD_EMBEDDINGS, "cls.predictions.decoder.weight")),
         (bias, ("cls.predictions.bias", "cls.predictions.decoder.bias")),
     ):
         for name in names:
             if name in source:
-                source[name] = torch.cat([source[name].float(), rows[-NEW_TOKENS:]])
+                source[name] = torch.cat([source[name].float(), rows[-NUM_NEW_TOKENS:]])
     return ("text.token_embed.weight of [DEC] and [ENC]",)

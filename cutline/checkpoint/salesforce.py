@@ -25,7 +25,7 @@ from cutline.errors import CheckpointError
 from cutline.files import atomic_write
 
 SETTINGS_KEY = "cutline"
-"""key beside "model" for cutline's settings, which BLIP's code ignores"""
+"""key beside "model" for cutline's settings; BLIP's code ignores it"""
 HEAD_WIDTH = 64
 """width of an attention head in every published model; no shape of a weight reveals it"""
 
@@ -56,8 +56,8 @@ def read_salesforce(
         file: A pickle of weights, inside "model" or bare, or a .safetensors file.
         config: Its settings. None takes those that `save_salesforce` wrote, or else infers them
             with `infer_config`. The "config" that BLIP's code writes is ignored.
-        any_size: Whether to take the image size from the file instead of `config`.
-        partial: Whether the file may contain more than a captioner, as BLIP's pre-trained models
+        any_size: Whether to accept an image size in the file that differs from that of `config`.
+        partial: Whether the file may contain more than a captioner, as BLIP's pretrained models
             do.
 
     Returns:
@@ -105,7 +105,7 @@ def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
         if width % HEAD_WIDTH:
             raise CheckpointError(
                 f"{where}: the number of attention heads cannot be inferred from width {width}; "
-                "pass a config"
+                "pass `config`"
             )
     vision = VisionConfig(
         image_size=_infer_image_size(source, patch_size),
@@ -166,7 +166,7 @@ def _infer_depth(source: Mapping[str, Tensor], layer: re.Pattern[str]) -> int:
 
 
 def _infer_drop_path(vision: VisionConfig) -> float:
-    """Return the drop path rate of the published model of these sizes, or 0: it has no weights."""
+    """Return the drop path rate of the published model of these sizes, else 0."""
     sizes = {**asdict(vision), "drop_path": None, "image_size": None}
     for preset in PRESETS.values():
         if {**asdict(preset.vision), "drop_path": None, "image_size": None} == sizes:

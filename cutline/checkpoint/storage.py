@@ -1,4 +1,4 @@
-"""Files of weights and settings. Writing is atomic, and reading never runs code from a file."""
+"""Read and write files of weights and settings; reading never runs code from a file."""
 
 import json
 import re

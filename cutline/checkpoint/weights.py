@@ -1,4 +1,4 @@
-"""The `Checkpoint` object, and weights converted between layouts."""
+"""`Checkpoint`, and the conversion of weights between layouts."""
 
 import math
 import re
@@ -67,7 +67,7 @@ def import_weights(
     where: str,
     partial: bool = False,
 ) -> dict[str, Tensor]:
-    """Convert weights from a layout to native names, joined where the native model joins them.
+    """Convert weights from a layout to native names; join them where the native model does.
 
     Args:
         source: Name -> tensor, as in the file.

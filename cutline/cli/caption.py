@@ -66,11 +66,11 @@ def caption_command(
             rows.append(caption_row(name, result, generation.num_captions))
             if not output:
                 print_captions(name, result)
-    finally:  # Ctrl-C keeps the captions written so far
+    finally:  # also after Ctrl-C: keep the captions so far
         if output and rows:
             write_captions(output, rows)
     if not rows:
-        raise CutlineError("no image could be captioned")
+        raise CutlineError("no image could be captioned: the messages above say why")
     num_failed = len(names) - len(rows)
     if num_failed:
         warn(f"{num_failed} of {len(names)} images could not be read; they are listed above")

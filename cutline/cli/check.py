@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckOutputs:
-    """Outputs: what to write besides the summary on stdout."""
+    """Outputs: files to write besides the summary on stdout."""
 
     output: Output = ""
     """findings, one per line: .jsonl"""
@@ -66,9 +66,9 @@ class AgainstFlags:
     """split of that data set"""
 
     def source(self, flags: DataFlags) -> DataSource | None:
-        """Return the other data set; its images are found as `flags` say."""
+        """Return the other data set, with the image settings of `flags`."""
         if self.against_split and not self.against:
-            raise ConfigError("--against-split is a split of the data set --against: give both")
+            raise ConfigError("--against-split needs --against: name the data set too")
         columns = Columns(flags.columns.image_column)
         data = DataSource(self.against, flags.image_root, self.against_split, columns)
         return data if self.against else None
@@ -90,7 +90,7 @@ class VocabularyFlags:
 
 
 def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
-    """Return the `check` command; the recipe named in `argv` gives its flags their defaults."""
+    """Return the `check` command; its flags default to the settings of the recipe in `argv`."""
     path = find_recipe(argv)
     settings = read_recipe(path) if path else Recipe()
     data_settings = settings.data
@@ -113,7 +113,7 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
         """Check a data set before training: images, captions, duplicates and leaks.
 
         Exit code 3: images are missing, unreadable, without a usable caption, or also in the data
-        of --against, or none of those can be read.
+        set --against; or no image of that data set can be read.
 
         Examples:
             cutline check photos --report check.html
@@ -160,11 +160,11 @@ def load_model_text(
 ) -> "tuple[CaptionConfig, Tokenizer | None]":
     """Return the settings and the vocabulary of the model that captions are checked for.
 
-    A model that only the recipe names may be unavailable, because it is not downloaded yet: then a
-    message says so.
+    The model of a recipe may not be downloaded yet: then a message says so, and the settings of the
+    recipe alone are used.
 
     Raises:
-        CheckpointError: What the flags name cannot be read.
+        CheckpointError: The model or the vocabulary in the flags cannot be read.
     """
     from cutline.tokenizer import Tokenizer
 

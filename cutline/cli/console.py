@@ -19,8 +19,8 @@ def stderr_console() -> "Console":
 
 
 def program_name() -> str:
-    """Return what to type to run this program again."""
-    return "cutline" if shutil.which("cutline") else f"{sys.argv[0]}"
+    """Return the command that runs this program."""
+    return "cutline" if shutil.which("cutline") else sys.argv[0]
 
 
 def warn(message: str) -> None:

@@ -35,7 +35,7 @@ class DataFlags:
     columns: Annotated[Columns, Flags] = field(default_factory=Columns)
 
     def source(self, path: str) -> DataSource:
-        """Return the data set at `path`, read as these flags say."""
+        """Return the data set at `path`, with these settings."""
         return DataSource(path, self.image_root, self.split, self.columns)
 
 

@@ -66,7 +66,7 @@ def format_help(name: str, command: Callable[..., int]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What tyro's annotations say of a flag."""
+    """The tyro options of a flag."""
 
     positional: bool = False
     name: str | None = None

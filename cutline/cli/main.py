@@ -35,7 +35,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 
 MAKERS = {"check": make_check_command, "train": make_train_command}
-"""commands whose flags take their defaults from a recipe that the command line names"""
+"""commands whose flags default to the settings of a recipe on the command line"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from cutline.progress import is_rank_zero
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosticFlags:
-    """Diagnostics, one at a time: they answer a question and do not touch the run's directory."""
+    """Diagnostics, one at a time: each answers a question and leaves the run's directory alone."""
 
     show_batch: bool = False
     """print every token of the first batch with its label and its loss, and exit"""
@@ -25,8 +25,8 @@ class DiagnosticFlags:
     """run the first steps and report what the run needs: data, loss, hours, memory, disk (exit code
     3: images are missing; 1: the run does not fit)"""
     overfit: Annotated[int | None, arg(metavar="N")] = None
-    """overfit the first N batches and caption them (exit code 1: the model cannot, so learning
-    rate, prompt or captions are wrong)"""
+    """overfit the first N batches and caption them (exit code 1: the model cannot; check learning
+    rate, prompt and captions)"""
     lr_range: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
     """raise the learning rate from LOW to HIGH, such as 1e-6 1, over 100 steps: print the losses
     and plot them in OUTPUT-lr-range.html"""
@@ -47,7 +47,7 @@ class DiagnosticFlags:
 
 
 def make_train_command(argv: list[str]) -> Callable[..., int]:
-    """Return the `train` command; the recipe named in `argv` gives its flags their defaults."""
+    """Return the `train` command; its flags default to the settings of the recipe in `argv`."""
     path = next((word for word in argv if word.endswith((".yaml", ".yml"))), "")
     defaults = read_recipe(path) if path else Recipe()
 
@@ -58,7 +58,7 @@ def make_train_command(argv: list[str]) -> Callable[..., int]:
         resume: bool = False,
         diagnostics: Annotated[DiagnosticFlags, Flags] = DiagnosticFlags(),
     ) -> int:
-        """Train a captioner as a recipe says; every setting of the recipe is a flag too.
+        """Train a captioner from a recipe; every setting of the recipe is also a flag.
 
         Examples:
             cutline train recipes/own-photos.yaml --data.train photos --optim.lr 1e-4
@@ -109,7 +109,7 @@ def train_recipe(recipe: Recipe, resume: bool) -> int:
 
 
 def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
-    """Run the diagnostic that the field `name` of `flags` asks for, and return the exit code."""
+    """Run the diagnostic `name`, a field of `flags`, and return the exit code."""
     from cutline import training
 
     if name == "show_batch":

@@ -26,9 +26,9 @@ class Columns:
     caption_column: str = ""
     """column of the captions (default: captions, caption, text or comment)"""
     prompt_column: str = ""
-    """column of the prompts; where a value is empty, the model's prompt counts (default: prompt)"""
+    """column of the prompts; the model's prompt is used where it has no value (default: prompt)"""
     prompt_template: str = ""
-    """prompt with columns of the row in braces, such as "a {style} photo of" """
+    """prompt with column names in braces, such as "a {style} photo of" """
 
     def __post_init__(self) -> None:
         require(
@@ -47,7 +47,7 @@ class Columns:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every column that is named here."""
+        """All columns that are named here."""
         columns = (self.image_column, self.caption_column, self.prompt_column)
         return (*filter(None, columns), *PLACEHOLDER.findall(self.prompt_template))
 
@@ -122,8 +122,8 @@ class DataPaths:
     image_root: str = ""
     """folder that image paths are relative to (default: the folder of the data file)"""
     val_fraction: float = 0.05
-    """fraction of the training images held out when `val` is not given; with 0 the best checkpoint
-    is that of the lowest training loss"""
+    """fraction of the training images held out if `val` is not given; with 0, the best checkpoint
+    is the one with the lowest training loss"""
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,15 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
     """Training data: paths, columns, captions, augmentation and loading."""
 
     captions_per_image: int = 0
-    """captions of an image per training example, drawn anew each epoch; 0 makes one example of
-    every caption, as the reference does"""
+    """captions per image in a training example, drawn anew each epoch (0: one example per caption,
+    as in the reference)"""
     stream: bool = False
     """read tar shards sequentially, without an index: for URLs, pipes, and data larger than the
     disk"""
     samples_per_epoch: int = 0
     """with `stream`: number of examples that define an epoch"""
     shuffle_buffer: int = 2000
-    """with `stream`: number of images in memory that the next one is drawn from"""
+    """with `stream`: number of images in the buffer from which the next one is drawn"""
     cache: bool = False
     """keep decoded images in memory: for small data sets"""
     cache_embeddings: str = ""

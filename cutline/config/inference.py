@@ -34,9 +34,9 @@ class InferenceConfig(DeviceConfig):
     """Device, precision, engine and batching."""
 
     batch_size: int = 8
-    """images captioned together"""
+    """images per batch"""
     num_workers: int = 0
-    """processes that decode images, for a GPU that waits for them (0: threads of this process)"""
+    """processes that decode images, if decoding is the bottleneck (0: threads of this process)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -192,25 +192,24 @@ class ModelSettings:
 
     def to_config(self) -> CaptionConfig:
         """Return the configuration of a new model, with the reference's value for every None."""
-        vision, text = _set_values(self.vision, *vars(self.vision)), vars(self.text)
         config = CaptionConfig(
-            vision=VisionConfig(**vision),
-            text=TextConfig(**_set_values(self.text, *text)),
+            vision=VisionConfig(**_set_values(self.vision, *vars(self.vision))),
+            text=TextConfig(**_set_values(self.text, *vars(self.text))),
             image=self.image,
         )
         return self.override(config)
 
     @property
     def sets_sizes(self) -> bool:
-        """Whether more is set than what may be combined with a captioner to fine-tune."""
-        rest = replace(
+        """Whether settings are given that only a new model can have, such as sizes."""
+        sizes = replace(
             self,
             vision=replace(self.vision, drop_path=None),
             text=replace(self.text, dropout=None, attn_dropout=None),
             prompt=None,
             label_smoothing=None,
         )
-        return rest != ModelSettings()
+        return sizes != ModelSettings()
 
 
 def _set_values(settings: Any, *names: str) -> dict[str, Any]:

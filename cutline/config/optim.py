@@ -1,4 +1,4 @@
-"""Settings of optimization: optimizer and schedule, LoRA, activation memory, processes."""
+"""Settings of training: optimizer and schedule, LoRA, activation checkpointing, FSDP."""
 
 from dataclasses import dataclass
 from typing import Literal

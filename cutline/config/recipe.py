@@ -33,7 +33,7 @@ class InitConfig(CheckpointOptions):
         require(
             not (self.captioner and (self.vision or self.text)),
             "`init.captioner` already brings vision and text weights: "
-            "drop `init.vision` and `init.text`",
+            "remove `init.vision` and `init.text`",
         )
         for name in ("config", "image_size"):
             require(
@@ -49,7 +49,7 @@ class EvalConfig:
     every_epochs: int = 1
     """epochs between two evaluations"""
     start_epoch: int = 0
-    """first epoch that is evaluated (0: epoch `every_epochs`)"""
+    """first epoch to evaluate (0: epoch `every_epochs`)"""
     batch_size: int = 32
     """images per batch"""
     max_images: int = 0
@@ -69,7 +69,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Run settings: all that defines one training run."""
+    """Run settings: everything that defines a training run."""
 
     output: str = "runs/captioner"
     """directory of the run: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
@@ -103,8 +103,8 @@ class Recipe:
         require_at_least(self, 1, "log_every")
         require(
             not (self.init.captioner and self.model.sets_sizes),
-            "`model` and `init.captioner` both set sizes: beside a captioner to fine-tune, `model` "
-            "takes only prompt, label_smoothing, text.dropout, text.attn_dropout, vision.drop_path",
+            "`model` and `init.captioner` both set sizes: with a captioner to fine-tune, `model` may "
+            "set only prompt, label_smoothing, text.dropout, text.attn_dropout, vision.drop_path",
         )
         data = self.data
         require(

@@ -1,4 +1,4 @@
-"""The networks: PyTorch modules that work on tensors and know no tokenizer, files or devices."""
+"""The networks: PyTorch modules that map tensors to tensors, without tokenizer or files."""
 
 from cutline.model.caption import CaptionLoss, CaptionModel, make_lm_labels
 from cutline.model.vision import interpolate_positions

@@ -33,7 +33,7 @@ SAVED_OPS = {
 def run_layer(layer: nn.Module, policy: CheckpointPolicy, *args: Any) -> Tensor:
     """Call `layer` on `args` and save the activations that `policy` selects for the backward pass.
 
-    Without gradients or outside training, the layer is called as it is.
+    Without gradients, or outside training, no policy applies.
     """
     if policy == "none" or not (layer.training and torch.is_grad_enabled()):
         out: Tensor = layer(*args)
@@ -44,9 +44,9 @@ def run_layer(layer: nn.Module, policy: CheckpointPolicy, *args: Any) -> Tensor:
 
 
 def _selective_context() -> Any:
-    return torch_checkpoint.create_selective_checkpoint_contexts(_choose)
+    return torch_checkpoint.create_selective_checkpoint_contexts(_choose_policy)
 
 
-def _choose(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+def _choose_policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
     policy = torch_checkpoint.CheckpointPolicy
     return policy.MUST_SAVE if operation in SAVED_OPS else policy.PREFER_RECOMPUTE

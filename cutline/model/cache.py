@@ -111,7 +111,7 @@ class TextCache:
             valid = torch.ones(shape, dtype=torch.bool, device=self.ancestry.device)
         self.prompt_mask = None
 
-        # Each beam is its own ancestor at the new positions; padding is nobody's ancestor.
+        # Each beam is its own ancestor at the new positions; padding is no beam's ancestor.
         # Position p and beam k become entry p * K' + k where a layer's view joins both dimensions.
         own_column = beam[:, None].where(valid[:, None], NO_BEAM)  # (B, K', T)
         self.ancestry[:num_images].index_copy_(2, written, own_column)

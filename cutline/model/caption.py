@@ -43,7 +43,7 @@ def make_lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Te
 
 
 class CaptionModel(nn.Module):
-    """Encodes images, scores captions, and predicts their next tokens. Knows no tokenizer."""
+    """Encodes images, scores captions given as token ids, and predicts their next tokens."""
 
     def __init__(self, config: CaptionConfig) -> None:
         super().__init__()
@@ -157,8 +157,8 @@ class CaptionModel(nn.Module):
             image_embeds: (B, N, D).
             max_tokens: The longest caption, prompt included.
             prompt_mask: (B, T), false at padding on the left of prompts; None without padding.
-            target_cache: A cache that will take in the images: their keys and values are written
-                to its free slots at once, which saves a copy.
+            target_cache: A cache that the images are appended to later, with `extend`. Their keys
+                and values are written to its free slots at once, which saves a copy.
         """
         images = len(image_embeds)
         image_kv = (target_cache or self.new_cache(images, 1)).reserve(images)

@@ -39,7 +39,7 @@ def add_lora(
         model: Changed in place.
         targets: Patterns of layer names, such as "text.*.self_attn.qkv" or "*.proj".
         rank: Rank of the update B A.
-        scale: Factor of the update. LoRA scale is alpha / rank.
+        scale: Factor of the update, alpha / rank.
         dropout: Probability of dropout on the LoRA input, in training.
 
     Returns:

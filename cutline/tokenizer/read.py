@@ -17,9 +17,9 @@ from tokenizers import (
 
 from cutline.errors import CheckpointError
 
-REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-BLIP = ("[DEC]", "[ENC]")
-SPECIAL = (*REQUIRED, "[MASK]", *BLIP)
+REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+BLIP_TOKENS = ("[DEC]", "[ENC]")
+SPECIAL_TOKENS = (*REQUIRED_TOKENS, "[MASK]", *BLIP_TOKENS)
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -36,7 +36,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
                 "put the model's vocabulary there"
             )
         path = path / names[0]
-    return _read_json(path) if path.suffix == ".json" else _read_lines(path)
+    return _read_tokenizer_file(path) if path.suffix == ".json" else _read_vocab_file(path)
 
 
 def build_tokenizer(
@@ -49,14 +49,14 @@ def build_tokenizer(
     """Build a WordPiece tokenizer.
 
     Args:
-        tokens: The vocabulary: the id of a token is its index. [DEC] and [ENC] are appended
-            unless it contains them.
+        tokens: The vocabulary; the id of a token is its index. [DEC] and [ENC] are appended
+            unless they are in it.
         normalizer: Normalizes text.
         pre_tokenizer: Splits text into words.
         added: Tokens that are matched in the text before it is split into words.
         model: Further settings of `models.WordPiece`.
     """
-    tokens = [*tokens, *(token for token in BLIP if token not in tokens)]
+    tokens = [*tokens, *(token for token in BLIP_TOKENS if token not in tokens)]
     vocab = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordPiece(vocab, **{"unk_token": "[UNK]", **model}))
     tokenizer.normalizer = normalizer
@@ -66,18 +66,18 @@ def build_tokenizer(
         ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
     )
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens([token for token in SPECIAL if token in vocab])
-    tokenizer.add_tokens([token for token in added if token.content not in SPECIAL])
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocab])
+    tokenizer.add_tokens([token for token in added if token.content not in SPECIAL_TOKENS])
     return tokenizer
 
 
-def _read_lines(file: Path) -> Tokenizer:
+def _read_vocab_file(file: Path) -> Tokenizer:
     """Read a vocab.txt as BERT does: the id is the line number; of equal lines, the last counts."""
     lines = _read_text(file).removesuffix("\n").split("\n")
     last = {line: index for index, line in enumerate(lines)}
     tokens = [line if last[line] == index else _fill_gap(index) for index, line in enumerate(lines)]
     _check_required(tokens, file)
-    settings = _read_settings(file.with_name("tokenizer_config.json"))
+    settings = _read_tokenizer_config(file.with_name("tokenizer_config.json"))
     normalizer = normalizers.BertNormalizer(
         lowercase=settings.get("do_lower_case", True),
         strip_accents=settings.get("strip_accents"),
@@ -86,7 +86,7 @@ def _read_lines(file: Path) -> Tokenizer:
     return build_tokenizer(tokens, normalizer, pre_tokenizers.BertPreTokenizer())
 
 
-def _read_json(file: Path) -> Tokenizer:
+def _read_tokenizer_file(file: Path) -> Tokenizer:
     text = _read_text(file)
     try:
         tokenizer = Tokenizer.from_str(text)
@@ -125,17 +125,17 @@ def _fill_gap(index: int) -> str:
 
 
 def _check_required(tokens: Iterable[str], file: Path) -> None:
-    missing = set(REQUIRED).difference(tokens)
+    missing = set(REQUIRED_TOKENS).difference(tokens)
     if missing:
-        names = ", ".join(token for token in REQUIRED if token in missing)
+        names = ", ".join(token for token in REQUIRED_TOKENS if token in missing)
         raise CheckpointError(
             f"{file}: not a BERT vocabulary: {names} missing; "
             "use the vocab.txt or tokenizer.json of the model"
         )
 
 
-def _read_settings(file: Path) -> dict[str, Any]:
-    """Read the settings for case and accents; without a file, return none."""
+def _read_tokenizer_config(file: Path) -> dict[str, Any]:
+    """Read the settings for case, accents and Chinese characters; without a file, {}."""
     if not file.is_file():
         return {}
     try:

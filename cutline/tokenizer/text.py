@@ -1,4 +1,4 @@
-"""Text before tokenization and after: caption cleaning, and joining of tokens."""
+"""Clean captions before tokenization, and join tokens to text after it."""
 
 import re
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def clean_caption(text: str, clean: Cleaning, max_words: int) -> str:
         text: The caption.
         clean: "blip" is BLIP's `pre_caption`: lower case; each of . ! " ( ) * # : ; ~ becomes a
             space; consecutive white space becomes one space. "none" only strips white space.
-        max_words: Number of words, split at single spaces, that are kept.
+        max_words: Maximum number of words, which are split at single spaces.
     """
     if clean == "blip":
         text = re.sub(r'[.!"()*#:;~]', " ", text.lower())

@@ -16,9 +16,9 @@ from cutline.tokenizer.text import remove_surrogates
 
 MIN_COUNT = 2
 """a pair must occur this often to be merged: a token for a word that occurs once is of no use"""
-MAX_WORD = 1000
-"""characters; longer "words" become [UNK]. In a script without spaces, such as Thai, a sentence is
-one word"""
+MAX_WORD_LENGTH = 1000
+"""in characters; longer "words" become [UNK]. In a script without spaces, such as Thai, a sentence
+is one word"""
 
 Pair = tuple[str, str]
 
@@ -37,7 +37,7 @@ def count_normalized_words(
     for chunk, count in chunks.items():
         normalized = normalizer.normalize_str(remove_surrogates(chunk))
         for word, _ in pre_tokenizer.pre_tokenize_str(normalized):
-            if len(word) <= MAX_WORD:
+            if len(word) <= MAX_WORD_LENGTH:
                 words[word] += count
     return words
 
@@ -51,14 +51,16 @@ def learn_vocabulary(words: Mapping[str, int], max_tokens: int) -> list[str]:
 
     Args:
         words: Word -> count.
-        max_tokens: The most tokens to return.
+        max_tokens: Maximum number of tokens to return.
 
     Returns:
         All characters in sorted order, then the merges, most frequent first.
     """
     alphabet = _select_alphabet(words, max_tokens)
     spellings = {
-        word: letters for word in words if alphabet.issuperset(letters := _split_letters(word))
+        word: characters
+        for word in words
+        if alphabet.issuperset(characters := _split_characters(word))
     }
     tokens = dict.fromkeys(sorted(alphabet))  # an ordered set: two pairs may make the same token
     for token in _generate_merges(spellings, words):
@@ -71,8 +73,8 @@ def learn_vocabulary(words: Mapping[str, int], max_tokens: int) -> list[str]:
 def _select_alphabet(words: Mapping[str, int], max_tokens: int) -> set[str]:
     counts: Counter[str] = Counter()
     for word, count in words.items():
-        for letter in _split_letters(word):
-            counts[letter] += count
+        for character in _split_characters(word):
+            counts[character] += count
     missing = len(counts) - max_tokens
     if missing > 0:
         logging.getLogger(__name__).warning(
@@ -80,11 +82,11 @@ def _select_alphabet(words: Mapping[str, int], max_tokens: int) -> set[str]:
             "raise vocab_size by %d to keep them",
             *(missing, missing),
         )
-    return set(sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_tokens])
+    return set(sorted(counts, key=lambda character: (-counts[character], character))[:max_tokens])
 
 
-def _split_letters(word: str) -> list[str]:
-    return [word[0], *(f"##{letter}" for letter in word[1:])]
+def _split_characters(word: str) -> list[str]:
+    return [word[0], *(f"##{character}" for character in word[1:])]
 
 
 def _generate_merges(

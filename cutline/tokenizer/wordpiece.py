@@ -8,7 +8,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 from cutline.errors import ConfigError, DataError
 from cutline.files import write_text
-from cutline.tokenizer.read import BLIP, SPECIAL, build_tokenizer, read_tokenizer
+from cutline.tokenizer.read import BLIP_TOKENS, SPECIAL_TOKENS, build_tokenizer, read_tokenizer
 from cutline.tokenizer.text import join_tokens, remove_surrogates
 from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
 
@@ -48,7 +48,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a `vocab.txt`, a `tokenizer.json`, or a folder that contains either.
+        """Load a `vocab.txt`, a `tokenizer.json`, or a folder that contains either.
 
         In a folder, tokenizer.json takes precedence. [DEC] and [ENC] are appended to a vocabulary
         without them. A tokenizer_config.json beside vocab.txt determines whether letters are
@@ -73,8 +73,8 @@ class Tokenizer:
         prompt, include it in the captions.
 
         Args:
-            captions: The captions.
-            vocab_size: The most tokens, special tokens included.
+            captions: Captions in any order.
+            vocab_size: Maximum number of tokens, special tokens included.
             lowercase: Whether to lowercase text.
             strip_accents: Whether to strip accents from text.
 
@@ -82,10 +82,10 @@ class Tokenizer:
             ConfigError: `vocab_size` is too small for the special tokens.
             DataError: The captions contain no words.
         """
-        if vocab_size <= len(SPECIAL):
+        if vocab_size <= len(SPECIAL_TOKENS):
             raise ConfigError(
-                f"vocab_size {vocab_size} is too small for the {len(SPECIAL)} special tokens: "
-                "use a few thousand"
+                f"vocab_size {vocab_size} is too small for the {len(SPECIAL_TOKENS)} special "
+                "tokens: use a few thousand"
             )
         bert = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
         # NFC: a letter with an accent may be typed as one character or as two
@@ -97,8 +97,8 @@ class Tokenizer:
                 "no caption contains a word to learn a vocabulary from: "
                 "check the captions of the training data"
             )
-        tokens = [token for token in SPECIAL if token not in BLIP]
-        tokens += learn_vocabulary(words, vocab_size - len(SPECIAL))
+        tokens = [token for token in SPECIAL_TOKENS if token not in BLIP_TOKENS]
+        tokens += learn_vocabulary(words, vocab_size - len(SPECIAL_TOKENS))
         longest = max(100, *map(len, words))  # 100 is BERT's
         return cls(
             build_tokenizer(tokens, normalizer, pre_tokenizer, max_input_chars_per_word=longest)
@@ -117,7 +117,7 @@ class Tokenizer:
         Args:
             caption: The caption.
             prompt: The prompt.
-            max_tokens: The most ids, at least 2; [SEP] is always included.
+            max_tokens: Maximum number of ids, at least 2; [SEP] is always included.
 
         Returns:
             The ids, and the number of prompt tokens, [DEC] included, before truncation.
@@ -146,7 +146,7 @@ class Tokenizer:
 
         Args:
             text: The text.
-            max_tokens: The most ids, at least 2; [SEP] is always included.
+            max_tokens: Maximum number of ids, at least 2; [SEP] is always included.
         """
         return self._assemble([self.cls_id], self._encode(text), max_tokens)[0]
 

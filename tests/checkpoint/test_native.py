@@ -71,13 +71,13 @@ def test_file_in_place_of_a_folder_or_the_reverse_is_an_error(
 ) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"config\.json: a file, but the cutline layout is a folder; use the name of a "
+        match=r"config\.json: a file, but the cutline format is a folder; use the name of a "
         r"folder$",
     ):
         save_checkpoint(folder / "config.json", make_checkpoint())
     with pytest.raises(
         CheckpointError,
-        match=r"model: a folder, but the salesforce layout is a single file; "
+        match=r"model: a folder, but the salesforce format is a single file; "
         r"use a file name such as \S+model\.pth$",
     ):
         save_checkpoint(folder, make_checkpoint(), "salesforce")

@@ -151,7 +151,7 @@ def test_invalid_config_is_an_error(
         load_checkpoint(file, "huge")
     save_native(tmp_path / "native", make_checkpoint())
     with pytest.raises(
-        CheckpointError, match=r"native: a model folder contains its own config; omit `config`"
+        CheckpointError, match=r"native: a model folder contains its own config; leave out `config`"
     ):
         load_checkpoint(tmp_path / "native", "base")
 
@@ -213,7 +213,7 @@ def test_unknown_number_of_heads_is_an_error(file: Path) -> None:
     with pytest.raises(
         CheckpointError,
         match=r"model\.pth: the number of attention heads cannot be inferred from width 24; pass "
-        r"a config$",
+        r"`config`$",
     ):
         load_checkpoint(file)
 
@@ -265,7 +265,7 @@ def test_vocabulary_beside_the_file_is_used(
     file.with_name("tokenizer.json").unlink()
     with pytest.raises(
         CheckpointError,
-        match=r"model\.pth: contains no vocabulary; pass tokenizer=, or put its vocab\.txt or "
+        match=r"model\.pth: contains no vocabulary; pass `tokenizer`, or put its vocab\.txt or "
         r"token",
     ):
         load_checkpoint(file, own_config)
