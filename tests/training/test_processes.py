@@ -42,7 +42,7 @@ ALONE = ("1x8", "4x2", "lora 1x8")
 NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
 
 
-def with_a_bad_picture(scenes: Path, path: Path) -> Path:
+def with_a_bad_image(scenes: Path, path: Path) -> Path:
     """The scenes and one image that cannot be read, which some process meets alone."""
     rows = [json.loads(line) for line in scenes.read_text().splitlines()]
     rows = [{**row, "file_name": str(scenes.parent / row["file_name"])} for row in rows]
@@ -54,13 +54,13 @@ def with_a_bad_picture(scenes: Path, path: Path) -> Path:
 def broken_stream(folder: Path) -> Recipe:
     """A stream of two shards, the second of which ends in the middle of its header."""
     captions = "a red circle"
-    picture = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(picture, "PNG")
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "PNG")
     for number in range(2):
         members = {
             f"{key:03d}.{kind}": content
             for key in range(20)
-            for kind, content in (("png", picture.getvalue()), ("txt", captions))
+            for kind, content in (("png", buffer.getvalue()), ("txt", captions))
         }
         write_tar(folder / "shards" / f"{number:03d}.tar", members)
     broken = folder / "shards" / "001.tar"
@@ -80,7 +80,7 @@ def broken_stream(folder: Path) -> Recipe:
 
 def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
     """Losses, gradient norms, evaluations and weights are those of one process with one batch of eight."""
-    data = with_a_bad_picture(scenes, tmp_path / "data.jsonl")
+    data = with_a_bad_image(scenes, tmp_path / "data.jsonl")
     recipes = {
         name: tiny_recipe(data, tmp_path / name, **OFF, **layout)
         for name, layout in LAYOUTS.items()
