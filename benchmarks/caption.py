@@ -41,7 +41,7 @@ from scenarios import (
 from summary import bars, show
 
 from cutline.config import CaptionConfig
-from cutline.device import has_fast_bf16
+from cutline.device import has_native_bf16
 from cutline.files import write_text
 
 progress = Console(stderr=True, highlight=False, markup=False)
@@ -173,7 +173,9 @@ class Benchmark:
         if not self.processes:
             return measured
         model, images = self._model(large=False), self.folder / "images.npy"
-        np.save(images, np.stack([np.asarray(image) for image in self._random_images(MEMORY_BATCH)]))
+        np.save(
+            images, np.stack([np.asarray(image) for image in self._random_images(MEMORY_BATCH)])
+        )
         for name in self.processes:
             for runner in self.runners:
                 progress.print(f"{name}: {runner.name}")
@@ -216,7 +218,7 @@ class Benchmark:
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "native_bf16": has_fast_bf16(torch.device("cpu")),
+            "native_bf16": has_native_bf16(torch.device("cpu")),
             "system": platform.platform(),
             "python": platform.python_version(),
             "versions": {name: version for name in names if (version := package_version(name))},

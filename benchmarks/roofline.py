@@ -9,7 +9,7 @@ from runners import Search
 from torch.nn.functional import linear
 
 from cutline.config import CaptionConfig
-from cutline.device import has_fast_bf16
+from cutline.device import has_native_bf16
 
 PROMPT = 4
 """tokens of "[DEC] a picture of" """
@@ -40,7 +40,7 @@ def measure_roofline(small: bool = False) -> Roofline:
     """
     rows, gib = (64, 1 / 64) if small else (4616, 1.0)
     slow_rows = (
-        rows if has_fast_bf16(torch.device("cpu")) else min(rows, 577)
+        rows if has_native_bf16(torch.device("cpu")) else min(rows, 577)
     )  # an emulated larger product takes seconds
     seconds = 0.05 if small else 2.0
     numbers = torch.ones(int(gib * 2**30) // 4)

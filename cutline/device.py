@@ -43,13 +43,13 @@ def pick_precision(
         ConfigError: The precision is unknown.
     """
     if precision == "auto":
-        return "bf16" if has_fast_bf16(device) else "fp32"
+        return "bf16" if has_native_bf16(device) else "fp32"
     if precision not in ("fp32", "bf16", "int8"):
         raise ConfigError(f"precision {precision!r} is not one of auto, fp32, bf16, int8")
     return precision
 
 
-def has_fast_bf16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
     """Return whether `device` multiplies bf16 natively; without that, bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

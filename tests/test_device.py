@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cutline.device import has_fast_bf16, peak_memory, pick_device, pick_precision
+from cutline.device import has_native_bf16, peak_memory, pick_device, pick_precision
 from cutline.errors import ConfigError
 from cutline.training.diagnostics.memory import available_memory, reset_peak_memory
 
@@ -53,7 +53,7 @@ def test_unknown_or_unavailable_device_is_an_error_of_one_line(name: str) -> Non
 
 
 def test_auto_precision_follows_native_bf16() -> None:
-    assert pick_precision("auto", CPU) == ("bf16" if has_fast_bf16(CPU) else "fp32")
+    assert pick_precision("auto", CPU) == ("bf16" if has_native_bf16(CPU) else "fp32")
     assert pick_precision("bf16", CPU) == "bf16"
 
 

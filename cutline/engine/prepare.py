@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cutline.config import Engine
 from cutline.config.validation import require_choice
-from cutline.device import has_fast_bf16
+from cutline.device import has_native_bf16
 from cutline.engine.linear import Int8Linear, PackedLinear, UntiedLMHead, UpcastLinear
 from cutline.engine.memory import keep_freed_memory
 from cutline.errors import ConfigError
@@ -83,7 +83,7 @@ def pack_bf16(model: CaptionModel, engine: Engine) -> None:
     Without native bf16, the weights that are read at every step stay in fp32: converting them each
     time would be slow.
     """
-    if has_fast_bf16(torch.device("cpu")):
+    if has_native_bf16(torch.device("cpu")):
         replace_linears(model.text, PackedLinear)
         if engine == "packed":  # other engines pack the encoder themselves
             replace_linears(model.vision, PackedLinear)

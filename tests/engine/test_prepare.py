@@ -9,7 +9,7 @@ from random_captioner import draw_images, make_captioner
 
 from cutline.captioner import Captioner
 from cutline.config import Engine, InferencePrecision
-from cutline.device import has_fast_bf16
+from cutline.device import has_native_bf16
 from cutline.engine import prepare_model
 from cutline.engine.linear import Int8Linear, PackedLinear, UpcastLinear
 from cutline.errors import ConfigError
@@ -65,7 +65,7 @@ def test_captions_do_not_depend_on_their_batch(precision: InferencePrecision) ->
 
 
 def test_no_linear_layer_is_missed() -> None:
-    native_bf16 = has_fast_bf16(torch.device("cpu"))
+    native_bf16 = has_native_bf16(torch.device("cpu"))
     expected: dict[InferencePrecision, set[type]] = {
         "fp32": {PackedLinear, torch.nn.Linear},
         "bf16": {PackedLinear} if native_bf16 else {PackedLinear, UpcastLinear},
