@@ -68,7 +68,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class CaptionText:
-    """How a caption is cleaned and truncated before training."""
+    """Caption text: cleaning and truncation before training."""
 
     clean: Cleaning = "blip"
     """caption cleaning: blip (lower case, no punctuation) or none"""
