@@ -103,8 +103,9 @@ class Recipe:
         require_at_least(self, 1, "log_every")
         require(
             not (self.init.captioner and self.model.sets_sizes),
-            "`model` and `init.captioner` both set sizes: with a captioner to fine-tune, `model` may "
-            "set only prompt, label_smoothing, text.dropout, text.attn_dropout, vision.drop_path",
+            "`model` and `init.captioner` both set sizes: with a captioner to fine-tune, `model` "
+            "may set only prompt, label_smoothing, text.dropout, text.attn_dropout, "
+            "vision.drop_path",
         )
         data = self.data
         require(

@@ -27,7 +27,7 @@ def read_captions(path: Path) -> list[CaptionRow]:
     Columns may have any of the usual names, such as `image` or `file_name`.
 
     Raises:
-        DataError: the file cannot be read; names the line.
+        DataError: The file cannot be read; names the line.
     """
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".csv"):

@@ -117,17 +117,17 @@ def compare_captions(
     """Measure two files of captions on the images that both contain, and test if they differ.
 
     Args:
-        first: captions in JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o`
+        first: Captions in JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o`
             write them.
-        second: other captions of the same images.
-        references: the data set with the reference captions, or its samples.
-        metrics: how to measure, and the number of resamples for the intervals and of trials for
+        second: Other captions of the same images.
+        references: The data set with the reference captions, or its samples.
+        metrics: How to measure, and the number of resamples for the intervals and of trials for
             the p-values; see `compare_stats`.
-        seed: seed of the resamples and trials.
+        seed: Seed of the resamples and trials.
 
     Raises:
-        DataError: a file cannot be read, or the two have no image with references in common.
-        ConfigError: a metric is not installed, or the number of resamples is below 1.
+        DataError: A file cannot be read, or the two have no image with references in common.
+        ConfigError: A metric is not installed, or the number of resamples is below 1.
     """
     check_extra_metrics(metrics.metrics)
     check_resamples(metrics.resamples)

@@ -20,9 +20,9 @@ def write_comparison_report(path: str | Path, comparison: Comparison, count: int
     """Write an HTML report of a comparison.
 
     Args:
-        path: the HTML file.
-        comparison: the result of `compare_captions`.
-        count: number of images to show with the largest difference in CIDEr, each way.
+        path: The HTML file.
+        comparison: The result of `compare_captions`.
+        count: Number of images to show with the largest difference in CIDEr, each way.
     """
     names = comparison.names
     ranked = sorted(comparison.images, key=lambda image: image.gain)

@@ -106,27 +106,27 @@ def evaluate(
     return the same evaluation.
 
     Args:
-        captioner: the captioner to evaluate.
-        data: path of a data set, a `DataSource`, or samples.
-        prompt: prompt of all captions (default: that of each image, else the model's own).
-        image_root: folder that image paths are relative to, if `data` is a path (default: the
+        captioner: The captioner to evaluate.
+        data: Path of a data set, a `DataSource`, or samples.
+        prompt: Prompt of all captions (default: that of each image, else the model's own).
+        image_root: Folder that image paths are relative to, if `data` is a path (default: the
             folder of the data file).
-        split: split to evaluate, if `data` is a path; see `DataSource` (default: all).
-        columns: columns of a table without the usual names, if `data` is a path.
-        batch_size: images captioned together.
-        num_workers: processes that decode images (0: threads of this process).
-        metric_tokenizer: what counts as a word: "ptb", "words", "characters" or "auto"; see
+        split: Split to evaluate, if `data` is a path; see `DataSource` (default: all).
+        columns: Columns of a table without the usual names, if `data` is a path.
+        batch_size: Images captioned together.
+        num_workers: Processes that decode images (0: threads of this process).
+        metric_tokenizer: What counts as a word: "ptb", "words", "characters" or "auto"; see
             `MetricConfig`.
-        metrics: additional metrics for English, "meteor" and "spice"; they need Java and
+        metrics: Additional metrics for English, "meteor" and "spice"; they need Java and
             `cutline[coco]`.
-        resamples: bootstrap resamples for confidence intervals, usually 1000 (0: none).
-        train_captions: captions of the training data, to measure how many captions are novel.
-        progress: shows how many images are captioned, such as `cutline.progress.progress_bar`.
-        **settings: fields of `GenerationConfig`, such as `num_beams=5`.
+        resamples: Bootstrap resamples for confidence intervals, usually 1000 (0: none).
+        train_captions: Captions of the training data, to measure how many captions are novel.
+        progress: Shows how many images are captioned, such as `cutline.progress.progress_bar`.
+        **settings: Fields of `GenerationConfig`, such as `num_beams=5`.
 
     Raises:
-        DataError: no image has references, or none can be read.
-        ConfigError: a setting is unknown or invalid, or a metric is not installed.
+        DataError: No image has references, or none can be read.
+        ConfigError: A setting is unknown or invalid, or a metric is not installed.
     """
     reject_renamed_keywords(settings, (field.name for field in fields(GenerationConfig)))
     config = MetricConfig(metric_tokenizer, tuple(metrics), resamples)
@@ -199,9 +199,9 @@ def measure_captions(
     """Measure captions of samples against the samples' own captions.
 
     Args:
-        captioned: samples with references, and their new captions.
-        config: how to measure.
-        train_captions: captions of the training data, to measure how many captions are novel.
+        captioned: Samples with references, and their new captions.
+        config: How to measure.
+        train_captions: Captions of the training data, to measure how many captions are novel.
     """
     references = [sample.captions for sample, _ in captioned]
     tokenize = choose_tokenizer(

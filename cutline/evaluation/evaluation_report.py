@@ -18,9 +18,9 @@ def write_evaluation_report(path: str | Path, evaluation: Evaluation, count: int
     """Write an HTML report of an evaluation.
 
     Args:
-        path: the HTML file.
-        evaluation: the result of `evaluate`.
-        count: number of images to show with the highest CIDEr, and with the lowest.
+        path: The HTML file.
+        evaluation: The result of `evaluate`.
+        count: Number of images to show with the highest CIDEr, and with the lowest.
     """
     ranked = sorted(evaluation.images, key=lambda image: image.scores.cider, reverse=True)
     count = min(count, (len(ranked) + 1) // 2)

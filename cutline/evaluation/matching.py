@@ -28,9 +28,9 @@ def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: 
     of which the first is taken.
 
     Args:
-        rows: the rows of the file.
-        samples: samples with references, one per image.
-        file: name of the file, for messages.
+        rows: The rows of the file.
+        samples: Samples with references, one per image.
+        file: Name of the file, for messages.
     """
     index = _SampleIndex(samples)
     exact = [index.find_by_path(row) for row in rows]

@@ -24,7 +24,7 @@ def normalize(pixels: torch.Tensor, config: ImageConfig) -> torch.Tensor:
     """Return (pixel / 255 - mean) / std, bit-identical to the reference.
 
     Args:
-        pixels: uint8, (..., 3, S, S).
+        pixels: Uint8, (..., 3, S, S).
         config: Mean and standard deviation by channel.
 
     Returns:

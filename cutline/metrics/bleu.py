@@ -63,7 +63,7 @@ def compute_bleu(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return BLEU-1 to BLEU-4: geometric means of the precisions, times the brevity penalty.
 
     Args:
-        counts: arrays of `NgramMatches`, or sums of such arrays over the images of a corpus,
+        counts: Arrays of `NgramMatches`, or sums of such arrays over the images of a corpus,
             (..., 10).
 
     Returns:

@@ -35,8 +35,8 @@ def compute_diversity(
     """Measure how varied captions are.
 
     Args:
-        captions: the tokens of each caption.
-        train_captions: the tokens of each caption of the training data, to count novel captions.
+        captions: The tokens of each caption.
+        train_captions: The tokens of each caption of the training data, to count novel captions.
     """
     num_words, num_captions = sum(map(len, captions)), max(1, len(captions))
     words = {word for caption in captions for word in caption}

@@ -33,7 +33,7 @@ def check_extra_metrics(metrics: Iterable[ExtraMetric]) -> None:
     """Check that everything that `metrics` need is installed.
 
     Raises:
-        ConfigError: something is missing; the message says how to install it.
+        ConfigError: Something is missing; the message says how to install it.
     """
     for metric in metrics:
         folder = _find_program(metric)
@@ -58,7 +58,7 @@ def count_meteor_matches(
 
     Raises:
         ConfigError: METEOR is not installed.
-        CutlineError: the program failed.
+        CutlineError: The program failed.
     """
     check_extra_metrics(["meteor"])
     lines = [
@@ -113,7 +113,7 @@ def compute_spice(
 
     Raises:
         ConfigError: SPICE is not installed.
-        CutlineError: the program failed.
+        CutlineError: The program failed.
     """
     check_extra_metrics(["spice"])
     images = [

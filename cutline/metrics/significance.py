@@ -71,10 +71,10 @@ def compare_stats(
     1/2, and p = (1 + trials with |difference| ≥ the observed one) / (1 + R).
 
     Args:
-        first: statistics of the first captioner.
-        second: statistics of the second captioner.
-        resamples: resamples for the intervals, and trials for the p-values.
-        seed: seed of both.
+        first: Statistics of the first captioner.
+        second: Statistics of the second captioner.
+        resamples: Resamples for the intervals, and trials for the p-values.
+        seed: Seed of both.
 
     Raises:
         ConfigError: `resamples` is below 1.

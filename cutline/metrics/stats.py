@@ -104,9 +104,9 @@ def compute_metrics(
     """Score one candidate per image against the references of that image.
 
     Args:
-        candidates: a caption per image; it may be empty.
-        references: the reference captions of each image, at least one.
-        tokenize: splits a text into words; `choose_tokenizer` returns one for any language.
+        candidates: A caption per image; it may be empty.
+        references: The reference captions of each image, at least one.
+        tokenize: Splits a text into words; `choose_tokenizer` returns one for any language.
         extra_metrics: "meteor" and "spice", which are for English, run in Java, and need
             `cutline[coco]`.
 
@@ -115,9 +115,9 @@ def compute_metrics(
         frequency in all references, so the score of an image depends on the other images.
 
     Raises:
-        DataError: there are no images, one has no references, or the lengths differ.
-        ConfigError: an extra metric is not installed.
-        CutlineError: the program of an extra metric failed.
+        DataError: There are no images, one has no references, or the lengths differ.
+        ConfigError: An extra metric is not installed.
+        CutlineError: The program of an extra metric failed.
     """
     stats = collect_stats(candidates, references, tokenize, extra_metrics)
     return stats.corpus_scores(), stats.image_scores()
@@ -165,8 +165,8 @@ def compute_scores(sums: dict[str, Floats], num_images: int) -> dict[str, Floats
     """Compute the scores of R corpora of `num_images` images each.
 
     Args:
-        sums: statistics summed over the images of each corpus, (R, C) by metric.
-        num_images: number of images per corpus.
+        sums: Statistics summed over the images of each corpus, (R, C) by metric.
+        num_images: Number of images per corpus.
 
     Returns:
         the scores, (R,) by name.

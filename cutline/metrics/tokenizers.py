@@ -45,7 +45,7 @@ def choose_tokenizer(name: MetricTokenizer, references: Iterable[str]) -> Tokeni
             "characters" is `split_characters`. "auto" is "characters" if most letters of the
             references belong to scripts without spaces, such as Chinese, Japanese or Thai; else it
             is "ptb" after composing letters (NFC), which changes nothing in English.
-        references: the captions that "auto" looks at.
+        references: The captions that "auto" looks at.
     """
     match name:
         case "ptb":

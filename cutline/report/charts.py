@@ -23,11 +23,11 @@ def render_curve(
     The strong line is a running mean, and its last value is printed beside it.
 
     Args:
-        points: pairs (x, y) in any order; those that are not finite are left out.
-        title: title of the chart.
-        x_label: label of the x axis.
-        y_label: label of the y axis.
-        log_x: use a logarithmic x axis, and leave out points with x <= 0.
+        points: Pairs (x, y) in any order; those that are not finite are left out.
+        title: Title of the chart.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+        log_x: Use a logarithmic x axis, and leave out points with x <= 0.
     """
     finite = sorted(
         (float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y)

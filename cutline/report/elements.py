@@ -68,7 +68,7 @@ def render_gallery(cards: Sequence[Card]) -> str:
     """Return images side by side, each with its caption, note and mark.
 
     Raises:
-        ImageError: a path is not that of a readable image.
+        ImageError: A path is not that of a readable image.
     """
     return f'<div class="gallery">{"".join(map(_render_card, cards))}</div>'
 

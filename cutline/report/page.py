@@ -13,10 +13,10 @@ def write_report(
     """Write a report to `path`, atomically.
 
     Args:
-        path: the HTML file.
-        title: title of the page.
-        intro: a sentence below the title.
-        sections: pairs of a heading, and HTML from the `render_*` functions of this package.
+        path: The HTML file.
+        title: Title of the page.
+        intro: A sentence below the title.
+        sections: Pairs of a heading, and HTML from the `render_*` functions of this package.
     """
     body = "".join(
         f"<section><h2>{escape(heading)}</h2>{content}</section>\n" for heading, content in sections

@@ -33,7 +33,7 @@ class Batch:
     skipped: list[str] = field(default_factory=list)
     """a message for each image that cannot be read"""
     error: CutlineError | None = None
-    """why no more data can be read; whoever uses the batch raises it, because a worker process
+    """why no more data can be read; raised by the training process, because a worker process
     cannot"""
     image_embeds: Tensor | None = None
     """(B, N, D), cached output of the vision encoder in place of pixels"""
