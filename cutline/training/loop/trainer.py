@@ -166,7 +166,8 @@ class Trainer:
         """Build the captioner as it is saved, in evaluation mode; every process must call this.
 
         It is a second module that shares the weights of the training model: changing its mode or
-        replacing its layers does not affect training. Its weights must not be changed in place; see `export_checkpoint`.
+        replacing its layers does not affect training. Its weights must not be changed in place;
+        see `export_checkpoint`.
         """
         return build_model(self.export_checkpoint(everywhere=True)).to(self.device)
 
