@@ -80,7 +80,7 @@ def test_errors_of_usage(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["check", data, "-o", "found.csv"], 2, "check writes its findings to a .jsonl file"),
         (["check", data, "--against-split", "val"], 2, "--against-split needs --against"),
         (["check", data, "-m", f"{folder}/no-model"], 1, "no-model"),
-        (["check", data, "--max-tokens", "2"], 2, "max_tokens 2"),
+        (["check", data, "--max-tokens", "2"], 2, "max_tokens must be at least 3, not 2"),
         (["check", data, "--recipe", f"{folder}/no.yaml"], 2, "the recipe cannot be read"),
         (["check", data, "--workers", "2"], 2, "--workers is now --num-workers"),
     ):

@@ -1,0 +1,194 @@
+"""Evaluation during training: what it measures, what it leaves alone, and which weights it keeps."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import cutline
+from cutline.config import LoraConfig, Recipe
+from cutline.training import read_log, train
+from cutline.training.loop import validation
+from cutline.training.loop.totals import sync_totals
+from cutline.training.loop.trainer import Trainer
+from cutline.training.loop.validation import compute_validation_loss, validate
+from cutline.training.setup import prepare_run, read_samples
+
+Build = Callable[..., Recipe]
+
+
+def make_trainer(recipe: Recipe) -> Trainer:
+    """Return a trainer after one step."""
+    trainer = Trainer(recipe, prepare_run(recipe), Path(recipe.output), resume=False)
+    batches = next(trainer.read_steps())
+    trainer.train_step(batches, sync_totals(batches, stop=False, save=False))
+    return trainer
+
+
+def describe_model(model: nn.Module) -> list[tuple[Any, ...]]:
+    """Return classes and modes of the modules, and the tensors with all that may change."""
+    modules = [(name, type(module), module.training) for name, module in model.named_modules()]
+    tensors = [
+        (name, id(tensor), tensor.data_ptr(), tensor.dtype, tensor.requires_grad, tensor._version)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    ]
+    return [*modules, *tensors]
+
+
+@pytest.mark.parametrize("measure", [validate, compute_validation_loss])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"precision": "bf16"},
+        {"optim_ema_decay": 0.9},
+        {"lora": LoraConfig(rank=2)},
+        {"optim_freeze": ("vision.*",)},
+    ],
+    ids=str,
+)
+def test_validation_leaves_the_training_model_alone(
+    recipe: Build, settings: dict, measure: Callable[..., object]
+) -> None:
+    """Modes, data types, gradients and memory are the same during and after it."""
+    trainer = make_trainer(recipe(**settings))
+    before = describe_model(trainer.model)
+    during = []
+
+    def observe(items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
+        for item in items:
+            during.append(describe_model(trainer.model))
+            yield item
+
+    measure(trainer, observe)
+    assert trainer.model.training
+    assert during
+    assert all(described == before for described in [*during, describe_model(trainer.model)])
+
+
+def test_validation_measures_the_current_weights(recipe: Build) -> None:
+    """Captions, scores and loss are those of a copy of the model."""
+    run = recipe(eval_max_images=0)
+    trainer = make_trainer(run)
+    copied = deepcopy(trainer.model).eval()
+    captioner = cutline.Captioner(copied, trainer.setup.tokenizer, "cpu", "fp32")
+    settings = asdict(run.generation)
+    expected = cutline.evaluate(captioner, trainer.setup.val, batch_size=32, **settings)
+    evaluation = validate(trainer)
+    assert evaluation.scores == expected.scores
+    assert [image.caption for image in evaluation.images] == [
+        image.caption for image in expected.images
+    ]
+    scores = captioner.score(
+        [sample.image for sample in trainer.setup.val],
+        [sample.captions[0] for sample in trainer.setup.val],
+    )
+    loss, skipped = compute_validation_loss(trainer)
+    assert skipped == []
+    with torch.no_grad():
+        for weight in trainer.model.parameters():
+            weight.zero_()
+    assert compute_validation_loss(trainer)[0] != loss
+    assert len(scores) == len(trainer.setup.val)
+
+
+def test_exported_model_shares_memory_with_the_training_model(recipe: Build) -> None:
+    trainer = make_trainer(recipe())
+    weights = dict(trainer.model.named_parameters())
+    exported = trainer.export_model()
+    assert not exported.training
+    for name, weight in exported.named_parameters():
+        assert weight is not weights[name]
+        assert weight.data_ptr() == weights[name].data_ptr()
+
+
+def test_best_checkpoint_is_that_of_the_best_evaluation(
+    recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([1.0, 3.0, 2.0])
+    monkeypatch.setattr(
+        validation, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values))
+    )
+    saved = []
+    save_checkpoint = Trainer.save_checkpoint
+
+    def save_and_record(trainer: Trainer, name: str) -> None:
+        save_checkpoint(trainer, name)
+        weights = load_file(trainer.directory / name / "model.safetensors")
+        saved.append((name, weights["text.lm_head.bias"]))
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", save_and_record)
+    train(recipe(optim_epochs=3), show_progress=False)
+    # The third evaluation is worse than the second.
+    assert [name for name, _ in saved] == ["best", "last", "best", "last", "last"]
+    assert not torch.equal(saved[0][1], saved[2][1])
+    assert torch.equal(saved[2][1], saved[3][1])
+
+
+def test_validation_data_are_split_off_by_image(recipe: Build) -> None:
+    run = recipe(data_val="", data_val_fraction=0.2, eval_max_images=0)
+    train_samples, val_samples = read_samples(run)
+    assert (len(train_samples), len(val_samples)) == (16, 4)
+    assert not {sample.id for sample in train_samples} & {sample.id for sample in val_samples}
+    best = train(run, show_progress=False)
+    assert [line for line in read_log(best.parent / "log.jsonl") if "cider" in line]
+
+
+def test_validation_data_without_captions_are_refused(
+    recipe: Build, scenes: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "bare.jsonl"
+    data.write_text(json.dumps({"image": str(scenes.parent / "scene-000000.png")}))
+    with pytest.raises(cutline.DataError, match=r"bare\.jsonl: no validation image has a caption"):
+        train(recipe(data_val=str(data)), show_progress=False)
+
+
+@pytest.mark.parametrize("select_by", ["captions", "loss"])
+def test_unreadable_validation_images_are_reported_once(
+    recipe: Build, scenes: Path, tmp_path: Path, select_by: str
+) -> None:
+    rows = [
+        {"image": "gone.png", "caption": "a star"},
+        {"image": str(scenes.parent / "scene-000000.png"), "caption": "a star"},
+    ]
+    data = tmp_path / "half.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    best = train(recipe(data_val=str(data), eval_select_by=select_by), show_progress=False)
+    lines = read_log(best.parent / "log.jsonl")
+    assert sum("gone.png" in line.get("skipped", "") for line in lines) == 1
+
+
+def test_validation_without_readable_images_stops_a_run_with_its_state(
+    recipe: Build, tmp_path: Path
+) -> None:
+    data = tmp_path / "none.jsonl"
+    data.write_text(json.dumps({"image": "gone.png", "caption": "a star"}) + "\n")
+    with pytest.raises(cutline.DataError, match="none of the 1 images can be read"):
+        train(recipe(data_val=str(data)), show_progress=False)
+    assert (tmp_path / "run" / "state.safetensors").exists()  # the epoch before it is saved
+
+
+def test_best_checkpoint_can_be_selected_by_loss(recipe: Build) -> None:
+    best = train(recipe(eval_select_by="loss", optim_epochs=3), show_progress=False)
+    lines = [line for line in read_log(best.parent / "log.jsonl") if "val_loss" in line]
+    assert len(lines) == 3
+    lowest = float("inf")
+    for line in lines:
+        assert line["best"] == (line["val_loss"] < lowest)
+        lowest = min(lowest, line["val_loss"])
+
+
+def test_best_checkpoint_without_validation_data_is_that_of_the_lowest_training_loss(
+    recipe: Build,
+) -> None:
+    best = train(recipe(data_val="", data_val_fraction=0.0), show_progress=False)
+    lines = [line for line in read_log(best.parent / "log.jsonl") if "train_loss" in line]
+    improved = lines[1]["train_loss"] < lines[0]["train_loss"]
+    assert [line["best"] for line in lines] == [True, improved]
