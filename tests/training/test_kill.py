@@ -26,7 +26,7 @@ LOGGED = ("step", "epoch", "loss", "lr", "grad_norm", "train_loss", "cider", "be
 
 
 def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
-    """Train in a process of its own, which gets a SIGKILL after so many seconds; whether it came to its end."""
+    """Train in a process that is killed after some seconds; return whether it finished."""
     process = start(train, recipe, resume=resume, show_progress=False)
     process.join(kill_after)
     process.kill()
@@ -35,7 +35,10 @@ def run_apart(recipe: Recipe, resume: bool, kill_after: float | None = None) -> 
 
 
 def check_same(run: Path, whole: Path, seed: int = 0) -> None:
-    """Losses, weights, average and moments are those of the run that was never killed, and no torn file is left."""
+    """Assert that losses, weights and state equal those of a run that was never killed.
+
+    No partial file may be left.
+    """
     logs = [
         [{key: line.get(key) for key in LOGGED} for line in read_log(folder / "log.jsonl")]
         for folder in (run, whole)
@@ -50,7 +53,10 @@ def check_same(run: Path, whole: Path, seed: int = 0) -> None:
 
 
 def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> int:
-    """Kill a run at a random moment, resume it, and compare; again and again. How often it was killed with a state on disk."""
+    """Kill a run at random moments, resume it, and compare.
+
+    Returns the number of times that it was killed with a state on disk.
+    """
     whole = tiny_recipe(scenes, folder / "whole", **SETTINGS)
     assert run_apart(whole, resume=False)  # the fork server starts
     begin = time.monotonic()

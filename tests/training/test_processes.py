@@ -43,7 +43,7 @@ NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
 
 
 def with_a_bad_image(scenes: Path, path: Path) -> Path:
-    """The scenes and one image that cannot be read, which some process meets alone."""
+    """Write the scenes with one unreadable image, which only one process reads."""
     rows = [json.loads(line) for line in scenes.read_text().splitlines()]
     rows = [{**row, "file_name": str(scenes.parent / row["file_name"])} for row in rows]
     rows[3]["file_name"] = str(path.with_name("missing.png"))
@@ -52,7 +52,7 @@ def with_a_bad_image(scenes: Path, path: Path) -> Path:
 
 
 def broken_stream(folder: Path) -> Recipe:
-    """A stream of two shards, the second of which ends in the middle of its header."""
+    """Write two shards, the second of which is truncated in its header."""
     captions = "a red circle"
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "PNG")
@@ -79,7 +79,7 @@ def broken_stream(folder: Path) -> Recipe:
 
 
 def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
-    """Losses, gradient norms, evaluations and weights are those of one process with one batch of eight."""
+    """Losses, gradient norms, evaluations and weights equal those of one process and batch."""
     data = with_a_bad_image(scenes, tmp_path / "data.jsonl")
     recipes = {
         name: tiny_recipe(data, tmp_path / name, **OFF, **layout)

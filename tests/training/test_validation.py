@@ -1,4 +1,4 @@
-"""Evaluation during training: what it measures, what it leaves alone, and which weights it keeps."""
+"""Evaluation during training: its results, its side effects, and the best weights."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
