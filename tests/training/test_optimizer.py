@@ -67,7 +67,7 @@ def test_layers_learn_the_slower_the_lower_they_are() -> None:
 
 
 def test_the_scale_reaches_the_steps(recipe: Build, tmp_path: Path) -> None:
-    """The lowest weights move by a hundredth of the highest ones' step: AdamW's first step is lr."""
+    """The lowest weights move by a hundredth of the highest ones': AdamW's first step is lr."""
     moved = {}
     for decay in (1.0, 0.1):
         run = recipe(
