@@ -75,28 +75,23 @@ def test_validation_leaves_the_training_model_alone(
 
 def test_validation_measures_the_current_weights(recipe: Build) -> None:
     """Captions, scores and loss are those of a copy of the model."""
-    run = recipe(eval_max_images=0)
+    run = recipe(eval_max_images=0, model_label_smoothing=0.0)
     trainer = make_trainer(run)
     copied = deepcopy(trainer.model).eval()
     captioner = cutline.Captioner(copied, trainer.setup.tokenizer, "cpu", "fp32")
-    settings = asdict(run.generation)
-    expected = cutline.evaluate(captioner, trainer.setup.val, batch_size=32, **settings)
+    samples = trainer.setup.val
+    expected = cutline.evaluate(captioner, samples, batch_size=32, **asdict(run.generation))
     evaluation = validate(trainer)
     assert evaluation.scores == expected.scores
-    assert [image.caption for image in evaluation.images] == [
-        image.caption for image in expected.images
-    ]
+    captions = [image.caption for image in evaluation.images]
+    assert captions == [image.caption for image in expected.images]
     scores = captioner.score(
-        [sample.image for sample in trainer.setup.val],
-        [sample.captions[0] for sample in trainer.setup.val],
+        [sample.image for sample in samples], [sample.captions[0] for sample in samples]
     )
+    num_tokens = sum(len(score.token_ids) for score in scores)
     loss, skipped = compute_validation_loss(trainer)
+    assert loss == pytest.approx(-sum(score.log_prob for score in scores) / num_tokens, rel=1e-5)
     assert skipped == []
-    with torch.no_grad():
-        for weight in trainer.model.parameters():
-            weight.zero_()
-    assert compute_validation_loss(trainer)[0] != loss
-    assert len(scores) == len(trainer.setup.val)
 
 
 def test_exported_model_shares_memory_with_the_training_model(recipe: Build) -> None:
