@@ -1,4 +1,4 @@
-"""Which weights learn, how fast, and which decay."""
+"""Which weights are trained, at which learning rate, with which weight decay."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +20,10 @@ from cutline.training.loop.optimizer import compute_lr_scale, make_optimizer, se
 Build = Callable[..., Recipe]
 
 
-def groups(optim: OptimConfig, lora: LoraConfig | None = None) -> dict[str, tuple[float, float]]:
-    """Learning-rate scale and weight decay of every weight that learns."""
+def list_groups(
+    optim: OptimConfig, lora: LoraConfig | None = None
+) -> dict[str, tuple[float, float]]:
+    """Return learning-rate scale and weight decay of each trained weight."""
     model = CaptionModel(MODEL)
     select_weights(model, optim, lora or LoraConfig())
     names = {weight: name for name, weight in model.named_parameters()}
@@ -33,21 +35,21 @@ def groups(optim: OptimConfig, lora: LoraConfig | None = None) -> dict[str, tupl
     }
 
 
-def test_the_reference_decays_and_moves_all_weights_alike() -> None:
-    found = groups(OptimConfig())
-    assert set(found.values()) == {(1.0, 0.05)}
-    assert found.keys() == dict(CaptionModel(MODEL).named_parameters()).keys()
+def test_all_weights_have_the_same_settings_by_default() -> None:
+    groups = list_groups(OptimConfig())
+    assert set(groups.values()) == {(1.0, 0.05)}
+    assert groups.keys() == dict(CaptionModel(MODEL).named_parameters()).keys()
 
 
-def test_biases_and_norms_can_be_spared_from_decay() -> None:
-    found = groups(OptimConfig(decay_biases_and_norms=False))
-    spared = {name for name, (_, decay) in found.items() if decay == 0}
-    assert spared == {name for name in found if name.endswith(".bias") or ".norm" in name}
-    assert "text.layers.0.norm1.weight" in spared
-    assert "vision.pos_embed" not in spared
+def test_biases_and_norms_can_be_excluded_from_decay() -> None:
+    groups = list_groups(OptimConfig(decay_biases_and_norms=False))
+    excluded = {name for name, (_, decay) in groups.items() if decay == 0}
+    assert excluded == {name for name in groups if name.endswith(".bias") or ".norm" in name}
+    assert "text.layers.0.norm1.weight" in excluded
+    assert "vision.pos_embed" not in excluded
 
 
-def test_layers_learn_the_slower_the_lower_they_are() -> None:
+def test_lower_layers_have_lower_learning_rates() -> None:
     config = CaptionConfig()
     assert compute_lr_scale("text.lm_head.dense.weight", config, 0.5) == 1
     assert compute_lr_scale("vision.norm.bias", config, 0.5) == 1
@@ -58,7 +60,7 @@ def test_layers_learn_the_slower_the_lower_they_are() -> None:
         == compute_lr_scale("text.token_embed.weight", config, 0.5)
         == 0.5**13
     )
-    assert {scale for scale, _ in groups(OptimConfig(layer_decay=0.5)).values()} == {
+    assert {scale for scale, _ in list_groups(OptimConfig(layer_decay=0.5)).values()} == {
         1.0,
         0.5,
         0.25,
@@ -66,7 +68,7 @@ def test_layers_learn_the_slower_the_lower_they_are() -> None:
     }
 
 
-def test_the_scale_reaches_the_steps(recipe: Build, tmp_path: Path) -> None:
+def test_steps_apply_the_scale_of_the_learning_rate(recipe: Build, tmp_path: Path) -> None:
     """The lowest weights move by a hundredth of the highest ones': AdamW's first step is lr."""
     moved = {}
     for decay in (1.0, 0.1):
@@ -88,7 +90,7 @@ def test_the_scale_reaches_the_steps(recipe: Build, tmp_path: Path) -> None:
     assert ratio["vision.blocks.0.attn.qkv.weight"] == pytest.approx(0.01, rel=1e-2)
 
 
-def test_frozen_weights_stay_and_the_others_learn(recipe: Build, tmp_path: Path) -> None:
+def test_frozen_weights_are_unchanged_and_others_trained(recipe: Build, tmp_path: Path) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
     start = {"init": InitConfig(captioner=str(first)), "model": ModelSettings()}
     second = train(
@@ -101,7 +103,7 @@ def test_frozen_weights_stay_and_the_others_learn(recipe: Build, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_lora_leaves_a_plain_captioner_and_resumes_exactly(
+def test_lora_is_merged_into_the_captioner_and_resumes_exactly(
     recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float
 ) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
@@ -111,48 +113,48 @@ def test_lora_leaves_a_plain_captioner_and_resumes_exactly(
         "optim_ema_decay": ema,
     }
     start = {"init": InitConfig(captioner=str(first)), "model": ModelSettings()}
-    whole = train(recipe(output=tmp_path / "whole", **start, **lora), show_progress=False)
-    before, after = load_file(first / "model.safetensors"), load_file(whole / "model.safetensors")
+    full = train(recipe(output=tmp_path / "full", **start, **lora), show_progress=False)
+    before, after = load_file(first / "model.safetensors"), load_file(full / "model.safetensors")
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {
         name for name in before if name.endswith((".fc1.weight", ".cross_attn.kv.weight"))
     }
-    assert cutline.load(whole).config == cutline.load(first).config
+    assert cutline.load(full).config == cutline.load(first).config
 
-    part = recipe(output=tmp_path / "part", **start, **lora)
+    resumed = recipe(output=tmp_path / "resumed", **start, **lora)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
         with pytest.raises(Interrupted):
-            train(part, show_progress=False)
-    train(part, resume=True, show_progress=False)
+            train(resumed, show_progress=False)
+    train(resumed, resume=True, show_progress=False)
     losses = [
         [line.get("loss") for line in read_log(tmp_path / name / "log.jsonl")]
-        for name in ("whole", "part")
+        for name in ("full", "resumed")
     ]
     assert losses[0] == losses[1]
 
 
 def test_patterns_that_match_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"`optim.freeze`: no weight matches 'visual.\*'"):
-        groups(OptimConfig(freeze=("visual.*",)))
+        list_groups(OptimConfig(freeze=("visual.*",)))
     with pytest.raises(ConfigError, match="freezes all weights"):
-        groups(OptimConfig(freeze=("*",)))
+        list_groups(OptimConfig(freeze=("*",)))
     with pytest.raises(ConfigError, match="no linear layer matches"):
-        groups(OptimConfig(), LoraConfig(rank=4, targets=("*.query",)))
+        list_groups(OptimConfig(), LoraConfig(rank=4, targets=("*.query",)))
 
 
 @pytest.mark.parametrize(
     "wrong",
     [{"rank": -1}, {"rank": 2, "dropout": 1.0}, {"alpha": -3.0}, {"rank": 2, "targets": ()}],
 )
-def test_settings_of_lora_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_lora_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"lora\."):
         LoraConfig(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
-def test_compiled_layers_learn_the_same(recipe: Build, tmp_path: Path) -> None:
+def test_compiled_layers_have_the_same_losses(recipe: Build, tmp_path: Path) -> None:
     off = {"optim_batch_size": 10, **NO_DROPOUT}
     runs = [
         train(recipe(output=tmp_path / str(on), compile=on, **off), show_progress=False)
@@ -170,7 +172,7 @@ def test_compiled_layers_learn_the_same(recipe: Build, tmp_path: Path) -> None:
     )
 
 
-def test_bf16_learns_nearly_the_same(recipe: Build, tmp_path: Path) -> None:
+def test_bf16_has_nearly_the_same_losses(recipe: Build, tmp_path: Path) -> None:
     off = {"optim_batch_size": 10, **NO_DROPOUT}
     runs = [
         train(recipe(output=tmp_path / kind, precision=kind, **off), show_progress=False)
