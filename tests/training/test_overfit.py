@@ -140,7 +140,7 @@ def test_the_command_prints_captions_and_summary(
     for count in ("-1", "0"):
         assert run_command(["train", str(path), "--overfit", count]) == 2
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="is below 1"):
+    with pytest.raises(ConfigError, match="must be at least 1"):
         overfit(recipe(), 0)
 
 

@@ -53,7 +53,7 @@ class Batch:
 
     @staticmethod
     def dummy(config: VisionConfig, embedded: bool) -> "Batch":
-        """Return a batch of one grey image without scored tokens.
+        """Return a batch of one gray image without scored tokens.
 
         It stands in for an empty batch, because all processes must run the model equally often.
 

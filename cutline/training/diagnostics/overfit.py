@@ -121,7 +121,7 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
     """
     check_single_process()
     if batches < 1:
-        raise ConfigError(f"overfit {batches} is below 1: give the number of batches")
+        raise ConfigError(f"overfit must be at least 1, the number of batches, not {batches}")
     recipe = make_overfit_recipe(recipe)
     setup = prepare_run(recipe)
     dataset = _make_overfit_dataset(setup, recipe)
