@@ -1,4 +1,4 @@
-"""Several real processes train as one does."""
+"""Several processes train as a single one does."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from cutline.config import InitConfig, LoraConfig, Recipe
 from cutline.tokenizer import Tokenizer
 from cutline.training import read_log, train
 
-OFF = {
+SETTINGS = {
     **NO_DROPOUT,
     "optim_epochs": 2,
     "optim_lr": 1e-3,
@@ -24,9 +24,10 @@ OFF = {
     "eval_max_images": 5,
 }
 LORA = LoraConfig(rank=2, targets=("*.qkv", "text.*.fc1"))
+# processes x batch size, or processes x batch size x batches per step
 LAYOUTS = {
     "1x8": {"optim_batch_size": 8},
-    "4x2": {"optim_batch_size": 2, "optim_grad_accum_steps": 4},
+    "1x2x4": {"optim_batch_size": 2, "optim_grad_accum_steps": 4},
     "2x4": {"optim_batch_size": 4},
     "2x2x2": {"optim_batch_size": 2, "optim_grad_accum_steps": 2},
     "sharded": {"optim_batch_size": 4, "distributed_fsdp": True},
@@ -38,12 +39,12 @@ LAYOUTS = {
 }
 if not hasattr(torch.cpu.Stream, "record_event"):  # PyTorch 2.6 shards on GPUs only
     LAYOUTS = {name: layout for name, layout in LAYOUTS.items() if "sharded" not in name}
-ALONE = ("1x8", "4x2", "lora 1x8")
+SINGLE_PROCESS = ("1x8", "1x2x4", "lora 1x8")
 NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
 
 
-def with_a_bad_image(scenes: Path, path: Path) -> Path:
-    """Write the scenes with one unreadable image, which only one process reads."""
+def write_scenes_with_missing_image(scenes: Path, path: Path) -> Path:
+    """Write the scenes with one missing image, which only one process reads."""
     rows = [json.loads(line) for line in scenes.read_text().splitlines()]
     rows = [{**row, "file_name": str(scenes.parent / row["file_name"])} for row in rows]
     rows[3]["file_name"] = str(path.with_name("missing.png"))
@@ -51,21 +52,21 @@ def with_a_bad_image(scenes: Path, path: Path) -> Path:
     return path
 
 
-def broken_stream(folder: Path) -> Recipe:
-    """Write two shards, the second of which is truncated in its header."""
-    captions = "a red circle"
+def make_broken_stream(folder: Path) -> Recipe:
+    """Return a recipe that streams two shards, of which the second is truncated."""
+    caption = "a red circle"
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "PNG")
     for number in range(2):
         members = {
             f"{key:03d}.{kind}": content
             for key in range(20)
-            for kind, content in (("png", buffer.getvalue()), ("txt", captions))
+            for kind, content in (("png", buffer.getvalue()), ("txt", caption))
         }
         write_tar(folder / "shards" / f"{number:03d}.tar", members)
     broken = folder / "shards" / "001.tar"
     broken.write_bytes(broken.read_bytes()[:7000])
-    Tokenizer.train([captions, "an image of"] * 3, 60).save(folder / "tokenizer.json")
+    Tokenizer.train([caption, "a picture of"] * 3, 60).save(folder / "tokenizer.json")
     stream = {
         "data_train": str(folder / "shards"),
         "data_stream": True,
@@ -80,41 +81,45 @@ def broken_stream(folder: Path) -> Recipe:
 
 def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
     """Losses, gradient norms, evaluations and weights equal those of one process and batch."""
-    data = with_a_bad_image(scenes, tmp_path / "data.jsonl")
+    data = write_scenes_with_missing_image(scenes, tmp_path / "data.jsonl")
     recipes = {
-        name: tiny_recipe(data, tmp_path / name, **OFF, **layout)
+        name: tiny_recipe(data, tmp_path / name, **SETTINGS, **layout)
         for name, layout in LAYOUTS.items()
     }
-    for name in ALONE:
+    for name in SINGLE_PROCESS:
         train(recipes[name], show_progress=False)
     jobs = []
-    for name in recipes.keys() - set(ALONE):
-        stopped = "stopped" in name
-        jobs += [(recipes[name], False, 3 * stopped), *[(recipes[name], True, 0)] * stopped]
-    said = launch([*jobs, (broken_stream(tmp_path), False, 0)], tmp_path)
+    for name in recipes.keys() - set(SINGLE_PROCESS):
+        if "stopped" in name:
+            jobs += [(recipes[name], False, 3), (recipes[name], True, 0)]
+        else:
+            jobs.append((recipes[name], False, 0))
+    output = launch([*jobs, (make_broken_stream(tmp_path), False, 0)], tmp_path)
     num_stopped = sum("stopped" in name for name in LAYOUTS)
-    assert said.count("stopped after step 3") == 2 * num_stopped  # two processes each
-    assert (
-        said.count("001.tar: the shard cannot be read") == 2
-    )  # by one, and the other does not wait for it
+    assert output.count("stopped after step 3") == 2 * num_stopped  # two processes each
+    # One process meets the broken shard, and both report it: neither waits for the other.
+    assert output.count("001.tar: the shard cannot be read") == 2
     for name in recipes:
-        one = "lora 1x8" if "lora" in name else "1x8"
-        expected = read_log(tmp_path / one / "log.jsonl")
-        assert [line["step"] for line in expected if "loss" in line] == [1, 2, 3, 4]
-        assert sum("skipped" in line for line in expected) == 1
-        for line, same in zip(expected, read_log(tmp_path / name / "log.jsonl"), strict=True):
-            assert {key: same[key] for key in line if key in NUMBERS} == {
-                key: pytest.approx(value, rel=1e-5) for key, value in line.items() if key in NUMBERS
-            }, name
-            assert same.get("samples") == line.get("samples")
-        for file in ("best/model.safetensors", "state.safetensors"):
-            weights, same = load_file(tmp_path / one / file), load_file(tmp_path / name / file)
-            assert weights.keys() == same.keys()
-            for key, weight in weights.items():
-                torch.testing.assert_close(
-                    same[key],
-                    weight,
-                    rtol=1e-4,
-                    atol=2e-5,
-                    msg=lambda text, key=key: f"{key}: {text}",
-                )
+        check_same_run(tmp_path / name, tmp_path / ("lora 1x8" if "lora" in name else "1x8"))
+
+
+def check_same_run(actual: Path, expected: Path) -> None:
+    """Assert that two runs have the same log, weights and state."""
+    expected_lines = read_log(expected / "log.jsonl")
+    assert [line["step"] for line in expected_lines if "loss" in line] == [1, 2, 3, 4]
+    assert sum("skipped" in line for line in expected_lines) == 1
+    for expected_line, line in zip(expected_lines, read_log(actual / "log.jsonl"), strict=True):
+        values = {key: value for key, value in expected_line.items() if key in NUMBERS}
+        assert {key: line[key] for key in values} == pytest.approx(values, rel=1e-5), actual
+        assert line.get("samples") == expected_line.get("samples")
+    for file in ("best/model.safetensors", "state.safetensors"):
+        expected_tensors, tensors = load_file(expected / file), load_file(actual / file)
+        assert tensors.keys() == expected_tensors.keys()
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(
+                tensor,
+                expected_tensors[name],
+                rtol=1e-4,
+                atol=2e-5,
+                msg=lambda text, name=name: f"{name}: {text}",
+            )
