@@ -1,10 +1,10 @@
-"""The object users hold: images in, captions out."""
+"""`Captioner`, the main class of the package: images in, captions out."""
 
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -85,7 +85,7 @@ class Captioner:
         With any engine but "eager", the model can no longer be trained or saved.
 
         Raises:
-            ConfigError: The device is not available, or the settings exclude each other.
+            ConfigError: The device is not available, or the settings are incompatible.
         """
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
@@ -182,7 +182,8 @@ class Captioner:
         positions = self.config.text.max_positions
         if generation.max_length > positions:
             raise ConfigError(
-                f"max_length {generation.max_length} is above the model's {positions} positions"
+                f"max_length {generation.max_length} is above the model's {positions} positions: "
+                "lower it"
             )
         prompts = self.config.prompt if prompt is None else prompt
         texts = itertools.repeat(prompts) if isinstance(prompts, str) else iter(prompts)
@@ -287,13 +288,13 @@ class Captioner:
 
     def _decode(self, hypotheses: list[Hypothesis]) -> Caption:
         """Make the caption of an image from its hypotheses, best first."""
-        every = tuple(
+        captions = tuple(
             Caption(
                 self.tokenizer.decode(hypothesis.token_ids), hypothesis.score, hypothesis.token_ids
             )
             for hypothesis in hypotheses
         )
-        return Caption(every[0].text, every[0].score, every[0].token_ids, every)
+        return replace(captions[0], alternatives=captions)
 
     @torch.inference_mode()
     def score(
@@ -374,7 +375,7 @@ def pair_prompts(
 
 
 def to_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
-    """Return one image or many as a list; a (B, H, W, 3) array holds many."""
+    """Return a list of images, given one image, a sequence of images or a (B, H, W, 3) array."""
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return list(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:

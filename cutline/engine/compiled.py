@@ -158,8 +158,10 @@ def graph_path(name: str, suffix: str, *dependencies: object) -> Path:
 
 def cache_dir() -> Path:
     """Return $CUTLINE_CACHE, else `cutline` in the user's cache directory."""
-    own, caches = os.environ.get("CUTLINE_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else (Path(caches) if caches else Path.home() / ".cache") / "cutline"
+    if directory := os.environ.get("CUTLINE_CACHE"):
+        return Path(directory)
+    user_caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user_caches) / "cutline"
 
 
 def graph_dependencies(vision: VisionTransformer) -> list[Any]:

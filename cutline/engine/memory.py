@@ -1,4 +1,4 @@
-"""What glibc does with the memory of freed tensors; other C libraries are left alone."""
+"""Options of glibc's malloc for the memory of freed tensors; other C libraries have none."""
 
 import ctypes
 import sys

@@ -31,7 +31,7 @@ def openvino_vision(vision: VisionTransformer, precision: str) -> nn.Module:
 
     Args:
         vision: The encoder.
-        precision: fp32 or bf16; a CPU without native bf16 computes in fp32 in either case.
+        precision: "fp32" or "bf16"; a CPU without native bf16 computes in fp32 in either case.
 
     Raises:
         ConfigError: OpenVINO is not installed, or the cache directory cannot be created.

@@ -1,4 +1,4 @@
-"""Preparing a model for inference on one device, in one precision."""
+"""Prepare a model for inference on one device, in one precision."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -24,21 +24,21 @@ IMAGE_PROJECTION = "kv"  # projects image embeddings to keys and values: many ro
 def prepare_model(
     model: CaptionModel, device: torch.device, precision: str, engine: Engine
 ) -> torch.dtype:
-    """Move `model` to `device` and replace its layers by faster ones, in place.
+    """Move `model` to `device` and replace its layers with faster ones, in place.
 
     With any engine but "eager", the model can no longer be trained or saved.
 
     Args:
         model: The model.
         device: Where it will run.
-        precision: fp32, bf16 or int8.
+        precision: "fp32", "bf16" or "int8".
         engine: How it will run.
 
     Returns:
         The data type of its input.
 
     Raises:
-        ConfigError: Precision, engine and device exclude each other, or a library is missing.
+        ConfigError: Precision, engine and device are incompatible, or a library is missing.
     """
     check_supported(device, precision, engine)
     model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32).eval()
@@ -56,7 +56,7 @@ def prepare_model(
 
 
 def check_supported(device: torch.device, precision: str, engine: Engine) -> None:
-    """Raise ConfigError if precision, engine and device exclude each other."""
+    """Raise ConfigError if precision, engine and device are incompatible."""
     require_choice("engine", engine, get_args(Engine))
     if precision == "int8" and (device.type != "cpu" or engine != "packed"):
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Beam search over batches of images.
 
-An image is done when transformers 4.15 (`BeamSearchScorer`, pinned by BLIP) stops for
-`beam_scoring="blip"`, and when transformers 5 stops for "huggingface".
+The stopping rule of `beam_scoring="blip"` is that of `BeamSearchScorer` in transformers 4.15, the
+version that BLIP pins; the rule of "huggingface" is that of transformers 5.
 """
 
 import torch
@@ -23,7 +23,7 @@ from cutline.generation.state import (
 class BeamSearch(BatchState):
     """A search for the `num_captions` best captions of each image, with K beams.
 
-    Penalties change log-probabilities, and the sums of the changed ones are compared.
+    Penalties apply to log-probabilities; beams are ranked by sums of the penalized ones.
 
     Attributes:
         ids: (B, K, W), tokens so far, prompt first.
@@ -65,9 +65,9 @@ class BeamSearch(BatchState):
         self.ids = append_tokens(ids, self.lengths, self.next_tokens)
         self.lengths = self.lengths + 1
 
-        # An image is done when no beam can beat its worst hypothesis. Both versions of transformers
-        # take the best sum at the present length for the best score that a beam can reach: "blip"
-        # that of the candidates, even if it ended, "huggingface" that of the new beams.
+        # An image is done when no beam can beat its worst hypothesis. As the best score that a beam
+        # can reach, both versions of transformers take the highest sum, normalized by the current
+        # length: "blip" the highest of all candidates, "huggingface" that of the new beams.
         blip = config.beam_scoring == "blip"
         best = scores[:, 0] if blip else self.beam_scores[:, 0]
         done = self.hypotheses.scores[:, -1] >= best / end_norm[:, 0]

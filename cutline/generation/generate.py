@@ -11,7 +11,7 @@ from torch import Tensor
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
 from cutline.generation.beam import BeamSearch
-from cutline.generation.interfaces import C, Hypothesis, Prompts, Search, Step
+from cutline.generation.interfaces import CacheT, Hypothesis, Prompts, Search, Step
 from cutline.generation.sample import Sampling
 
 Result = tuple[int, list[Hypothesis]]
@@ -19,12 +19,12 @@ Result = tuple[int, list[Hypothesis]]
 
 
 @dataclass(frozen=True)
-class NewRequests(Generic[C]):
+class NewRequests(Generic[CacheT]):
     """Images to caption that have not been started."""
 
     request_ids: Sequence[int]
     """ids under which their captions are returned"""
-    cache: C
+    cache: CacheT
     """a new cache of these images, with one beam each"""
     prompts: Prompts
     """their prompts"""
@@ -33,8 +33,8 @@ class NewRequests(Generic[C]):
 
 
 def generate(
-    step: Step[C],
-    cache: C,
+    step: Step[CacheT],
+    cache: CacheT,
     prompts: Prompts,
     config: GenerationConfig,
     seeds: Sequence[int] | None = None,
@@ -42,7 +42,7 @@ def generate(
     """Generate the captions of one batch of images.
 
     Args:
-        step: step(input_ids (B, K, T), cache) -> logits of the next token (B, K, V).
+        step: Runs the model: step(input_ids (B, K, T), cache) -> next-token logits (B, K, V).
         cache: A new cache of the images, with one beam each.
         prompts: The prompts of the images.
         config: How to search.
@@ -56,30 +56,34 @@ def generate(
     """
     count = len(prompts.input_ids)
     batches = iter([NewRequests(range(count), cache, prompts, seeds)])
-    results = dict(
-        generate_stream(
-            step, lambda limit: next(batches, None), partial(make_search, config), count, count
-        )
+    results = generate_stream(
+        step,
+        next_requests=lambda limit: next(batches, None),
+        make_search=partial(make_search, config),
+        slots=count,
+        max_prefill=count,
     )
-    return [results[request_id] for request_id in range(count)]
+    captions = dict(results)
+    return [captions[request_id] for request_id in range(count)]
 
 
 def generate_stream(
-    step: Step[C],
-    next_requests: Callable[[int], NewRequests[C] | None],
-    make_search: Callable[[NewRequests[C]], Search],
+    step: Step[CacheT],
+    next_requests: Callable[[int], NewRequests[CacheT] | None],
+    make_search: Callable[[NewRequests[CacheT]], Search],
     slots: int,
     max_prefill: int,
-    cache: C | None = None,
+    cache: CacheT | None = None,
 ) -> Iterator[Result]:
-    """Generate the captions of any number of images, and yield those of each when it is done.
+    """Generate captions for any number of images, and yield those of each image when it is done.
 
     This is continuous batching: an image that is done leaves the batch at once, and new images
     take its slot while the others continue.
 
     Args:
         step: As for `generate`.
-        next_requests: next_requests(n) returns up to n new images, or None if there are no more.
+        next_requests: Returns new images, at most as many as its argument; None if there are no
+            more.
         make_search: Makes the search of new images: `partial(make_search, config)`.
         slots: The largest number of images in the batch.
         max_prefill: The largest number of images that are started together. New images are started
@@ -121,7 +125,7 @@ def generate_stream(
             yield from _advance(logits, search, cache, running)
 
 
-def make_search(config: GenerationConfig, requests: NewRequests[C]) -> Search:
+def make_search(config: GenerationConfig, requests: NewRequests[CacheT]) -> Search:
     """Make the search that `config` asks for.
 
     Raises:
@@ -135,7 +139,7 @@ def make_search(config: GenerationConfig, requests: NewRequests[C]) -> Search:
     return Sampling(prompts, config, None) if config.num_beams == 1 else BeamSearch(prompts, config)
 
 
-def _advance(logits: Tensor, search: Search, cache: C, request_ids: list[int]) -> list[Result]:
+def _advance(logits: Tensor, search: Search, cache: CacheT, request_ids: list[int]) -> list[Result]:
     """Choose the next tokens; remove images that are done from the batch and return their captions.
 
     Updates `search`, `cache` and `request_ids`, which have the same images in the same order.

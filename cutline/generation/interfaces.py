@@ -1,4 +1,4 @@
-"""What a search is given and what it returns; it knows neither the model nor the tokenizer.
+"""Inputs, results and protocols of a search, independent of the model and the tokenizer.
 
 Shapes: B images, K beams, T tokens so far (prompt and padding included), V vocabulary.
 """
@@ -14,20 +14,20 @@ NO_TOKEN = -1  # fills rows of token ids after their last token
 
 
 class Cache(Protocol):
-    """What the model remembers between steps."""
+    """The state of the model between steps, such as keys and values."""
 
     def extend(self, other: Any) -> None:
         """Append the images of `other`, a cache of the same kind."""
 
     def reorder(self, beams: Tensor) -> None:
-        """Let beam k of image b continue its former beam `beams[b, k]`; beams: (B, K)."""
+        """Let beam k of image b continue its previous beam `beams[b, k]`; beams: (B, K)."""
 
     def select(self, images: Tensor) -> None:
         """Keep only the images `images`, (B',), in that order."""
 
 
-C = TypeVar("C", bound=Cache)
-Step = Callable[[Tensor, C], Tensor]
+CacheT = TypeVar("CacheT", bound=Cache)
+Step = Callable[[Tensor, CacheT], Tensor]
 """step(input_ids (B, K, T), cache) -> logits of the next token (B, K, V)"""
 
 
@@ -72,7 +72,7 @@ class Search(Protocol):
     next_tokens: Tensor
     """(B, K), the tokens chosen last"""
     beam_indices: Tensor
-    """(B, K), the former beam that each of them continues"""
+    """(B, K), the previous beam that each of them continues"""
 
     def advance(self, logits: Tensor) -> Tensor:
         """Choose the next tokens, given logits (B, K, V); return which images are done, (B,)."""

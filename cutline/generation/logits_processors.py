@@ -1,6 +1,6 @@
 """Changes to the scores of the next token before one is chosen.
 
-Order and arithmetic are those of transformers 4.15, which the reference pins: repetition penalty,
+Order and arithmetic are those of transformers 4.15, the version that BLIP pins: repetition penalty,
 n-grams, min_length.
 
 Shapes: R rows, W tokens at most (NO_TOKEN after the last), V vocabulary.

@@ -14,7 +14,7 @@ from cutline.generation.state import BatchState, BeamHypotheses, append_tokens, 
 class Sampling(BatchState):
     """A search that continues each of the K captions of an image on its own.
 
-    Penalties act on raw logits, as in the reference. All random numbers of an image come from its
+    Penalties apply to raw logits, as in transformers. All random numbers of an image come from its
     own seed, so that its captions do not depend on the rest of the batch.
 
     Attributes:
@@ -89,8 +89,8 @@ class Sampling(BatchState):
         )
         ranked = BeamHypotheses(num_images, num_captions, width, ids.device)
         ranked.add(scores, ids.masked_fill(past_end, NO_TOKEN))
-        every = torch.arange(num_images, device=ids.device)
-        return ranked.to_hypotheses(every, num_captions, starts)
+        all_images = torch.arange(num_images, device=ids.device)
+        return ranked.to_hypotheses(all_images, num_captions, starts)
 
 
 def draw_uniforms(seeds: Sequence[int], max_length: int, num_captions: int) -> Tensor:

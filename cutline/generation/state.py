@@ -44,7 +44,7 @@ class BeamHypotheses(BatchState):
     def add(self, scores: Tensor, tokens: Tensor) -> None:
         """Add captions with scores (B, M) and tokens (B, M, W), and keep the N best.
 
-        The sort is stable: as in the reference, a caption is only displaced by a better one.
+        The sort is stable: as in transformers, a caption is only displaced by a better one.
         """
         count = self.scores.shape[1]
         scores = torch.cat([self.scores, scores], 1)

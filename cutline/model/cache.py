@@ -68,10 +68,10 @@ class TextCache:
             num_images: Number of images in `image_kv`.
             prompt_mask: (B, T), false at the padding of the prompts that the first step reads.
         """
-        depth, _, slots, heads, _, width = image_kv.shape
+        num_layers, _, slots, num_heads, _, head_dim = image_kv.shape
         device = image_kv.device
         self.image_kv, self.num_images, self.prompt_mask = image_kv, num_images, prompt_mask
-        self.token_kv = image_kv.new_zeros(depth, 2, slots, heads, max_tokens, 1, width)
+        self.token_kv = image_kv.new_zeros(num_layers, 2, slots, num_heads, max_tokens, 1, head_dim)
         self.ancestry = torch.full((slots, 1, max_tokens), NO_BEAM, device=device)
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
         self.write_position = torch.zeros((), dtype=torch.long, device=device)
@@ -101,10 +101,10 @@ class TextCache:
             A view of each layer; the position ids of the new tokens, (B, K, T); and their attention
             mask, (B, 1, K * T, P * K'), where K' >= K is the number of beams in the cache.
         """
-        width, length = self.ancestry.shape[1:]
+        max_beams, num_positions = self.ancestry.shape[1:]
         new = torch.arange(num_tokens, device=self.ancestry.device)
-        beam = torch.arange(width, device=self.ancestry.device)
-        written = (self.write_position + new) % length  # (T,)
+        beam = torch.arange(max_beams, device=self.ancestry.device)
+        written = (self.write_position + new) % num_positions  # (T,)
         valid = self.prompt_mask  # (B, T)
         if valid is None:
             shape = (num_images, num_tokens)
@@ -115,12 +115,12 @@ class TextCache:
         # Position p and beam k become entry p * K' + k where a layer's view joins both dimensions.
         own_column = beam[:, None].where(valid[:, None], NO_BEAM)  # (B, K', T)
         self.ancestry[:num_images].index_copy_(2, written, own_column)
-        write_index = (written * width + beam[:num_beams, None]).flatten()  # (K * T,)
+        write_index = (written * max_beams + beam[:num_beams, None]).flatten()  # (K * T,)
         mask = self._attention_mask(num_images, num_beams, written)
 
         position_ids = self.lengths[:num_images, None] + valid.cumsum(1) - 1  # (B, T)
-        position_ids = position_ids.clamp(0, length - 1)[:, None].expand(-1, num_beams, -1)
-        self.write_position.copy_((self.write_position + num_tokens) % length)
+        position_ids = position_ids.clamp(0, num_positions - 1)[:, None].expand(-1, num_beams, -1)
+        self.write_position.copy_((self.write_position + num_tokens) % num_positions)
         self.lengths[:num_images] += valid.sum(1)
         return self._view_layers(num_images, write_index), position_ids, mask
 
@@ -136,11 +136,14 @@ class TextCache:
         ancestor: the softmax over an empty set of keys would be NaN.
         """
         device = self.ancestry.device
-        width, length = self.ancestry.shape[1:]
+        max_beams, num_positions = self.ancestry.shape[1:]
         new = torch.arange(len(written), device=device)
-        beam = torch.arange(width, device=device)
-        # which of the new tokens is at a position, -1 for an old one: "not after t" is one <=
-        new_at = torch.full((length,), -1, device=device).index_copy_(0, written, new)  # (P,)
+        beam = torch.arange(max_beams, device=device)
+        # The index of the new token at each position, and -1 for an old one, so that "not after t"
+        # is a single comparison.
+        new_at = torch.full((num_positions,), -1, device=device).index_copy_(
+            0, written, new
+        )  # (P,)
         is_ancestor = self.ancestry[:num_images, :num_beams, None, :, None] == beam
         not_after = (new_at <= new[:, None])[..., None]  # (T, P, 1)
         own_column = beam[:num_beams, None, None, None] == beam  # (K, 1, 1, K')
@@ -157,7 +160,7 @@ class TextCache:
         ]
 
     def reorder(self, beams: Tensor) -> None:
-        """Let beam k of image b continue its former beam `beams[b, k]`; beams: (B, K), any K."""
+        """Let beam k of image b continue its previous beam `beams[b, k]`; beams: (B, K), any K."""
         num_images, num_beams = beams.shape
         index = beams[..., None].expand(-1, -1, self.ancestry.shape[2])  # (B, K, P)
         ancestry = self.ancestry[:num_images].gather(1, index)
@@ -192,15 +195,15 @@ class TextCache:
         reserved = self.reserve(other.num_images)
         if reserved.data_ptr() != other.image_kv.data_ptr():  # else `other` was made in this cache
             reserved.copy_(other.image_kv[:, :, : other.num_images])
-        num_beams, length = other.ancestry.shape[1:]
+        num_beams, num_positions = other.ancestry.shape[1:]
         self._widen(num_beams)
 
         # The write positions of the two rings may differ, so rotate: what `other` wrote n steps ago
         # goes to the position that this cache wrote n steps ago.
         new = slice(self.num_images, self.num_images + other.num_images)
-        steps_ago = torch.arange(-length, 0, device=self.ancestry.device)
-        here = (self.write_position + steps_ago) % length  # (P,)
-        there = (other.write_position + steps_ago) % length
+        steps_ago = torch.arange(-num_positions, 0, device=self.ancestry.device)
+        here = (self.write_position + steps_ago) % num_positions  # (P,)
+        there = (other.write_position + steps_ago) % num_positions
         tokens = other.token_kv[:, :, : other.num_images, :, there]
         self.lengths[new] = other.lengths[: other.num_images]
         self.ancestry[new] = NO_BEAM

@@ -10,7 +10,7 @@ from torch import Tensor
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, NewRequests, Prompts, generate_stream
 from cutline.generation.beam import BeamSearch
-from cutline.generation.interfaces import C, Search, Step
+from cutline.generation.interfaces import CacheT, Search, Step
 from cutline.generation.sample import Sampling
 
 END = 1
@@ -133,7 +133,7 @@ def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
 
 
 def run_search(
-    step: Step[C], cache: C, prompts: Prompts, make_search: Callable[[Prompts], Search]
+    step: Step[CacheT], cache: CacheT, prompts: Prompts, make_search: Callable[[Prompts], Search]
 ) -> list[list[Hypothesis]]:
     """Caption one batch with the search that `make_search` makes."""
     count = len(prompts.input_ids)
@@ -151,21 +151,25 @@ def run_search(
 
 
 def beam_search(
-    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig
+    step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run beam search, also with one beam."""
     return run_search(step, cache, prompts, lambda prompts: BeamSearch(prompts, config))
 
 
 def greedy_search(
-    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig
+    step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run greedy search, whatever num_beams is."""
     return run_search(step, cache, prompts, lambda prompts: Sampling(prompts, config, None))
 
 
 def sample(
-    step: Step[C], cache: C, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int]
+    step: Step[CacheT],
+    cache: CacheT,
+    prompts: Prompts,
+    config: GenerationConfig,
+    seeds: Sequence[int],
 ) -> list[list[Hypothesis]]:
     """Sample captions."""
     return run_search(step, cache, prompts, lambda prompts: Sampling(prompts, config, seeds))
