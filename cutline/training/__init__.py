@@ -1,4 +1,4 @@
-"""Training a captioner."""
+"""Training of captioners, and diagnostics that run before it."""
 
 from cutline.training.diagnostics.dry_run import dry_run
 from cutline.training.diagnostics.dry_run_result import DryRun

@@ -76,8 +76,7 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
             raise Interrupted(
                 f"stopped after step {trainer.progress.step}; resume {directory} with --resume"
             ) from None
-    if is_main_process():
-        write_run_report(directory)
+    run_on_main(lambda: write_run_report(directory))
     return directory / "best"
 
 
@@ -90,8 +89,7 @@ def load_embeddings(recipe: Recipe, setup: RunSetup, show_progress: bool) -> Non
     dataset = setup.dataset
     if recipe.data.cache_embeddings and isinstance(dataset, CaptionDataset):
         progress = progress_bar if show_progress else no_progress
-        samples = dataset.used_samples()
-        dataset.embeddings = cache_embeddings(recipe, setup.model, samples, progress)
+        dataset.embeddings = cache_embeddings(recipe, setup.model, dataset.used_samples(), progress)
 
 
 def save_settings(recipe: Recipe, directory: Path, info: dict[str, Any], resume: bool) -> None:
