@@ -50,8 +50,8 @@ def make_images(count: int, width: int, height: int, seed: int = 0) -> list[Arra
 
 
 def _make_image(random: np.random.Generator, width: int, height: int) -> Array:
-    colours = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    smooth = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)
+    colors = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(colors.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)
     return (smooth + random.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 

@@ -42,7 +42,7 @@ class DiagnosticFlags:
         ]
         flags = [f"--{name.replace('_', '-')}" for name in [*names, *["resume"] * resume]]
         if len(flags) > 1:
-            raise ConfigError(f"{' and '.join(flags)} exclude each other: choose one")
+            raise ConfigError(f"{' and '.join(flags)} cannot be combined: use one at a time")
         return names[0] if names else ""
 
 

@@ -21,9 +21,9 @@ pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 
-def encode_png(grey: int) -> bytes:
+def encode_png(gray: int) -> bytes:
     file = BytesIO()
-    Image.new("RGB", (4, 3), (grey, grey, grey)).save(file, "PNG")
+    Image.new("RGB", (4, 3), (gray, gray, gray)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -37,8 +37,8 @@ def open_in(path: Path, image_root: str) -> list[Sample]:
     return open_data(DataSource(str(path), image_root))
 
 
-def greys(samples: list[Sample]) -> list[int]:
-    """Return the grey level of each image."""
+def grays(samples: list[Sample]) -> list[int]:
+    """Return the gray level of each image."""
     return [open_image(sample.image).getpixel((0, 0))[0] for sample in samples]  # type: ignore[index]
 
 
@@ -56,21 +56,21 @@ def test_images_may_be_paths(tmp_path: Path) -> None:
 
 
 def test_bytes_of_images_are_not_loaded(tmp_path: Path) -> None:
-    rows = [{"image": encode_png(grey), "captions": [f"grey {grey}", ""]} for grey in range(5)]
+    rows = [{"image": encode_png(gray), "captions": [f"gray {gray}", ""]} for gray in range(5)]
     samples = open_data(write(tmp_path / "a.parquet", rows))
-    assert [sample.captions for sample in samples] == [(f"grey {grey}",) for grey in range(5)]
+    assert [sample.captions for sample in samples] == [(f"gray {gray}",) for gray in range(5)]
     assert [sample.id for sample in samples] == [f"a.parquet/{row}" for row in range(1, 6)]
     assert str(samples[4].image) == f"{tmp_path / 'a.parquet'}, row 5"
     assert len(pickle.dumps(samples)) < 1500
-    assert greys(samples) == [0, 1, 2, 3, 4]
-    assert greys(list(reversed(pickle.loads(pickle.dumps(samples))))) == [4, 3, 2, 1, 0]
+    assert grays(samples) == [0, 1, 2, 3, 4]
+    assert grays(list(reversed(pickle.loads(pickle.dumps(samples))))) == [4, 3, 2, 1, 0]
 
 
 def test_hugging_faces_structs_are_read(tmp_path: Path) -> None:
     embedded = [
-        {"image": {"bytes": encode_png(grey), "path": "same.png"}, "text": "x"} for grey in range(3)
+        {"image": {"bytes": encode_png(gray), "path": "same.png"}, "text": "x"} for gray in range(3)
     ]
-    assert greys(open_data(write(tmp_path / "embedded.parquet", embedded))) == [0, 1, 2]
+    assert grays(open_data(write(tmp_path / "embedded.parquet", embedded))) == [0, 1, 2]
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     images = pa.array([{"bytes": None, "path": f"{n}.png"} for n in range(3)], kind)
     pq.write_table(pa.table({"image": images}), tmp_path / "paths.parquet")
@@ -80,7 +80,7 @@ def test_hugging_faces_structs_are_read(tmp_path: Path) -> None:
 
 def test_a_row_without_an_image_is_an_image_error(tmp_path: Path) -> None:
     samples = open_data(write(tmp_path / "a.parquet", [{"image": encode_png(1)}, {"image": None}]))
-    assert greys(samples[:1]) == [1]
+    assert grays(samples[:1]) == [1]
     with pytest.raises(ImageError) as caught:
         open_image(samples[1].image)
     message = f"{tmp_path / 'a.parquet'}, row 2: the row contains no image; remove it"
@@ -92,7 +92,7 @@ def test_img2datasets_tables_are_read_without_failed_downloads(tmp_path: Path) -
         {
             "key": "000000000",
             "status": "success",
-            "caption": "grey",
+            "caption": "gray",
             "url": "https://x/a",
             "jpg": encode_png(9),
         },
@@ -107,7 +107,7 @@ def test_img2datasets_tables_are_read_without_failed_downloads(tmp_path: Path) -
     write(tmp_path / "00000.parquet", rows)
     (tmp_path / "00000_stats.json").write_text("{}")
     (sample,) = open_data(tmp_path)
-    assert (sample.id, sample.captions, greys([sample])) == ("000000000", ("grey",), [9])
+    assert (sample.id, sample.captions, grays([sample])) == ("000000000", ("gray",), [9])
 
 
 def test_tables_of_urls_are_refused(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_invalid_files_are_refused(tmp_path: Path) -> None:
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [{"image": encode_png(1)}])
     (sample,) = open_data(path)
-    assert greys([sample]) == [1]
+    assert grays([sample]) == [1]
     write(path, [{"image": encode_png(200), "caption": "so that the size differs"}])
-    assert greys([sample]) == [200]
+    assert grays([sample]) == [200]
     path.unlink()
     message = r"a\.parquet, row 1: the table cannot be read \(.*No such file"
     with pytest.raises(ImageError, match=message):
@@ -187,7 +187,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_threads_read_a_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"image": encode_png(grey)} for grey in range(8)]
+    rows = [{"image": encode_png(gray)} for gray in range(8)]
     samples = open_data(write(tmp_path / "a.parquet", rows, group=8))
     opened = []
     open_parquet, barrier = parquet_image.open_parquet, Barrier(8)
@@ -199,7 +199,7 @@ def test_threads_read_a_row_group_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     def read(sample: Sample) -> int:
         barrier.wait()
-        return greys([sample])[0]
+        return grays([sample])[0]
 
     monkeypatch.setattr(parquet_image, "open_parquet", open_slowly)
     with ThreadPoolExecutor(8) as pool:
@@ -216,7 +216,7 @@ def test_structs_may_lack_paths_or_bytes(tmp_path: Path) -> None:
     for images in ([encode_png(1)], []):
         values = [{"bytes": image} for image in (*images, None)]
         *valid, sample = open_data(write_structs({"bytes": pa.binary()}, values))
-        assert greys(valid) == [1] * len(images)
+        assert grays(valid) == [1] * len(images)
         with pytest.raises(ImageError, match="the row contains no image; remove it"):
             open_image(sample.image)
     path = write_structs(

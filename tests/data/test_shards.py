@@ -24,9 +24,9 @@ from cutline.errors import DataError, ImageError
 from cutline.image import open_image
 
 
-def encode_png(grey: int) -> bytes:
+def encode_png(gray: int) -> bytes:
     file = BytesIO()
-    Image.new("RGB", (4, 3), (grey, grey, grey)).save(file, "PNG")
+    Image.new("RGB", (4, 3), (gray, gray, gray)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -74,10 +74,10 @@ def test_images_are_located_without_reading_them(tmp_path: Path) -> None:
         (),
         f"{shard}/sub/001.png",
     )
-    for sample, grey in ((first, 1), (second, 2)):
-        assert sample.image.read() == encode_png(grey)  # type: ignore[union-attr]
+    for sample, gray in ((first, 1), (second, 2)):
+        assert sample.image.read() == encode_png(gray)  # type: ignore[union-attr]
         copy = pickle.loads(pickle.dumps(sample.image))
-        assert open_image(copy).getpixel((0, 0)) == (grey, grey, grey)
+        assert open_image(copy).getpixel((0, 0)) == (gray, gray, gray)
 
 
 @pytest.mark.parametrize(

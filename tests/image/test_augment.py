@@ -211,7 +211,7 @@ def test_contrast_and_equalize_equal_the_reference(
 
 
 def warp_affine(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Compute OpenCV's warpAffine with a forward matrix (2, 3), bilinear, on a grey border."""
+    """Compute OpenCV's warpAffine with a forward matrix (2, 3), bilinear, on a gray border."""
     height, width, _ = pixels.shape
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     ys, xs = np.mgrid[:height, :width]
@@ -239,7 +239,7 @@ def rotation_matrix(degrees: float, x: float, y: float) -> np.ndarray:
 
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("name", ["shear_x", "shear_y", "translate_x", "translate_y", "rotate"])
-def test_warps_equal_the_reference_within_one_grey_level(name: str, sign: int) -> None:
+def test_warps_equal_the_reference_within_one_gray_level(name: str, sign: int) -> None:
     matrix = {
         "shear_x": np.array([[1, sign * 0.15, 0], [0, 1, 0]]),
         "shear_y": np.array([[1, 0, 0], [sign * 0.15, 1, 0]]),

@@ -42,9 +42,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
+def png(width: int, height: int, bits: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
     """Write a PNG that Pillow cannot write."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n"
         + header
@@ -55,7 +55,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: byt
 
 
 def tiff(bits: int, rows: bytes, width: int) -> bytes:
-    """Write a grey TIFF of one line."""
+    """Write a gray TIFF of one line."""
     tags = [
         (256, width),
         (257, 1),
@@ -125,12 +125,12 @@ def test_every_mode_of_pillow_is_converted_to_rgb(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_colours_of_other_colour_spaces_are_kept(mode: str) -> None:
+def test_colors_of_other_color_spaces_are_kept(mode: str) -> None:
     opened = open_image(Image.new("RGB", (4, 4), (200, 40, 90)).convert(mode))
     np.testing.assert_allclose(opened.getpixel((1, 1)), (200, 40, 90), atol=4)
 
 
-def test_colours_of_a_cmyk_jpeg_are_kept() -> None:
+def test_colors_of_a_cmyk_jpeg_are_kept() -> None:
     opened = open_image(encode(Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK"), "JPEG"))
     np.testing.assert_allclose(opened.getpixel((8, 8)), (200, 40, 90), atol=4)
 
@@ -187,15 +187,15 @@ def test_alpha_is_composited_on_white() -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
-def test_transparent_pixels_are_white_whatever_their_colour(format: str) -> None:
+def test_transparent_pixels_are_white_whatever_their_color(format: str) -> None:
     data = encode(Image.new("RGBA", (9, 9), (250, 10, 10, 0)), format)
     assert open_image(data).getcolors() == [(81, WHITE)]
 
 
-def test_grey_with_alpha_is_composited_on_white() -> None:
-    for alpha, colour in ((0, WHITE), (255, (40, 40, 40))):
+def test_gray_with_alpha_is_composited_on_white() -> None:
+    for alpha, color in ((0, WHITE), (255, (40, 40, 40))):
         data = encode(Image.new("LA", (2, 2), (40, alpha)), "PNG")
-        assert open_image(data).getcolors() == [(4, colour)]
+        assert open_image(data).getcolors() == [(4, color)]
 
 
 @pytest.mark.parametrize("transparency", [1, b"\xff\x00"], ids=["one entry", "alpha of each entry"])
@@ -225,16 +225,16 @@ def test_a_palette_with_an_alpha_channel_is_composited_on_white() -> None:
         png(1, 1, 8, 2, b"\0\x0a\x14\x1e", chunk(b"tRNS", struct.pack(">HHH", 10, 20, 30))),
         png(8, 1, 1, 0, b"\0\x00", chunk(b"tRNS", struct.pack(">H", 0))),
     ],
-    ids=["grey", "rgb", "1-bit"],
+    ids=["gray", "rgb", "1-bit"],
 )
-def test_the_transparent_colour_of_a_png_becomes_white(data: bytes) -> None:
+def test_the_transparent_color_of_a_png_becomes_white(data: bytes) -> None:
     assert open_image(data).getpixel((0, 0)) == WHITE
 
 
-# --------------------------------------------------------------------------------- deep grey levels
+# --------------------------------------------------------------------------------- deep gray levels
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+def test_16_bit_gray_is_scaled_and_not_clipped() -> None:
     levels = np.array([[0, 257, 25700, 32768, 65535]], dtype=np.uint16)
     for source in (
         Image.fromarray(levels),
@@ -267,7 +267,7 @@ def test_12_bit_tiff_is_scaled_by_its_own_white() -> None:
         ([9_000_000, 9_000_000], [0, 0]),
     ],
 )
-def test_32_bit_and_float_grey_are_scaled_by_their_range(
+def test_32_bit_and_float_gray_are_scaled_by_their_range(
     kind: type, values: list[int], expected: list[int]
 ) -> None:
     opened = open_image(Image.fromarray(np.array([values], dtype=kind)))
@@ -285,7 +285,7 @@ def test_nan_and_infinite_values_are_black() -> None:
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_the_first_frame_is_taken(format: str) -> None:
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if format == "WEBP" else {}
     data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 3  # type: ignore[attr-defined]

@@ -62,9 +62,9 @@ def test_normalize_uses_its_config_and_leaves_its_input_unchanged() -> None:
     config = ImageConfig(mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
     values = normalize(pixels, config)
     assert values.dtype == torch.float32
-    grey = torch.arange(256) / 255
+    gray = torch.arange(256) / 255
     for channel, (mean, std) in enumerate(zip(config.mean, config.std, strict=True)):
-        torch.testing.assert_close(values[0, channel, 0], (grey - mean) / std)
+        torch.testing.assert_close(values[0, channel, 0], (gray - mean) / std)
     assert pixels[1, 2, 3, 255] == 255
 
 

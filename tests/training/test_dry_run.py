@@ -221,5 +221,5 @@ def test_the_command_runs_one_diagnostic_at_a_time(
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(to_dict(recipe())))
     assert run_command(["train", str(path), *flags]) == 2
-    assert "exclude each other: choose one" in capsys.readouterr().err
+    assert "cannot be combined: use one at a time" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

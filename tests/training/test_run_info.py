@@ -12,6 +12,7 @@ from cutline.config import Recipe
 from cutline.data import Sample
 from cutline.errors import ConfigError
 from cutline.training import read_log, train
+from cutline.training.run import tensorboard
 from cutline.training.run.info import fingerprint_data
 
 Build = Callable[..., Recipe]
@@ -95,3 +96,13 @@ def test_tensorboard_has_the_values_of_the_log(recipe: Build) -> None:
 def test_tensorboard_can_be_turned_off(recipe: Build) -> None:
     directory = train(recipe(tensorboard="off"), show_progress=False).parent
     assert not (directory / "tensorboard").exists()
+
+
+def test_tensorboard_that_is_not_installed_is_reported_before_anything_is_written(
+    recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    run = recipe(tensorboard="on")
+    with pytest.raises(ConfigError, match=r"pip install 'cutline\[tensorboard\]'"):
+        train(run, show_progress=False)
+    assert not Path(run.output).exists()

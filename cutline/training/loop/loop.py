@@ -24,7 +24,7 @@ from cutline.training.run.directory import make_run_directory
 from cutline.training.run.info import INFO_FILE, check_same_data, collect_run_info, save_run_info
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
-from cutline.training.run.tensorboard import open_tensorboard
+from cutline.training.run.tensorboard import TensorBoardLog, uses_tensorboard
 from cutline.training.setup import RunSetup, prepare_run
 
 
@@ -56,6 +56,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
 
 def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     """Do this process's part of `train`."""
+    run_on_main(lambda: uses_tensorboard(recipe))  # a missing package ends the run here
     # Every process checks the directory before the main process writes to it.
     directory = gather_results(lambda: make_run_directory(recipe, resume))[0]
     with _show_status("reading the data and building the model …", show_progress):
@@ -105,7 +106,8 @@ def open_log(trainer: Trainer, show_progress: bool) -> RunLog:
     path, tensorboard, step = None, None, trainer.progress.step
     if is_main_process():
         path = trainer.directory / "log.jsonl"
-        tensorboard = open_tensorboard(trainer.directory, trainer.recipe, step)
+        if uses_tensorboard(trainer.recipe):
+            tensorboard = TensorBoardLog(trainer.directory, step)
     return RunLog(path, tensorboard, step, trainer.total_steps, show_progress)
 
 

@@ -163,9 +163,12 @@ def compute_validation_loss(
         return loss_sum, tokens, skipped
 
     loss_sums, token_counts, messages = zip(*gather_results(compute_share), strict=True)
+    skipped = [message for share in messages for message in share]
     if not sum(token_counts):
-        raise DataError("none of the validation images can be read")
-    return sum(loss_sums) / sum(token_counts), [text for share in messages for text in share]
+        raise DataError(
+            f"none of the {len(setup.val)} validation images can be read; the first: {skipped[0]}"
+        )
+    return sum(loss_sums) / sum(token_counts), skipped
 
 
 def save_samples(directory: Path, images: Sequence[EvaluatedImage]) -> list[dict[str, str]]:

@@ -11,32 +11,25 @@ from cutline.errors import ConfigError
 from cutline.image import open_image
 
 
-def open_tensorboard(directory: Path, recipe: Recipe, step: int) -> "TensorBoardLog | None":
-    """Open the event files of the run in `directory`, and hide the events after `step`.
-
-    Returns:
-        The log; None if the recipe turns TensorBoard off, or leaves the choice and TensorBoard is
-        not installed.
+def uses_tensorboard(recipe: Recipe) -> bool:
+    """Return whether a run of `recipe` writes event files.
 
     Raises:
         ConfigError: The recipe turns TensorBoard on, and it is not installed.
     """
     installed = find_spec("tensorboard") is not None
-    if recipe.tensorboard == "off" or (recipe.tensorboard == "auto" and not installed):
-        return None
-    return TensorBoardLog(directory, step)
+    if recipe.tensorboard == "on" and not installed:
+        raise ConfigError("`tensorboard: on` needs TensorBoard: pip install 'cutline[tensorboard]'")
+    return installed and recipe.tensorboard != "off"
 
 
 class TensorBoardLog:
     """Event files of one run."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ConfigError(
-                "`tensorboard: on` needs TensorBoard: pip install 'cutline[tensorboard]'"
-            ) from None
+        """Open the event files of the run in `directory`, and hide the events after `step`."""
+        from torch.utils.tensorboard import SummaryWriter
+
         self.directory = directory
         purge_step = step + 1 if step else None
         self.writer = SummaryWriter(directory / "tensorboard", purge_step=purge_step)
