@@ -82,10 +82,10 @@ def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
     )
 
     def step(batch: Batch) -> float:
-        before = trainer.progress.loss_sum
+        before = trainer.state.loss_sum
         totals = sync_totals([batch], stop=False, save=False)
         trainer.train_step([batch], totals)
-        return (trainer.progress.loss_sum - before) / totals.tokens
+        return (trainer.state.loss_sum - before) / totals.tokens
 
     return step, config, checkpoint.tokenizer
 

@@ -20,11 +20,11 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    gpu = torch.cuda.is_available()
-    if gpu:
+    use_cuda = torch.cuda.is_available()
+    if use_cuda:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo")
     try:
         yield
     finally:
@@ -32,7 +32,7 @@ def process_group() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return the number of this process, counted from 0."""
+    """Return the rank of this process, counted from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -63,17 +63,17 @@ def all_gather(value: T) -> list[T]:
     return values
 
 
-def gather_results(work: Callable[[], T]) -> list[T]:
-    """Run `work` in every process and return all results, ordered by rank.
+def gather_results(function: Callable[[], T]) -> list[T]:
+    """Run `function` in every process and return all results, ordered by rank.
 
-    An error in one process is raised in all of them: the others would wait for it forever.
+    An error in one process is raised in all of them; otherwise, the others would wait forever.
     """
     if world_size() == 1:
-        return [work()]
+        return [function()]
     outcome: tuple[T | None, BaseException | None]
     try:
-        outcome = work(), None
-    except BaseException as error:
+        outcome = function(), None
+    except BaseException as error:  # KeyboardInterrupt, too
         outcome = None, error
     outcomes = all_gather(outcome)
     for _, failure in outcomes:
@@ -82,7 +82,7 @@ def gather_results(work: Callable[[], T]) -> list[T]:
     return [cast(T, result) for result, _ in outcomes]
 
 
-def run_on_main(work: Callable[[], T]) -> T:
-    """Run `work` in the main process alone; return its result, or raise its error, in all."""
-    results = gather_results(lambda: work() if is_main_process() else None)
+def run_on_main(function: Callable[[], T]) -> T:
+    """Run `function` in the main process alone; return its result, or raise its error, in all."""
+    results = gather_results(lambda: function() if is_main_process() else None)
     return cast(T, results[0])

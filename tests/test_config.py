@@ -95,17 +95,17 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (
         DataConfig,
         {"crop_scale": (0.0, 1.0)},
-        "crop_scale must be an ascending pair in (0, 1], not 0.0, 1.0",
+        "crop_scale must be (low, high) with 0 < low <= high <= 1, not (0.0, 1.0)",
     ),
     (
         DataConfig,
         {"crop_scale": (0.5, 1.1)},
-        "crop_scale must be an ascending pair in (0, 1], not 0.5, 1.1",
+        "crop_scale must be (low, high) with 0 < low <= high <= 1, not (0.5, 1.1)",
     ),
     (
         DataConfig,
         {"crop_scale": (0.6, 0.5)},
-        "crop_scale must be an ascending pair in (0, 1], not 0.6, 0.5",
+        "crop_scale must be (low, high) with 0 < low <= high <= 1, not (0.6, 0.5)",
     ),
     (DataConfig, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
     *(
@@ -446,7 +446,7 @@ def test_presets() -> None:
         large.vision.drop_path,
     ) == (1024, 24, 16, 0.1)
     assert large.text == base.text == TextConfig(30524, 768, 12, 12, 3072, 512, 0.1, 0.1, 1e-12)
-    with pytest.raises(ConfigError, match="unknown preset 'huge'; use tiny, base or large"):
+    with pytest.raises(ConfigError, match="unknown preset 'huge'; use one of tiny, base, large"):
         CaptionConfig.preset("huge")
 
 

@@ -1,6 +1,6 @@
 """Check a data set before training: images, captions, duplicates, and leaks between splits."""
 
-from cutline.check.findings import ERRORS, KINDS, Finding, Findings, Histogram, ImageSize
+from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, Histogram, ImageSize
 from cutline.check.report import write_check_report
 from cutline.check.run import check_data
 from cutline.check.summary import summarize
@@ -8,8 +8,8 @@ from cutline.check.summary import summarize
 __all__ = [
     "ERRORS",
     "KINDS",
+    "CheckResult",
     "Finding",
-    "Findings",
     "Histogram",
     "ImageSize",
     "check_data",

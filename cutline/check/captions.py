@@ -1,4 +1,4 @@
-"""Captions as training reads them: cleaned, cut to the maximum length, and tokenized."""
+"""Check captions as training reads them: cleaned, truncated and tokenized."""
 
 import re
 import sys
@@ -17,16 +17,17 @@ from cutline.tokenizer import Tokenizer, clean_caption
 MIN_COMMON = 10
 """smallest number of images that must share a caption for it to be reported"""
 _BATCH_SIZE = 4096  # captions tokenized together
+# the replacement character, lone surrogates, and control characters other than white space
 _INVALID = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
 class TokenCheck:
-    """The result of `check_tokens`; the defaults are the result without a vocabulary."""
+    """The result of `check_tokens`; the defaults are the result without a tokenizer."""
 
     findings: Sequence[Finding] = ()
     lengths: Histogram | None = None
-    """tokens per caption before it is cut, including prompt, [DEC] and [SEP]"""
+    """tokens per caption before truncation, including prompt, [DEC] and [SEP]"""
     unknown_words: Mapping[str, int] = field(default_factory=dict)
     """word that is encoded as [UNK] → number of occurrences, most frequent first"""
     unknown_characters: Mapping[str, int] = field(default_factory=dict)
@@ -38,18 +39,19 @@ def check_captions(samples: Sequence[Sample], text: CaptionText) -> tuple[list[F
     """Check the text of captions.
 
     Returns:
-        The findings, and the number of words per cleaned caption before it is cut.
+        The findings, and the number of words per cleaned caption before truncation.
     """
     findings: list[Finding] = []
     lengths: list[int] = []
-    images: dict[str, list[str]] = defaultdict(list)
+    names_by_caption: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         cleaned = [clean_caption(caption, text.clean, sys.maxsize) for caption in sample.captions]
         lengths += map(count_words, cleaned)
         findings += _check_sample(sample, cleaned, text.max_words)
         for caption in filter(None, dict.fromkeys(cleaned)):
-            images[caption].append(sample.name)
-    return [*findings, *_find_common(images)], Histogram.from_values(lengths)
+            names_by_caption[caption].append(sample.name)
+    findings += _find_common_captions(names_by_caption)
+    return findings, Histogram.from_values(lengths)
 
 
 def count_words(caption: str) -> int:
@@ -62,11 +64,12 @@ def _check_sample(sample: Sample, cleaned: Sequence[str], max_words: int) -> Ite
     if not any(cleaned):
         reason = "all of its captions are empty after cleaning" if cleaned else "it has no caption"
         yield Finding("uncaptioned", sample.name, reason)
-    for caption, text in zip(sample.captions, cleaned, strict=True):
-        if not text:
+    for caption, cleaned_caption in zip(sample.captions, cleaned, strict=True):
+        if not cleaned_caption:
             yield Finding("empty_caption", sample.name, f"{quote(caption)} is empty after cleaning")
-        if (count := count_words(text)) > max_words:
-            detail = f"{quote(text)} has {count:,} words and is cut to {max_words}"
+        if (count := count_words(cleaned_caption)) > max_words:
+            text = quote(cleaned_caption)
+            detail = f"{text} has {count:,} words and is truncated to {max_words}"
             yield Finding("long_caption", sample.name, detail)
         if match := _INVALID.search(caption):
             character = f"U+{ord(match[0]):04X}"
@@ -77,9 +80,10 @@ def _check_sample(sample: Sample, cleaned: Sequence[str], max_words: int) -> Ite
             yield Finding("repeated_caption", sample.name, f"{quote(text)} occurs {count} times")
 
 
-def _find_common(images: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """Yield the captions of MIN_COMMON or more images; `images` maps captions to image names."""
-    for caption, names in sorted(images.items(), key=lambda item: (-len(item[1]), item[0])):
+def _find_common_captions(names_by_caption: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Yield a finding for each caption that at least MIN_COMMON images share."""
+    items = sorted(names_by_caption.items(), key=lambda item: (-len(item[1]), item[0]))
+    for caption, names in items:
         if len(names) >= MIN_COMMON:
             detail = f"{quote(caption)} is a caption of {len(names):,} images"
             yield Finding("common_caption", min(names), detail)
@@ -92,31 +96,32 @@ def check_tokens(
 
     Args:
         samples: The data set; samples of the same image may differ in their prompts.
-        text: How captions are cleaned and cut.
+        text: How captions are cleaned and truncated.
         prompt: Prompt of samples that have none of their own.
-        tokenizer: The vocabulary.
+        tokenizer: Tokenizer of the model.
     """
     findings: list[Finding] = []
     lengths: list[int] = []
-    words: Counter[str] = Counter()
+    unknown_words: Counter[str] = Counter()
     for sample, caption, ids in _tokenize(samples, text, prompt, tokenizer):
         lengths.append(len(ids))
         if len(ids) > text.max_tokens:
-            detail = f"{quote(caption)} has {len(ids)} tokens and is cut to {text.max_tokens}"
+            limit = text.max_tokens
+            detail = f"{quote(caption)} has {len(ids)} tokens and is truncated to {limit}"
             findings.append(Finding("cut_caption", sample.name, detail))
         if tokenizer.unk_id in ids:
             for chunk in caption.split():
-                words.update(_find_unknown_words(chunk, tokenizer))
+                unknown_words.update(_find_unknown_words(chunk, tokenizer))
     findings += [
         Finding("unknown_word", "", f"“{word}” occurs {_format_times(count)}")
-        for word, count in words.most_common()
+        for word, count in unknown_words.most_common()
     ]
-    characters = _count_unknown_characters(words, tokenizer)
+    unknown_characters = _count_unknown_characters(unknown_words, tokenizer)
     return TokenCheck(
         findings,
         Histogram.from_values(lengths),
-        dict(words.most_common()),
-        dict(characters.most_common()),
+        dict(unknown_words.most_common()),
+        dict(unknown_characters.most_common()),
     )
 
 
@@ -127,12 +132,12 @@ def _format_times(count: int) -> str:
 def _tokenize(
     samples: Sequence[Sample], text: CaptionText, prompt: str, tokenizer: Tokenizer
 ) -> Iterator[tuple[Sample, str, list[int]]]:
-    """Yield each caption that is not empty, cut to `max_words`, with all of its tokens."""
+    """Yield each nonempty caption, truncated to `max_words`, with all of its tokens."""
     pairs = [
-        (sample, cut)
+        (sample, truncated)
         for sample in samples
         for caption in sample.captions
-        if (cut := clean_caption(caption, text.clean, text.max_words))
+        if (truncated := clean_caption(caption, text.clean, text.max_words))
     ]
     for start in range(0, len(pairs), _BATCH_SIZE):
         batch = pairs[start : start + _BATCH_SIZE]
@@ -154,8 +159,8 @@ def _find_unknown_words(chunk: str, tokenizer: Tokenizer) -> list[str]:
         return []
     words: list[str] = []
     for is_punctuation, characters in groupby(chunk, _is_punctuation):
-        run = "".join(characters)
-        words += run if is_punctuation else split_unspaced(run)
+        segment = "".join(characters)
+        words += list(segment) if is_punctuation else split_unspaced(segment)
     return [word for word in words if _is_unknown(word, tokenizer)] or words
 
 
@@ -168,13 +173,13 @@ def _is_punctuation(character: str) -> bool:
 
 
 def _count_unknown_characters(words: Mapping[str, int], tokenizer: Tokenizer) -> Counter[str]:
-    """Count the characters of `words` that the vocabulary lacks, at the start and inside a word."""
+    """Count the characters that the vocabulary has neither as a token nor as a ## token."""
     tokens = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
-    pieces = {token.removeprefix("##") for token in tokens}
+    token_texts = {token.removeprefix("##") for token in tokens}
     characters: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
-            if character not in pieces and _is_unknown(character, tokenizer):
+            if character not in token_texts and _is_unknown(character, tokenizer):
                 characters[character] += count
     return characters
 
@@ -199,7 +204,7 @@ def _find_script(character: str) -> str:
     category = unicodedata.category(character)[0]
     if category != "L":
         return {"N": "digits", "P": "punctuation", "S": "symbols and emoji"}.get(category, "")
-    first_word = unicodedata.name(character, "unnamed").split()[0].removesuffix("-")
+    first_word = unicodedata.name(character, "unnamed").split()[0]
     return first_word.capitalize().replace("Cjk", "CJK")
 
 

@@ -16,10 +16,10 @@ class Duplicates:
 
     findings: list[Finding] = field(default_factory=list)
     exact: list[list[Sample]] = field(default_factory=list)
-    """groups of images with equal pixels; those of the other data set are last"""
+    """groups of images with equal pixels; images of the other data set come last"""
     near: list[list[Sample]] = field(default_factory=list)
-    """groups of images that look alike, with only one of several that have equal pixels; those of
-    the other data set are last"""
+    """groups of near-duplicate images; of several with equal pixels, only one is listed; images of
+    the other data set come last"""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class _PixelGroup:
 
     thumbnail: bytes
     samples: list[Sample] = field(default_factory=list)
-    """those of the data set that is checked"""
+    """samples of the data set that is checked"""
     others: list[Sample] = field(default_factory=list)
-    """those of the other data set"""
+    """samples of the other data set"""
 
 
 def find_duplicates(
@@ -69,7 +69,7 @@ def _group_by_pixels(
 
 
 def _add_exact(duplicates: Duplicates, group: _PixelGroup) -> None:
-    """Add what is wrong with a group of images with equal pixels."""
+    """Add the findings about a group of images with equal pixels."""
     if group.samples and len(group.samples) + len(group.others) > 1:
         duplicates.exact.append([*group.samples, *group.others])
     if group.others:
@@ -89,17 +89,18 @@ def _describe_leak(name: str, other: str) -> str:
 
 
 def _add_near(duplicates: Duplicates, groups: Sequence[_PixelGroup]) -> None:
-    """Add what is wrong with groups of images that look alike."""
+    """Add the findings about near-duplicate groups."""
     samples = [group.samples[0] for group in groups if group.samples]
     others = [group.others[0] for group in groups if group.others]
     if not samples:
         return
     duplicates.near.append([*samples, *others])
     if others:
-        # images with equal pixels in the other data set are already reported as leaks
-        leaked = [group.samples[0] for group in groups if group.samples and not group.others]
+        # Images with equal pixels in the other data set are already reported as leaks.
+        near_leaks = [group.samples[0] for group in groups if group.samples and not group.others]
         duplicates.findings += [
-            Finding("near_leak", sample.name, f"looks like {others[0].name}") for sample in leaked
+            Finding("near_leak", sample.name, f"looks like {others[0].name}")
+            for sample in near_leaks
         ]
     duplicates.findings += [
         Finding("near_duplicate", sample.name, f"looks like {samples[0].name}")

@@ -1,4 +1,4 @@
-"""The result of a check: plain data."""
+"""The result of a check: findings and statistics."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +30,14 @@ KINDS = {
         "images have an extreme aspect ratio",
     ),
     "empty_caption": ("caption is empty after cleaning", "captions are empty after cleaning"),
-    "long_caption": ("caption is cut to max_words", "captions are cut to max_words"),
-    "cut_caption": ("caption is cut to max_tokens", "captions are cut to max_tokens"),
+    "long_caption": (
+        "caption is truncated to max_words",
+        "captions are truncated to max_words",
+    ),
+    "cut_caption": (
+        "caption is truncated to max_tokens",
+        "captions are truncated to max_tokens",
+    ),
     "repeated_caption": (
         "caption is repeated for the same image",
         "captions are repeated for the same image",
@@ -48,7 +54,7 @@ ERRORS = frozenset({"missing", "unreadable", "unreadable_other_set", "uncaptione
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem of a data set."""
+    """A problem in a data set."""
 
     kind: str
     """one of KINDS"""
@@ -107,12 +113,12 @@ class ImageSize:
 
 
 @dataclass(frozen=True)
-class Findings:
+class CheckResult:
     """The result of `check_data`."""
 
     samples: Sequence[Sample]
     """the data set: each image once, with all of its captions"""
-    rows: Sequence[Finding]
+    findings: Sequence[Finding]
     """errors and warnings, in the order of KINDS"""
     num_readable: int
     """number of readable images"""
@@ -121,16 +127,18 @@ class Findings:
     largest: ImageSize | None
     """the image with the most pixels; None if no image is readable"""
     attributes: Mapping[str, int]
-    """unusual attribute, such as grayscale or animated → number of images, most frequent first"""
+    """unusual attribute, such as grayscale or CMYK → number of images, most frequent first"""
     captions: Histogram
     """captions per image"""
     words: Histogram
-    """words per cleaned caption, before it is cut"""
+    """words per cleaned caption, before truncation"""
     tokens: Histogram | None
     """tokens per caption of at most `max_words` words, including prompt, [DEC] and [SEP]; None
-    without a vocabulary"""
+    without a tokenizer"""
     max_words: int
+    """maximum number of words that training keeps"""
     max_tokens: int
+    """maximum number of tokens that training keeps, including prompt, [DEC] and [SEP]"""
     scripts: Mapping[str, int]
     """script, digits, punctuation or symbols → number of characters, most frequent first"""
     unknown_words: Mapping[str, int]
@@ -139,16 +147,16 @@ class Findings:
     """character missing from the vocabulary → number of its occurrences in unknown words, most
     frequent first"""
     duplicates: Sequence[Sequence[Sample]]
-    """groups of images with equal pixels; those of the other data set are last"""
+    """groups of images with equal pixels; images of the other data set come last"""
     near_duplicates: Sequence[Sequence[Sample]]
-    """groups of images that look alike, with only one of several that have equal pixels; those of
-    the other data set are last"""
-    num_against: int = 0
+    """groups of near-duplicate images; of several with equal pixels, only one is listed; images of
+    the other data set come last"""
+    num_other_images: int = 0
     """number of images of the other data set"""
-    num_against_readable: int = 0
+    num_other_readable: int = 0
     """number of readable images of the other data set"""
 
     @property
     def has_errors(self) -> bool:
         """Whether any finding is an error."""
-        return any(row.kind in ERRORS for row in self.rows)
+        return any(finding.kind in ERRORS for finding in self.findings)

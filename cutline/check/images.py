@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from PIL import ExifTags, Image
 
@@ -18,7 +18,7 @@ from cutline.image import ImageSource, open_image
 from cutline.image.open import silence_pillow
 from cutline.image.prefetch import start_pool
 
-THUMBNAIL_SIZE = (9, 8)
+HASH_THUMBNAIL_SIZE = (9, 8)
 """width and height of a thumbnail: what a 64-bit difference hash needs"""
 CHUNK_SIZE = 256
 """images submitted to the pool together; it bounds memory, and how long Ctrl-C waits"""
@@ -26,7 +26,7 @@ CHUNK_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """Facts about a readable image, in about 400 bytes."""
+    """Facts about a readable image; they take about 400 bytes."""
 
     width: int
     height: int
@@ -35,16 +35,17 @@ class ImageInfo:
     digest: bytes
     """hash of the pixels: equal for equal images"""
     thumbnail: bytes
-    """RGB pixels of size THUMBNAIL_SIZE"""
+    """RGB pixels of size HASH_THUMBNAIL_SIZE"""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageProblem:
     """Why an image cannot be read."""
 
-    kind: str
-    """missing or unreadable"""
+    kind: Literal["missing", "unreadable"]
+    """the kind of finding"""
     message: str
+    """the error message, which begins with the name of the image"""
 
 
 ImageInfos: TypeAlias = Mapping[Any, ImageInfo | ImageProblem]
@@ -72,9 +73,10 @@ def inspect_image(source: ImageSource) -> ImageInfo | ImageProblem:
         image = open_image(source)
     except ImageError as error:
         return ImageProblem("missing" if _is_missing(source) else "unreadable", str(error))
+    # Images of different shapes may have the same bytes; the salt tells them apart.
     salt = f"{image.width}x{image.height}".encode()[:16]
     digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=salt).digest()
-    thumbnail = image.resize(THUMBNAIL_SIZE, Image.Resampling.BOX).tobytes()
+    thumbnail = image.resize(HASH_THUMBNAIL_SIZE, Image.Resampling.BOX).tobytes()
     return ImageInfo(image.width, image.height, _read_attributes(source), digest, thumbnail)
 
 
@@ -110,7 +112,7 @@ def _read_attributes(source: ImageSource) -> tuple[str, ...]:
     return ()
 
 
-def _as_file(source: Any) -> Any:
+def _as_file(source: ImageSource) -> Any:
     """Return `source` in a form that `Image.open` accepts."""
     if isinstance(source, ImageRef):
         source = source.read()

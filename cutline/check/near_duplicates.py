@@ -1,10 +1,11 @@
-"""Group images that look alike without comparing every pair.
+"""Group near-duplicate images without comparing every pair.
 
-Candidates come from a difference hash (N. Krawetz, "Kind of Like That", hackerfactor.com, 2013) of
-64 bits: each says whether a cell of the 9 x 8 thumbnail is darker than its left neighbor. The
-hashes of copies agree in most bits. Cut into four bands of 16 bits, they almost surely agree in
-all bits of at least one band, so only images with an equal band are compared. Where many images
-share a band, as images on a white background do, they are also split by gray level.
+Candidates come from a 64-bit difference hash (dHash; N. Krawetz, "Kind of Like That",
+hackerfactor.com, 2013): each bit says whether a cell of the 9 x 8 thumbnail is darker than its left
+neighbor. Each hash is cut into four bands of 16 bits, and only images with an equal band are
+compared (locality-sensitive hashing). Hashes that differ in at most three bits always share a band;
+copies that differ in more bits may be missed. If many images share a band, as images on a white
+background do, their bucket is also split by gray level.
 
 The thumbnails decide: copies differ by a few levels in each cell and color.
 """
@@ -16,22 +17,23 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from cutline.check.images import THUMBNAIL_SIZE
+from cutline.check.images import HASH_THUMBNAIL_SIZE
 
 MAX_BITS = 10
 """maximum number of the 64 bits in which the hashes of copies differ"""
 MAX_LEVELS = 16
-"""maximum difference, of 255 levels, between the cells of copies. Measured on 2,230 photographs of
-three data sets: copies saved as JPEG of quality 30, or at half the size with quality 75, differ by
-at most 13; different photographs with similar hashes differ by more than 16, except for one pair
-that really is a duplicate"""
+"""maximum difference between the thumbnails of copies, per cell and color, of 255 levels.
+Measured on 2,230 photographs of three data sets: copies saved as JPEG of quality 30, or at half the
+size with quality 75, differ by at most 13; different photographs with similar hashes differ by more
+than 16, except for one pair that really is a duplicate"""
 MAX_BUCKET = 128
 """maximum number of images of a bucket that are compared with each other"""
-_MAX_HALF = 0.6
 # A bucket is split only if neither half has more than this fraction of it. Images near the
 # threshold belong to both halves.
+_MAX_HALF = 0.6
+# A cell is darker only by more than this many gray levels. With less, JPEG noise would set the bits
+# of plain areas.
 _MIN_STEP = 2
-# Gray levels that count as darker. With less, the noise of JPEG would set the bits of plain areas.
 
 Hashes = npt.NDArray[np.uint64]
 Thumbnails = npt.NDArray[np.uint8]
@@ -39,29 +41,28 @@ Indices = npt.NDArray[np.int64]
 
 
 def group_near_duplicates(thumbnails: Sequence[bytes]) -> list[list[int]]:
-    """Return groups of two or more images that look alike, as indices in ascending order.
+    """Return groups of two or more near-duplicate images, as indices in ascending order.
 
     The groups do not depend on the order of the images.
 
     Args:
-        thumbnails: RGB pixels of size THUMBNAIL_SIZE of each image.
+        thumbnails: RGB pixels of size HASH_THUMBNAIL_SIZE of each image.
     """
     if len(thumbnails) < 2:
         return []
     pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1)
-    unique, positions = np.unique(
-        pixels, axis=0, return_inverse=True
-    )  # sorts them, so that the order given does not matter
+    # np.unique sorts, so that the order of the images does not matter.
+    unique, positions = np.unique(pixels, axis=0, return_inverse=True)
     roots = _find_roots(difference_hash(unique), unique)
     groups = defaultdict(list)
-    for index, root in enumerate(roots[positions.reshape(-1)]):
+    for index, root in enumerate(roots[positions.reshape(-1)]):  # numpy 2.0 returns (N, 1)
         groups[int(root)].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def difference_hash(thumbnails: Thumbnails) -> Hashes:
     """Return the 64-bit hashes (N,) of thumbnails (N, 216)."""
-    columns, rows = THUMBNAIL_SIZE
+    columns, rows = HASH_THUMBNAIL_SIZE
     luma = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
     gray = thumbnails.reshape(-1, rows, columns, 3) @ luma  # (N, 8, 9)
     darker = gray[:, :, :-1] > gray[:, :, 1:] + _MIN_STEP
@@ -77,18 +78,20 @@ def _find_roots(hashes: Hashes, thumbnails: Thumbnails) -> Indices:
     keeps small differences from adding up: within a bucket that is not split, images are compared
     with the first image only, not with each other.
     """
+    # Union-find: roots[i] is another image of the group of i, or i itself for its first image.
     roots = np.arange(len(hashes))
     for shift in range(0, 64, 16):
+        # Images with equal bands form a bucket: sort by band, and split where it changes.
         band = (hashes >> np.uint64(shift)).astype(np.uint16)
         order = np.argsort(band, kind="stable")
         buckets = np.split(order, np.flatnonzero(np.diff(band[order])) + 1)
-        for bucket in chain.from_iterable(_split_bucket(each, thumbnails) for each in buckets):
-            while len(bucket) > 1:
-                first, bucket = bucket[0], bucket[1:]
-                similar = _compare(first, bucket, hashes, thumbnails)
-                for index in bucket[similar]:
+        for part in chain.from_iterable(_split_bucket(bucket, thumbnails) for bucket in buckets):
+            while len(part) > 1:
+                first, part = part[0], part[1:]
+                similar = _find_similar(first, part, hashes, thumbnails)
+                for index in part[similar]:
                     _join_groups(roots, int(first), int(index))
-                bucket = bucket[~similar]
+                part = part[~similar]
     return np.array([_find_root(roots, index) for index in range(len(roots))])
 
 
@@ -111,11 +114,12 @@ def _split_bucket(bucket: Indices, thumbnails: Thumbnails) -> Iterator[Indices]:
     yield bucket
 
 
-def _compare(
+def _find_similar(
     index: int, others: Indices, hashes: Hashes, thumbnails: Thumbnails
 ) -> npt.NDArray[np.bool_]:
     """Return which of the images `others` look like the image `index`."""
     similar: npt.NDArray[np.bool_] = _count_bits(hashes[others] ^ hashes[index]) <= MAX_BITS
+    # Only the thumbnails of images with similar hashes are compared.
     candidates = thumbnails[others[similar]].astype(np.int16)
     difference = np.abs(candidates - thumbnails[index].astype(np.int16))
     similar[similar] = difference.max(axis=1, initial=0) <= MAX_LEVELS
@@ -136,11 +140,13 @@ def _count_bits(values: Hashes) -> Hashes:
 
 
 def _join_groups(roots: Indices, index: int, other: int) -> None:
+    """Merge the groups of two images; the smaller root represents both."""
     first, second = sorted((_find_root(roots, index), _find_root(roots, other)))
     roots[second] = first
 
 
 def _find_root(roots: Indices, index: int) -> int:
+    """Return the first image of an image's group."""
     while roots[index] != index:
         roots[index] = roots[roots[index]]  # path halving keeps later searches short
         index = int(roots[index])

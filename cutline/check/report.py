@@ -1,10 +1,10 @@
-"""Findings as an HTML page."""
+"""CheckResult as an HTML page."""
 
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from cutline.check.findings import ERRORS, Finding, Findings, Histogram
+from cutline.check.findings import ERRORS, CheckResult, Finding, Histogram
 from cutline.check.summary import describe_data, escape_unprintable, group_by_kind
 from cutline.data import Sample
 from cutline.errors import ImageError
@@ -28,73 +28,73 @@ _MAX_GROUP_IMAGES = 6
 
 
 def write_check_report(
-    path: str | Path, findings: Findings, count: int = 24, seed: int = 0
+    path: str | Path, result: CheckResult, num_examples: int = 24, seed: int = 0
 ) -> None:
     """Write an HTML page with statistics, findings, duplicates side by side, and sample images.
 
     Args:
         path: File to write.
-        findings: The result of `check_data`.
-        count: Number of sample images.
+        result: The result of `check_data`.
+        num_examples: Number of sample images.
         seed: Seed that chooses the sample images.
     """
     sections = [
-        ("Statistics", _render_statistics(findings)),
-        ("Caption lengths", _render_length_charts(findings)),
-        *((heading, _render_findings(rows)) for heading, rows in group_by_kind(findings.rows)),
+        ("Statistics", _render_statistics(result)),
+        ("Caption lengths", _render_length_charts(result)),
+        *((heading, _render_findings(group)) for heading, group in group_by_kind(result.findings)),
     ]
-    if findings.duplicates:
-        sections.append(("Equal images", _render_groups(findings.duplicates)))
-    if findings.near_duplicates:
-        sections.append(("Images that look alike", _render_groups(findings.near_duplicates)))
-    samples = list(findings.samples)
-    chosen = random.Random(seed).sample(samples, min(count, len(samples)))
-    sections.append(("Sample images", render_gallery(_make_cards(chosen))))
-    num_errors = sum(row.kind in ERRORS for row in findings.rows)
+    if result.duplicates:
+        sections.append(("Exact duplicates", _render_groups(result.duplicates)))
+    if result.near_duplicates:
+        sections.append(("Near duplicates", _render_groups(result.near_duplicates)))
+    samples = list(result.samples)
+    examples = random.Random(seed).sample(samples, min(num_examples, len(samples)))
+    sections.append(("Sample images", render_gallery(_make_cards(examples))))
+    num_errors = sum(finding.kind in ERRORS for finding in result.findings)
     intro = (
-        f"{len(samples):,} images with {findings.captions.sum:,} captions. "
-        f"Errors: {num_errors:,}. Warnings: {len(findings.rows) - num_errors:,}."
+        f"{len(samples):,} images with {result.captions.sum:,} captions. "
+        f"Errors: {num_errors:,}. Warnings: {len(result.findings) - num_errors:,}."
     )
     escaped = [(heading, escape_unprintable(content)) for heading, content in sections]
     write_report(path, "Data check", intro, escaped)
 
 
-def _render_statistics(findings: Findings) -> str:
+def _render_statistics(result: CheckResult) -> str:
     numbers = [
-        (f"{findings.num_readable:,}", f"of {len(findings.samples):,} images can be read"),
-        (f"{findings.captions.sum:,}", "captions"),
-        (f"{findings.captions.mean:.1f}", "captions per image"),
-        (f"{findings.words.mean:.1f}", "words per caption"),
+        (f"{result.num_readable:,}", f"of {len(result.samples):,} images can be read"),
+        (f"{result.captions.sum:,}", "captions"),
+        (f"{result.captions.mean:.1f}", "captions per image"),
+        (f"{result.words.mean:.1f}", "words per caption"),
     ]
-    return render_key_figures(numbers) + render_table(describe_data(findings))
+    return render_key_figures(numbers) + render_table(describe_data(result))
 
 
-def _render_length_charts(findings: Findings) -> str:
-    charts = _render_length_chart(findings.words, "Words per caption", "words", findings.max_words)
-    if findings.tokens:
+def _render_length_charts(result: CheckResult) -> str:
+    charts = _render_length_chart(result.words, "Words per caption", "words", result.max_words)
+    if result.tokens:
         title = "Tokens per caption, including the prompt"
-        charts += _render_length_chart(findings.tokens, title, "tokens", findings.max_tokens)
+        charts += _render_length_chart(result.tokens, title, "tokens", result.max_tokens)
     return charts
 
 
 def _render_length_chart(lengths: Histogram, title: str, unit: str, limit: int) -> str:
-    """Return a chart of caption lengths; training cuts captions after `limit`.
+    """Return a chart of caption lengths; training truncates them after `limit`.
 
     All lengths of 2 * `limit` or more share one bar: a caption of a thousand words would otherwise
     flatten all other bars.
     """
     counts = {length: count for length, count in lengths.counts.items() if length < 2 * limit}
-    beyond = lengths.count - sum(counts.values())
-    if beyond:
-        counts[2 * limit] = beyond
+    num_longer = lengths.count - sum(counts.values())
+    if num_longer:
+        counts[2 * limit] = num_longer
     return render_histogram(
         counts, title, f"{unit}; limit {limit}, shown up to {2 * limit}", "captions"
     )
 
 
-def _render_findings(rows: Sequence[Finding]) -> str:
-    cells = [(row.image, row.detail) for row in rows[:MAX_ROWS]]
-    return render_table(cells, ("image", "finding")) + _render_omitted(len(rows) - MAX_ROWS)
+def _render_findings(findings: Sequence[Finding]) -> str:
+    cells = [(finding.image, finding.detail) for finding in findings[:MAX_ROWS]]
+    return render_table(cells, ("image", "finding")) + _render_omitted(len(findings) - MAX_ROWS)
 
 
 def _render_groups(groups: Sequence[Sequence[Sample]]) -> str:

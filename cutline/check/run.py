@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cutline.check.captions import TokenCheck, check_captions, check_tokens, count_scripts
 from cutline.check.duplicates import find_duplicates
-from cutline.check.findings import KINDS, Finding, Findings, Histogram, ImageSize
+from cutline.check.findings import KINDS, CheckResult, Finding, Histogram, ImageSize
 from cutline.check.images import ImageInfo, ImageInfos, ImageProblem, inspect_images
 from cutline.config import CaptionConfig, CaptionText, DataSource
 from cutline.data import Sample, group_by_image, open_data, open_related_data
@@ -15,13 +15,14 @@ from cutline.progress import Progress, no_progress
 from cutline.tokenizer import Tokenizer
 
 Data = DataSource | str | Path | Sequence[Sample]
+"""a data set: its path, a `DataSource`, or its samples"""
 
 MIN_SIDE = 32
 """shorter side, in pixels, below which an image is very small"""
 MAX_ASPECT = 4
 """ratio of the longer to the shorter side above which the aspect ratio is extreme: resizing to a
 square distorts the image too much"""
-_RANKS = {kind: rank for rank, kind in enumerate(KINDS)}
+_KIND_ORDER = {kind: position for position, kind in enumerate(KINDS)}
 
 
 def check_data(
@@ -33,19 +34,23 @@ def check_data(
     tokenizer: Tokenizer | None = None,
     num_workers: int = 0,
     progress: Progress = no_progress,
-) -> Findings:
-    """Open every image and read every caption of a data set, and report what is wrong with them.
+) -> CheckResult:
+    """Check every image and every caption of a data set.
 
     Args:
         source: A data set: its path, a `DataSource`, or its samples.
         against: Another data set that must not share images with the first, such as the validation
-            data. Its images are compared and its captions are ignored; its columns may also have
-            the usual names instead of those of its `DataSource`.
-        text: How training cleans and cuts captions.
-        prompt: Prompt of samples that have none of their own; it counts in `text.max_tokens`.
-        tokenizer: Vocabulary of the model (default: tokens are not checked).
+            data. Its images are compared and its captions are ignored. If it lacks the columns of
+            its `DataSource`, the default names are tried.
+        text: How training cleans and truncates captions.
+        prompt: Prompt of samples that have none of their own; its tokens count toward
+            `text.max_tokens`.
+        tokenizer: Tokenizer of the model (default: tokens are not checked).
         num_workers: Processes that open images (0: threads of this process).
         progress: Shows how many images are done.
+
+    Returns:
+        The findings, and statistics of the images and captions.
 
     Raises:
         DataError: A data set cannot be read, or contains no images.
@@ -56,7 +61,7 @@ def check_data(
     duplicates = find_duplicates(images, other_images, infos)
     caption_findings, words = check_captions(images, text)
     tokens = check_tokens(samples, text, prompt, tokenizer) if tokenizer else TokenCheck()
-    rows = [
+    findings = [
         *_check_images(images, infos),
         *_check_other_images(other_images, infos),
         *duplicates.findings,
@@ -67,9 +72,9 @@ def check_data(
         ImageSize(sample.name, info.width, info.height)
         for sample, info in _select_readable(images, infos)
     ]
-    return Findings(
+    return CheckResult(
         samples=images,
-        rows=sorted(rows, key=lambda row: _RANKS[row.kind]),
+        findings=sorted(findings, key=lambda finding: _KIND_ORDER[finding.kind]),
         num_readable=len(sizes),
         smallest=min(sizes, key=_order_by_area, default=None),
         largest=max(sizes, key=_order_by_area, default=None),
@@ -84,8 +89,8 @@ def check_data(
         unknown_characters=tokens.unknown_characters,
         duplicates=duplicates.exact,
         near_duplicates=duplicates.near,
-        num_against=len(other_images),
-        num_against_readable=sum(1 for _ in _select_readable(other_images, infos)),
+        num_other_images=len(other_images),
+        num_other_readable=sum(1 for _ in _select_readable(other_images, infos)),
     )
 
 

@@ -1,10 +1,11 @@
-"""Findings as a few lines of text."""
+"""CheckResult as a few lines of text."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 
-from cutline.check.findings import ERRORS, KINDS, Finding, Findings, Histogram, ImageSize
+from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, Histogram, ImageSize
 
 MAX_EXAMPLES = 3
 """maximum number of findings of a kind that the text lists"""
@@ -12,54 +13,54 @@ _COLUMN_WIDTH = 12
 _UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def summarize(findings: Findings) -> str:
+def summarize(result: CheckResult) -> str:
     """Return the statistics and a few examples of each kind of finding, errors first.
 
     Control characters and lone surrogates are escaped, so that any UTF-8 stream accepts the text.
     """
-    lines = [f"{name:<{_COLUMN_WIDTH}}{value}" for name, value in describe_data(findings)]
-    errors = [row for row in findings.rows if row.kind in ERRORS]
-    warnings = [row for row in findings.rows if row.kind not in ERRORS]
-    for heading, rows in (("Errors", errors), ("Warnings", warnings)):
-        if rows:
-            lines += ["", heading, *_list_examples(rows)]
-    if not findings.rows:
+    lines = [f"{name:<{_COLUMN_WIDTH}}{value}" for name, value in describe_data(result)]
+    errors = [finding for finding in result.findings if finding.kind in ERRORS]
+    warnings = [finding for finding in result.findings if finding.kind not in ERRORS]
+    for heading, findings in (("Errors", errors), ("Warnings", warnings)):
+        if findings:
+            lines += ["", heading, *_list_examples(findings)]
+    if not result.findings:
         lines += ["", "No problems."]
     return escape_unprintable("\n".join(lines) + "\n")
 
 
-def describe_data(findings: Findings) -> list[tuple[str, str]]:
+def describe_data(result: CheckResult) -> list[tuple[str, str]]:
     """Return names and values of the statistics of the data set."""
-    lines = [("images", f"{len(findings.samples):,}, {findings.num_readable:,} readable")]
-    if findings.smallest and findings.largest:
-        sizes = f"{_format_size(findings.smallest)} to {_format_size(findings.largest)} pixels"
-        lines.append(("sizes", sizes))
-    if findings.attributes:
-        lines.append(("attributes", _format_counts(findings.attributes)))
-    captions = findings.captions
-    lines.append(("captions", f"{captions.sum:,}, {_format_range(captions, 'per image')}"))
+    statistics = [("images", f"{len(result.samples):,}, {result.num_readable:,} readable")]
+    if result.smallest and result.largest:
+        sizes = f"{_format_size(result.smallest)} to {_format_size(result.largest)} pixels"
+        statistics.append(("sizes", sizes))
+    if result.attributes:
+        statistics.append(("attributes", _format_counts(result.attributes)))
+    captions = result.captions
+    statistics.append(("captions", f"{captions.sum:,}, {_format_range(captions, 'per image')}"))
     if captions.sum:
-        lines.append(("words", _format_range(findings.words, "per caption")))
-    if findings.tokens and findings.tokens.count:
+        statistics.append(("words", _format_range(result.words, "per caption")))
+    if result.tokens and result.tokens.count:
         unit = "per caption including the prompt"
-        lines.append(("tokens", _format_range(findings.tokens, unit)))
-    if findings.scripts:
-        lines.append(("characters", _format_counts(findings.scripts)))
-    if findings.unknown_words:
-        lines.append(("[UNK]", _format_unknown(findings)))
-    if findings.num_against:
-        readable = f"{findings.num_against_readable:,} of {findings.num_against:,} images readable"
-        lines.append(("against", readable))
-    return lines
+        statistics.append(("tokens", _format_range(result.tokens, unit)))
+    if result.scripts:
+        statistics.append(("characters", _format_counts(result.scripts)))
+    if result.unknown_words:
+        statistics.append(("[UNK]", _format_unknown(result)))
+    if result.num_other_images:
+        readable = f"{result.num_other_readable:,} of {result.num_other_images:,} images readable"
+        statistics.append(("against", readable))
+    return statistics
 
 
-def group_by_kind(rows: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
+def group_by_kind(findings: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
     """Return the findings of each kind with a heading such as `2 images cannot be read`.
 
     Args:
-        rows: Findings in the order of KINDS.
+        findings: Findings in the order of KINDS.
     """
-    groups = [(kind, list(group)) for kind, group in groupby(rows, lambda row: row.kind)]
+    groups = [(kind, list(group)) for kind, group in groupby(findings, attrgetter("kind"))]
     return [(_format_heading(kind, len(group)), group) for kind, group in groups]
 
 
@@ -76,19 +77,20 @@ def escape_unprintable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def _list_examples(rows: Sequence[Finding]) -> list[str]:
+def _list_examples(findings: Sequence[Finding]) -> list[str]:
     lines = []
-    for heading, group in group_by_kind(rows):
+    for heading, group in group_by_kind(findings):
         lines.append(f"  {heading}")
-        lines += [f"    {_format_finding(row)}" for row in group[:MAX_EXAMPLES]]
+        lines += [f"    {_format_finding(finding)}" for finding in group[:MAX_EXAMPLES]]
         if len(group) > MAX_EXAMPLES:
             lines.append(f"    and {len(group) - MAX_EXAMPLES:,} more")
     return lines
 
 
-def _format_finding(row: Finding) -> str:
-    named = not row.image or row.detail.startswith(row.image)
-    return row.detail if named else f"{row.image}: {row.detail}"
+def _format_finding(finding: Finding) -> str:
+    image, detail = finding.image, finding.detail
+    is_complete = not image or detail.startswith(image)
+    return detail if is_complete else f"{image}: {detail}"
 
 
 def _format_size(size: ImageSize) -> str:
@@ -108,10 +110,10 @@ def _format_counts(counts: Mapping[str, int], max_items: int = 6) -> str:
     return ", ".join(parts)
 
 
-def _format_unknown(findings: Findings, max_characters: int = 12) -> str:
+def _format_unknown(result: CheckResult, max_characters: int = 12) -> str:
     """Return the number of unknown words and the characters that the vocabulary lacks."""
-    count = f"{sum(findings.unknown_words.values()):,} words"
-    characters = list(findings.unknown_characters)
+    count = f"{sum(result.unknown_words.values()):,} words"
+    characters = list(result.unknown_characters)
     if not characters:
         return f"{count}, although the vocabulary has each of their characters"
     more = len(characters) - max_characters

@@ -1,7 +1,7 @@
 """Checkpoints: cutline folders, BLIP's .pth files, Hugging Face folders and hub ids."""
 
 from cutline.checkpoint.load import (
-    LayoutName,
+    CheckpointFormat,
     build_model,
     load_checkpoint,
     load_config,
@@ -22,7 +22,7 @@ __all__ = [
     "HUGGINGFACE",
     "SALESFORCE",
     "Checkpoint",
-    "LayoutName",
+    "CheckpointFormat",
     "LoadReport",
     "build_model",
     "compute_weight_shapes",

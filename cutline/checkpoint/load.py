@@ -13,10 +13,10 @@ from cutline.checkpoint.storage import read_json
 from cutline.checkpoint.weights import Checkpoint, build_empty_model
 from cutline.config import PRESETS, CaptionConfig, from_dict
 from cutline.errors import CheckpointError
-from cutline.model import CaptionModel, interpolate_positions
+from cutline.model import CaptionModel, interpolate_pos_embed
 from cutline.tokenizer import Tokenizer
 
-LayoutName = Literal["cutline", "salesforce", "huggingface"]
+CheckpointFormat = Literal["cutline", "salesforce", "huggingface"]
 
 _SAVERS = {"cutline": save_native, "salesforce": save_salesforce, "huggingface": save_huggingface}
 
@@ -106,7 +106,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def save_checkpoint(
-    path: str | Path, checkpoint: Checkpoint, layout: LayoutName = "cutline"
+    path: str | Path, checkpoint: Checkpoint, layout: CheckpointFormat = "cutline"
 ) -> None:
     """Save a captioner.
 
@@ -114,7 +114,7 @@ def save_checkpoint(
         path: A folder; for the layout "salesforce" a .pth file, beside which the vocabulary is
             written: `model.pth` and `model.tokenizer.json`.
         checkpoint: The captioner.
-        layout: Layout of the files.
+        layout: WeightFormat of the files.
 
     Raises:
         CheckpointError: `path` is a file, but the layout is a folder, or the reverse, or it cannot
@@ -189,7 +189,7 @@ def _load_folder(location: Path, tokenizer: str | Path | None, partial: bool) ->
     return load_huggingface(folder, tokenizer, partial)
 
 
-def _find_model(location: Path) -> tuple[Path, LayoutName]:
+def _find_model(location: Path) -> tuple[Path, CheckpointFormat]:
     """Return the folder of a model, which is `best` in a training run, and its layout."""
     config_file = location / "config.json"
     if not config_file.is_file():
@@ -229,7 +229,7 @@ def _find_vocabulary(file: Path) -> Path:
 def _resize(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
     vision = replace(checkpoint.config.vision, image_size=image_size)
     name = "vision.pos_embed"
-    positions = interpolate_positions(checkpoint.weights[name], vision.num_tokens)
+    positions = interpolate_pos_embed(checkpoint.weights[name], vision.num_tokens)
     return replace(
         checkpoint,
         config=replace(checkpoint.config, vision=vision),

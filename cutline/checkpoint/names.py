@@ -65,7 +65,7 @@ def add_prefix(prefix: str, names: Names) -> Names:
 
 
 @dataclass(frozen=True)
-class Layout:
+class WeightFormat:
     """How a kind of file names and stores a captioner's weights."""
 
     names: Names
@@ -76,14 +76,14 @@ class Layout:
     """names of tensors that are not weights"""
 
 
-NATIVE = Layout({name: name for name in [*VISION, *TEXT]}, copies={})
+NATIVE = WeightFormat({name: name for name in [*VISION, *TEXT]}, copies={})
 """cutline folders"""
 
 _DECODER = "text_decoder."
 _COPIES = {_DECODER + copy: _DECODER + original for copy, original in TEXT_COPIES.items()}
 _POSITION_IDS = "text_decoder.bert.embeddings.position_ids"
 
-SALESFORCE = Layout(
+SALESFORCE = WeightFormat(
     {**add_prefix("visual_encoder.", VISION), **add_prefix(_DECODER, TEXT)},
     _COPIES,
     (_POSITION_IDS,),
@@ -92,7 +92,7 @@ SALESFORCE = Layout(
 
 _BLOCK = "vision_model.encoder.layers.{}"
 
-HUGGINGFACE = Layout(
+HUGGINGFACE = WeightFormat(
     {
         "vision.cls_token": "vision_model.embeddings.class_embedding",
         "vision.pos_embed": "vision_model.embeddings.position_embedding",

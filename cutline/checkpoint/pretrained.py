@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, Layout
+from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, WeightFormat
 from cutline.checkpoint.storage import read_weights
 from cutline.checkpoint.weights import import_weights
-from cutline.model import CaptionModel, interpolate_positions
+from cutline.model import CaptionModel, interpolate_pos_embed
 
-TIMM = Layout(VISION, copies={})
-BERT = Layout(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
+TIMM = WeightFormat(VISION, copies={})
+BERT = WeightFormat(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
 EXTRA = re.compile(
     r"(head|head_dist|pre_logits|fc_norm|dist_token"
     r"|bert\.embeddings\.token_type_embeddings|bert\.pooler|cls\.seq_relationship)\b"
@@ -86,7 +86,7 @@ def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
 def _load(
     model: CaptionModel,
     source: Mapping[str, Tensor],
-    layout: Layout,
+    layout: WeightFormat,
     names: list[str],
     extra: Iterable[str],
     where: str,
@@ -115,7 +115,7 @@ def _fit_positions(source: Mapping[str, Tensor], num_tokens: int) -> dict[str, T
         positions = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
     patches = positions.shape[1] - 1
     if patches > 0 and math.isqrt(patches) ** 2 == patches:
-        positions = interpolate_positions(positions.float(), num_tokens)
+        positions = interpolate_pos_embed(positions.float(), num_tokens)
     return {**source, "pos_embed": positions}
 
 

@@ -26,7 +26,7 @@ from cutline.files import atomic_write
 
 SETTINGS_KEY = "cutline"
 """key beside "model" for cutline's settings; BLIP's code ignores it"""
-HEAD_WIDTH = 64
+HEAD_DIM = 64
 """width of an attention head in every published model; no shape of a weight reveals it"""
 
 _EMBEDDINGS = "text_decoder.bert.embeddings"
@@ -102,7 +102,7 @@ def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
         source, "text_decoder.bert.encoder.layer.0.intermediate.dense.weight", 2, where
     )
     for width in (vision_dim, text_dim):
-        if width % HEAD_WIDTH:
+        if width % HEAD_DIM:
             raise CheckpointError(
                 f"{where}: the number of attention heads cannot be inferred from width {width}; "
                 "pass `config`"
@@ -112,14 +112,14 @@ def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
         patch_size=patch_size,
         embed_dim=vision_dim,
         depth=_infer_depth(source, _VISION_BLOCK),
-        num_heads=vision_dim // HEAD_WIDTH,
+        num_heads=vision_dim // HEAD_DIM,
         mlp_ratio=solve_mlp_ratio(vision_dim, vision_hidden_dim),
     )
     text = TextConfig(
         vocab_size=vocab_size,
         embed_dim=text_dim,
         depth=_infer_depth(source, _TEXT_LAYER),
-        num_heads=text_dim // HEAD_WIDTH,
+        num_heads=text_dim // HEAD_DIM,
         mlp_dim=mlp_dim,
         max_positions=max_positions,
     )

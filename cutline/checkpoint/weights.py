@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cutline.checkpoint.names import Layout, Names
+from cutline.checkpoint.names import Names, WeightFormat
 from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError
 from cutline.model import CaptionModel
@@ -62,7 +62,7 @@ def solve_mlp_ratio(dim: int, hidden_dim: int) -> float:
 
 def import_weights(
     source: Mapping[str, Tensor],
-    layout: Layout,
+    layout: WeightFormat,
     shapes: Mapping[str, torch.Size],
     where: str,
     partial: bool = False,
@@ -107,7 +107,7 @@ def import_weights(
     return {native: _join([source[name] for name in names]) for native, names in parts.items()}
 
 
-def export_weights(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+def export_weights(weights: Mapping[str, Tensor], layout: WeightFormat) -> dict[str, Tensor]:
     """Convert native weights, or gradients, to a layout, split where the layout splits them.
 
     Copies and buffers of the layout are not included.
@@ -133,7 +133,9 @@ def translate_name(native: str, names: Names) -> tuple[str, ...]:
     return tuple(part.format(number and number[0]) + suffix for part in parts)
 
 
-def find_extra_weights(source: Iterable[str], layout: Layout, native: Iterable[str]) -> list[str]:
+def find_extra_weights(
+    source: Iterable[str], layout: WeightFormat, native: Iterable[str]
+) -> list[str]:
     """Return the names in `source` that are neither weights in `native` nor copies or buffers."""
     expected = {part for name in native for part in translate_name(name, layout.names)}
     expected.update(layout.copies, layout.buffers)
@@ -147,7 +149,9 @@ def format_names(names: Iterable[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _resolve_copies(source: Mapping[str, Tensor], layout: Layout, where: str) -> dict[str, Tensor]:
+def _resolve_copies(
+    source: Mapping[str, Tensor], layout: WeightFormat, where: str
+) -> dict[str, Tensor]:
     """Drop copies of tensors; a copy replaces an original that is missing."""
     originals = {name: tensor for name, tensor in source.items() if name not in layout.copies}
     for copy, original in layout.copies.items():

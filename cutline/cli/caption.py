@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import warn
+from cutline.cli.console import print_message
 from cutline.cli.flags import Flags, ModelFlags, Output
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.errors import ConfigError, CutlineError
@@ -61,7 +61,7 @@ def caption_command(
     try:
         for name, result in zip(names, progress_bar(stream, len(names), "captioning"), strict=True):
             if not isinstance(result, Caption):
-                warn(f"skipped: {result}")
+                print_message(f"skipped: {result}")
                 continue
             rows.append(caption_row(name, result, generation.num_captions))
             if not output:
@@ -73,7 +73,9 @@ def caption_command(
         raise CutlineError("no image could be captioned: the messages above say why")
     num_failed = len(names) - len(rows)
     if num_failed:
-        warn(f"{num_failed} of {len(names)} images could not be read; they are listed above")
+        print_message(
+            f"{num_failed} of {len(names)} images could not be read; they are listed above"
+        )
     return 3 if num_failed else 0
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from cutline.cli.console import warn
-from cutline.cli.flags import Data, DataFlags, Flags, Output
+from cutline.cli.console import print_message
+from cutline.cli.flags import Data, DataFlag, DataFlags, Flags, Output, ReportOutput
 from cutline.config import (
     CaptionConfig,
     CaptionText,
@@ -22,7 +22,7 @@ from cutline.errors import CheckpointError, ConfigError
 from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
-    from cutline.check import Findings
+    from cutline.check import CheckResult
     from cutline.tokenizer import Tokenizer
 
 
@@ -32,7 +32,7 @@ class CheckOutputs:
 
     output: Output = ""
     """findings, one per line: .jsonl"""
-    report: str = ""
+    report: ReportOutput = ""
     """HTML report with caption lengths, duplicates side by side, and sample images"""
 
     def check(self) -> None:
@@ -40,26 +40,26 @@ class CheckOutputs:
         if self.output and not self.output.lower().endswith(".jsonl"):
             raise ConfigError(f"{self.output}: check writes its findings to a .jsonl file")
 
-    def write(self, findings: "Findings") -> None:
+    def write(self, result: "CheckResult") -> None:
         """Write the requested files."""
         from cutline.check import write_check_report
         from cutline.data import write_captions
 
         if self.output:
             rows = [
-                {"kind": row.kind, "image": row.image, "detail": row.detail}
-                for row in findings.rows
+                {"kind": finding.kind, "image": finding.image, "detail": finding.detail}
+                for finding in result.findings
             ]
             write_captions(self.output, rows)
         if self.report:
-            write_check_report(self.report, findings)
+            write_check_report(self.report, result)
 
 
 @dataclass(frozen=True)
 class AgainstFlags:
     """Other data: images that must not also be in DATA."""
 
-    against: str = ""
+    against: DataFlag = ""
     """data set that must not share images with DATA, such as the validation data; its captions are
     not checked"""
     against_split: str = ""
@@ -68,7 +68,7 @@ class AgainstFlags:
     def source(self, flags: DataFlags) -> DataSource | None:
         """Return the other data set, with the image settings of `flags`."""
         if self.against_split and not self.against:
-            raise ConfigError("--against-split needs --against: name the data set too")
+            raise ConfigError("--against-split needs --against DATA")
         columns = Columns(flags.columns.image_column)
         data = DataSource(self.against, flags.image_root, self.against_split, columns)
         return data if self.against else None
@@ -78,7 +78,7 @@ class AgainstFlags:
 class VocabularyFlags:
     """Model: its vocabulary, prompt and maximum length. Weights are not read."""
 
-    model: Annotated[str, arg(aliases=["-m"])] = ""
+    model: Annotated[str, arg(aliases=["-m"], metavar="MODEL")] = ""
     """captioner (default: the recipe's init.captioner; without a vocabulary, tokens are not
     checked)"""
     tokenizer: str = ""
@@ -130,7 +130,7 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
         outputs.check()
         against = other.source(source)
         config, tokenizer = load_model_text(model, settings)
-        findings = check_data(
+        result = check_data(
             source.source(data),
             against=against,
             text=replace(text, max_tokens=min(text.max_tokens, config.text.max_positions)),
@@ -139,9 +139,9 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
             num_workers=num_workers,
             progress=progress_bar,
         )
-        sys.stdout.write(summarize(findings))
-        outputs.write(findings)
-        return 3 if findings.has_errors else 0
+        sys.stdout.write(summarize(result))
+        outputs.write(result)
+        return 3 if result.has_errors else 0
 
     return check_command
 
@@ -177,7 +177,7 @@ def load_model_text(
         return config, tokenizer or read_vocabulary(init.tokenizer, init.captioner)
     except CheckpointError as error:
         effect = "" if tokenizer else ", so tokens are not checked"
-        warn(f"the model of the recipe cannot be read{effect}: {error}")
+        print_message(f"the model of the recipe cannot be read{effect}: {error}")
         return recipe.model.to_config(), tokenizer
 
 

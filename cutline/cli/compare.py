@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import warn
+from cutline.cli.console import print_message
 from cutline.cli.evaluate import write_json_output
-from cutline.cli.flags import DataFlags, Flags, JsonOutput
+from cutline.cli.flags import DataFlag, DataFlags, Flags, JsonOutput, ReportOutput
 from cutline.config import MetricConfig
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ def compare_command(
     first: Positional[Annotated[str, arg(metavar="A")]],
     second: Positional[Annotated[str, arg(metavar="B")]],
     *,
-    references: str,
-    report: str = "",
+    references: DataFlag,
+    report: ReportOutput = "",
     json_file: JsonOutput = "",
     source: Annotated[DataFlags, Flags] = DataFlags(),
     metrics: Annotated[MetricConfig, Flags] = MetricConfig(resamples=10_000),
     seed: int = 0,
 ) -> int:
-    """Compare two files of captions of the same images, and test whether they differ.
+    """Compare two caption files for the same images, and test the differences for significance.
 
     For each metric it prints both scores, the difference, its 95 % interval from a paired bootstrap
     over images, and the p-value of an approximate randomization test.
@@ -50,9 +50,9 @@ def compare_command(
         first, second, source.source(references), metrics=metrics, seed=seed
     )
     for message in comparison.left_out:
-        warn(f"left out: {message}")
+        print_message(f"left out: {message}")
     if comparison.num_uncaptioned:
-        warn(comparison.describe_uncaptioned().removesuffix("."))
+        print_message(comparison.describe_uncaptioned().removesuffix("."))
     sys.stdout.writelines(f"{line}\n" for line in format_comparison(comparison))
     if json_file:
         write_json_output(json_file, comparison.to_dict())

@@ -23,7 +23,7 @@ def program_name() -> str:
     return "cutline" if shutil.which("cutline") else sys.argv[0]
 
 
-def warn(message: str) -> None:
-    """Print a message to stderr; processes of `torchrun` other than the first name their rank."""
+def print_message(message: str) -> None:
+    """Print a message to stderr; all processes of `torchrun` but the main one name their rank."""
     sender = "cutline" if is_rank_zero() else f"cutline, process {os.environ['RANK']}"
     sys.stderr.write(f"{sender}: {message}\n")

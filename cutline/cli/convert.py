@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import warn
+from cutline.cli.console import print_message
 from cutline.cli.flags import Flags
 from cutline.config import CheckpointOptions
 
@@ -34,5 +34,5 @@ def convert_command(
         model, options.config or None, options.tokenizer or None, options.image_size or None
     )
     save_checkpoint(out, checkpoint, to)
-    warn(f"wrote {out}")
+    print_message(f"wrote {out}")
     return 0

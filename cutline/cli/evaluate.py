@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cutline.cli.caption import caption_row
-from cutline.cli.console import warn
-from cutline.cli.flags import Data, DataFlags, Flags, JsonOutput, ModelFlags, Output
+from cutline.cli.console import print_message
+from cutline.cli.flags import (
+    Data,
+    DataFlag,
+    DataFlags,
+    Flags,
+    JsonOutput,
+    ModelFlags,
+    Output,
+    ReportOutput,
+)
 from cutline.config import DataSource, GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
 from cutline.files import write_text
@@ -24,7 +33,7 @@ class EvaluationOutputs:
 
     output: Output = ""
     """captions with their scores: .jsonl or .csv; `cutline compare` compares two such files"""
-    report: str = ""
+    report: ReportOutput = ""
     """HTML report with the best and the worst captions"""
     json_file: JsonOutput = ""
     """scores as JSON"""
@@ -43,7 +52,7 @@ def evaluate_command(
     outputs: Annotated[EvaluationOutputs, Flags] = EvaluationOutputs(),
     *,
     prompt: str | None = None,
-    train_captions: str = "",
+    train_captions: DataFlag = "",
     source: Annotated[DataFlags, Flags] = DataFlags(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
@@ -97,7 +106,7 @@ def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_capt
     from cutline.evaluation import write_evaluation_report
 
     for message in evaluation.skipped:
-        warn(f"skipped: {message}")
+        print_message(f"skipped: {message}")
     sys.stdout.writelines(f"{line}\n" for line in format_evaluation(evaluation))
     if outputs.output:
         rows = [
@@ -122,7 +131,7 @@ def write_json_output(path: str, values: Mapping[str, Any]) -> None:
 
 def format_evaluation(evaluation: "Evaluation") -> list[str]:
     """Return a line per score, and a table of the scores by domain."""
-    from cutline.evaluation import domain_table
+    from cutline.evaluation import make_domain_table
 
     intervals = {
         name: f"  [{low:.4f}, {high:.4f}]" for name, (low, high) in evaluation.intervals.items()
@@ -136,7 +145,7 @@ def format_evaluation(evaluation: "Evaluation") -> list[str]:
         for name, value in evaluation.diversity.to_dict().items()
     ]
     if evaluation.domains:
-        rows, header = domain_table(evaluation)
+        rows, header = make_domain_table(evaluation)
         lines += ["", f"{header[0]:<14}" + "".join(f"{cell:>14}" for cell in header[1:])]
         lines += [
             f"{row[0]:<14}" + "".join(f"{_format_number(value):>14}" for value in row[1:])

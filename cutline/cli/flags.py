@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
 Flags = arg(name="")  # a dataclass whose fields are flags of the command itself
-Output = Annotated[str, arg(aliases=["-o"])]
-JsonOutput = Annotated[str, arg(name="json")]
+Output = Annotated[str, arg(aliases=["-o"], metavar="PATH")]
+JsonOutput = Annotated[str, arg(name="json", metavar="FILE")]
+ReportOutput = Annotated[str, arg(metavar="FILE")]
+DataFlag = Annotated[str, arg(metavar="DATA")]
 DATA_HELP = (
     "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder "
     "that holds one of these, or images with .txt files beside them"
@@ -43,7 +45,7 @@ class DataFlags:
 class ModelFlags(CheckpointOptions):
     """Captioner: which checkpoint to load."""
 
-    model: Annotated[str, arg(aliases=["-m"])] = ""
+    model: Annotated[str, arg(aliases=["-m"], metavar="MODEL")] = ""
     """hub id, .pth, Hugging Face folder, cutline folder or training run (default: $CUTLINE_MODEL,
     else Salesforce/blip-image-captioning-base)"""
 

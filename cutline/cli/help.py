@@ -132,6 +132,7 @@ def _make_flag(name: str, hint: Any, options: Options, text: str, default: Any) 
         names = ", ".join(f"{each} {metavar}" for each in (*options.aliases, flag))
     if default is inspect.Parameter.empty:
         return Flag(names, f"{text} (required)")
+    # Some texts explain their default, such as "(0: off)".
     explained = f"({default}:" in text or default in (None, "", ())
     return Flag(names, text, "" if explained or default is False else _format_default(default))
 

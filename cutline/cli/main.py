@@ -1,8 +1,4 @@
-"""The entry point: finds the command, runs it, and turns errors into messages and exit codes.
-
-Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs failed and were listed; 130 stopped
-by Ctrl-C.
-"""
+"""The entry point: finds the command, runs it, and turns errors into messages and exit codes."""
 
 import os
 import sys
@@ -13,7 +9,7 @@ import tyro
 from cutline.cli.caption import caption_command
 from cutline.cli.check import make_check_command
 from cutline.cli.compare import compare_command
-from cutline.cli.console import warn
+from cutline.cli.console import print_message
 from cutline.cli.convert import convert_command
 from cutline.cli.demo import demo_command
 from cutline.cli.evaluate import evaluate_command
@@ -34,7 +30,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "convert": convert_command,
 }
 
-MAKERS = {"check": make_check_command, "train": make_train_command}
+RECIPE_COMMANDS = {"check": make_check_command, "train": make_train_command}
 """commands whose flags default to the settings of a recipe on the command line"""
 
 
@@ -50,19 +46,19 @@ def run_command(argv: list[str]) -> int:
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        warn(str(error))
+        print_message(str(error))
         return 2
     except CutlineError as error:
-        warn(str(error))
+        print_message(str(error))
         return 1
     except KeyboardInterrupt as error:
-        warn(str(error) or "stopped")
+        print_message(str(error) or "stopped")
         return 130
     except BrokenPipeError:  # `cutline caption … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        warn(f"{error.filename or 'writing'}: {error.strerror or error}")
+        print_message(f"{error.filename or 'writing'}: {error.strerror or error}")
         return 1
 
 
@@ -79,7 +75,7 @@ def dispatch(argv: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
-    command = MAKERS[name](arguments) if name in MAKERS else COMMANDS[name]
+    command = RECIPE_COMMANDS[name](arguments) if name in RECIPE_COMMANDS else COMMANDS[name]
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(format_help(name, command))
         return 0
@@ -102,5 +98,8 @@ def format_overview() -> str:
         *commands,
         "",
         "`cutline COMMAND --help` lists the arguments of a command. Start with `cutline demo`.",
+        "",
+        "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs failed and were listed;",
+        "130 stopped by Ctrl-C or SIGTERM.",
     ]
     return "\n".join(lines) + "\n"

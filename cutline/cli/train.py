@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import program_name, stderr_console, warn
+from cutline.cli.console import print_message, program_name, stderr_console
 from cutline.cli.flags import Flags
 from cutline.config import Recipe, read_recipe
 from cutline.errors import ConfigError
@@ -22,8 +22,8 @@ class DiagnosticFlags:
     show_batch: bool = False
     """print every token of the first batch with its label and its loss, and exit"""
     dry_run: bool = False
-    """run the first steps and report what the run needs: data, loss, hours, memory, disk (exit code
-    3: images are missing; 1: the run does not fit)"""
+    """run the first step and report what the run needs: data, loss, hours, memory, disk (exit code
+    3: images are missing or unreadable; 1: the run does not fit)"""
     overfit: Annotated[int | None, arg(metavar="N")] = None
     """overfit the first N batches and caption them (exit code 1: the model cannot; check learning
     rate, prompt and captions)"""
@@ -48,6 +48,7 @@ class DiagnosticFlags:
 
 def make_train_command(argv: list[str]) -> Callable[..., int]:
     """Return the `train` command; its flags default to the settings of the recipe in `argv`."""
+    # Read before parsing, because the recipe gives the flags their defaults.
     path = next((word for word in argv if word.endswith((".yaml", ".yml"))), "")
     defaults = read_recipe(path) if path else Recipe()
 
@@ -69,7 +70,8 @@ def make_train_command(argv: list[str]) -> Callable[..., int]:
 
         Args:
             recipe: YAML file.
-            resume: Resume the run in the recipe's `output` directory.
+            resume: Resume the run in the recipe's `output` directory; start a new one if it has no
+                saved state.
         """
         if not path:
             raise ConfigError(f"{recipe}: a recipe is a .yaml file; see recipes/ for examples")
@@ -102,9 +104,9 @@ def train_recipe(recipe: Recipe, resume: bool) -> int:
     log = best.parent / "log.jsonl"
     num_skipped = sum("skipped" in line for line in read_log(log))
     if num_skipped:
-        warn(f"{num_skipped} images could not be read; {log} lists them")
+        print_message(f"{num_skipped} images could not be read; {log} lists them")
     command = f"{program_name()} caption IMAGE --model {best}"
-    warn(f"the best checkpoint is in {best}; try: {command}")
+    print_message(f"the best checkpoint is in {best}; try: {command}")
     return 3 if num_skipped else 0
 
 
@@ -119,7 +121,7 @@ def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
         dry_run = training.dry_run(recipe)
         sys.stdout.write(str(dry_run))
         for message in dry_run.shortages:
-            warn(message)
+            print_message(message)
         return dry_run.exit_code
     if name == "overfit":
         overfit = training.overfit(recipe, flags.overfit or 0)
@@ -130,11 +132,11 @@ def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
 
 def run_lr_finder(recipe: Recipe, low: float, high: float) -> int:
     """Run the learning-rate range test: print its table, write its report."""
-    from cutline.training import lr_range, lr_report_path, write_lr_report
+    from cutline.training import lr_report_path, run_lr_range_test, write_lr_report
 
-    result = lr_range(recipe, low, high)
+    result = run_lr_range_test(recipe, low, high)
     sys.stdout.write(str(result))
     path = lr_report_path(recipe)
     write_lr_report(path, result)
-    warn(f"{result.suggestion}; {path} shows the curve")
+    print_message(f"{result.suggestion}; {path} shows the curve")
     return 3 if result.skipped else 0

@@ -1,4 +1,4 @@
-"""Every setting of cutline: frozen dataclasses that validate themselves. No torch in here.
+"""Every setting of cutline: frozen dataclasses that validate themselves. It does not import torch.
 
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
@@ -32,7 +32,7 @@ from cutline.config.model import (
 )
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
 from cutline.config.read import from_dict, read_recipe, to_dict
-from cutline.config.recipe import EvalConfig, InitConfig, Precision, Recipe
+from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
 
 __all__ = [
@@ -63,10 +63,10 @@ __all__ = [
     "MetricTokenizer",
     "ModelSettings",
     "OptimConfig",
-    "Precision",
     "Recipe",
     "TextConfig",
     "TextSettings",
+    "TrainingPrecision",
     "VisionConfig",
     "VisionSettings",
     "from_dict",

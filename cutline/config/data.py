@@ -19,7 +19,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names of tables and JSON rows, if they differ from the usual ones."""
+    """Column names of tables and JSON rows, where they differ from the defaults."""
 
     image_column: str = ""
     """column of the images (default: file_name, image, image_path, path, image_name or filename)"""
@@ -33,21 +33,21 @@ class Columns:
     def __post_init__(self) -> None:
         require(
             not (self.prompt_column and self.prompt_template),
-            "prompt_column and prompt_template are both given: leave one out",
+            "prompt_column and prompt_template are both given: remove one of them",
         )
         if not self.prompt_template:
             return
         template = f"prompt_template {self.prompt_template!r}"
         require(
             bool(PLACEHOLDER.search(self.prompt_template)),
-            f"{template} names no column: write it in braces, as {{style}}",
+            f"{template} contains no column name: write names in braces, such as {{style}}",
         )
         unmatched = set("{}") & set(PLACEHOLDER.sub("", self.prompt_template))
-        require(not unmatched, f"{template} has an unmatched brace: write each column as {{style}}")
+        require(not unmatched, f"{template} has an unmatched brace: write columns as {{style}}")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All columns that are named here."""
+        """Return the columns that are named here, those in `prompt_template` included."""
         columns = (self.image_column, self.caption_column, self.prompt_column)
         return (*filter(None, columns), *PLACEHOLDER.findall(self.prompt_template))
 
@@ -96,13 +96,13 @@ class AugmentConfig:
     rot90: bool = False
     """rotate images by a random multiple of 90 degrees: for aerial images"""
     randaugment: bool = True
-    """the reference's RandAugment: 2 operations of magnitude 5"""
+    """apply RandAugment as in BLIP's code: 2 operations of magnitude 5"""
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
         require(
             0 < low <= high <= 1,
-            f"crop_scale must be an ascending pair in (0, 1], not {low}, {high}",
+            f"crop_scale must be (low, high) with 0 < low <= high <= 1, not ({low}, {high})",
         )
 
 
@@ -111,8 +111,8 @@ class DataPaths:
     """Training and validation data."""
 
     train: str = ""
-    """training data: JSONL, CSV, Parquet, COCO or Karpathy JSON, tar shards, or a folder of images
-    with .txt files beside them"""
+    """training data: JSON Lines, CSV, Parquet, COCO or Karpathy JSON, tar shards, or a folder of
+    images with .txt files beside them"""
     val: str = ""
     """validation data (default: `val_fraction` of the training images)"""
     train_split: str = ""
@@ -131,39 +131,43 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
     """Training data: paths, columns, captions, augmentation and loading."""
 
     captions_per_image: int = 0
-    """captions per image in a training example, drawn anew each epoch (0: one example per caption,
-    as in the reference)"""
+    """captions per image in a training example, sampled in each epoch (0: one example per caption,
+    as in BLIP's code)"""
     stream: bool = False
     """read tar shards sequentially, without an index: for URLs, pipes, and data larger than the
     disk"""
     samples_per_epoch: int = 0
-    """with `stream`: number of examples that define an epoch"""
+    """number of examples that define an epoch of `stream` (0: no stream)"""
     shuffle_buffer: int = 2000
-    """with `stream`: number of images in the buffer from which the next one is drawn"""
+    """with `stream`: size of the shuffle buffer, in samples"""
     cache: bool = False
-    """keep decoded images in memory: for small data sets"""
+    """keep decoded images in memory, in each worker process: for small data sets"""
     cache_embeddings: str = ""
     """folder for the image embeddings of a frozen vision encoder, which are computed once and
     reused by later runs"""
     num_workers: int = 2
-    """processes that decode images (0: the training process does it)"""
+    """DataLoader worker processes (0: load in the training process)"""
 
     @property
     def columns(self) -> Columns:
-        """The column names alone."""
+        """Return the column names alone."""
         return Columns(**{column.name: getattr(self, column.name) for column in fields(Columns)})
 
     @property
     def train_source(self) -> DataSource:
-        """The training data."""
+        """Return the source of the training data."""
         return DataSource(self.train, self.image_root, self.train_split, self.columns)
 
     @property
     def val_source(self) -> DataSource:
-        """The validation data; another split of the training data if `val` is not given."""
+        """Return the source of the validation data.
+
+        It is another split of the training data if `val` is not given.
+        """
         return DataSource(self.val or self.train, self.image_root, self.val_split, self.columns)
 
     def __post_init__(self) -> None:
+        # Each base class defines __post_init__; inheritance would run only the first.
         for base in (AugmentConfig, CaptionText, Columns):
             base.__post_init__(self)
         require_fractions(self, "val_fraction")

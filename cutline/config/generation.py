@@ -30,12 +30,12 @@ class GenerationConfig:
     num_captions: int = 1
     """captions per image, best first"""
     beam_scoring: BeamScoring = "blip"
-    """length in the score: prompt and caption without the end token (blip), or generated tokens
-    with it (huggingface)"""
+    """length in the score, and rule for stopping: those of BLIP (blip; prompt and caption, without
+    the end token) or of transformers 5 (huggingface; generated tokens, with the end token)"""
     sample: bool = False
     """sample tokens instead of searching"""
     temperature: float = 1.0
-    """sampling: lower values are more conservative"""
+    """sampling: lower values favor likely tokens"""
     top_k: int = 50
     """sampling: keep only this many of the most likely tokens (0: all)"""
     top_p: float = 0.9
@@ -49,7 +49,7 @@ class GenerationConfig:
         require_at_least(self, 0, "min_length", "top_k", "no_repeat_ngram_size")
         require(
             self.min_length <= self.max_length,
-            f"min_length {self.min_length} is above max_length {self.max_length}: lower it",
+            f"min_length {self.min_length} is above max_length {self.max_length}: lower min_length",
         )
         for name in ("repetition_penalty", "temperature"):
             require(getattr(self, name) > 0, f"{name} must be positive, not {getattr(self, name)}")

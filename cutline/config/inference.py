@@ -9,8 +9,9 @@ InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
 """auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""
 
 Engine = Literal["eager", "packed", "compiled", "openvino"]
-"""eager leaves the model as it is; packed stores its weights in the layout of the CPU's matrix
-library; compiled and openvino also run the vision encoder through torch.compile or OpenVINO"""
+"""eager leaves the model as it is; packed repacks its weights for the CPU, and runs decoding steps
+as CUDA graphs on a GPU; compiled and openvino (CPU only) also run the vision encoder through
+torch.compile or OpenVINO"""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class DeviceConfig:
     precision: InferencePrecision = "auto"
     """fp32, bf16 or int8 (auto: bf16 where the hardware has native bf16, else fp32)"""
     engine: Engine = "packed"
-    """packed (weights in the CPU's own layout), compiled or openvino (the vision encoder too), or
-    eager (the model unchanged)"""
+    """packed (weights repacked for the CPU, CUDA graphs on a GPU), compiled or openvino (these also
+    compile the vision encoder, on a CPU), or eager (the model unchanged)"""
 
     def __post_init__(self) -> None:
         require_choices(self)

@@ -7,8 +7,8 @@ from cutline.config.validation import require_at_least, require_choices
 
 MetricTokenizer = Literal["auto", "ptb", "words", "characters"]
 """ptb: Penn Treebank tokens, as in the COCO evaluator; words: text between spaces and punctuation;
-characters: each character of a script without spaces; auto: characters if most of the reference
-letters belong to such scripts, else ptb"""
+characters: each character of a script without spaces; auto: characters if most
+letters of the reference captions belong to such scripts, else ptb"""
 
 ExtraMetric = Literal["meteor", "spice"]
 """metrics for English that run in Java"""
@@ -20,8 +20,8 @@ class MetricConfig:
 
     metric_tokenizer: MetricTokenizer = "auto"
     """what counts as a word: ptb (English, as in the COCO evaluator), words (between spaces and
-    punctuation), characters (for Chinese, Japanese, Thai …), or auto, which looks at the
-    references"""
+    punctuation), characters (for Chinese, Japanese, Thai …), or auto, which depends on the script
+    of the reference captions"""
     metrics: tuple[ExtraMetric, ...] = ()
     """additional metrics for English: meteor, spice; they need Java and `pip install
     'cutline[coco]'`"""

@@ -30,20 +30,26 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         sizes = (self.image_size, self.patch_size, self.embed_dim, self.depth, self.num_heads)
-        require(min(sizes) > 0, "vision sizes must be positive")
+        require(
+            min(sizes) > 0,
+            "vision sizes must be positive: image_size, patch_size, embed_dim, depth and num_heads "
+            f"are {sizes}",
+        )
         require(
             self.image_size % self.patch_size == 0,
-            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
+            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}: "
+            "change one of them",
         )
         require(
             self.embed_dim % self.num_heads == 0,
-            f"vision embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}",
+            f"vision embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
+            "change one of them",
         )
         require_fractions(self, "drop_path")
 
     @property
     def num_tokens(self) -> int:
-        """Number of visual tokens N: the patches and the class token."""
+        """Return N, the number of visual tokens: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
 
@@ -72,10 +78,15 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         sizes = (self.vocab_size, self.embed_dim, self.depth, self.num_heads, self.mlp_dim)
-        require(min(*sizes, self.max_positions) > 0, "text sizes must be positive")
+        require(
+            min(*sizes, self.max_positions) > 0,
+            "text sizes must be positive: vocab_size, embed_dim, depth, num_heads, mlp_dim and "
+            f"max_positions are {(*sizes, self.max_positions)}",
+        )
         require(
             self.embed_dim % self.num_heads == 0,
-            f"text embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}",
+            f"text embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
+            "change one of them",
         )
         require_fractions(self, "dropout", "attn_dropout")
 
@@ -90,7 +101,7 @@ class ImageConfig:
     """standard deviation of red, green, blue"""
 
     def __post_init__(self) -> None:
-        require(all(s > 0 for s in self.std), "image std must be positive")
+        require(all(s > 0 for s in self.std), f"image std must be positive, not {self.std}")
 
 
 @dataclass(frozen=True)
@@ -110,13 +121,13 @@ class CaptionConfig:
 
     @classmethod
     def preset(cls, name: str) -> "CaptionConfig":
-        """Return the published sizes `base` or `large`, or `tiny`, the demo's.
+        """Return a preset: the published sizes `base` and `large`, or `tiny`, those of the demo.
 
         Raises:
             ConfigError: No preset has this name.
         """
         if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}; use tiny, base or large")
+            raise ConfigError(f"unknown preset {name!r}; use one of {', '.join(PRESETS)}")
         return PRESETS[name]
 
 
@@ -176,7 +187,7 @@ class ModelSettings:
 
     @classmethod
     def from_config(cls, config: CaptionConfig) -> "ModelSettings":
-        """Return `config` as settings, with no value left to another captioner."""
+        """Return `config` as settings in which every value is set."""
         vision, text = VisionSettings(**vars(config.vision)), TextSettings(**vars(config.text))
         return cls(vision, text, config.image, config.prompt, config.label_smoothing)
 
@@ -191,7 +202,7 @@ class ModelSettings:
         )
 
     def to_config(self) -> CaptionConfig:
-        """Return the configuration of a new model, with the reference's value for every None."""
+        """Return the configuration of a new model, with defaults of `CaptionConfig` for None."""
         config = CaptionConfig(
             vision=VisionConfig(**_set_values(self.vision, *vars(self.vision))),
             text=TextConfig(**_set_values(self.text, *vars(self.text))),
@@ -201,7 +212,7 @@ class ModelSettings:
 
     @property
     def sets_sizes(self) -> bool:
-        """Whether settings are given that only a new model can have, such as sizes."""
+        """Return whether settings are given that only a new model can have, such as sizes."""
         sizes = replace(
             self,
             vision=replace(self.vision, drop_path=None),

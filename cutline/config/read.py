@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from cutline.config.recipe import Recipe
-from cutline.config.renames import renamed
+from cutline.config.renames import find_new_name
 from cutline.errors import ConfigError
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def _reject_unknown_keys(kind: type, values: Any, path: str) -> None:
 
 
 def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> str:
-    if new := renamed(name):
+    if new := find_new_name(name):
         return f"the setting `{name}` is now `{new}`"
     similar = difflib.get_close_matches(key, fields, n=1)
     hint = (

@@ -11,7 +11,7 @@ from cutline.config.model import ModelSettings
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
 from cutline.config.validation import require, require_at_least, require_choices
 
-Precision = Literal["auto", "fp32", "bf16"]
+TrainingPrecision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,17 @@ class InitConfig(CheckpointOptions):
     """Initial weights and vocabulary (default: random weights of the sizes in `model`)."""
 
     captioner: str = ""
-    """captioner to fine-tune: hub id, .pth, Hugging Face folder or cutline folder; brings its own
-    sizes and vocabulary"""
+    """captioner to fine-tune: hub id, .pth, Hugging Face folder, cutline folder or training run; it
+    brings its own sizes and vocabulary"""
+    tokenizer: str = ""
+    """vocabulary: vocab.txt, tokenizer.json or a folder with one of them (default: that of
+    `captioner`, else one trained on the training captions)"""
     vision: str = ""
     """pretrained vision encoder (timm or DeiT names): .safetensors or .pth"""
     text: str = ""
     """pretrained BERT: .safetensors or .bin"""
     vocab_size: int = 8000
-    """maximum size of a vocabulary learned from the training captions, where `tokenizer` is not
-    given"""
+    """maximum size of a vocabulary that is trained on the training captions"""
 
     def __post_init__(self) -> None:
         require(
@@ -56,10 +58,10 @@ class EvalConfig:
     """use only the first validation images, up to this number (0: all)"""
     metric_tokenizer: MetricTokenizer = "auto"
     """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto,
-    which looks at the references"""
+    which depends on the script of the reference captions"""
     select_by: Literal["captions", "loss"] = "captions"
-    """choose the best checkpoint by CIDEr + BLEU-4 of its captions, or by the loss of the
-    references"""
+    """choose the best checkpoint by CIDEr + BLEU-4 of its captions, or by the loss on the reference
+    captions"""
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -72,16 +74,17 @@ class Recipe:
     """Run settings: everything that defines a training run."""
 
     output: str = "runs/captioner"
-    """directory of the run: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
+    """run directory: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
     run.json, tensorboard/"""
     seed: int = 0
     """seed of initial weights, data order, augmentation and dropout"""
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     """fp32 or bf16 autocast (auto: bf16 where the hardware has native bf16)"""
     device: str = "auto"
     """cpu, cuda or mps (auto: cuda if available, else cpu)"""
     compile: bool = False
-    """compile the layers with torch.compile: takes minutes at the start and makes steps faster"""
+    """compile the layers with torch.compile: takes minutes at the start; a CPU at its peak gains
+    nothing"""
     log_every: int = 20
     """steps between two lines of the log"""
     save_minutes: float = 5.0

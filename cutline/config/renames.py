@@ -48,7 +48,7 @@ RENAMED_VALUES = {("engine", "plain"): "eager"}
 """(setting, old value) → new value"""
 
 
-def renamed(name: str) -> str:
+def find_new_name(name: str) -> str:
     """Return the new spelling of the setting `name`, or "" if it never had another one."""
     head, tail = name, ""
     while head:
@@ -59,7 +59,7 @@ def renamed(name: str) -> str:
     return ""
 
 
-def renamed_value(name: str, value: object) -> str:
+def find_new_value(name: str, value: object) -> str:
     """Return the new spelling of `value` of the setting `name`, or "" if it has none."""
     return RENAMED_VALUES.get((name, str(value)), "")
 
@@ -69,7 +69,7 @@ def reject_renamed_keywords(names: Iterable[str], allowed: Iterable[str]) -> Non
     allowed = tuple(allowed)
     for name in names:
         if name not in allowed:
-            if new := renamed(name):
+            if new := find_new_name(name):
                 raise ConfigError(f"the argument `{name}` is now `{new}`")
             raise ConfigError(f"unknown argument `{name}`; the arguments are {', '.join(allowed)}")
 
@@ -81,9 +81,9 @@ def reject_renamed_flags(argv: Sequence[str]) -> None:
             continue
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if new := renamed(name):
+        if new := find_new_name(name):
             raise ConfigError(f"{flag} is now {_as_flag(new)}")
-        if new := renamed_value(name.rpartition(".")[2], value if equals else following):
+        if new := find_new_value(name.rpartition(".")[2], value if equals else following):
             raise ConfigError(f"{flag} {value or following} is now {flag} {new}")
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cutline.config.renames import renamed_value
+from cutline.config.renames import find_new_value
 from cutline.errors import ConfigError
 
 
@@ -39,6 +39,6 @@ def require_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
     """Raise ConfigError unless `value` is one of `choices`; an old spelling names the new one."""
     if value in choices:
         return
-    new = renamed_value(name, value)
+    new = find_new_value(name, value)
     hint = f"is now {new!r}" if new else f"is not one of {', '.join(choices)}"
     raise ConfigError(f"{name} {value!r} {hint}")

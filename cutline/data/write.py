@@ -13,10 +13,10 @@ from cutline.errors import ConfigError, DataError
 from cutline.files import atomic_write, write_text
 
 Row = Mapping[str, Any]
-OutputKind = Literal["jsonl", "csv", "folder", "sidecars"]
+OutputFormat = Literal["jsonl", "csv", "folder", "sidecars"]
 
 
-def check_output(path: str | Path) -> OutputKind:
+def check_output(path: str | Path) -> OutputFormat:
     """Return the kind of output that `write_captions` would write to a path.
 
     Raises:
@@ -27,7 +27,7 @@ def check_output(path: str | Path) -> OutputKind:
         return "folder"
     if name == ".txt":
         return "sidecars"
-    kinds: dict[str, OutputKind] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
+    kinds: dict[str, OutputFormat] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
     if suffix not in kinds:
         raise ConfigError(
             f"{path}: captions cannot be written to a {suffix} file; "

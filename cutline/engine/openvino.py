@@ -26,7 +26,7 @@ from cutline.model.vision import VisionTransformer
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
-def openvino_vision(vision: VisionTransformer, precision: str) -> nn.Module:
+def compile_with_openvino(vision: VisionTransformer, precision: str) -> nn.Module:
     """Compile the encoder for the CPU; the result has its own copy of the weights.
 
     Args:

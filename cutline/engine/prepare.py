@@ -134,9 +134,9 @@ def compile_encoder(model: CaptionModel, precision: str, engine: Engine) -> nn.M
     The modules are imported here because their libraries are slow to import.
     """
     if engine == "openvino":
-        from cutline.engine.openvino import openvino_vision
+        from cutline.engine.openvino import compile_with_openvino
 
-        return openvino_vision(model.vision, precision)
+        return compile_with_openvino(model.vision, precision)
     from cutline.engine.compiled import compile_vision
 
     return compile_vision(model.vision)

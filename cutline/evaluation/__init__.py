@@ -3,7 +3,7 @@
 from cutline.evaluation.comparison import ComparedImage, Comparison, compare_captions
 from cutline.evaluation.comparison_report import write_comparison_report
 from cutline.evaluation.evaluation import EvaluatedImage, Evaluation, evaluate
-from cutline.evaluation.evaluation_report import domain_table, write_evaluation_report
+from cutline.evaluation.evaluation_report import make_domain_table, write_evaluation_report
 
 __all__ = [
     "ComparedImage",
@@ -11,8 +11,8 @@ __all__ = [
     "EvaluatedImage",
     "Evaluation",
     "compare_captions",
-    "domain_table",
     "evaluate",
+    "make_domain_table",
     "write_comparison_report",
     "write_evaluation_report",
 ]

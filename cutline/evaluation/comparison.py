@@ -9,7 +9,7 @@ from cutline.config import DataSource, MetricConfig
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
 from cutline.evaluation.caption_file import read_captions
-from cutline.evaluation.matching import join_references, list_unpaired, match_captions
+from cutline.evaluation.matching import list_unpaired, match_captions, merge_references
 from cutline.metrics import (
     METRIC_NAMES,
     Difference,
@@ -133,7 +133,7 @@ def compare_captions(
     check_resamples(metrics.resamples)
     if isinstance(references, DataSource | str | Path):
         references = open_data(references)
-    samples = join_references(sample for sample in references if sample.captions)
+    samples = merge_references(sample for sample in references if sample.captions)
     paths = str(first), str(second)
     matches = [match_captions(read_captions(Path(path)), samples, path) for path in paths]
     captions = matches[0].captions, matches[1].captions

@@ -175,7 +175,9 @@ def _evaluate_results(
         else:
             captioned.append((sample, result))
     if not captioned:
-        raise DataError(f"none of the {len(samples)} images can be read; the first: {skipped[0]}")
+        raise DataError(
+            f"none of the {len(samples)} images can be read; the first error: {skipped[0]}"
+        )
     # Only one process measures, since each would start a Java process of its own.
     measured = run_on_main(lambda: measure_captions(captioned, config, train_captions))
     return Evaluation(

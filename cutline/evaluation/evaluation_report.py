@@ -27,7 +27,7 @@ def write_evaluation_report(path: str | Path, evaluation: Evaluation, count: int
     best, worst = ranked[:count], ranked[len(ranked) - count :][::-1]
     sections = [("Scores", render_table(_make_score_rows(evaluation)))]
     if evaluation.domains:
-        sections.append(("By domain", render_table(*domain_table(evaluation))))
+        sections.append(("By domain", render_table(*make_domain_table(evaluation))))
     diversity = [[name, value] for name, value in evaluation.diversity.to_dict().items()]
     sections += [
         ("Diversity", render_table(diversity)),
@@ -40,7 +40,7 @@ def write_evaluation_report(path: str | Path, evaluation: Evaluation, count: int
     write_report(path, "Evaluation", intro, sections)
 
 
-def domain_table(evaluation: Evaluation) -> tuple[list[list[object]], list[str]]:
+def make_domain_table(evaluation: Evaluation) -> tuple[list[list[object]], list[str]]:
     """Return a table of the scores by domain: its rows, one per score, and its header."""
     columns = {**evaluation.domains, "all": evaluation.scores}
     rows: list[list[object]] = [

@@ -105,7 +105,7 @@ def _make_index(keys: Iterable[str]) -> dict[str, list[int]]:
     return positions
 
 
-def join_references(samples: Iterable[Sample]) -> list[Sample]:
+def merge_references(samples: Iterable[Sample]) -> list[Sample]:
     """Join the references of samples that show the same image, whatever their prompts."""
     return group_by_image(samples, lambda sample: _get_path(sample) or f"id {sample.id}")
 

@@ -12,7 +12,7 @@ from cutline.model.cache import TextCache
 from cutline.model.text import TextTransformer
 from cutline.model.vision import VisionTransformer
 
-IGNORE = -100  # the label of a token that is not scored
+IGNORE_INDEX = -100  # the label of a token that is not scored
 
 
 class CaptionLoss(NamedTuple):
@@ -39,7 +39,7 @@ def make_lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Te
     """
     position = torch.arange(input_ids.shape[1], device=input_ids.device)
     scored = attention_mask.bool() & (position >= prompt_lengths[:, None])
-    return input_ids.where(scored, IGNORE)
+    return input_ids.where(scored, IGNORE_INDEX)
 
 
 class CaptionModel(nn.Module):
@@ -107,7 +107,7 @@ class CaptionModel(nn.Module):
             image_embeds = self.vision(pixel_values)
         x = self.text(input_ids, attention_mask, image_embeds)[:, :-1]  # (R, T - 1, D)
         targets = labels[:, 1:]  # the token after each position
-        scored = targets != IGNORE
+        scored = targets != IGNORE_INDEX
         if return_logits:
             logits = self.text.compute_logits(x)
             scored_logits = logits[scored]

@@ -107,7 +107,7 @@ class VisionTransformer(nn.Module):
         return out
 
 
-def interpolate_positions(pos_embed: Tensor, num_tokens: int) -> Tensor:
+def interpolate_pos_embed(pos_embed: Tensor, num_tokens: int) -> Tensor:
     """Interpolate position embeddings to another image size.
 
     The patch grid is interpolated bicubically in fp32 with `align_corners=False`, as BLIP's

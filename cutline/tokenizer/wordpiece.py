@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers
@@ -11,6 +12,20 @@ from cutline.files import write_text
 from cutline.tokenizer.read import BLIP_TOKENS, SPECIAL_TOKENS, build_tokenizer, read_tokenizer
 from cutline.tokenizer.text import join_tokens, remove_surrogates
 from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
+
+
+class EncodedText(NamedTuple):
+    """Token ids of a prompt and a text."""
+
+    token_ids: list[int]
+    """[DEC], prompt, text and [SEP]"""
+    prompt_length: int
+    """number of prompt tokens, [DEC] included, before truncation"""
+
+    @property
+    def has_text(self) -> bool:
+        """Return whether truncation left room for more than the prompt."""
+        return len(self.token_ids) > self.prompt_length
 
 
 class Tokenizer:
@@ -99,7 +114,7 @@ class Tokenizer:
             )
         tokens = [token for token in SPECIAL_TOKENS if token not in BLIP_TOKENS]
         tokens += learn_vocabulary(words, vocab_size - len(SPECIAL_TOKENS))
-        longest = max(100, *map(len, words))  # 100 is BERT's
+        longest = max(100, *map(len, words))  # 100 is BERT's limit
         return cls(
             build_tokenizer(tokens, normalizer, pre_tokenizer, max_input_chars_per_word=longest)
         )
@@ -108,25 +123,22 @@ class Tokenizer:
         """Write a tokenizer.json atomically; `load` reads the same tokenizer."""
         write_text(path, self._core.to_str(pretty=True))
 
-    def encode(self, caption: str, prompt: str = "", max_tokens: int = 40) -> tuple[list[int], int]:
+    def encode(self, caption: str, prompt: str = "", max_tokens: int = 40) -> EncodedText:
         """Encode `[DEC] prompt caption [SEP]`.
 
         Prompt and caption are tokenized separately. The result equals tokenizing both at once, as
-        BLIP's code does, if the prompt ends with white space.
+        BLIP's code does, if the prompt ends with whitespace.
 
         Args:
             caption: The caption.
             prompt: The prompt.
             max_tokens: Maximum number of ids, at least 2; [SEP] is always included.
-
-        Returns:
-            The ids, and the number of prompt tokens, [DEC] included, before truncation.
         """
         return self._assemble(self.encode_prompt(prompt), self._encode(caption), max_tokens)
 
     def encode_batch(
         self, captions: Sequence[str], prompts: Sequence[str], max_tokens: int = 40
-    ) -> list[tuple[list[int], int]]:
+    ) -> list[EncodedText]:
         """Encode each caption with its prompt as `encode` does, in parallel."""
         prompt_ids = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
         encodings = self._core.encode_batch_fast(
@@ -148,7 +160,7 @@ class Tokenizer:
             text: The text.
             max_tokens: Maximum number of ids, at least 2; [SEP] is always included.
         """
-        return self._assemble([self.cls_id], self._encode(text), max_tokens)[0]
+        return self._assemble([self.cls_id], self._encode(text), max_tokens).token_ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text without special tokens, spaced as in BLIP's code.
@@ -172,10 +184,9 @@ class Tokenizer:
     def _encode(self, text: str) -> list[int]:
         return self._core.encode(remove_surrogates(text), add_special_tokens=False).ids
 
-    def _assemble(
-        self, start: list[int], text: list[int], max_tokens: int
-    ) -> tuple[list[int], int]:
-        return [*[*start, *text][: max_tokens - 1], self.sep_id], len(start)
+    def _assemble(self, prefix: list[int], text: list[int], max_tokens: int) -> EncodedText:
+        token_ids = [*[*prefix, *text][: max_tokens - 1], self.sep_id]
+        return EncodedText(token_ids, len(prefix))
 
 
 def _from_json(text: str) -> Tokenizer:

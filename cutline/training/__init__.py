@@ -1,30 +1,30 @@
 """Training of captioners, and diagnostics that run before it."""
 
 from cutline.training.diagnostics.dry_run import dry_run
-from cutline.training.diagnostics.dry_run_result import DryRun
+from cutline.training.diagnostics.dry_run_result import DryRunResult
 from cutline.training.diagnostics.inspect_batch import inspect_first_batch
 from cutline.training.diagnostics.lr_finder import (
-    LrRange,
-    lr_range,
+    LrRangeResult,
     lr_report_path,
+    run_lr_range_test,
     write_lr_report,
 )
-from cutline.training.diagnostics.overfit import Overfit, overfit
+from cutline.training.diagnostics.overfit import OverfitResult, overfit
 from cutline.training.loop.interrupt import Interrupted
 from cutline.training.loop.loop import train
 from cutline.training.run.log import read_log
 
 __all__ = [
-    "DryRun",
+    "DryRunResult",
     "Interrupted",
-    "LrRange",
-    "Overfit",
+    "LrRangeResult",
+    "OverfitResult",
     "dry_run",
     "inspect_first_batch",
-    "lr_range",
     "lr_report_path",
     "overfit",
     "read_log",
+    "run_lr_range_test",
     "train",
     "write_lr_report",
 ]

@@ -1,4 +1,4 @@
-"""From a recipe to what a run needs: data, vocabulary and model."""
+"""Prepare a run from its recipe: data, vocabulary and model."""
 
 import logging
 from collections.abc import Sequence
@@ -18,9 +18,11 @@ from cutline.errors import ConfigError, DataError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
 from cutline.training.data.dataset import CaptionDataset, encode_captions
-from cutline.training.data.stream import ShardDataset
+from cutline.training.data.stream import ShardDataset, TrainDataset
 
 logger = logging.getLogger(__name__)
+
+_CAPTION_HINT = "add captions, or name their column in `data.caption_column`"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class RunSetup:
     model: CaptionModel
     """with its initial weights, on the CPU"""
     tokenizer: Tokenizer
-    dataset: CaptionDataset | ShardDataset
+    dataset: TrainDataset
     """training examples"""
-    train: list[Sample]
+    train_samples: list[Sample]
     """training samples; empty if they are streamed"""
-    val: list[Sample]
+    val_samples: list[Sample]
     """validation samples"""
 
 
@@ -57,7 +59,7 @@ def prepare_run(recipe: Recipe) -> RunSetup:
                 f"{name} {length} is above the model's {max_positions} positions: lower it"
             )
     if recipe.data.stream:
-        dataset: CaptionDataset | ShardDataset = make_stream(recipe, tokenizer, model.config)
+        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config)
     else:
         dataset = make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
     return RunSetup(model, tokenizer, dataset, train, val)
@@ -77,7 +79,7 @@ def make_dataset(
     )
 
 
-def make_stream(recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig) -> ShardDataset:
+def make_shard_dataset(recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig) -> ShardDataset:
     """Return the examples streamed from the recipe's shards."""
     return ShardDataset(
         recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed
@@ -98,7 +100,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     _check_train_settings(data)
     train = [] if data.stream else open_data(data.train_source)
     if not data.stream and not any(sample.captions for sample in train):
-        raise DataError(f"{data.train}: no image has a caption, so there is nothing to learn from")
+        raise DataError(f"{data.train}: no image has a caption: {_CAPTION_HINT}")
     val: list[Sample] = []
     if data.val or data.val_split:
         val = open_data(data.val_source)
@@ -106,7 +108,9 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
         train, val = split_by_image(train, data.val_fraction, recipe.seed)
     val = [sample for sample in val if sample.captions]
     if not val and (data.val or data.val_split):
-        raise DataError(f"{data.val_source.path}: no validation image has a caption as reference")
+        raise DataError(
+            f"{data.val_source.path}: no validation image has a caption: {_CAPTION_HINT}"
+        )
     return train, val[: recipe.eval.max_images or None]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cutline.check import Findings
+from cutline.check import CheckResult
 
 
 def make_photo(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -32,6 +32,6 @@ def make_copies(image: Image.Image) -> dict[str, bytes]:
     }
 
 
-def kinds_and_names(findings: Findings) -> list[tuple[str, str]]:
+def kinds_and_names(result: CheckResult) -> list[tuple[str, str]]:
     """Return the kind of each finding and the file name of its image."""
-    return [(row.kind, Path(row.image).name) for row in findings.rows]
+    return [(row.kind, Path(row.image).name) for row in result.findings]

@@ -40,9 +40,9 @@ def test_each_problem_of_a_caption_is_reported_and_nothing_else(
     clean: list[Sample], captions: tuple[str, ...], kinds: list[str]
 ) -> None:
     clean[4] = replace(clean[4], captions=captions)
-    findings = check_data(clean)
-    assert kinds_and_names(findings) == [(kind, "4.png") for kind in kinds]
-    assert findings.has_errors == ("uncaptioned" in kinds)
+    result = check_data(clean)
+    assert kinds_and_names(result) == [(kind, "4.png") for kind in kinds]
+    assert result.has_errors == ("uncaptioned" in kinds)
 
 
 def test_a_caption_of_many_images_is_reported(clean: list[Sample]) -> None:
@@ -50,8 +50,8 @@ def test_a_caption_of_many_images_is_reported(clean: list[Sample]) -> None:
         Sample(encode(make_photo(100 + n, (40, 40)), "PNG"), ("An image.",), f"m{n}")
         for n in range(10)
     ]
-    assert check_data([*clean, *more[:9]]).rows == []
-    (row,) = check_data([*clean, *more]).rows
+    assert check_data([*clean, *more[:9]]).findings == []
+    (row,) = check_data([*clean, *more]).findings
     assert (row.kind, row.image) == ("common_caption", "m0")
     assert "10 images" in row.detail
 
@@ -63,17 +63,17 @@ def test_tokens_are_counted_as_in_training(clean: list[Sample], tokenizer: Token
         for sample in clean
         for caption in sample.captions
     ]
-    findings = check_data(clean, tokenizer=tokenizer)
-    assert findings.tokens == Histogram.from_values(lengths)
-    assert findings.rows == []
-    assert "tokens" in summarize(findings)
+    result = check_data(clean, tokenizer=tokenizer)
+    assert result.tokens == Histogram.from_values(lengths)
+    assert result.findings == []
+    assert "tokens" in summarize(result)
     limit = CaptionText(max_tokens=max(lengths) - 1)
     shorter = check_data(clean, tokenizer=tokenizer, text=limit)
-    assert {row.kind for row in shorter.rows} == {"cut_caption"}
-    assert len(shorter.rows) == lengths.count(max(lengths))
+    assert {row.kind for row in shorter.findings} == {"cut_caption"}
+    assert len(shorter.findings) == lengths.count(max(lengths))
     without_prompt = [replace(sample, prompt="") for sample in clean]
-    findings = check_data(without_prompt, tokenizer=tokenizer)
-    assert findings.tokens == Histogram.from_values([length - 3 for length in lengths])
+    result = check_data(without_prompt, tokenizer=tokenizer)
+    assert result.tokens == Histogram.from_values([length - 3 for length in lengths])
 
 
 @pytest.mark.parametrize("max_tokens", [5, 9, 10, 40])
@@ -83,8 +83,8 @@ def test_a_caption_is_reported_as_cut_if_training_cuts_it(
     clean[0] = replace(clean[0], captions=("thing " * 35, "..."), prompt="")
     data = DataConfig(max_tokens=max_tokens)
     full_length = replace(data, max_tokens=1000)
-    findings = check_data(clean, tokenizer=tokenizer, text=data)
-    reported = [row.image for row in findings.rows if row.kind == "cut_caption"]
+    result = check_data(clean, tokenizer=tokenizer, text=data)
+    reported = [row.image for row in result.findings if row.kind == "cut_caption"]
     assert reported == find_cut(clean, data, full_length, tokenizer)
 
 
@@ -105,30 +105,30 @@ def find_cut(
 
 def test_without_a_vocabulary_tokens_are_not_mentioned(clean: list[Sample]) -> None:
     clean[0] = replace(clean[0], captions=("thing " * 30,))
-    findings = check_data(clean, text=CaptionText(max_tokens=3))
-    assert findings.tokens is None
-    assert findings.rows == []
-    assert "token" not in summarize(findings)
-    assert "[UNK]" not in summarize(findings)
+    result = check_data(clean, text=CaptionText(max_tokens=3))
+    assert result.tokens is None
+    assert result.findings == []
+    assert "token" not in summarize(result)
+    assert "[UNK]" not in summarize(result)
 
 
 def test_unknown_words_and_characters_are_reported(
     clean: list[Sample], tokenizer: Tokenizer
 ) -> None:
     clean[0] = replace(clean[0], captions=("a thing ёж", "again thing🎉 ёж"))
-    findings = check_data(clean, tokenizer=tokenizer)
-    assert findings.unknown_words == {"ёж": 2, "thing🎉": 1}
-    assert findings.unknown_characters == {"ё": 2, "ж": 2, "🎉": 1}
-    assert [row.kind for row in findings.rows] == ["unknown_word"] * 2
-    assert not findings.has_errors
-    assert "missing characters: ё ж 🎉" in summarize(findings)
-    assert findings.scripts["Cyrillic"] == 4
-    assert findings.scripts["symbols and emoji"] == 1
+    result = check_data(clean, tokenizer=tokenizer)
+    assert result.unknown_words == {"ёж": 2, "thing🎉": 1}
+    assert result.unknown_characters == {"ё": 2, "ж": 2, "🎉": 1}
+    assert [row.kind for row in result.findings] == ["unknown_word"] * 2
+    assert not result.has_errors
+    assert "missing characters: ё ж 🎉" in summarize(result)
+    assert result.scripts["Cyrillic"] == 4
+    assert result.scripts["symbols and emoji"] == 1
 
 
 def find_unknown_words(samples: list[Sample], tokenizer: Tokenizer) -> dict[str, int]:
-    findings = check_data(samples, tokenizer=tokenizer, text=CaptionText(clean="none"))
-    return dict(findings.unknown_words)
+    result = check_data(samples, tokenizer=tokenizer, text=CaptionText(clean="none"))
+    return dict(result.unknown_words)
 
 
 def test_unknown_words_are_split_as_their_script_requires(
@@ -157,9 +157,9 @@ def test_any_text_can_be_checked_and_printed(texts: list[list[str]]) -> None:
         Sample(image + bytes(number), tuple(captions), str(number))
         for number, captions in enumerate(texts)
     ]
-    findings = check_data(samples, tokenizer=Tokenizer.train(["a thing"], 50))
-    assert findings.captions.sum == sum(map(len, texts))
-    assert summarize(findings).encode()
+    result = check_data(samples, tokenizer=Tokenizer.train(["a thing"], 50))
+    assert result.captions.sum == sum(map(len, texts))
+    assert summarize(result).encode()
 
 
 def test_histograms_have_extremes_sum_and_mean() -> None:

@@ -19,17 +19,17 @@ def test_images_with_equal_pixels_are_duplicates_in_any_file_format(clean: list[
         Sample(encode(make_photo(5), "BMP"), ("a thing",), "a"),
         Sample(encode(make_photo(5), "PNG"), ("a thing",), "b"),
     ]
-    findings = check_data([*clean, *copies])
-    assert [row.kind for row in findings.rows] == ["duplicate", "duplicate"]
-    assert sum(map(len, findings.duplicates)) == 3
-    assert findings.near_duplicates == []
+    result = check_data([*clean, *copies])
+    assert [row.kind for row in result.findings] == ["duplicate", "duplicate"]
+    assert sum(map(len, result.duplicates)) == 3
+    assert result.near_duplicates == []
 
 
 @pytest.mark.parametrize("name", ["quality 60", "half size", "webp"])
 def test_copies_in_lower_quality_are_near_duplicates(clean: list[Sample], name: str) -> None:
-    findings = check_data([*clean, Sample(make_copies(make_photo(6))[name], ("a thing",), "z")])
-    assert [row.kind for row in findings.rows] == ["near_duplicate"]
-    assert {sample.id for sample in findings.near_duplicates[0]} == {"6", "z"}
+    result = check_data([*clean, Sample(make_copies(make_photo(6))[name], ("a thing",), "z")])
+    assert [row.kind for row in result.findings] == ["near_duplicate"]
+    assert {sample.id for sample in result.near_duplicates[0]} == {"6", "z"}
 
 
 def test_an_image_in_both_data_sets_is_a_leak(clean: list[Sample]) -> None:
@@ -40,15 +40,15 @@ def test_an_image_in_both_data_sets_is_a_leak(clean: list[Sample]) -> None:
         Sample(encode(make_photo(77)), (), "different"),
         Sample("/gone.png", (), "missing"),
     ]
-    findings = check_data(clean, against=val)
-    assert kinds_and_names(findings) == [
+    result = check_data(clean, against=val)
+    assert kinds_and_names(result) == [
         ("leak", "1.png"),
         ("leak", "2.png"),
         ("near_leak", "3.png"),
     ]
-    assert findings.has_errors
-    assert (findings.num_against, findings.num_against_readable) == (5, 4)
-    assert "against     4 of 5 images readable\n" in summarize(findings)
+    assert result.has_errors
+    assert (result.num_other_images, result.num_other_readable) == (5, 4)
+    assert "against     4 of 5 images readable\n" in summarize(result)
     assert not check_data(clean[3:], against=val[2:]).has_errors
 
 
@@ -56,11 +56,11 @@ def test_another_data_set_without_a_readable_image_is_an_error(
     clean: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = [Sample(f"/gone/{n}.png", (), str(n)) for n in range(3)]
-    findings = check_data(clean, against=missing)
-    assert [row.kind for row in findings.rows] == ["unreadable_other_set"]
-    assert findings.has_errors
-    assert "against     0 of 3 images readable\n" in summarize(findings)
-    assert "/gone/0.png" in findings.rows[0].detail
+    result = check_data(clean, against=missing)
+    assert [row.kind for row in result.findings] == ["unreadable_other_set"]
+    assert result.has_errors
+    assert "against     0 of 3 images readable\n" in summarize(result)
+    assert "/gone/0.png" in result.findings[0].detail
     readable = Sample(encode(make_photo(77)), (), "x")
     assert not check_data(clean, against=[*missing, readable]).has_errors
     for sample in clean:
@@ -82,9 +82,9 @@ def test_the_other_data_set_may_have_the_usual_column_names(
 
 
 def test_an_image_with_several_prompts_is_one_image(clean: list[Sample]) -> None:
-    findings = check_data([*clean, replace(clean[0], prompt="the left ", captions=("half",))])
-    assert findings.rows == []
-    assert len(findings.samples) == 8
+    result = check_data([*clean, replace(clean[0], prompt="the left ", captions=("half",))])
+    assert result.findings == []
+    assert len(result.samples) == 8
 
 
 def test_findings_do_not_depend_on_the_order_of_the_data(clean: list[Sample]) -> None:
@@ -98,8 +98,8 @@ def test_findings_do_not_depend_on_the_order_of_the_data(clean: list[Sample]) ->
     first = check_data(data, against=clean[6:])
     random.Random(1).shuffle(data)
     second = check_data(data, against=clean[7:5:-1])
-    assert len({row.kind for row in first.rows}) == 6
-    assert set(first.rows) == set(second.rows)
+    assert len({row.kind for row in first.findings}) == 6
+    assert set(first.findings) == set(second.findings)
     assert ids_of(first.near_duplicates) == ids_of(second.near_duplicates)
 
 
@@ -116,8 +116,8 @@ def test_only_copies_of_photographs_are_near_duplicates(shared: Path) -> None:
         for sample in data[:30]
         for name, copy in make_copies(Image.open(str(sample.image)).convert("RGB")).items()
     ]
-    findings = check_data([*data, *copies])
-    assert findings.duplicates == []
-    assert sum(row.kind == "near_duplicate" for row in findings.rows) >= 88
-    for group in findings.near_duplicates:
+    result = check_data([*data, *copies])
+    assert result.duplicates == []
+    assert sum(row.kind == "near_duplicate" for row in result.findings) >= 88
+    for group in result.near_duplicates:
         assert len({str(sample.id).split()[0] for sample in group}) == 1

@@ -24,13 +24,13 @@ from cutline.files import ImageRef
 
 
 def test_a_clean_data_set_has_no_findings(clean: list[Sample]) -> None:
-    findings = check_data(clean)
-    assert findings.rows == []
-    assert not findings.has_errors
-    assert (findings.num_readable, findings.captions.sum) == (8, 16)
-    assert (findings.words.minimum, findings.words.maximum) == (4, 5)
-    assert findings.tokens is None
-    assert "No problems." in summarize(findings)
+    result = check_data(clean)
+    assert result.findings == []
+    assert not result.has_errors
+    assert (result.num_readable, result.captions.sum) == (8, 16)
+    assert (result.words.minimum, result.words.maximum) == (4, 5)
+    assert result.tokens is None
+    assert "No problems." in summarize(result)
 
 
 def truncate(path: Path) -> None:
@@ -71,18 +71,18 @@ def test_each_problem_of_an_image_is_reported_and_nothing_else(
 ) -> None:
     kind, damage = PROBLEMS[problem]
     damage(Path(str(clean[3].image)))
-    findings = check_data(clean)
-    assert kinds_and_names(findings) == [(kind, "3.png")]
-    assert findings.has_errors == (kind in ERRORS)
-    assert "3.png" in summarize(findings)
+    result = check_data(clean)
+    assert kinds_and_names(result) == [(kind, "3.png")]
+    assert result.has_errors == (kind in ERRORS)
+    assert "3.png" in summarize(result)
 
 
 def test_a_path_inside_a_file_is_missing_and_an_invalid_path_is_unreadable(
     clean: list[Sample],
 ) -> None:
     paths = [f"{clean[0].image}/inside.png", "nul\0.png", "x" * 5000]
-    findings = check_data([*clean, *(Sample(path, ("a thing",), path) for path in paths)])
-    assert [row.kind for row in findings.rows] == ["missing", "unreadable", "unreadable"]
+    result = check_data([*clean, *(Sample(path, ("a thing",), path) for path in paths)])
+    assert [row.kind for row in result.findings] == ["missing", "unreadable", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ def test_images_may_be_bytes_or_parts_of_files(
         replace(sample, image=wrap(Path(str(sample.image)).read_bytes(), sample.id))
         for sample in clean
     ]
-    assert check_data(samples).rows == []
+    assert check_data(samples).findings == []
     samples[2] = replace(samples[2], image=wrap(b"broken", "2"))
-    findings = check_data([*samples, replace(samples[0], image=clean[0].image)])
-    assert [row.kind for row in findings.rows] == ["unreadable", "duplicate"]
-    assert findings.rows[0].image == name
+    result = check_data([*samples, replace(samples[0], image=clean[0].image)])
+    assert [row.kind for row in result.findings] == ["unreadable", "duplicate"]
+    assert result.findings[0].image == name
 
 
 def test_file_names_may_be_invalid_utf8(clean: list[Sample], tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_file_names_may_be_invalid_utf8(clean: list[Sample], tmp_path: Path) -> 
         Path(name).write_bytes(b"no image")
     except OSError:
         pytest.skip("this file system accepts only UTF-8 names")
-    findings = check_data([*clean, Sample(name, ("a \ud800 thing",), "x")])
-    assert [row.kind for row in findings.rows] == ["unreadable", "broken_text"]
-    assert "caf\\udce9.png" in summarize(findings)
-    summarize(findings).encode()
-    write_check_report(tmp_path / "report.html", findings)
+    result = check_data([*clean, Sample(name, ("a \ud800 thing",), "x")])
+    assert [row.kind for row in result.findings] == ["unreadable", "broken_text"]
+    assert "caf\\udce9.png" in summarize(result)
+    summarize(result).encode()
+    write_check_report(tmp_path / "report.html", result)
     assert "caf\\udce9.png" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -144,9 +144,9 @@ def test_unusual_attributes_are_counted() -> None:
         ),
         "rotated by EXIF": encode(make_photo(7), exif=rotated),
     }
-    findings = check_data([Sample(data, ("a thing",), name) for name, data in files.items()])
-    assert findings.attributes == dict.fromkeys(files, 1)
-    assert findings.rows == []
+    result = check_data([Sample(data, ("a thing",), name) for name, data in files.items()])
+    assert result.attributes == dict.fromkeys(files, 1)
+    assert result.findings == []
     info = inspect_image(files["rotated by EXIF"])
     assert isinstance(info, ImageInfo)
     assert (info.width, info.height) == (64, 96)

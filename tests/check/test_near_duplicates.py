@@ -53,13 +53,13 @@ def test_images_on_a_white_background_are_not_all_compared(
     noise = rng.integers(-1, 2, (200, 8, 27))
     copies = np.clip(images[:200].astype(int) + noise, 0, 255).astype(np.uint8)
     num_compared = []
-    compare = near_duplicates._compare
+    compare = near_duplicates._find_similar
 
     def count_and_compare(index, others, hashes, thumbnails):  # type: ignore[no-untyped-def]
         num_compared.append(len(others))
         return compare(index, others, hashes, thumbnails)
 
-    monkeypatch.setattr(near_duplicates, "_compare", count_and_compare)
+    monkeypatch.setattr(near_duplicates, "_find_similar", count_and_compare)
     groups = group(np.concatenate([images, copies]))
     assert groups == {frozenset((index, count + index)) for index in range(200)}
     assert sum(num_compared) < 0.1 * count**2 / 2

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from cutline.checkpoint import Checkpoint, LayoutName, load_config, save_checkpoint
+from cutline.checkpoint import Checkpoint, CheckpointFormat, load_config, save_checkpoint
 from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError
 
 
 @pytest.mark.parametrize("layout", ["cutline", "huggingface"])
 def test_load_config_reads_no_weights(
-    make_checkpoint: Callable[..., Checkpoint], tmp_path: Path, layout: LayoutName
+    make_checkpoint: Callable[..., Checkpoint], tmp_path: Path, layout: CheckpointFormat
 ) -> None:
     checkpoint = make_checkpoint()
     save_checkpoint(tmp_path / "run" / "best", checkpoint, layout)

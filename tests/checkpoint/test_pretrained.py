@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cutline.checkpoint import Checkpoint, load_pretrained_text, load_pretrained_vision
-from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, Layout
+from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, WeightFormat
 from cutline.checkpoint.weights import export_weights
 from cutline.errors import CheckpointError
-from cutline.model import CaptionModel, interpolate_positions
+from cutline.model import CaptionModel, interpolate_pos_embed
 
 MakeCheckpoint = Callable[..., Checkpoint]
 EXTRA_OF_VIT = ("head.weight", "head_dist.bias", "pre_logits.fc.weight")
@@ -33,7 +33,7 @@ def vit(make_checkpoint: MakeCheckpoint) -> dict[str, Tensor]:
         for name, weight in make_checkpoint(seed=7).weights.items()
         if name.startswith("vision.")
     }
-    return export_weights(weights, Layout(VISION, {}))
+    return export_weights(weights, WeightFormat(VISION, {}))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def bert(make_checkpoint: MakeCheckpoint) -> dict[str, Tensor]:
     weights = {
         name: weight for name, weight in checkpoint.weights.items() if name.startswith("text.")
     }
-    source = export_weights(weights, Layout(TEXT, TEXT_COPIES))
+    source = export_weights(weights, WeightFormat(TEXT, TEXT_COPIES))
     source = {name: weight for name, weight in source.items() if "crossattention" not in name}
     for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
         source[name] = source[name][:-2].clone()
@@ -117,7 +117,7 @@ def test_positions_are_interpolated_and_the_distillation_token_is_dropped(
         "model",
     )
     assert load_pretrained_vision(model, file).unused == ("dist_token",)
-    assert torch.equal(model.vision.pos_embed, interpolate_positions(grid, 10))
+    assert torch.equal(model.vision.pos_embed, interpolate_pos_embed(grid, 10))
 
 
 def test_norm_after_pooling_is_not_loaded(

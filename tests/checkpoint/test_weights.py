@@ -18,7 +18,7 @@ from cutline.checkpoint import (
     export_weights,
     import_weights,
 )
-from cutline.checkpoint.names import Layout
+from cutline.checkpoint.names import WeightFormat
 from cutline.checkpoint.weights import format_names, solve_mlp_ratio
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError
@@ -72,7 +72,7 @@ def are_identical(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 @settings(max_examples=10, deadline=None)
 @given(config=draw_config(), seed=st.integers(0, 9))
 def test_export_then_import_is_the_identity(
-    layout: Layout, config: CaptionConfig, seed: int
+    layout: WeightFormat, config: CaptionConfig, seed: int
 ) -> None:
     native = make_weights(config, seed)
     exported = export_weights(native, layout)
@@ -135,7 +135,7 @@ def test_built_model_is_complete_and_in_evaluation_mode(make_checkpoint: MakeChe
 @LAYOUTS
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_dtypes_become_fp32(
-    layout: Layout, dtype: torch.dtype, make_checkpoint: MakeCheckpoint
+    layout: WeightFormat, dtype: torch.dtype, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
     stored = {
@@ -150,7 +150,7 @@ def test_weights_of_other_dtypes_become_fp32(
 
 @LAYOUTS
 def test_buffers_and_equal_copies_are_accepted(
-    layout: Layout, make_checkpoint: MakeCheckpoint
+    layout: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
     exported = export_weights(checkpoint.weights, layout)
@@ -175,7 +175,7 @@ def test_buffers_and_equal_copies_are_accepted(
 
 @LAYOUTS
 def test_unequal_copies_are_an_error_that_names_them(
-    layout: Layout, make_checkpoint: MakeCheckpoint
+    layout: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
     exported = export_weights(checkpoint.weights, layout)
@@ -192,7 +192,9 @@ def test_unequal_copies_are_an_error_that_names_them(
 
 
 @LAYOUTS
-def test_one_error_names_all_problems(layout: Layout, make_checkpoint: MakeCheckpoint) -> None:
+def test_one_error_names_all_problems(
+    layout: WeightFormat, make_checkpoint: MakeCheckpoint
+) -> None:
     checkpoint = make_checkpoint()
     exported = export_weights(checkpoint.weights, layout)
     fc1, fc2 = (
@@ -217,7 +219,7 @@ def test_one_error_names_all_problems(layout: Layout, make_checkpoint: MakeCheck
     )
 
 
-def export_name(layout: Layout, native: str) -> str:
+def export_name(layout: WeightFormat, native: str) -> str:
     return next(iter(export_weights({native: torch.zeros(1)}, layout)))
 
 

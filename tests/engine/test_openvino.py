@@ -8,7 +8,7 @@ import torch
 from tiny_vision import make_pixels, make_vision
 
 from cutline.engine import openvino
-from cutline.engine.openvino import import_openvino, openvino_vision
+from cutline.engine.openvino import compile_with_openvino, import_openvino
 from cutline.errors import ConfigError
 
 
@@ -31,9 +31,9 @@ def test_openvino_equals_eager_and_is_converted_once(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vision = make_vision()
-    first = openvino_vision(vision, "fp32")
+    first = compile_with_openvino(vision, "fp32")
     monkeypatch.setattr(openvino, "convert_to_openvino", refuse)
-    second = openvino_vision(vision, "fp32")
+    second = compile_with_openvino(vision, "fp32")
     for count in (1, 2, 5):
         pixels = make_pixels(count, seed=count)
         with torch.inference_mode():
@@ -49,15 +49,15 @@ def test_openvino_equals_eager_and_is_converted_once(
 @pytest.mark.slow
 def test_a_damaged_file_is_built_again_and_bf16_has_its_own(cache: Path) -> None:
     vision = make_vision()
-    openvino_vision(vision, "fp32")
+    compile_with_openvino(vision, "fp32")
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[:100])
     with torch.no_grad():
         expected = vision(make_pixels(2))
         torch.testing.assert_close(
-            openvino_vision(vision, "fp32")(make_pixels(2)), expected, atol=1e-4, rtol=0
+            compile_with_openvino(vision, "fp32")(make_pixels(2)), expected, atol=1e-4, rtol=0
         )
-        fast = openvino_vision(vision.bfloat16(), "bf16")(make_pixels(2).bfloat16())
+        fast = compile_with_openvino(vision.bfloat16(), "bf16")(make_pixels(2).bfloat16())
     assert fast.dtype == torch.bfloat16
     assert (fast.float() - expected).abs().mean() < 0.02
     assert len(list(cache.iterdir())) == 2
@@ -68,4 +68,4 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"pip install 'cutline\[openvino\]'"):
-        openvino_vision(make_vision(), "fp32")
+        compile_with_openvino(make_vision(), "fp32")

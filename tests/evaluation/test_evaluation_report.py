@@ -9,9 +9,9 @@ from PIL import Image
 
 from cutline.data import Sample
 from cutline.evaluation import (
-    domain_table,
     evaluate,
     evaluation_report,
+    make_domain_table,
     write_evaluation_report,
 )
 from cutline.report import Card
@@ -49,7 +49,7 @@ def test_report_shows_all_results(samples: list[Sample], tmp_path: Path) -> None
 def test_domain_table_has_a_column_per_domain_and_one_of_all() -> None:
     samples = make_samples(*REFERENCES, domains=("near", "near", "out", ""))
     evaluation = evaluate(fake_captioner(*CAPTIONS), samples)
-    rows, header = domain_table(evaluation)
+    rows, header = make_domain_table(evaluation)
     assert header == ["", "near", "out", "all"]
     assert [row[0] for row in rows] == list(evaluation.scores.to_dict())
     assert rows[-1] == ["num_pictures", 2, 1, 4]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cutline.data import Sample
 from cutline.evaluation.caption_file import CaptionRow
-from cutline.evaluation.matching import join_references, list_unpaired, match_captions
+from cutline.evaluation.matching import list_unpaired, match_captions, merge_references
 
 
 def make_samples(*pairs: tuple[str, str]) -> list[Sample]:
@@ -94,7 +94,7 @@ def test_references_of_an_image_with_several_prompts_are_joined() -> None:
         Sample("a.jpg", ("two",), "1", "the right "),
         Sample(b"x", ("three",), "2"),
     ]
-    assert [sample.captions for sample in join_references(samples)] == [("one", "two"), ("three",)]
+    assert [sample.captions for sample in merge_references(samples)] == [("one", "two"), ("three",)]
 
 
 def test_image_given_as_bytes_is_matched_by_id() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear
 
 from cutline.config import VisionConfig
-from cutline.model import CaptionModel, interpolate_positions
+from cutline.model import CaptionModel, interpolate_pos_embed
 from cutline.model.vision import VisionTransformer, drop_path
 
 MODEL = make_model()
@@ -197,7 +197,7 @@ def test_positions_are_interpolated_bicubically(old: int, new: int, dtype: torch
     positions = torch.randn(1, old**2 + 1, 3, generator=torch.Generator().manual_seed(old)).to(
         dtype
     )
-    resized = interpolate_positions(positions, new**2 + 1)
+    resized = interpolate_pos_embed(positions, new**2 + 1)
     side = resampling_weights(old, new)
     grid = torch.einsum(
         "yr,xc,rcd->yxd", side, side, positions[0, 1:].double().unflatten(0, (old, old))
@@ -208,4 +208,4 @@ def test_positions_are_interpolated_bicubically(old: int, new: int, dtype: torch
     torch.testing.assert_close(
         resized[0, 1:].double(), grid.flatten(0, 1), atol=rounding, rtol=rounding
     )
-    assert interpolate_positions(positions, old**2 + 1) is positions
+    assert interpolate_pos_embed(positions, old**2 + 1) is positions

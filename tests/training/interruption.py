@@ -15,7 +15,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     original = Trainer.train_step
 
     def train_step(self: Trainer, batches: list[Batch], totals: StepTotals) -> float:
-        if self.progress.step + 1 == step:
+        if self.state.step + 1 == step:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, batches, totals)
 

@@ -41,9 +41,9 @@ def test_resumed_order_continues_the_full_order(
     num_examples: int, batch_size: int, accum: int, start: int, steps: int
 ) -> None:
     sampler = BatchSampler(num_examples, batch_size, 5, accum)
-    full = list(sampler.keys(0, start + steps))
+    full = list(sampler.iter_batches(0, start + steps))
     assert len(full) == (start + steps) * accum
-    assert list(sampler.keys(start, start + steps)) == full[start * accum :]
+    assert list(sampler.iter_batches(start, start + steps)) == full[start * accum :]
 
 
 @given(st.integers(1, 40), st.integers(1, 12))
@@ -51,7 +51,7 @@ def test_epoch_has_each_example_once_except_those_of_the_incomplete_step(
     num_examples: int, batch_size: int
 ) -> None:
     sampler = BatchSampler(num_examples, batch_size, seed=1)
-    keys = list(sampler.keys(2 * sampler.steps_per_epoch, 3 * sampler.steps_per_epoch))
+    keys = list(sampler.iter_batches(2 * sampler.steps_per_epoch, 3 * sampler.steps_per_epoch))
     counts = Counter(index for batch in keys for _, index in batch)
     assert set(counts.values()) == {1}
     assert sum(counts.values()) == (num_examples // batch_size * batch_size or num_examples)
@@ -70,9 +70,9 @@ def test_processes_and_accumulation_divide_the_same_steps(
     ]
     assert {sampler.steps_per_epoch for sampler in samplers} == {single.steps_per_epoch}
     stop = 2 * single.steps_per_epoch
-    batches = [list(sampler.keys(0, stop)) for sampler in samplers]
+    batches = [list(sampler.iter_batches(0, stop)) for sampler in samplers]
     assert {len(of_process) for of_process in batches} == {stop * accum}
-    for step, keys in enumerate(single.keys(0, stop)):
+    for step, keys in enumerate(single.iter_batches(0, stop)):
         of_step = [of_process[step * accum : (step + 1) * accum] for of_process in batches]
         in_turn = zip(*of_step, strict=True)
         assert [key for turn in in_turn for batch in turn for key in batch] == keys
@@ -80,7 +80,7 @@ def test_processes_and_accumulation_divide_the_same_steps(
 
 def test_epochs_differ_in_order() -> None:
     sampler = BatchSampler(100, 10, seed=0)
-    first, second = list(sampler.keys(0, 10)), list(sampler.keys(10, 20))
+    first, second = list(sampler.iter_batches(0, 10)), list(sampler.iter_batches(10, 20))
     assert first != [[(0, index) for _, index in keys] for keys in second]
 
 
@@ -115,7 +115,9 @@ def test_prompt_that_fills_max_tokens_is_refused(tokenizer: Tokenizer) -> None:
     samples = [Sample("x.png", ("a star",), "1")]
     data = replace(PLAIN, max_tokens=4)
     captions = encode_captions(samples, tokenizer, data, "a photo of a dog ")
-    with pytest.raises(ConfigError, match="max_tokens 4 leaves no room after the prompt"):
+    with pytest.raises(
+        ConfigError, match="max_tokens 4 leaves no room for a caption after the prompt"
+    ):
         CaptionDataset(samples, captions, 32, data, 0)
 
 
@@ -135,7 +137,7 @@ def test_captions_that_are_empty_after_cleaning_are_dropped(tokenizer: Tokenizer
     captions = encode_captions(samples, tokenizer, PLAIN, "")
     assert [len(texts) for texts in captions] == [1, 0]
     assert len(CaptionDataset(samples, captions, 32, PLAIN, 0)) == 1
-    with pytest.raises(DataError, match="no image with a caption"):
+    with pytest.raises(DataError, match="no image has a caption"):
         CaptionDataset(samples[1:], captions[1:], 32, PLAIN, 0)
 
 

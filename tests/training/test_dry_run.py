@@ -17,7 +17,7 @@ from cutline.cli.main import run_command
 from cutline.config import LoraConfig, Recipe, to_dict
 from cutline.device import peak_memory
 from cutline.errors import ConfigError, CutlineError, DataError
-from cutline.training import dry_run, lr_range, overfit, read_log, train
+from cutline.training import dry_run, overfit, read_log, run_lr_range_test, train
 from cutline.training.diagnostics import dry_run as dry_run_module
 from cutline.training.diagnostics.memory import (
     available_memory,
@@ -96,7 +96,7 @@ def test_missing_and_unreadable_images_are_listed(recipe: Build, scenes_copy: Pa
     assert "1 images do not exist; first: " in str(result)
     for path in folder.glob("*.png"):
         path.unlink()
-    message = r"none of the images of a step can be read: .*no such image"
+    message = r"none of the images of a step can be read; the first error: .*no such image"
     with pytest.raises(DataError, match=message):
         dry_run(recipe(data_train=str(scenes_copy)))
 
@@ -104,7 +104,7 @@ def test_missing_and_unreadable_images_are_listed(recipe: Build, scenes_copy: Pa
 def test_truncated_captions_are_counted(recipe: Build) -> None:
     run = recipe()
     setup = prepare_run(run)
-    num_words = [len(sample.captions[0].split()) for sample in setup.train]
+    num_words = [len(sample.captions[0].split()) for sample in setup.train_samples]
     num_tokens = [len(captions[0][0]) for captions in setup.dataset.captions]
     assert len(set(num_words)) > 1
     short = dry_run(recipe(data_max_words=max(num_words) - 1))
@@ -188,7 +188,7 @@ def test_diagnostics_run_in_a_single_process(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
-    for run_diagnostic in (dry_run, overfit, lambda run: lr_range(run, 1e-3, 1)):
+    for run_diagnostic in (dry_run, overfit, lambda run: run_lr_range_test(run, 1e-3, 1)):
         with pytest.raises(ConfigError, match="start them without torchrun"):
             run_diagnostic(recipe())
 

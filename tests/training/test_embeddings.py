@@ -66,7 +66,7 @@ def stop_at(step: int) -> Callable[..., None]:
     """Return a replacement of `Trainer.check_finite` that ends a run at `step`."""
 
     def check_finite(self: Trainer, loss: float, norm: float) -> None:
-        if self.progress.step + 1 == step:
+        if self.state.step + 1 == step:
             raise cutline.CutlineError("stopped by the test")
 
     return check_finite

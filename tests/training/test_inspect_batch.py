@@ -41,7 +41,7 @@ def test_tokens_have_labels_and_losses_that_add_up(
     run = recipe()
     setup = prepare_run(run)
     trainer = Trainer(run, setup, tmp_path, resume=False)
-    keys = BatchSampler(len(setup.dataset), 5, 0).keys(0, 1)
+    keys = BatchSampler(len(setup.dataset), 5, 0).iter_batches(0, 1)
     batch = next(load_batches(setup.dataset, keys, LoaderConfig(setup.tokenizer.pad_id)))
     with torch.no_grad():
         loss = float(trainer.compute_loss(trainer.model.eval(), batch))
@@ -53,7 +53,7 @@ def test_data_without_a_readable_image_are_refused(
     recipe: Callable[..., Recipe], scenes: Path, tmp_path: Path
 ) -> None:
     shutil.copy(scenes, tmp_path / "captions.jsonl")  # without the images
-    with pytest.raises(DataError, match="none of its images can be read"):
+    with pytest.raises(DataError, match="none of the images can be read"):
         inspect_first_batch(recipe(data_train=str(tmp_path / "captions.jsonl")))
 
 

@@ -28,7 +28,7 @@ def diverge_at(step: int) -> Callable[[Trainer, float, float], None]:
     """Return a replacement of `Trainer.check_finite` to which the loss of `step` is NaN."""
     original = Trainer.check_finite
     return lambda self, loss, norm: original(
-        self, float("nan") if self.progress.step + 1 == step else loss, norm
+        self, float("nan") if self.state.step + 1 == step else loss, norm
     )
 
 
@@ -167,7 +167,7 @@ def test_data_without_readable_images_are_refused(
     recipe: Build, scenes: Path, tmp_path: Path
 ) -> None:
     shutil.copy(scenes, tmp_path / "captions.jsonl")  # without its images
-    with pytest.raises(cutline.DataError, match="none of its images can be read"):
+    with pytest.raises(cutline.DataError, match="none of the images can be read"):
         train(recipe(data_train=str(tmp_path / "captions.jsonl")), show_progress=False)
 
 
@@ -187,7 +187,7 @@ def test_diverged_run_stops_with_its_last_good_state(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "check_finite", diverge_at(3))
         with pytest.raises(
-            cutline.CutlineError, match=r"at step 3; .* holds the state before it: lower `optim.lr`"
+            cutline.CutlineError, match=r"at step 3; the state before .*: lower `optim.lr`"
         ):
             train(recipe(), show_progress=False)
     assert len(read_losses(recipe().output)) == 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cutline.cli.main import run_command
 from cutline.config import Recipe, to_dict
 from cutline.errors import ConfigError, CutlineError, DivergedError
-from cutline.training import LrRange, lr_range, lr_report_path, write_lr_report
+from cutline.training import LrRangeResult, lr_report_path, run_lr_range_test, write_lr_report
 from cutline.training.diagnostics import lr_finder
 from cutline.training.diagnostics.session import take_step
 from cutline.training.loop.trainer import Trainer
@@ -27,7 +27,7 @@ def make_lrs(count: int) -> tuple[float, ...]:
 
 
 def test_the_loss_falls_and_then_diverges(recipe: Build, tmp_path: Path) -> None:
-    result = lr_range(recipe(optim_batch_size=2), 1e-3, 1e4, 30, show_progress=False)
+    result = run_lr_range_test(recipe(optim_batch_size=2), 1e-3, 1e4, 30, show_progress=False)
     assert result.diverged
     assert min(result.losses) < 0.8 * result.losses[0]
     assert result.losses[-1] > result.losses[0]
@@ -39,7 +39,7 @@ def test_the_loss_falls_and_then_diverges(recipe: Build, tmp_path: Path) -> None
 
 
 def test_learning_rates_rise_by_equal_ratios(recipe: Build) -> None:
-    result = lr_range(recipe(), 1e-6, 1e-3, 10, show_progress=False)
+    result = run_lr_range_test(recipe(), 1e-6, 1e-3, 10, show_progress=False)
     assert result.lrs == pytest.approx(np.geomspace(1e-6, 1e-3, 10))
     assert not result.diverged
     assert len(result.losses) == 10
@@ -56,33 +56,33 @@ def test_each_step_uses_its_learning_rate(recipe: Build, monkeypatch: pytest.Mon
         return loss
 
     monkeypatch.setattr(lr_finder, "take_step", record_step)
-    result = lr_range(recipe(optim_warmup_steps=50), 1e-6, 1e-3, 10, show_progress=False)
+    result = run_lr_range_test(recipe(optim_warmup_steps=50), 1e-6, 1e-3, 10, show_progress=False)
     assert result.diverged
     assert list(result.lrs) == used[:6]  # the step that diverges has no loss
 
 
 @given(losses)
 def test_smoothed_losses_stay_in_the_range_of_the_losses(values: list[float]) -> None:
-    smoothed = LrRange(make_lrs(len(values)), tuple(values)).smoothed
+    smoothed = LrRangeResult(make_lrs(len(values)), tuple(values)).smoothed
     assert smoothed[0] == pytest.approx(values[0])
     assert min(values) * (1 - 1e-9) <= min(smoothed)
     assert max(smoothed) <= max(values) * (1 + 1e-9)
-    constant = LrRange(make_lrs(len(values)), (values[0],) * len(values))
+    constant = LrRangeResult(make_lrs(len(values)), (values[0],) * len(values))
     assert constant.smoothed == pytest.approx([values[0]] * len(values))
 
 
 def test_the_steepest_fall_is_found() -> None:
     lrs = make_lrs(100)
-    step = LrRange(lrs, (5.0,) * 60 + (1.0,) * 40)
+    step = LrRangeResult(lrs, (5.0,) * 60 + (1.0,) * 40)
     assert step.steepest == lrs[60]
     assert step.tenth_of_minimum == pytest.approx(lrs[-1] / 10)
     valley = (*(5.0 - 0.04 * i for i in range(70)), *[50.0] * 30)
-    assert LrRange(lrs, valley, diverged=True).tenth_of_minimum == pytest.approx(lrs[69] / 10)
+    assert LrRangeResult(lrs, valley, diverged=True).tenth_of_minimum == pytest.approx(lrs[69] / 10)
 
 
 @given(losses.map(sorted))
 def test_nothing_is_suggested_if_the_loss_never_falls(values: list[float]) -> None:
-    result = LrRange(make_lrs(len(values)), tuple(values))
+    result = LrRangeResult(make_lrs(len(values)), tuple(values))
     assert result.steepest is None
     assert result.tenth_of_minimum is None
     assert "try lower ones" in result.suggestion
@@ -97,7 +97,7 @@ def test_a_first_loss_that_is_nan_is_an_error(
         lambda self, model, batch: sum(weight.sum() for weight in model.parameters()) * torch.nan,
     )
     with pytest.raises(CutlineError, match=r"the first loss, at lr 0\.001, is NaN or infinite"):
-        lr_range(recipe(), 1e-3, 1, show_progress=False)
+        run_lr_range_test(recipe(), 1e-3, 1, show_progress=False)
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_a_first_loss_that_is_nan_is_an_error(
 )
 def test_an_invalid_range_is_refused(recipe: Build, low: float, high: float, steps: int) -> None:
     with pytest.raises(ConfigError):
-        lr_range(recipe(), low, high, steps)
+        run_lr_range_test(recipe(), low, high, steps)
 
 
 @pytest.mark.parametrize("values", [(1.0,) * 20, tuple(np.geomspace(5, 100, 20)), (3.0,)])
 def test_the_report_shows_any_curve(tmp_path: Path, values: tuple[float, ...]) -> None:
-    write_lr_report(tmp_path / "x.html", LrRange(make_lrs(len(values)), values))
+    write_lr_report(tmp_path / "x.html", LrRangeResult(make_lrs(len(values)), values))
     assert "<svg" in (tmp_path / "x.html").read_text()
 
 
@@ -120,7 +120,7 @@ def test_the_command_prints_a_table_and_writes_a_report_beside_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lr_range, "__defaults__", (12, False))
+    monkeypatch.setattr(run_lr_range_test, "__defaults__", (12, False))
     run = recipe()
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(to_dict(run)))

@@ -39,11 +39,11 @@ def test_a_run_is_not_resumed_on_other_data(recipe: Build, scenes: Path, tmp_pat
     train(run, show_progress=False)
     rows[7]["captions"] = ["something else"]
     data.write_text("\n".join(map(json.dumps, rows)))
-    message = r"run.json: the training data have changed .* \(same number of images\)"
+    message = r"run.json: the training data has changed .* \(same number of images\)"
     with pytest.raises(ConfigError, match=message):
         train(run, resume=True, show_progress=False)
     data.write_text("\n".join(map(json.dumps, rows[1:])))
-    with pytest.raises(ConfigError, match=r"\(20 images then, 19 now\): restore them"):
+    with pytest.raises(ConfigError, match=r"\(20 images then, 19 now\): restore it"):
         train(run, resume=True, show_progress=False)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from cutline.errors import CheckpointError
 from cutline.training.loop.ema import init_ema, update_ema
-from cutline.training.loop.state import TrainingProgress, load_state, save_state
+from cutline.training.loop.state import TrainerState, load_state, save_state
 
 
 def train_once(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -25,11 +25,11 @@ def train_once(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 def test_state_survives_a_round_trip(tmp_path: Path) -> None:
     model, optimizer = train_once(0)
     ema = init_ema(nn.Linear(3, 2))
-    progress = TrainingProgress(step=7, examples_per_step=14, best=1.5, loss_sum=0.1 + 0.2)
-    save_state(tmp_path / "state", model, ema, optimizer, progress)
+    state = TrainerState(step=7, examples_per_step=14, best_score=1.5, loss_sum=0.1 + 0.2)
+    save_state(tmp_path / "state", model, ema, optimizer, state)
     loaded, loaded_optimizer = train_once(1)
     loaded_ema = init_ema(nn.Linear(3, 2))
-    assert load_state(tmp_path / "state", loaded, loaded_ema, loaded_optimizer) == progress
+    assert load_state(tmp_path / "state", loaded, loaded_ema, loaded_optimizer) == state
     assert torch.equal(loaded.weight, model.weight)  # type: ignore[arg-type]
     assert all(torch.equal(loaded_ema[name], ema[name]) for name in ("weight", "bias"))
     moments = list(
@@ -54,14 +54,14 @@ def test_full_disk_keeps_the_last_good_state(
     with pytest.raises(
         CheckpointError, match=r"state: cannot be written .*the previous file is unchanged"
     ):
-        save_state(path, model, {}, optimizer, TrainingProgress())
+        save_state(path, model, {}, optimizer, TrainerState())
     assert path.read_text() == "the last good state"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_state_of_another_model_is_refused(tmp_path: Path) -> None:
     model, optimizer = train_once(0)
-    save_state(tmp_path / "state", model, {}, optimizer, TrainingProgress())
+    save_state(tmp_path / "state", model, {}, optimizer, TrainerState())
     other = nn.Linear(5, 2)
     with pytest.raises(CheckpointError, match="the state of the run cannot be read"):
         load_state(tmp_path / "state", other, {}, torch.optim.AdamW(other.parameters()))

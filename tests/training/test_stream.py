@@ -186,5 +186,5 @@ def test_data_that_cannot_be_streamed_are_refused(
         train(recipe(**stream_settings(shards, data_train=str(scenes))), show_progress=False)
     with pytest.raises(ConfigError, match="columns, splits and image_root have no effect"):
         train(recipe(**stream_settings(shards, data_prompt_column="style")), show_progress=False)
-    with pytest.raises(DataError, match="no image with a caption for reader 21 of 21"):
+    with pytest.raises(DataError, match="no image with a caption for data loading worker 21 of 21"):
         next(make_dataset(shards).read(20, 21))

@@ -18,7 +18,7 @@ from cutline.training import read_log, train
 from cutline.training.loop import validation
 from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
-from cutline.training.loop.validation import compute_validation_loss, validate
+from cutline.training.loop.validation import compute_validation_loss, evaluate_captions
 from cutline.training.setup import prepare_run, read_samples
 
 Build = Callable[..., Recipe]
@@ -42,7 +42,7 @@ def describe_model(model: nn.Module) -> list[tuple[Any, ...]]:
     return [*modules, *tensors]
 
 
-@pytest.mark.parametrize("measure", [validate, compute_validation_loss])
+@pytest.mark.parametrize("measure", [evaluate_captions, compute_validation_loss])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -79,9 +79,9 @@ def test_validation_measures_the_current_weights(recipe: Build) -> None:
     trainer = make_trainer(run)
     copied = deepcopy(trainer.model).eval()
     captioner = cutline.Captioner(copied, trainer.setup.tokenizer, "cpu", "fp32")
-    samples = trainer.setup.val
+    samples = trainer.setup.val_samples
     expected = cutline.evaluate(captioner, samples, batch_size=32, **asdict(run.generation))
-    evaluation = validate(trainer)
+    evaluation = evaluate_captions(trainer)
     assert evaluation.scores == expected.scores
     captions = [image.caption for image in evaluation.images]
     assert captions == [image.caption for image in expected.images]
@@ -109,7 +109,7 @@ def test_best_checkpoint_is_that_of_the_best_evaluation(
 ) -> None:
     values = iter([1.0, 3.0, 2.0])
     monkeypatch.setattr(
-        validation, "measure_run", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values))
+        validation, "evaluate_model", lambda trainer, log, stop: ({"train_loss": 0.0}, next(values))
     )
     saved = []
     save_checkpoint = Trainer.save_checkpoint

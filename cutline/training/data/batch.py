@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from cutline.config import VisionConfig
 from cutline.errors import CutlineError
 from cutline.model import make_lm_labels
-from cutline.model.caption import IGNORE
+from cutline.model.caption import IGNORE_INDEX
+from cutline.tokenizer import EncodedText
 from cutline.training.data.dataset import NO_PIXELS, CaptionDataset, Example, ExampleOrError
 
 
@@ -40,8 +41,8 @@ class Batch:
 
     @property
     def token_count(self) -> int:
-        """Number of scored tokens; nothing predicts the first position."""
-        return int((self.labels[:, 1:] != IGNORE).sum())
+        """Number of scored tokens; the first position has no prediction."""
+        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
@@ -52,21 +53,22 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     @staticmethod
-    def dummy(config: VisionConfig, embedded: bool) -> "Batch":
+    def dummy(config: VisionConfig, has_embeddings: bool) -> "Batch":
         """Return a batch of one gray image without scored tokens.
 
         It stands in for an empty batch, because all processes must run the model equally often.
 
         Args:
             config: Sizes of the vision encoder.
-            embedded: Whether it has image_embeds instead of pixels, as the other batches do.
+            has_embeddings: Whether it has image_embeds instead of pixels, as the other batches do.
         """
-        ids, size = torch.zeros(1, 2, dtype=torch.long), config.image_size
+        ids = torch.zeros(1, 2, dtype=torch.long)  # 2 positions: labels are shifted by one
+        size = config.image_size
         pixels, image_embeds = torch.full((1, 3, size, size), 128, dtype=torch.uint8), None
-        if embedded:
+        if has_embeddings:
             pixels = NO_PIXELS[None]
             image_embeds = torch.zeros(1, config.num_tokens, config.embed_dim)
-        labels = torch.full_like(ids, IGNORE)
+        labels = torch.full_like(ids, IGNORE_INDEX)
         return Batch(pixels, ids, torch.ones_like(ids), labels, image_embeds=image_embeds)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -82,7 +84,7 @@ class Batch:
 
 
 def collate(results: Sequence[ExampleOrError], pad_id: int) -> Batch:
-    """Collate what a dataset returned to a batch.
+    """Collate examples into a padded batch.
 
     Args:
         results: Examples, messages about unreadable images, and errors. If none is an example, the
@@ -97,13 +99,18 @@ def collate(results: Sequence[ExampleOrError], pad_id: int) -> Batch:
         empty = torch.zeros(0, 2, dtype=torch.long)
         return Batch(pixels, empty, empty, empty, skipped, error)
     # A missing caption becomes one pad token that counts as prompt, so that it is not scored.
-    captions = [caption or ([pad_id], 1) for example in examples for caption in example.captions]
+    padding = EncodedText([pad_id], prompt_length=1)
+    captions = [caption or padding for example in examples for caption in example.captions]
     ids = pad_sequence(
-        [torch.tensor(ids) for ids, _ in captions], batch_first=True, padding_value=-1
+        [torch.tensor(caption.token_ids) for caption in captions],
+        batch_first=True,
+        padding_value=-1,
     )
     mask = (ids >= 0).long()
     ids = ids.where(ids >= 0, pad_id)
-    labels = make_lm_labels(ids, mask, torch.tensor([prompt for _, prompt in captions]))
+    labels = make_lm_labels(
+        ids, mask, torch.tensor([caption.prompt_length for caption in captions])
+    )
     pixels = torch.stack([example.pixels for example in examples])
     embeds = [e.image_embeds for e in examples if e.image_embeds is not None]
     image_embeds = torch.stack(embeds) if embeds else None
@@ -140,6 +147,11 @@ def make_loader(
         pin_memory=config.pin_memory,
         **batching,
     )
+
+
+def collect_skipped(batches: Sequence[Batch]) -> list[str]:
+    """Return the messages about unreadable images of all batches."""
+    return [message for batch in batches for message in batch.skipped]
 
 
 def load_batches(

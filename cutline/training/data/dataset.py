@@ -17,12 +17,11 @@ from cutline.config import DataConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError, DataError, ImageError
 from cutline.image import augment, open_image, to_pixels
-from cutline.tokenizer import Tokenizer, clean_caption
+from cutline.tokenizer import EncodedText, Tokenizer, clean_caption
 from cutline.training.data.embedding_store import Embedding
 
-EncodedCaption = tuple[list[int], int]
-"""token ids of prompt and caption, and the number of prompt tokens"""
 NO_PIXELS = torch.empty(3, 0, 0, dtype=torch.uint8)
+"""pixels of an example whose embedding is cached"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Example:
 
     pixels: Tensor
     """(3, S, S) uint8; S is 0 if there are image_embeds"""
-    captions: list[EncodedCaption | None]
+    captions: list[EncodedText | None]
     """None is padding, for an image with fewer than K captions; it is not scored"""
     image_embeds: Tensor | None = None
     """(N, D), if they are cached"""
@@ -43,7 +42,7 @@ ExampleOrError = Example | str | CutlineError
 
 def encode_captions(
     samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str
-) -> list[list[EncodedCaption]]:
+) -> list[list[EncodedText]]:
     """Clean and tokenize the captions of each sample.
 
     Args:
@@ -70,7 +69,7 @@ class CaptionDataset(Dataset[ExampleOrError]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        captions: Sequence[list[EncodedCaption]],
+        captions: Sequence[list[EncodedText]],
         image_size: int,
         data: DataConfig,
         seed: int | str,
@@ -81,7 +80,7 @@ class CaptionDataset(Dataset[ExampleOrError]):
         Args:
             samples: Samples, whose images are opened when they are needed.
             captions: Their captions, as `encode_captions` returns them. Samples without any are
-                left out.
+                ignored.
             image_size: Side of the pixels.
             data: Augmentation, captions per image, caching.
             seed: Seed of the augmentation and of the choice of captions.
@@ -94,17 +93,21 @@ class CaptionDataset(Dataset[ExampleOrError]):
         self.samples, self.captions = samples, captions
         self.image_size, self.data, self.seed, self.augmented = image_size, data, seed, augmented
         self.examples = [
-            (index, caption)
-            for index, texts in enumerate(captions)
-            for caption in self._list_choices(texts)
+            (sample_index, caption_index)
+            for sample_index, encoded in enumerate(captions)
+            for caption_index in self._list_caption_indices(encoded)
         ]
-        """of each example, the index of its sample and that of its caption; None: drawn at random
-        in each epoch"""
+        """of each example, the indices of its sample and of its caption; None: sampled in each
+        epoch"""
         if not self.examples:
-            raise DataError("the training data has no image with a caption: give each at least one")
-        if all(len(ids) <= prompt for texts in captions for ids, prompt in texts):
+            raise DataError(
+                "no image has a caption that is not empty after cleaning: "
+                "check the captions, `data.clean` and `data.caption_column`"
+            )
+        if not any(text.has_text for encoded in captions for text in encoded):
             raise ConfigError(
-                f"max_tokens {data.max_tokens} leaves no room after the prompt: raise it"
+                f"data.max_tokens {data.max_tokens} leaves no room for a caption after the prompt: "
+                "raise it, or shorten the prompt"
             )
         self.cache: dict[int, Image.Image] = {}
         self.embeddings: dict[int, Embedding | str] = {}
@@ -133,27 +136,28 @@ class CaptionDataset(Dataset[ExampleOrError]):
         Raises:
             DataError: A cached embedding is gone.
         """
-        epoch, example = key
-        index, caption = self.examples[example]
-        rng = random.Random(f"{self.seed} {epoch} {example}")
+        epoch, index = key
+        sample_index, caption_index = self.examples[index]
+        rng = random.Random(f"{self.seed} {epoch} {index}")
         if self.embeddings:
-            embedding = self.embeddings[index]
+            embedding = self.embeddings[sample_index]
             if isinstance(embedding, str):
                 return embedding
-            return Example(NO_PIXELS, self._choose(index, caption, rng), embedding.read())
+            captions = self._choose_captions(sample_index, caption_index, rng)
+            return Example(NO_PIXELS, captions, embedding.read())
         try:
-            image = self._open(index)
+            image = self._open(sample_index)
         except ImageError as error:
             return str(error)
         if self.augmented:
             image = augment(image, self.image_size, self.data, rng)
         pixels = to_pixels(image, self.image_size)
-        return Example(pixels, self._choose(index, caption, rng))
+        return Example(pixels, self._choose_captions(sample_index, caption_index, rng))
 
-    def _list_choices(self, texts: list[EncodedCaption]) -> Sequence[int | None]:
+    def _list_caption_indices(self, captions: list[EncodedText]) -> Sequence[int | None]:
         if self.data.captions_per_image == 0:
-            return range(len(texts))
-        return [None] if texts else []
+            return range(len(captions))
+        return [None] if captions else []
 
     def _open(self, index: int) -> Image.Image:
         if index in self.cache:
@@ -163,12 +167,12 @@ class CaptionDataset(Dataset[ExampleOrError]):
             self.cache[index] = image
         return image
 
-    def _choose(
-        self, index: int, caption: int | None, rng: random.Random
-    ) -> list[EncodedCaption | None]:
-        texts = self.captions[index]
-        if caption is not None:
-            return [texts[caption]]
+    def _choose_captions(
+        self, sample_index: int, caption_index: int | None, rng: random.Random
+    ) -> list[EncodedText | None]:
+        captions = self.captions[sample_index]
+        if caption_index is not None:
+            return [captions[caption_index]]
         count = self.data.captions_per_image
-        chosen: list[EncodedCaption | None] = list(rng.sample(texts, min(count, len(texts))))
-        return chosen + [None] * (count - len(chosen))
+        sampled: list[EncodedText | None] = list(rng.sample(captions, min(count, len(captions))))
+        return sampled + [None] * (count - len(sampled))

@@ -11,8 +11,8 @@ import numpy as np
 class BatchSampler:
     """Shuffled batches of examples, divided among processes.
 
-    Each epoch has an order of its own, and its last, incomplete step is dropped, as in the
-    reference. Which examples make a step depends on their number alone, not on how processes and
+    Each epoch has an order of its own, and its last, incomplete step is dropped, as in BLIP's
+    code. Which examples make a step depends on their number alone, not on how processes and
     gradient accumulation divide them.
     """
 
@@ -35,7 +35,7 @@ class BatchSampler:
         """Optimizer steps of an epoch; at least one, even if that has too few examples."""
         return max(1, self.num_examples // self.examples_per_step)
 
-    def keys(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    def iter_batches(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
         """Yield the keys of this process's batches in the steps from `start` to `stop`.
 
         Steps are counted from the start of the run, over all epochs. A batch may be empty if there
@@ -44,14 +44,14 @@ class BatchSampler:
         Yields:
             The keys of one batch: (epoch, index) of each example.
         """
-        # A step is a slice of the epoch's permutation. It is cut into batches, which are dealt to
-        # the processes in turn: with two processes, rank 0 gets batches 0, 2, 4, ... of the step.
+        # A step is a slice of the epoch's permutation. It is split into batches, which are assigned
+        # to the processes round-robin: of two processes, rank 0 gets batches 0, 2, 4, ...
         batches_per_step = self.grad_accum_steps * self.world_size
         for epoch in range(start // self.steps_per_epoch, math.ceil(stop / self.steps_per_epoch)):
             order = np.random.default_rng([self.seed, epoch]).permutation(self.num_examples)
             first_step = epoch * self.steps_per_epoch
-            last = min(stop - first_step, self.steps_per_epoch)
-            for step in range(max(start - first_step, 0), last):
+            end_step = min(stop - first_step, self.steps_per_epoch)
+            for step in range(max(start - first_step, 0), end_step):
                 for batch in range(self.rank, batches_per_step, self.world_size):
                     begin = step * self.examples_per_step + batch * self.batch_size
                     indices = order[begin : begin + self.batch_size]

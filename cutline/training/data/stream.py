@@ -47,7 +47,7 @@ class ShardDataset:
         """Yield the examples of one reader, pass after pass over the shards, without end.
 
         Args:
-            reader: Number of this reader, from 0.
+            reader: Index of this reader, from 0.
             num_readers: Readers that share the shards.
 
         Yields:
@@ -69,8 +69,9 @@ class ShardDataset:
             first = next(examples, None)
             if first is None:
                 raise DataError(
-                    f"{self.data.train}: no image with a caption for reader {reader + 1} of "
-                    f"{num_readers}; lower `data.num_workers`"
+                    f"{self.data.train}: no image with a caption for data loading worker "
+                    f"{reader + 1} of {num_readers}: use fewer processes or lower "
+                    "`data.num_workers`"
                 )
             yield first
             yield from examples
@@ -78,7 +79,7 @@ class ShardDataset:
     def make_examples(self, sample: Sample, epoch: int) -> Iterator[Callable[[], ExampleOrError]]:
         """Yield the examples of one sample; none if its captions are empty after cleaning."""
         captions = encode_captions([sample], self.tokenizer, self.data, self.prompt)
-        if any(len(ids) > prompt for ids, prompt in captions[0]):
+        if any(caption.has_text for caption in captions[0]):
             seed = f"{self.seed} {sample.id}"
             augmented = self.data.augment
             dataset = CaptionDataset(
@@ -86,6 +87,10 @@ class ShardDataset:
             )
             for index in range(len(dataset)):
                 yield partial(_open_example, dataset, (epoch, index), sample.id)
+
+
+TrainDataset = CaptionDataset | ShardDataset
+"""training examples, read in any order or streamed"""
 
 
 def _open_example(dataset: CaptionDataset, key: tuple[int, int], id: str) -> ExampleOrError:
@@ -110,9 +115,10 @@ class _ResumedStream(IterableDataset[ExampleOrError]):
     def __iter__(self) -> Iterator[ExampleOrError]:
         info = get_worker_info()
         worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
-        worker = (worker + self.first_batch) % num_workers  # whose reader this worker takes over
-        batches_read = len(range(worker, self.first_batch, num_workers))
-        reader = self.sampler.rank * num_workers + worker
+        # This worker takes over the reader of another one.
+        old_worker = (worker + self.first_batch) % num_workers
+        batches_read = len(range(old_worker, self.first_batch, num_workers))
+        reader = self.sampler.rank * num_workers + old_worker
         examples = self.dataset.read(reader, self.sampler.world_size * num_workers)
         try:
             for open_example in islice(examples, batches_read * self.sampler.batch_size, None):
@@ -133,7 +139,7 @@ def stream_batches(
 
 
 def read_batches(
-    dataset: CaptionDataset | ShardDataset,
+    dataset: TrainDataset,
     sampler: BatchSampler,
     start: int,
     stop: int,
@@ -143,4 +149,4 @@ def read_batches(
     if isinstance(dataset, ShardDataset):
         batches = stream_batches(dataset, sampler, start, config)
         return islice(batches, (stop - start) * sampler.grad_accum_steps)
-    return load_batches(dataset, sampler.keys(start, stop), config)
+    return load_batches(dataset, sampler.iter_batches(start, stop), config)

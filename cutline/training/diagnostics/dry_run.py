@@ -11,10 +11,12 @@ from cutline.config import Recipe
 from cutline.data import Sample
 from cutline.device import peak_memory
 from cutline.errors import CutlineError, DivergedError
-from cutline.training.data.dataset import EncodedCaption, encode_captions
+from cutline.tokenizer import EncodedText
+from cutline.training.data.batch import collect_skipped
+from cutline.training.data.dataset import encode_captions
 from cutline.training.diagnostics.dry_run_result import (
     HOW_TO_SAVE_MEMORY,
-    DryRun,
+    DryRunResult,
     describe_memory_shortage,
 )
 from cutline.training.diagnostics.memory import (
@@ -38,7 +40,7 @@ from cutline.training.setup import RunSetup, prepare_run
 _NO_LIMIT = 1_000_000  # words and tokens; no caption is as long
 
 
-def dry_run(recipe: Recipe) -> DryRun:
+def dry_run(recipe: Recipe) -> DryRunResult:
     """Take the first step of a run twice, and report what the whole run needs; write nothing.
 
     The first step has the images, dropout and precision of the run, and so its loss. The second
@@ -60,12 +62,12 @@ def dry_run(recipe: Recipe) -> DryRun:
     captions = _encode_captions(samples, setup, recipe)
     output = Path(recipe.output)
     params = list(trainer.model.parameters())
-    return DryRun(
+    return DryRunResult(
         recipe=recipe,
         num_images=sum(map(bool, captions)),
         num_captions=sum(map(len, captions)),
         num_truncated=_count_truncated(samples, captions, setup, recipe),
-        num_val_images=len(setup.val),
+        num_val_images=len(setup.val_samples),
         vocab_size=setup.tokenizer.vocab_size,
         num_params=sum(weight.numel() for weight in params),
         num_trained_params=sum(weight.numel() for weight in params if weight.requires_grad),
@@ -79,7 +81,7 @@ def dry_run(recipe: Recipe) -> DryRun:
         available_memory=available_memory(trainer.device),
         needed_disk=estimate_disk_usage(trainer),
         free_disk=measure_free_disk(output),
-        missing=tuple(_find_missing_images([*setup.train, *setup.val])),
+        missing=tuple(_find_missing_images([*setup.train_samples, *setup.val_samples])),
         skipped=skipped,
         output_has_run=has_run(output),
     )
@@ -119,31 +121,35 @@ def _measure_steps(trainer: Trainer, num_workers: int) -> tuple[float, float, tu
     """
     start = time.perf_counter()
     batches = next(trainer.read_steps())
-    opening = time.perf_counter() - start
+    loading_seconds = time.perf_counter() - start
     loss = take_step(trainer, batches)
     reset_peak_memory(trainer.device)
     start = time.perf_counter()
     take_step(trainer, batches)
-    computing = time.perf_counter() - start
-    seconds = max(computing, opening / num_workers) if num_workers else computing + opening
-    return loss, seconds, tuple(message for batch in batches for message in batch.skipped)
+    step_seconds = time.perf_counter() - start
+    if num_workers:
+        seconds = max(step_seconds, loading_seconds / num_workers)
+    else:
+        seconds = step_seconds + loading_seconds
+    return loss, seconds, tuple(collect_skipped(batches))
 
 
 def _encode_captions(
     samples: Sequence[Sample], setup: RunSetup, recipe: Recipe
-) -> list[list[EncodedCaption]]:
+) -> list[list[EncodedText]]:
     return encode_captions(samples, setup.tokenizer, recipe.data, setup.model.config.prompt)
 
 
 def _count_truncated(
-    samples: Sequence[Sample], captions: list[list[EncodedCaption]], setup: RunSetup, recipe: Recipe
+    samples: Sequence[Sample], captions: list[list[EncodedText]], setup: RunSetup, recipe: Recipe
 ) -> int:
     """Return how many of the encoded `captions` differ from what they are without limits."""
     data = replace(recipe.data, max_words=_NO_LIMIT, max_tokens=_NO_LIMIT)
     unlimited = _encode_captions(samples, setup, replace(recipe, data=data))
-    pairs = (zip(*lists, strict=True) for lists in zip(captions, unlimited, strict=True))
     return sum(
-        limited != full for captions_of_image in pairs for limited, full in captions_of_image
+        caption != full
+        for captions_of_image, full_captions in zip(captions, unlimited, strict=True)
+        for caption, full in zip(captions_of_image, full_captions, strict=True)
     )
 
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 from cutline.config import Recipe
 from cutline.training.diagnostics.memory import TensorMemory
+from cutline.training.run.directory import HAS_RUN
 
 HOW_TO_SAVE_MEMORY = (
-    "lower `optim.batch_size` (and raise `optim.grad_accum_steps`), turn on `memory.vit_grad_ckpt` "
-    "and `memory.text_grad_ckpt`, or train fewer weights with `lora.rank`"
+    "lower `optim.batch_size` (and raise `optim.grad_accum_steps`), turn on "
+    "`memory.text_grad_ckpt` and `memory.vit_grad_ckpt` (with `memory.vit_ckpt_layer`), or train "
+    "fewer weights with `lora.rank`"
 )
 
 
 @dataclass(frozen=True)
-class DryRun:
+class DryRunResult:
     """Result of a dry run."""
 
     recipe: Recipe
@@ -135,11 +137,7 @@ class DryRun:
 
     def _format_problems(self) -> Iterator[tuple[str, str]]:
         if self.output_has_run:
-            yield (
-                "output",
-                f"{self.recipe.output} already holds a run: add --resume to continue it, "
-                "or choose another `output`",
-            )
+            yield "output", f"{self.recipe.output} {HAS_RUN}"
         if self.missing:
             first = ", ".join(self.missing[:3])
             yield "missing", f"{len(self.missing):,} images do not exist; first: {first}"

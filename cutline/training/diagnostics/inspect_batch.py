@@ -10,10 +10,12 @@ from cutline.config import Recipe
 from cutline.errors import DataError
 from cutline.image import normalize
 from cutline.model import CaptionModel
+from cutline.model.caption import IGNORE_INDEX
 from cutline.tokenizer import Tokenizer
 from cutline.training.data.batch import Batch, LoaderConfig
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
+from cutline.training.diagnostics.session import check_single_process
 from cutline.training.setup import RunSetup, prepare_run
 
 HEADER = f"  {'position':<10}{'input token':<16}{'label':<16}{'loss':>8}"
@@ -29,6 +31,7 @@ def inspect_first_batch(recipe: Recipe) -> str:
         CutlineError: The recipe, its data or its initial weights are invalid, or no image can be
             read.
     """
+    check_single_process()
     setup = prepare_run(recipe)
     batch = _read_first_batch(recipe, setup)
     losses = compute_token_losses(setup.model.eval(), batch)
@@ -55,7 +58,7 @@ def compute_token_losses(model: CaptionModel, batch: Batch) -> Tensor:
         reduction="none",
         label_smoothing=model.config.label_smoothing,
     )
-    return losses.masked_fill(labels == -100, torch.nan)
+    return losses.masked_fill(labels == IGNORE_INDEX, torch.nan)
 
 
 def _read_first_batch(recipe: Recipe, setup: RunSetup) -> Batch:
@@ -64,12 +67,16 @@ def _read_first_batch(recipe: Recipe, setup: RunSetup) -> Batch:
     batches = read_batches(
         setup.dataset, sampler, 0, sampler.steps_per_epoch, LoaderConfig(setup.tokenizer.pad_id)
     )
+    skipped: list[str] = []
     for batch in batches:
         if batch.error:
             raise batch.error
         if len(batch.pixels):
             return batch
-    raise DataError(f"{recipe.data.train}: none of its images can be read")
+        skipped += batch.skipped
+    raise DataError(
+        f"{recipe.data.train}: none of the images can be read; the first error: {skipped[0]}"
+    )
 
 
 def _format_tokens(batch: Batch, row: int, losses: Tensor, tokenizer: Tokenizer) -> list[str]:

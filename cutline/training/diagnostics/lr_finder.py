@@ -10,7 +10,7 @@ import numpy as np
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError
 from cutline.report import render_curve, render_key_figures, render_paragraph, write_report
-from cutline.training.data.batch import Batch
+from cutline.training.data.batch import Batch, collect_skipped
 from cutline.training.diagnostics.session import check_single_process, make_trainer, take_step
 from cutline.training.loop.trainer import Trainer
 from cutline.training.run.log import RunLog
@@ -23,7 +23,7 @@ DIVERGENCE_RATIO = 4.0  # smoothed loss / lowest smoothed loss that ends the tes
 
 
 @dataclass(frozen=True)
-class LrRange:
+class LrRangeResult:
     """Result of a learning-rate range test, with at least one step."""
 
     lrs: tuple[float, ...]
@@ -81,13 +81,13 @@ class LrRange:
         return "".join(f"{lr:.3e}\t{loss:.4f}\n" for lr, loss in pairs)
 
 
-def lr_range(
+def run_lr_range_test(
     recipe: Recipe,
     low: float,
     high: float,
     steps: int = NUM_STEPS,
     show_progress: bool = True,
-) -> LrRange:
+) -> LrRangeResult:
     """Train while the learning rate rises exponentially, and record the loss of every step.
 
     The test ends early if the smoothed loss exceeds 4 times its minimum, or if the loss is NaN or
@@ -112,7 +112,7 @@ def lr_range(
     recipe = replace(recipe, optim=replace(recipe.optim, max_steps=steps, ema_decay=0.0))
     trainer = make_trainer(recipe, prepare_run(recipe))
     lrs = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
-    result = LrRange((), ())
+    result = LrRangeResult((), ())
     with RunLog(None, None, 0, steps, show_progress) as log:
         for lr, batches in zip(lrs, trainer.read_steps(), strict=False):
             result = _record_step(trainer, batches, lr, result, log)
@@ -132,11 +132,11 @@ def _check_range(low: float, high: float, steps: int) -> None:
 
 
 def _record_step(
-    trainer: Trainer, batches: list[Batch], lr: float, result: LrRange, log: RunLog
-) -> LrRange:
+    trainer: Trainer, batches: list[Batch], lr: float, result: LrRangeResult, log: RunLog
+) -> LrRangeResult:
     """Take a step, and return `result` with that step added."""
     step = len(result.lrs) + 1
-    skipped = [message for batch in batches for message in batch.skipped]
+    skipped = collect_skipped(batches)
     log.log_skipped(step, skipped)
     result = replace(result, skipped=(*result.skipped, *skipped))
     try:
@@ -163,7 +163,7 @@ def lr_report_path(recipe: Recipe) -> Path:
     return output.with_name(f"{output.name}-lr-range.html")
 
 
-def write_lr_report(path: Path, result: LrRange) -> None:
+def write_lr_report(path: Path, result: LrRangeResult) -> None:
     """Write the curve and the suggestion as an HTML page."""
     figures = [("steepest fall", result.steepest), ("tenth of minimum", result.tenth_of_minimum)]
     suggestion = [
@@ -182,7 +182,7 @@ def write_lr_report(path: Path, result: LrRange) -> None:
     write_report(path, "Learning-rate range test", intro, sections)
 
 
-def _clip_losses(result: LrRange) -> Iterator[tuple[float, float]]:
+def _clip_losses(result: LrRangeResult) -> Iterator[tuple[float, float]]:
     """Yield (lr, smoothed loss); a loss that diverges is clipped, or it would flatten the curve."""
     smoothed = result.smoothed
     highest = DIVERGENCE_RATIO * min(smoothed)

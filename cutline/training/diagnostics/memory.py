@@ -62,15 +62,15 @@ def available_memory(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    available = _read_kilobytes("/proc/meminfo", "MemAvailable")
+    available = _read_proc_bytes("/proc/meminfo", "MemAvailable")
     if available is not None:
-        return available + (_read_kilobytes("/proc/self/status", "VmRSS") or 0)
+        return available + (_read_proc_bytes("/proc/self/status", "VmRSS") or 0)
     if not hasattr(os, "sysconf"):
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _read_kilobytes(path: str, name: str) -> int | None:
+def _read_proc_bytes(path: str, name: str) -> int | None:
     """Return the bytes of the line "NAME: 123 kB" of a file; None if there is no such line."""
     with suppress(OSError):
         for line in Path(path).read_text(encoding="utf-8").splitlines():

@@ -12,7 +12,7 @@ from cutline.captioner import Captioner
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError, ImageError
 from cutline.image import open_image, to_pixels
-from cutline.training.data.batch import Batch, LoaderConfig, load_batches
+from cutline.training.data.batch import Batch, LoaderConfig, collect_skipped, load_batches
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.diagnostics.session import (
     check_single_process,
@@ -48,7 +48,7 @@ class OverfitSample:
 
 
 @dataclass(frozen=True)
-class Overfit:
+class OverfitResult:
     """Result of overfitting a few batches."""
 
     lr: float
@@ -104,7 +104,7 @@ class Overfit:
         return "".join([*lines, self.summary, "\n"])
 
 
-def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Overfit:
+def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> OverfitResult:
     """Train on the first batches until the loss per token is below 0.05, then caption them.
 
     Training ends after 300 steps at most. Everything that keeps a model from overfitting is off;
@@ -127,19 +127,19 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
     dataset = _make_overfit_dataset(setup, recipe)
     trainer = make_trainer(recipe, replace(setup, dataset=dataset))
     num_batches = min(batches, trainer.steps_per_epoch)
-    keys = list(trainer.sampler.keys(0, num_batches))
-    loaded = list(load_batches(dataset, iter(keys), LoaderConfig(setup.tokenizer.pad_id)))
+    key_batches = list(trainer.sampler.iter_batches(0, num_batches))
+    loaded = list(load_batches(dataset, iter(key_batches), LoaderConfig(setup.tokenizer.pad_id)))
     readable = [batch for batch in loaded if len(batch.pixels)]
     losses = _train_on_batches(trainer, readable or loaded, show_progress)
     last_losses = losses[-num_batches:]
-    indices = [dataset.examples[example][0] for key in keys for _, example in key]
-    return Overfit(
+    indices = [dataset.examples[index][0] for keys in key_batches for _, index in keys]
+    return OverfitResult(
         lr=recipe.optim.lr,
         steps=len(losses),
         first_loss=losses[0],
         last_loss=sum(last_losses) / len(last_losses),
         samples=tuple(_caption_samples(trainer, dataset, indices)),
-        skipped=tuple(message for batch in loaded for message in batch.skipped),
+        skipped=tuple(collect_skipped(loaded)),
         conflicts=tuple(_find_conflicts(dataset, indices)),
     )
 
@@ -178,7 +178,7 @@ def make_overfit_recipe(recipe: Recipe) -> Recipe:
 
 
 def _make_overfit_dataset(setup: RunSetup, recipe: Recipe) -> CaptionDataset:
-    """Return one row per image, with its first caption and without augmentation."""
+    """Return one example per image, with its first caption and without augmentation."""
     samples = [
         replace(sample, captions=sample.captions[:1]) for sample in peek_samples(setup, recipe)
     ]
@@ -210,7 +210,7 @@ def _train_on_batches(
 def _caption_samples(
     trainer: Trainer, dataset: CaptionDataset, indices: Sequence[int]
 ) -> list[OverfitSample]:
-    """Caption the samples with these indices by greedy search; unreadable ones are left out."""
+    """Caption the samples with these indices by greedy search, except unreadable ones."""
     setup, config = trainer.setup, trainer.model.config
     samples = [dataset.samples[index] for index in indices]
     encoded = [dataset.captions[index][0] for index in indices]
@@ -219,12 +219,16 @@ def _caption_samples(
         [sample.image for sample in samples],
         [sample.prompt_or(config.prompt) for sample in samples],
         num_beams=1,
-        max_length=max(len(ids) for ids, _ in encoded),
+        max_length=max(len(reference.token_ids) for reference in encoded),
         min_length=0,
     )
     return [
-        OverfitSample(sample.name, setup.tokenizer.decode(ids[prompt_length:]), caption.text)
-        for sample, (ids, prompt_length), caption in zip(samples, encoded, captions, strict=True)
+        OverfitSample(
+            sample.name,
+            setup.tokenizer.decode(reference.token_ids[reference.prompt_length :]),
+            caption.text,
+        )
+        for sample, reference, caption in zip(samples, encoded, captions, strict=True)
         if not isinstance(caption, ImageError)
     ]
 

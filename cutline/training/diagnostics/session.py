@@ -1,4 +1,4 @@
-"""What the diagnostics share: a trainer that saves nothing, and single steps of it."""
+"""Helpers shared by the diagnostics: a trainer that saves nothing, and its single steps."""
 
 import os
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def peek_samples(setup: RunSetup, recipe: Recipe) -> Sequence[Sample]:
     """Return the training samples; of a stream, the first `MAX_STREAMED_SAMPLES`."""
     data = recipe.data
     if not data.stream:
-        return setup.train
+        return setup.train_samples
     stream = stream_shards(
         data.train,
         seed=recipe.seed,
@@ -60,10 +60,10 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
     """
     totals = sync_totals(batches, stop=False, save=False)
     if not totals.tokens:
-        first = f": {totals.skipped[0]}" if totals.skipped else ""
+        first = f"; the first error: {totals.skipped[0]}" if totals.skipped else ""
         raise DataError(
             f"{trainer.recipe.data.train}: none of the images of a step can be read{first}"
         )
-    trainer.progress.loss_sum, trainer.progress.token_count = 0.0, 0
+    trainer.state.loss_sum, trainer.state.token_count = 0.0, 0
     trainer.train_step(batches, totals, lr)
-    return trainer.progress.loss_sum / totals.tokens
+    return trainer.state.loss_sum / totals.tokens

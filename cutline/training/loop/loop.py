@@ -20,7 +20,7 @@ from cutline.training.loop.interrupt import Interrupted, StopSignal
 from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
 from cutline.training.loop.validation import evaluate_if_due
-from cutline.training.run.directory import make_run_directory
+from cutline.training.run.directory import BEST, LOG_FILE, RECIPE_FILE, make_run_directory
 from cutline.training.run.info import INFO_FILE, check_same_data, collect_run_info, save_run_info
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
@@ -38,7 +38,8 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
 
     Args:
         recipe: Settings of the run, or the YAML file of a recipe.
-        resume: Whether to resume the run in the recipe's `output`.
+        resume: Whether to resume the run in the recipe's `output`. Without a saved state there, a
+            new run starts.
         show_progress: Whether to show progress bars and messages on stderr.
 
     Returns:
@@ -55,7 +56,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
 
 
 def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
-    """Do this process's part of `train`."""
+    """Run this process's part of `train`, and return the folder of the best checkpoint."""
     run_on_main(lambda: uses_tensorboard(recipe))  # a missing package ends the run here
     # Every process checks the directory before the main process writes to it.
     directory = gather_results(lambda: make_run_directory(recipe, resume))[0]
@@ -75,10 +76,10 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
         except Interrupted:
             trainer.save()
             raise Interrupted(
-                f"stopped after step {trainer.progress.step}; resume {directory} with --resume"
+                f"stopped after step {trainer.state.step}; resume {directory} with --resume"
             ) from None
     run_on_main(lambda: write_run_report(directory))
-    return directory / "best"
+    return directory / BEST
 
 
 def _show_status(text: str, visible: bool) -> AbstractContextManager[object]:
@@ -98,14 +99,14 @@ def save_settings(recipe: Recipe, directory: Path, info: dict[str, Any], resume:
     remove_partial(directory)
     save_run_info(directory / INFO_FILE, info, resume)
     text = yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
-    write_text(directory / "recipe.yaml", text)
+    write_text(directory / RECIPE_FILE, text)
 
 
 def open_log(trainer: Trainer, show_progress: bool) -> RunLog:
     """Open the log of a run; only that of the main process writes files."""
-    path, tensorboard, step = None, None, trainer.progress.step
+    path, tensorboard, step = None, None, trainer.state.step
     if is_main_process():
-        path = trainer.directory / "log.jsonl"
+        path = trainer.directory / LOG_FILE
         if uses_tensorboard(trainer.recipe):
             tensorboard = TensorBoardLog(trainer.directory, step)
     return RunLog(path, tensorboard, step, trainer.total_steps, show_progress)
@@ -118,33 +119,34 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         Interrupted: A stop was requested.
         CutlineError: The data cannot be read, or the loss became NaN or infinite.
     """
-    progress, recipe = trainer.progress, trainer.recipe
+    state, recipe = trainer.state, trainer.recipe
     last_save = time.monotonic()
+    # A run that was stopped during an evaluation resumes with that evaluation.
     evaluate_if_due(trainer, log, stop)
     for batches in trainer.read_steps():
         save_due = time.monotonic() - last_save > 60 * recipe.save_minutes
         totals = sync_totals(batches, stop.requested, save_due)
-        if totals.stop:
+        if totals.stop:  # before the step: the resumed run reads these batches again
             raise Interrupted
         if totals.save:
             trainer.save()
             last_save = time.monotonic()
         grad_norm = trainer.train_step(batches, totals)
-        log.advance(progress.step, totals.images, totals.tokens)
-        log.log_skipped(progress.step, totals.skipped)
-        if progress.step % recipe.log_every == 0 or progress.step == trainer.total_steps:
+        log.advance(state.step, totals.images, totals.tokens)
+        log.log_skipped(state.step, totals.skipped)
+        if state.step % recipe.log_every == 0 or state.step == trainer.total_steps:
             log.log_training(describe_step(trainer, grad_norm))
-            progress.loss_sum, progress.token_count = 0.0, 0
+            state.loss_sum, state.token_count = 0.0, 0
         evaluate_if_due(trainer, log, stop)
 
 
 def describe_step(trainer: Trainer, grad_norm: float) -> dict[str, Any]:
     """Return a line for the log, with the mean loss since the last one."""
-    progress = trainer.progress
+    state = trainer.state
     return {
-        "step": progress.step,
-        "epoch": round(progress.step / trainer.steps_per_epoch, 3),
-        "loss": progress.loss_sum / max(1, progress.token_count),
+        "step": state.step,
+        "epoch": round(state.step / trainer.steps_per_epoch, 3),
+        "loss": state.loss_sum / max(1, state.token_count),
         "lr": trainer.lr,
         "grad_norm": grad_norm,
         "memory_gb": round(peak_memory(trainer.device) / 1e9, 3),

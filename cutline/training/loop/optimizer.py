@@ -66,9 +66,9 @@ def make_optimizer(
 def compute_lr_scale(name: str, config: CaptionConfig, layer_decay: float) -> float:
     """Return the factor of a weight's learning rate, by layer-wise decay (BEiT, Bao et al., 2021).
 
-    It is `layer_decay` to the number of layers above the weight. Vision encoder and text decoder
-    are counted separately: embeddings are below the first layer, and the encoder's final norm and
-    the LM head are above the last.
+    It is `layer_decay` raised to the number of layers above the weight. Vision encoder and text
+    decoder are counted separately: embeddings are below the first layer, and the encoder's final
+    norm and the LM head are above the last.
     """
     depth = (config.vision if name.startswith("vision.") else config.text).depth
     if layer := re.search(r"\.(?:blocks|layers)\.(\d+)\.", name):

@@ -4,7 +4,7 @@ With DDP, every process has the whole model, and gradients are averaged in the b
 FSDP2, each weight is a DTensor: every process holds one shard of it, and of its gradient and
 optimizer state; a block's weights are gathered just before they are used, and freed afterwards.
 
-What is saved and loaded never depends on that. `full_weights` gathers the shards, and
+What is saved and loaded never depends on that. `gather_full_weights` gathers the shards, and
 `load_weights` cuts full tensors into shards again, so that the same file serves both. Gathering is
 a collective operation: every process must call it, for the same tensors in the same order.
 """
@@ -61,7 +61,7 @@ def gradient_sync(model: nn.Module, enabled: bool) -> Iterator[None]:
 
     With gradient accumulation only the last backward pass of a step needs it.
     """
-    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2
+    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2; its class takes a second to import
         cast("FSDPModule", model).set_requires_gradient_sync(enabled)
         yield
     elif isinstance(model, DistributedDataParallel) and not enabled:
@@ -87,7 +87,7 @@ def to_local(tensor: Tensor) -> Tensor:
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Return this process's shard of a full tensor, on the device and in the layout of `like`."""
+    """Return this process's shard of a full tensor, with the device and placements of `like`."""
     if not is_sharded(like):
         return tensor.to(like.device)
     from torch.distributed.tensor import distribute_tensor
@@ -95,7 +95,9 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 
-def full_weights(weights: Mapping[str, Tensor], everywhere: bool = False) -> dict[str, Tensor]:
+def gather_full_weights(
+    weights: Mapping[str, Tensor], rank0_only: bool = True
+) -> dict[str, Tensor]:
     """Gather all of `weights`; every process must call this.
 
     Sharded weights are gathered one at a time and moved to the CPU, because a device may not have
@@ -103,8 +105,8 @@ def full_weights(weights: Mapping[str, Tensor], everywhere: bool = False) -> dic
 
     Args:
         weights: Full or sharded tensors by name.
-        everywhere: Whether all processes get the result, not only the main one; the others get an
-            empty dictionary.
+        rank0_only: Whether only the main process gets the result; the others get an empty
+            dictionary.
 
     Returns:
         Full tensors by name.
@@ -112,7 +114,7 @@ def full_weights(weights: Mapping[str, Tensor], everywhere: bool = False) -> dic
     gathered = {}
     for name, tensor in weights.items():
         full = full_tensor(tensor.detach())
-        if everywhere or is_main_process():
+        if not rank0_only or is_main_process():
             gathered[name] = full.cpu() if is_sharded(tensor) else full
     return gathered
 

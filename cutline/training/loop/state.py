@@ -12,20 +12,20 @@ from torch.optim import Optimizer
 from cutline.checkpoint.storage import write_safetensors
 from cutline.distributed import run_on_main
 from cutline.errors import CheckpointError
-from cutline.training.loop.parallel import full_weights, load_weights, shard_like
+from cutline.training.loop.parallel import gather_full_weights, load_weights, shard_like
 
 
 @dataclass
-class TrainingProgress:
+class TrainerState:
     """How far a run has come."""
 
     step: int = 0
     """optimizer steps done"""
     examples_per_step: int = 0
     """examples of an optimizer step, over all processes"""
-    evaluated: int = 0
+    last_eval_step: int = 0
     """the step after which the last evaluation took place"""
-    best: float | None = None
+    best_score: float | None = None
     """the best evaluation so far; higher is better"""
     loss_sum: float = 0.0
     """summed loss since the last line of the log"""
@@ -35,7 +35,7 @@ class TrainingProgress:
     """summed loss since the last evaluation"""
     epoch_token_count: int = 0
     """scored tokens since the last evaluation"""
-    images: int = 0
+    num_images: int = 0
     """images trained on"""
 
 
@@ -44,7 +44,7 @@ def save_state(
     model: nn.Module,
     ema: Mapping[str, Tensor],
     optimizer: Optimizer,
-    progress: TrainingProgress,
+    state: TrainerState,
 ) -> None:
     """Save all that a resumed run needs to be the same as an uninterrupted one.
 
@@ -58,14 +58,14 @@ def save_state(
     for name, weight in model.named_parameters():
         moments = optimizer.state.get(weight, {})
         tensors |= {f"optim.{name}.{key}": tensor for key, tensor in moments.items()}
-    tensors = full_weights(tensors)
-    metadata = {"progress": json.dumps(asdict(progress))}
+    tensors = gather_full_weights(tensors)
+    metadata = {"trainer_state": json.dumps(asdict(state))}
     run_on_main(lambda: write_safetensors(path, tensors, metadata))
 
 
 def load_state(
     path: Path, model: nn.Module, ema: Mapping[str, Tensor], optimizer: Optimizer
-) -> TrainingProgress:
+) -> TrainerState:
     """Load what `save_state` wrote into model, average and optimizer.
 
     Raises:
@@ -74,7 +74,7 @@ def load_state(
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            progress = TrainingProgress(**json.loads(file.metadata()["progress"]))
+            state = TrainerState(**json.loads(file.metadata()["trainer_state"]))
         load_weights(_strip_prefix(tensors, "model."), model.state_dict())
         load_weights(_strip_prefix(tensors, "ema."), ema)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
@@ -92,7 +92,7 @@ def load_state(
                 else tensor.to(weight.device)
                 for key, tensor in moments.items()
             }
-    return progress
+    return state
 
 
 def _strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cutline.distributed import all_gather, all_reduce_sum, is_main_process
-from cutline.training.data.batch import Batch
+from cutline.training.data.batch import Batch, collect_skipped
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def sync_totals(batches: list[Batch], stop: bool, save: bool) -> StepTotals:
         CutlineError: The data of one process cannot be read; raised in all of them.
     """
     errors = [batch.error for batch in batches if batch.error is not None]
-    skipped = [message for batch in batches for message in batch.skipped]
+    skipped = collect_skipped(batches)
     tokens, images, num_skipped, stop_votes, save_votes, num_errors = all_reduce_sum(
         sum(batch.token_count for batch in batches),
         sum(len(batch.pixels) for batch in batches),

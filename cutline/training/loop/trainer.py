@@ -31,12 +31,13 @@ from cutline.training.loop.ema import init_ema, update_ema
 from cutline.training.loop.optimizer import compute_lr, make_optimizer, select_weights
 from cutline.training.loop.parallel import (
     full_tensor,
-    full_weights,
+    gather_full_weights,
     gradient_sync,
     wrap_distributed,
 )
-from cutline.training.loop.state import TrainingProgress, load_state, save_state
+from cutline.training.loop.state import TrainerState, load_state, save_state
 from cutline.training.loop.totals import StepTotals
+from cutline.training.run.directory import LAST, STATE_FILE
 from cutline.training.setup import RunSetup
 
 
@@ -64,22 +65,22 @@ class Trainer:
         optim = recipe.optim
         self.model = setup.model.to(self.device)
         self.configure_model()
-        self.parallel = wrap_distributed(self.model, recipe.distributed.fsdp)
+        self.model_wrapped = wrap_distributed(self.model, recipe.distributed.fsdp)
         self.ema = init_ema(self.model) if optim.ema_decay else {}
         self.optimizer = make_optimizer(self.model, self.model.config, optim)
         self.sampler = BatchSampler(
-            len(setup.dataset),
-            optim.batch_size,
-            recipe.seed,
-            optim.grad_accum_steps,
-            world_size(),
-            rank(),
+            num_examples=len(setup.dataset),
+            batch_size=optim.batch_size,
+            seed=recipe.seed,
+            grad_accum_steps=optim.grad_accum_steps,
+            world_size=world_size(),
+            rank=rank(),
         )
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.total_steps = optim.max_steps or optim.epochs * self.steps_per_epoch
         self.lr = optim.lr
         """learning rate of the last step, before `lr_scale`"""
-        self.progress = TrainingProgress(examples_per_step=self.sampler.examples_per_step)
+        self.state = TrainerState(examples_per_step=self.sampler.examples_per_step)
         if resume and self.has_state():
             self.resume()
 
@@ -106,13 +107,13 @@ class Trainer:
     @property
     def state_path(self) -> Path:
         """The file that the run resumes from."""
-        return self.directory / "state.safetensors"
+        return self.directory / STATE_FILE
 
     def has_state(self) -> bool:
         """Return whether there is a state to resume from.
 
         Raises:
-            ConfigError: Only some of the processes can see it.
+            ConfigError: Only some of the processes can see the file.
         """
         visible = gather_results(self.state_path.exists)
         if any(visible) and not all(visible):
@@ -126,11 +127,11 @@ class Trainer:
         """Load the state.
 
         Raises:
-            CheckpointError: It cannot be read.
-            ConfigError: Its steps had another number of examples.
+            CheckpointError: The state cannot be read.
+            ConfigError: The state is from steps with another number of examples.
         """
-        self.progress = load_state(self.state_path, self.model, self.ema, self.optimizer)
-        before, now = self.progress.examples_per_step, self.sampler.examples_per_step
+        self.state = load_state(self.state_path, self.model, self.ema, self.optimizer)
+        before, now = self.state.examples_per_step, self.sampler.examples_per_step
         if before != now:
             raise ConfigError(
                 f"{self.directory} was trained with {before} examples per step, not {now}: "
@@ -139,24 +140,24 @@ class Trainer:
 
     def save(self) -> None:
         """Save the captioner to `last/`, and the state; every process must call this."""
-        self.save_checkpoint("last")
-        save_state(self.state_path, self.model, self.ema, self.optimizer, self.progress)
+        self.save_checkpoint(LAST)
+        save_state(self.state_path, self.model, self.ema, self.optimizer, self.state)
 
     def save_checkpoint(self, name: str) -> None:
         """Save the captioner to a folder of the run directory; every process must call this."""
         checkpoint = self.export_checkpoint()
         run_on_main(lambda: save_native(self.directory / name, checkpoint))
 
-    def export_checkpoint(self, everywhere: bool = False) -> Checkpoint:
+    def export_checkpoint(self, rank0_only: bool = True) -> Checkpoint:
         """Return the captioner as it is saved: with averaged weights, and LoRA merged.
 
         Its weights share memory with the training model where they are neither averaged, merged
         nor sharded. Every process must call this.
 
         Args:
-            everywhere: Whether all processes get the weights, not only the main one.
+            rank0_only: Whether only the main process gets the weights.
         """
-        weights = full_weights({**self.model.state_dict(), **self.ema}, everywhere)
+        weights = gather_full_weights({**self.model.state_dict(), **self.ema}, rank0_only)
         lora = self.recipe.lora
         if lora.rank:
             weights = merge_lora(weights, lora.scale)
@@ -169,7 +170,7 @@ class Trainer:
         replacing its layers does not affect training. Its weights must not be changed in place;
         see `export_checkpoint`.
         """
-        return build_model(self.export_checkpoint(everywhere=True)).to(self.device)
+        return build_model(self.export_checkpoint(rank0_only=False)).to(self.device)
 
     def read_steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of each remaining optimizer step."""
@@ -178,9 +179,9 @@ class Trainer:
             self.recipe.data.num_workers,
             pin_memory=self.device.type == "cuda",
         )
-        start, stop = self.progress.step, self.total_steps
+        start, stop = self.state.step, self.total_steps
         batches = read_batches(self.setup.dataset, self.sampler, start, stop, loader)
-        while self.progress.step < self.total_steps:
+        for _ in range(start, stop):
             yield list(itertools.islice(batches, self.recipe.optim.grad_accum_steps))
 
     def train_step(
@@ -199,22 +200,23 @@ class Trainer:
         Raises:
             DivergedError: The loss or the gradient is NaN or infinite; the weights are unchanged.
         """
-        progress, optim = self.progress, self.recipe.optim
+        state, optim = self.state, self.recipe.optim
         if lr is None:
-            lr = compute_lr(progress.step, self.total_steps, self.steps_per_epoch, optim)
+            lr = compute_lr(state.step, self.total_steps, self.steps_per_epoch, optim)
         self.lr = lr
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
-        # Dropout depends on the step alone, so that a resumed run repeats it.
-        seed = self.recipe.seed * 1_000_003 + progress.step
+        # Dropout depends only on the recipe's seed, the step and the rank, so that a resumed run
+        # repeats it. The prime keeps runs of neighboring seeds from sharing seeds of their steps.
+        seed = self.recipe.seed * 1_000_003 + state.step
         torch.manual_seed(seed * world_size() + rank())
         norm = self.update_weights(batches, totals.tokens) if totals.tokens else 0.0
         if self.ema:
-            update_ema(self.ema, self.model, progress.step, optim.ema_decay)
-        progress.token_count += totals.tokens
-        progress.epoch_token_count += totals.tokens
-        progress.images += totals.images
-        progress.step += 1
+            update_ema(self.ema, self.model, state.step, optim.ema_decay)
+        state.token_count += totals.tokens
+        state.epoch_token_count += totals.tokens
+        state.num_images += totals.images
+        state.step += 1
         return norm
 
     def update_weights(self, batches: list[Batch], tokens: int) -> float:
@@ -225,13 +227,14 @@ class Trainer:
         """
         losses = [self.backward(batch, tokens, last=batch is batches[-1]) for batch in batches]
         (loss,) = all_reduce_sum(sum(losses))
+        # An infinite limit only computes the norm, which is a DTensor with FSDP2.
         clip_norm = self.recipe.optim.clip_norm or math.inf
         norm = float(full_tensor(clip_grad_norm_(self.model.parameters(), clip_norm)))
         self.check_finite(loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.progress.loss_sum += loss
-        self.progress.epoch_loss_sum += loss
+        self.state.loss_sum += loss
+        self.state.epoch_loss_sum += loss
         return norm
 
     def backward(self, batch: Batch, tokens: int, last: bool) -> float:
@@ -249,16 +252,16 @@ class Trainer:
         # is. The summed loss of a batch times 1 / tokens does that within a process. Over P
         # processes the gradients are averaged, not summed, which divides them by P once more: the
         # factor world_size() makes up for it.
-        with gradient_sync(self.parallel, last):
-            loss = self.compute_loss(self.parallel, batch)
+        with gradient_sync(self.model_wrapped, last):
+            loss = self.compute_loss(self.model_wrapped, batch)
             (loss * (world_size() / tokens)).backward()
         return float(loss.detach())
 
     def compute_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the summed loss of a batch, ()."""
-        config, embedded = self.model.config, bool(self.recipe.data.cache_embeddings)
+        config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
         if not len(batch.pixels):
-            batch = Batch.dummy(config.vision, embedded)
+            batch = Batch.dummy(config.vision, has_embeddings)
         batch = batch.to(self.device)
         pixel_values = normalize(batch.pixels, config.image) if batch.image_embeds is None else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -276,6 +279,6 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DivergedError(
                 f"the loss became {loss} and the gradient norm {norm} at step "
-                f"{self.progress.step + 1}; {self.directory} holds the state before it: lower "
-                "`optim.lr` or set `optim.clip_norm`, and continue with --resume"
+                f"{self.state.step + 1}; the state before that step is in {self.directory}: lower "
+                "`optim.lr` or set `optim.clip_norm`, and resume with --resume"
             )

@@ -22,6 +22,7 @@ from cutline.progress import Progress, no_progress
 from cutline.training.data.batch import LoaderConfig, load_batches
 from cutline.training.loop.interrupt import StopSignal
 from cutline.training.loop.trainer import Trainer
+from cutline.training.run.directory import BEST, LOG_FILE
 from cutline.training.run.log import RunLog
 from cutline.training.setup import make_dataset
 
@@ -44,54 +45,56 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     """
     if not _is_due(trainer):
         return
-    progress = trainer.progress
-    if progress.images == 0:
+    state = trainer.state
+    if state.num_images == 0:
         raise DataError(
-            f"{trainer.recipe.data.train}: none of its images can be read; see {log.path}"
+            f"{trainer.recipe.data.train}: none of the images can be read; "
+            f"{trainer.directory / LOG_FILE} lists them"
         )
     with log.exclude_time():
-        line, value = measure_run(trainer, log, stop)
-    is_best = progress.best is None or value > progress.best
+        line, score = evaluate_model(trainer, log, stop)
+    is_best = state.best_score is None or score > state.best_score
     if is_best:
-        progress.best = value
-        trainer.save_checkpoint("best")
-    progress.evaluated, progress.epoch_loss_sum, progress.epoch_token_count = progress.step, 0.0, 0
-    epoch = math.ceil(progress.step / trainer.steps_per_epoch)
+        state.best_score = score
+        trainer.save_checkpoint(BEST)
+    state.last_eval_step, state.epoch_loss_sum, state.epoch_token_count = state.step, 0.0, 0
+    epoch = math.ceil(state.step / trainer.steps_per_epoch)
     # The line comes before the state: with the state saved, the evaluation is not repeated.
-    log.write({"step": progress.step, "epoch": epoch, **line, "best": is_best})
+    log.write({"step": state.step, "epoch": epoch, **line, "best": is_best})
     trainer.save()
     values = "  ".join(f"{name} {v:.3f}" for name, v in line.items() if isinstance(v, float))
     log.print(f"epoch {epoch}: {values}{'  (best so far)' if is_best else ''}")
 
 
 def _is_due(trainer: Trainer) -> bool:
-    progress, config = trainer.progress, trainer.recipe.eval
-    if progress.evaluated == progress.step:
+    state, config = trainer.state, trainer.recipe.eval
+    if state.last_eval_step == state.step:
         return False
-    if progress.step == trainer.total_steps:
+    if state.step == trainer.total_steps:
         return True
-    epoch, steps_into_epoch = divmod(progress.step, trainer.steps_per_epoch)
+    epoch, steps_into_epoch = divmod(state.step, trainer.steps_per_epoch)
     first = config.start_epoch or config.every_epochs
     return not steps_into_epoch and epoch >= first and (epoch - first) % config.every_epochs == 0
 
 
-def measure_run(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[str, Any], float]:
-    """Measure the current weights.
+def evaluate_model(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dict[str, Any], float]:
+    """Evaluate the current weights.
 
     Returns:
-        A line for the log, and the value that the best weights are chosen by; higher is better.
+        The metrics for the log, and the score by which the best checkpoint is selected; higher is
+        better.
     """
-    progress, recipe = trainer.progress, trainer.recipe
-    train_loss = progress.epoch_loss_sum / max(1, progress.epoch_token_count)
+    state, recipe = trainer.state, trainer.recipe
+    train_loss = state.epoch_loss_sum / max(1, state.epoch_token_count)
     line: dict[str, Any] = {"train_loss": train_loss}
-    if not trainer.setup.val:
+    if not trainer.setup.val_samples:
         return line, -train_loss
     if recipe.eval.select_by == "loss":
         line["val_loss"], skipped = compute_validation_loss(trainer, _track(log, stop))
-        log.log_skipped(progress.step, skipped)
+        log.log_skipped(state.step, skipped)
         return line, -line["val_loss"]
-    evaluation = validate(trainer, _track(log, stop))
-    log.log_skipped(progress.step, evaluation.skipped)
+    evaluation = evaluate_captions(trainer, _track(log, stop))
+    log.log_skipped(state.step, evaluation.skipped)
     scores = evaluation.scores
     line |= {name: value for name, value in asdict(scores).items() if isinstance(value, float)}
     images = evaluation.images[:NUM_SAMPLES]
@@ -108,7 +111,7 @@ def _track(log: RunLog, stop: StopSignal) -> Progress:
     return track
 
 
-def validate(trainer: Trainer, progress: Progress = no_progress) -> Evaluation:
+def evaluate_captions(trainer: Trainer, progress: Progress = no_progress) -> Evaluation:
     """Caption the validation images, and measure the captions; every process must call this.
 
     Raises:
@@ -119,7 +122,7 @@ def validate(trainer: Trainer, progress: Progress = no_progress) -> Evaluation:
     settings = cast(GenerationKwargs, asdict(recipe.generation))
     return evaluate(
         captioner,
-        trainer.setup.val,
+        trainer.setup.val_samples,
         batch_size=recipe.eval.batch_size,
         metric_tokenizer=recipe.eval.metric_tokenizer,
         progress=progress,
@@ -143,7 +146,9 @@ def compute_validation_loss(
     """
     recipe, setup, model = trainer.recipe, trainer.setup, trainer.export_model()
     recipe = replace(recipe, data=replace(recipe.data, captions_per_image=0))
-    dataset = make_dataset(recipe, setup.val, setup.tokenizer, model.config, augmented=False)
+    dataset = make_dataset(
+        recipe, setup.val_samples, setup.tokenizer, model.config, augmented=False
+    )
     size = recipe.eval.batch_size
     keys = [(0, index) for index in range(len(dataset))]
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
@@ -166,7 +171,8 @@ def compute_validation_loss(
     skipped = [message for share in messages for message in share]
     if not sum(token_counts):
         raise DataError(
-            f"none of the {len(setup.val)} validation images can be read; the first: {skipped[0]}"
+            f"none of the {len(setup.val_samples)} validation images can be read; "
+            f"the first error: {skipped[0]}"
         )
     return sum(loss_sums) / sum(token_counts), skipped
 
@@ -180,7 +186,7 @@ def save_samples(directory: Path, images: Sequence[EvaluatedImage]) -> list[dict
     samples = []
     for number, image in enumerate(images):
         path = Path("samples") / f"{number}.jpg"
-        if not (directory / path).exists():
+        if not (directory / path).exists():  # every evaluation has the same images
             with atomic_write(directory / path) as temporary:
                 open_thumbnail(image.sample.image, SAMPLE_SIZE).save(temporary, "JPEG")
         samples.append({"image": str(path), "id": image.sample.id, "caption": image.caption.text})

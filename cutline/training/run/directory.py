@@ -8,6 +8,11 @@ from cutline.config import Recipe, read_recipe, to_dict
 from cutline.errors import ConfigError
 
 STATE_FILE = "state.safetensors"
+LOG_FILE = "log.jsonl"
+RECIPE_FILE = "recipe.yaml"
+BEST, LAST = "best", "last"
+"""folders of the best and the latest checkpoint"""
+HAS_RUN = "already holds a run: add --resume to continue it, or choose another `output`"
 CHANGEABLE_ON_RESUME = frozenset(
     {
         "output",
@@ -42,10 +47,7 @@ def make_run_directory(recipe: Recipe, resume: bool) -> Path:
     directory = Path(recipe.output)
     if has_run(directory):
         if not resume:
-            raise ConfigError(
-                f"{directory} already holds a run: add --resume to continue it, "
-                "or choose another `output`"
-            )
+            raise ConfigError(f"{directory} {HAS_RUN}")
         check_same_settings(directory, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
@@ -56,7 +58,7 @@ def check_same_settings(directory: Path, recipe: Recipe) -> None:
     changeable = CHANGEABLE_ON_RESUME
     if recipe.data.stream:  # every worker reads its own part of the shards
         changeable = changeable - {"data.num_workers"}
-    old_recipe = read_recipe(directory / "recipe.yaml")
+    old_recipe = read_recipe(directory / RECIPE_FILE)
     for name, old, new in list_differences(to_dict(old_recipe), to_dict(recipe)):
         if name not in changeable:
             raise ConfigError(

@@ -39,7 +39,10 @@ def collect_run_info(recipe: Recipe, setup: RunSetup) -> dict[str, Any]:
         "world_size": world_size(),
         "seed": recipe.seed,
         "num_params": sum(weight.numel() for weight in setup.model.parameters()),
-        "data": {"train": summarize_data(setup.train), "val": summarize_data(setup.val)},
+        "data": {
+            "train": summarize_data(setup.train_samples),
+            "val": summarize_data(setup.val_samples),
+        },
     }
 
 
@@ -89,8 +92,8 @@ def check_same_data(path: Path, info: dict[str, Any], resume: bool) -> None:
         old, new = (start["data"][part]["num_images"] for start in (starts[0], info))
         change = f"{old} images then, {new} now" if old != new else "same number of images"
         raise ConfigError(
-            f"{path}: the {name} data have changed since the run started ({change}): "
-            "restore them, or choose another `output`"
+            f"{path}: the {name} data has changed since the run started ({change}): "
+            "restore it, or choose another `output`"
         )
 
 

@@ -58,6 +58,7 @@ class RunLog:
         """
         self.path, self.tensorboard = path, tensorboard
         old_lines = read_log(path) if path and path.exists() else []
+        # A killed run may have logged steps after its last saved state. They are repeated now.
         lines = [line for line in old_lines if line["step"] <= step]
         if path:
             write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
@@ -102,7 +103,7 @@ class RunLog:
         self._reset_speed()
         self.bars.update(self.bar, note=f"loss {line['loss']:.3f}  {image_speed:.1f} images/s")
         speed = {
-            "pictures_per_second": round(image_speed, 2),
+            "pictures_per_second": round(image_speed, 2),  # keys of the log stay as they are
             "tokens_per_second": round(token_speed, 1),
         }
         self.write(line | speed)

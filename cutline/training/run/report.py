@@ -5,6 +5,7 @@ from typing import Any
 
 from cutline.image import open_image
 from cutline.report import Card, render_curve, render_gallery, render_table, write_report
+from cutline.training.run.directory import LOG_FILE
 from cutline.training.run.log import LogLine, read_log
 
 METRICS = {"cider": "CIDEr", "bleu4": "BLEU-4", "val_loss": "Validation loss"}
@@ -12,7 +13,7 @@ METRICS = {"cider": "CIDEr", "bleu4": "BLEU-4", "val_loss": "Validation loss"}
 
 def write_run_report(directory: Path) -> None:
     """Write `report.html` from the `log.jsonl` of the run in `directory`."""
-    lines = read_log(directory / "log.jsonl")
+    lines = read_log(directory / LOG_FILE)
     evaluations = [line for line in lines if "train_loss" in line]
     losses = _collect_points(lines, "step", "loss")
     curve = render_curve(losses, "Training loss", "step", "loss per token")
