@@ -128,7 +128,7 @@ class Captioner:
             ImageError: An image cannot be read; the message names it.
             ConfigError: A setting is unknown or invalid.
         """
-        image_list = to_list(images)
+        image_list = to_image_list(images)
         prompts = prompt if prompt is None or isinstance(prompt, str) else list(prompt)
         if isinstance(prompts, list) and len(prompts) != len(image_list):
             raise ConfigError(
@@ -317,7 +317,7 @@ class Captioner:
             ImageError: An image cannot be read.
             ConfigError: The numbers of images and captions differ, or a caption is too long.
         """
-        image_list = to_list(images)
+        image_list = to_image_list(images)
         texts = [captions] if isinstance(captions, str) else list(captions)
         if not texts:
             return []
@@ -374,7 +374,7 @@ def pair_prompts(
         yield image, prompt
 
 
-def to_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
+def to_image_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
     """Return a list of images, given one image, a sequence of images or a (B, H, W, 3) array."""
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return list(images)

@@ -1,12 +1,13 @@
-"""Device, precision and memory of the machine."""
+"""Choose the device and the precision, and measure peak memory."""
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from cutline.config import InferencePrecision
+from cutline.config.validation import require_choice
 from cutline.errors import ConfigError
 
 
@@ -31,7 +32,9 @@ def pick_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
     else:
         return device
-    raise ConfigError(f"device {name!r} cannot be used here: {reason}")
+    raise ConfigError(
+        f"device {name!r} cannot be used here: {reason}; choose auto, cpu, cuda, cuda:N or mps"
+    )
 
 
 def pick_precision(
@@ -44,8 +47,7 @@ def pick_precision(
     """
     if precision == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
-    if precision not in ("fp32", "bf16", "int8"):
-        raise ConfigError(f"precision {precision!r} is not one of auto, fp32, bf16, int8")
+    require_choice("precision", precision, get_args(InferencePrecision))
     return precision
 
 
@@ -66,7 +68,8 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # On Linux, a child process inherits its parent's `ru_maxrss`, so /proc comes first.
+    # On Linux, a child process inherits its parent's `ru_maxrss`, so /proc comes first. VmHWM is
+    # the peak resident set size ("high water mark") in KiB.
     status = Path("/proc/self/status")
     if status.exists():
         peak = status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]

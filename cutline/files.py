@@ -43,7 +43,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder."""
+    """Remove the temporary files that killed processes left in `folder` and its subfolders."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 

@@ -39,7 +39,7 @@ def progress_bar(items: Iterable[T], total: int, description: str) -> Iterator[T
 
 
 def is_rank_zero() -> bool:
-    """Return whether this is the only process, or the first that `torchrun` started.
+    """Return whether this is the main process, according to the environment that `torchrun` sets.
 
     Unlike `cutline.distributed.is_main_process`, it needs no torch and no process group.
     """

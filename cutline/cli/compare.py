@@ -71,4 +71,4 @@ def format_comparison(comparison: "Comparison") -> list[str]:
         for name, metric in comparison.differences.items()
     ]
     header = f"{'':<10}{names}{'difference':>12}"
-    return [header, *rows, f"{len(comparison.images)} images", "", comparison.verdict()]
+    return [header, *rows, f"{len(comparison.images)} images", "", comparison.verdict]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
-Field = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 OVERSAMPLING = 4
 """shapes are drawn this many times larger and averaged down, so that their edges are smooth"""
@@ -38,7 +38,7 @@ COLORS: dict[str, Color] = {
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A shape that fills the square of half side `radius` around (x, y)."""
+    """A shape that fills the square with center (x, y) and side 2 * `radius`."""
 
     shape: str
     color: str
@@ -125,38 +125,38 @@ def _draw_background(background: Background, size: int) -> Image.Image:
     return Image.fromarray((pixels + 0.5).astype(np.uint8))
 
 
-def _project(background: Background, x: Field, y: Field) -> Field:
+def _project(background: Background, x: Floats, y: Floats) -> Floats:
     """Return the distance from the center in the direction of the pattern: ±0.71 at most."""
     return (x - 0.5) * math.cos(background.angle) + (y - 0.5) * math.sin(background.angle)
 
 
-def _wave(t: Field, periods: float) -> Field:
+def _make_wave(t: Floats, periods: float) -> Floats:
     """Return a wave from -1 to 1 with steep edges."""
     return np.asarray(np.clip(3 * np.sin(2 * math.pi * periods * t), -1, 1))
 
 
-def _fill_plain(background: Background, x: Field, y: Field) -> Field:
+def _fill_plain(background: Background, x: Floats, y: Floats) -> Floats:
     return np.zeros((1, 1))
 
 
-def _fill_gradient(background: Background, x: Field, y: Field) -> Field:
+def _fill_gradient(background: Background, x: Floats, y: Floats) -> Floats:
     return np.asarray(np.clip(0.5 + _project(background, x, y), 0, 1))
 
 
-def _fill_noise(background: Background, x: Field, y: Field) -> Field:
-    grain = np.random.default_rng(background.seed).random((32, 32))
-    return grain[(y * 32).astype(np.intp), (x * 32).astype(np.intp)]
+def _fill_noise(background: Background, x: Floats, y: Floats) -> Floats:
+    noise = np.random.default_rng(background.seed).random((32, 32))
+    return noise[(y * 32).astype(np.intp), (x * 32).astype(np.intp)]
 
 
-def _fill_stripes(background: Background, x: Field, y: Field) -> Field:
-    return 0.5 + _wave(_project(background, x, y), background.periods) / 2
+def _fill_stripes(background: Background, x: Floats, y: Floats) -> Floats:
+    return 0.5 + _make_wave(_project(background, x, y), background.periods) / 2
 
 
-def _fill_checks(background: Background, x: Field, y: Field) -> Field:
-    return 0.5 + _wave(x, background.periods / 2) * _wave(y, background.periods / 2) / 2
+def _fill_checks(background: Background, x: Floats, y: Floats) -> Floats:
+    return 0.5 + _make_wave(x, background.periods / 2) * _make_wave(y, background.periods / 2) / 2
 
 
-PATTERNS: dict[str, Callable[[Background, Field, Field], Field]] = {
+PATTERNS: dict[str, Callable[[Background, Floats, Floats], Floats]] = {
     "plain": _fill_plain,
     "gradient": _fill_gradient,
     "noise": _fill_noise,

@@ -64,7 +64,7 @@ def describe_scene(scene: Scene) -> str:
 
 
 def is_correct(caption: str, scene: Scene) -> bool:
-    """Return whether every word of the caption is true of the scene, in whatever wording."""
+    """Return whether every word of the caption is true of the scene, regardless of its wording."""
     return judge_caption(caption, scene).startswith("correct")
 
 
@@ -128,6 +128,7 @@ def _parse_caption(caption: str) -> tuple[list[_Phrase], str] | None:
 
     The relation of a single phrase is "and".
     """
+    # Groups: number, size, color and noun of the first phrase; the relation; the second phrase.
     match = _CAPTION.fullmatch(" ".join(caption.lower().split()))
     if match is None:
         return None
@@ -149,9 +150,9 @@ def _make_phrase(number: str, size: str | None, color: str | None, noun: str) ->
 def _assign_objects(
     phrases: Sequence[_Phrase], scene: Scene
 ) -> Iterator[tuple[tuple[SceneObject, ...], ...]]:
-    """Yield every way to give each phrase its number of objects.
+    """Yield every assignment of objects to phrases, with as many objects as the phrase says.
 
-    No object belongs to two phrases, and no object without a phrase matches one.
+    No object is assigned to two phrases, and every object that matches a phrase is assigned.
     """
     choices = [
         combinations([item for item in scene.objects if phrase.matches(item)], phrase.number)
@@ -166,7 +167,10 @@ def _assign_objects(
 
 
 def _explain_mismatch(phrase: _Phrase, scene: Scene) -> str | None:
-    """Return the one word without which a phrase would match an object; None if it matches one."""
+    """Return why a phrase matches no object, such as "wrong color: red, not blue".
+
+    A word is wrong if the phrase would match an object without it. None if the phrase matches one.
+    """
     if any(map(phrase.matches, scene.objects)):
         return None
     weaker = {

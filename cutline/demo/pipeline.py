@@ -12,6 +12,7 @@ from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct, judge_caption
 from cutline.demo.scenes import Split, make_scenes, write_scenes
 from cutline.evaluation import Evaluation, evaluate
+from cutline.metrics import METRIC_NAMES
 from cutline.progress import Progress, no_progress
 from cutline.report import (
     Card,
@@ -23,8 +24,10 @@ from cutline.report import (
     write_report,
 )
 from cutline.training import Interrupted, read_log, train
+from cutline.training.run.directory import LOG_FILE
 
 NUM_TRAIN, NUM_TEST, EPOCHS = 8000, 400, 7
+"""scenes to train on, scenes in each test split, and epochs"""
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,18 @@ class DemoResult:
     """Captions of the test scenes of one split."""
 
     scenes: list[Scene]
+    """the test scenes"""
     evaluation: Evaluation
+    """their captions and scores"""
 
     @property
     def captions(self) -> list[str]:
-        """The captions, in the order of the scenes."""
+        """Return the captions, in the order of the scenes."""
         return [image.caption.text for image in self.evaluation.images]
 
     @property
     def accuracy(self) -> float:
-        """Fraction of captions of which every word is true of the scene."""
+        """Return the fraction of captions in which every word is true of the scene."""
         return sum(map(is_correct, self.captions, self.scenes)) / len(self.scenes)
 
 
@@ -159,20 +164,23 @@ def write_demo_captions(path: Path, result: DemoResult) -> None:
 
 def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> None:
     """Write `report.html`: the loss curve, the scores, and images with captions."""
-    scores = list(heldout.evaluation.scores.to_dict().items())
+    scores = [
+        (METRIC_NAMES.get(name, "images"), value)
+        for name, value in heldout.evaluation.scores.to_dict().items()
+    ]
     cards = make_cards(heldout)
     errors = [card for card in cards if not card.correct]
     sections = [
         ("Results", _render_results(heldout, unseen)),
-        ("Training", _render_loss(folder / "training" / "log.jsonl")),
+        ("Training", _render_loss(folder / "training" / LOG_FILE)),
         ("Metrics", render_table(scores, ("metric", "value"))),
         ("Captions of unseen scenes", render_gallery(cards[:48])),
     ]
     if errors:
         sections.append(("Errors", render_gallery(errors[:24])))
     note = render_paragraph(
-        "In each of these scenes, an object has a color and a shape that no training scene "
-        "combines. Such objects are not expected to be captioned correctly."
+        "In each of these scenes, an object has a combination of color and shape that occurs in no "
+        "training scene. Such objects are not expected to be captioned correctly."
     )
     gallery = render_gallery(make_cards(unseen)[:12])
     sections.append(("Unseen combinations of color and shape", note + gallery))
@@ -183,10 +191,10 @@ def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> 
 def _render_results(heldout: DemoResult, unseen: DemoResult) -> str:
     figures = [
         (f"{100 * heldout.accuracy:.1f} %", "of the captions are correct in every word"),
-        (f"{100 * unseen.accuracy:.1f} %", "with a combination of color and shape never seen"),
+        (f"{100 * unseen.accuracy:.1f} %", "for new combinations of color and shape"),
     ]
     explanation = (
-        "A caption is correct if every word is true of the scene's geometry, in whatever wording. "
+        "A caption is correct if every word is true of the scene, regardless of its wording. "
         "Each test scene contains a pair of objects that no training scene contains."
     )
     return render_key_figures(figures) + render_paragraph(explanation)

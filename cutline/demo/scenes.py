@@ -44,6 +44,7 @@ UNSEEN_KINDS: frozenset[Kind] = frozenset(
 SEEN_KINDS: tuple[Kind, ...] = tuple(
     kind for kind in product(COLORS, SHAPES) if kind not in UNSEEN_KINDS
 )
+"""all other kinds"""
 HELDOUT_PAIRS: frozenset[frozenset[Kind]] = frozenset(
     frozenset((SEEN_KINDS[i], SEEN_KINDS[j]))
     for i, j in combinations(range(len(SEEN_KINDS)), 2)
@@ -52,9 +53,9 @@ HELDOUT_PAIRS: frozenset[frozenset[Kind]] = frozenset(
 """pairs of kinds that no training scene contains together: one pair in seven"""
 
 LATTICE = 8
-"""Objects are near the points of a lattice with this many steps across the image. In 64 pixels,
-these are at the corners of 16-pixel patches and halfway between, so that patches cut shapes in few
-different ways and a small model learns them in minutes."""
+"""number of lattice steps across the image; objects are near lattice points. In 64 pixels, these
+are at the corners of 16-pixel patches and halfway between, so that patches cut shapes in few
+different ways and a small model learns them in minutes"""
 JITTER = 0.012
 """maximum distance of an object from its lattice point, in x and in y"""
 GAP = 0.02
@@ -104,18 +105,19 @@ def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) ->
 
 
 def _make_objects(rng: random.Random, split: Split) -> tuple[SceneObject, ...]:
-    """Return the objects of a scene in one of three layouts.
+    """Return the objects of a scene in one of three arrangements.
 
-    These are two objects in a clear relation, two equal objects and one of another kind, or two or
-    three equal objects; the last has only one kind, so held-out pairs never use it.
+    These are two objects in a clear relation (60 %), two equal objects and one of another kind
+    (25 %), or two or three equal objects (15 %). The last has only one kind, so held-out pairs
+    never use it.
     """
     kinds = _choose_kinds(rng, split)
-    layout = rng.random() * (0.85 if split == "heldout" else 1.0)
-    if layout >= 0.85:
+    arrangement = rng.random() * (0.85 if split == "heldout" else 1.0)
+    if arrangement >= 0.85:
         count = rng.choice((2, 3))
         return _scatter(rng, kinds[:1] * count, _choose_radii(rng, count))
     rng.shuffle(kinds)
-    if layout >= 0.6:
+    if arrangement >= 0.6:
         return _scatter(rng, [kinds[0], *kinds], _choose_radii(rng, 2) + _choose_radii(rng, 1))
     return _relate(rng, *kinds)
 
@@ -145,6 +147,7 @@ def _relate(rng: random.Random, first: Kind, second: Kind) -> tuple[SceneObject,
     objects = []
     for kind, edge, step in ((first, 0, 1), (second, LATTICE, -1)):
         (radius,) = _choose_radii(rng, 1)
+        # One step from the edge, only a small object fits into the image.
         offset = rng.choice((1, 2)) if (radius + JITTER) * LATTICE <= 1 else 2
         along = edge + step * offset
         x, y = (line, along) if is_vertical else (along, line)

@@ -19,12 +19,13 @@ class CaptionRow:
     """path of the image, as written in the file"""
     caption: str
     id: str = ""
+    """id of the image; empty if the file has none"""
 
 
 def read_captions(path: Path) -> list[CaptionRow]:
     """Read a .jsonl or .csv file of images, captions and, optionally, ids.
 
-    Columns may have any of the usual names, such as `image` or `file_name`.
+    Columns may have any of the default names, such as `image` or `file_name`.
 
     Raises:
         DataError: The file cannot be read; names the line.
@@ -32,13 +33,16 @@ def read_captions(path: Path) -> list[CaptionRow]:
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".csv"):
         raise DataError(
-            f"{path}: captions must be in a .jsonl or .csv file, as `cutline caption -o` writes"
+            f"{path}: captions must be in a .jsonl or .csv file, such as `cutline caption -o` "
+            "writes"
         )
     text = read_text(path)
     rows = _read_csv(text, path) if suffix == ".csv" else _read_jsonl(text, path)
     captions = [_parse_row(row, where) for where, row in rows]
     if not captions:
-        raise DataError(f"{path}: contains no captions; give a file that `cutline caption` wrote")
+        raise DataError(
+            f"{path}: contains no captions; give a file that `cutline caption -o` wrote"
+        )
     return captions
 
 
@@ -58,7 +62,7 @@ def _read_csv(text: str, path: Path) -> Iterable[tuple[str, object]]:
             yield f"{path}, line {reader.line_num}", row
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: not CSV ({error}); correct or remove it"
+            f"{path}, line {reader.line_num}: invalid CSV ({error}); fix or remove the line"
         ) from None
 
 
@@ -71,5 +75,7 @@ def _parse_row(row: object, where: str) -> CaptionRow:
     if isinstance(caption, list) and len(caption) == 1:
         caption = caption[0]
     if not isinstance(image, str) or not isinstance(caption, str):
-        raise DataError(f"{where}: a row needs the image's path as `image` and a text as `caption`")
+        raise DataError(
+            f"{where}: a row needs the path of its image in `image` and text in `caption`"
+        )
     return CaptionRow(image, caption, parse_id(first_value(row, ID_KEYS), where))

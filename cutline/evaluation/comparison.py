@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ class ComparedImage:
 
     sample: Sample
     captions: tuple[str, str]
+    """the caption in each file"""
     scores: tuple[Scores, Scores]
+    """the scores of each caption"""
 
     @property
-    def gain(self) -> float:
-        """CIDEr of the second caption minus that of the first."""
+    def cider_difference(self) -> float:
+        """Return the CIDEr of the second caption minus that of the first."""
         return self.scores[1].cider - self.scores[0].cider
 
 
@@ -54,6 +57,7 @@ class Comparison:
     """number of images with references that are in neither file, as when only a part of the data
     was captioned"""
 
+    @property
     def verdict(self) -> str:
         """Return a sentence: which file is better in which metrics, and where neither is.
 
@@ -66,18 +70,19 @@ class Comparison:
         }
         clauses = []
         for file, sign in ((self.names[1], 1), (self.names[0], -1)):
-            better = [
+            improvements = [
                 f"{METRIC_NAMES[name]} (+{abs(difference.value):.2g}, "
                 f"{_format_p_value(difference.p_value)})"
                 for name, difference in significant.items()
                 if sign * difference.value > 0
             ]
-            if better:
-                clauses.append(f"{file} is better in {_join_words(better, 'and')}")
-        others = [METRIC_NAMES[name] for name in self.differences if name not in significant]
-        if others:
+            if improvements:
+                clauses.append(f"{file} is better in {_join_words(improvements, 'and')}")
+        insignificant = [METRIC_NAMES[name] for name in self.differences if name not in significant]
+        if insignificant:
             article = "no" if clauses else "No"
-            clauses.append(f"{article} significant difference in {_join_words(others, 'or')}")
+            metrics = _join_words(insignificant, "or")
+            clauses.append(f"{article} significant difference in {metrics}")
         return "; ".join(clauses) + "."
 
     def describe_uncaptioned(self) -> str:
@@ -100,9 +105,9 @@ class Comparison:
                 }
                 for name, difference in self.differences.items()
             },
-            "verdict": self.verdict(),
+            "verdict": self.verdict,
             "left_out": self.left_out,
-            "num_untouched": self.num_uncaptioned,
+            "num_untouched": self.num_uncaptioned,  # keys of the JSON stay as they are
         }
 
 
@@ -114,7 +119,7 @@ def compare_captions(
     metrics: MetricConfig = MetricConfig(resamples=10_000),  # noqa: B008  # frozen
     seed: int = 0,
 ) -> Comparison:
-    """Measure two files of captions on the images that both contain, and test if they differ.
+    """Compare two files of captions on the images that both contain.
 
     Args:
         first: Captions in JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o`
@@ -124,6 +129,9 @@ def compare_captions(
         metrics: How to measure, and the number of resamples for the intervals and of trials for
             the p-values; see `compare_stats`.
         seed: Seed of the resamples and trials.
+
+    Returns:
+        The scores of both files, their differences, and the images that were compared.
 
     Raises:
         DataError: A file cannot be read, or the two have no image with references in common.
@@ -143,7 +151,7 @@ def compare_captions(
     if not common:
         raise DataError(
             f"{first} and {second} have no image with references in common: "
-            "check their paths and `references`"
+            "check the image paths in them, and `references`"
         )
     pairs = [(captions[0][index], captions[1][index]) for index in common]
     images, differences = _compare_pairs([samples[i] for i in common], pairs, metrics, seed)
@@ -159,13 +167,12 @@ def _compare_pairs(
 ) -> tuple[list[ComparedImage], dict[str, Difference]]:
     """Compare the two captions of each sample."""
     references = [sample.captions for sample in samples]
-    texts = (text for texts in references for text in texts)
-    tokenize = choose_tokenizer(metrics.metric_tokenizer, texts)
+    tokenize = choose_tokenizer(metrics.metric_tokenizer, chain.from_iterable(references))
     first, second = (
         collect_stats([pair[side] for pair in captions], references, tokenize, metrics.metrics)
         for side in (0, 1)
     )
-    scores = zip(first.image_scores(), second.image_scores(), strict=True)
+    scores = zip(first.score_images(), second.score_images(), strict=True)
     images = list(map(ComparedImage, samples, captions, scores))
     return images, compare_stats(first, second, metrics.resamples, seed)
 

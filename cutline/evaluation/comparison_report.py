@@ -9,6 +9,7 @@ from cutline.metrics import METRIC_NAMES
 from cutline.report import (
     THUMBNAIL_SIZE,
     Card,
+    format_interval,
     render_gallery,
     render_paragraph,
     render_table,
@@ -16,29 +17,31 @@ from cutline.report import (
 )
 
 
-def write_comparison_report(path: str | Path, comparison: Comparison, count: int = 24) -> None:
+def write_comparison_report(
+    path: str | Path, comparison: Comparison, num_examples: int = 24
+) -> None:
     """Write an HTML report of a comparison.
 
     Args:
         path: The HTML file.
         comparison: The result of `compare_captions`.
-        count: Number of images to show with the largest difference in CIDEr, each way.
+        num_examples: Number of images to show with the largest difference in CIDEr, each way.
     """
     names = comparison.names
-    ranked = sorted(comparison.images, key=lambda image: image.gain)
-    losses = [image for image in ranked if image.gain < 0]
-    gains = [image for image in reversed(ranked) if image.gain > 0]
-    sections = [("Scores", render_paragraph(comparison.verdict()) + _render_scores(comparison))]
+    ranked = sorted(comparison.images, key=lambda image: image.cider_difference)
+    losses = [image for image in ranked if image.cider_difference < 0]
+    gains = [image for image in reversed(ranked) if image.cider_difference > 0]
+    sections = [("Scores", render_paragraph(comparison.verdict) + _render_scores(comparison))]
     for name, images in ((names[1], gains), (names[0], losses)):
         if images:
-            cards = [_make_card(image, names) for image in images[:count]]
+            cards = [_make_card(image, names) for image in images[:num_examples]]
             sections.append((f"Where {name} is better", render_gallery(cards)))
     if comparison.num_uncaptioned:
         sections.append(("Not captioned", render_paragraph(comparison.describe_uncaptioned())))
     if comparison.left_out:
         sections.append(("Left out", "".join(map(render_paragraph, comparison.left_out))))
-    intro = f"{len(comparison.images)} images, captioned twice and compared."
-    write_report(path, f"{names[0]} and {names[1]}", intro, sections)
+    intro = f"Images with a caption in both files: {len(comparison.images):,}."
+    write_report(path, f"{names[0]} vs. {names[1]}", intro, sections)
 
 
 def _render_scores(comparison: Comparison) -> str:
@@ -48,12 +51,12 @@ def _render_scores(comparison: Comparison) -> str:
             difference.first,
             difference.second,
             difference.value,
-            f"{difference.interval[0]:.4g} – {difference.interval[1]:.4g}",
+            format_interval(*difference.interval),
             f"{difference.p_value:.2g}",
         ]
         for name, difference in comparison.differences.items()
     ]
-    return render_table(rows, ["", *comparison.names, "difference", "95 %", "p"])
+    return render_table(rows, ["", *comparison.names, "difference", "95 % interval", "p-value"])
 
 
 def _make_card(image: ComparedImage, names: tuple[str, str]) -> Card:

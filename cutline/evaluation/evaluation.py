@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -32,7 +33,8 @@ from cutline.metrics import (
 )
 from cutline.progress import Progress, no_progress
 
-Result = Caption | ImageError
+CaptionResult = Caption | ImageError
+"""the caption of an image, or why the image cannot be read"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Measurements:
-    """The parts of an `Evaluation` that one process computes for all."""
+    """The parts of an `Evaluation` that the main process computes for all."""
 
     scores: Scores
     image_scores: list[Scores]
@@ -100,7 +102,7 @@ def evaluate(
     progress: Progress = no_progress,
     **settings: Unpack[GenerationKwargs],
 ) -> Evaluation:
-    """Caption every image of a data set that has references, and measure the captions.
+    """Caption every image with references in a data set, and measure the captions.
 
     In several processes (`torchrun`), each process captions an equal share of the images, and all
     return the same evaluation.
@@ -112,7 +114,7 @@ def evaluate(
         image_root: Folder that image paths are relative to, if `data` is a path (default: the
             folder of the data file).
         split: Split to evaluate, if `data` is a path; see `DataSource` (default: all).
-        columns: Columns of a table without the usual names, if `data` is a path.
+        columns: Columns of a table, where they differ from the defaults, if `data` is a path.
         batch_size: Images captioned together.
         num_workers: Processes that decode images (0: threads of this process).
         metric_tokenizer: What counts as a word: "ptb", "words", "characters" or "auto"; see
@@ -124,6 +126,9 @@ def evaluate(
         progress: Shows how many images are captioned, such as `cutline.progress.progress_bar`.
         **settings: Fields of `GenerationConfig`, such as `num_beams=5`.
 
+    Returns:
+        The scores, the captioned images, and a message for each image that was skipped.
+
     Raises:
         DataError: No image has references, or none can be read.
         ConfigError: A setting is unknown or invalid, or a metric is not installed.
@@ -134,10 +139,12 @@ def evaluate(
     if isinstance(data, str | Path):
         data = DataSource(str(data), image_root, split, columns)
     samples = _select_samples(data)
-    default = captioner.config.prompt if prompt is None else prompt
-    prompts = [default if prompt is not None else sample.prompt_or(default) for sample in samples]
+    if prompt is None:
+        prompts = [sample.prompt_or(captioner.config.prompt) for sample in samples]
+    else:
+        prompts = [prompt] * len(samples)
 
-    def caption_share() -> list[Result]:
+    def caption_share() -> list[CaptionResult]:
         share = slice(rank(), None, world_size())
         images = [sample.image for sample in samples[share]]
         results = captioner.stream(
@@ -145,10 +152,11 @@ def evaluate(
         )
         return list(progress(results, len(images), "captioning"))
 
-    results: list[Result | None] = [None] * len(samples)
-    for process, share in enumerate(gather_results(caption_share)):
-        results[process :: world_size()] = share
-    return _evaluate_results(samples, cast(list[Result], results), config, train_captions)
+    results: list[CaptionResult | None] = [None] * len(samples)
+    # Process r captioned the samples r, r + world_size(), r + 2 * world_size(), …
+    for process_rank, process_results in enumerate(gather_results(caption_share)):
+        results[process_rank :: world_size()] = process_results
+    return _evaluate_results(samples, cast(list[CaptionResult], results), config, train_captions)
 
 
 def _select_samples(data: DataSource | Sequence[Sample]) -> list[Sample]:
@@ -157,13 +165,15 @@ def _select_samples(data: DataSource | Sequence[Sample]) -> list[Sample]:
     samples = [sample for sample in samples if sample.captions]
     if not samples:
         name = data.path if isinstance(data, DataSource) else "the data"
-        raise DataError(f"{name}: no image has a reference caption to compare with")
+        raise DataError(
+            f"{name}: no image has a reference caption; add captions, or name the caption column"
+        )
     return samples
 
 
 def _evaluate_results(
     samples: Sequence[Sample],
-    results: Sequence[Result],
+    results: Sequence[CaptionResult],
     config: MetricConfig,
     train_captions: Iterable[str] | None,
 ) -> Evaluation:
@@ -178,7 +188,7 @@ def _evaluate_results(
         raise DataError(
             f"none of the {len(samples)} images can be read; the first error: {skipped[0]}"
         )
-    # Only one process measures, since each would start a Java process of its own.
+    # Only the main process measures, since each would start a Java process of its own.
     measured = run_on_main(lambda: measure_captions(captioned, config, train_captions))
     return Evaluation(
         scores=measured.scores,
@@ -206,15 +216,13 @@ def measure_captions(
         train_captions: Captions of the training data, to measure how many captions are novel.
     """
     references = [sample.captions for sample, _ in captioned]
-    tokenize = choose_tokenizer(
-        config.metric_tokenizer, (text for texts in references for text in texts)
-    )
+    tokenize = choose_tokenizer(config.metric_tokenizer, chain.from_iterable(references))
     captions = [caption.text for _, caption in captioned]
     stats = collect_stats(captions, references, tokenize, config.metrics)
     train_tokens = None if train_captions is None else [tokenize(text) for text in train_captions]
     return Measurements(
-        scores=stats.corpus_scores(),
-        image_scores=stats.image_scores(),
+        scores=stats.score_corpus(),
+        image_scores=stats.score_images(),
         diversity=compute_diversity(stats.candidates, train_tokens),
         domains=_score_domains(stats, [sample.domain for sample, _ in captioned]),
         intervals=bootstrap_intervals(stats, config.resamples) if config.resamples else {},
@@ -231,5 +239,5 @@ def _score_domains(stats: CorpusStats, domains: Sequence[str]) -> dict[str, Scor
     scores = {}
     for name in sorted(set(domains) - {""}):
         indices = [index for index, domain in enumerate(domains) if domain == name]
-        scores[name] = stats.subset(indices).corpus_scores()
+        scores[name] = stats.select(indices).score_corpus()
     return scores

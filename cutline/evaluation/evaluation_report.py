@@ -4,9 +4,11 @@ from pathlib import Path
 
 from cutline.evaluation.evaluation import EvaluatedImage, Evaluation
 from cutline.image import open_thumbnail
+from cutline.metrics import METRIC_NAMES
 from cutline.report import (
     THUMBNAIL_SIZE,
     Card,
+    format_interval,
     render_gallery,
     render_paragraph,
     render_table,
@@ -14,16 +16,18 @@ from cutline.report import (
 )
 
 
-def write_evaluation_report(path: str | Path, evaluation: Evaluation, count: int = 24) -> None:
+def write_evaluation_report(
+    path: str | Path, evaluation: Evaluation, num_examples: int = 24
+) -> None:
     """Write an HTML report of an evaluation.
 
     Args:
         path: The HTML file.
         evaluation: The result of `evaluate`.
-        count: Number of images to show with the highest CIDEr, and with the lowest.
+        num_examples: Number of images to show with the highest CIDEr, and with the lowest.
     """
     ranked = sorted(evaluation.images, key=lambda image: image.scores.cider, reverse=True)
-    count = min(count, (len(ranked) + 1) // 2)
+    count = min(num_examples, (len(ranked) + 1) // 2)  # at most one image is in both galleries
     best, worst = ranked[:count], ranked[len(ranked) - count :][::-1]
     sections = [("Scores", render_table(_make_score_rows(evaluation)))]
     if evaluation.domains:
@@ -36,7 +40,7 @@ def write_evaluation_report(path: str | Path, evaluation: Evaluation, count: int
     ]
     if evaluation.skipped:
         sections.append(("Skipped", "".join(map(render_paragraph, evaluation.skipped))))
-    intro = f"{len(evaluation.images)} images, captioned and compared with their references."
+    intro = f"Images captioned and compared with their references: {len(evaluation.images):,}."
     write_report(path, "Evaluation", intro, sections)
 
 
@@ -54,10 +58,10 @@ def _make_score_rows(evaluation: Evaluation) -> list[list[object]]:
     """Return the name and value of each score, and its confidence interval if there are any."""
     rows: list[list[object]] = []
     for name, value in evaluation.scores.to_dict().items():
-        rows.append([name, value])
+        rows.append([METRIC_NAMES.get(name, "images"), value])
         if evaluation.intervals:
             interval = evaluation.intervals.get(name)
-            rows[-1].append(f"{interval[0]:.4g} – {interval[1]:.4g}" if interval else "")
+            rows[-1].append(format_interval(*interval) if interval else "")
     return rows
 
 

@@ -33,30 +33,32 @@ def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: 
         file: Name of the file, for messages.
     """
     index = _SampleIndex(samples)
-    exact = [index.find_by_path(row) for row in rows]
-    similar = [index.find_by_name(row) for row in rows]
-    claimed = {i for matches in exact for i in matches}
-    rivals: defaultdict[int, set[str]] = defaultdict(set)  # paths that match a sample by name only
-    for row, by_path, by_name in zip(rows, exact, similar, strict=True):
+    path_matches = [index.find_by_path(row) for row in rows]
+    name_matches = [index.find_by_name_or_id(row) for row in rows]
+    matched_by_path = {i for matches in path_matches for i in matches}
+    # For each sample, the paths of the rows that match it by name only.
+    paths_by_sample: defaultdict[int, set[str]] = defaultdict(set)
+    for row, by_path, by_name in zip(rows, path_matches, name_matches, strict=True):
         if not by_path and len(by_name) == 1:
-            rivals[by_name[0]].add(_absolute_path(row.image))
+            paths_by_sample[by_name[0]].add(_absolute_path(row.image))
     captions: dict[int, str] = {}
     left_out = []
-    for row, by_path, by_name in zip(rows, exact, similar, strict=True):
-        i, *others = by_path or by_name or [-1]
-        if i < 0:
+    for row, by_path, by_name in zip(rows, path_matches, name_matches, strict=True):
+        matches = by_path or by_name
+        i = matches[0] if matches else -1
+        if not matches:
             problem = "has no references"
-        elif others:
-            problem = f"matches {1 + len(others)} images by file name; give its full path"
-        elif not by_path and i in claimed:
+        elif len(matches) > 1:
+            problem = f"matches {len(matches)} images by file name; give its full path"
+        elif not by_path and i in matched_by_path:
             problem = (
                 "has no references; the image with its file name, "
                 f"{samples[i].name}, has its own caption"
             )
-        elif not by_path and len(rivals[i]) > 1:
+        elif not by_path and len(paths_by_sample[i]) > 1:
             problem = (
-                f"is one of {len(rivals[i])} images that match {samples[i].name} by file name; "
-                "give its full path"
+                f"is one of {len(paths_by_sample[i])} images that match {samples[i].name} by file "
+                "name; give its full path"
             )
         elif i in captions:
             problem = "has more than one caption; the first is compared"
@@ -83,7 +85,7 @@ class _SampleIndex:
         """Return the indices of samples with the path of the row."""
         return self.paths.get(_absolute_path(row.image), [])
 
-    def find_by_name(self, row: CaptionRow) -> list[int]:
+    def find_by_name_or_id(self, row: CaptionRow) -> list[int]:
         """Return the indices of samples with the file name of the row, or else with its id.
 
         If several have the file name, the id of the row selects among them.
@@ -106,7 +108,7 @@ def _make_index(keys: Iterable[str]) -> dict[str, list[int]]:
 
 
 def merge_references(samples: Iterable[Sample]) -> list[Sample]:
-    """Join the references of samples that show the same image, whatever their prompts."""
+    """Merge the samples of each image into one, whatever their prompts."""
     return group_by_image(samples, lambda sample: _get_path(sample) or f"id {sample.id}")
 
 
@@ -117,12 +119,12 @@ def list_unpaired(
 ) -> list[str]:
     """Return a message for each image that only one of two files has."""
     messages = []
-    for present, absent, file in (
+    for captions_here, captions_there, other_file in (
         (captions[0], captions[1], files[1]),
         (captions[1], captions[0], files[0]),
     ):
-        missing = [samples[i].name for i in present if i not in absent]
-        messages += [f"{file}: no caption for {name}" for name in missing]
+        missing = [samples[i].name for i in captions_here if i not in captions_there]
+        messages += [f"{other_file}: no caption for {name}" for name in missing]
     return messages
 
 

@@ -1,4 +1,4 @@
-"""BLEU (Papineni et al., 2002), computed exactly as the COCO caption evaluator does."""
+"""BLEU (Papineni et al., 2002), computed exactly as the COCO evaluator (pycocoevalcap) does."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tokens = Sequence[str]
+"""the tokens of one text"""
 Ngram = tuple[str, ...]
 MAX_ORDER = 4
-# The evaluator adds these to avoid division by zero. They show in scores of single images.
+"""largest n of the n-grams"""
+# The evaluator adds these to avoid division by zero. They matter only in scores of single images.
 _TINY, _SMALL = 1e-15, 1e-9
 
 
@@ -46,15 +48,16 @@ def count_ngrams(tokens: Tokens, max_order: int = MAX_ORDER) -> Counter[Ngram]:
 def count_matches(candidate: Tokens, references: Sequence[Tokens]) -> NgramMatches:
     """Count the n-grams that a candidate shares with its references.
 
-    Each n-gram counts at most as often as in the reference that has most of it.
+    An n-gram counts at most as often as it occurs in any single reference (clipped counts).
     """
     limits: Counter[Ngram] = Counter()
     for reference in references:
-        limits |= count_ngrams(reference)
+        limits |= count_ngrams(reference)  # keeps the larger count of each n-gram
     matched = np.zeros(MAX_ORDER, np.int64)
     for ngram, count in (count_ngrams(candidate) & limits).items():
         matched[len(ngram) - 1] += count
     length = len(candidate)
+    # Of two references equally close in length, the shorter one counts.
     closest = min((abs(len(reference) - length), len(reference)) for reference in references)[1]
     return NgramMatches(matched, np.maximum(0, length - np.arange(MAX_ORDER)), length, closest)
 
@@ -63,11 +66,11 @@ def compute_bleu(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return BLEU-1 to BLEU-4: geometric means of the precisions, times the brevity penalty.
 
     Args:
-        counts: Arrays of `NgramMatches`, or sums of such arrays over the images of a corpus,
+        counts: Results of `NgramMatches.to_array`, or their sums over the images of a corpus,
             (..., 10).
 
     Returns:
-        the scores, (..., 4).
+        The scores, (..., 4).
     """
     matched, total = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]
     length, reference_length = counts[..., -2:-1], counts[..., -1:]

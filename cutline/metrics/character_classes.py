@@ -9,18 +9,19 @@ import re
 import unicodedata
 
 LETTER, MARK, DIGIT, SYMBOL, UNKNOWN = "é", "¸", "¾", "§", "\0"
+"""representatives of large classes; ¾ is free to stand for digits, as the text's own becomes ½"""
 _UNCHANGED = frozenset(
     "\t\xa0\xad\x91\x92\x93\x94‘’‚‛“”„‟‹›«»\x80¢£¤€₠⁄、…" + "".join(map(chr, range(32, 127)))
 )
 _CLASSES = [
-    ("\u3000", re.compile("[\u2000-\u200a\u3000]")),
-    ("–", re.compile("[\x96\x97\u2013-\u2015]")),
-    ("‐", re.compile("[\u058a\u2010\u2011]")),
-    ("٫", re.compile("[\u066b\u066c]")),
-    ("½", re.compile("[¼½¾⅓⅔]")),
-    ("²", re.compile("[²³¹\u2070\u2074-\u2079]")),
-    ("₂", re.compile("[\u2080-\u2089]")),
-    ("⁺", re.compile("[\u207a\u207b\u208a\u208b]")),
+    ("\u3000", re.compile("[\u2000-\u200a\u3000]")),  # spaces
+    ("–", re.compile("[\x96\x97\u2013-\u2015]")),  # dashes
+    ("‐", re.compile("[\u058a\u2010\u2011]")),  # hyphens
+    ("٫", re.compile("[\u066b\u066c]")),  # Arabic decimal and thousands separators
+    ("½", re.compile("[¼½¾⅓⅔]")),  # fractions
+    ("²", re.compile("[²³¹\u2070\u2074-\u2079]")),  # superscript digits
+    ("₂", re.compile("[\u2080-\u2089]")),  # subscript digits
+    ("⁺", re.compile("[\u207a\u207b\u208a\u208b]")),  # superscript and subscript signs
 ]
 _MARKS = re.compile(
     "[\u02c2-\u0379\u0384\u0385\u03f6\u0483-\u0487\u055a-\u055f\u0591-\u05bd\u05bf\u05c1\u05c2"
@@ -56,7 +57,7 @@ def _find_representative(char: str) -> str:
         if pattern.match(char):
             return representative
     category = unicodedata.category(char)
-    if category[0] == "L" or char in "\u1885\u1886":
+    if category[0] == "L" or char in "\u1885\u1886":  # these two are marks since Unicode 9
         return LETTER
     if category == "Nd":
         return DIGIT

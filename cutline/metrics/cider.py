@@ -1,4 +1,4 @@
-"""CIDEr (Vedantam et al., 2015), computed exactly as the COCO caption evaluator does.
+"""CIDEr (Vedantam et al., 2015), computed exactly as the COCO evaluator (pycocoevalcap) does.
 
 It is the variant known as CIDEr-D.
 """
@@ -22,14 +22,14 @@ class NgramVector(NamedTuple):
     norms: list[float]
     """Euclidean norm of the weights, by order"""
     length: int
-    """number of bigrams, which the evaluator takes for the length"""
+    """number of bigrams, which the evaluator uses as the length"""
 
 
 class TfIdf:
     """Weights n-grams by their count times their inverse document frequency among images."""
 
     def __init__(self, document_frequency: Counter[Ngram], num_images: int) -> None:
-        """Store in how many of `num_images` images each n-gram occurs."""
+        """Store the document frequencies: in how many of `num_images` images each n-gram occurs."""
         self.document_frequency, self.log_images = document_frequency, math.log(num_images)
 
     def transform(self, counts: Counter[Ngram]) -> NgramVector:
@@ -47,18 +47,22 @@ class TfIdf:
 def compute_cider(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> list[float]:
-    """Return the CIDEr of each image, out of 10; the score of the corpus is their mean.
+    """Return the CIDEr score of each image, from 0 to 10; that of the corpus is their mean.
 
     Document frequencies come from the references of all images, so the score of an image depends
     on the other images.
     """
-    counts = [[count_ngrams(reference) for reference in texts] for texts in references]
-    frequency = Counter(ngram for texts in counts for ngram in set().union(*texts))
-    tf_idf = TfIdf(frequency, len(references))
+    reference_counts = [[count_ngrams(reference) for reference in texts] for texts in references]
+    document_frequency = Counter(
+        ngram for counts in reference_counts for ngram in set().union(*counts)
+    )
+    tf_idf = TfIdf(document_frequency, len(references))
     scores = []
-    for candidate, texts in zip(candidates, counts, strict=True):
+    for candidate, counts in zip(candidates, reference_counts, strict=True):
         vector = tf_idf.transform(count_ngrams(candidate))
-        similarities = [compute_similarity(vector, tf_idf.transform(text)) for text in texts]
+        similarities = [
+            compute_similarity(vector, tf_idf.transform(reference)) for reference in counts
+        ]
         scores.append(10 * sum(similarities) / len(similarities))
     return scores
 
@@ -66,18 +70,18 @@ def compute_cider(
 def compute_similarity(candidate: NgramVector, reference: NgramVector) -> float:
     """Return the similarity of a candidate and a reference, averaged over the orders of n-grams.
 
-    It is the cosine of their weights, clipped so that repetition does not pay, times a Gaussian of
-    the difference in length.
+    It is the cosine of their weights, clipped so that repeating an n-gram does not raise it, times
+    a Gaussian penalty for a difference in length.
     """
     total = 0.0
     for order in range(MAX_ORDER):
-        weights, others = candidate.weights[order], reference.weights[order]
+        weights, reference_weights = candidate.weights[order], reference.weights[order]
         product = sum(
-            min(weight, others[ngram]) * others[ngram]
+            min(weight, reference_weights[ngram]) * reference_weights[ngram]
             for ngram, weight in weights.items()
-            if ngram in others
+            if ngram in reference_weights
         )
-        norms = candidate.norms[order], reference.norms[order]
-        total += product / (norms[0] * norms[1]) if all(norms) else product
+        norm, reference_norm = candidate.norms[order], reference.norms[order]
+        total += product / (norm * reference_norm) if norm and reference_norm else product
     difference = candidate.length - reference.length
     return total / MAX_ORDER * math.exp(-(difference**2) / (2 * SIGMA**2))

@@ -32,7 +32,7 @@ class Diversity:
 def compute_diversity(
     captions: Sequence[Tokens], train_captions: Collection[Tokens] | None = None
 ) -> Diversity:
-    """Measure how varied captions are.
+    """Return how varied captions are.
 
     Args:
         captions: The tokens of each caption.

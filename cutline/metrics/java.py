@@ -21,12 +21,14 @@ from cutline.errors import ConfigError, CutlineError
 from cutline.metrics.bleu import Tokens
 
 PARSER = "stanford-corenlp-3.6.0"
+"""name of the parser's files, without suffix"""
 TIMEOUT, TIMEOUT_PER_IMAGE = 300.0, 1.0  # seconds
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 """parameters of METEOR for English"""
 STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 """METEOR's weights of an exact match, a stem, a synonym and a paraphrase"""
 NUM_METEOR_COUNTS = 23
+"""lengths (2), function words (2), matches (16), chunks (1) and matched words (2)"""
 
 
 def check_extra_metrics(metrics: Iterable[ExtraMetric]) -> None:
@@ -54,7 +56,7 @@ def count_meteor_matches(
     They are those of METEOR 1.5 (Denkowski and Lavie, 2014).
 
     Returns:
-        an array, (N, 23), which can be summed over images.
+        An array, (N, 23), which can be summed over images.
 
     Raises:
         ConfigError: METEOR is not installed.
@@ -74,7 +76,7 @@ def count_meteor_matches(
     if counts.shape != (len(lines), NUM_METEOR_COUNTS):
         raise CutlineError(
             f"METEOR returned {replies[:1]!r} for {len(lines)} captions, which cannot be read as "
-            "counts: leave meteor out"
+            "counts: remove meteor from the metrics"
         )
     return counts
 
@@ -83,8 +85,8 @@ def compute_meteor(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return METEOR, (...), of counts or of sums of them over images, (..., 23).
 
     It is a harmonic mean of weighted precision and recall, minus a penalty for matches that are
-    split into chunks: to the last digit the result of `computeMetrics` in MeteorScorer.java of
-    METEOR 1.5, with its parameters for English.
+    split into chunks: identical to the last digit to the result of `computeMetrics` in
+    MeteorScorer.java of METEOR 1.5, with its parameters for English.
     """
     length, function_words = counts[..., 0:2], counts[..., 2:4]  # candidate, reference
     # (..., stage, content or function words, candidate or reference)
@@ -109,7 +111,7 @@ def _join_tokens(tokens: Tokens) -> str:
 def compute_spice(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> list[float]:
-    """Return the SPICE (Anderson et al., 2016) of each image; that of the corpus is their mean.
+    """Return the SPICE score of each image (Anderson et al., 2016); the corpus score is their mean.
 
     Raises:
         ConfigError: SPICE is not installed.
@@ -131,7 +133,7 @@ def compute_spice(
             return [scores[index] for index in range(len(images))]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CutlineError(
-                f"SPICE wrote no scores that can be read ({error!r}): leave spice out"
+                f"SPICE wrote no scores that can be read ({error!r}): remove spice from the metrics"
             ) from None
 
 
@@ -178,14 +180,15 @@ def _run(metric: ExtraMetric, arguments: Sequence[str], num_images: int, text: s
         )
     except subprocess.TimeoutExpired:
         raise CutlineError(
-            f"{name} did not finish in {timeout:.0f} seconds: leave {metric} out"
+            f"{name} did not finish in {timeout:.0f} seconds: remove {metric} from the metrics"
         ) from None
     except OSError as error:
         raise CutlineError(
-            f"{name} cannot be run ({error.strerror}): fix the Java runtime, or leave {metric} out"
+            f"{name} cannot be run ({error.strerror}): fix the Java runtime, or remove {metric} "
+            "from the metrics"
         ) from None
     if process.returncode:
         lines = process.stderr.decode(errors="replace").strip().splitlines()
         reason = lines[-1].strip() if lines else "no reason given"
-        raise CutlineError(f"{name} failed in Java ({reason}): leave {metric} out")
+        raise CutlineError(f"{name} failed in Java ({reason}): remove {metric} from the metrics")
     return process.stdout.decode(errors="replace")

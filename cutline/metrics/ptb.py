@@ -1,8 +1,8 @@
-r"""The tokenizer of the COCO evaluation: Penn Treebank tokens in lower case, without punctuation.
+r"""The tokenizer of the COCO evaluator: Penn Treebank tokens in lower case, without punctuation.
 
-The evaluation (Chen et al., 2015, arXiv 1504.00325) uses Stanford's PTBTokenizer 3.4.1. This module
+The evaluator (Chen et al., 2015, arXiv 1504.00325) uses Stanford's PTBTokenizer 3.4.1. This module
 reproduces that program as a table of rules. At each position the rule with the longest match wins,
-lookahead included, and among equals the first. White space and unknown characters separate tokens
+lookahead included, and among equals the first. Whitespace and unknown characters separate tokens
 and are dropped.
 
 The rules are written over the representatives of `character_classes.py`: `é` is any letter other
@@ -76,12 +76,12 @@ def _any_of(*words: str) -> str:
     )
 
 
-_A = f"[A-Za-z{LETTER}]"  # a letter
-_N = f"[0-9{DIGIT}]"
-_AN = f"[A-Za-z0-9{LETTER}{DIGIT}]"
+_LETTER = f"[A-Za-z{LETTER}]"  # a letter
+_DIGIT = f"[0-9{DIGIT}]"
+_ALNUM = f"[A-Za-z0-9{LETTER}{DIGIT}]"
 # a letter, also with marks, soft hyphens or entities
-_WIDE_A = f"(?:[A-Za-z\xad{LETTER}{MARK}]|&[aeiouAEIOU](?i:acute|grave|uml);)"
-_WIDE_AN = f"(?:{_N}|{_WIDE_A})"
+_EXTENDED_LETTER = f"(?:[A-Za-z\xad{LETTER}{MARK}]|&[aeiouAEIOU](?i:acute|grave|uml);)"
+_EXTENDED_ALNUM = f"(?:{_DIGIT}|{_EXTENDED_LETTER})"
 _BLANK = "[ \t\xa0\u3000]"
 _GAP = "[ \t\xa0\u3000\n]"
 _APOSTROPHE = "(?:['\x92’]|(?i:&apos;))"
@@ -89,8 +89,8 @@ _TICK = "(?:['\x92’`\x91‘‛]|(?i:&apos;))"  # what people type for an apost
 _CLITIC = f"{_APOSTROPHE}(?:(?i:re|ve|ll)|[msdMSD])"
 _NOT = f"[nN]{_TICK}[tT]"
 
-_WORD = f"{_WIDE_A}{_WIDE_AN}*(?:[.!?]{_WIDE_A}{_WIDE_AN}*)*"
-_PART = f"(?:[dDoOlL]{_TICK}{_AN})?{_AN}+"  # l'eau, O'Brien, 3rd
+_WORD = f"{_EXTENDED_LETTER}{_EXTENDED_ALNUM}*(?:[.!?]{_EXTENDED_LETTER}{_EXTENDED_ALNUM}*)*"
+_PART = f"(?:[dDoOlL]{_TICK}{_ALNUM})?{_ALNUM}+"  # l'eau, O'Brien, 3rd
 _COMPOUND = f"{_PART}(?:[-_‐]{_PART})*"
 _DOTTED = r"[A-Za-z](?:\.[A-Za-z])+"  # a.m without its last period
 _NATIONS = r"(?i:canada|sino|korean|eu|japan|non)-(?i:u\.s)"
@@ -98,7 +98,7 @@ _NATIONS = r"(?i:canada|sino|korean|eu|japan|non)-(?i:u\.s)"
 _LOOSE_COMPOUND = rf"[A-Za-z0-9][A-Za-z0-9.,\xad]*(?:-(?:{_DOTTED}\.|[A-Za-z0-9\xad]+))+"
 _INITIALS = "[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+"  # AT&T
 _SLASHED = "[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
-_NUMBER = f"(?:{_N}*(?:[.:,\xad٫]{_N}+)+|{_N}+)"
+_NUMBER = f"(?:{_DIGIT}*(?:[.:,\xad٫]{_DIGIT}+)+|{_DIGIT}+)"
 _APOSTROPHE_WORD = "|".join(
     [
         f"{_APOSTROPHE}[nN]{_APOSTROPHE}?",  # rock 'n' roll
@@ -106,8 +106,8 @@ _APOSTROPHE_WORD = "|".join(
         f"{_APOSTROPHE}(?:(?i:em|till?|cause)|[2-9]0[sS])",
         rf"(?i:c{_APOSTROPHE}mon|o{_APOSTROPHE}clock|cont'd\.?|nor'easter|e'er)",
         rf"(?i:s'mores|ev'ry|li'l|nat'l|o{_TICK}o)",
-        f"{_A}+[aeiouyAEIOUY]{_TICK}[aeiouA-Z]{_A}*",  # Hawai'i
-        f"[A-HJ-XZn]{_TICK}{_A}{_A}+",  # O'Hara
+        f"{_LETTER}+[aeiouyAEIOUY]{_TICK}[aeiouA-Z]{_LETTER}*",  # Hawai'i
+        f"[A-HJ-XZn]{_TICK}{_LETTER}{_LETTER}+",  # O'Hara
         f"[lLdDjJ]{_APOSTROPHE}",
     ]
 )
@@ -130,15 +130,16 @@ _SENTENCE_START = _any_of(
     "Many More Mr\\. Ms\\. Now Once One Other Our She Since So Some Such That The Their Then There",
     "These They This We What When While Yet You",
 )
-_FILE = (
+_FILE_EXTENSION = (
     "bat|bmp|c|cgi|class|cpp|dll|docx?|exe|gif|gz|h|html?|jar|java|jpe?g|mov|mp3|pdf|php|pl|png|"
     "ppt|ps|py|sql|tar|txt|wav|x|xml|zip"
 )
 _URL_END = r'[^ \t\n"<>|.!?(){},-]'
-_NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
-_VALUE = """(?:'[^'\n]*'|"[^"\n]*")"""
-_TAG = rf"<(?:[!?][A-Za-z-][^>\n]*|{_NAME}(?: +{_NAME}(?: *= *{_VALUE})?)* */?|/{_NAME}) *>"
-_WIDE_FACE = "|".join(  # (^_^)
+_TAG_NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
+_ATTRIBUTE_VALUE = """(?:'[^'\n]*'|"[^"\n]*")"""
+_ATTRIBUTE = f"{_TAG_NAME}(?: *= *{_ATTRIBUTE_VALUE})?"
+_TAG = rf"<(?:[!?][A-Za-z-][^>\n]*|{_TAG_NAME}(?: +{_ATTRIBUTE})* */?|/{_TAG_NAME}) *>"
+_ASIAN_SMILEY = "|".join(  # (^_^)
     [
         r"[\^x=~<>]\.\[\^x=~<>\]",
         "[-^x=~<>']_[-^x=~<>']",
@@ -174,46 +175,48 @@ def _rule(token: str, lookahead: str = "", formatter: _Formatter = _format_word)
 
 
 _RULES = [
-    _rule("(?i:can)", "(?i:not)"),
-    _rule("(?i:gon|wan)", "(?i:na)"),
-    _rule("(?i:got)", "(?i:ta)"),
-    _rule("(?i:lem|gim)", "(?i:me)"),
-    _rule("'[tT]", "(?i:is|was)"),
+    # parts of words: the comments show a bar where the token ends
+    _rule("(?i:can)", "(?i:not)"),  # can|not
+    _rule("(?i:gon|wan)", "(?i:na)"),  # gon|na
+    _rule("(?i:got)", "(?i:ta)"),  # got|ta
+    _rule("(?i:lem|gim)", "(?i:me)"),  # lem|me
+    _rule("'[tT]", "(?i:is|was)"),  # 't|is
     # words
-    _rule(_WORD, _CLITIC),
-    _rule("[A-Za-z\xad]*[A-MO-Za-mo-z]\xad*", _NOT),
+    _rule(_WORD, _CLITIC),  # dog|'s
+    _rule("[A-Za-z\xad]*[A-MO-Za-mo-z]\xad*", _NOT),  # do|n't
     _rule(_WORD),
     _rule(_APOSTROPHE_WORD),
-    _rule(f"[yY]{_APOSTROPHE}", _A),
+    _rule(f"[yY]{_APOSTROPHE}", _LETTER),
     _rule(_CLITIC, "[^A-Za-z]", _format_quotes),
     _rule(_NOT, formatter=_format_quotes),
-    # addresses
+    # URLs, email addresses, mentions and hashtags
     _rule(rf'(?i:https?)://[^ \t\n"<>|(){{}}]+{_URL_END}', formatter=_format_verbatim),
     _rule(rf'(?:{_WWW_HOST}|{_HOST})(?:/[^ \t\n"<>|()]+{_URL_END})?', formatter=_format_verbatim),
     _rule(_EMAIL, formatter=_format_verbatim),
-    _rule(f"@[A-Za-z_][A-Za-z_0-9]*|#{_WIDE_A}+", formatter=_format_verbatim),
+    _rule(f"@[A-Za-z_][A-Za-z_0-9]*|#{_EXTENDED_LETTER}+", formatter=_format_verbatim),
     # numbers
-    _rule(f"{_N}{{1,2}}[-/]{_N}{{1,2}}[-/]{_N}{{2,4}}"),
-    _rule(f"[-+]?{_NUMBER}"),
+    _rule(f"{_DIGIT}{{1,2}}[-/]{_DIGIT}{{1,2}}[-/]{_DIGIT}{{2,4}}"),  # 1/2/2015
+    _rule(f"[-+]?{_NUMBER}"),  # -1,000.5
     _rule("⁺?(?:²+|₂+)"),
-    _rule(rf"(?:{_N}{{1,4}}[- \xa0])?{_N}{{1,4}}(?:\\?/|⁄){_N}{{1,4}}"),
+    # 2 1/2
+    _rule(rf"(?:{_DIGIT}{{1,4}}[- \xa0])?{_DIGIT}{{1,4}}(?:\\?/|⁄){_DIGIT}{{1,4}}"),
     _rule("½", formatter=_FRACTIONS.__getitem__),
-    _rule(_PHONE, formatter=_format_round_brackets),
-    _rule(f"{_APOSTROPHE}[0-9][0-9]", _GAP),
+    _rule(_PHONE, formatter=_format_round_brackets),  # (555) 123-4567
+    _rule(f"{_APOSTROPHE}[0-9][0-9]", _GAP),  # '98
     # abbreviations and compounds
     _rule(
         rf"(?i:-[lr][rcs]b-|c\.d\.s|pro-|anti-|s(?:&|&amp;)(?:p-500|ls)|cap{_APOSTROPHE}n"
         rf"|c{_APOSTROPHE}est|[cf]#|c\+\+)"
     ),
-    _rule(rf"{_SLASHED}(?:\\?/{_SLASHED}){{1,2}}"),
-    _rule(rf"(?:{_ABBREVIATION})\.", r"[\s\S][\s\S]"),
-    _rule(rf"(?:{_ABBREVIATION}|{_TITLE})\."),
-    _rule(rf"(?:{_NATIONS}|{_DOTTED})\."),
+    _rule(rf"{_SLASHED}(?:\\?/{_SLASHED}){{1,2}}"),  # and/or
+    _rule(rf"(?:{_ABBREVIATION})\.", r"[\s\S][\s\S]"),  # Inc. inside a text
+    _rule(rf"(?:{_ABBREVIATION}|{_TITLE})\."),  # Dr.
+    _rule(rf"(?:{_NATIONS}|{_DOTTED})\."),  # U.S.
     _rule("[A-Za-z]", rf"\.{_BLANK}+(?:{_SENTENCE_START}|{_TAG}){_GAP}"),
-    _rule(rf"(?:{_BEFORE_NUMBER})\.", f"{_GAP}?{_N}"),
+    _rule(rf"(?:{_BEFORE_NUMBER})\.", f"{_GAP}?{_DIGIT}"),  # no.| 5
     _rule(rf"{_NATIONS}|(?i:u\.s\.-u\.(?:k|s\.s\.r))|{_DOTTED}", _GAP),
     _rule(
-        rf"{_WIDE_AN}+(?:\.{_WIDE_AN}+)*\.(?i:{_FILE})",
+        rf"{_EXTENDED_ALNUM}+(?:\.{_EXTENDED_ALNUM}+)*\.(?i:{_FILE_EXTENSION})",
         "[ \t\xa0\u3000\n.?!,]",
         _format_verbatim,
     ),
@@ -221,16 +224,16 @@ _RULES = [
     _rule(_LOOSE_COMPOUND),
     _rule(_COMPOUND),
     _rule(_INITIALS),
-    # signs
+    # tags, currencies, smileys, punctuation and symbols
     _rule(_TAG, formatter=_format_verbatim),
-    _rule("[A-Z]*[$]|#"),
+    _rule("[A-Z]*[$]|#"),  # US$
     _rule("[\x80¤₠€]", formatter=_format_as("$")),
     _rule("£", formatter=_format_as("#")),
     _rule("¢", formatter=_format_as("cents")),
     _rule("(?i:&lt;|&gt;|&amp;)", formatter=lambda token: _ENTITIES[token.lower()]),
     _rule("&(?:(?i:ht|tl|ur|lr|qc|ql|qr|odq|cdq)|#[0-9]+);"),
     _rule(r"[<>]?[:;=][-o*']?[()DPdpO\\{@|[\]]", "[^A-Za-z0-9]", _format_round_brackets),
-    _rule(_WIDE_FACE, formatter=_format_round_brackets),
+    _rule(_ASIAN_SMILEY, formatter=_format_round_brackets),
     _rule(r"[][(){}]", formatter=_BRACKETS.__getitem__),
     _rule(rf"[?!]+|@+|#+|_+|\*+|(?:\\\*){{1,3}}|/|<<|>>|[<>=+%&~^|\\{SYMBOL}⁺⁄、]"),
     _rule("-----+"),
@@ -239,7 +242,7 @@ _RULES = [
         formatter=_drop,
     ),
     _rule(f"{_BLANK}+", formatter=_drop),
-    _rule("'", r"[A-Za-z][^ \t\n\xa0]", _drop),
+    _rule("'", r"[A-Za-z][^ \t\n\xa0]", _drop),  # an opening quotation mark
     _rule(_CLITIC, formatter=_format_quotes),
     _rule(
         "''|['\"]|(?i:&apos;|&quot;)|[`\x91-\x94‘’‚‛“”„‟‹›«»]{1,2}",
@@ -247,12 +250,12 @@ _RULES = [
     ),
 ]
 _PLAIN_WORD = re.compile(
-    rf"(?!(?i:cannot|gonna|wanna|gotta|lemme|gimme)(?!{_A})"
+    rf"(?!(?i:cannot|gonna|wanna|gotta|lemme|gimme)(?!{_LETTER})"
     rf"|(?=[A-Za-z]+\.)(?:{_ABBREVIATION}|{_TITLE}|{_BEFORE_NUMBER})\.)"
-    rf"({_A}*)(?:,|\.(?![ \xa0]\.))?(?:[ \t]{_BLANK}*|\n)"
+    rf"({_LETTER}*)(?:,|\.(?![ \xa0]\.))?(?:[ \t]{_BLANK}*|\n)"
 )
-"""a word that no other rule applies to, as most are, with the punctuation and the gap after it; it
-only makes tokenization faster"""
+"""fast path: a word that no other rule matches, with the punctuation and whitespace after it; the
+tokens are the same without it"""
 
 
 def tokenize(text: str) -> list[str]:

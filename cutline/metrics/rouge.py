@@ -1,4 +1,4 @@
-"""ROUGE-L (Lin, 2004), computed exactly as the COCO caption evaluator does."""
+"""ROUGE-L (Lin, 2004), computed exactly as the COCO evaluator (pycocoevalcap) does."""
 
 from collections.abc import Sequence
 
@@ -15,18 +15,19 @@ def compute_rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
     """
     # For the evaluator, an empty text consists of one empty token.
     candidate, references = candidate or [""], [reference or [""] for reference in references]
-    common = [compute_lcs_length(candidate, reference) for reference in references]
-    if not any(common):
+    lcs_lengths = [compute_lcs_length(candidate, reference) for reference in references]
+    if not any(lcs_lengths):
         return 0.0
-    precision = max(common) / len(candidate)
+    precision = max(lcs_lengths) / len(candidate)
     recall = max(
-        length / len(reference) for length, reference in zip(common, references, strict=True)
+        length / len(reference) for length, reference in zip(lcs_lengths, references, strict=True)
     )
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 
 def compute_lcs_length(a: Tokens, b: Tokens) -> int:
     """Return the length of the longest common subsequence of two sequences."""
+    # Dynamic programming with one row: row[j] is the result for the tokens of a so far and b[:j].
     row = [0] * (len(b) + 1)
     for token in a:
         diagonal = 0

@@ -13,7 +13,7 @@ from cutline.errors import ConfigError
 from cutline.metrics.stats import CorpusStats, Floats, compute_scores
 
 Interval = tuple[float, float]
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 """confidence level of the intervals"""
 # Resamples are processed in chunks: matrices with a row per resample and a column per image.
 _MAX_ROWS = 250
@@ -22,18 +22,20 @@ _MAX_CELLS = 2**22  # 32 MB
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of two captioners on the same images."""
+    """The scores of two captioners by one metric, on the same images."""
 
     first: float
+    """score of the first captioner"""
     second: float
+    """score of the second captioner"""
     interval: Interval
     """95 % bootstrap interval of `second - first`"""
     p_value: float
-    """probability of a difference this large, in either direction, by chance alone"""
+    """two-sided: probability of a difference at least this large by chance alone"""
 
     @property
     def value(self) -> float:
-        """The difference, `second - first`."""
+        """Return the difference, `second - first`."""
         return self.second - self.first
 
 
@@ -91,19 +93,20 @@ def compare_stats(
     )
     swaps = _draw_swaps(rng, num_images, resamples)
     trials = _concatenate(_score_swaps(first, second, sums, swapped) for swapped in swaps)
-    return {
-        name: Difference(
-            a := float(scores[0][name][0]),
-            b := float(scores[1][name][0]),
-            _compute_interval(bootstrap[name]),
-            _compute_p_value(trials[name], b - a),
+    differences = {}
+    for name in scores[0]:
+        first_score, second_score = (float(values[name][0]) for values in scores)
+        differences[name] = Difference(
+            first=first_score,
+            second=second_score,
+            interval=_compute_interval(bootstrap[name]),
+            p_value=_compute_p_value(trials[name], second_score - first_score),
         )
-        for name in scores[0]
-    }
+    return differences
 
 
 def _draw_resamples(rng: np.random.Generator, num_images: int, resamples: int) -> Iterator[Floats]:
-    """Yield chunks of resamples: how often each image is drawn, (R, N).
+    """Yield chunks of bootstrap resamples: how often each image is drawn, (R, N).
 
     Each resample consists of `num_images` draws.
     """
@@ -118,6 +121,7 @@ def _draw_resamples(rng: np.random.Generator, num_images: int, resamples: int) -
 def _draw_swaps(rng: np.random.Generator, num_images: int, trials: int) -> Iterator[Floats]:
     """Yield chunks of trials: 1 for each image that is swapped, else 0, (R, N)."""
     for rows in _split_into_chunks(trials, num_images):
+        # One random bit per image: ceil(N / 8) bytes per trial.
         random_bytes = rng.integers(256, size=(rows, -(-num_images // 8)), dtype=np.uint8)
         yield np.unpackbits(random_bytes, axis=1)[:, :num_images].astype(np.float64)
 
@@ -141,12 +145,14 @@ def _score_swaps(
     swapped: Floats,
 ) -> dict[str, Floats]:
     """Return the differences, (R,) by score, after swapping captions between the two."""
-    change = {
+    # Swapping the captions of an image moves the difference of their statistics from one sum to
+    # the other.
+    changes = {
         name: swapped @ (second.image_stats[name] - values)
         for name, values in first.image_stats.items()
     }
-    first_sums = {name: values + change[name] for name, values in sums[0].items()}
-    second_sums = {name: values - change[name] for name, values in sums[1].items()}
+    first_sums = {name: values + changes[name] for name, values in sums[0].items()}
+    second_sums = {name: values - changes[name] for name, values in sums[1].items()}
     return _subtract(
         compute_scores(first_sums, len(first)), compute_scores(second_sums, len(first))
     )
@@ -158,12 +164,12 @@ def _subtract(first: dict[str, Floats], second: dict[str, Floats]) -> dict[str, 
 
 
 def _concatenate(chunks: Iterable[dict[str, Floats]]) -> dict[str, Floats]:
-    parts = list(chunks)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    chunk_list = list(chunks)
+    return {name: np.concatenate([chunk[name] for chunk in chunk_list]) for name in chunk_list[0]}
 
 
 def _compute_interval(values: Floats) -> Interval:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(values, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -34,7 +34,7 @@ METRIC_NAMES = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a corpus or of one of its images; CIDEr is out of 10, the others out of 1."""
+    """Scores of a corpus or of one of its images; CIDEr is in [0, 10], the others in [0, 1]."""
 
     bleu1: float
     bleu2: float
@@ -75,15 +75,15 @@ class CorpusStats:
         """Return the sums of the statistics over all images, (1, C) by metric."""
         return {name: stats.sum(0, keepdims=True) for name, stats in self.image_stats.items()}
 
-    def corpus_scores(self) -> Scores:
+    def score_corpus(self) -> Scores:
         """Return the scores of the corpus."""
         return _make_scores(compute_scores(self.sum(), len(self)), len(self))[0]
 
-    def image_scores(self) -> list[Scores]:
+    def score_images(self) -> list[Scores]:
         """Return the scores of each image."""
         return _make_scores(compute_scores(self.image_stats, 1), 1)
 
-    def subset(self, indices: Sequence[int]) -> "CorpusStats":
+    def select(self, indices: Sequence[int]) -> "CorpusStats":
         """Return the statistics of a corpus of some of the images.
 
         The document frequencies of CIDEr are those of these images alone.
@@ -111,7 +111,7 @@ def compute_metrics(
             `cutline[coco]`.
 
     Returns:
-        the scores of the corpus, and those of each image in order. CIDEr weights words by their
+        The scores of the corpus, and those of each image in order. CIDEr weights words by their
         frequency in all references, so the score of an image depends on the other images.
 
     Raises:
@@ -120,7 +120,7 @@ def compute_metrics(
         CutlineError: The program of an extra metric failed.
     """
     stats = collect_stats(candidates, references, tokenize, extra_metrics)
-    return stats.corpus_scores(), stats.image_scores()
+    return stats.score_corpus(), stats.score_images()
 
 
 def collect_stats(
@@ -158,7 +158,7 @@ def _check_lengths(candidates: Sequence[str], references: Sequence[Sequence[str]
         )
     for number, texts in enumerate(references, start=1):
         if not texts:
-            raise DataError(f"image {number} has no references: give at least one, or leave it out")
+            raise DataError(f"image {number} has no references: give at least one, or remove it")
 
 
 def compute_scores(sums: dict[str, Floats], num_images: int) -> dict[str, Floats]:
@@ -169,7 +169,7 @@ def compute_scores(sums: dict[str, Floats], num_images: int) -> dict[str, Floats
         num_images: Number of images per corpus.
 
     Returns:
-        the scores, (R,) by name.
+        The scores, (R,) by name.
     """
     bleu = compute_bleu(sums["bleu"])
     scores = {f"bleu{order + 1}": bleu[:, order] for order in range(bleu.shape[1])}

@@ -45,7 +45,7 @@ def choose_tokenizer(name: MetricTokenizer, references: Iterable[str]) -> Tokeni
             "characters" is `split_characters`. "auto" is "characters" if most letters of the
             references belong to scripts without spaces, such as Chinese, Japanese or Thai; else it
             is "ptb" after composing letters (NFC), which changes nothing in English.
-        references: The captions that "auto" looks at.
+        references: The captions that "auto" depends on.
     """
     match name:
         case "ptb":
@@ -65,7 +65,7 @@ def _tokenize_composed(text: str) -> list[str]:
 def is_mostly_unspaced(texts: Iterable[str]) -> bool:
     """Return whether scripts without spaces prevail in `texts`.
 
-    Each of their letters is counted against each word of other scripts.
+    A character of such a script counts as much as a whole word of another script.
     """
     tokens = [token for text in texts for token in split_characters(text)]
     return sum(bool(_UNSPACED.match(token)) for token in tokens) > len(tokens) / 2
@@ -76,9 +76,11 @@ def split_words(text: str) -> list[str]:
 
     Letters are composed (NFC). Apostrophes and hyphens inside a word stay.
     """
+    # Lowercasing may decompose letters, such as İ, so the text is composed again.
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
-    parts = [part.strip(_JOINERS) for part in text.translate(_WORD_CHARACTERS).split()]
-    return [part.replace("’", "'").replace("‐", "-") for part in parts if part]
+    words = [word.strip(_JOINERS) for word in text.translate(_WORD_CHARACTERS).split()]
+    # Typographic apostrophes and hyphens become ASCII.
+    return [word.replace("’", "'").replace("‐", "-") for word in words if word]
 
 
 def split_characters(text: str) -> list[str]:
@@ -90,9 +92,10 @@ def split_characters(text: str) -> list[str]:
 
 
 def split_unspaced(word: str) -> list[str]:
-    """Split off each character of a script without spaces, with its combining marks."""
+    """Return the parts of a word: one for each character of a script without spaces."""
     tokens: list[str] = []
     for char in word:
+        # Marks, and characters of scripts with spaces, belong to the token before them.
         is_mark = unicodedata.category(char)[0] == "M"
         if tokens and (is_mark or not (_UNSPACED.match(char) or _UNSPACED.match(tokens[-1]))):
             tokens[-1] += char

@@ -8,6 +8,7 @@ from cutline.report.charts import render_curve, render_histogram
 from cutline.report.elements import (
     THUMBNAIL_SIZE,
     Card,
+    format_interval,
     render_gallery,
     render_key_figures,
     render_paragraph,
@@ -18,6 +19,7 @@ from cutline.report.page import write_report
 __all__ = [
     "THUMBNAIL_SIZE",
     "Card",
+    "format_interval",
     "render_curve",
     "render_gallery",
     "render_histogram",

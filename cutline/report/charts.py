@@ -7,9 +7,9 @@ from html import escape
 Point = tuple[float, float]
 
 MAX_POINTS = 400
-"""points drawn of a curve; of a longer curve, means of neighboring points are drawn"""
+"""maximum number of points of a curve; a longer one is averaged over neighboring points"""
 MAX_BARS = 100
-"""bars of a histogram; in a wider one, neighboring numbers share a bar"""
+"""maximum number of bars of a histogram; over a wider range, each bar covers several integers"""
 
 _WIDTH, _HEIGHT = 720, 384
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 704.0, 88.0, 312.0  # edges of the plot
@@ -18,9 +18,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 704.0, 88.0, 312.0  # edges of the plot
 def render_curve(
     points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool = False
 ) -> str:
-    """Return a chart of y over x: a faint line of the points, and a strong one of their mean.
+    """Return a line chart: the points as a faint line, and their running mean as a strong one.
 
-    The strong line is a running mean, and its last value is printed beside it.
+    The last value of the running mean is printed beside it.
 
     Args:
         points: Pairs (x, y) in any order; those that are not finite are left out.
@@ -60,7 +60,7 @@ def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
 
     If `log_x` is set, x is already a logarithm, and the axis is labeled with powers of 10.
     """
-    thinned = _thin(points)
+    thinned = _downsample(points)
     smoothed = _smooth(thinned)
     xs, ys = [x for x, _ in points], [y for _, y in thinned]
     x_ticks = (_make_log_ticks if log_x else _make_ticks)(min(xs), max(xs))
@@ -94,19 +94,19 @@ def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
 def _plot_bars(counts: Mapping[int, int]) -> list[str]:
     """Return the grid, the labels and the bars of one or more integers."""
     low, high = min(counts), max(counts)
-    span = math.ceil((high - low + 1) / MAX_BARS)  # integers per bar
-    totals = [0] * math.ceil((high - low + 1) / span)
+    bin_width = math.ceil((high - low + 1) / MAX_BARS)  # integers per bar
+    bin_counts = [0] * math.ceil((high - low + 1) / bin_width)
     for number, count in counts.items():
-        totals[(number - low) // span] += count
-    y_ticks, width = _make_ticks(0, max(totals)), (_RIGHT - _LEFT) / len(totals)
+        bin_counts[(number - low) // bin_width] += count
+    y_ticks, width = _make_ticks(0, max(bin_counts)), (_RIGHT - _LEFT) / len(bin_counts)
     scale = y_ticks[-1]
     grid = [_render_grid_line(_BOTTOM - y / scale * (_BOTTOM - _TOP), y) for y in y_ticks]
     labels, bars = [], []
-    for i in range(0, len(totals), math.ceil(len(totals) / 10)):
-        center, label = _LEFT + (i + 0.5) * width, _format_number(low + i * span)
+    for i in range(0, len(bin_counts), math.ceil(len(bin_counts) / 10)):
+        center, label = _LEFT + (i + 0.5) * width, _format_number(low + i * bin_width)
         labels.append(_render_text(center, _BOTTOM + 28, label, "middle"))
-    for i, total in enumerate(totals):
-        x, height = _LEFT + i * width + width / 10, total / scale * (_BOTTOM - _TOP)
+    for i, count in enumerate(bin_counts):
+        x, height = _LEFT + i * width + width / 10, count / scale * (_BOTTOM - _TOP)
         bars.append(
             f'<rect x="{x:.1f}" y="{_BOTTOM - height:.1f}" '
             f'width="{width * 0.8:.1f}" height="{height:.1f}"/>'
@@ -119,8 +119,8 @@ def _render_grid_line(y: float, value: float) -> str:
     return line + _render_text(_LEFT - 12, y + 6, _format_number(value), "end")
 
 
-def _render_text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
+def _render_text(x: float, y: float, text: str, css_class: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{css_class}">{escape(text)}</text>'
 
 
 def _make_path(points: Iterable[Point]) -> str:
@@ -133,9 +133,13 @@ def _format_number(value: float) -> str:
 
 def _make_ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers that cover the range from `low` to `high`."""
-    rough = max((high - low) / 4, 1e-9 * max(abs(low), abs(high))) or 0.25
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
+    # A quarter of the range; if it is empty, a small step relative to the values. It is rounded up
+    # to 1, 2, 5 or 10 times a power of 10.
+    rough_step = max((high - low) / 4, 1e-9 * max(abs(low), abs(high))) or 0.25
+    power = 10.0 ** math.floor(math.log10(rough_step))
+    step = next(
+        (factor * power for factor in (1, 2, 5) if factor * power >= rough_step), 10 * power
+    )
     first, last = math.floor(low / step), math.ceil(high / step)
     return [i * step for i in range(first, max(last, first + 1) + 1)]
 
@@ -143,23 +147,23 @@ def _make_ticks(low: float, high: float) -> list[float]:
 def _make_log_ticks(low: float, high: float) -> list[float]:
     """Return logarithms of round numbers that cover the range from 10**low to 10**high.
 
-    They are powers of 10, and in a short range also the doubles and fivefolds of these.
+    They are powers of 10, and in a short range also 2 and 5 times these.
     """
     factors = (1,) if high - low > 2 else (1, 2, 5)
     powers = range(math.floor(low), math.ceil(high) + 1)
     return [power + math.log10(factor) for power in powers for factor in factors]
 
 
-def _thin(points: list[Point]) -> list[Point]:
+def _downsample(points: list[Point]) -> list[Point]:
     """Return at most MAX_POINTS means of neighboring points."""
     stride = math.ceil(len(points) / MAX_POINTS) or 1
     return [_average(points[i : i + stride]) for i in range(0, len(points), stride)]
 
 
 def _smooth(points: list[Point]) -> list[Point]:
-    """Return each x with the mean y of the points around it, a twentieth of all points."""
-    reach = len(points) // 40
-    windows = [points[max(i - reach, 0) : i + reach + 1] for i in range(len(points))]
+    """Return the running mean of y; the window is about a twentieth of all points."""
+    half_window = len(points) // 40
+    windows = [points[max(i - half_window, 0) : i + half_window + 1] for i in range(len(points))]
     return [(x, _average(window)[1]) for (x, _), window in zip(points, windows, strict=True)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cutline.errors import ImageError
 
@@ -42,25 +42,34 @@ def render_key_figures(figures: Sequence[tuple[str, str]]) -> str:
 
 def render_table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
     """Return a table with numbers aligned right, and floats rounded to four significant digits."""
-    classes = [_cell_class(value) for value in rows[0]] if rows else [""] * len(header)
+    # A header cell is aligned as the first cell below it.
+    attributes = [_class_attribute(value) for value in rows[0]] if rows else [""] * len(header)
     head = body = ""
     if header:
-        cells = zip(header, classes, strict=True)
-        head = "".join(f'<th scope="col"{name}>{escape(text)}</th>' for text, name in cells)
+        cells = zip(header, attributes, strict=True)
+        head = "".join(
+            f'<th scope="col"{attribute}>{escape(text)}</th>' for text, attribute in cells
+        )
     for row in rows:
-        cells_html = (f"<td{_cell_class(value)}>{_format_cell(value)}</td>" for value in row)
+        cells_html = (f"<td{_class_attribute(value)}>{_format_cell(value)}</td>" for value in row)
         body += f"<tr>{''.join(cells_html)}</tr>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll">{table}</div>'
 
 
-def _cell_class(value: object) -> str:
+def format_interval(low: float, high: float) -> str:
+    """Return an interval such as `[0.02, 0.08]`, with four significant digits."""
+    return f"[{low:.4g}, {high:.4g}]"
+
+
+def _class_attribute(value: object) -> str:
     return ' class="number"' if isinstance(value, int | float) else ""
 
 
 def _format_cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    # `type(value)`, because isinstance would also accept bool.
     return f"{value:,d}" if type(value) is int else escape(str(value))
 
 
@@ -105,6 +114,8 @@ def _open_image(path: str) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
-    except (OSError, UnidentifiedImageError) as error:
-        raise ImageError(f"cannot read {path} for the report: {error}") from error
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be read for the report ({error}); check the file"
+        ) from None
     return image

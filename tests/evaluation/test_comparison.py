@@ -24,8 +24,8 @@ def test_better_captions_win(references: Path, rows: Rows, write: Write) -> None
     comparison = compare_captions(worse, better, references, metrics=metrics)
     assert comparison.left_out == []
     assert comparison.names == ("worse", "better")
-    assert comparison.verdict().startswith("better is better in BLEU-1 (+")
-    assert "no significant difference" not in comparison.verdict()
+    assert comparison.verdict.startswith("better is better in BLEU-1 (+")
+    assert "no significant difference" not in comparison.verdict
     texts = [json.loads(line)["captions"] for line in references.read_text().splitlines()]
     captions = [row["caption"] for row in rows]
     first, second = collect_stats([WRONG] * 12, texts), collect_stats(captions, texts)
@@ -33,13 +33,13 @@ def test_better_captions_win(references: Path, rows: Rows, write: Write) -> None
     cider = compute_metrics(captions, texts)[0].cider
     assert comparison.differences["cider"].second == cider
     swapped = compare_captions(better, worse, references, metrics=metrics)
-    assert swapped.verdict().startswith("better is better in BLEU-1 (+")
+    assert swapped.verdict.startswith("better is better in BLEU-1 (+")
 
 
 def test_file_does_not_differ_from_itself(references: Path, rows: Rows, write: Write) -> None:
     path = write("a.jsonl", rows)
     comparison = compare_captions(path, path, references, metrics=FAST)
-    assert comparison.verdict() == (
+    assert comparison.verdict == (
         "No significant difference in BLEU-1, BLEU-2, BLEU-3, BLEU-4, ROUGE-L or CIDEr."
     )
 
@@ -60,14 +60,14 @@ def test_verdict_names_the_better_file_and_the_metrics() -> None:
         "cider": Difference(1.0, 1.05, (0.02, 0.08), 0.003),
         "bleu4": Difference(0.3, 0.31, (-0.01, 0.02), 0.4),
     }
-    assert Comparison(("A", "B"), differences, [], []).verdict() == (
+    assert Comparison(("A", "B"), differences, [], []).verdict == (
         "B is better in CIDEr (+0.05, p = 0.003); no significant difference in BLEU-4."
     )
     differences |= {
         "bleu1": Difference(0.5, 0.4, (-0.2, -0.1), 0.0001),
         "rouge_l": Difference(0.5, 0.6, (0, 1), 0.049),
     }
-    assert Comparison(("A", "B"), differences, [], []).verdict() == (
+    assert Comparison(("A", "B"), differences, [], []).verdict == (
         "B is better in CIDEr (+0.05, p = 0.003) and ROUGE-L (+0.1, p = 0.049); "
         "A is better in BLEU-1 (+0.1, p < 0.001); no significant difference in BLEU-4."
     )

@@ -27,8 +27,8 @@ def test_report_shows_the_largest_differences_both_ways(
     gains, losses = page.index("Where second is better"), page.index("Where first is better")
     assert page[gains:losses].count("data:image") == 5
     assert page[losses:].count("data:image") == 3
-    assert comparison.verdict() in page
-    write_comparison_report(tmp_path / "report.html", comparison, count=2)
+    assert comparison.verdict in page
+    write_comparison_report(tmp_path / "report.html", comparison, num_examples=2)
     assert (tmp_path / "report.html").read_text().count("data:image") == 4
 
 

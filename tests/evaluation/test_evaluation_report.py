@@ -43,7 +43,7 @@ def test_report_shows_all_results(samples: list[Sample], tmp_path: Path) -> None
     low, high = evaluation.intervals["cider"]
     for text in ("By domain", "out-domain", "distinct2", "novel", "gone.png: no such file"):
         assert text in page
-    assert f"{low:.4g} – {high:.4g}" in page
+    assert f"[{low:.4g}, {high:.4g}]" in page
 
 
 def test_domain_table_has_a_column_per_domain_and_one_of_all() -> None:

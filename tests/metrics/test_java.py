@@ -60,8 +60,8 @@ def test_golden_meteor(shared: Path, capfd: pytest.CaptureFixture[str]) -> None:
         [golden["references"][key] for key in keys],
         extra_metrics=["meteor"],
     )
-    assert stats.corpus_scores().meteor == pytest.approx(golden["scores"]["METEOR"], abs=1e-9)
-    assert [image.meteor for image in stats.image_scores()] == pytest.approx(
+    assert stats.score_corpus().meteor == pytest.approx(golden["scores"]["METEOR"], abs=1e-9)
+    assert [image.meteor for image in stats.score_images()] == pytest.approx(
         [golden["per_image"][key]["METEOR"] for key in keys], abs=1e-9
     )
     low, high = bootstrap_intervals(stats, 200)["meteor"]

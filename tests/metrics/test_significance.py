@@ -46,7 +46,7 @@ def test_resample_is_scored_as_a_corpus() -> None:
     stats = make_stats(1)
     draws = next(_draw_resamples(np.random.default_rng(3), len(stats), 4))
     assert (draws.sum(1) == len(stats)).all()
-    scores, image_scores = _score_resamples(stats, draws), stats.image_scores()
+    scores, image_scores = _score_resamples(stats, draws), stats.score_images()
     for row, counts in enumerate(draws.astype(int)):
         drawn = np.repeat(np.arange(len(stats)), counts)
         expected, _ = compute_metrics(
@@ -74,14 +74,14 @@ def test_intervals_contain_the_score_and_shrink_with_more_images() -> None:
     small, large = make_stats(1, num_images=40), make_stats(1, num_images=400)
     for stats in (small, large):
         for name, (low, high) in bootstrap_intervals(stats, 300).items():
-            assert low < getattr(stats.corpus_scores(), name) < high
+            assert low < getattr(stats.score_corpus(), name) < high
     widths = [np.diff(bootstrap_intervals(stats)["bleu1"]).item() for stats in (small, large)]
     assert widths[0] / widths[1] == pytest.approx(10**0.5, rel=0.4)
 
 
 def test_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
     stats = make_stats(1, num_images=300)
-    ciders = [image.cider for image in stats.image_scores()]
+    ciders = [image.cider for image in stats.score_images()]
     mean, half = np.mean(ciders), 1.96 * np.std(ciders) / 300**0.5
     interval = bootstrap_intervals(stats, 2000)["cider"]
     assert interval == pytest.approx((mean - half, mean + half), abs=0.1 * half)

@@ -108,11 +108,11 @@ def test_subset_is_scored_as_a_corpus_of_its_own(corpus: Corpus, random: Random)
     """CIDEr too, although its weights of words come from the references."""
     indices = sorted(random.sample(range(len(corpus)), random.randint(1, len(corpus))))
     candidates, references = [text for text, _ in corpus], [texts for _, texts in corpus]
-    subset = collect_stats(candidates, references).subset(indices)
+    subset = collect_stats(candidates, references).select(indices)
     expected, expected_images = score_corpus([corpus[index] for index in indices])
     assert len(subset) == len(indices)
     pairs = zip(
-        [subset.corpus_scores(), *subset.image_scores()], [expected, *expected_images], strict=True
+        [subset.score_corpus(), *subset.score_images()], [expected, *expected_images], strict=True
     )
     for scores, expected_scores in pairs:
         assert dataclasses.asdict(scores) == pytest.approx(dataclasses.asdict(expected_scores))
