@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -32,6 +32,7 @@ from cutline.generation import (
     Hypothesis,
     NewRequests,
     Prompts,
+    Step,
     check_prompt_length,
     generate_stream,
     make_search,
@@ -70,7 +71,15 @@ class CaptionScore:
 
 
 class Captioner:
-    """A model and its tokenizer, on a device, ready to caption."""
+    """A model and its tokenizer, on a device, ready to caption.
+
+    Attributes:
+        model: The model, prepared for inference.
+        tokenizer: Its tokenizer.
+        device: The device of the model.
+        precision: "fp32", "bf16" or "int8".
+        dtype: The data type of the vision encoder's input.
+    """
 
     def __init__(
         self,
@@ -92,7 +101,7 @@ class Captioner:
         self.dtype = prepare_model(model, self.device, self.precision, engine)
         self.model = model
         self.tokenizer = tokenizer
-        self._step: Callable[[Tensor, TextCache], Tensor] = model.step
+        self._step: Step[TextCache] = model.step
         if engine != "eager" and self.device.type == "cuda":
             self._step = CudaGraphStep(model.step)
         self._idle_caches: list[TextCache] = []  # at most one, see _acquire_cache
@@ -119,7 +128,7 @@ class Captioner:
                 model's own).
             batch_size: Number of images captioned together.
             num_workers: Number of processes that open images; 0 for threads of this process.
-            settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
+            **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
             One caption per image, in order.
@@ -136,6 +145,7 @@ class Captioner:
                 "give one prompt for all images, or one per image"
             )
         captions = []
+        # A cache for fewer images than `batch_size` needs less memory.
         batch_size = min(batch_size, max(1, len(image_list)))
         for result in self.stream(
             image_list, prompts, batch_size=batch_size, num_workers=num_workers, **settings
@@ -156,8 +166,8 @@ class Captioner:
     ) -> Iterator[Caption | ImageError]:
         """Caption any number of images, lazily.
 
-        The next images are opened in the background. An image that is done leaves the batch at
-        once, and the next one takes its slot.
+        Images are opened in the background and captioned by continuous batching: a finished image
+        leaves the batch at once, and the next one takes its slot.
 
         Args:
             images: Any iterable of images.
@@ -166,7 +176,7 @@ class Captioner:
             num_workers: Number of processes that open images; 0 for threads of this process.
                 Processes help where a GPU waits for images; a script that uses them needs
                 `if __name__ == "__main__":`.
-            settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
+            **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
             An iterator over the results in order: a `Caption`, or the `ImageError` of an image that
@@ -178,16 +188,16 @@ class Captioner:
         names = [setting.name for setting in fields(GenerationConfig)]
         reject_renamed_keywords(settings, ("prompt", "batch_size", "num_workers", *names))
         generation = GenerationConfig(**settings)
-        inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)
+        inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
         positions = self.config.text.max_positions
         if generation.max_length > positions:
             raise ConfigError(
                 f"max_length {generation.max_length} is above the model's {positions} positions: "
-                "lower it"
+                "lower max_length"
             )
-        prompts = self.config.prompt if prompt is None else prompt
-        texts = itertools.repeat(prompts) if isinstance(prompts, str) else iter(prompts)
-        return self._stream(pair_prompts(images, texts), generation, inference)
+        prompt = self.config.prompt if prompt is None else prompt
+        prompts = itertools.repeat(prompt) if isinstance(prompt, str) else iter(prompt)
+        return self._stream(pair_prompts(images, prompts), generation, inference)
 
     @torch.inference_mode()
     def _stream(
@@ -197,8 +207,8 @@ class Captioner:
         inference: InferenceConfig,
     ) -> Iterator[Caption | ImageError]:
         # Images are decoded in the background, up to two batches ahead. Whenever slots are free,
-        # `next_requests` takes some of them, encodes them, and hands them to the search. Captions
-        # are done in any order, so each waits in `results` until those before it have been yielded.
+        # `next_requests` encodes the next images and passes them to the search. Images finish in
+        # any order, so each caption waits in `results` until all earlier ones have been yielded.
         slots = inference.batch_size
         max_prefill = max(1, slots // 2)
         if self.device.type == "cpu":
@@ -210,11 +220,11 @@ class Captioner:
         results: dict[int, Caption | ImageError] = {}
         next_index = 0
         with closing(prefetched):
-            numbered = enumerate(prefetched)
+            numbered_images = enumerate(prefetched)
 
             def next_requests(limit: int) -> NewRequests[TextCache] | None:
                 batch: list[tuple[int, Tensor, str]] = []
-                for index, (pixels, prompt) in numbered:
+                for index, (pixels, prompt) in numbered_images:
                     if isinstance(pixels, ImageError):
                         results[index] = pixels
                     else:
@@ -223,71 +233,75 @@ class Captioner:
                         break
                 return self._make_requests(batch, generation, cache) if batch else None
 
-            search = partial(make_search, generation)
             for index, hypotheses in generate_stream(
-                self._step, next_requests, search, slots, max_prefill, cache
+                self._step,
+                next_requests,
+                partial(make_search, generation),
+                slots,
+                max_prefill,
+                cache,
             ):
                 results[index] = self._decode(hypotheses)
                 while next_index in results:
                     yield results.pop(next_index)
                     next_index += 1
             yield from (results[index] for index in sorted(results))
-        self._idle_caches = [cache]
+        self._idle_caches = [cache]  # all images have left it
 
-    def _acquire_cache(self, slots: int, config: GenerationConfig) -> TextCache:
-        """Return the cache of the last call if it fits and is idle, else a new one.
+    def _acquire_cache(self, slots: int, generation: GenerationConfig) -> TextCache:
+        """Return the cache of the last call if it has the same shape and is idle, else a new one.
 
-        Reuse saves the time to allocate its memory. `list.pop` is atomic, so that two threads never
-        get the same cache.
+        Reuse saves allocating its memory and, on a GPU, capturing its CUDA graph again. `list.pop`
+        is atomic, so that two threads never get the same cache.
         """
-        num_beams = config.num_captions if config.sample else config.num_beams
+        num_beams = generation.num_captions if generation.sample else generation.num_beams
         try:
             cache = self._idle_caches.pop()
         except IndexError:
-            return self.model.new_cache(slots, config.max_length)
-        if cache.ancestry.shape == (slots, num_beams, config.max_length):
+            return self.model.new_cache(slots, generation.max_length)
+        if cache.ancestry.shape == (slots, num_beams, generation.max_length):
             return cache
         del cache  # free its memory first
-        return self.model.new_cache(slots, config.max_length)
+        return self.model.new_cache(slots, generation.max_length)
 
     def _make_requests(
         self,
         batch: list[tuple[int, Tensor, str]],
-        config: GenerationConfig,
+        generation: GenerationConfig,
         target_cache: TextCache,
     ) -> NewRequests[TextCache]:
         """Encode images, given with their index and prompt, into free slots of `target_cache`."""
-        indices, pixels, texts = zip(*batch, strict=True)
-        prompts = self._encode_prompts(texts)
-        check_prompt_length(prompts, config)
+        indices, pixels, prompt_texts = zip(*batch, strict=True)
+        prompts = self._encode_prompts(prompt_texts)
+        check_prompt_length(prompts, generation)
         image_embeds = self.encode_images(torch.stack(pixels))
-        cache = self.model.start(
-            image_embeds, config.max_length, prompts.attention_mask, target_cache
+        cache = self.model.cache_images(
+            image_embeds, generation.max_length, prompts.attention_mask, target_cache
         )
         # Each seed depends on the image, so that its captions are the same in any batch.
         seeds = None
-        if config.sample:
-            seeds = [zlib.crc32(image.numpy().tobytes(), config.seed) for image in pixels]
+        if generation.sample:
+            seeds = [zlib.crc32(image.numpy().tobytes(), generation.seed) for image in pixels]
         return NewRequests(indices, cache, prompts, seeds)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Encode uint8 pixels (B, 3, S, S) into image_embeds (B, N, D)."""
+        """Return the image_embeds (B, N, D) of uint8 pixels (B, 3, S, S)."""
         if self.device.type == "cuda":
-            pixels = pixels.pin_memory()  # copies while the GPU is still busy
+            pixels = pixels.pin_memory()  # the copy then overlaps with work of the GPU
         pixels = pixels.to(self.device, non_blocking=True)
         embeds: Tensor = self.model.vision(normalize(pixels, self.config.image).to(self.dtype))
         return embeds
 
-    def _encode_prompts(self, texts: Sequence[str]) -> Prompts:
-        """Tokenize prompts and pad them on the left."""
-        rows = [torch.tensor(self.tokenizer.encode_prompt(text)[::-1]) for text in texts]
-        ids = pad_sequence(rows, batch_first=True, padding_value=-1).flip(1)
+    def _encode_prompts(self, prompt_texts: Sequence[str]) -> Prompts:
+        """Return the tokens of prompts, padded on the left."""
+        rows = [torch.tensor(self.tokenizer.encode_prompt(text)) for text in prompt_texts]
+        ids = pad_sequence(rows, batch_first=True, padding_value=-1, padding_side="left")  # (B, T)
         mask = ids >= 0
         ids = ids.where(mask, self.tokenizer.pad_id)
         return Prompts(ids.to(self.device), mask.to(self.device), self.tokenizer.sep_id)
 
     def _decode(self, hypotheses: list[Hypothesis]) -> Caption:
-        """Make the caption of an image from its hypotheses, best first."""
+        """Return the caption of an image, given its hypotheses, best first."""
         captions = tuple(
             Caption(
                 self.tokenizer.decode(hypothesis.token_ids), hypothesis.score, hypothesis.token_ids
@@ -337,10 +351,15 @@ class Captioner:
         """Score R captions of one image."""
         limit = self.config.text.max_positions
         prompt = self.config.prompt if prompt is None else prompt
+        # One token more than fits, so that a caption that is too long is noticed.
         encoded = [self.tokenizer.encode(text, prompt, limit + 1) for text in texts]
-        if any(len(ids) > limit for ids, _ in encoded):
-            raise ConfigError(f"a caption is longer than the model's {limit} positions: shorten it")
-        rows = [torch.tensor(ids) for ids, _ in encoded]
+        for text, (token_ids, _) in zip(texts, encoded, strict=True):
+            if len(token_ids) > limit:
+                raise ConfigError(
+                    f"the caption {text[:60]!r} with its prompt is longer than the model's {limit} "
+                    "positions: shorten it"
+                )
+        rows = [torch.tensor(token_ids) for token_ids, _ in encoded]
         ids = pad_sequence(rows, batch_first=True).to(self.device)  # (R, T)
         pixels = to_pixels(open_image(image), self.config.vision.image_size)
         # Attention is causal, so padding on the right needs no mask.
@@ -349,6 +368,8 @@ class Captioner:
         log_probs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         scores = []
         for row, (tokens, prompt_length) in zip(log_probs.tolist(), encoded, strict=True):
+            # row[i] scores token i + 1, so the first token after the prompt is scored by
+            # row[prompt_length - 1].
             token_log_probs = tuple(row[prompt_length - 1 : len(tokens) - 1])
             scores.append(
                 CaptionScore(sum(token_log_probs), token_log_probs, tuple(tokens[prompt_length:]))
@@ -398,16 +419,20 @@ def load(
     Args:
         path: A hub id, a .pth file of BLIP, a Hugging Face folder, a cutline folder or a training
             run.
-        device: "cpu", "cuda" or "mps"; "auto" is CUDA if available, else the CPU.
+        device: "cpu", "cuda", "cuda:1" or "mps"; "auto" is CUDA if available, else the CPU.
         precision: "fp32", "bf16" or "int8" (CPU only); "auto" is bf16 where the hardware has native
             bf16, else fp32.
-        engine: "packed" stores weights in the layout of the CPU's matrix library; "compiled" and
-            "openvino" also run the vision encoder through torch.compile or OpenVINO; "eager" leaves
-            the model as it is, so that it can be trained or saved.
+        engine: "packed" repacks the weights for a CPU, and runs decoding steps as CUDA graphs on a
+            GPU; "compiled" and "openvino" (CPU only) also run the vision encoder through
+            torch.compile or OpenVINO; "eager" leaves the model as it is, so that it can be trained
+            or saved.
         config: Sizes of a .pth, which does not contain them: a preset (base, large, tiny), a
             `CaptionConfig` or a JSON file (default: inferred from the weights).
         tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.
         image_size: Another image size in pixels; position embeddings are interpolated.
+
+    Returns:
+        The captioner, on its device.
 
     Raises:
         CheckpointError: The weights cannot be read or do not fit.
@@ -415,6 +440,6 @@ def load(
     """
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
     checkpoint = load_checkpoint(path, config, tokenizer, image_size)
-    model, vocabulary = build_model(checkpoint), checkpoint.tokenizer
-    del checkpoint  # frees the weights as they are repacked
-    return Captioner(model, vocabulary, device, precision, engine)
+    model, loaded_tokenizer = build_model(checkpoint), checkpoint.tokenizer
+    del checkpoint  # so that each weight is freed once it is repacked
+    return Captioner(model, loaded_tokenizer, device, precision, engine)

@@ -20,7 +20,7 @@ class GoldenFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The weights, in the published layout."""
+        """The weights, in the published format."""
         return self.path / "checkpoint.pth"
 
     @property

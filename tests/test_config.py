@@ -350,14 +350,14 @@ def test_missing_keys_keep_their_defaults(values: dict[str, Any]) -> None:
         ({"optm": {}}, "a.yaml: unknown setting `optm`; did you mean `optim`?"),
         (
             {"optim": {"learning_rte": 1}},
-            "a.yaml: unknown setting `optim.learning_rte`; the settings there are batch_size, ",
+            "a.yaml: unknown setting `optim.learning_rte`; the settings of `optim` are batch_size",
         ),
         ({"optim": {"epoch": 1}}, "unknown setting `optim.epoch`; did you mean `optim.epochs`?"),
         (
             {"model": {"vision": {"image_sise": 1}}},
             "unknown setting `model.vision.image_sise`; did you mean `model.vision.image_size`?",
         ),
-        ({5: 1}, "unknown setting `5`; the settings there are output, "),
+        ({5: 1}, "unknown setting `5`; the settings are output, "),
         ({"optim": {"epochs": "many"}}, "optim.epochs"),
         ({"optim": {"epochs": 1.5}}, "optim.epochs"),
         ({"optim": {"epochs": True}}, "optim.epochs"),

@@ -17,7 +17,7 @@ from cutline.tokenizer import Tokenizer, clean_caption
 MIN_COMMON = 10
 """smallest number of images that must share a caption for it to be reported"""
 _BATCH_SIZE = 4096  # captions tokenized together
-# the replacement character, lone surrogates, and control characters other than white space
+# the replacement character, lone surrogates, and control characters other than whitespace
 _INVALID = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 

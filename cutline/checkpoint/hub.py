@@ -10,7 +10,7 @@ from cutline.errors import CheckpointError
 TIMEOUT_S = 10.0
 """seconds that the hub may take to respond; without a limit, a firewall that drops packets would
 block for minutes"""
-SETTINGS = (
+SETTINGS_FILES = (
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -18,11 +18,13 @@ SETTINGS = (
     "tokenizer_config.json",
     "vocab.txt",
 )
-WEIGHTS = (
+WEIGHT_PATTERNS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
     ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
 )
 """file patterns by preference: the second group is used if the model has no file of the first"""
+
+MODEL_HINT = "pass --model PATH to use a model on disk, or run `cutline demo` to train a small one"
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -63,10 +65,10 @@ def download_model(name: str) -> Path:
 def _select_patterns(files: Iterable[str]) -> list[str]:
     """Return the patterns of the settings, and of the weights in one format."""
     files = list(files)
-    for patterns in WEIGHTS:
+    for patterns in WEIGHT_PATTERNS:
         if any(fnmatch(file, pattern) for file in files for pattern in patterns):
-            return [*SETTINGS, *patterns]
-    return [*SETTINGS]
+            return [*SETTINGS_FILES, *patterns]
+    return [*SETTINGS_FILES]
 
 
 def _find_cached(name: str, reason: str) -> Path:
@@ -75,9 +77,9 @@ def _find_cached(name: str, reason: str) -> Path:
     config = try_to_load_from_cache(name, "config.json")
     if isinstance(config, str):
         folder = Path(config).parent
-        if any(any(folder.glob(pattern)) for patterns in WEIGHTS for pattern in patterns):
+        if any(any(folder.glob(pattern)) for patterns in WEIGHT_PATTERNS for pattern in patterns):
             return folder
     raise CheckpointError(
         f"{name}: no such file or folder, and the Hugging Face hub cannot be reached ({reason}); "
-        "pass --model PATH to use a model on disk, or run `cutline demo` to train a small one"
+        f"{MODEL_HINT}"
     )

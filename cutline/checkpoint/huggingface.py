@@ -21,7 +21,7 @@ from cutline.checkpoint.weights import (
 from cutline.errors import CheckpointError
 from cutline.tokenizer import Tokenizer
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """one file, or shards with an index of the same name plus .index.json"""
 
 
@@ -63,17 +63,18 @@ def save_huggingface(folder: str | Path, checkpoint: Checkpoint) -> None:
     for name, values in settings.items():
         write_json(folder / name, values)
     checkpoint.tokenizer.save(folder / "tokenizer.json")
-    write_safetensors(folder / WEIGHTS[0], export_weights(checkpoint.weights, HUGGINGFACE))
+    write_safetensors(folder / WEIGHT_FILES[0], export_weights(checkpoint.weights, HUGGINGFACE))
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    for name in WEIGHTS:
+    for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return read_weights(folder / name)
         if (index := folder / f"{name}.index.json").is_file():
             return _read_shards(index)
     raise CheckpointError(
-        f"{folder}: contains neither {WEIGHTS[0]} nor {WEIGHTS[1]}; use a complete model folder"
+        f"{folder}: contains neither {WEIGHT_FILES[0]} nor {WEIGHT_FILES[1]}; "
+        "use a complete model folder"
     )
 
 

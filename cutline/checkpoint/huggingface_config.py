@@ -16,10 +16,10 @@ ARCHITECTURE = "BlipForConditionalGeneration"
 SETTINGS_KEY = "cutline"
 """key in config.json for settings that transformers does not have; transformers preserves it"""
 
-Table = Mapping[str, tuple[str, Any]]
+SettingsTable = Mapping[str, tuple[str, Any]]
 
 # Native setting -> its name and default in transformers' BlipVisionConfig and BlipTextConfig.
-VISION: Table = {
+VISION: SettingsTable = {
     "image_size": ("image_size", 384),
     "patch_size": ("patch_size", 16),
     "embed_dim": ("hidden_size", 768),
@@ -27,7 +27,7 @@ VISION: Table = {
     "num_heads": ("num_attention_heads", 12),
     "layer_norm_eps": ("layer_norm_eps", 1e-5),
 }
-TEXT: Table = {
+TEXT: SettingsTable = {
     "vocab_size": ("vocab_size", 30524),
     "embed_dim": ("hidden_size", 768),
     "depth": ("num_hidden_layers", 12),
@@ -55,7 +55,7 @@ def read_huggingface_config(folder: Path) -> CaptionConfig:
 def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionConfig:
     """Convert the content of a config.json; missing settings have transformers' defaults.
 
-    `encoder_hidden_size` is ignored: transformers also replaces it by the vision encoder's width.
+    `encoder_hidden_size` is ignored: transformers also replaces it with the vision encoder's width.
 
     Args:
         values: Content of the file.
@@ -155,7 +155,7 @@ def _unpack_square(size: Any, name: str, where: str) -> Any:
 
 
 def _read_image_config(folder: Path, image_size: int) -> ImageConfig:
-    """Read mean and standard deviation; another image size than the model's is only a warning."""
+    """Read mean and standard deviation; an image size unlike the model's causes only a warning."""
     file, values = _read_preprocessor_config(folder)
     size = values.get("size", image_size)
     sizes = {size.get("height"), size.get("width")} if isinstance(size, dict) else {size}

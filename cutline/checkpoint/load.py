@@ -1,10 +1,10 @@
-"""Load a checkpoint in any layout, which is detected, and save it in any layout."""
+"""Load a checkpoint in any format, which is detected, and save it in any format."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from cutline.checkpoint.hub import download_model, is_hub_id
+from cutline.checkpoint.hub import MODEL_HINT, download_model, is_hub_id
 from cutline.checkpoint.huggingface import load_huggingface, save_huggingface
 from cutline.checkpoint.huggingface_config import read_huggingface_config
 from cutline.checkpoint.native import FORMAT, load_native, read_native_config, save_native
@@ -28,7 +28,7 @@ def load_checkpoint(
     image_size: int | None = None,
     partial: bool = False,
 ) -> Checkpoint:
-    """Load a captioner of any layout.
+    """Load a captioner in any format.
 
     Args:
         path: A cutline folder, a training run (its best checkpoint), a Hugging Face folder, a
@@ -36,11 +36,14 @@ def load_checkpoint(
         config: For a .pth file only, which contains no settings: a preset, a JSON file of settings
             or a CaptionConfig. By default, sizes are inferred from the weights, which is correct
             for every published model.
-        tokenizer: A vocab.txt, tokenizer.json or folder. The default is the vocabulary beside the
-            weights.
+        tokenizer: A vocab.txt, tokenizer.json or folder (default: the vocabulary beside the
+            weights).
         image_size: Another image size in pixels, to which position embeddings are interpolated.
         partial: Whether the file may contain more than a captioner, as BLIP's pretrained models
             do; see `Checkpoint.extra_weights`.
+
+    Returns:
+        The checkpoint, with weights in fp32 on the CPU.
 
     Raises:
         CheckpointError: The checkpoint cannot be found or read, or its parts do not fit together.
@@ -51,20 +54,20 @@ def load_checkpoint(
         if config is not None:
             raise CheckpointError(
                 f"{path}: a model folder contains its own config; "
-                "leave out `config`, which is for .pth files only"
+                "remove `config`, which is for .pth files only"
             )
         checkpoint = _load_folder(location, tokenizer, partial)
     else:
         settings, weights, extra = read_salesforce(
             location, resolve_config(config), any_size=bool(image_size), partial=partial
         )
-        vocabulary = Tokenizer.load(tokenizer or _find_vocabulary(location))
-        checkpoint = Checkpoint(settings, weights, vocabulary, extra)
-    tokens, rows = checkpoint.tokenizer.vocab_size, checkpoint.config.text.vocab_size
-    if tokens != rows:
+        loaded_tokenizer = Tokenizer.load(tokenizer or _find_vocabulary(location))
+        checkpoint = Checkpoint(settings, weights, loaded_tokenizer, extra)
+    num_tokens, vocab_size = checkpoint.tokenizer.vocab_size, checkpoint.config.text.vocab_size
+    if num_tokens != vocab_size:
         raise CheckpointError(
-            f"{tokenizer or path}: the vocabulary has {tokens} tokens, but the model has {rows}; "
-            "use the vocabulary that the model was trained with"
+            f"{tokenizer or path}: the vocabulary has {num_tokens} tokens, but the model has "
+            f"{vocab_size}; use the vocabulary that the model was trained with"
         )
     return _resize(checkpoint, image_size) if image_size else checkpoint
 
@@ -72,7 +75,7 @@ def load_checkpoint(
 def load_config(
     path: str | Path, config: str | Path | CaptionConfig | None = None
 ) -> CaptionConfig | None:
-    """Load the settings of a captioner of any layout without reading its weights.
+    """Load the settings of a captioner in any format without reading its weights.
 
     Args:
         path: As in `load_checkpoint`.
@@ -88,12 +91,13 @@ def load_config(
     location = _locate(path)
     if location.is_file():
         return resolve_config(config)
-    folder, layout = _find_model(location)
-    return (read_native_config if layout == "cutline" else read_huggingface_config)(folder)
+    folder, format = _find_model(location)
+    read_config = read_native_config if format == "cutline" else read_huggingface_config
+    return read_config(folder)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load the vocabulary of a captioner of any layout without reading its weights.
+    """Load the vocabulary of a captioner in any format without reading its weights.
 
     Raises:
         CheckpointError: The vocabulary cannot be found or read.
@@ -106,33 +110,33 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def save_checkpoint(
-    path: str | Path, checkpoint: Checkpoint, layout: CheckpointFormat = "cutline"
+    path: str | Path, checkpoint: Checkpoint, format: CheckpointFormat = "cutline"
 ) -> None:
     """Save a captioner.
 
     Args:
-        path: A folder; for the layout "salesforce" a .pth file, beside which the vocabulary is
+        path: A folder; for the format "salesforce" a .pth file, beside which the vocabulary is
             written: `model.pth` and `model.tokenizer.json`.
         checkpoint: The captioner.
-        layout: WeightFormat of the files.
+        format: Format of the files.
 
     Raises:
-        CheckpointError: `path` is a file, but the layout is a folder, or the reverse, or it cannot
+        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it cannot
             be written.
     """
     location = Path(path)
-    if layout == "salesforce" and location.is_dir():
+    if format == "salesforce" and location.is_dir():
         raise CheckpointError(
             f"{path}: a folder, but the salesforce format is a single file; "
             f"use a file name such as {location / 'model.pth'}"
         )
-    if layout != "salesforce" and location.is_file():
+    if format != "salesforce" and location.is_file():
         raise CheckpointError(
-            f"{path}: a file, but the {layout} format is a folder; use the name of a folder"
+            f"{path}: a file, but the {format} format is a folder; use the name of a folder"
         )
-    if layout == "salesforce":
+    if format == "salesforce":
         checkpoint.tokenizer.save(location.with_suffix(".tokenizer.json"))
-    _SAVERS[layout](location, checkpoint)
+    _SAVERS[format](location, checkpoint)
 
 
 def build_model(checkpoint: Checkpoint) -> CaptionModel:
@@ -171,26 +175,23 @@ def _locate(path: str | Path) -> Path:
     location = Path(path).expanduser()
     is_model_file = location.suffix in (".safetensors", ".bin", ".json")
     if is_model_file and location.is_file() and (location.parent / "config.json").is_file():
-        return location.parent  # a file in a model folder stands for the folder
+        return location.parent  # a file in a model folder selects the folder
     if location.exists():
         return location
     if is_hub_id(str(path)):
         return download_model(str(path))
-    raise CheckpointError(
-        f"{path}: no such file or folder; "
-        "pass --model PATH to use a model on disk, or run `cutline demo` to train a small one"
-    )
+    raise CheckpointError(f"{path}: no such file or folder; {MODEL_HINT}")
 
 
 def _load_folder(location: Path, tokenizer: str | Path | None, partial: bool) -> Checkpoint:
-    folder, layout = _find_model(location)
-    if layout == "cutline":
+    folder, format = _find_model(location)
+    if format == "cutline":
         return load_native(folder, tokenizer)
     return load_huggingface(folder, tokenizer, partial)
 
 
 def _find_model(location: Path) -> tuple[Path, CheckpointFormat]:
-    """Return the folder of a model, which is `best` in a training run, and its layout."""
+    """Return the folder of a model, which is `best` in a training run, and its format."""
     config_file = location / "config.json"
     if not config_file.is_file():
         if (location / "best" / "config.json").is_file():

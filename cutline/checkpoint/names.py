@@ -1,7 +1,7 @@
-"""Names of a captioner's weights in each layout: tables from native names to the layout's names.
+"""Names of a captioner's weights in each format: tables from native names to names in the file.
 
 A native name is one of `CaptionModel.state_dict`. An entry names a module (its weight and bias) or
-a single tensor; `{}` stands for the number of the layer. Where the native model joins several
+a single tensor; `{}` is the number of the layer. Where the native model joins several
 tensors along dim 0, the entry is a tuple of their names.
 """
 
@@ -57,7 +57,7 @@ TEXT_COPIES = {  # the projection is tied to the token embedding, and its bias h
 
 
 def add_prefix(prefix: str, names: Names) -> Names:
-    """Return the table with `prefix` before each of the layout's names."""
+    """Return the table with `prefix` before each name in the file."""
     return {
         native: prefix + name if isinstance(name, str) else tuple(prefix + part for part in name)
         for native, name in names.items()

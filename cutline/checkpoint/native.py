@@ -11,7 +11,7 @@ from cutline.tokenizer import Tokenizer
 
 FORMAT = "cutline"
 VERSION = 1
-WEIGHTS = "model.safetensors"
+WEIGHT_FILE = "model.safetensors"
 
 
 def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
@@ -20,7 +20,7 @@ def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
     values = {"format": FORMAT, "version": VERSION, "config": to_dict(checkpoint.config)}
     write_json(folder / "config.json", values)
     checkpoint.tokenizer.save(folder / "tokenizer.json")
-    write_safetensors(folder / WEIGHTS, checkpoint.weights)
+    write_safetensors(folder / WEIGHT_FILE, checkpoint.weights)
 
 
 def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Checkpoint:
@@ -37,8 +37,8 @@ def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Chec
     folder = Path(folder)
     config = read_native_config(folder)
     shapes = compute_weight_shapes(config)
-    source = read_safetensors(folder / WEIGHTS)
-    weights = import_weights(source, NATIVE, shapes, str(folder / WEIGHTS))
+    source = read_safetensors(folder / WEIGHT_FILE)
+    weights = import_weights(source, NATIVE, shapes, str(folder / WEIGHT_FILE))
     return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / "tokenizer.json"))
 
 

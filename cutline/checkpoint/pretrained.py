@@ -16,7 +16,7 @@ from cutline.model import CaptionModel, interpolate_pos_embed
 
 TIMM = WeightFormat(VISION, copies={})
 BERT = WeightFormat(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
-EXTRA = re.compile(
+IGNORED_WEIGHTS = re.compile(
     r"(head|head_dist|pre_logits|fc_norm|dist_token"
     r"|bert\.embeddings\.token_type_embeddings|bert\.pooler|cls\.seq_relationship)\b"
 )
@@ -40,7 +40,7 @@ class LoadReport:
 
 
 def load_pretrained_vision(model: CaptionModel, path: str | Path) -> LoadReport:
-    """Load a Vision Transformer in timm's or DeiT's layout into `model`.
+    """Load a Vision Transformer with timm's or DeiT's weight names into `model`.
 
     Position embeddings are interpolated to the model's image size.
 
@@ -48,7 +48,7 @@ def load_pretrained_vision(model: CaptionModel, path: str | Path) -> LoadReport:
         CheckpointError: The file cannot be read, or has other sizes or another architecture.
     """
     source = read_weights(Path(path))
-    extra = [name for name in source if EXTRA.match(name)]
+    extra = [name for name in source if IGNORED_WEIGHTS.match(name)]
     source = _fit_positions(source, model.config.vision.num_tokens)
     names = [name for name in model.state_dict() if name.startswith("vision.")]
     if "norm.weight" not in source and "fc_norm.weight" in source:
@@ -67,13 +67,13 @@ def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
         CheckpointError: The file cannot be read, or has other sizes or another architecture.
     """
     source = {_modernize_name(name): tensor for name, tensor in read_weights(Path(path)).items()}
-    extra = [name for name in source if EXTRA.match(name)]
+    extra = [name for name in source if IGNORED_WEIGHTS.match(name)]
     new_tokens = _append_new_tokens(source, model)
     not_in_bert = r"\.cross_attn\.|\.norm2\."
     if not any(name.startswith("cls.predictions.transform.") for name in source):
         not_in_bert += r"|\.lm_head\."
-        head = (name for name in source if name.startswith("cls.predictions."))
-        extra += [name for name in head if name not in extra]
+        head_names = (name for name in source if name.startswith("cls.predictions."))
+        extra += [name for name in head_names if name not in extra]
     names = [
         name
         for name in model.state_dict()
@@ -86,7 +86,7 @@ def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
 def _load(
     model: CaptionModel,
     source: Mapping[str, Tensor],
-    layout: WeightFormat,
+    weight_format: WeightFormat,
     names: list[str],
     extra: Iterable[str],
     where: str,
@@ -96,7 +96,7 @@ def _load(
     shapes = {name: state[name].shape for name in names}
     extra = tuple(extra)
     expected = {name: tensor for name, tensor in source.items() if name not in extra}
-    weights = import_weights(expected, layout, shapes, where)
+    weights = import_weights(expected, weight_format, shapes, where)
     model.load_state_dict(weights, strict=False)
     prefix = names[0].partition(".")[0] + "."
     initialized = tuple(name for name in state if name.startswith(prefix) and name not in weights)
@@ -106,7 +106,8 @@ def _load(
 def _fit_positions(source: Mapping[str, Tensor], num_tokens: int) -> dict[str, Tensor]:
     """Interpolate position embeddings to `num_tokens`, without DeiT's distillation token.
 
-    Position embeddings that are not a square grid stay as they are: the import reports them.
+    Position embeddings that are not a square grid are left unchanged; `import_weights` rejects
+    them.
     """
     positions = source.get("pos_embed")
     if positions is None or positions.dim() != 3:
@@ -130,8 +131,8 @@ def _append_new_tokens(source: dict[str, Tensor], model: CaptionModel) -> tuple[
     """Append the model's [DEC] and [ENC] to weights without them; return what was appended."""
     embedding = model.text.token_embed.weight.detach().cpu()
     bias = model.text.lm_head.bias.detach().cpu()
-    words = source.get(_WORD_EMBEDDINGS)
-    if words is None or len(words) != len(embedding) - NUM_NEW_TOKENS:
+    word_embeddings = source.get(_WORD_EMBEDDINGS)
+    if word_embeddings is None or len(word_embeddings) != len(embedding) - NUM_NEW_TOKENS:
         return ()
     for rows, names in (
         (embedding, (_WORD_EMBEDDINGS, "cls.predictions.decoder.weight")),

@@ -27,7 +27,7 @@ from cutline.files import atomic_write
 SETTINGS_KEY = "cutline"
 """key beside "model" for cutline's settings; BLIP's code ignores it"""
 HEAD_DIM = 64
-"""width of an attention head in every published model; no shape of a weight reveals it"""
+"""dimension of an attention head in every published model; weight shapes do not tell it"""
 
 _EMBEDDINGS = "text_decoder.bert.embeddings"
 _VISION_BLOCK = re.compile(r"visual_encoder\.blocks\.(\d+)\.")
@@ -85,11 +85,11 @@ def read_salesforce(
 
 
 def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
-    """Infer sizes from the shapes of the weights, for heads of width 64.
+    """Infer sizes from the shapes of the weights, assuming 64 dimensions per head.
 
     Raises:
-        CheckpointError: The weights are not those of a captioner, or a width is not a multiple of
-            64.
+        CheckpointError: The weights are not those of a captioner, or an embedding dimension is not
+            a multiple of 64.
     """
     vision_dim, _, _, patch_size = _read_shape(
         source, "visual_encoder.patch_embed.proj.weight", 4, where
@@ -101,10 +101,10 @@ def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
     mlp_dim, _ = _read_shape(
         source, "text_decoder.bert.encoder.layer.0.intermediate.dense.weight", 2, where
     )
-    for width in (vision_dim, text_dim):
-        if width % HEAD_DIM:
+    for dim in (vision_dim, text_dim):
+        if dim % HEAD_DIM:
             raise CheckpointError(
-                f"{where}: the number of attention heads cannot be inferred from width {width}; "
+                f"{where}: the number of attention heads cannot be inferred from embed_dim {dim}; "
                 "pass `config`"
             )
     vision = VisionConfig(
@@ -129,7 +129,10 @@ def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
 def _match_image_size(
     config: CaptionConfig, source: Mapping[str, Tensor], file: Path, any_size: bool
 ) -> CaptionConfig:
-    """Return `config` with the image size of the file; another one is an error or replaced."""
+    """Return `config` with the image size of the file.
+
+    Unless `any_size`, a different image size in `config` is an error.
+    """
     stored = _infer_image_size(source, config.vision.patch_size)
     configured = config.vision.image_size
     if not stored or stored == configured:
@@ -166,7 +169,7 @@ def _infer_depth(source: Mapping[str, Tensor], layer: re.Pattern[str]) -> int:
 
 
 def _infer_drop_path(vision: VisionConfig) -> float:
-    """Return the drop path rate of the published model of these sizes, else 0."""
+    """Return the drop path rate of the published model with these sizes, else 0."""
     sizes = {**asdict(vision), "drop_path": None, "image_size": None}
     for preset in PRESETS.values():
         if {**asdict(preset.vision), "drop_path": None, "image_size": None} == sizes:

@@ -109,8 +109,8 @@ def _explain(message: str) -> str:
     code = re.search(r"Unsupported global: GLOBAL (\S+)", message)
     if code:
         return (
-            f"contains a {code[1]}, which needs code from the file, and cutline never runs such "
-            "code; if you trust the file, save only its weights with "
+            f"contains {code[1]}, which cannot be loaded without running code, and cutline never "
+            "runs code from files; if you trust the file, save only its weights with "
             'torch.save({"model": weights}, path)'
         )
     return "not a complete file of weights; download or copy it again"

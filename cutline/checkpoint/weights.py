@@ -1,4 +1,4 @@
-"""`Checkpoint`, and the conversion of weights between layouts."""
+"""`Checkpoint`, and the conversion of weights between formats."""
 
 import math
 import re
@@ -50,7 +50,7 @@ class _SkipInitialization(TorchFunctionMode):
 
 
 def compute_weight_shapes(config: CaptionConfig) -> dict[str, torch.Size]:
-    """Return name and shape of each weight of a captioner of these sizes."""
+    """Return name and shape of each weight of a captioner with these sizes."""
     return {name: weight.shape for name, weight in build_empty_model(config).state_dict().items()}
 
 
@@ -62,16 +62,16 @@ def solve_mlp_ratio(dim: int, hidden_dim: int) -> float:
 
 def import_weights(
     source: Mapping[str, Tensor],
-    layout: WeightFormat,
+    weight_format: WeightFormat,
     shapes: Mapping[str, torch.Size],
     where: str,
     partial: bool = False,
 ) -> dict[str, Tensor]:
-    """Convert weights from a layout to native names; join them where the native model does.
+    """Convert weights from a format to native names; concatenate those that are fused natively.
 
     Args:
         source: Name -> tensor, as in the file.
-        layout: How the file names them.
+        weight_format: How the file names them.
         shapes: Name and shape of each native weight; see `compute_weight_shapes`.
         where: The file's name in errors.
         partial: Whether the file may contain more weights; see `find_extra_weights`.
@@ -80,18 +80,20 @@ def import_weights(
         Native name -> tensor, in fp32.
 
     Raises:
-        CheckpointError: Weights are missing, unexpected, mis-shaped or not floating-point, or are
-            stored twice and differ. The error names them.
+        CheckpointError: Weights are missing, unexpected, of a wrong shape or not floating-point, or
+            are stored twice and differ. The error names them.
     """
-    source = _resolve_copies(source, layout, where)
-    parts = {native: translate_name(native, layout.names) for native in shapes}
+    source = _resolve_copies(source, weight_format, where)
+    names_by_weight = {native: translate_name(native, weight_format.names) for native in shapes}
     problems = {
-        "missing": [name for names in parts.values() for name in names if name not in source],
-        "unexpected": [] if partial else find_extra_weights(source, layout, shapes),
-        "mis-shaped": list(_describe_misshaped(source, parts, shapes)),
+        "missing": [
+            name for names in names_by_weight.values() for name in names if name not in source
+        ],
+        "unexpected": [] if partial else find_extra_weights(source, weight_format, shapes),
+        "wrong shape": list(_describe_wrong_shapes(source, names_by_weight, shapes)),
         "not floating-point": [
             f"{name} ({source[name].dtype})"
-            for names in parts.values()
+            for names in names_by_weight.values()
             for name in names
             if name in source and not source[name].is_floating_point()
         ],
@@ -101,30 +103,36 @@ def import_weights(
             f"{kind}: {format_names(names)}" for kind, names in problems.items() if names
         )
         raise CheckpointError(
-            f"{where}: the weights do not fit a model of these sizes ({details}); "
+            f"{where}: the weights do not fit a model with these sizes ({details}); "
             "use a file and a config of the same model"
         )
-    return {native: _join([source[name] for name in names]) for native, names in parts.items()}
+    return {
+        native: _join([source[name] for name in names]) for native, names in names_by_weight.items()
+    }
 
 
-def export_weights(weights: Mapping[str, Tensor], layout: WeightFormat) -> dict[str, Tensor]:
-    """Convert native weights, or gradients, to a layout, split where the layout splits them.
+def export_weights(weights: Mapping[str, Tensor], weight_format: WeightFormat) -> dict[str, Tensor]:
+    """Convert native weights, or gradients, to a format, split where the format splits them.
 
-    Copies and buffers of the layout are not included.
+    Copies and buffers of the format are not included.
     """
     exported: dict[str, Tensor] = {}
     for native, weight in weights.items():
-        tensor, names = weight.detach(), translate_name(native, layout.names)
+        tensor, names = weight.detach(), translate_name(native, weight_format.names)
         if len(names) == 1:
             exported[names[0]] = tensor
         else:
-            parts = (part.clone() for part in tensor.chunk(len(names)))
-            exported.update(zip(names, parts, strict=True))
+            chunks = (chunk.clone() for chunk in tensor.chunk(len(names)))
+            exported.update(zip(names, chunks, strict=True))
     return exported
 
 
 def translate_name(native: str, names: Names) -> tuple[str, ...]:
-    """Return the names in a layout of the tensors that make up a native weight."""
+    """Return the names in a format of the tensors that make up a native weight.
+
+    For example, "vision.blocks.3.norm1.weight" is in the table as "vision.blocks.{}.norm1", and is
+    "visual_encoder.blocks.3.norm1.weight" in BLIP's files.
+    """
     number = _NUMBER.search(native)
     pattern = _NUMBER.sub("{}", native)
     module, _, leaf = pattern.rpartition(".")
@@ -134,11 +142,11 @@ def translate_name(native: str, names: Names) -> tuple[str, ...]:
 
 
 def find_extra_weights(
-    source: Iterable[str], layout: WeightFormat, native: Iterable[str]
+    source: Iterable[str], weight_format: WeightFormat, native_names: Iterable[str]
 ) -> list[str]:
-    """Return the names in `source` that are neither weights in `native` nor copies or buffers."""
-    expected = {part for name in native for part in translate_name(name, layout.names)}
-    expected.update(layout.copies, layout.buffers)
+    """Return the names in `source` that are neither native weights nor copies or buffers."""
+    expected = {part for name in native_names for part in translate_name(name, weight_format.names)}
+    expected.update(weight_format.copies, weight_format.buffers)
     return [name for name in source if name not in expected]
 
 
@@ -150,11 +158,13 @@ def format_names(names: Iterable[str], limit: int = 8) -> str:
 
 
 def _resolve_copies(
-    source: Mapping[str, Tensor], layout: WeightFormat, where: str
+    source: Mapping[str, Tensor], weight_format: WeightFormat, where: str
 ) -> dict[str, Tensor]:
     """Drop copies of tensors; a copy replaces an original that is missing."""
-    originals = {name: tensor for name, tensor in source.items() if name not in layout.copies}
-    for copy, original in layout.copies.items():
+    originals = {
+        name: tensor for name, tensor in source.items() if name not in weight_format.copies
+    }
+    for copy, original in weight_format.copies.items():
         if copy in source and not torch.equal(
             originals.setdefault(original, source[copy]), source[copy]
         ):
@@ -165,12 +175,13 @@ def _resolve_copies(
     return originals
 
 
-def _describe_misshaped(
+def _describe_wrong_shapes(
     source: Mapping[str, Tensor],
-    parts: Mapping[str, tuple[str, ...]],
+    names_by_weight: Mapping[str, tuple[str, ...]],
     shapes: Mapping[str, torch.Size],
 ) -> Iterator[str]:
-    for native, names in parts.items():
+    """Yield name, shape and expected shape of each tensor with a wrong shape."""
+    for native, names in names_by_weight.items():
         expected = (shapes[native][0] // len(names), *shapes[native][1:])
         for name in names:
             if name in source and tuple(source[name].shape) != expected:

@@ -14,32 +14,35 @@ from cutline.errors import ConfigError
 T = TypeVar("T")
 
 
-def from_dict(kind: type[T], values: Any, source: str = "") -> T:
-    """Return the dataclass `kind` with plain `values`.
+def from_dict(cls: type[T], values: Any, where: str = "") -> T:
+    """Make a settings dataclass from plain values.
 
     Args:
-        kind: A settings dataclass.
+        cls: The dataclass.
         values: Mapping of field names to plain values, nested for nested dataclasses.
-        source: Name of the file that holds them, for error messages.
+        where: Name of the file that holds them, for error messages.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
         ConfigError: A key or a value is wrong; the message names it.
     """
     import msgspec
 
-    prefix = f"{source}: " if source else ""
+    prefix = f"{where}: " if where else ""
     try:
-        _reject_unknown_keys(kind, values, "")
-        return msgspec.convert(values, kind)
+        _reject_unknown_keys(cls, values, "")
+        return msgspec.convert(values, cls)
     except (msgspec.ValidationError, ConfigError) as error:
         raise ConfigError(f"{prefix}{error}") from None
 
 
-def _reject_unknown_keys(kind: type, values: Any, path: str) -> None:
-    """Raise ConfigError for a key that is no field: msgspec ignores those of dataclasses."""
-    if not dataclasses.is_dataclass(kind) or not isinstance(values, dict):
+def _reject_unknown_keys(cls: type, values: Any, path: str) -> None:
+    """Raise ConfigError for a key that is not a field; msgspec ignores such keys."""
+    if not dataclasses.is_dataclass(cls) or not isinstance(values, dict):
         return
-    hints = get_type_hints(kind)
+    hints = get_type_hints(cls)
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(_explain_unknown_key(f"{path}{key}", str(key), path, list(hints)))
@@ -49,11 +52,12 @@ def _reject_unknown_keys(kind: type, values: Any, path: str) -> None:
 def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> str:
     if new := find_new_name(name):
         return f"the setting `{name}` is now `{new}`"
+    place = f" of `{path.removesuffix('.')}`" if path else ""
     similar = difflib.get_close_matches(key, fields, n=1)
     hint = (
         f"did you mean `{path}{similar[0]}`?"
         if similar
-        else f"the settings there are {', '.join(fields)}"
+        else f"the settings{place} are {', '.join(fields)}"
     )
     return f"unknown setting `{name}`; {hint}"
 
@@ -87,9 +91,12 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), _recipe_loader())
     except OSError as error:
-        raise ConfigError(f"{path}: the recipe cannot be read ({error.strerror})") from None
+        raise ConfigError(
+            f"{path}: the recipe cannot be read ({error.strerror}); check the path"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not a YAML file ({reason}); correct the YAML") from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path}: a recipe is a YAML mapping such as `data: {{train: photos.jsonl}}`"

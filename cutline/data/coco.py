@@ -42,7 +42,7 @@ def read_coco(
         path: The file, for error messages and relative image paths.
         image_root: Folder that image paths are relative to (default: the folder of the file).
         split: Split of a Karpathy file (default: all); `train` includes `restval`, as usual.
-        columns: Names of columns that are not the usual ones, for BLIP's form only.
+        columns: Column names, where they differ from the defaults, for BLIP's form only.
 
     Raises:
         DataError: The content is in none of these forms, or one of its entries is invalid.
@@ -86,15 +86,15 @@ def _parse_coco(images: list[Any], annotations: list[Any], path: Path, root: str
         id = _parse_id(annotation, ("image_id",), where)
         captions[id].append(_parse_text(annotation, "caption", where))
     samples = []
-    names: dict[str, str] = {}  # by id
+    names_by_id: dict[str, str] = {}
     for number, image in enumerate(images, 1):
         where = f"{path}, image {number}"
         id, name = _parse_id(image, ("id",), where), _parse_text(image, "file_name", where)
-        if id in names:
+        if id in names_by_id:
             raise DataError(
-                f"{where}: {name} has the same id as {names[id]}, {id}; make the ids unique"
+                f"{where}: {name} has the same id as {names_by_id[id]}, {id}; make the ids unique"
             )
-        names[id] = name
+        names_by_id[id] = name
         domain = "" if image.get("domain") is None else _parse_text(image, "domain", where)
         texts = parse_captions(captions.pop(id, None), where)
         samples.append(Sample(image_path(name, root), texts, id, domain=domain))

@@ -59,7 +59,7 @@ def list_images(folder: Path) -> list[str]:
     for root, folders, names in os.walk(folder, onerror=_raise_data_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         images += [os.path.join(root, name) for name in names if is_image(name)]  # noqa: PTH118
-    return sorted(images, key=natural_order)
+    return sorted(images, key=natural_sort_key)
 
 
 def _raise_data_error(error: OSError) -> None:
@@ -75,8 +75,9 @@ def is_image(name: str) -> bool:
     return extension in IMAGE_EXTENSIONS and not path.name.startswith(".")
 
 
-def natural_order(path: str) -> tuple[object, ...]:
+def natural_sort_key(path: str) -> tuple[object, ...]:
     """Return a sort key that puts 2.jpg before 10.jpg and keeps the files of a folder together."""
+    # Every second part of the split is a number.
     parts = [
         [int(text) if i % 2 else text for i, text in enumerate(re.split(r"(\d+)", part.casefold()))]
         for part in Path(path).parts

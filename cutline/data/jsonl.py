@@ -31,7 +31,7 @@ def read_jsonl(
     Args:
         path: The file.
         image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Names of columns that are not the usual ones.
+        columns: Column names, where they differ from the defaults.
 
     Returns:
         One sample per image and prompt.

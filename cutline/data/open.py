@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cutline.config import DataSource
 from cutline.data.coco import read_coco, reject_split
-from cutline.data.folder import find_index, is_image, list_images, natural_order, read_folder
+from cutline.data.folder import find_index, is_image, list_images, natural_sort_key, read_folder
 from cutline.data.jsonl import read_jsonl
 from cutline.data.parquet import read_parquet
 from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
@@ -55,6 +55,9 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
     Raises:
         DataError: The data cannot be read or contains no images; the message names the file
             and, if possible, the line.
+
+    Returns:
+        The samples, in the order of the data.
     """
     source = source if isinstance(source, DataSource) else DataSource(str(source))
     if not source.path:
@@ -72,12 +75,12 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
 
 
 def open_related_data(source: DataSource) -> list[Sample]:
-    """Read a data set whose columns may have the usual names instead of those in `source`.
+    """Read a data set whose columns may have the default names instead of those in `source`.
 
     This is for data that accompany another data set, whose columns are named in `source`.
 
     Raises:
-        DataError: The data can be read with neither.
+        DataError: The data can be read neither with the columns of `source` nor with the defaults.
     """
     try:
         return open_data(source)
@@ -153,7 +156,7 @@ def _read_split(source: DataSource) -> list[Sample]:
 
 
 def _list_parquet_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("**/*.parquet"), key=lambda file: natural_order(str(file)))
+    return sorted(folder.glob("**/*.parquet"), key=lambda file: natural_sort_key(str(file)))
 
 
 def _read_parquet_pattern(source: DataSource) -> list[Sample]:
@@ -164,7 +167,7 @@ def _read_parquet_pattern(source: DataSource) -> list[Sample]:
     if not files:
         raise DataError(f"{source.path}: no such file or folder; check the path")
     reject_split(source.split, source.path)
-    paths = [Path(file) for file in sorted(files, key=natural_order)]
+    paths = [Path(file) for file in sorted(files, key=natural_sort_key)]
     return read_parquet(paths, source.image_root, source.columns)
 
 
@@ -189,13 +192,13 @@ def _is_jsonl(text: str, image_column: str) -> bool:
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
-    """Return the images that files, folders and patterns such as `photos/**/*.jpg` stand for.
+    """Return the images that match files, folders and patterns such as `photos/**/*.jpg`.
 
     A file may have any name; folders and patterns match only files with an image extension. Each
     image is returned once; those of a folder or pattern are in natural order.
 
     Raises:
-        DataError: One of the paths stands for no image.
+        DataError: One of the paths matches no image.
     """
     images: dict[str, str] = {}  # by normalized path
     for path in paths:
@@ -220,4 +223,4 @@ def _find_images_at(path: str) -> list[str]:
             f"{path}: no images found; give image files, folders that contain images, "
             "or patterns such as 'photos/*.jpg'"
         )
-    return sorted(set(images), key=natural_order)
+    return sorted(set(images), key=natural_sort_key)

@@ -46,7 +46,7 @@ def read_parquet(
     Args:
         paths: The files.
         image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Names of columns that are not the usual ones.
+        columns: Column names, where they differ from the defaults.
 
     Returns:
         One sample per image and prompt. An image contained in the file has the file's name and its
@@ -86,7 +86,7 @@ class _RowGroup:
 
     @property
     def load(self) -> float:
-        """Size relative to the recommended maximum."""
+        """Return the size relative to the recommended maximum."""
         return max(self.rows / MAX_GROUP_ROWS, self.size / MAX_GROUP_BYTES)
 
 
@@ -103,24 +103,24 @@ def _read_file(
         ) from None
     try:
         with open_parquet(path) as file:
-            images = _find_images(file, path, columns)
-            row = 0
+            image_column = _find_image_column(file, path, columns)
+            row_number = 0
             for group in range(file.num_row_groups):
-                embedded = images.is_embedded(group)
+                embedded = image_column.is_embedded(group)
                 if embedded:
                     num_rows = file.metadata.row_group(group).num_rows
-                    groups.append(_RowGroup(path, num_rows, images.count_bytes(group)))
-                for index, values in enumerate(_read_rows(images, group, columns)):
-                    row += 1
+                    groups.append(_RowGroup(path, num_rows, image_column.count_bytes(group)))
+                for index, values in enumerate(_read_rows(image_column, group, columns)):
+                    row_number += 1
                     if not embedded:
-                        yield parse_row(values, root, f"{path}, row {row}", columns)
-                    elif not _has_failed(values, images.name):
-                        image = ParquetImage(str(path), images.name, group, index, row)
-                        id = f"{path.name}/{row}"
+                        yield parse_row(values, root, f"{path}, row {row_number}", columns)
+                    elif not _has_failed(values, image_column.name):
+                        image = ParquetImage(str(path), image_column.name, group, index, row_number)
+                        id = f"{path.name}/{row_number}"
                         yield make_sample(values, image, id, str(image), columns)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: not a Parquet file that can be read ({error}); copy it again, or leave it out"
+            f"{path}: not a Parquet file that can be read ({error}); copy it again, or remove it"
         ) from None
 
 
@@ -134,12 +134,12 @@ class _ImageColumn:
 
     @property
     def type(self) -> Any:
-        """Its pyarrow type."""
+        """Return the pyarrow type of the column."""
         return self.file.schema_arrow.field(self.name).type
 
     @property
     def fields(self) -> set[str]:
-        """The fields of a struct; empty for other types."""
+        """Return the fields of a struct; empty for other types."""
         import pyarrow as pa
 
         if not pa.types.is_struct(self.type):
@@ -171,17 +171,17 @@ class _ImageColumn:
         return [metadata.row_group(group).column(n) for n in range(metadata.num_columns)]
 
 
-def _find_images(file: Any, path: Path, columns: Columns) -> _ImageColumn:
+def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
     """Return the column of images. Raises DataError if there is none."""
     names = file.schema_arrow.names
     require_columns(columns, names, str(path))
-    usual_names = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
-    name = columns.image_column or next(usual_names, "")
+    default_names = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
+    name = columns.image_column or next(default_names, "")
     if not name and any(name.lower() in URL_KEYS for name in names):
         raise urls_only_error(path)
     if not name:
         raise DataError(
-            f"{path}: no column has a usual name for images among {', '.join(names)}; "
+            f"{path}: none of the columns {', '.join(names)} is recognized as the image column; "
             f"rename it to `image`, or {IMAGE_COLUMN_HINT}"
         )
     column = _ImageColumn(file, name)
@@ -194,20 +194,22 @@ def _find_images(file: Any, path: Path, columns: Columns) -> _ImageColumn:
     return column
 
 
-def _read_rows(images: _ImageColumn, group: int, columns: Columns) -> Iterable[dict[str, Any]]:
+def _read_rows(
+    image_column: _ImageColumn, group: int, columns: Columns
+) -> Iterable[dict[str, Any]]:
     """Return the rows of a group with their images' paths, but without the bytes of images."""
-    file, image = images.file, images.name
+    file, column = image_column.file, image_column.name
     keys = (*CAPTION_KEYS, *ID_KEYS, *_OTHER_KEYS, *columns.names)
-    names = [name for name in keys if name in file.schema_arrow.names and name != image]
-    embedded, nested = images.is_embedded(group), bool(images.fields)
+    names = [name for name in keys if name in file.schema_arrow.names and name != column]
+    embedded, nested = image_column.is_embedded(group), bool(image_column.fields)
     if not embedded:
-        names.append(f"{image}.path" if nested else image)
+        names.append(f"{column}.path" if nested else column)
     if not names:
         return [{}] * file.metadata.row_group(group).num_rows
     table = file.read_row_group(group, columns=list(dict.fromkeys(names)))
     rows: list[dict[str, Any]] = table.to_pylist()
     if nested and not embedded:
-        return ({**row, image: (row[image] or {}).get("path")} for row in rows)
+        return ({**row, column: (row[column] or {}).get("path")} for row in rows)
     return rows
 
 

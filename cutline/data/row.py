@@ -15,9 +15,9 @@ CAPTION_KEYS = ("captions", "caption", "text", "comment")
 ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it numbers the captions
 URL_KEYS = ("url", "image_url")
 DEFAULT_COLUMNS = Columns()
-"""no column is named: columns are recognized by their usual names, the keys above"""
+"""no column is named: columns are recognized by their default names, the keys above"""
 IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
-"""the fix in errors where no column has a usual name for images"""
+"""the fix in errors where no column is recognized as the image column"""
 
 
 def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COLUMNS) -> Sample:
@@ -27,7 +27,7 @@ def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COL
         row: The row, which must be a dictionary.
         root: Folder that image paths are relative to.
         where: File and line, with which error messages begin.
-        columns: Names of columns that are not the usual ones.
+        columns: Column names, where they differ from the defaults.
 
     Raises:
         DataError: The row has no image, lacks a named column, or has a value of the wrong type.
@@ -61,7 +61,7 @@ def make_sample(
         image: The image.
         default_id: Id of a row that has none of its own.
         where: File and line, with which error messages begin.
-        columns: Names of columns that are not the usual ones.
+        columns: Column names, where they differ from the defaults.
 
     Raises:
         DataError: A value of the row has the wrong type.
@@ -106,7 +106,7 @@ def require_columns(columns: Columns, existing: Iterable[str], where: str) -> No
     for name in columns.names:
         if name not in existing:
             raise DataError(
-                f"{where}: has no column `{name}`; its columns are {', '.join(existing) or 'none'}"
+                f"{where}: has no column `{name}`; name one of {', '.join(existing) or 'none'}"
             )
 
 
@@ -141,7 +141,7 @@ def parse_captions(value: object, where: str) -> tuple[str, ...]:
     Raises:
         DataError: A caption is not text.
     """
-    if isinstance(value, str):  # the usual case, of which there are millions
+    if isinstance(value, str):  # the fast path, for millions of captions
         return () if value.isspace() or not value else (value,)
     captions: list[Any] = [] if value is None else value if isinstance(value, list) else [value]
     for caption in captions:

@@ -28,7 +28,7 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """The image's display name: its path, or the id if the image is given as bytes."""
+        """Return the image's display name: its path, or the id if the image is given as bytes."""
         return self.id if isinstance(self.image, bytes) else str(self.image)
 
     def prompt_or(self, default: str) -> str:

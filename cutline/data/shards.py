@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from cutline.data.folder import find_index, list_images, natural_order
+from cutline.data.folder import find_index, list_images, natural_sort_key
 from cutline.data.sample import Sample
 from cutline.data.tar import TAR_ERRORS, Members, join_members, open_stream, read_members, read_tar
 from cutline.errors import ConfigError, DataError
@@ -25,7 +25,7 @@ Group = tuple[str, str, Members]  # shard, key, members of the key
 
 
 def is_shards(path: str | Path) -> bool:
-    """Return whether a path stands for tar shards.
+    """Return whether a path refers to tar shards.
 
     These are tar files, patterns or URLs, a `pipe:` command, and a folder of tar files without
     loose images.
@@ -45,7 +45,7 @@ def _is_shard_spec(spec: str) -> bool:
 
 
 def list_shards(urls: str) -> list[str]:
-    """Return the shards that `urls` stands for, without duplicates.
+    """Return the shards that `urls` refers to, without duplicates.
 
     Args:
         urls: Files, folders, patterns such as `shards/{000..099}.tar` or `shards/*.tar`, URLs,
@@ -85,7 +85,7 @@ def _find_shards(pattern: str) -> list[str]:
     # Not Path.glob(), which does not take absolute patterns.
     paths = glob.glob(pattern, recursive=True)  # noqa: PTH207
     files = [path for path in paths if Path(path).is_file()]
-    shards = _list_folder(pattern) or sorted(files, key=natural_order)
+    shards = _list_folder(pattern) or sorted(files, key=natural_sort_key)
     if not shards:
         raise DataError(
             f"{pattern}: no shards found; give .tar files, a folder of them, "
@@ -96,7 +96,7 @@ def _find_shards(pattern: str) -> list[str]:
 
 def _list_folder(folder: str) -> list[str]:
     files = [str(path) for path in Path(folder).glob("*.tar") if path.is_file()]
-    return sorted(files, key=natural_order)
+    return sorted(files, key=natural_sort_key)
 
 
 def is_remote(shard: str) -> bool:
@@ -131,7 +131,7 @@ def stream_shards(
         urls: The shards, as `list_shards` takes them.
         seed: Seed of the order.
         epoch: Number of the epoch; each has its own order.
-        reader: Number of this reader, from 0.
+        reader: Index of this reader, from 0.
         num_readers: Readers that share the shards: data loading workers of all processes.
         shuffle_buffer: Size of the buffer in samples, from which the next one is drawn at random
             (0 or 1: the order within shards is kept).

@@ -40,15 +40,15 @@ def read_table(
       commas, tabs or semicolons, and quoted if they contain separators or line breaks. Tables with
       tabs may do without quoting. A cell such as `["a dog", "a cat"]` is a list, as JSON or as
       pandas writes it.
-    - The first line names the columns; cells are separated by bars, never quoted, and the last one
-      contains the rest of the line: results.csv of Flickr30k.
+    - The first line names the columns; cells are separated by vertical bars, never quoted, and the
+      last one contains the rest of the line: results.csv of Flickr30k.
     - Lines of the form `name.jpg#0<TAB>caption`, without column names: Flickr8k.token.txt, and
       results_20130124.token of Flickr30k.
 
     Args:
         path: The file.
         image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Names of columns that are not the usual ones.
+        columns: Column names, where they differ from the defaults.
 
     Returns:
         One sample per image and prompt.
@@ -99,8 +99,8 @@ def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataErro
         return urls_only_error(path)
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
     return DataError(
-        f"{path}, line 1: no column has a usual name for images among {', '.join(names)[:200]}; "
-        f"rename it to `file_name`, or {IMAGE_COLUMN_HINT}"
+        f"{path}, line 1: none of the columns {', '.join(names)[:200]} is recognized as the image "
+        f"column; rename it to `file_name`, or {IMAGE_COLUMN_HINT}"
     )
 
 
@@ -130,13 +130,13 @@ def _parse_csv(
 
 
 def _split_at_bars(text: str) -> Iterator[Row]:
-    width = 0
+    num_columns = 0  # unknown until the first line, which split("|", -1) splits at every bar
     for line, content in enumerate(text.split("\n"), 1):
         if content.strip():
-            cells = [cell.strip() for cell in content.split("|", width - 1)]
-            width = width or len(cells)
+            cells = [cell.strip() for cell in content.split("|", num_columns - 1)]
+            num_columns = num_columns or len(cells)
             # In Flickr30k, a row of 2199200615.jpg lacks its second bar.
-            if len(cells) == width - 1 and (match := _NUMBERED_CAPTION.fullmatch(cells[-1])):
+            if len(cells) == num_columns - 1 and (match := _NUMBERED_CAPTION.fullmatch(cells[-1])):
                 cells[-1:] = match.groups()
             yield line, cells
 
@@ -152,13 +152,14 @@ def _parse_rows(rows: Iterator[Row], root: str, path: Path, columns: Columns) ->
                 f"{where}: {len(cells)} cells for {len(names)} columns; "
                 "put quotes around cells that contain the delimiter"
             )
-        values = (_parse_cell(cell) if cell[:1] in "[" else cell for cell in cells)
+        values = (_parse_cell(cell) if not cell or cell[0] == "[" else cell for cell in cells)
         yield parse_row(dict(zip(names, values, strict=True)), root, where, columns)
 
 
 def _parse_cell(cell: str) -> object:
     """Return None for an empty cell, the list in a cell with a list of texts, else the text."""
-    for parse in (json.loads, _parse_repr) if cell.endswith("]") else ():
+    parsers = (json.loads, _parse_repr) if cell.endswith("]") else ()
+    for parse in parsers:
         try:
             value = parse(cell)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

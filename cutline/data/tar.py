@@ -174,4 +174,4 @@ class _StrictHeader(tarfile.TarInfo):
         try:
             return super().fromtarfile(tar)
         except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]  # missing in the stubs
-            raise tarfile.ReadError("a header is broken") from None
+            raise tarfile.ReadError("a header is damaged") from None

@@ -17,7 +17,7 @@ OutputFormat = Literal["jsonl", "csv", "folder", "sidecars"]
 
 
 def check_output(path: str | Path) -> OutputFormat:
-    """Return the kind of output that `write_captions` would write to a path.
+    """Return the format in which `write_captions` would write to a path.
 
     Raises:
         ConfigError: The path has an unsupported extension.
@@ -27,13 +27,13 @@ def check_output(path: str | Path) -> OutputFormat:
         return "folder"
     if name == ".txt":
         return "sidecars"
-    kinds: dict[str, OutputFormat] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
-    if suffix not in kinds:
+    formats: dict[str, OutputFormat] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
+    if suffix not in formats:
         raise ConfigError(
             f"{path}: captions cannot be written to a {suffix} file; "
             "give a .jsonl or .csv file, a folder, or `.txt` for a file beside each image"
         )
-    return kinds[suffix]
+    return formats[suffix]
 
 
 def write_captions(path: str | Path, rows: Iterable[Row]) -> None:
@@ -55,15 +55,15 @@ def write_captions(path: str | Path, rows: Iterable[Row]) -> None:
         DataError: A file cannot be written.
         ConfigError: The path has an unsupported extension.
     """
-    kind = check_output(path)
+    output_format = check_output(path)
     rows = list(rows)
     try:
-        if kind == "jsonl":
+        if output_format == "jsonl":
             _write_jsonl(Path(path), rows)
-        elif kind == "csv":
+        elif output_format == "csv":
             _write_csv(Path(path), rows)
         else:
-            _write_sidecars(None if kind == "sidecars" else Path(path), rows)
+            _write_sidecars(None if output_format == "sidecars" else Path(path), rows)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be written ({error.strerror}); "
@@ -126,5 +126,6 @@ def list_sidecars(images: Sequence[str], folder: Path | None = None) -> list[Pat
         targets = [folder / target.relative_to(common) for target in absolute]
     short = {target: target.with_suffix(".txt") for target in targets}
     long = {target: target.with_name(target.name + ".txt") for target in targets}
+    # A short name is used only if its path is neither an image nor another sidecar.
     uses = Counter([*short, *short.values(), *long.values()])
     return [short[target] if uses[short[target]] == 1 else long[target] for target in targets]

@@ -1,4 +1,4 @@
-"""Engines: ways to run a model fast on one device, with the same results."""
+"""Engines: faster ways to run a model for inference on one device."""
 
 from cutline.engine.cuda_graph import CudaGraphStep
 from cutline.engine.prepare import prepare_model

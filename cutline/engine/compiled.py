@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cutline.config import VisionConfig
 from cutline.errors import ConfigError
 from cutline.files import atomic_write
-from cutline.model.vision import VisionTransformer
+from cutline.model.vision import VisionTransformer, check_image_size
 
 RunGraph = Callable[[Tensor], Tensor]
 """pixel_values (B, 3, S, S) -> image_embeds (B, N, D)"""
@@ -50,10 +50,7 @@ class CompiledVision(nn.Module):
         Raises:
             ValueError: The images have another size.
         """
-        size = self.config.image_size
-        if pixel_values.shape[1:] != (3, size, size):  # the graph itself does not check
-            height, width = pixel_values.shape[-2:]
-            raise ValueError(f"the model takes images of {size} x {size}, not {height} x {width}")
+        check_image_size(pixel_values, self.config.image_size)  # the graph itself does not check
         return self.run_graph(pixel_values.contiguous())
 
 
@@ -68,6 +65,7 @@ def compile_vision(vision: VisionTransformer) -> nn.Module:
         return vision
     # In bf16, oneDNN packs the weights, which are then constants in the file of the graph.
     frozen = vision.pos_embed.dtype == torch.bfloat16
+    # A graph without its own weights is shared by all models with these sizes.
     weights_key = frozen and fingerprint_vision(vision)
     path = graph_path(
         "vision", ".pt2", torch.get_num_threads(), weights_key, *graph_dependencies(vision)
@@ -150,7 +148,8 @@ def graph_path(name: str, suffix: str, *dependencies: object) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{directory}: {error.strerror}; set CUTLINE_CACHE to a directory for compiled graphs"
+            f"{directory}: {error.strerror}; "
+            "set CUTLINE_CACHE to a writable directory for compiled graphs"
         ) from None
     key = hashlib.sha256("\n".join(map(str, dependencies)).encode()).hexdigest()
     return directory / f"{name}-{key[:32]}{suffix}"
@@ -181,7 +180,7 @@ def graph_dependencies(vision: VisionTransformer) -> list[Any]:
 
 
 def identify_cpu() -> str:
-    """Return model and features of the CPU; the compiler uses all features it finds."""
+    """Return model name and feature flags of the CPU, which determine the compiled code."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     features = {line for line in lines if line.startswith(("model name", "flags", "Features"))}

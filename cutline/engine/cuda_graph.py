@@ -42,11 +42,11 @@ class CudaGraphStep:
         state = (cache.ancestry, cache.lengths, cache.write_position)
         saved = [tensor.clone() for tensor in state]
         # Libraries allocate their workspaces at the first call, which must not be captured.
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             self.step(self.input_ids, cache)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(side_stream)
         _restore(state, saved)
         with torch.cuda.graph(self.graph):
             self.logits = self.step(self.input_ids, cache)

@@ -1,4 +1,4 @@
-"""Caption generation: beam search, greedy search and sampling, without model or tokenizer."""
+"""Beam search, greedy search and sampling, independent of model and tokenizer."""
 
 from cutline.generation.generate import (
     NewRequests,
@@ -7,12 +7,13 @@ from cutline.generation.generate import (
     generate_stream,
     make_search,
 )
-from cutline.generation.interfaces import Hypothesis, Prompts
+from cutline.generation.interfaces import Hypothesis, Prompts, Step
 
 __all__ = [
     "Hypothesis",
     "NewRequests",
     "Prompts",
+    "Step",
     "check_prompt_length",
     "generate",
     "generate_stream",

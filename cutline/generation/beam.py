@@ -2,6 +2,8 @@
 
 The stopping rule of `beam_scoring="blip"` is that of `BeamSearchScorer` in transformers 4.15, the
 version that BLIP pins; the rule of "huggingface" is that of transformers 5.
+
+Shapes: B images, K beams, W = max_length tokens (NO_TOKEN after the last), V vocabulary.
 """
 
 import torch
@@ -43,11 +45,19 @@ class BeamSearch(BatchState):
         self.next_tokens = self.beam_indices = first
 
     def advance(self, logits: Tensor) -> Tensor:
-        """Continue the best beams, given logits (B, K, V); return which images are done, (B,)."""
+        """Continue the best beams.
+
+        Args:
+            logits: (B, K, V), or (B, 1, V) after the prompt.
+
+        Returns:
+            Which images are done, (B,).
+        """
         config, num_beams = self.config, self.config.num_beams
         scores, beams, tokens = self._find_candidates(logits.float(), 2 * num_beams)  # (B, 2K)
         is_end = tokens == self.end_id
         new_tokens = self.lengths - self.prompt_lengths
+        # (B, 1) each: of candidates that end here, and of beams that end at max_length
         end_norm = length_normalizer(self.prompt_lengths, new_tokens, True, config)[:, None]
         limit_norm = length_normalizer(self.prompt_lengths, new_tokens + 1, False, config)[:, None]
 
@@ -95,6 +105,7 @@ class BeamSearch(BatchState):
         log_probs = top - logits.logsumexp(-1, keepdim=True)
         log_probs = log_probs.masked_fill(forbidden, -torch.inf)
         scores, beams, ranks = select_top(log_probs + self.beam_scores[..., None], count)
+        # In a flattened row, the token of rank r of beam k is at k * tokens.shape[2] + r.
         return scores, beams, tokens.flatten(1).gather(1, beams * tokens.shape[2] + ranks)
 
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
@@ -118,9 +129,11 @@ def select_top(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Scores, beams and indices into V, best first, (B, count) each.
     """
-    num_beams, choices = scores.shape[1:]
+    num_beams, num_choices = scores.shape[1:]
     flat = scores.flatten(1)
     # a vocabulary of a few tokens may have fewer candidates than `count`
     flat = pad(flat, (0, max(0, count - flat.shape[1])), value=-torch.inf)
     best, index = flat.topk(count, dim=1)
-    return best, (index // choices).clamp_max(num_beams - 1), index % choices
+    # In a flattened row, choice i of beam k is at k * num_choices + i. Padding has score -inf and
+    # lies beyond the last beam, so it is clamped to one that exists.
+    return best, (index // num_choices).clamp_max(num_beams - 1), index % num_choices

@@ -20,7 +20,7 @@ Result = tuple[int, list[Hypothesis]]
 
 @dataclass(frozen=True)
 class NewRequests(Generic[CacheT]):
-    """Images to caption that have not been started."""
+    """Images to caption that are not in the batch yet."""
 
     request_ids: Sequence[int]
     """ids under which their captions are returned"""
@@ -106,7 +106,8 @@ def generate_stream(
                 exhausted = True
                 break
             new_search, new_ids = make_search(requests), list(requests.request_ids)
-            # The prompts are read in the requests' own cache, which then joins that of the batch.
+            # Prefill: the prompts run in the requests' own cache, which is then appended to that of
+            # the batch.
             logits = step(requests.prompts.input_ids[:, None], requests.cache)
             yield from _advance(logits, new_search, requests.cache, new_ids)
             if cache is None:

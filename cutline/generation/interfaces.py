@@ -1,6 +1,6 @@
 """Inputs, results and protocols of a search, independent of the model and the tokenizer.
 
-Shapes: B images, K beams, T tokens so far (prompt and padding included), V vocabulary.
+Shapes: B images, K beams, T new tokens of a step (first the padded prompts, then 1), V vocabulary.
 """
 
 from collections.abc import Callable
@@ -47,13 +47,14 @@ class Prompts:
         """Return the number of tokens of each prompt, (B,)."""
         return self.attention_mask.sum(1)
 
-    def left_align(self, width: int) -> Tensor:
-        """Return the prompts without padding on the left: (B, width), NO_TOKEN after each."""
-        length = self.input_ids.shape[1]
+    def left_align(self, max_length: int) -> Tensor:
+        """Return the prompts without padding on the left: (B, max_length), NO_TOKEN after each."""
+        padded_length = self.input_ids.shape[1]
         start = self.attention_mask.int().argmax(1)  # (B,)
-        source = torch.arange(width, device=start.device) + start[:, None]  # (B, width)
-        ids = self.input_ids.gather(1, source.clamp_max(length - 1))
-        return ids.masked_fill(source >= length, NO_TOKEN)
+        # the column of each token, beyond the end after the last one
+        column = torch.arange(max_length, device=start.device) + start[:, None]  # (B, max_length)
+        ids = self.input_ids.gather(1, column.clamp_max(padded_length - 1))
+        return ids.masked_fill(column >= padded_length, NO_TOKEN)
 
 
 @dataclass(frozen=True)

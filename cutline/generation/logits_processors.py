@@ -14,7 +14,7 @@ from cutline.generation.interfaces import NO_TOKEN
 
 
 def changes_scores(config: GenerationConfig) -> bool:
-    """Return whether `config` changes the scores of other tokens than the end token."""
+    """Return whether `config` changes the scores of tokens other than the end token."""
     return config.repetition_penalty != 1 or config.no_repeat_ngram_size > 0
 
 
@@ -46,9 +46,10 @@ def process_logits(
 
 
 def penalize_repetition(scores: Tensor, ids: Tensor, penalty: float) -> None:
-    """Multiply negative scores of tokens that are already present by `penalty`, divide others.
+    """Penalize tokens that are already present.
 
-    Changes scores (R, V) in place, given ids (R, W). Keskar et al., 2019 (arXiv 1909.05858), with
+    Negative scores are multiplied by `penalty`, positive ones are divided by it: changes scores
+    (R, V) in place, given ids (R, W). Keskar et al., 2019 (arXiv 1909.05858), with
     the sign rule of transformers.
     """
     present = ids.where(ids != NO_TOKEN, ids[:, :1])  # the first token is always present
@@ -70,5 +71,7 @@ def forbid_ngrams(scores: Tensor, ids: Tensor, lengths: Tensor, size: int) -> No
     prefix = ids.gather(1, last.clamp_min(0))
     complete = (windows != NO_TOKEN).all(-1)  # (R, W - size + 1)
     repeats = (windows[..., :-1] == prefix[:, None]).all(-1) & complete
+    # A token may end several windows; "amin" makes it -inf if any of them repeats, and inf changes
+    # nothing.
     limit = torch.where(repeats, -torch.inf, torch.inf).to(scores.dtype)
     scores.scatter_reduce_(1, windows[..., -1].clamp_min(0), limit, "amin")

@@ -12,7 +12,7 @@ from cutline.generation.state import BatchState, BeamHypotheses, append_tokens, 
 
 
 class Sampling(BatchState):
-    """A search that continues each of the K captions of an image on its own.
+    """Sampling, or greedy search: the K captions of an image are continued independently.
 
     Penalties apply to raw logits, as in transformers. All random numbers of an image come from its
     own seed, so that its captions do not depend on the rest of the batch.
@@ -62,8 +62,8 @@ class Sampling(BatchState):
         if self.uniforms is None:
             tokens = scores.argmax(-1)
         else:
-            step = (self.lengths - self.prompt_lengths)[:, None, None].expand(-1, 1, num_captions)
-            tokens = sample_tokens(scores, self.uniforms.gather(1, step)[:, 0], self.config)
+            index = (self.lengths - self.prompt_lengths)[:, None, None].expand(-1, 1, num_captions)
+            tokens = sample_tokens(scores, self.uniforms.gather(1, index)[:, 0], self.config)
         # A caption is scored by the model's own log-probabilities, before any processing.
         log_probs = logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
         self.sums = torch.where(self.ended, self.sums, self.sums + log_probs)
@@ -79,15 +79,16 @@ class Sampling(BatchState):
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""
         ids, starts = self.ids[images], self.prompt_lengths[images]  # (B', K, W), (B',)
-        num_images, num_captions, width = ids.shape
-        position = torch.arange(width, device=ids.device)
+        num_images, num_captions, max_length = ids.shape
+        position = torch.arange(max_length, device=ids.device)
         is_end = (ids == self.end_id) & (position >= starts[:, None, None])
         past_end = is_end.cumsum(-1) > 0  # from the first end token on
         new_tokens = (~past_end & (ids != NO_TOKEN)).sum(-1) - starts[:, None]  # (B', K)
         scores = self.sums[images] / length_normalizer(
             starts[:, None], new_tokens, self.ended[images], self.config
         )
-        ranked = BeamHypotheses(num_images, num_captions, width, ids.device)
+        # BeamHypotheses sorts the captions by score.
+        ranked = BeamHypotheses(num_images, num_captions, max_length, ids.device)
         ranked.add(scores, ids.masked_fill(past_end, NO_TOKEN))
         all_images = torch.arange(num_images, device=ids.device)
         return ranked.to_hypotheses(all_images, num_captions, starts)

@@ -1,6 +1,6 @@
-"""The tensors that a search keeps for its images, and operations on them.
+"""State of a search: tensors with one row per image, and operations on them.
 
-Shapes: B images, K beams, W tokens at most (NO_TOKEN after the last).
+Shapes: B images, K beams, W = max_length tokens (NO_TOKEN after the last).
 """
 
 from typing import Self
@@ -37,20 +37,23 @@ class BeamHypotheses(BatchState):
         tokens: (B, N, W), prompt included.
     """
 
-    def __init__(self, num_images: int, count: int, width: int, device: torch.device) -> None:
-        self.scores = torch.full((num_images, count), -torch.inf, device=device)
-        self.tokens = torch.full((num_images, count, width), NO_TOKEN, device=device)
+    def __init__(
+        self, num_images: int, num_hypotheses: int, max_length: int, device: torch.device
+    ) -> None:
+        shape = (num_images, num_hypotheses)
+        self.scores = torch.full(shape, -torch.inf, device=device)
+        self.tokens = torch.full((*shape, max_length), NO_TOKEN, device=device)
 
     def add(self, scores: Tensor, tokens: Tensor) -> None:
         """Add captions with scores (B, M) and tokens (B, M, W), and keep the N best.
 
         The sort is stable: as in transformers, a caption is only displaced by a better one.
         """
-        count = self.scores.shape[1]
+        num_kept = self.scores.shape[1]
         scores = torch.cat([self.scores, scores], 1)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
-        self.scores = scores[:, :count]
-        self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), order[:, :count])
+        self.scores = scores[:, :num_kept]
+        self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), order[:, :num_kept])
 
     def to_hypotheses(
         self, images: Tensor, count: int, prompt_lengths: Tensor
@@ -60,7 +63,7 @@ class BeamHypotheses(BatchState):
         Args:
             images: (B',), which images.
             count: The number of captions per image.
-            prompt_lengths: (B,), the tokens to leave out.
+            prompt_lengths: (B,), the number of tokens to leave out at the start.
         """
         scores = self.scores[images, :count].tolist()
         tokens = self.tokens[images, :count].tolist()

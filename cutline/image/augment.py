@@ -33,7 +33,7 @@ def augment(
         rng: Source of the randomness.
     """
     with silence_pillow():  # it warns about large crops
-        image = image.crop(random_crop_box(image.width, image.height, config.crop_scale, rng))
+        image = image.crop(choose_crop_box(image.width, image.height, config.crop_scale, rng))
     image = image.resize((size, size), Image.Resampling.BICUBIC)
     if config.flip and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -42,8 +42,8 @@ def augment(
     return randaugment(image, rng) if config.randaugment else image
 
 
-def random_crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
-    """Choose a random crop in the way of torchvision's RandomResizedCrop.
+def choose_crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
+    """Return a random crop, chosen as in torchvision's RandomResizedCrop.
 
     Its aspect ratio is log-uniform in [3/4, 4/3]. If ten crops in a row do not fit into the image,
     the largest central one with an aspect ratio in this range is taken.

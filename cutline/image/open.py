@@ -36,13 +36,16 @@ _TRANSPOSE_BY_ORIENTATION = {
 def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Image:
     """Open an image as RGB; the first frame, if it has several.
 
-    EXIF orientation is applied (the reference ignores it), transparent pixels are composited on
+    EXIF orientation is applied (BLIP's code ignores it), transparent pixels are composited on
     white, and 16-bit, 32-bit and float grayscale is scaled to 8 bits.
 
     Args:
         source: The image. An RGB `PIL.Image` without EXIF orientation is returned, not copied.
         max_pixels: Limit on width times height, which is checked before decoding. Pillow's own
             limit, 2 x `PIL.Image.MAX_IMAGE_PIXELS`, applies as well.
+
+    Returns:
+        The image in RGB.
 
     Raises:
         ImageError: The image cannot be opened: the file is missing, empty, truncated, corrupt or

@@ -39,8 +39,8 @@ def prefetch_images(
             for source, item in pairs:
                 pending.append((pool.submit(_read_pixels, source, image_size), item))
                 if len(pending) > max_prefetch:
-                    future, item = pending.popleft()
-                    yield future.result(), item
+                    future, first_item = pending.popleft()
+                    yield future.result(), first_item
             while pending:
                 future, item = pending.popleft()
                 yield future.result(), item

@@ -1,4 +1,4 @@
-"""Resize and normalize images exactly as the reference implementation does."""
+"""Resize and normalize images exactly as BLIP's code (Li et al., 2022) does."""
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ def to_pixels(image: Image.Image, size: int) -> torch.Tensor:
 
 
 def normalize(pixels: torch.Tensor, config: ImageConfig) -> torch.Tensor:
-    """Return (pixel / 255 - mean) / std, bit-identical to the reference.
+    """Return (pixel / 255 - mean) / std, bit-identical to BLIP's code.
 
     Args:
-        pixels: Uint8, (..., 3, S, S).
+        pixels: uint8, (..., 3, S, S).
         config: Mean and standard deviation by channel.
 
     Returns:

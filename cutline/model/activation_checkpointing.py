@@ -1,8 +1,8 @@
 """Activation checkpointing: recompute activations in the backward pass to save memory.
 
 Chen et al., 2016, arXiv 1604.06174. Policies: "none" saves all activations; "selective" saves the
-results of matrix products, convolutions and attention, and recomputes norms, GELUs and sums, which
-cost little; "full" saves only the inputs of a layer.
+results of matrix products, convolutions and attention, and recomputes norms, GELUs and additions,
+which cost little; "full" saves only the inputs of a layer.
 """
 
 from typing import Any, Literal

@@ -1,7 +1,7 @@
 """Multi-head attention: self-attention, and cross-attention from text to an image.
 
 Shapes: B images, R text rows (R = B * K, K rows per image), T text tokens, N visual tokens,
-D width, H heads, d = D / H head width, S keys.
+D width, H heads, d = D / H dimensions per head, S keys.
 """
 
 import torch

@@ -12,17 +12,17 @@ NO_BEAM = -1  # in `ancestry`: no token at this position
 
 @dataclass
 class CacheLayer:
-    """One layer's view of a `TextCache`, for one step of B images with Q new tokens each."""
+    """One layer's view of a `TextCache`, for a step of B images with Q = K * T new tokens each."""
 
     image_kv: tuple[Tensor, Tensor]
     """keys and values of the images, (B, H, N, d) each"""
     token_kv: tuple[Tensor, Tensor]
-    """keys and values of the tokens, (B, H, P * K, d) each"""
+    """keys and values of the tokens, (B, H, P * K', d) each"""
     write_index: Tensor
-    """(Q,) where the new tokens go among the P * K entries"""
+    """(Q,) where the new tokens go among the P * K' entries"""
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v of the new tokens, (B, H, Q, d), and return all, (B, H, P * K, d) each."""
+        """Store k and v of the new tokens, (B, H, Q, d), and return all, (B, H, P * K', d) each."""
         for stored, new in zip(self.token_kv, (k, v), strict=True):
             stored.index_copy_(2, self.write_index, new.to(stored.dtype))
         return self.token_kv
@@ -38,16 +38,18 @@ class TextCache:
     of keys.
 
     All images write at the same ring position, whatever the length of their captions, so that
-    images can join while others are being captioned. Everything that a step changes is a tensor of
-    fixed size, so that a step can be recorded as a CUDA graph.
+    images can join while others are being captioned. A position is written again P steps later; by
+    then it holds only padding, or tokens of captions that have ended, since no caption has more
+    than P tokens. Everything that a step changes is a tensor of fixed size, so that a step can be
+    recorded as a CUDA graph.
 
     Shapes: L layers, C slots for images, of which the first `num_images` are in use, P positions
-    of the ring, K beams (the most so far).
+    of the ring, K beams of a step, K' columns (the most beams so far).
 
     Attributes:
         image_kv: Keys and values of the images, (L, 2, C, H, N, d).
-        token_kv: Keys and values of the tokens, (L, 2, C, H, P, K, d).
-        ancestry: (C, K, P), the beam that wrote the token of each beam at each position, or
+        token_kv: Keys and values of the tokens, (L, 2, C, H, P, K', d).
+        ancestry: (C, K', P), the beam that wrote the token of each beam at each position, or
             NO_BEAM.
         lengths: (C,), tokens so far, without padding.
         write_position: (), the ring position of the next token.
@@ -84,6 +86,8 @@ class TextCache:
     def reserve(self, num_images: int) -> Tensor:
         """Return the slots of the next images, a view of image_kv: (L, 2, num_images, H, N, d).
 
+        They count as in use only after `extend`.
+
         Raises:
             ValueError: The cache has fewer free slots.
         """
@@ -99,33 +103,35 @@ class TextCache:
 
         Returns:
             A view of each layer; the position ids of the new tokens, (B, K, T); and their attention
-            mask, (B, 1, K * T, P * K'), where K' >= K is the number of beams in the cache.
+            mask, (B, 1, K * T, P * K'), where K' >= K is the number of columns.
         """
         max_beams, num_positions = self.ancestry.shape[1:]
-        new = torch.arange(num_tokens, device=self.ancestry.device)
+        new_tokens = torch.arange(num_tokens, device=self.ancestry.device)
         beam = torch.arange(max_beams, device=self.ancestry.device)
-        written = (self.write_position + new) % num_positions  # (T,)
+        write_positions = (self.write_position + new_tokens) % num_positions  # (T,)
         valid = self.prompt_mask  # (B, T)
         if valid is None:
             shape = (num_images, num_tokens)
             valid = torch.ones(shape, dtype=torch.bool, device=self.ancestry.device)
-        self.prompt_mask = None
+        self.prompt_mask = None  # only the first step reads the prompts
 
         # Each beam is its own ancestor at the new positions; padding is no beam's ancestor.
         # Position p and beam k become entry p * K' + k where a layer's view joins both dimensions.
         own_column = beam[:, None].where(valid[:, None], NO_BEAM)  # (B, K', T)
-        self.ancestry[:num_images].index_copy_(2, written, own_column)
-        write_index = (written * max_beams + beam[:num_beams, None]).flatten()  # (K * T,)
-        mask = self._attention_mask(num_images, num_beams, written)
+        self.ancestry[:num_images].index_copy_(2, write_positions, own_column)
+        write_index = (write_positions * max_beams + beam[:num_beams, None]).flatten()  # (K * T,)
+        mask = self._attention_mask(num_images, num_beams, write_positions)
 
         position_ids = self.lengths[:num_images, None] + valid.cumsum(1) - 1  # (B, T)
+        # Padding would come before position 0. Slots that are not in use, which a CUDA graph runs
+        # too, may count past the last one. Both must still index an embedding.
         position_ids = position_ids.clamp(0, num_positions - 1)[:, None].expand(-1, num_beams, -1)
         self.write_position.copy_((self.write_position + num_tokens) % num_positions)
         self.lengths[:num_images] += valid.sum(1)
         return self._view_layers(num_images, write_index), position_ids, mask
 
-    def _attention_mask(self, num_images: int, num_beams: int, written: Tensor) -> Tensor:
-        """Build the mask of the new tokens at ring positions `written`, (B, 1, K * T, P * K').
+    def _attention_mask(self, num_images: int, num_beams: int, write_positions: Tensor) -> Tensor:
+        """Build the mask of the new tokens at these ring positions, (B, 1, K * T, P * K').
 
         New token t of beam b may attend to the entry at position p in column k where
 
@@ -137,17 +143,17 @@ class TextCache:
         """
         device = self.ancestry.device
         max_beams, num_positions = self.ancestry.shape[1:]
-        new = torch.arange(len(written), device=device)
+        new_tokens = torch.arange(len(write_positions), device=device)
         beam = torch.arange(max_beams, device=device)
         # The index of the new token at each position, and -1 for an old one, so that "not after t"
         # is a single comparison.
         new_at = torch.full((num_positions,), -1, device=device).index_copy_(
-            0, written, new
+            0, write_positions, new_tokens
         )  # (P,)
         is_ancestor = self.ancestry[:num_images, :num_beams, None, :, None] == beam
-        not_after = (new_at <= new[:, None])[..., None]  # (T, P, 1)
+        not_after = (new_at <= new_tokens[:, None])[..., None]  # (T, P, 1)
         own_column = beam[:num_beams, None, None, None] == beam  # (K, 1, 1, K')
-        itself = (new_at == new[:, None])[..., None] & own_column  # (K, T, P, K')
+        itself = (new_at == new_tokens[:, None])[..., None] & own_column  # (K, T, P, K')
         mask = (is_ancestor & not_after) | itself  # (B, K, T, P, K')
         return mask.flatten(3, 4).flatten(1, 2)[:, None]
 
@@ -170,7 +176,7 @@ class TextCache:
     def _widen(self, num_beams: int) -> None:
         """Add columns until there are `num_beams`."""
         more = num_beams - self.ancestry.shape[1]
-        if more > 0:
+        if more > 0:  # pad() counts dimensions from the last one: none after d or P, then columns
             self.token_kv = torch.nn.functional.pad(self.token_kv, (0, 0, 0, more))
             self.ancestry = torch.nn.functional.pad(self.ancestry, (0, 0, 0, more), value=NO_BEAM)
 
@@ -200,13 +206,14 @@ class TextCache:
 
         # The write positions of the two rings may differ, so rotate: what `other` wrote n steps ago
         # goes to the position that this cache wrote n steps ago.
-        new = slice(self.num_images, self.num_images + other.num_images)
+        new_images = slice(self.num_images, self.num_images + other.num_images)
         steps_ago = torch.arange(-num_positions, 0, device=self.ancestry.device)
-        here = (self.write_position + steps_ago) % num_positions  # (P,)
-        there = (other.write_position + steps_ago) % num_positions
-        tokens = other.token_kv[:, :, : other.num_images, :, there]
-        self.lengths[new] = other.lengths[: other.num_images]
-        self.ancestry[new] = NO_BEAM
-        self.ancestry[new, :num_beams, here] = other.ancestry[: other.num_images, :, there]
-        self.token_kv[:, :, new, :, here, :num_beams] = tokens
+        positions = (self.write_position + steps_ago) % num_positions  # (P,)
+        other_positions = (other.write_position + steps_ago) % num_positions
+        ancestry = other.ancestry[: other.num_images, :, other_positions]
+        tokens = other.token_kv[:, :, : other.num_images, :, other_positions]
+        self.lengths[new_images] = other.lengths[: other.num_images]
+        self.ancestry[new_images] = NO_BEAM
+        self.ancestry[new_images, :num_beams, positions] = ancestry
+        self.token_kv[:, :, new_images, :, positions, :num_beams] = tokens
         self.num_images += other.num_images

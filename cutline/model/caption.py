@@ -136,15 +136,15 @@ class CaptionModel(nn.Module):
             max_tokens: The longest caption, prompt included.
         """
         text, weight = self.config.text, self.text.token_embed.weight
-        num_tokens, width = self.config.vision.num_tokens, text.embed_dim // text.num_heads
+        num_tokens, head_dim = self.config.vision.num_tokens, text.embed_dim // text.num_heads
         image_kv = torch.empty(
-            (text.depth, 2, slots, text.num_heads, num_tokens, width),
+            (text.depth, 2, slots, text.num_heads, num_tokens, head_dim),
             dtype=self.cache_dtype or weight.dtype,
             device=weight.device,
         )
         return TextCache(image_kv, max_tokens)
 
-    def start(
+    def cache_images(
         self,
         image_embeds: Tensor,
         max_tokens: int,
@@ -160,18 +160,20 @@ class CaptionModel(nn.Module):
             target_cache: A cache that the images are appended to later, with `extend`. Their keys
                 and values are written to its free slots at once, which saves a copy.
         """
-        images = len(image_embeds)
-        image_kv = (target_cache or self.new_cache(images, 1)).reserve(images)
+        num_images = len(image_embeds)
+        # Only `image_kv` of a new cache is used, so it needs no room for tokens.
+        owner = self.new_cache(num_images, 1) if target_cache is None else target_cache
+        image_kv = owner.reserve(num_images)
         for layer, (keys, values) in enumerate(self.text.project_image(image_embeds)):
             image_kv[layer, 0], image_kv[layer, 1] = keys, values
-        return TextCache(image_kv, max_tokens, images, prompt_mask)
+        return TextCache(image_kv, max_tokens, num_images, prompt_mask)
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
-        """Read the next tokens of each beam and predict the one after them.
+        """Run one decoding step, and predict the next token of each beam.
 
         Args:
             input_ids: (B, K, T).
-            cache: Made by `start`, and updated.
+            cache: Made by `cache_images`, and updated.
 
         Returns:
             Logits, (B, K, V).

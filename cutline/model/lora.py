@@ -13,9 +13,10 @@ _A, _B = ".lora_a", ".lora_b"
 
 
 class LoraLinear(nn.Linear):
-    """W x + b + scale * B A x; B is zero at first, so that the output starts unchanged."""
+    """A linear layer with a low-rank update: W x + b + scale * B A x. B is zero at first."""
 
     def __init__(self, linear: nn.Linear, rank: int, scale: float, dropout: float) -> None:
+        # On "meta" nothing is allocated: weight and bias are those of `linear`.
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.scale, self.dropout = scale, dropout
@@ -57,11 +58,11 @@ def add_lora(
                 f"use {', '.join(kinds)}, or names within `vision.*` and `text.*`"
             )
     model.requires_grad_(False)
-    chosen = [name for name in layers if any(fnmatchcase(name, target) for target in targets)]
-    for name in chosen:
+    replaced = [name for name in layers if any(fnmatchcase(name, target) for target in targets)]
+    for name in replaced:
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, LoraLinear(layers[name], rank, scale, dropout))
-    return chosen
+    return replaced
 
 
 @torch.no_grad()

@@ -137,7 +137,7 @@ class TextTransformer(nn.Module):
         return x
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
-        """Read the next tokens of each beam.
+        """Run one decoding step.
 
         All beams of an image are queries of one row.
 

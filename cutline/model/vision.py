@@ -31,8 +31,8 @@ def drop_path(x: Tensor, rate: float) -> Tensor:
 
     Samples are zeroed with probability `rate`; the others are scaled by 1 / (1 - rate).
     """
-    keep = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(1 - rate)
-    return x * keep / (1 - rate)
+    keep_mask = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(1 - rate)
+    return x * keep_mask / (1 - rate)
 
 
 class VisionBlock(nn.Module):
@@ -95,16 +95,20 @@ class VisionTransformer(nn.Module):
         Raises:
             ValueError: The images are not of the configured size.
         """
-        size = self.config.image_size
-        if pixel_values.shape[-2:] != (size, size):
-            shape = tuple(pixel_values.shape[-2:])
-            raise ValueError(f"the model takes images of {size} x {size}, not {shape}")
+        check_image_size(pixel_values, self.config.image_size)
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
         for block, policy in zip(self.blocks, self.checkpoint_policies, strict=True):
             x = run_layer(block, policy, x)
         out: Tensor = self.norm(x)
         return out
+
+
+def check_image_size(pixel_values: Tensor, size: int) -> None:
+    """Raise ValueError unless pixel_values are (B, 3, size, size)."""
+    if pixel_values.shape[1:] != (3, size, size):
+        shape = tuple(pixel_values.shape[1:])
+        raise ValueError(f"the model takes images of shape (3, {size}, {size}), not {shape}")
 
 
 def interpolate_pos_embed(pos_embed: Tensor, num_tokens: int) -> Tensor:

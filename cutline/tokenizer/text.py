@@ -29,7 +29,7 @@ def clean_caption(text: str, clean: Cleaning, max_words: int) -> str:
     Args:
         text: The caption.
         clean: "blip" is BLIP's `pre_caption`: lower case; each of . ! " ( ) * # : ; ~ becomes a
-            space; consecutive white space becomes one space. "none" only strips white space.
+            space; consecutive whitespace becomes one space. "none" only strips whitespace.
         max_words: Maximum number of words, which are split at single spaces.
     """
     if clean == "blip":

@@ -43,12 +43,12 @@ def make_failing(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-def fill_cache(cache: Path, checkpoint: Checkpoint, layout: Any) -> Path:
-    """Save a model to the cache in the layout of the hub's client."""
+def fill_cache(cache: Path, checkpoint: Checkpoint, format: Any) -> Path:
+    """Save a model to the cache in the directory layout of the hub's client."""
     repository = cache / "models--owner--some-captioner"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("a" * 40)
-    save_checkpoint(repository / "snapshots" / ("a" * 40), checkpoint, layout)
+    save_checkpoint(repository / "snapshots" / ("a" * 40), checkpoint, format)
     return repository / "snapshots" / ("a" * 40)
 
 
@@ -66,12 +66,12 @@ def test_unreachable_hub_without_a_cached_model_is_an_error(
             load_checkpoint(NAME)
 
 
-@pytest.mark.parametrize("layout", ["cutline", "huggingface"])
+@pytest.mark.parametrize("format", ["cutline", "huggingface"])
 def test_cached_model_is_used_offline(
-    layout: Any, cache: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint
+    format: Any, cache: Path, monkeypatch: pytest.MonkeyPatch, make_checkpoint: MakeCheckpoint
 ) -> None:
     mock_hub(monkeypatch, make_failing(ConnectionError("down")))
-    folder = fill_cache(cache, make_checkpoint(), layout)
+    folder = fill_cache(cache, make_checkpoint(), format)
     assert load_checkpoint(NAME).config == make_checkpoint().config
     (folder / "model.safetensors").unlink()  # an interrupted download
     with pytest.raises(CheckpointError, match=UNREACHABLE):

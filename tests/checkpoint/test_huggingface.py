@@ -225,7 +225,7 @@ def test_round_trip_is_the_identity(folder: Path, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "again").config == load_checkpoint(folder).config
 
 
-def test_round_trip_through_all_layouts(folder: Path, tmp_path: Path) -> None:
+def test_round_trip_through_all_formats(folder: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model.pth", load_checkpoint(folder), "salesforce")
     save_checkpoint(tmp_path / "native", load_checkpoint(tmp_path / "model.pth"), "cutline")
     save_checkpoint(tmp_path / "again", load_checkpoint(tmp_path / "native"), "huggingface")
@@ -509,7 +509,7 @@ def test_weights_that_do_not_fit_are_an_error(folder: Path) -> None:
     save_file({"text_encoder.x": torch.zeros(1), **weights}, folder / "model.safetensors")
     with pytest.raises(
         CheckpointError,
-        match=r"reference: the weights do not fit a model of these sizes \(unexpected: "
+        match=r"reference: the weights do not fit a model with these sizes \(unexpected: "
         r"text_encoder\.x\);",
     ):
         load_checkpoint(folder)

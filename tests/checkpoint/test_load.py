@@ -10,12 +10,12 @@ from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError
 
 
-@pytest.mark.parametrize("layout", ["cutline", "huggingface"])
+@pytest.mark.parametrize("format", ["cutline", "huggingface"])
 def test_load_config_reads_no_weights(
-    make_checkpoint: Callable[..., Checkpoint], tmp_path: Path, layout: CheckpointFormat
+    make_checkpoint: Callable[..., Checkpoint], tmp_path: Path, format: CheckpointFormat
 ) -> None:
     checkpoint = make_checkpoint()
-    save_checkpoint(tmp_path / "run" / "best", checkpoint, layout)
+    save_checkpoint(tmp_path / "run" / "best", checkpoint, format)
     (tmp_path / "run" / "best" / "model.safetensors").unlink()
     assert load_config(tmp_path / "run" / "best") == checkpoint.config
 

@@ -52,9 +52,9 @@ def test_model_can_overwrite_its_own_folder(folder: Path, make_checkpoint: MakeC
 def test_trainable_parameters_can_be_saved(tmp_path: Path, make_checkpoint: MakeCheckpoint) -> None:
     checkpoint = make_checkpoint()
     model = build_model(checkpoint)
-    for layout, name in (("cutline", "a"), ("huggingface", "b"), ("salesforce", "c.pth")):
+    for format, name in (("cutline", "a"), ("huggingface", "b"), ("salesforce", "c.pth")):
         trained = replace(checkpoint, weights=dict(model.named_parameters()))
-        save_checkpoint(tmp_path / name, trained, layout)  # type: ignore[arg-type]
+        save_checkpoint(tmp_path / name, trained, format)  # type: ignore[arg-type]
         read = load_checkpoint(tmp_path / name).weights
         assert all(
             torch.equal(read[key], weight) and not read[key].requires_grad

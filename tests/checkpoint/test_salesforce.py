@@ -151,7 +151,7 @@ def test_invalid_config_is_an_error(
         load_checkpoint(file, "huge")
     save_native(tmp_path / "native", make_checkpoint())
     with pytest.raises(
-        CheckpointError, match=r"native: a model folder contains its own config; leave out `config`"
+        CheckpointError, match=r"native: a model folder contains its own config; remove `config`"
     ):
         load_checkpoint(tmp_path / "native", "base")
 
@@ -212,8 +212,8 @@ def test_sizes_are_inferred_for_heads_of_width_64(
 def test_unknown_number_of_heads_is_an_error(file: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"model\.pth: the number of attention heads cannot be inferred from width 24; pass "
-        r"`config`$",
+        match=r"model\.pth: the number of attention heads cannot be inferred from embed_dim 24; "
+        r"pass `config`$",
     ):
         load_checkpoint(file)
 
@@ -306,9 +306,8 @@ def test_code_in_a_pickle_is_not_run(
 ) -> None:
     torch.save({"model": read_weights(file), "args": MaliciousObject()}, file)
     message = (
-        r"^[^\n]*model\.pth: contains a \S*print, which needs code from the file, and cutline "
-        r"never "
-        r"runs such code; if you trust the file, save only its weights with "
+        r"^[^\n]*model\.pth: contains \S*print, which cannot be loaded without running code, and "
+        r"cutline never runs code from files; if you trust the file, save only its weights with "
         r'torch\.save\(\{"model": weights\}, path\)$'
     )
     with pytest.raises(CheckpointError, match=message):

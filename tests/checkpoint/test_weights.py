@@ -1,4 +1,4 @@
-"""Conversion of weights between layouts, and errors for weights that do not fit."""
+"""Conversion of weights between formats, and errors for weights that do not fit."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from cutline.model import CaptionModel
 
 MakeCheckpoint = Callable[..., Checkpoint]
 LAYOUTS = pytest.mark.parametrize(
-    "layout", [SALESFORCE, HUGGINGFACE], ids=["salesforce", "huggingface"]
+    "weight_format", [SALESFORCE, HUGGINGFACE], ids=["salesforce", "huggingface"]
 )
 
 
@@ -72,17 +72,17 @@ def are_identical(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 @settings(max_examples=10, deadline=None)
 @given(config=draw_config(), seed=st.integers(0, 9))
 def test_export_then_import_is_the_identity(
-    layout: WeightFormat, config: CaptionConfig, seed: int
+    weight_format: WeightFormat, config: CaptionConfig, seed: int
 ) -> None:
     native = make_weights(config, seed)
-    exported = export_weights(native, layout)
+    exported = export_weights(native, weight_format)
     assert are_identical(
-        import_weights(exported, layout, compute_weight_shapes(config), "file"), native
+        import_weights(exported, weight_format, compute_weight_shapes(config), "file"), native
     )
     assert sum(tensor.numel() for tensor in exported.values()) == sum(
         tensor.numel() for tensor in native.values()
     )
-    assert not set(exported).intersection(layout.copies, layout.buffers)
+    assert not set(exported).intersection(weight_format.copies, weight_format.buffers)
 
 
 def test_fused_weights_are_query_key_value_in_order(make_checkpoint: MakeCheckpoint) -> None:
@@ -135,14 +135,14 @@ def test_built_model_is_complete_and_in_evaluation_mode(make_checkpoint: MakeChe
 @LAYOUTS
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_dtypes_become_fp32(
-    layout: WeightFormat, dtype: torch.dtype, make_checkpoint: MakeCheckpoint
+    weight_format: WeightFormat, dtype: torch.dtype, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
     stored = {
         name: tensor.to(dtype)
-        for name, tensor in export_weights(checkpoint.weights, layout).items()
+        for name, tensor in export_weights(checkpoint.weights, weight_format).items()
     }
-    read = import_weights(stored, layout, compute_weight_shapes(checkpoint.config), "file")
+    read = import_weights(stored, weight_format, compute_weight_shapes(checkpoint.config), "file")
     assert are_identical(
         read, {name: weight.to(dtype).float() for name, weight in checkpoint.weights.items()}
     )
@@ -150,42 +150,44 @@ def test_weights_of_other_dtypes_become_fp32(
 
 @LAYOUTS
 def test_buffers_and_equal_copies_are_accepted(
-    layout: WeightFormat, make_checkpoint: MakeCheckpoint
+    weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
-    exported = export_weights(checkpoint.weights, layout)
-    extra = {copy: exported[original].clone() for copy, original in layout.copies.items()}
-    extra |= {name: torch.arange(17)[None] for name in layout.buffers}
+    exported = export_weights(checkpoint.weights, weight_format)
+    extra = {copy: exported[original].clone() for copy, original in weight_format.copies.items()}
+    extra |= {name: torch.arange(17)[None] for name in weight_format.buffers}
     assert are_identical(
         import_weights(
-            {**exported, **extra}, layout, compute_weight_shapes(checkpoint.config), "file"
+            {**exported, **extra}, weight_format, compute_weight_shapes(checkpoint.config), "file"
         ),
         checkpoint.weights,
     )
     copies_only = {
         name: tensor
         for name, tensor in {**exported, **extra}.items()
-        if name not in layout.copies.values()
+        if name not in weight_format.copies.values()
     }
     assert are_identical(
-        import_weights(copies_only, layout, compute_weight_shapes(checkpoint.config), "file"),
+        import_weights(
+            copies_only, weight_format, compute_weight_shapes(checkpoint.config), "file"
+        ),
         checkpoint.weights,
     )
 
 
 @LAYOUTS
 def test_unequal_copies_are_an_error_that_names_them(
-    layout: WeightFormat, make_checkpoint: MakeCheckpoint
+    weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
-    exported = export_weights(checkpoint.weights, layout)
-    for copy, original in layout.copies.items():
+    exported = export_weights(checkpoint.weights, weight_format)
+    for copy, original in weight_format.copies.items():
         with pytest.raises(
             CheckpointError, match=f"^file: {re.escape(copy)} differs from {re.escape(original)},"
         ):
             import_weights(
                 {**exported, copy: exported[original] + 1},
-                layout,
+                weight_format,
                 compute_weight_shapes(checkpoint.config),
                 "file",
             )
@@ -193,15 +195,15 @@ def test_unequal_copies_are_an_error_that_names_them(
 
 @LAYOUTS
 def test_one_error_names_all_problems(
-    layout: WeightFormat, make_checkpoint: MakeCheckpoint
+    weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoint = make_checkpoint()
-    exported = export_weights(checkpoint.weights, layout)
+    exported = export_weights(checkpoint.weights, weight_format)
     fc1, fc2 = (
-        export_name(layout, "text.layers.2.mlp.fc1.weight"),
-        export_name(layout, "vision.blocks.1.mlp.fc2.bias"),
+        export_name(weight_format, "text.layers.2.mlp.fc1.weight"),
+        export_name(weight_format, "vision.blocks.1.mlp.fc2.bias"),
     )
-    bias = export_name(layout, "vision.norm.bias")
+    bias = export_name(weight_format, "vision.norm.bias")
     del exported[fc2]
     exported |= {
         fc1: torch.zeros(20, 28),
@@ -209,18 +211,20 @@ def test_one_error_names_all_problems(
         "itm_head.weight": torch.zeros(2),
     }
     with pytest.raises(CheckpointError) as error:
-        import_weights(exported, layout, compute_weight_shapes(checkpoint.config), "some.pth")
+        import_weights(
+            exported, weight_format, compute_weight_shapes(checkpoint.config), "some.pth"
+        )
     assert str(error.value) == (
-        "some.pth: the weights do not fit a model of these sizes "
+        "some.pth: the weights do not fit a model with these sizes "
         f"(missing: {fc2}; unexpected: itm_head.weight; "
-        f"mis-shaped: {fc1} (20, 28) instead of (28, 20); not floating-point: {bias} "
+        f"wrong shape: {fc1} (20, 28) instead of (28, 20); not floating-point: {bias} "
         f"(torch.int8)); "
         "use a file and a config of the same model"
     )
 
 
-def export_name(layout: WeightFormat, native: str) -> str:
-    return next(iter(export_weights({native: torch.zeros(1)}, layout)))
+def export_name(weight_format: WeightFormat, native: str) -> str:
+    return next(iter(export_weights({native: torch.zeros(1)}, weight_format)))
 
 
 @given(st.lists(st.sampled_from(["a", "b.c"]), max_size=30))

@@ -156,17 +156,16 @@ def test_loose_images_take_precedence_over_tables(tmp_path: Path) -> None:
 def test_invalid_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 no more")
-    message = (
-        r"a\.parquet: not a Parquet file that can be read \(.*\); copy it again, or leave it out"
-    )
+    message = r"a\.parquet: not a Parquet file that can be read \(.*\); copy it again, or remove it"
     with pytest.raises(DataError, match=message):
         open_data(path)
     write(path, [{"a": 1, "b": 2}])
     with pytest.raises(DataError) as caught:
         open_data(path)
     assert str(caught.value) == (
-        f"{path}: no column has a usual name for images among a, b; rename it to `image`, "
-        "or name the image column (`--image-column`, or `data.image_column` in a recipe)"
+        f"{path}: none of the columns a, b is recognized as the image column; "
+        "rename it to `image`, or name the image column (`--image-column`, or "
+        "`data.image_column` in a recipe)"
     )
     write(path, [{"image": "a.jpg"}, {"image": ""}])
     message = r"a\.parquet, row 2: the row names no image; give its path as `file_name`"

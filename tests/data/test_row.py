@@ -15,15 +15,21 @@ from cutline.training.setup import read_samples
     [
         (
             "a photo of",
-            "prompt_template 'a photo of' names no column: write it in braces, as {style}",
+            "prompt_template 'a photo of' contains no column name: "
+            "write names in braces, such as {style}",
         ),
-        ("a {} of", "prompt_template 'a {} of' names no column: write it in braces, as {style}"),
+        (
+            "a {} of",
+            "prompt_template 'a {} of' contains no column name: "
+            "write names in braces, such as {style}",
+        ),
         (
             "a {style of",
-            "prompt_template 'a {style of' names no column: write it in braces, as {style}",
+            "prompt_template 'a {style of' contains no column name: "
+            "write names in braces, such as {style}",
         ),
-        ("{a} {", "prompt_template '{a} {' has an unmatched brace: write each column as {style}"),
-        ("{{a}}", "prompt_template '{{a}}' has an unmatched brace: write each column as {style}"),
+        ("{a} {", "prompt_template '{a} {' has an unmatched brace: write columns as {style}"),
+        ("{{a}}", "prompt_template '{{a}}' has an unmatched brace: write columns as {style}"),
     ],
 )
 def test_invalid_templates_are_refused(template: str, message: str) -> None:
@@ -38,7 +44,7 @@ def test_invalid_templates_are_refused(template: str, message: str) -> None:
 
 def test_prompt_column_and_template_exclude_each_other() -> None:
     with pytest.raises(
-        ConfigError, match="prompt_column and prompt_template are both given: leave one out"
+        ConfigError, match="prompt_column and prompt_template are both given: remove one of them"
     ):
         DataConfig(prompt_column="a", prompt_template="{b}")
 

@@ -152,7 +152,7 @@ def test_written_captions_are_read_back(tmp_path: Path) -> None:
     [
         (
             "a,b\n1,2\n",
-            ", line 1: no column has a usual name for images among a, b; "
+            ", line 1: none of the columns a, b is recognized as the image column; "
             "rename it to `file_name`, or name the image column (`--image-column`, or ",
         ),
         (
@@ -309,7 +309,7 @@ def test_a_missing_column_is_named_in_the_error(
         open_columns(path, columns)
     where = f"{path}" if kind == "parquet" else f"{path}, line 1"
     names = "photo, title, style, start, year, none"
-    assert str(caught.value) == f"{where}: has no column `odd`; its columns are {names}"
+    assert str(caught.value) == f"{where}: has no column `odd`; name one of {names}"
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

@@ -60,7 +60,10 @@ class Golden:
         ids = torch.tensor([self.tokenizer.encode_prompt(prompt)] * len(image_embeds))
         prompts = Prompts(ids, torch.ones_like(ids, dtype=torch.bool), self.tokenizer.sep_id)
         return generate(
-            self.model.step, self.model.start(image_embeds, config.max_length), prompts, config
+            self.model.step,
+            self.model.cache_images(image_embeds, config.max_length),
+            prompts,
+            config,
         )
 
     def find_expected(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:

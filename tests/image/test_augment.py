@@ -13,7 +13,7 @@ from PIL.Image import Transpose
 
 from cutline.config import AugmentConfig
 from cutline.image import augment
-from cutline.image.augment import OPERATIONS, randaugment, random_crop_box
+from cutline.image.augment import OPERATIONS, choose_crop_box, randaugment
 
 CROP_ONLY = AugmentConfig(crop_scale=(1.0, 1.0), flip=False, randaugment=False)
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -42,7 +42,7 @@ def test_crops_are_within_the_image(
     width: int, height: int, low: float, high: float, seed: int
 ) -> None:
     scale = (min(low, high), max(low, high))
-    left, top, right, bottom = random_crop_box(width, height, scale, random.Random(seed))
+    left, top, right, bottom = choose_crop_box(width, height, scale, random.Random(seed))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
 
@@ -50,7 +50,7 @@ def test_crops_are_within_the_image(
 @settings(max_examples=200)
 @given(width=st.integers(300, 3000), height=st.integers(300, 3000), seed=st.integers())
 def test_area_and_aspect_ratio_of_crops_are_in_range(width: int, height: int, seed: int) -> None:
-    left, top, right, bottom = random_crop_box(width, height, (0.2, 0.5), random.Random(seed))
+    left, top, right, bottom = choose_crop_box(width, height, (0.2, 0.5), random.Random(seed))
     w, h = right - left, bottom - top
     rounding = 1 / min(w, h)
     assert 3 / 4 * (1 - rounding) <= w / h <= 4 / 3 * (1 + rounding)
@@ -60,7 +60,7 @@ def test_area_and_aspect_ratio_of_crops_are_in_range(width: int, height: int, se
 
 def test_crops_are_distributed_like_torchvisions() -> None:
     rng = random.Random(0)
-    boxes = np.array([random_crop_box(1000, 1000, (0.1, 0.4), rng) for _ in range(4000)])
+    boxes = np.array([choose_crop_box(1000, 1000, (0.1, 0.4), rng) for _ in range(4000)])
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     area, ratio = w * h / 1e6, np.log(w / h)
     assert area.mean() == pytest.approx(0.25, abs=0.01)  # uniform
@@ -78,7 +78,7 @@ def test_crops_are_distributed_like_torchvisions() -> None:
 def test_if_no_crop_fits_the_centre_is_taken(
     width: int, height: int, box: tuple[int, int, int, int]
 ) -> None:
-    assert random_crop_box(width, height, (1.0, 1.0), random.Random(0)) == box
+    assert choose_crop_box(width, height, (1.0, 1.0), random.Random(0)) == box
 
 
 # ------------------------------------------------------------------------------------------ augment
@@ -128,7 +128,7 @@ def test_the_image_itself_is_not_changed() -> None:
 def test_images_are_cropped_before_they_are_resized() -> None:
     image = make_image(PIXELS)
     config = AugmentConfig(crop_scale=(0.3, 0.6), flip=False, randaugment=False)
-    box = random_crop_box(60, 40, config.crop_scale, random.Random(5))
+    box = choose_crop_box(60, 40, config.crop_scale, random.Random(5))
     expected = image.crop(box).resize((20, 20), Image.Resampling.BICUBIC)
     assert augment(image, 20, config, random.Random(5)).tobytes() == expected.tobytes()
 

@@ -237,7 +237,7 @@ def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: 
 
 @pytest.mark.slow
 def test_fine_tuning_overfits_twenty_photographs(shared: Path, tmp_path: Path) -> None:
-    """A published layout learns the captions of twenty photographs nearly word for word."""
+    """A published format learns the captions of twenty photographs nearly word for word."""
     fixture = shared / "fixtures" / "salesforce-tiny"
     expected = json.loads((fixture / "expected.json").read_text())
     sizes = {
