@@ -28,7 +28,7 @@ class Options:
     model: Positional[str]
     """a trained captioner"""
     data: Positional[str]
-    """a data set with references"""
+    """a dataset with references"""
     max_length: int = 30
     """maximum length of a caption in tokens, prompt included"""
     batch_size: int = 8

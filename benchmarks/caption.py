@@ -71,7 +71,7 @@ class Options:
     --short)"""
 
     def select_runners(self) -> list[Runner]:
-        """Return the requested runners; exit for an unby_name name."""
+        """Return the requested runners; exit for an unknown name."""
         return (
             [find_runner(name) for name in self.runners.split(",")]
             if self.runners
@@ -79,16 +79,16 @@ class Options:
         )
 
     def select_scenarios(self) -> tuple[list[Scenario], list[str]]:
-        """Return the scenarios to time here, and those for processes; exit for unby_name names."""
+        """Return the scenarios to time here, and those for processes; exit for unknown names."""
         if not self.scenarios:
             return list(SHORT_SCENARIOS if self.short else SCENARIOS), [] if self.short else list(
                 PROCESS_SCENARIOS
             )
         by_name = {scenario.name: scenario for scenario in SCENARIOS}
         names = [name.strip() for name in self.scenarios.split(",")]
-        if unby_name := [name for name in names if name not in (*by_name, *PROCESS_SCENARIOS)]:
+        if unknown := [name for name in names if name not in (*by_name, *PROCESS_SCENARIOS)]:
             existing = ", ".join((*by_name, *PROCESS_SCENARIOS))
-            raise SystemExit(f"no scenario is called {unby_name[0]!r}; there are {existing}")
+            raise SystemExit(f"no scenario is called {unknown[0]!r}; there are {existing}")
         return [by_name[name] for name in names if name in by_name], [
             name for name in names if name in PROCESS_SCENARIOS
         ]

@@ -71,10 +71,14 @@ def _run(runner: Runner, folder: Path, images: Path, batch: int, caches: Path) -
 def caption_once(task: dict[str, Any]) -> dict[str, Any]:
     """Load a captioner, caption one batch, and return the memory."""
     images = list(np.load(task["images"], mmap_mode="r")[: task["batch"]])
-    loaded = load_runner(Runner(**task["runner"]), Path(task["folder"]))
-    loaded, loading_peak = memory_mib("VmRSS"), memory_mib("VmHWM")
-    loaded.caption(loaded.prepare(images), task["batch"], Search(length=task["length"]))
-    return {"loaded_mib": loaded, "loading_peak_mib": loading_peak, "peak_mib": memory_mib("VmHWM")}
+    runner = load_runner(Runner(**task["runner"]), Path(task["folder"]))
+    loaded_mib, loading_peak_mib = memory_mib("VmRSS"), memory_mib("VmHWM")
+    runner.caption(runner.prepare(images), task["batch"], Search(length=task["length"]))
+    return {
+        "loaded_mib": loaded_mib,
+        "loading_peak_mib": loading_peak_mib,
+        "peak_mib": memory_mib("VmHWM"),
+    }
 
 
 def memory_mib(field: str) -> float:

@@ -106,8 +106,8 @@ class Cutline:
         """Return the tokens of the best caption of each image."""
         length = {"max_length": search.length, "min_length": search.length}
         return [
-            each.token_ids
-            for each in self.captioner.caption(
+            caption.token_ids
+            for caption in self.captioner.caption(
                 images, batch_size=batch, num_beams=search.num_beams, **length
             )
         ]

@@ -64,7 +64,7 @@ def _costs(result: Json, what: str, above: str, below: str) -> Iterator[tuple[st
 
 
 def _memory(memory: Json) -> Iterator[tuple[str, str, float]]:
-    """Yield the speed of each runner relative to transformers in its precision (int8: fp32)."""
+    """Yield each runner's peak memory relative to transformers in its precision (int8: fp32)."""
     for name, entry in memory.items():
         peer = TRANSFORMERS_BF16 if "bf16" in name else TRANSFORMERS_FP32
         if "peak_mib" in entry and "peak_mib" in memory.get(peer, {}) and name != peer:

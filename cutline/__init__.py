@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cutline.captioner import Caption, Captioner, CaptionScore, load
     from cutline.config import (
         CaptionConfig,
+        Columns,
         DataSource,
         GenerationConfig,
         ImageConfig,
@@ -19,26 +20,37 @@ if TYPE_CHECKING:
         VisionConfig,
         read_recipe,
     )
-    from cutline.errors import CheckpointError, ConfigError, CutlineError, DataError, ImageError
+    from cutline.errors import (
+        CheckpointError,
+        ConfigError,
+        CutlineError,
+        DataError,
+        DivergedError,
+        ImageError,
+    )
     from cutline.evaluation import Evaluation, evaluate
-    from cutline.training import train
+    from cutline.training import Interrupted, train
 
 __version__ = "0.1.0"
 
+# Type checkers need the imports above and a literal __all__; __getattr__ needs the modules.
 _MODULES = {
     "Caption": "cutline.captioner",
     "CaptionConfig": "cutline.config",
     "CaptionScore": "cutline.captioner",
     "Captioner": "cutline.captioner",
     "CheckpointError": "cutline.errors",
+    "Columns": "cutline.config",
     "ConfigError": "cutline.errors",
     "CutlineError": "cutline.errors",
     "DataError": "cutline.errors",
     "DataSource": "cutline.config",
+    "DivergedError": "cutline.errors",
     "Evaluation": "cutline.evaluation",
     "GenerationConfig": "cutline.config",
     "ImageConfig": "cutline.config",
     "ImageError": "cutline.errors",
+    "Interrupted": "cutline.training",
     "Recipe": "cutline.config",
     "TextConfig": "cutline.config",
     "VisionConfig": "cutline.config",
@@ -54,14 +66,17 @@ __all__ = [
     "CaptionScore",
     "Captioner",
     "CheckpointError",
+    "Columns",
     "ConfigError",
     "CutlineError",
     "DataError",
     "DataSource",
+    "DivergedError",
     "Evaluation",
     "GenerationConfig",
     "ImageConfig",
     "ImageError",
+    "Interrupted",
     "Recipe",
     "TextConfig",
     "VisionConfig",

@@ -10,7 +10,7 @@ class ImageError(CutlineError):
 
 
 class DataError(CutlineError):
-    """A data set that cannot be read."""
+    """A dataset that cannot be read."""
 
 
 class CheckpointError(CutlineError):

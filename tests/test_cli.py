@@ -1,4 +1,4 @@
-"""The command line as people meet it: real processes, their output, errors and exit codes."""
+"""The command line in real processes: output, errors and exit codes."""
 
 import contextlib
 import csv
@@ -166,15 +166,15 @@ def test_captions_go_to_files(model: Path, scenes: Path, tmp_path: Path, output:
         caption.text for caption in cutline.load(model).caption(sorted(scenes.glob("*.png")))
     ]
     if output.endswith("jsonl"):
-        found = [
+        written = [
             json.loads(line)["caption"] for line in (tmp_path / output).read_text().splitlines()
         ]
     elif output.endswith("csv"):
         with (tmp_path / output).open(newline="") as file:
-            found = [row["caption"] for row in csv.DictReader(file)]
+            written = [row["caption"] for row in csv.DictReader(file)]
     else:
-        found = [path.read_text().strip() for path in sorted((tmp_path / "texts").glob("*.txt"))]
-    assert found == captions
+        written = [path.read_text().strip() for path in sorted((tmp_path / "texts").glob("*.txt"))]
+    assert written == captions
 
 
 def test_text_files_beside_the_images(model: Path, scenes: Path, tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_show_batch_prints_tokens_labels_and_losses(recipe: Path, tmp_path: Path
 
 
 def test_ctrl_c_saves_and_resume_continues(recipe: Path, tmp_path: Path) -> None:
-    """A real process, a real signal."""
+    """Send SIGINT to a training process."""
     words = [
         sys.executable,
         "-m",

@@ -518,7 +518,7 @@ def test_old_recipe_keys_name_the_new_ones(old: str, new: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RENAMED if "`" not in RENAMED[name]])
 def test_new_spellings_exist(name: str) -> None:
-    """No entry of the table leads nowhere."""
+    """Every new name in the table is an existing setting."""
     new = RENAMED[name]
     kinds: list[Any] = [Recipe, MetricConfig, InferenceConfig, Columns]
     arguments = {"train_captions", "output"}

@@ -127,7 +127,7 @@ def run_python(*words: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_targets() -> None:
     for page, path in PAGES.items():
         text = path.read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", text):

@@ -1,4 +1,4 @@
-"""Check a data set before training: images, captions, duplicates, and leaks between splits."""
+"""Check a dataset before training: images, captions, duplicates, and leaks between splits."""
 
 from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, Histogram, ImageSize
 from cutline.check.report import write_check_report

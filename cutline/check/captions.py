@@ -95,7 +95,7 @@ def check_tokens(
     """Check the tokens of captions: their number, and which words the vocabulary lacks.
 
     Args:
-        samples: The data set; samples of the same image may differ in their prompts.
+        samples: The dataset; samples of the same image may differ in their prompts.
         text: How captions are cleaned and truncated.
         prompt: Prompt of samples that have none of their own.
         tokenizer: Tokenizer of the model.

@@ -1,4 +1,4 @@
-"""Find images that occur twice: in one data set, or in two that must not share images."""
+"""Find images that occur twice: in one dataset, or in two that must not share images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ class Duplicates:
 
     findings: list[Finding] = field(default_factory=list)
     exact: list[list[Sample]] = field(default_factory=list)
-    """groups of images with equal pixels; images of the other data set come last"""
+    """groups of images with equal pixels; images of the other dataset come last"""
     near: list[list[Sample]] = field(default_factory=list)
     """groups of near-duplicate images; of several with equal pixels, only one is listed; images of
-    the other data set come last"""
+    the other dataset come last"""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class _PixelGroup:
 
     thumbnail: bytes
     samples: list[Sample] = field(default_factory=list)
-    """samples of the data set that is checked"""
+    """samples of the dataset that is checked"""
     others: list[Sample] = field(default_factory=list)
-    """samples of the other data set"""
+    """samples of the other dataset"""
 
 
 def find_duplicates(
@@ -42,8 +42,8 @@ def find_duplicates(
     the original.
 
     Args:
-        samples: The data set that is checked, each image once.
-        others: Another data set that must not share images with it.
+        samples: The dataset that is checked, each image once.
+        others: Another dataset that must not share images with it.
         infos: Facts about the image of each sample.
     """
     duplicates = Duplicates()
@@ -58,7 +58,7 @@ def find_duplicates(
 def _group_by_pixels(
     samples: Sequence[Sample], others: Sequence[Sample], infos: ImageInfos
 ) -> list[_PixelGroup]:
-    """Group the readable images of both data sets by the hash of their pixels."""
+    """Group the readable images of both datasets by the hash of their pixels."""
     groups: dict[bytes, _PixelGroup] = {}
     for data, attribute in ((samples, "samples"), (others, "others")):
         for sample in sorted(data, key=attrgetter("name")):
@@ -85,7 +85,7 @@ def _add_exact(duplicates: Duplicates, group: _PixelGroup) -> None:
 
 def _describe_leak(name: str, other: str) -> str:
     match = "the same file" if name == other else f"the same pixels as {other}"
-    return f"{match}; remove it from one of the data sets"
+    return f"{match}; remove it from one of the datasets"
 
 
 def _add_near(duplicates: Duplicates, groups: Sequence[_PixelGroup]) -> None:
@@ -96,7 +96,7 @@ def _add_near(duplicates: Duplicates, groups: Sequence[_PixelGroup]) -> None:
         return
     duplicates.near.append([*samples, *others])
     if others:
-        # Images with equal pixels in the other data set are already reported as leaks.
+        # Images with equal pixels in the other dataset are already reported as leaks.
         near_leaks = [group.samples[0] for group in groups if group.samples and not group.others]
         duplicates.findings += [
             Finding("near_leak", sample.name, f"looks like {others[0].name}")

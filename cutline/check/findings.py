@@ -10,14 +10,14 @@ KINDS = {
     "missing": ("image file does not exist", "image files do not exist"),
     "unreadable": ("image cannot be read", "images cannot be read"),
     "unreadable_other_set": (
-        "other data set has no readable image",
-        "other data sets have no readable image",
+        "other dataset has no readable image",
+        "other datasets have no readable image",
     ),
     "uncaptioned": ("image has no usable caption", "images have no usable caption"),
-    "leak": ("image is also in the other data set", "images are also in the other data set"),
+    "leak": ("image is also in the other dataset", "images are also in the other dataset"),
     "near_leak": (
-        "image looks like an image of the other data set",
-        "images look like images of the other data set",
+        "image looks like an image of the other dataset",
+        "images look like images of the other dataset",
     ),
     "duplicate": (
         "image has the same pixels as another one",
@@ -54,12 +54,12 @@ ERRORS = frozenset({"missing", "unreadable", "unreadable_other_set", "uncaptione
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem in a data set."""
+    """A problem in a dataset."""
 
     kind: str
     """one of KINDS"""
     image: str
-    """display name of the image; empty if the finding is about the entire data set"""
+    """display name of the image; empty if the finding is about the entire dataset"""
     detail: str
     """what is wrong, and how to fix it if that is not obvious"""
 
@@ -117,7 +117,7 @@ class CheckResult:
     """The result of `check_data`."""
 
     samples: Sequence[Sample]
-    """the data set: each image once, with all of its captions"""
+    """the dataset: each image once, with all of its captions"""
     findings: Sequence[Finding]
     """errors and warnings, in the order of KINDS"""
     num_readable: int
@@ -147,14 +147,14 @@ class CheckResult:
     """character missing from the vocabulary → number of its occurrences in unknown words, most
     frequent first"""
     duplicates: Sequence[Sequence[Sample]]
-    """groups of images with equal pixels; images of the other data set come last"""
+    """groups of images with equal pixels; images of the other dataset come last"""
     near_duplicates: Sequence[Sequence[Sample]]
     """groups of near-duplicate images; of several with equal pixels, only one is listed; images of
-    the other data set come last"""
+    the other dataset come last"""
     num_other_images: int = 0
-    """number of images of the other data set"""
+    """number of images of the other dataset"""
     num_other_readable: int = 0
-    """number of readable images of the other data set"""
+    """number of readable images of the other dataset"""
 
     @property
     def has_errors(self) -> bool:

@@ -23,7 +23,7 @@ MAX_BITS = 10
 """maximum number of the 64 bits in which the hashes of copies differ"""
 MAX_LEVELS = 16
 """maximum difference between the thumbnails of copies, per cell and color, of 255 levels.
-Measured on 2,230 photographs of three data sets: copies saved as JPEG of quality 30, or at half the
+Measured on 2,230 photographs of three datasets: copies saved as JPEG of quality 30, or at half the
 size with quality 75, differ by at most 13; different photographs with similar hashes differ by more
 than 16, except for one pair that really is a duplicate"""
 MAX_BUCKET = 128

@@ -15,7 +15,7 @@ from cutline.progress import Progress, no_progress
 from cutline.tokenizer import Tokenizer
 
 Data = DataSource | str | Path | Sequence[Sample]
-"""a data set: its path, a `DataSource`, or its samples"""
+"""a dataset: its path, a `DataSource`, or its samples"""
 
 MIN_SIDE = 32
 """shorter side, in pixels, below which an image is very small"""
@@ -35,11 +35,11 @@ def check_data(
     num_workers: int = 0,
     progress: Progress = no_progress,
 ) -> CheckResult:
-    """Check every image and every caption of a data set.
+    """Check every image and every caption of a dataset.
 
     Args:
-        source: A data set: its path, a `DataSource`, or its samples.
-        against: Another data set that must not share images with the first, such as the validation
+        source: A dataset: its path, a `DataSource`, or its samples.
+        against: Another dataset that must not share images with the first, such as the validation
             data. Its images are compared and its captions are ignored. If it lacks the columns of
             its `DataSource`, the default names are tried.
         text: How training cleans and truncates captions.
@@ -53,7 +53,7 @@ def check_data(
         The findings, and statistics of the images and captions.
 
     Raises:
-        DataError: A data set cannot be read, or contains no images.
+        DataError: A dataset cannot be read, or contains no images.
     """
     samples, others = _read_data(source), _read_other_data(against)
     images, other_images = group_by_image(samples), group_by_image(others)
@@ -127,7 +127,7 @@ def _check_images(samples: Sequence[Sample], infos: ImageInfos) -> Iterator[Find
 
 
 def _check_other_images(samples: Sequence[Sample], infos: ImageInfos) -> Iterator[Finding]:
-    """Yield a finding if no image of the other data set is readable: then none was compared."""
+    """Yield a finding if no image of the other dataset is readable: then none was compared."""
     problems = [info for sample in samples if isinstance(info := infos[sample.image], ImageProblem)]
     if problems and len(problems) == len(samples):
         detail = f"none of its {len(problems):,} images was compared; the first error: "

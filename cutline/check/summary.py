@@ -30,7 +30,7 @@ def summarize(result: CheckResult) -> str:
 
 
 def describe_data(result: CheckResult) -> list[tuple[str, str]]:
-    """Return names and values of the statistics of the data set."""
+    """Return names and values of the statistics of the dataset."""
     statistics = [("images", f"{len(result.samples):,}, {result.num_readable:,} readable")]
     if result.smallest and result.largest:
         sizes = f"{_format_size(result.smallest)} to {_format_size(result.largest)} pixels"

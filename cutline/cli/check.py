@@ -60,13 +60,13 @@ class AgainstFlags:
     """Other data: images that must not also be in DATA."""
 
     against: DataFlag = ""
-    """data set that must not share images with DATA, such as the validation data; its captions are
+    """dataset that must not share images with DATA, such as the validation data; its captions are
     not checked"""
     against_split: str = ""
-    """split of that data set"""
+    """split of that dataset"""
 
     def source(self, flags: DataFlags) -> DataSource | None:
-        """Return the other data set, with the image settings of `flags`."""
+        """Return the other dataset, with the image settings of `flags`."""
         if self.against_split and not self.against:
             raise ConfigError("--against-split needs --against DATA")
         columns = Columns(flags.columns.image_column)
@@ -110,10 +110,10 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
         text: Annotated[CaptionText, Flags] = caption_text,
         model: Annotated[VocabularyFlags, Flags] = VocabularyFlags(),
     ) -> int:
-        """Check a data set before training: images, captions, duplicates and leaks.
+        """Check a dataset before training: images, captions, duplicates and leaks.
 
-        Exit code 3: images are missing, unreadable, without a usable caption, or also in the data
-        set --against; or no image of that data set can be read.
+        Exit code 3: images are missing, unreadable, without a usable caption, or also in the
+        dataset --against; or no image of that dataset can be read.
 
         Examples:
             cutline check photos --report check.html

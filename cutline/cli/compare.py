@@ -39,7 +39,7 @@ def compare_command(
     Args:
         first: Captions, .jsonl or .csv, as `cutline caption -o` and `cutline evaluate -o` write.
         second: Other captions of the same images.
-        references: The data set with the reference captions.
+        references: The dataset with the reference captions.
         report: HTML report with the images that differ most.
         json_file: Results as JSON.
         seed: Seed of the intervals and the p-values.

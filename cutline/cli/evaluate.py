@@ -59,7 +59,7 @@ def evaluate_command(
     metrics: Annotated[MetricConfig, Flags] = MetricConfig(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
-    """Caption a data set and measure the captions: BLEU-1..4, ROUGE-L, CIDEr and diversity.
+    """Caption a dataset and measure the captions: BLEU-1..4, ROUGE-L, CIDEr and diversity.
 
     If images have a domain, as those of NoCaps, every score is shown by domain too.
 

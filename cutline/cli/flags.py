@@ -27,7 +27,7 @@ Data = Positional[Annotated[str, arg(metavar="DATA", help=DATA_HELP)]]
 
 @dataclass(frozen=True)
 class DataFlags:
-    """Data set: how to read it."""
+    """Dataset: how to read it."""
 
     image_root: str = ""
     """folder that image paths are relative to (default: the folder of the data file)"""
@@ -37,7 +37,7 @@ class DataFlags:
     columns: Annotated[Columns, Flags] = field(default_factory=Columns)
 
     def source(self, path: str) -> DataSource:
-        """Return the data set at `path`, with these settings."""
+        """Return the dataset at `path`, with these settings."""
         return DataSource(path, self.image_root, self.split, self.columns)
 
 

@@ -17,7 +17,7 @@ from cutline.progress import is_rank_zero
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosticFlags:
-    """Diagnostics, one at a time: each answers a question and leaves the run's directory alone."""
+    """Diagnostics, one at a time: each answers a question and leaves the run directory alone."""
 
     show_batch: bool = False
     """print every token of the first batch with its label and its loss, and exit"""

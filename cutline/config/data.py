@@ -1,4 +1,4 @@
-"""Settings of data sets: where images and captions are, and how they are prepared for training."""
+"""Settings of datasets: where images and captions are, and how they are prepared for training."""
 
 import re
 from dataclasses import dataclass, field, fields
@@ -54,7 +54,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set, and how to read it."""
+    """A dataset, and how to read it."""
 
     path: str
     """JSON Lines, COCO or Karpathy JSON, a table, tar shards, or a folder"""
@@ -141,7 +141,7 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
     shuffle_buffer: int = 2000
     """with `stream`: size of the shuffle buffer, in samples"""
     cache: bool = False
-    """keep decoded images in memory, in each worker process: for small data sets"""
+    """keep decoded images in memory, in each worker process: for small datasets"""
     cache_embeddings: str = ""
     """folder for the image embeddings of a frozen vision encoder, which are computed once and
     reused by later runs"""

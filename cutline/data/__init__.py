@@ -1,4 +1,4 @@
-"""Data sets: reading, grouping, splitting and streaming samples, which are images with captions.
+"""Datasets: reading, grouping, splitting and streaming samples, which are images with captions.
 
 No image is opened here.
 """

@@ -1,4 +1,4 @@
-"""Open data sets of any format, and find images, by path."""
+"""Open datasets of any format, and find images, by path."""
 
 import glob
 import json
@@ -34,7 +34,7 @@ _MAX_ROW_LENGTH = 100_000
 
 
 def open_data(source: DataSource | str | Path) -> list[Sample]:
-    """Read a data set of any of these formats.
+    """Read a dataset of any of these formats.
 
     - JSON Lines.
     - CSV, TSV and Parquet tables, among them those of Flickr8k and Flickr30k.
@@ -48,7 +48,7 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
     Images are not opened, so they may be missing.
 
     Args:
-        source: Path of the data set, or a `DataSource`, which adds the folder that image paths are
+        source: Path of the dataset, or a `DataSource`, which adds the folder that image paths are
             relative to, column names, and a split: one of Karpathy's dataset_coco.json, a
             subfolder of that name, or the Parquet files whose names begin with it.
 
@@ -75,9 +75,9 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
 
 
 def open_related_data(source: DataSource) -> list[Sample]:
-    """Read a data set whose columns may have the default names instead of those in `source`.
+    """Read a dataset whose columns may have the default names instead of those in `source`.
 
-    This is for data that accompany another data set, whose columns are named in `source`.
+    This is for data that accompany another dataset, whose columns are named in `source`.
 
     Raises:
         DataError: The data can be read neither with the columns of `source` nor with the defaults.

@@ -20,7 +20,7 @@ class Sample:
     captions: tuple[str, ...]
     """captions as written, none of them blank; empty if there are none"""
     id: str
-    """identifies the image independently of the folder that holds the data set"""
+    """identifies the image independently of the folder that holds the dataset"""
     prompt: str | None = None
     """prompt of these captions, if it differs from the model's"""
     domain: str = ""

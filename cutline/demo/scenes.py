@@ -1,4 +1,4 @@
-"""Random scenes in three splits, and data sets of them.
+"""Random scenes in three splits, and datasets of them.
 
 `drawing` defines scenes and draws them; `grammar` writes and checks their captions.
 """
@@ -81,7 +81,7 @@ def make_scenes(count: int, seed: int = 0, split: Split = "train") -> list[Scene
 
 
 def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) -> Path:
-    """Draw scenes into `folder` as a data set.
+    """Draw scenes into `folder` as a dataset.
 
     Args:
         folder: Folder for the PNG images and `captions.jsonl`.
@@ -89,7 +89,7 @@ def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) ->
         size: Width and height of the images in pixels.
 
     Returns:
-        The path of `captions.jsonl`. It is written last: an interrupted call leaves no data set.
+        The path of `captions.jsonl`. It is written last: an interrupted call leaves no dataset.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

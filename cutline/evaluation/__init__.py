@@ -1,4 +1,4 @@
-"""Measuring captions: evaluate a captioner on a data set, or compare two caption files."""
+"""Measuring captions: evaluate a captioner on a dataset, or compare two caption files."""
 
 from cutline.evaluation.comparison import ComparedImage, Comparison, compare_captions
 from cutline.evaluation.comparison_report import write_comparison_report

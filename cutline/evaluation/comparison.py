@@ -125,7 +125,7 @@ def compare_captions(
         first: Captions in JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o`
             write them.
         second: Other captions of the same images.
-        references: The data set with the reference captions, or its samples.
+        references: The dataset with the reference captions, or its samples.
         metrics: How to measure, and the number of resamples for the intervals and of trials for
             the p-values; see `compare_stats`.
         seed: Seed of the resamples and trials.

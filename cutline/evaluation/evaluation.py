@@ -1,4 +1,4 @@
-"""Caption a data set, and measure the captions."""
+"""Caption a dataset, and measure the captions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -102,14 +102,14 @@ def evaluate(
     progress: Progress = no_progress,
     **settings: Unpack[GenerationKwargs],
 ) -> Evaluation:
-    """Caption every image with references in a data set, and measure the captions.
+    """Caption every image with references in a dataset, and measure the captions.
 
     In several processes (`torchrun`), each process captions an equal share of the images, and all
     return the same evaluation.
 
     Args:
         captioner: The captioner to evaluate.
-        data: Path of a data set, a `DataSource`, or samples.
+        data: Path of a dataset, a `DataSource`, or samples.
         prompt: Prompt of all captions (default: that of each image, else the model's own).
         image_root: Folder that image paths are relative to, if `data` is a path (default: the
             folder of the data file).

@@ -94,7 +94,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
 
     Raises:
         ConfigError: The recipe has no training data, or settings that do not fit it.
-        DataError: A data set cannot be read or has no captions.
+        DataError: A dataset cannot be read or has no captions.
     """
     data = recipe.data
     _check_train_settings(data)

@@ -1,4 +1,4 @@
-"""A data set without problems."""
+"""A dataset without problems."""
 
 from pathlib import Path
 

@@ -91,13 +91,13 @@ def test_a_caption_is_reported_as_cut_if_training_cuts_it(
 def find_cut(
     samples: Sequence[Sample], data: DataConfig, full_length: DataConfig, tokenizer: Tokenizer
 ) -> list[str]:
-    """Return the name of the image of each caption that training cuts."""
+    """Return the name of the image of each caption that training truncates."""
     prompt = CaptionConfig().prompt
-    cut = encode_captions(samples, tokenizer, data, prompt)
+    truncated = encode_captions(samples, tokenizer, data, prompt)
     full = encode_captions(samples, tokenizer, full_length, prompt)
     return [
         sample.name
-        for sample, short, long in zip(samples, cut, full, strict=True)
+        for sample, short, long in zip(samples, truncated, full, strict=True)
         for (short_ids, _), (long_ids, _) in zip(short, long, strict=True)
         if short_ids != long_ids
     ]

@@ -24,7 +24,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 @pytest.fixture
 def folder(clean: list[Sample], tmp_path: Path) -> Path:
-    """Return a data set with a missing image, a leak, a duplicate and a near duplicate."""
+    """Return a dataset with a missing image, a leak, a duplicate and a near duplicate."""
     (tmp_path / "8.jpg").write_bytes(make_copies(make_photo(1))["quality 60"])
     (tmp_path / "9.png").write_bytes(encode(make_photo(2), "PNG", compress_level=1))
     names = [f"{number}.png" for number in range(8)] + ["8.jpg", "9.png", "10.png"]
@@ -137,7 +137,7 @@ def write_recipe(folder: Path, **sections: object) -> str:
 
 
 def find_cut(folder: Path, *flags: str) -> list[str]:
-    """Return the names of the images whose captions `cutline check` reports as cut."""
+    """Return the names of the images whose captions `cutline check` reports as truncated."""
     output = folder.parent / "findings.jsonl"
     assert run_command(["check", str(folder), "-o", str(output), *flags]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
@@ -146,14 +146,14 @@ def find_cut(folder: Path, *flags: str) -> list[str]:
 
 
 def find_cut_in_training(folder: Path, recipe: str, tokenizer: Tokenizer, prompt: str) -> list[str]:
-    """Return the names of the images whose captions training with `recipe` cuts."""
+    """Return the names of the images whose captions training with `recipe` truncates."""
     samples, data = open_data(folder), read_recipe(recipe).data
     full_length = replace(data, max_words=1000, max_tokens=1000)
-    cut = encode_captions(samples, tokenizer, data, prompt)
+    truncated = encode_captions(samples, tokenizer, data, prompt)
     full = encode_captions(samples, tokenizer, full_length, prompt)
     return sorted(
         Path(sample.name).name
-        for sample, short, long in zip(samples, cut, full, strict=True)
+        for sample, short, long in zip(samples, truncated, full, strict=True)
         if short != long
     )
 
@@ -168,7 +168,7 @@ def find_cut_in_training(folder: Path, recipe: str, tokenizer: Tokenizer, prompt
         ({"max_tokens": 61, "max_words": 1000}, "a picture of "),
     ],
 )
-def test_with_a_recipe_check_reports_what_training_cuts(
+def test_with_a_recipe_check_reports_what_training_truncates(
     photos: Path,
     save_model: Callable[..., Path],
     tokenizer: Tokenizer,

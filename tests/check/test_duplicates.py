@@ -1,4 +1,4 @@
-"""Duplicates, and images shared by two data sets."""
+"""Duplicates, and images shared by two datasets."""
 
 import random
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def test_another_data_set_without_a_readable_image_is_an_error(
         Path(str(sample.image)).with_suffix(".txt").write_text("a thing\n")
     (tmp_path / "val.jsonl").write_text('{"file_name": "gone.png"}')
     assert run_command(["check", str(tmp_path), "--against", str(tmp_path / "val.jsonl")]) == 3
-    assert "1 other data set has no readable image" in capsys.readouterr().out
+    assert "1 other dataset has no readable image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("head", ["photo,words", "image,words", "photo,title", "file_name,caption"])

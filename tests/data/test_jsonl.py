@@ -29,7 +29,7 @@ def read(folder: Path, text: str | bytes, **options: str) -> list[Sample]:
         {"caption": None, "text": "a dog"},
     ],
 )
-def test_usual_keys_are_recognised(
+def test_usual_keys_are_recognized(
     tmp_path: Path, image_key: str, captions: dict[str, object]
 ) -> None:
     assert read(tmp_path, json.dumps({image_key: "x/a.jpg", **captions})) == [

@@ -1,4 +1,4 @@
-"""Data sets are recognised by their form; image arguments become lists of files."""
+"""Datasets are recognized by their form; image arguments become lists of files."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def open_error(path: Path | str, split: str = "") -> str:
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------- data sets
+# ---------------------------------------------------------------------------------------- datasets
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "captions.jsonl"])
@@ -104,7 +104,7 @@ def test_only_the_first_index_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ['{"image": "a.jpg"}\n{"image": "b.jpg"}\n', '\n{"image": "a.jpg"}\n{"image": "b.jpg"}']
 )
-def test_json_lines_are_recognised_in_files_with_other_extensions(
+def test_json_lines_are_recognized_in_files_with_other_extensions(
     tmp_path: Path, text: str
 ) -> None:
     for name in ("data.json", "data.ndjson", "data.JSONL"):

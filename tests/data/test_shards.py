@@ -160,7 +160,7 @@ def test_shards_are_listed_from_folders_patterns_and_urls(tmp_path: Path) -> Non
     assert len(open_data(DataSource(str(tmp_path), split="s"))) == 11
 
 
-def test_shards_are_recognised(tmp_path: Path) -> None:
+def test_shards_are_recognized(tmp_path: Path) -> None:
     write_shards(tmp_path / "s", [1])
     for path in (
         "a.tar",

@@ -35,7 +35,7 @@ def read_error(folder: Path, text: str, name: str = "data.csv") -> str:
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
 @pytest.mark.parametrize("image_key", ["file_name", "image", "image_name", "filename"])
 @pytest.mark.parametrize("caption_key", ["caption", "text", "comment", "captions"])
-def test_usual_column_names_and_delimiters_are_recognised(
+def test_usual_column_names_and_delimiters_are_recognized(
     tmp_path: Path, delimiter: str, image_key: str, caption_key: str
 ) -> None:
     text = f"\r\nid,{image_key}, {caption_key}\r\n7,x/a.jpg,a dog\r\n\r\n8,x/b.jpg,\r\n"

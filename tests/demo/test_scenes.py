@@ -1,4 +1,4 @@
-"""Scenes: the splits have the promised content, and written scenes are a data set."""
+"""Scenes: the splits have the promised content, and written scenes are a dataset."""
 
 import json
 import os

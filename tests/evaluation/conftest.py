@@ -1,4 +1,4 @@
-"""A data set of drawn scenes, and caption files of it."""
+"""A dataset of drawn scenes, and caption files of it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Captioning a data set and measuring the captions."""
+"""Captioning a dataset and measuring the captions."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""A data set and a recipe so small that a run takes a second."""
+"""A dataset and a recipe so small that a run takes a second."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,7 +21,7 @@ from cutline.training.data.sampler import BatchSampler
 
 PLAIN = DataConfig(crop_scale=(1.0, 1.0), flip=False, randaugment=False, num_workers=0)
 TEXTS = ["a red circle", "two large blue squares above a star", "a star"]
-LAYOUTS = [(8, 1, 1), (4, 1, 2), (2, 2, 2), (1, 8, 1), (1, 2, 4)]
+DIVISIONS = [(8, 1, 1), (4, 1, 2), (2, 2, 2), (1, 8, 1), (1, 2, 4)]
 """batch size, gradient accumulation and processes, for eight examples per step"""
 
 
@@ -58,11 +58,11 @@ def test_epoch_has_each_example_once_except_those_of_the_incomplete_step(
     assert all(epoch == 2 for batch in keys for epoch, _ in batch)
 
 
-@given(st.integers(1, 40), st.sampled_from(LAYOUTS))
+@given(st.integers(1, 40), st.sampled_from(DIVISIONS))
 def test_processes_and_accumulation_divide_the_same_steps(
-    num_examples: int, layout: tuple[int, int, int]
+    num_examples: int, division: tuple[int, int, int]
 ) -> None:
-    batch_size, accum, world_size = layout
+    batch_size, accum, world_size = division
     single = BatchSampler(num_examples, 8, 3)
     samplers = [
         BatchSampler(num_examples, batch_size, 3, accum, world_size, rank)
@@ -71,11 +71,13 @@ def test_processes_and_accumulation_divide_the_same_steps(
     assert {sampler.steps_per_epoch for sampler in samplers} == {single.steps_per_epoch}
     stop = 2 * single.steps_per_epoch
     batches = [list(sampler.iter_batches(0, stop)) for sampler in samplers]
-    assert {len(of_process) for of_process in batches} == {stop * accum}
+    assert {len(process_batches) for process_batches in batches} == {stop * accum}
     for step, keys in enumerate(single.iter_batches(0, stop)):
-        of_step = [of_process[step * accum : (step + 1) * accum] for of_process in batches]
-        in_turn = zip(*of_step, strict=True)
-        assert [key for turn in in_turn for batch in turn for key in batch] == keys
+        step_batches = [
+            process_batches[step * accum : (step + 1) * accum] for process_batches in batches
+        ]
+        rounds = zip(*step_batches, strict=True)
+        assert [key for ranks in rounds for batch in ranks for key in batch] == keys
 
 
 def test_epochs_differ_in_order() -> None:

@@ -1,4 +1,4 @@
-"""Cached embeddings change what a run costs, and nothing else."""
+"""Cached embeddings give the same results as no cache."""
 
 import multiprocessing
 import os
@@ -161,7 +161,7 @@ def test_cached_embeddings_are_the_output_of_the_encoder(cached: Build) -> None:
 def test_later_runs_read_no_image(
     cached: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may differ in everything but the vision encoder."""
+    """Later runs may differ in all settings but those of the vision encoder."""
     read = record_read_images(monkeypatch)
     train(cached(optim_epochs=1), show_progress=False)
     assert len(read) == 20
@@ -409,17 +409,17 @@ def test_processes_share_the_work(cached: Build, tmp_path: Path) -> None:
     In two of the runs the second process has no example.
     """
     settings = {"optim_epochs": 1, "text_dropout": 0.0, "text_attn_dropout": 0.0}
-    layouts = {"ddp": {}, "fsdp": {"distributed_fsdp": True}}
+    strategies = {"ddp": {}, "fsdp": {"distributed_fsdp": True}}
     sizes = {"": {"optim_batch_size": 5}, "-empty": {"optim_batch_size": 20}}
     runs = {
-        layout + size: cached(
-            output=str(tmp_path / (layout + size)),
+        strategy + size: cached(
+            output=str(tmp_path / (strategy + size)),
             data_cache_embeddings=str(tmp_path / "shared"),
             **settings,
-            **layouts[layout],
+            **strategies[strategy],
             **sizes[size],
         )
-        for layout in layouts
+        for strategy in strategies
         for size in sizes
     }
     launch([(run, False, 0) for run in runs.values()], tmp_path)
@@ -432,8 +432,8 @@ def test_processes_share_the_work(cached: Build, tmp_path: Path) -> None:
             optim_batch_size=batch,
         )
         train(single, show_progress=False)
-        for layout in layouts:
-            assert read_values(runs[layout + size].output, "loss") == pytest.approx(
+        for strategy in strategies:
+            assert read_values(runs[strategy + size].output, "loss") == pytest.approx(
                 read_values(single.output, "loss"), rel=1e-5
             )
 

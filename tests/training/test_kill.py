@@ -81,7 +81,7 @@ def kill_and_resume(scenes: Path, folder: Path, kills: int, seed: int) -> int:
 
 
 def test_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
-    """It is killed as soon as its log has a few lines."""
+    """Kill a run once its log has a few lines, and resume it."""
     full, killed = (tiny_recipe(scenes, tmp_path / name, **SETTINGS) for name in ("full", "killed"))
     train(full, show_progress=False)
     process = start(train, killed, resume=False, show_progress=False)

@@ -191,7 +191,7 @@ def test_diverged_run_stops_with_its_last_good_state(
         ):
             train(recipe(), show_progress=False)
     assert len(read_losses(recipe().output)) == 2
-    # What the message suggests works.
+    # A lower learning rate, as the message suggests, lets the run continue.
     train(recipe(optim_lr=1e-4), resume=True, show_progress=False)
     assert len(read_losses(recipe().output)) == 8
 
@@ -237,7 +237,7 @@ def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: 
 
 @pytest.mark.slow
 def test_fine_tuning_overfits_twenty_photographs(shared: Path, tmp_path: Path) -> None:
-    """A published format learns the captions of twenty photographs nearly word for word."""
+    """A checkpoint in the published format overfits the captions of twenty photographs."""
     fixture = shared / "fixtures" / "salesforce-tiny"
     expected = json.loads((fixture / "expected.json").read_text())
     sizes = {

@@ -25,20 +25,22 @@ SETTINGS = {
 }
 LORA = LoraConfig(rank=2, targets=("*.qkv", "text.*.fc1"))
 # processes x batch size, or processes x batch size x batches per step
-LAYOUTS = {
+CONFIGURATIONS = {
     "1x8": {"optim_batch_size": 8},
     "1x2x4": {"optim_batch_size": 2, "optim_grad_accum_steps": 4},
     "2x4": {"optim_batch_size": 4},
     "2x2x2": {"optim_batch_size": 2, "optim_grad_accum_steps": 2},
-    "sharded": {"optim_batch_size": 4, "distributed_fsdp": True},
+    "fsdp": {"optim_batch_size": 4, "distributed_fsdp": True},
     "lora 1x8": {"optim_batch_size": 8, "lora": LORA},
     "lora 2x4": {"optim_batch_size": 4, "lora": LORA},
-    "lora sharded": {"optim_batch_size": 4, "lora": LORA, "distributed_fsdp": True},
+    "lora fsdp": {"optim_batch_size": 4, "lora": LORA, "distributed_fsdp": True},
     "2x4, stopped": {"optim_batch_size": 4},
-    "sharded, stopped": {"optim_batch_size": 4, "distributed_fsdp": True},
+    "fsdp, stopped": {"optim_batch_size": 4, "distributed_fsdp": True},
 }
 if not hasattr(torch.cpu.Stream, "record_event"):  # PyTorch 2.6 shards on GPUs only
-    LAYOUTS = {name: layout for name, layout in LAYOUTS.items() if "sharded" not in name}
+    CONFIGURATIONS = {
+        name: changes for name, changes in CONFIGURATIONS.items() if "fsdp" not in name
+    }
 SINGLE_PROCESS = ("1x8", "1x2x4", "lora 1x8")
 NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "cider", "bleu4", "epoch")
 
@@ -73,18 +75,18 @@ def make_broken_stream(folder: Path) -> Recipe:
         "data_samples_per_epoch": 40,
         "data_shuffle_buffer": 1,
     }
-    start = InitConfig(tokenizer=str(folder / "tokenizer.json"))
+    init = InitConfig(tokenizer=str(folder / "tokenizer.json"))
     return tiny_recipe(
-        folder / "data.jsonl", folder / "broken", init=start, optim_batch_size=2, **stream
+        folder / "data.jsonl", folder / "broken", init=init, optim_batch_size=2, **stream
     )
 
 
-def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
+def test_all_configurations_give_the_same_run(scenes: Path, tmp_path: Path) -> None:
     """Losses, gradient norms, evaluations and weights equal those of one process and batch."""
     data = write_scenes_with_missing_image(scenes, tmp_path / "data.jsonl")
     recipes = {
-        name: tiny_recipe(data, tmp_path / name, **SETTINGS, **layout)
-        for name, layout in LAYOUTS.items()
+        name: tiny_recipe(data, tmp_path / name, **SETTINGS, **changes)
+        for name, changes in CONFIGURATIONS.items()
     }
     for name in SINGLE_PROCESS:
         train(recipes[name], show_progress=False)
@@ -95,7 +97,7 @@ def test_all_layouts_train_alike(scenes: Path, tmp_path: Path) -> None:
         else:
             jobs.append((recipes[name], False, 0))
     output = launch([*jobs, (make_broken_stream(tmp_path), False, 0)], tmp_path)
-    num_stopped = sum("stopped" in name for name in LAYOUTS)
+    num_stopped = sum("stopped" in name for name in CONFIGURATIONS)
     assert output.count("stopped after step 3") == 2 * num_stopped  # two processes each
     # One process meets the broken shard, and both report it: neither waits for the other.
     assert output.count("001.tar: the shard cannot be read") == 2

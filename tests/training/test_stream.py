@@ -78,7 +78,7 @@ def test_readers_share_all_examples_of_a_pass(shards: Path, num_readers: int) ->
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_resumed_stream_continues_where_it_stopped(shards: Path, num_workers: int) -> None:
-    """It does so beyond the first pass, and whichever worker's turn it is."""
+    """The stream resumes beyond the first pass, and at any worker's turn."""
     dataset, sampler = make_dataset(shards), BatchSampler(20, 3, 1)
     loader = LoaderConfig(pad_id=0, num_workers=num_workers)
     full, resumed = (
@@ -157,7 +157,7 @@ def test_settings_that_do_not_fit_a_stream_are_refused(
 def test_broken_shard_ends_the_run_with_one_sentence(
     recipe: Build, shards: Path, tmp_path: Path, num_workers: int
 ) -> None:
-    """It does so in a worker process, too, and the steps before it are saved."""
+    """Errors in worker processes are reported, too, and the earlier steps are saved."""
     folder = tmp_path / "broken"
     shutil.copytree(shards, folder)
     for name in ("000.tar", "001.tar"):

@@ -1,4 +1,4 @@
-"""Training examples streamed from tar shards, for data sets larger than the disk.
+"""Training examples streamed from tar shards, for datasets larger than the disk.
 
 How a stream resumes. The examples of a run are an endless sequence, fixed by the seed, the number
 of processes and the number of data loading workers. Every worker of every process is one reader,

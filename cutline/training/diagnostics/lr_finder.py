@@ -158,7 +158,7 @@ def _record_step(
 
 
 def lr_report_path(recipe: Recipe) -> Path:
-    """Return the path of the test's report, which is next to the run's directory."""
+    """Return the path of the test's report, which is next to the run directory."""
     output = Path(recipe.output)
     return output.with_name(f"{output.name}-lr-range.html")
 

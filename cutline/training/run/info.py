@@ -47,7 +47,7 @@ def collect_run_info(recipe: Recipe, setup: RunSetup) -> dict[str, Any]:
 
 
 def summarize_data(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return the numbers of images and captions, and the fingerprint of a data set."""
+    """Return the numbers of images and captions, and the fingerprint of a dataset."""
     return {
         "num_images": len(samples),
         "num_captions": sum(len(sample.captions) for sample in samples),
@@ -58,7 +58,7 @@ def summarize_data(samples: Sequence[Sample]) -> dict[str, Any]:
 def fingerprint_data(samples: Sequence[Sample]) -> str:
     """Return a hash of the images' ids and sizes in bytes, their captions, prompts and order.
 
-    It does not depend on the folder that holds the data set.
+    It does not depend on the folder that holds the dataset.
     """
     digest = hashlib.sha256()
     for sample in samples:
