@@ -9,7 +9,7 @@ from pathlib import Path
 def write_tar(path: Path, members: Mapping[str, bytes | str], mode: str = "w") -> str:
     """Write a tar file with these members, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as tar:
         for name, content in members.items():
             data = content.encode() if isinstance(content, str) else content
             info = tarfile.TarInfo(name)

@@ -46,7 +46,7 @@ def test_every_kind_of_source_gives_the_same_caption(
     assert len(captions) == 5
     assert len({c.token_ids for c in captions}) == 1
     assert equal(captioner.caption(path), captions[:1])  # one image, not in a list
-    assert equal(captioner.caption(np.stack([sources[-1]] * 2)), captions[:2])  # type: ignore[arg-type, list-item]
+    assert equal(captioner.caption(np.stack([sources[-1]] * 2)), captions[:2])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_stream_is_lazy(captioner: Captioner, images: list[Image.Image]) -> None
     stream = captioner.stream(repeat_forever(), batch_size=2)
     for _ in range(3):
         next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert num_read <= 8
 
 
@@ -195,7 +195,7 @@ def test_invalid_devices_precisions_and_engines_are_errors(
 
 def test_load_checks_settings_before_it_reads_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(cutline.ConfigError, match="engine 'plain' is now 'eager'"):
-        cutline.load(tmp_path / "missing", engine="plain")  # type: ignore[arg-type]
+        cutline.load(tmp_path / "missing", engine="plain")
     with pytest.raises(cutline.CheckpointError, match="missing"):
         cutline.load(tmp_path / "missing")
 
@@ -212,8 +212,8 @@ def test_two_streams_can_be_read_in_turn(captioner: Captioner, images: list[Imag
         captioner.stream(reversed(images), batch_size=2),
     ]
     pairs = list(zip(*streams, strict=True))
-    assert equal([first for first, _ in pairs], expected)  # type: ignore[misc]
-    assert equal([second for _, second in pairs][::-1], expected)  # type: ignore[misc]
+    assert equal([first for first, _ in pairs], expected)
+    assert equal([second for _, second in pairs][::-1], expected)
 
 
 def test_calls_do_not_affect_each_other(captioner: Captioner, images: list[Image.Image]) -> None:

@@ -434,7 +434,7 @@ def test_ctrl_c_saves_and_resume_continues(recipe: Path, tmp_path: Path) -> None
         re.search(
             r"stopped after step (\d+); .*--resume", stderr.decode().replace("\n", " ")
         ).group(1)
-    )  # type: ignore[union-attr]
+    )
     process = subprocess.Popen([*words, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     while [line["step"] for line in read_log(log) if "loss" in line][-1] <= step:
         assert process.poll() is None

@@ -563,4 +563,4 @@ def test_old_and_unknown_keywords_are_rejected() -> None:
 
 def test_old_values_name_the_new_ones() -> None:
     with pytest.raises(ConfigError, match="engine 'plain' is now 'eager'"):
-        InferenceConfig(engine="plain")  # type: ignore[arg-type]
+        InferenceConfig(engine="plain")

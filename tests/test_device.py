@@ -59,7 +59,7 @@ def test_auto_precision_follows_native_bf16() -> None:
 
 def test_unknown_precision_is_an_error() -> None:
     with pytest.raises(ConfigError, match="precision 'fp8' is not one of auto, fp32, bf16, int8"):
-        pick_precision("fp8", CPU)  # type: ignore[arg-type]
+        pick_precision("fp8", CPU)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def train_losses(recipe: Recipe) -> list[float]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("variant", ["ema", "lora", "compile", "no checkpointing"])
 def test_training_lowers_the_loss(tmp_path: Path, precision: str, variant: str) -> None:
-    recipe = replace(make_recipe(tmp_path), precision=precision)  # type: ignore[arg-type]
+    recipe = replace(make_recipe(tmp_path), precision=precision)
     changes: dict[str, Any] = {
         "ema": {"optim": replace(recipe.optim, ema_decay=0.9)},
         "lora": {

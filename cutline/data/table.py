@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 from cutline.config import Columns
 from cutline.data.row import (
@@ -116,7 +117,7 @@ def _parse_csv(
     text: str, delimiter: str, path: Path, quoting: int = csv.QUOTE_MINIMAL
 ) -> Iterator[Row]:
     file = io.StringIO(text, newline="")
-    reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting)  # type: ignore[arg-type]
+    reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=cast(Any, quoting))
     line = 1
     try:
         for cells in reader:

@@ -163,6 +163,12 @@ def _parse_captions(data: bytes, name: str) -> tuple[str, ...]:
     )
 
 
+_DAMAGED_HEADER: tuple[type[tarfile.TarError], ...] = (
+    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]  # missing in the stubs
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+)
+
+
 class _StrictHeader(tarfile.TarInfo):
     """Header of a member; a damaged one is an error.
 
@@ -173,5 +179,5 @@ class _StrictHeader(tarfile.TarInfo):
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictHeader":
         try:
             return super().fromtarfile(tar)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]  # missing in the stubs
+        except _DAMAGED_HEADER:
             raise tarfile.ReadError("a header is damaged") from None

@@ -31,7 +31,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D')."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+        multiply = torch.ops.mkldnn._linear_pointwise
+        out: Tensor = multiply(x, self.weight, self.bias, "none", [], "")
+        return out
 
 
 class UpcastLinear(nn.Module):

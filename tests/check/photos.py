@@ -18,7 +18,7 @@ def make_photo(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
 def encode(image: Image.Image, kind: str = "JPEG", **settings: object) -> bytes:
     """Return the image as the bytes of a file."""
     data = io.BytesIO()
-    image.save(data, kind, **settings)  # type: ignore[arg-type]
+    image.save(data, kind, **settings)
     return data.getvalue()
 
 

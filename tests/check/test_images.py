@@ -172,10 +172,10 @@ def test_images_are_inspected_in_order_and_in_chunks(num_workers: int) -> None:
 def test_ctrl_c_stops_the_threads(clean: list[Sample]) -> None:
     def interrupt(items: object, total: int, description: str) -> object:
         assert total == 8
-        yield next(items)  # type: ignore[call-overload]
+        yield next(items)
         raise KeyboardInterrupt
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        check_data(clean, progress=interrupt)  # type: ignore[arg-type]
+        check_data(clean, progress=interrupt)
     assert threading.active_count() == before

@@ -55,7 +55,7 @@ def test_images_on_a_white_background_are_not_all_compared(
     num_compared = []
     compare = near_duplicates._find_similar
 
-    def count_and_compare(index, others, hashes, thumbnails):  # type: ignore[no-untyped-def]
+    def count_and_compare(index, others, hashes, thumbnails):
         num_compared.append(len(others))
         return compare(index, others, hashes, thumbnails)
 

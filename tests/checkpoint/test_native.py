@@ -54,7 +54,7 @@ def test_trainable_parameters_can_be_saved(tmp_path: Path, make_checkpoint: Make
     model = build_model(checkpoint)
     for format, name in (("cutline", "a"), ("huggingface", "b"), ("salesforce", "c.pth")):
         trained = replace(checkpoint, weights=dict(model.named_parameters()))
-        save_checkpoint(tmp_path / name, trained, format)  # type: ignore[arg-type]
+        save_checkpoint(tmp_path / name, trained, format)
         read = load_checkpoint(tmp_path / name).weights
         assert all(
             torch.equal(read[key], weight) and not read[key].requires_grad

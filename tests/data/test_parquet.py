@@ -39,7 +39,7 @@ def open_in(path: Path, image_root: str) -> list[Sample]:
 
 def grays(samples: list[Sample]) -> list[int]:
     """Return the gray level of each image."""
-    return [open_image(sample.image).getpixel((0, 0))[0] for sample in samples]  # type: ignore[index]
+    return [open_image(sample.image).getpixel((0, 0))[0] for sample in samples]
 
 
 def test_images_may_be_paths(tmp_path: Path) -> None:

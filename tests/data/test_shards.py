@@ -75,7 +75,7 @@ def test_images_are_located_without_reading_them(tmp_path: Path) -> None:
         f"{shard}/sub/001.png",
     )
     for sample, gray in ((first, 1), (second, 2)):
-        assert sample.image.read() == encode_png(gray)  # type: ignore[union-attr]
+        assert sample.image.read() == encode_png(gray)
         copy = pickle.loads(pickle.dumps(sample.image))
         assert open_image(copy).getpixel((0, 0)) == (gray, gray, gray)
 
@@ -342,7 +342,7 @@ def test_streaming_yields_the_same_samples_as_reading(tmp_path: Path) -> None:
     assert len(streamed) == len(samples)
     for sample in samples:
         assert streamed[sample.id].captions == sample.captions
-        assert streamed[sample.id].image == sample.image.read()  # type: ignore[union-attr]
+        assert streamed[sample.id].image == sample.image.read()
 
 
 def test_order_depends_on_seed_epoch_and_buffer(tmp_path: Path) -> None:

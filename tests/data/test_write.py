@@ -96,7 +96,7 @@ def test_paths_are_written_as_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
 def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path, name: str) -> None:
-    def failing():  # type: ignore[no-untyped-def]
+    def failing():
         yield ROWS[0]
         raise KeyboardInterrupt
 
@@ -191,7 +191,7 @@ def test_the_kind_of_output_follows_from_the_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".parquet", ".txt", ".json"])
 def test_other_outputs_are_refused_before_rows_are_read(tmp_path: Path, suffix: str) -> None:
-    def rows():  # type: ignore[no-untyped-def]
+    def rows():
         pytest.fail("read")
         yield
 

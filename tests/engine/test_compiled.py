@@ -44,14 +44,14 @@ def refuse(*_: object) -> None:
 
 def test_a_file_is_built_once(tmp_path: Path) -> None:
     path = tmp_path / "graph"
-    assert load_or_build(path, read, lambda file: file.write_text("first end")) == "first end"  # type: ignore[arg-type, return-value]
+    assert load_or_build(path, read, lambda file: file.write_text("first end")) == "first end"
     assert load_or_build(path, read, refuse) == "first end"
 
 
 def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
     path = tmp_path / "graph"
     path.write_text("fir")
-    assert load_or_build(path, read, lambda file: file.write_text("second end")) == "second end"  # type: ignore[arg-type, return-value]
+    assert load_or_build(path, read, lambda file: file.write_text("second end")) == "second end"
     assert [file.name for file in tmp_path.iterdir()] == ["graph"]
 
 

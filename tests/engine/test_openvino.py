@@ -66,6 +66,6 @@ def test_a_damaged_file_is_built_again_and_bf16_has_its_own(cache: Path) -> None
 def test_a_missing_package_is_an_error_that_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match=r"pip install 'cutline\[openvino\]'"):
         compile_with_openvino(make_vision(), "fp32")

@@ -121,7 +121,7 @@ def test_unsupported_settings_are_rejected_before_the_model_is_changed(
 ) -> None:
     model = copy.deepcopy(EAGER.model)
     with pytest.raises(ConfigError, match=message):
-        prepare_model(model, torch.device("cpu"), precision, engine)  # type: ignore[arg-type]
+        prepare_model(model, torch.device("cpu"), precision, engine)
     assert all(isinstance(layer.self_attn.qkv, torch.nn.Linear) for layer in model.text.layers)
 
 

@@ -79,7 +79,7 @@ def is_plausible(
     ids=str,
 )
 def test_captions_are_drawn_with_their_probabilities(options: dict[str, float]) -> None:
-    config = GenerationConfig(sample=True, num_captions=4000, **(NEUTRAL | options))  # type: ignore[arg-type]
+    config = GenerationConfig(sample=True, num_captions=4000, **(NEUTRAL | options))
     model, prompt = ToyModel(5, seed=1, scale=1.5), (2, 3)
     prompts = make_prompts([prompt])
     [captions] = generate(model.step, model.start(prompts), prompts, config)
@@ -87,7 +87,7 @@ def test_captions_are_drawn_with_their_probabilities(options: dict[str, float]) 
     assert is_plausible(counts, model, prompt, config)
     for name in options:  # each option has an effect
         if name != "max_length":
-            without = replace(config, **{name: NEUTRAL[name]})  # type: ignore[arg-type]
+            without = replace(config, **{name: NEUTRAL[name]})
             assert not is_plausible(counts, model, prompt, without)
 
 

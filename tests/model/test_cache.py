@@ -73,7 +73,7 @@ def test_any_sequence_of_steps_equals_reading_from_the_start(data: st.DataObject
 @torch.no_grad()
 def test_images_are_projected_once_and_reordering_beams_moves_nothing() -> None:
     calls: list[int] = []
-    projections = [layer.cross_attn.kv for layer in MODEL.text.layers]  # type: ignore[union-attr]
+    projections = [layer.cross_attn.kv for layer in MODEL.text.layers]
     handles = [kv.register_forward_hook(lambda *_: calls.append(1)) for kv in projections]
     cache = MODEL.cache_images(MODEL.vision(make_images(3)), 9)
     MODEL.step(torch.tensor([[[1, 2]], [[3, 4]], [[5, 6]]]), cache)
@@ -95,9 +95,7 @@ def test_images_are_projected_once_and_reordering_beams_moves_nothing() -> None:
 @torch.no_grad()
 def test_a_step_computes_only_the_new_tokens() -> None:
     shapes = []
-    handle = MODEL.text.layers[
-        0
-    ].mlp.register_forward_hook(  # type: ignore[union-attr]
+    handle = MODEL.text.layers[0].mlp.register_forward_hook(
         lambda _, args, out: shapes.append(tuple(args[0].shape[:2]))
     )
     cache = MODEL.cache_images(MODEL.vision(make_images(2)), 9)
@@ -181,7 +179,7 @@ def test_more_images_than_slots_are_an_error() -> None:
 def test_prompts_of_different_lengths_in_a_batch_equal_one_at_a_time(
     options: dict[str, int],
 ) -> None:
-    config = GenerationConfig(max_length=10, min_length=7, **options)  # type: ignore[arg-type]
+    config = GenerationConfig(max_length=10, min_length=7, **options)
     rows = [[1, 5, 6, 7], [1], [1, 9], [1, 2, 3, 4]]
     image_embeds = MODEL.vision(make_images(len(rows)))
     ids, mask, cache = start(rows, image_embeds, new_tokens=9)

@@ -24,7 +24,7 @@ def test_layers_are_post_norm(with_image: bool) -> None:
     image_embeds = MODEL.vision(make_images(2))
 
     def norm(x: Tensor, layer: nn.Module) -> Tensor:
-        return layer_norm(x, (16,), layer.weight, layer.bias, 0.1)  # type: ignore[arg-type]
+        return layer_norm(x, (16,), layer.weight, layer.bias, 0.1)
 
     x = norm(model.token_embed.weight[ids] + model.pos_embed.weight[:5], model.norm)
     for layer in model.layers:

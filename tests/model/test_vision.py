@@ -63,7 +63,7 @@ def test_transformer_matches_its_formula() -> None:
     torch.testing.assert_close(
         model(pixels), torch.stack([reference_vision(model, image) for image in pixels])
     )
-    widths = [block.mlp.fc1.out_features for block in model.blocks]  # type: ignore[union-attr]
+    widths = [block.mlp.fc1.out_features for block in model.blocks]
     assert widths == [18, 18]
 
 
@@ -94,8 +94,8 @@ def test_drop_path_applies_to_both_branches_in_training_only() -> None:
     block = make_model(make_config({"drop_path": 0.5, "depth": 2})).vision.blocks[1]
     x = make_images(1, 12)[:, 0].expand(2000, -1, -1)
     assert torch.equal(block(x), block(x))
-    attended = x + block.attn(block.norm1(x))  # type: ignore[operator]
-    expected = attended + block.mlp(block.norm2(attended))  # type: ignore[operator]
+    attended = x + block.attn(block.norm1(x))
+    expected = attended + block.mlp(block.norm2(attended))
     torch.testing.assert_close(block(x), expected)
     torch.manual_seed(0)
     kinds = {tuple(row) for row in block.train()(x)[:, 0].mul(1000).round().tolist()}

@@ -181,7 +181,7 @@ def test_decoding_equals_transformers(small: Tokenizer, vocab: Path, ids: list[i
 @cache
 def make_slow_reference(vocab: Path) -> BertTokenizerLegacy:
     """Make the class whose `decode` cleans complete captions, as the library of BLIP's code did."""
-    return BertTokenizerLegacy(str(vocab))  # type: ignore[no-untyped-call]
+    return BertTokenizerLegacy(str(vocab))
 
 
 @any_text
@@ -278,7 +278,7 @@ def test_saved_tokenizer_is_equal(small: Tokenizer, reloaded: Tokenizer, tmp_pat
 def test_other_libraries_read_a_saved_tokenizer(small: Tokenizer, tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     small.save(file)
-    other = PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
+    other = PreTrainedTokenizerFast(tokenizer_file=str(file))
     ids = other("A doggy is playing")["input_ids"]
     assert ids == small.encode_text("A doggy is playing")
     assert other.decode(ids, skip_special_tokens=True) == small.decode(ids) == "a doggy is playing"

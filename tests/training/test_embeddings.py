@@ -228,7 +228,7 @@ def embed_until_killed(run: Recipe, partial_file: str) -> None:
                 file.write(content)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    EmbeddingStore.append = append_or_be_killed  # type: ignore[method-assign]
+    EmbeddingStore.append = append_or_be_killed
     load_dataset(run)
 
 

@@ -150,7 +150,7 @@ def test_patterns_that_match_nothing_are_refused() -> None:
 )
 def test_invalid_lora_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"lora\."):
-        LoraConfig(**wrong)  # type: ignore[arg-type]
+        LoraConfig(**wrong)
 
 
 @pytest.mark.slow

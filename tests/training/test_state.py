@@ -30,7 +30,7 @@ def test_state_survives_a_round_trip(tmp_path: Path) -> None:
     loaded, loaded_optimizer = train_once(1)
     loaded_ema = init_ema(nn.Linear(3, 2))
     assert load_state(tmp_path / "state", loaded, loaded_ema, loaded_optimizer) == state
-    assert torch.equal(loaded.weight, model.weight)  # type: ignore[arg-type]
+    assert torch.equal(loaded.weight, model.weight)
     assert all(torch.equal(loaded_ema[name], ema[name]) for name in ("weight", "bias"))
     moments = list(
         zip(

@@ -120,7 +120,7 @@ def test_unreadable_image_in_a_shard_is_reported_and_skipped(
     folder = tmp_path / "bad"
     folder.mkdir()
     with tarfile.open(shards / "000.tar") as good:
-        members = {member.name: good.extractfile(member).read() for member in good}  # type: ignore[union-attr]
+        members = {member.name: good.extractfile(member).read() for member in good}
     members["0003.png"] = members["0003.png"][: len(members["0003.png"]) // 2]
     write_tar(folder / "000.tar", members)
     run = recipe(**stream_settings(shards, data_train=str(folder), optim_epochs=1))
