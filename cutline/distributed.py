@@ -1,6 +1,7 @@
 """Communication between the processes that `torchrun` starts; a single process needs none."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, cast
@@ -29,6 +30,9 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+        # Gloo's threads may still hold tensors of the last operations. They need the GIL to free
+        # them, and abort the process if Python is exiting by then (pytorch/pytorch#190489).
+        time.sleep(0.2)
 
 
 def rank() -> int:
