@@ -154,6 +154,9 @@ def test_invalid_lora_settings_are_refused(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
+# PyTorch's compiler warns about its own code.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_layers_have_the_same_losses(recipe: Build, tmp_path: Path) -> None:
     off = {"optim_batch_size": 10, **NO_DROPOUT}
     runs = [
