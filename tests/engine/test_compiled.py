@@ -25,8 +25,13 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cache(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set the shared cache directory."""
+    """Set the shared cache directory.
+
+    PyTorch's own cache is set, too: two processes that compile the same graph in it at the same
+    time write broken files.
+    """
     monkeypatch.setenv("CUTLINE_CACHE", str(graphs))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(graphs / "inductor"))
     return graphs
 
 
