@@ -33,7 +33,7 @@ class Runner:
 
     @property
     def name(self) -> str:
-        """The display name, such as "cutline bf16 compiled"."""
+        """Return the display name, such as "cutline bf16 compiled"."""
         return " ".join(
             [self.library, self.precision, *([] if self.engine == "packed" else [self.engine])]
         )

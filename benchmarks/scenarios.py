@@ -95,7 +95,7 @@ class Timing:
 
     @property
     def per_image(self) -> float:
-        """Seconds per image of the median run."""
+        """Return the seconds per image of the median run."""
         return statistics.median(self.seconds) / self.images
 
 
@@ -205,7 +205,7 @@ def same_captions(outcome: Timing, reference: Outcome | None) -> float | None:
 
 
 def ratio(outcome: Timing, reference: Outcome | None) -> float | None:
-    """Return the speed per image relative to the reference."""
+    """Return the speed per image relative to `reference`."""
     return reference.per_image / outcome.per_image if isinstance(reference, Timing) else None
 
 
@@ -229,7 +229,7 @@ def to_json(
 
 
 def _entry(
-    outcome: Outcome, outcomes: Mapping[str, Outcome], floor: float | None
+    outcome: Outcome, outcomes: Mapping[str, Outcome], roofline: float | None
 ) -> dict[str, object]:
     if isinstance(outcome, str):
         return {"not_available": outcome}
@@ -244,7 +244,7 @@ def _entry(
         "ratio_fp32": ratio(outcome, outcomes.get(TRANSFORMERS_FP32)),
         "ratio_bf16": ratio(outcome, outcomes.get(TRANSFORMERS_BF16)),
         "same_captions": same_captions(outcome, outcomes.get(CUTLINE_FP32)),
-        "roofline_share": floor / outcome.per_image if floor else None,
+        "roofline_share": roofline / outcome.per_image if roofline else None,
     }
 
 

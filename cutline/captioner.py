@@ -275,7 +275,7 @@ class Captioner:
         prompts = self._encode_prompts(prompt_texts)
         check_prompt_length(prompts, generation)
         image_embeds = self.encode_images(torch.stack(pixels))
-        cache = self.model.cache_images(
+        cache = self.model.prefill_images(
             image_embeds, generation.max_length, prompts.attention_mask, target_cache
         )
         # Each seed depends on the image, so that its captions are the same in any batch.
@@ -423,9 +423,9 @@ def load(
         precision: "fp32", "bf16" or "int8" (CPU only); "auto" is bf16 where the hardware has native
             bf16, else fp32.
         engine: "packed" repacks the weights for a CPU, and runs decoding steps as CUDA graphs on a
-            GPU; "compiled" and "openvino" (CPU only) also run the vision encoder through
-            torch.compile or OpenVINO; "eager" leaves the model as it is, so that it can be trained
-            or saved.
+            GPU; "compiled" also compiles the vision encoder with torch.compile; "openvino" (CPU
+            only) also runs it in OpenVINO; "eager" leaves the model as it is, so that it can be
+            trained or saved.
         config: Sizes of a .pth, which does not contain them: a preset (base, large, tiny), a
             `CaptionConfig` or a JSON file (default: inferred from the weights).
         tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.

@@ -1,4 +1,4 @@
-"""Folders of golden numbers: what the reference implementation computed, see golden/README.md."""
+"""Folders of golden numbers: what BLIP's code computed, see golden/README.md."""
 
 import json
 from dataclasses import dataclass
@@ -20,34 +20,34 @@ class GoldenFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The weights, in the published format."""
+        """Return the weights, in the published format."""
         return self.path / "checkpoint.pth"
 
     @property
     def vocabulary(self) -> Path:
-        """The captioner's own vocabulary, or that of all published checkpoints."""
+        """Return the captioner's own vocabulary, or that of all published checkpoints."""
         own = self.path / "vocab.txt"
         return own if own.exists() else self.path.parent / "bert-base-uncased-vocab.txt"
 
     @property
     def interpolated(self) -> str:
-        """The name of the files made at another image size, without suffix."""
+        """Return the name of the files made at another image size, without suffix."""
         (file,) = self.path.glob("interpolated_*.json")
         return file.stem
 
     @cached_property
     def expected(self) -> dict[str, Any]:
-        """The contents of expected.json."""
+        """Return the contents of expected.json."""
         return self.read_json("expected")
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """The contents of expected.safetensors."""
+        """Return the contents of expected.safetensors."""
         return self.read_tensors("expected")
 
     @property
     def config(self) -> CaptionConfig:
-        """The sizes of the captioner."""
+        """Return the sizes of the captioner."""
         cfg = self.expected["cfg"]
         text = TextConfig(
             vocab_size=cfg["vocab_size"],

@@ -90,7 +90,7 @@ def test_vietnamese_captions_keep_every_tone(vietnamese: list[str]) -> None:
     encoded = [tokenizer.encode(caption)[0] for caption in captions]
     assert not any(tokenizer.unk_id in ids for ids in encoded)
     for caption, ids in zip(captions, encoded, strict=True):
-        # Like the reference, `decode` removes the spaces before punctuation.
+        # Like BLIP's code, `decode` removes the spaces before punctuation.
         assert tokenizer.decode(ids) == caption.replace(" ,", ",").replace(" ?", "?")
     vocabulary = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
     assert {"một", "người", "đường", "chó", "cỏ"} < set(vocabulary)
@@ -108,7 +108,7 @@ def test_words_that_differ_by_a_tone_have_different_tokens() -> None:
     [
         ("Eine große Straße.", "eine große straße"),
         ("STRASSE, ẞ", "strasse, ß"),
-        # Only ASCII punctuation is removed, as in the reference.
+        # Only ASCII punctuation is removed, as in BLIP's code.
         ("两个人，一只狗。", "两个人，一只狗。"),
         ("他说：“好”！", "他说：“好”！"),
         ("Một nhóm người .", "một nhóm người"),

@@ -36,7 +36,7 @@ def caption_arguments() -> list[str | Path]:
 
 
 def assert_golden_captions(stdout: str) -> None:
-    """Check lines of `path<TAB>caption` against the reference's captions."""
+    """Check lines of `path<TAB>caption` against the captions of BLIP's code."""
     settings = {"num_beams": 3, "max_length": 20, "min_length": 5}
     (entry,) = [entry for entry in GOLDEN.expected["generate"] if entry["settings"] == settings]
     assert [line.split("\t")[1] for line in stdout.splitlines()] == entry["captions"]

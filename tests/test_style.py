@@ -20,8 +20,8 @@ OLD_WORDS = (
     "quarter_turns|val_share|epoch_rows|shuffle_rows|recompute_cheap|max_pictures|start_model|"
     "whole_file|remove_torn|FilePart|sum_over|is_first\\b|RunPrecision|StartConfig|StartReport|"
     "named and passed over|units for bf16|bf16 units|way out|for want of|quick at it|"
-    "(?<!a )pictures?\\b(?! of )|[Pp]ictures|[Dd]ata sets?\\b|[Cc]olour|[Gg]rey(?! plants)|"
-    "white space"
+    "(?<!a )pictures?\\b(?! of )|[Pp]ictures|[Dd]ata[ _]sets?(?![a-z])|[Cc]olour|white space|"
+    "[Gg]rey(?! plants)"
 )
 # what JSON output, log.jsonl and old settings call it
 SERIALIZED = re.compile(r"num_pictures|pictures_per_second|a picture of|\"picture\"|max_pictures")

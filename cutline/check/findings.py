@@ -78,27 +78,27 @@ class Histogram:
 
     @property
     def minimum(self) -> int:
-        """The smallest value, or 0 if there are none."""
+        """Return the smallest value, or 0 if there are none."""
         return min(self.counts, default=0)
 
     @property
     def maximum(self) -> int:
-        """The largest value, or 0 if there are none."""
+        """Return the largest value, or 0 if there are none."""
         return max(self.counts, default=0)
 
     @property
     def count(self) -> int:
-        """The number of values."""
+        """Return the number of values."""
         return sum(self.counts.values())
 
     @property
     def sum(self) -> int:
-        """The sum of the values."""
+        """Return the sum of the values."""
         return sum(value * count for value, count in self.counts.items())
 
     @property
     def mean(self) -> float:
-        """The mean of the values, or 0 if there are none."""
+        """Return the mean of the values, or 0 if there are none."""
         return self.sum / max(1, self.count)
 
 
@@ -158,5 +158,5 @@ class CheckResult:
 
     @property
     def has_errors(self) -> bool:
-        """Whether any finding is an error."""
+        """Return whether any finding is an error."""
         return any(finding.kind in ERRORS for finding in self.findings)

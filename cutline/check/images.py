@@ -45,7 +45,7 @@ class ImageProblem:
     kind: Literal["missing", "unreadable"]
     """the kind of finding"""
     message: str
-    """the error message, which begins with the name of the image"""
+    """the error message, which says which image it is"""
 
 
 ImageInfos: TypeAlias = Mapping[Any, ImageInfo | ImageProblem]

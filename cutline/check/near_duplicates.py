@@ -31,8 +31,8 @@ MAX_BUCKET = 128
 # A bucket is split only if neither half has more than this fraction of it. Images near the
 # threshold belong to both halves.
 _MAX_HALF = 0.6
-# A cell is darker only by more than this many gray levels. With less, JPEG noise would set the bits
-# of plain areas.
+# A cell counts as darker only by more than this many gray levels. With less, JPEG noise would set
+# the bits of plain areas.
 _MIN_STEP = 2
 
 Hashes = npt.NDArray[np.uint64]

@@ -1,4 +1,4 @@
-"""CheckResult as an HTML page."""
+"""The result of a check as an HTML page."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""CheckResult as a few lines of text."""
+"""The result of a check as a few lines of text."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -27,7 +27,7 @@ from cutline.files import atomic_write
 SETTINGS_KEY = "cutline"
 """key beside "model" for cutline's settings; BLIP's code ignores it"""
 HEAD_DIM = 64
-"""dimension of an attention head in every published model; weight shapes do not tell it"""
+"""dimension of an attention head in every published model; weight shapes do not reveal it"""
 
 _EMBEDDINGS = "text_decoder.bert.embeddings"
 _VISION_BLOCK = re.compile(r"visual_encoder\.blocks\.(\d+)\.")

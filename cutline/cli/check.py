@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from cutline.cli.console import print_message
-from cutline.cli.flags import Data, DataFlag, DataFlags, Flags, Output, ReportOutput
+from cutline.cli.flags import Data, DataFlags, DataPathFlag, Flags, Output, ReportOutput
 from cutline.config import (
     CaptionConfig,
     CaptionText,
@@ -59,7 +59,7 @@ class CheckOutputs:
 class AgainstFlags:
     """Other data: images that must not also be in DATA."""
 
-    against: DataFlag = ""
+    against: DataPathFlag = ""
     """dataset that must not share images with DATA, such as the validation data; its captions are
     not checked"""
     against_split: str = ""

@@ -7,7 +7,7 @@ from tyro.conf import Positional, arg
 
 from cutline.cli.console import print_message
 from cutline.cli.evaluate import write_json_output
-from cutline.cli.flags import DataFlag, DataFlags, Flags, JsonOutput, ReportOutput
+from cutline.cli.flags import DataFlags, DataPathFlag, Flags, JsonOutput, ReportOutput
 from cutline.config import MetricConfig
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ def compare_command(
     first: Positional[Annotated[str, arg(metavar="A")]],
     second: Positional[Annotated[str, arg(metavar="B")]],
     *,
-    references: DataFlag,
+    references: DataPathFlag,
     report: ReportOutput = "",
     json_file: JsonOutput = "",
     source: Annotated[DataFlags, Flags] = DataFlags(),
     metrics: Annotated[MetricConfig, Flags] = MetricConfig(resamples=10_000),
     seed: int = 0,
 ) -> int:
-    """Compare two caption files for the same images, and test the differences for significance.
+    """Compare two caption files of the same images, and test the differences for significance.
 
     For each metric it prints both scores, the difference, its 95 % interval from a paired bootstrap
     over images, and the p-value of an approximate randomization test.

@@ -10,8 +10,8 @@ from cutline.cli.caption import caption_row
 from cutline.cli.console import print_message
 from cutline.cli.flags import (
     Data,
-    DataFlag,
     DataFlags,
+    DataPathFlag,
     Flags,
     JsonOutput,
     ModelFlags,
@@ -52,7 +52,7 @@ def evaluate_command(
     outputs: Annotated[EvaluationOutputs, Flags] = EvaluationOutputs(),
     *,
     prompt: str | None = None,
-    train_captions: DataFlag = "",
+    train_captions: DataPathFlag = "",
     source: Annotated[DataFlags, Flags] = DataFlags(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),

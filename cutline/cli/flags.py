@@ -17,7 +17,7 @@ Flags = arg(name="")  # a dataclass whose fields are flags of the command itself
 Output = Annotated[str, arg(aliases=["-o"], metavar="PATH")]
 JsonOutput = Annotated[str, arg(name="json", metavar="FILE")]
 ReportOutput = Annotated[str, arg(metavar="FILE")]
-DataFlag = Annotated[str, arg(metavar="DATA")]
+DataPathFlag = Annotated[str, arg(metavar="DATA")]
 DATA_HELP = (
     "JSON Lines, COCO or Karpathy JSON, a table (CSV, TSV, Parquet), tar shards, or a folder "
     "that holds one of these, or images with .txt files beside them"

@@ -100,6 +100,6 @@ def format_overview() -> str:
         "`cutline COMMAND --help` lists the arguments of a command. Start with `cutline demo`.",
         "",
         "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs failed and were listed;",
-        "130 stopped by Ctrl-C or SIGTERM.",
+        "130 stopped by Ctrl-C, or training by SIGTERM.",
     ]
     return "\n".join(lines) + "\n"

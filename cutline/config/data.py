@@ -137,7 +137,7 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
     """read tar shards sequentially, without an index: for URLs, pipes, and data larger than the
     disk"""
     samples_per_epoch: int = 0
-    """number of examples that define an epoch of `stream` (0: no stream)"""
+    """number of examples that define an epoch; required with `stream`, otherwise 0"""
     shuffle_buffer: int = 2000
     """with `stream`: size of the shuffle buffer, in samples"""
     cache: bool = False
@@ -167,7 +167,7 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
         return DataSource(self.val or self.train, self.image_root, self.val_split, self.columns)
 
     def __post_init__(self) -> None:
-        # Each base class defines __post_init__; inheritance would run only the first.
+        # Three base classes define __post_init__; super() would run only the first.
         for base in (AugmentConfig, CaptionText, Columns):
             base.__post_init__(self)
         require_fractions(self, "val_fraction")

@@ -10,8 +10,8 @@ InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
 
 Engine = Literal["eager", "packed", "compiled", "openvino"]
 """eager leaves the model as it is; packed repacks its weights for the CPU, and runs decoding steps
-as CUDA graphs on a GPU; compiled and openvino (CPU only) also run the vision encoder through
-torch.compile or OpenVINO"""
+as CUDA graphs on a GPU; compiled also compiles the vision encoder with torch.compile; openvino (CPU
+only) also runs it in OpenVINO"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class DeviceConfig:
     """fp32, bf16 or int8 (auto: bf16 where the hardware has native bf16, else fp32)"""
     engine: Engine = "packed"
     """packed (weights repacked for the CPU, CUDA graphs on a GPU), compiled or openvino (these also
-    compile the vision encoder, on a CPU), or eager (the model unchanged)"""
+    compile the vision encoder; openvino: CPU only), or eager (the model unchanged)"""
 
     def __post_init__(self) -> None:
         require_choices(self)

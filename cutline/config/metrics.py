@@ -7,8 +7,8 @@ from cutline.config.validation import require_at_least, require_choices
 
 MetricTokenizer = Literal["auto", "ptb", "words", "characters"]
 """ptb: Penn Treebank tokens, as in the COCO evaluator; words: text between spaces and punctuation;
-characters: each character of a script without spaces; auto: characters if most
-letters of the reference captions belong to such scripts, else ptb"""
+characters: each character of a script without spaces; auto: characters if most letters of the
+reference captions belong to such scripts, else ptb"""
 
 ExtraMetric = Literal["meteor", "spice"]
 """metrics for English that run in Java"""

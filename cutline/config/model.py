@@ -121,7 +121,7 @@ class CaptionConfig:
 
     @classmethod
     def preset(cls, name: str) -> "CaptionConfig":
-        """Return a preset: the published sizes `base` and `large`, or `tiny`, those of the demo.
+        """Return a preset: `base` or `large` (published sizes), or `tiny` (the demo's).
 
         Raises:
             ConfigError: No preset has this name.

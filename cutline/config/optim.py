@@ -19,7 +19,7 @@ class OptimConfig:
     """examples per batch and process; an example is a caption with its image, or an image with
     `data.captions_per_image` captions"""
     grad_accum_steps: int = 1
-    """batches per optimizer step; the loss is the mean over all of their tokens"""
+    """batches per optimizer step; the loss is the mean over all of their scored tokens"""
     epochs: int = 5
     """passes over the training data"""
     max_steps: int = 0

@@ -83,8 +83,8 @@ class Recipe:
     device: str = "auto"
     """cpu, cuda or mps (auto: cuda if available, else cpu)"""
     compile: bool = False
-    """compile the layers with torch.compile: takes minutes at the start; a CPU at its peak gains
-    nothing"""
+    """compile the layers with torch.compile: takes minutes at the start; no gain where a CPU
+    already runs matrix products near its peak"""
     log_every: int = 20
     """steps between two lines of the log"""
     save_minutes: float = 5.0

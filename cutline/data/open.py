@@ -52,12 +52,12 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
             relative to, column names, and a split: one of Karpathy's dataset_coco.json, a
             subfolder of that name, or the Parquet files whose names begin with it.
 
+    Returns:
+        The samples, in the order of the data.
+
     Raises:
         DataError: The data cannot be read or contains no images; the message names the file
             and, if possible, the line.
-
-    Returns:
-        The samples, in the order of the data.
     """
     source = source if isinstance(source, DataSource) else DataSource(str(source))
     if not source.path:
@@ -77,7 +77,7 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
 def open_related_data(source: DataSource) -> list[Sample]:
     """Read a dataset whose columns may have the default names instead of those in `source`.
 
-    This is for data that accompany another dataset, whose columns are named in `source`.
+    This is for data that accompanies another dataset, whose columns are named in `source`.
 
     Raises:
         DataError: The data can be read neither with the columns of `source` nor with the defaults.

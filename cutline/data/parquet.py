@@ -182,7 +182,7 @@ def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
     if not name:
         raise DataError(
             f"{path}: none of the columns {', '.join(names)} is recognized as the image column; "
-            f"rename it to `image`, or {IMAGE_COLUMN_HINT}"
+            f"rename the right one to `image`, or {IMAGE_COLUMN_HINT}"
         )
     column = _ImageColumn(file, name)
     if column.fields and not {"bytes", "path"} & column.fields:

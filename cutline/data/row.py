@@ -105,9 +105,9 @@ def require_columns(columns: Columns, existing: Iterable[str], where: str) -> No
     """Raise DataError unless every column named by `columns` is among the `existing` ones."""
     for name in columns.names:
         if name not in existing:
-            raise DataError(
-                f"{where}: has no column `{name}`; name one of {', '.join(existing) or 'none'}"
-            )
+            choices = ", ".join(existing)
+            hint = f"name one of {choices}" if choices else "the row is empty"
+            raise DataError(f"{where}: has no column `{name}`; {hint}")
 
 
 def reject_columns(columns: Columns, path: Path | str) -> None:

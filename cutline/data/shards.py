@@ -197,7 +197,7 @@ def _stream_shard(shard: str) -> Iterator[Group]:
         reason = f"its command ended with {exit_status[0]}" if exit_status else error
         raise DataError(
             f"{shard}: the shard cannot be read ({reason}); "
-            "check that it exists, copy it again, or leave it out"
+            "check that it exists, copy it again, or remove it"
         ) from None
 
 

@@ -101,7 +101,7 @@ def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataErro
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
     return DataError(
         f"{path}, line 1: none of the columns {', '.join(names)[:200]} is recognized as the image "
-        f"column; rename it to `file_name`, or {IMAGE_COLUMN_HINT}"
+        f"column; rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
     )
 
 

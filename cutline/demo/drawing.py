@@ -48,7 +48,7 @@ class SceneObject:
 
     @property
     def size(self) -> str:
-        """The size in words, "small" or "large"."""
+        """Return the size in words, "small" or "large"."""
         return "small" if self.radius < (SMALL_RADIUS[1] + LARGE_RADIUS[0]) / 2 else "large"
 
 

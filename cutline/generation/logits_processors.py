@@ -46,11 +46,10 @@ def process_logits(
 
 
 def penalize_repetition(scores: Tensor, ids: Tensor, penalty: float) -> None:
-    """Penalize tokens that are already present.
+    """Penalize tokens that are already present (Keskar et al., 2019, arXiv 1909.05858).
 
-    Negative scores are multiplied by `penalty`, positive ones are divided by it: changes scores
-    (R, V) in place, given ids (R, W). Keskar et al., 2019 (arXiv 1909.05858), with
-    the sign rule of transformers.
+    Negative scores are multiplied by `penalty`, others divided by it, as in transformers. Changes
+    scores (R, V) in place, given ids (R, W).
     """
     present = ids.where(ids != NO_TOKEN, ids[:, :1])  # the first token is always present
     old = scores.gather(1, present)

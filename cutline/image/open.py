@@ -111,9 +111,9 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
     except UnidentifiedImageError:
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         if size == 0:
-            raise ImageError(f"{name}: the file is empty; copy it again or leave it out") from None
+            raise ImageError(f"{name}: the file is empty; copy it again or remove it") from None
         raise ImageError(
-            f"{name}: not an image that can be read; save it as JPEG or PNG, or leave it out"
+            f"{name}: not an image that can be read; save it as JPEG or PNG, or remove it"
         ) from None
     except FileNotFoundError:
         raise ImageError(f"{name}: no such image; check the path") from None
@@ -142,7 +142,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
             "scale the image down"
         )
     if width * height == 0:
-        raise ImageError(f"{name}: an image of {width} x {height} pixels is empty; leave it out")
+        raise ImageError(f"{name}: an image of {width} x {height} pixels is empty; remove it")
     if image.format == "EPS":  # which Pillow would run in Ghostscript
         raise ImageError(f"{name}: a PostScript drawing, not an image; save it as JPEG or PNG")
     try:
@@ -154,7 +154,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
 
 def _corrupt(name: str, error: Exception) -> ImageError:
     return ImageError(
-        f"{name}: truncated or corrupt ({_one_line(error)}); copy it again or leave it out"
+        f"{name}: truncated or corrupt ({_one_line(error)}); copy it again or remove it"
     )
 
 

@@ -12,7 +12,8 @@ Tokens = Sequence[str]
 Ngram = tuple[str, ...]
 MAX_ORDER = 4
 """largest n of the n-grams"""
-# The evaluator adds these to avoid division by zero. They matter only in scores of single images.
+# The evaluator adds these to avoid division by zero. They matter only where an order of n-grams has
+# no match, as in many single images.
 _TINY, _SMALL = 1e-15, 1e-9
 
 
@@ -48,7 +49,7 @@ def count_ngrams(tokens: Tokens, max_order: int = MAX_ORDER) -> Counter[Ngram]:
 def count_matches(candidate: Tokens, references: Sequence[Tokens]) -> NgramMatches:
     """Count the n-grams that a candidate shares with its references.
 
-    An n-gram counts at most as often as it occurs in any single reference (clipped counts).
+    An n-gram counts at most as often as in the reference that has most of it (clipped counts).
     """
     limits: Counter[Ngram] = Counter()
     for reference in references:

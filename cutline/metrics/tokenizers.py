@@ -76,7 +76,7 @@ def split_words(text: str) -> list[str]:
 
     Letters are composed (NFC). Apostrophes and hyphens inside a word stay.
     """
-    # Lowercasing may decompose letters, such as İ, so the text is composed again.
+    # Lowercasing may yield letters that can be composed (J̌ becomes ǰ), so this is done again.
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
     words = [word.strip(_JOINERS) for word in text.translate(_WORD_CHARACTERS).split()]
     # Typographic apostrophes and hyphens become ASCII.

@@ -38,10 +38,10 @@ class TextCache:
     of keys.
 
     All images write at the same ring position, whatever the length of their captions, so that
-    images can join while others are being captioned. A position is written again P steps later; by
-    then it holds only padding, or tokens of captions that have ended, since no caption has more
-    than P tokens. Everything that a step changes is a tensor of fixed size, so that a step can be
-    recorded as a CUDA graph.
+    images can join while others are being captioned. A position is written again after P more
+    tokens; by then it holds only padding, or tokens of captions that have ended, since no caption
+    has more than P tokens. Everything that a step changes is a tensor of fixed size, so that a step
+    can be recorded as a CUDA graph.
 
     Shapes: L layers, C slots for images, of which the first `num_images` are in use, P positions
     of the ring, K beams of a step, K' columns (the most beams so far).

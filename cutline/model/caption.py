@@ -144,7 +144,7 @@ class CaptionModel(nn.Module):
         )
         return TextCache(image_kv, max_tokens)
 
-    def cache_images(
+    def prefill_images(
         self,
         image_embeds: Tensor,
         max_tokens: int,
@@ -173,7 +173,7 @@ class CaptionModel(nn.Module):
 
         Args:
             input_ids: (B, K, T).
-            cache: Made by `cache_images`, and updated.
+            cache: Made by `prefill_images`, and updated.
 
         Returns:
             Logits, (B, K, V).

@@ -42,7 +42,7 @@ def render_key_figures(figures: Sequence[tuple[str, str]]) -> str:
 
 def render_table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
     """Return a table with numbers aligned right, and floats rounded to four significant digits."""
-    # A header cell is aligned as the first cell below it.
+    # A header cell is aligned like the first cell below it.
     attributes = [_class_attribute(value) for value in rows[0]] if rows else [""] * len(header)
     head = body = ""
     if header:

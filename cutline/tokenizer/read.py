@@ -54,7 +54,7 @@ def build_tokenizer(
         normalizer: Normalizes text.
         pre_tokenizer: Splits text into words.
         added: Tokens that are matched in the text before it is split into words.
-        model: Further settings of `models.WordPiece`.
+        **model: Further settings of `models.WordPiece`.
     """
     tokens = [*tokens, *(token for token in BLIP_TOKENS if token not in tokens)]
     vocab = {token: index for index, token in enumerate(tokens)}

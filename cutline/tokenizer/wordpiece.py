@@ -23,8 +23,8 @@ class EncodedText(NamedTuple):
     """number of prompt tokens, [DEC] included, before truncation"""
 
     @property
-    def has_text(self) -> bool:
-        """Return whether truncation left room for more than the prompt."""
+    def has_targets(self) -> bool:
+        """Return whether any token is left after the prompt, if only [SEP]."""
         return len(self.token_ids) > self.prompt_length
 
 

@@ -32,7 +32,7 @@ def test_copies_in_lower_quality_are_near_duplicates(clean: list[Sample], name: 
     assert {sample.id for sample in result.near_duplicates[0]} == {"6", "z"}
 
 
-def test_an_image_in_both_data_sets_is_a_leak(clean: list[Sample]) -> None:
+def test_an_image_in_both_datasets_is_a_leak(clean: list[Sample]) -> None:
     val = [
         replace(clean[1], id="same file"),
         Sample(encode(make_photo(2), "BMP"), (), "same pixels"),
@@ -52,7 +52,7 @@ def test_an_image_in_both_data_sets_is_a_leak(clean: list[Sample]) -> None:
     assert not check_data(clean[3:], against=val[2:]).has_errors
 
 
-def test_another_data_set_without_a_readable_image_is_an_error(
+def test_another_dataset_without_a_readable_image_is_an_error(
     clean: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = [Sample(f"/gone/{n}.png", (), str(n)) for n in range(3)]
@@ -71,7 +71,7 @@ def test_another_data_set_without_a_readable_image_is_an_error(
 
 
 @pytest.mark.parametrize("head", ["photo,words", "image,words", "photo,title", "file_name,caption"])
-def test_the_other_data_set_may_have_the_usual_column_names(
+def test_the_other_dataset_may_have_the_default_column_names(
     clean: list[Sample], tmp_path: Path, head: str
 ) -> None:
     (tmp_path / "data.csv").write_text("photo,title\n0.png,a thing\n1.png,a thing\n")

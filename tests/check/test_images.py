@@ -23,7 +23,7 @@ from cutline.data import Sample
 from cutline.files import ImageRef
 
 
-def test_a_clean_data_set_has_no_findings(clean: list[Sample]) -> None:
+def test_a_clean_dataset_has_no_findings(clean: list[Sample]) -> None:
     result = check_data(clean)
     assert result.findings == []
     assert not result.has_errors

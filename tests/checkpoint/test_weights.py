@@ -25,7 +25,7 @@ from cutline.errors import CheckpointError
 from cutline.model import CaptionModel
 
 MakeCheckpoint = Callable[..., Checkpoint]
-LAYOUTS = pytest.mark.parametrize(
+FORMATS = pytest.mark.parametrize(
     "weight_format", [SALESFORCE, HUGGINGFACE], ids=["salesforce", "huggingface"]
 )
 
@@ -68,7 +68,7 @@ def are_identical(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     )
 
 
-@LAYOUTS
+@FORMATS
 @settings(max_examples=10, deadline=None)
 @given(config=draw_config(), seed=st.integers(0, 9))
 def test_export_then_import_is_the_identity(
@@ -132,7 +132,7 @@ def test_built_model_is_complete_and_in_evaluation_mode(make_checkpoint: MakeChe
         )
 
 
-@LAYOUTS
+@FORMATS
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_dtypes_become_fp32(
     weight_format: WeightFormat, dtype: torch.dtype, make_checkpoint: MakeCheckpoint
@@ -148,7 +148,7 @@ def test_weights_of_other_dtypes_become_fp32(
     )
 
 
-@LAYOUTS
+@FORMATS
 def test_buffers_and_equal_copies_are_accepted(
     weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -175,7 +175,7 @@ def test_buffers_and_equal_copies_are_accepted(
     )
 
 
-@LAYOUTS
+@FORMATS
 def test_unequal_copies_are_an_error_that_names_them(
     weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -193,7 +193,7 @@ def test_unequal_copies_are_an_error_that_names_them(
             )
 
 
-@LAYOUTS
+@FORMATS
 def test_one_error_names_all_problems(
     weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:

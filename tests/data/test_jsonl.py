@@ -29,7 +29,7 @@ def read(folder: Path, text: str | bytes, **options: str) -> list[Sample]:
         {"caption": None, "text": "a dog"},
     ],
 )
-def test_usual_keys_are_recognized(
+def test_default_keys_are_recognized(
     tmp_path: Path, image_key: str, captions: dict[str, object]
 ) -> None:
     assert read(tmp_path, json.dumps({image_key: "x/a.jpg", **captions})) == [
@@ -157,7 +157,7 @@ def test_any_rows_are_read_back(
     ("name", "num_train", "num_val"),
     [("coco-mini", 300, 70), ("ucm-captions", 1134, 126), ("vi-captions", 500, 100)],
 )
-def test_the_shared_data_sets_are_complete(
+def test_the_shared_datasets_are_complete(
     shared: Path, name: str, num_train: int, num_val: int
 ) -> None:
     for split, count in (("train", num_train), ("val", num_val)):

@@ -179,7 +179,9 @@ def test_images_may_be_missing(tmp_path: Path) -> None:
     assert open_data(tmp_path / "a.jsonl")[0].image == str(tmp_path / "nowhere/a.jpg")
 
 
-def test_related_data_may_have_the_usual_columns_instead_of_the_named_ones(tmp_path: Path) -> None:
+def test_related_data_may_have_the_default_columns_instead_of_the_named_ones(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "own.csv").write_text("photo,caption\na.jpg,a dog\n")
     (tmp_path / "usual.csv").write_text("image,caption\na.jpg,a dog\n")
     (tmp_path / "other.csv").write_text("title,caption\na.jpg,a dog\n")

@@ -164,7 +164,7 @@ def test_invalid_files_are_refused(tmp_path: Path) -> None:
         open_data(path)
     assert str(caught.value) == (
         f"{path}: none of the columns a, b is recognized as the image column; "
-        "rename it to `image`, or name the image column (`--image-column`, or "
+        "rename the right one to `image`, or name the image column (`--image-column`, or "
         "`data.image_column` in a recipe)"
     )
     write(path, [{"image": "a.jpg"}, {"image": ""}])

@@ -35,7 +35,7 @@ def read_error(folder: Path, text: str, name: str = "data.csv") -> str:
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
 @pytest.mark.parametrize("image_key", ["file_name", "image", "image_name", "filename"])
 @pytest.mark.parametrize("caption_key", ["caption", "text", "comment", "captions"])
-def test_usual_column_names_and_delimiters_are_recognized(
+def test_default_column_names_and_delimiters_are_recognized(
     tmp_path: Path, delimiter: str, image_key: str, caption_key: str
 ) -> None:
     text = f"\r\nid,{image_key}, {caption_key}\r\n7,x/a.jpg,a dog\r\n\r\n8,x/b.jpg,\r\n"
@@ -153,7 +153,7 @@ def test_written_captions_are_read_back(tmp_path: Path) -> None:
         (
             "a,b\n1,2\n",
             ", line 1: none of the columns a, b is recognized as the image column; "
-            "rename it to `file_name`, or name the image column (`--image-column`, or ",
+            "rename the right one to `file_name`, or name the image column (`--image-column`, or ",
         ),
         (
             "image,caption\na.jpg,a dog\nb.jpg,a dog, running\n",

@@ -39,7 +39,7 @@ def test_the_demo_reaches_its_accuracy(tmp_path: Path) -> None:
     assert run_demo(tmp_path).accuracy >= 0.85
 
 
-def test_photos_are_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_photos_are_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "photos"
     for _ in range(2):  # the second call replaces the first images
         assert run_command(["demo", "--photos", str(folder)]) == 0

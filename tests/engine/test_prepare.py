@@ -88,7 +88,7 @@ def test_bf16_stores_keys_and_values_in_bf16() -> None:
     weight = model.text.token_embed.weight
     assert torch.bfloat16 in (model.cache_dtype, weight.dtype)
     image_embeds = model.vision(torch.zeros(1, 3, 32, 32).to(weight.dtype))
-    assert model.cache_images(image_embeds, 5).image_kv.dtype == torch.bfloat16
+    assert model.prefill_images(image_embeds, 5).image_kv.dtype == torch.bfloat16
 
 
 def test_int8_leaves_no_linear_layer_in_floating_point() -> None:
@@ -133,7 +133,7 @@ def test_a_step_of_all_slots_equals_a_step_of_those_in_use() -> None:
     caches = [model.new_cache(4, 6) for _ in range(2)]
     for cache in caches:
         cache.image_kv.zero_()
-        new = model.cache_images(model.vision(pixels), 6, target_cache=cache)
+        new = model.prefill_images(model.vision(pixels), 6, target_cache=cache)
         model.step(ids, new)
         new.reorder(torch.zeros(2, 3, dtype=torch.long))
         cache.extend(new)

@@ -20,7 +20,7 @@ Logits = Callable[[History], Tensor]
 def process_row(
     scores: Tensor, tokens: History, end_id: int, config: GenerationConfig
 ) -> list[float]:
-    """Apply penalties and limits to the scores (V,) of the next token, in the reference's order."""
+    """Apply penalties and limits to the scores (V,) of the next token, in BLIP's order."""
     result = scores.tolist()
     for token in set(tokens):
         result[token] *= (

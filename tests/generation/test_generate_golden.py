@@ -1,4 +1,4 @@
-"""Captions of the reference, token for token; see tests/golden/README.md."""
+"""Captions of BLIP's code (the reference), token for token; see tests/golden/README.md."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -61,7 +61,7 @@ class Golden:
         prompts = Prompts(ids, torch.ones_like(ids, dtype=torch.bool), self.tokenizer.sep_id)
         return generate(
             self.model.step,
-            self.model.cache_images(image_embeds, config.max_length),
+            self.model.prefill_images(image_embeds, config.max_length),
             prompts,
             config,
         )

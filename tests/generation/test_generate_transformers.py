@@ -113,7 +113,7 @@ def generate_with_cutline(
     mask = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in rows])
     return generate(
         model.step,
-        model.cache_images(model.vision(pixels), config.max_length + longest, mask),
+        model.prefill_images(model.vision(pixels), config.max_length + longest, mask),
         Prompts(ids, mask, SEP),
         config,
     )

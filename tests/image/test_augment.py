@@ -1,4 +1,4 @@
-"""Augmentation: torchvision's random crops, the reference's RandAugment, repeatable by seed."""
+"""Augmentation: torchvision's random crops, BLIP's RandAugment, repeatable by seed."""
 
 import math
 import random
@@ -75,7 +75,7 @@ def test_crops_are_distributed_like_torchvisions() -> None:
     ("width", "height", "box"),
     [(1000, 10, (493, 0, 506, 10)), (10, 1000, (0, 493, 10, 506)), (1, 1, (0, 0, 1, 1))],
 )
-def test_if_no_crop_fits_the_centre_is_taken(
+def test_if_no_crop_fits_the_center_is_taken(
     width: int, height: int, box: tuple[int, int, int, int]
 ) -> None:
     assert choose_crop_box(width, height, (1.0, 1.0), random.Random(0)) == box

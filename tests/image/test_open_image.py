@@ -318,7 +318,7 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "not an image.jpg"
     path.write_bytes(data)
-    message = "not an image that can be read; save it as JPEG or PNG, or leave it out"
+    message = "not an image that can be read; save it as JPEG or PNG, or remove it"
     assert open_error(path) == f"{path}: {message}"
     assert open_error(data) == f"an image given as bytes: {message}"
 
@@ -326,7 +326,7 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
 def test_empty_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.jpg"
     path.touch()
-    message = "the file is empty; copy it again or leave it out"
+    message = "the file is empty; copy it again or remove it"
     assert open_error(path) == f"{path}: {message}"
     assert open_error(b"") == f"an image given as bytes: {message}"
 
@@ -353,7 +353,7 @@ def test_the_error_of_a_truncated_image_has_the_reason_and_a_fix() -> None:
     message = open_error(data[: len(data) // 2])
     reason = "truncated or corrupt (image file is truncated"
     assert message.startswith(f"an image given as bytes: {reason}")
-    assert message.endswith("; copy it again or leave it out")
+    assert message.endswith("; copy it again or remove it")
 
 
 def test_postscript_is_not_run() -> None:
@@ -407,7 +407,7 @@ def test_other_objects_are_refused() -> None:
 
 
 def test_an_image_without_pixels_is_refused() -> None:
-    message = "an image of 0 x 4 pixels is empty; leave it out"
+    message = "an image of 0 x 4 pixels is empty; remove it"
     assert open_error(Image.new("RGB", (0, 4))) == f"an image given as PIL.Image: {message}"
 
 

@@ -1,4 +1,4 @@
-"""Pixels equal those of the reference, bit for bit; thumbnails."""
+"""Pixels equal those of BLIP's code, bit for bit; thumbnails."""
 
 from pathlib import Path
 

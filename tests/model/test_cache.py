@@ -29,7 +29,7 @@ def start(
     longest = max(map(len, prompts))
     mask = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in prompts])
     ids = torch.tensor([[7] * (longest - len(row)) + row for row in prompts])
-    return ids, mask, MODEL.cache_images(image_embeds, longest + new_tokens, mask)
+    return ids, mask, MODEL.prefill_images(image_embeds, longest + new_tokens, mask)
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def test_images_are_projected_once_and_reordering_beams_moves_nothing() -> None:
     calls: list[int] = []
     projections = [layer.cross_attn.kv for layer in MODEL.text.layers]
     handles = [kv.register_forward_hook(lambda *_: calls.append(1)) for kv in projections]
-    cache = MODEL.cache_images(MODEL.vision(make_images(3)), 9)
+    cache = MODEL.prefill_images(MODEL.vision(make_images(3)), 9)
     MODEL.step(torch.tensor([[[1, 2]], [[3, 4]], [[5, 6]]]), cache)
     cache.reorder(torch.zeros(3, 5, dtype=torch.long))
     storage, images = (cache.image_kv.data_ptr(), cache.token_kv.data_ptr()), cache.image_kv.clone()
@@ -98,7 +98,7 @@ def test_a_step_computes_only_the_new_tokens() -> None:
     handle = MODEL.text.layers[0].mlp.register_forward_hook(
         lambda _, args, out: shapes.append(tuple(args[0].shape[:2]))
     )
-    cache = MODEL.cache_images(MODEL.vision(make_images(2)), 9)
+    cache = MODEL.prefill_images(MODEL.vision(make_images(2)), 9)
     MODEL.step(torch.ones(2, 1, 4, dtype=torch.long), cache)
     cache.reorder(torch.zeros(2, 3, dtype=torch.long))
     MODEL.step(torch.ones(2, 3, 1, dtype=torch.long), cache)
@@ -114,7 +114,7 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
     token, slots, length = st.integers(3, VOCAB - 1), 3, 6
     embeds = MODEL.vision(make_images(8))
     ids, mask, cache = start([[1, 5]], embeds[:1], new_tokens=0)
-    cache, new = MODEL.new_cache(slots, length), MODEL.cache_images(embeds[:1], length, mask)
+    cache, new = MODEL.new_cache(slots, length), MODEL.prefill_images(embeds[:1], length, mask)
     MODEL.step(ids[:, None], new)
     new.reorder(torch.zeros(1, 2, dtype=torch.long))
     cache.extend(new)
@@ -127,7 +127,7 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
             images = torch.arange(len(prompts)) % 2 + number % 7
             ids, mask, _ = start(prompts, embeds[images], new_tokens=0)
             target_cache = data.draw(st.sampled_from([cache, None]))
-            new = MODEL.cache_images(embeds[images], length, mask, target_cache)
+            new = MODEL.prefill_images(embeds[images], length, mask, target_cache)
             MODEL.step(ids[:, None], new)
             new.reorder(torch.zeros(len(prompts), 2, dtype=torch.long))
             cache.extend(new)
@@ -164,7 +164,7 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
 
 @torch.no_grad()
 def test_more_images_than_slots_are_an_error() -> None:
-    cache, new = MODEL.new_cache(3, 5), MODEL.cache_images(MODEL.vision(make_images(2)), 5)
+    cache, new = MODEL.new_cache(3, 5), MODEL.prefill_images(MODEL.vision(make_images(2)), 5)
     cache.extend(new)
     with pytest.raises(ValueError, match="4 images do not fit into 3 slots"):
         cache.extend(new)

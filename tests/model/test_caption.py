@@ -171,7 +171,7 @@ def test_steps_predict_the_logits_of_the_loss() -> None:
     pixels, ids, mask, labels = make_batch([5, 5], [2, 2])
     with torch.no_grad():
         logits = MODEL(pixels, ids, mask, labels, return_logits=True).logits
-        cache = MODEL.cache_images(MODEL.vision(pixels), 5)
+        cache = MODEL.prefill_images(MODEL.vision(pixels), 5)
         stepped = [MODEL.step(ids[:, None, :2], cache)]
         stepped += [MODEL.step(ids[:, None, position : position + 1], cache) for position in (2, 3)]
     torch.testing.assert_close(torch.cat(stepped, 1), logits[:, 1:], atol=1e-4, rtol=1e-4)

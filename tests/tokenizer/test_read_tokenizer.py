@@ -50,14 +50,14 @@ def write_bert_json(
     folder: Path, vocab: dict[str, int], added: Sequence[dict[str, object]] = ()
 ) -> Path:
     """Write a tokenizer.json as transformers does, with the ids of `vocab` and `added` tokens."""
-    layout = json.loads(
+    content = json.loads(
         BertTokenizer(
             vocab={token: index for index, token in enumerate(SPECIAL)}
         ).backend_tokenizer.to_str()
     )
-    layout["model"]["vocab"] = vocab
-    layout["added_tokens"] = list(added)
-    (folder / "tokenizer.json").write_text(json.dumps(layout), encoding="utf-8")
+    content["model"]["vocab"] = vocab
+    content["added_tokens"] = list(added)
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     return folder / "tokenizer.json"
 
 

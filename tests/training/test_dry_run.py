@@ -17,7 +17,14 @@ from cutline.cli.main import run_command
 from cutline.config import LoraConfig, Recipe, to_dict
 from cutline.device import peak_memory
 from cutline.errors import ConfigError, CutlineError, DataError
-from cutline.training import dry_run, overfit, read_log, run_lr_range_test, train
+from cutline.training import (
+    dry_run,
+    inspect_first_batch,
+    overfit,
+    read_log,
+    run_lr_range_test,
+    train,
+)
 from cutline.training.diagnostics import dry_run as dry_run_module
 from cutline.training.diagnostics.memory import (
     available_memory,
@@ -188,7 +195,12 @@ def test_diagnostics_run_in_a_single_process(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
-    for run_diagnostic in (dry_run, overfit, lambda run: run_lr_range_test(run, 1e-3, 1)):
+    for run_diagnostic in (
+        dry_run,
+        overfit,
+        inspect_first_batch,
+        lambda run: run_lr_range_test(run, 1e-3, 1),
+    ):
         with pytest.raises(ConfigError, match="start them without torchrun"):
             run_diagnostic(recipe())
 

@@ -57,7 +57,7 @@ def test_the_fingerprint_depends_on_captions_order_and_images_but_not_on_the_fol
     second = Sample(b"bytes", ("a cat",), "y", "see ")
     moved = replace(first, image=str(tmp_path / "b" / "x.jpg"))
     assert fingerprint_data([first, second]) == fingerprint_data([moved, second])
-    data_sets = [
+    datasets = [
         [first, second],
         [replace(first, image=str(tmp_path / "c" / "x.jpg")), second],
         [replace(first, captions=("a", "dog")), second],
@@ -66,7 +66,7 @@ def test_the_fingerprint_depends_on_captions_order_and_images_but_not_on_the_fol
         [second, first],
         [first],
     ]
-    assert len(set(map(fingerprint_data, data_sets))) == len(data_sets)
+    assert len(set(map(fingerprint_data, datasets))) == len(datasets)
 
 
 def test_the_log_has_speed_memory_and_gradient_norm(recipe: Build) -> None:

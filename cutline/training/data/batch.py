@@ -41,7 +41,7 @@ class Batch:
 
     @property
     def token_count(self) -> int:
-        """Number of scored tokens; the first position has no prediction."""
+        """Return the number of scored tokens; the first position has no prediction."""
         return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
 
     def to(self, device: torch.device) -> "Batch":
@@ -137,7 +137,7 @@ def make_loader(
     Args:
         dataset: The dataset.
         config: Collation and prefetching.
-        batching: How examples are grouped: `batch_sampler=…` or `batch_size=…`.
+        **batching: How examples are grouped: `batch_sampler=…` or `batch_size=…`.
     """
     return DataLoader(
         dataset,

@@ -104,7 +104,7 @@ class CaptionDataset(Dataset[ExampleOrError]):
                 "no image has a caption that is not empty after cleaning: "
                 "check the captions, `data.clean` and `data.caption_column`"
             )
-        if not any(text.has_text for encoded in captions for text in encoded):
+        if not any(text.has_targets for encoded in captions for text in encoded):
             raise ConfigError(
                 f"data.max_tokens {data.max_tokens} leaves no room for a caption after the prompt: "
                 "raise it, or shorten the prompt"

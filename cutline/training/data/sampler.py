@@ -27,12 +27,12 @@ class BatchSampler:
 
     @property
     def examples_per_step(self) -> int:
-        """Examples of an optimizer step, over all processes."""
+        """Return the examples of an optimizer step, over all processes."""
         return self.batch_size * self.grad_accum_steps * self.world_size
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch; at least one, even if that has too few examples."""
+        """Return the optimizer steps of an epoch, at least one, even with too few examples."""
         return max(1, self.num_examples // self.examples_per_step)
 
     def iter_batches(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:

@@ -79,7 +79,7 @@ class ShardDataset:
     def make_examples(self, sample: Sample, epoch: int) -> Iterator[Callable[[], ExampleOrError]]:
         """Yield the examples of one sample; none if its captions are empty after cleaning."""
         captions = encode_captions([sample], self.tokenizer, self.data, self.prompt)
-        if any(caption.has_text for caption in captions[0]):
+        if any(caption.has_targets for caption in captions[0]):
             seed = f"{self.seed} {sample.id}"
             augmented = self.data.augment
             dataset = CaptionDataset(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cutline.config import Recipe
 from cutline.training.diagnostics.memory import TensorMemory
-from cutline.training.run.directory import HAS_RUN
+from cutline.training.run.directory import RUN_EXISTS
 
 HOW_TO_SAVE_MEMORY = (
     "lower `optim.batch_size` (and raise `optim.grad_accum_steps`), turn on "
@@ -56,17 +56,17 @@ class DryRunResult:
 
     @property
     def chance_loss(self) -> float:
-        """The loss per token if all tokens of the vocabulary are equally likely: ln V."""
+        """Return the loss per token if all tokens of the vocabulary are equally likely: ln V."""
         return math.log(self.vocab_size)
 
     @property
     def hours(self) -> float:
-        """Hours of all steps, without evaluation."""
+        """Return the hours of all steps, without evaluation."""
         return self.total_steps * self.seconds_per_step / 3600
 
     @property
     def shortages(self) -> list[str]:
-        """One sentence for memory and disk each, if there is too little."""
+        """Return one sentence for memory and disk each, if there is too little."""
         shortages = []
         if self.available_memory is not None and self.needed_memory > self.available_memory:
             shortages.append(describe_memory_shortage(self.needed_memory, self.available_memory))
@@ -80,7 +80,7 @@ class DryRunResult:
 
     @property
     def exit_code(self) -> int:
-        """0: the run can start; 1: it needs too much memory or disk; 3: it would skip images."""
+        """Return 0 if the run can start, 1 without enough memory or disk, 3 if it skips images."""
         return 1 if self.shortages else 3 if self.missing or self.skipped else 0
 
     def __str__(self) -> str:
@@ -137,7 +137,7 @@ class DryRunResult:
 
     def _format_problems(self) -> Iterator[tuple[str, str]]:
         if self.output_has_run:
-            yield "output", f"{self.recipe.output} {HAS_RUN}"
+            yield "output", f"{self.recipe.output} {RUN_EXISTS}"
         if self.missing:
             first = ", ".join(self.missing[:3])
             yield "missing", f"{len(self.missing):,} images do not exist; first: {first}"

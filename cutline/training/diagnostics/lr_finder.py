@@ -37,7 +37,7 @@ class LrRangeResult:
 
     @property
     def smoothed(self) -> list[float]:
-        """The running mean of the losses, corrected for its bias towards zero at the start."""
+        """Return the running mean of the losses, corrected for its initial bias towards zero."""
         means, mean = [], 0.0
         for step, loss in enumerate(self.losses, start=1):
             mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -46,10 +46,10 @@ class LrRangeResult:
 
     @property
     def steepest(self) -> float | None:
-        """The learning rate at which the smoothed loss falls fastest; None if it never falls.
+        """Return the learning rate at which the smoothed loss falls fastest; None if it never does.
 
-        The slope is that over ln(lr). The first tenth of the steps is left out, because the running
-        mean covers too few losses there.
+        The slope is with respect to ln(lr). The first tenth of the steps is left out, because the
+        running mean covers too few losses there.
         """
         first = len(self.lrs) // 10
         smoothed = self.smoothed[first:]
@@ -59,12 +59,12 @@ class LrRangeResult:
 
     @property
     def tenth_of_minimum(self) -> float | None:
-        """A tenth of the learning rate with the lowest smoothed loss; None if it never falls."""
+        """Return a tenth of the learning rate with the lowest smoothed loss; None if none falls."""
         return self.lrs[int(np.argmin(self.smoothed))] / 10 if self.steepest else None
 
     @property
     def suggestion(self) -> str:
-        """One sentence on which learning rates to try."""
+        """Return one sentence on which learning rates to try."""
         low, high = self.lrs[0], self.lrs[-1]
         if self.steepest is None or self.tenth_of_minimum is None:
             return f"the loss does not fall between lr {low:g} and {high:g}: try lower ones"

@@ -27,7 +27,7 @@ class TensorMemory:
 
     @property
     def total(self) -> int:
-        """Their sum."""
+        """Return the sum of all."""
         return self.weights + self.gradients + self.optimizer + self.ema
 
 

@@ -43,7 +43,7 @@ class OverfitSample:
 
     @property
     def exact(self) -> bool:
-        """Whether caption and reference are the same."""
+        """Return whether caption and reference are the same."""
         return self.caption == self.reference
 
 
@@ -65,17 +65,17 @@ class OverfitResult:
 
     @property
     def success(self) -> bool:
-        """Whether every caption equals its reference."""
+        """Return whether every caption equals its reference."""
         return all(sample.exact for sample in self.samples)
 
     @property
     def exit_code(self) -> int:
-        """0: success; 1: captions differ from their references; 3: success, but images skipped."""
+        """Return 0 for success, 1 if captions are wrong, 3 for success with skipped images."""
         return 1 if not self.success else 3 if self.skipped else 0
 
     @property
     def summary(self) -> str:
-        """One sentence with the result, and with what to try if there was no success."""
+        """Return one sentence with the result, and with what to try if there was no success."""
         num_exact = sum(sample.exact for sample in self.samples)
         result = (
             f"loss {self.first_loss:.2f} → {self.last_loss:.2f} in {self.steps} steps "

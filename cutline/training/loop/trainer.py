@@ -106,7 +106,7 @@ class Trainer:
 
     @property
     def state_path(self) -> Path:
-        """The file that the run resumes from."""
+        """Return the file that the run resumes from."""
         return self.directory / STATE_FILE
 
     def has_state(self) -> bool:
@@ -206,8 +206,9 @@ class Trainer:
         self.lr = lr
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
-        # Dropout depends only on the recipe's seed, the step and the rank, so that a resumed run
-        # repeats it. The prime keeps runs of neighboring seeds from sharing seeds of their steps.
+        # Dropout depends only on the recipe's seed, the step, the rank and the number of processes,
+        # so that a resumed run repeats it. The factor exceeds any number of steps, so that runs of
+        # neighboring seeds share no seeds.
         seed = self.recipe.seed * 1_000_003 + state.step
         torch.manual_seed(seed * world_size() + rank())
         norm = self.update_weights(batches, totals.tokens) if totals.tokens else 0.0

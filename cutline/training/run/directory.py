@@ -12,7 +12,8 @@ LOG_FILE = "log.jsonl"
 RECIPE_FILE = "recipe.yaml"
 BEST, LAST = "best", "last"
 """folders of the best and the latest checkpoint"""
-HAS_RUN = "already holds a run: add --resume to continue it, or choose another `output`"
+RUN_EXISTS = "already holds a run: add --resume to continue it, or choose another `output`"
+"""an error, after the name of the directory"""
 CHANGEABLE_ON_RESUME = frozenset(
     {
         "output",
@@ -47,7 +48,7 @@ def make_run_directory(recipe: Recipe, resume: bool) -> Path:
     directory = Path(recipe.output)
     if has_run(directory):
         if not resume:
-            raise ConfigError(f"{directory} {HAS_RUN}")
+            raise ConfigError(f"{directory} {RUN_EXISTS}")
         check_same_settings(directory, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     return directory

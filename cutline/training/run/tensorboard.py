@@ -28,7 +28,12 @@ class TensorBoardLog:
 
     def __init__(self, directory: Path, step: int) -> None:
         """Open the event files of the run in `directory`, and hide the events after `step`."""
-        from torch.utils.tensorboard import SummaryWriter
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                f"TensorBoard cannot be imported ({error}): reinstall it, or set `tensorboard: off`"
+            ) from None
 
         self.directory = directory
         purge_step = step + 1 if step else None
