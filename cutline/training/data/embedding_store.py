@@ -100,16 +100,16 @@ class EmbeddingStore:
                 self.embeddings[key] = Embedding(records, offset, self.shape, self.dtype)
 
     def check_free_space(self, count: int) -> None:
-        """Make the folder, and check that `count` more embeddings fit on its disk.
+        """Create the folder, and check that `count` more embeddings fit on its disk.
 
         Raises:
-            CutlineError: The folder cannot be made, or they do not fit.
+            CutlineError: The folder cannot be created, or they do not fit.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CutlineError(
-                f"{self.folder}: cannot be made ({error.strerror}); "
+                f"{self.folder}: cannot be created ({error.strerror}); "
                 "choose another folder in `data.cache_embeddings`"
             ) from None
         needed, free = count * (self.record_size + KEY_SIZE), shutil.disk_usage(self.folder).free

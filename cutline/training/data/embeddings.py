@@ -21,7 +21,7 @@ from cutline.model import CaptionModel
 from cutline.progress import Progress, no_progress
 from cutline.training.data.embedding_store import Embedding, EmbeddingStore
 
-Images = Mapping[bytes, str | bytes | ImageRef]
+ImagesByKey = Mapping[bytes, str | bytes | ImageRef]
 """path or bytes of each image, by key"""
 
 
@@ -115,7 +115,7 @@ def compute_image_key(image: str | bytes | ImageRef) -> bytes:
 
 
 def fill_store(
-    store: EmbeddingStore, images: Images, compute: Callable[[Images], dict[bytes, str]]
+    store: EmbeddingStore, images: ImagesByKey, compute: Callable[[ImagesByKey], dict[bytes, str]]
 ) -> dict[bytes, str]:
     """Let every process compute its share of the embeddings that `store` lacks.
 
@@ -141,14 +141,16 @@ def fill_store(
         store.refresh()
         if images.keys() - store.embeddings.keys() - unreadable.keys():
             raise CutlineError(
-                f"{store.folder}: some embeddings are missing; "
-                "choose a folder that every process can see, and start again"
+                f"{store.folder}: some embeddings are missing: set `data.cache_embeddings` to a "
+                "folder that every process can see, and start again"
             )
 
     # The main process alone lists what is missing, so that all divide the same list.
     missing = run_on_main(find_missing)
     if missing:
         run_on_main(lambda: store.check_free_space(len(missing)))
+    # A key depends on size and time of the image file. Where processes see different files, this
+    # one may not know a key of the main process; the check of completeness then reports it.
     share = {key: images[key] for key in missing[rank() :: world_size()] if key in images}
     unreadable: dict[bytes, str] = {}
     for messages in gather_results(lambda: compute(share)):
@@ -159,7 +161,11 @@ def fill_store(
 
 @torch.no_grad()
 def compute_embeddings(
-    recipe: Recipe, model: CaptionModel, store: EmbeddingStore, images: Images, progress: Progress
+    recipe: Recipe,
+    model: CaptionModel,
+    store: EmbeddingStore,
+    images: ImagesByKey,
+    progress: Progress,
 ) -> dict[bytes, str]:
     """Write the embeddings of `images` to `store`.
 
