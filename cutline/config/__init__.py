@@ -1,4 +1,4 @@
-"""Every setting of cutline: frozen dataclasses that validate themselves. It does not import torch.
+"""Every setting of cutline: frozen dataclasses that validate themselves, without torch.
 
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """

@@ -11,8 +11,7 @@ from cutline.data import open_data, write_captions
 from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct, judge_caption
 from cutline.demo.scenes import Split, make_scenes, write_scenes
-from cutline.evaluation import Evaluation, evaluate
-from cutline.metrics import METRIC_NAMES
+from cutline.evaluation import Evaluation, evaluate, make_score_rows
 from cutline.progress import Progress, no_progress
 from cutline.report import (
     Card,
@@ -164,10 +163,7 @@ def write_demo_captions(path: Path, result: DemoResult) -> None:
 
 def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> None:
     """Write `report.html`: the loss curve, the scores, and images with captions."""
-    scores = [
-        (METRIC_NAMES.get(name, "images"), value)
-        for name, value in heldout.evaluation.scores.to_dict().items()
-    ]
+    scores = make_score_rows(heldout.evaluation)
     cards = make_cards(heldout)
     errors = [card for card in cards if not card.correct]
     sections = [

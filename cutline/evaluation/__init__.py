@@ -3,7 +3,11 @@
 from cutline.evaluation.comparison import ComparedImage, Comparison, compare_captions
 from cutline.evaluation.comparison_report import write_comparison_report
 from cutline.evaluation.evaluation import EvaluatedImage, Evaluation, evaluate
-from cutline.evaluation.evaluation_report import make_domain_table, write_evaluation_report
+from cutline.evaluation.evaluation_report import (
+    make_domain_table,
+    make_score_rows,
+    write_evaluation_report,
+)
 
 __all__ = [
     "ComparedImage",
@@ -13,6 +17,7 @@ __all__ = [
     "compare_captions",
     "evaluate",
     "make_domain_table",
+    "make_score_rows",
     "write_comparison_report",
     "write_evaluation_report",
 ]

@@ -29,7 +29,7 @@ def write_evaluation_report(
     ranked = sorted(evaluation.images, key=lambda image: image.scores.cider, reverse=True)
     count = min(num_examples, (len(ranked) + 1) // 2)  # at most one image is in both galleries
     best, worst = ranked[:count], ranked[len(ranked) - count :][::-1]
-    sections = [("Scores", render_table(_make_score_rows(evaluation)))]
+    sections = [("Scores", render_table(make_score_rows(evaluation)))]
     if evaluation.domains:
         sections.append(("By domain", render_table(*make_domain_table(evaluation))))
     diversity = [[name, value] for name, value in evaluation.diversity.to_dict().items()]
@@ -54,7 +54,7 @@ def make_domain_table(evaluation: Evaluation) -> tuple[list[list[object]], list[
     return rows, ["", *columns]
 
 
-def _make_score_rows(evaluation: Evaluation) -> list[list[object]]:
+def make_score_rows(evaluation: Evaluation) -> list[list[object]]:
     """Return the name and value of each score, and its confidence interval if there are any."""
     rows: list[list[object]] = []
     for name, value in evaluation.scores.to_dict().items():

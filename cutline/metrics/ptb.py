@@ -76,7 +76,7 @@ def _any_of(*words: str) -> str:
     )
 
 
-_LETTER = f"[A-Za-z{LETTER}]"  # a letter
+_LETTER = f"[A-Za-z{LETTER}]"
 _DIGIT = f"[0-9{DIGIT}]"
 _ALNUM = f"[A-Za-z0-9{LETTER}{DIGIT}]"
 # a letter, also with marks, soft hyphens or entities

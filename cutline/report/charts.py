@@ -60,9 +60,9 @@ def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
 
     If `log_x` is set, x is already a logarithm, and the axis is labeled with powers of 10.
     """
-    thinned = _downsample(points)
-    smoothed = _smooth(thinned)
-    xs, ys = [x for x, _ in points], [y for _, y in thinned]
+    downsampled = _downsample(points)
+    smoothed = _smooth(downsampled)
+    xs, ys = [x for x, _ in points], [y for _, y in downsampled]
     x_ticks = (_make_log_ticks if log_x else _make_ticks)(min(xs), max(xs))
     y_ticks = _make_ticks(min(ys), max(ys))
     low, high = (min(xs), max(xs)) if len(set(xs)) > 1 else (x_ticks[0], x_ticks[-1])
@@ -78,9 +78,9 @@ def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
         if low - tolerance <= tick <= high + tolerance:
             label = _format_number(10**tick if log_x else tick)
             grid.append(_render_text(to_pixels((tick, 0))[0], _BOTTOM + 28, label, "middle"))
-    faint, strong = _make_path(map(to_pixels, thinned)), _make_path(map(to_pixels, smoothed))
+    faint, strong = _make_path(map(to_pixels, downsampled)), _make_path(map(to_pixels, smoothed))
     x, y = to_pixels(smoothed[-1])
-    first_x = to_pixels(thinned[0])[0]
+    first_x = to_pixels(downsampled[0])[0]
     return [
         *grid,
         f'<path class="area" d="{strong}L{x:.1f} {_BOTTOM}L{first_x:.1f} {_BOTTOM}Z"/>',

@@ -24,7 +24,7 @@ class EncodedText(NamedTuple):
 
     @property
     def has_targets(self) -> bool:
-        """Return whether any token is left after the prompt, if only [SEP]."""
+        """Return whether a token follows the prompt, even if it is only [SEP]."""
         return len(self.token_ids) > self.prompt_length
 
 

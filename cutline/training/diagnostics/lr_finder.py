@@ -59,7 +59,7 @@ class LrRangeResult:
 
     @property
     def tenth_of_minimum(self) -> float | None:
-        """Return a tenth of the learning rate with the lowest smoothed loss; None if none falls."""
+        """Return a tenth of the lr with the lowest smoothed loss; None if the loss never falls."""
         return self.lrs[int(np.argmin(self.smoothed))] / 10 if self.steepest else None
 
     @property
