@@ -8,7 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cutline.captioner import Caption, Captioner, CaptionScore, load
+    from cutline.batching import Caption, CaptionRequest, TextEvent
+    from cutline.captioner import Captioner, CaptionScore, load
     from cutline.config import (
         CaptionConfig,
         Columns,
@@ -25,18 +26,26 @@ if TYPE_CHECKING:
         ConfigError,
         CutlineError,
         DataError,
+        DeadlineExceededError,
         DivergedError,
+        GenerationError,
         ImageError,
+        QueueFullError,
+        RequestCancelledError,
+        SchedulerClosedError,
     )
     from cutline.evaluation import Evaluation, evaluate
+    from cutline.scheduler import CaptionScheduler
     from cutline.training import Interrupted, train
 
 __version__ = "0.1.0"
 
 # Type checkers need the imports above and a literal __all__; __getattr__ needs the modules.
 _MODULES = {
-    "Caption": "cutline.captioner",
+    "Caption": "cutline.batching",
     "CaptionConfig": "cutline.config",
+    "CaptionRequest": "cutline.batching",
+    "CaptionScheduler": "cutline.scheduler",
     "CaptionScore": "cutline.captioner",
     "Captioner": "cutline.captioner",
     "CheckpointError": "cutline.errors",
@@ -45,14 +54,20 @@ _MODULES = {
     "CutlineError": "cutline.errors",
     "DataError": "cutline.errors",
     "DataSource": "cutline.config",
+    "DeadlineExceededError": "cutline.errors",
     "DivergedError": "cutline.errors",
     "Evaluation": "cutline.evaluation",
     "GenerationConfig": "cutline.config",
+    "GenerationError": "cutline.errors",
     "ImageConfig": "cutline.config",
     "ImageError": "cutline.errors",
     "Interrupted": "cutline.training",
+    "QueueFullError": "cutline.errors",
     "Recipe": "cutline.config",
+    "RequestCancelledError": "cutline.errors",
+    "SchedulerClosedError": "cutline.errors",
     "TextConfig": "cutline.config",
+    "TextEvent": "cutline.batching",
     "VisionConfig": "cutline.config",
     "evaluate": "cutline.evaluation",
     "load": "cutline.captioner",
@@ -63,6 +78,8 @@ _MODULES = {
 __all__ = [
     "Caption",
     "CaptionConfig",
+    "CaptionRequest",
+    "CaptionScheduler",
     "CaptionScore",
     "Captioner",
     "CheckpointError",
@@ -71,14 +88,20 @@ __all__ = [
     "CutlineError",
     "DataError",
     "DataSource",
+    "DeadlineExceededError",
     "DivergedError",
     "Evaluation",
     "GenerationConfig",
+    "GenerationError",
     "ImageConfig",
     "ImageError",
     "Interrupted",
+    "QueueFullError",
     "Recipe",
+    "RequestCancelledError",
+    "SchedulerClosedError",
     "TextConfig",
+    "TextEvent",
     "VisionConfig",
     "evaluate",
     "load",

@@ -1,11 +1,11 @@
 """`Captioner`, the main class of the package: images in, captions out."""
 
 import itertools
-import zlib
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cutline.batching import BatchRunner, Caption, CaptionRequest
 from cutline.checkpoint import build_model, load_checkpoint
 from cutline.config import (
     CaptionConfig,
@@ -26,36 +27,16 @@ from cutline.config import (
     reject_renamed_keywords,
 )
 from cutline.device import pick_device, pick_precision
-from cutline.engine import CudaGraphStep, prepare_model
-from cutline.errors import ConfigError, ImageError
-from cutline.generation import (
-    Hypothesis,
-    NewRequests,
-    Prompts,
-    Step,
-    check_prompt_length,
-    generate_stream,
-    make_search,
-)
-from cutline.image import ImageSource, normalize, open_image, prefetch_images, to_pixels
+from cutline.engine import prepare_model
+from cutline.errors import ConfigError, CutlineError, ImageError
+from cutline.generation import check_prompt_length
+from cutline.image import ImagePrefetcher, ImageSource, normalize, open_image, to_pixels
+from cutline.image.prefetch import OpenedImage
 from cutline.model import CaptionModel
-from cutline.model.cache import TextCache
 from cutline.tokenizer import Tokenizer
 
-MAX_ENCODE_BATCH = 4  # images encoded together on a CPU; more are not faster and need more memory
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One caption of one image."""
-
-    text: str
-    score: float
-    """sum of log-probabilities / length ** length_penalty; `beam_scoring` defines the length"""
-    token_ids: tuple[int, ...]
-    """the generated tokens: no prompt, no [SEP], no padding"""
-    alternatives: tuple["Caption", ...] = field(default=(), compare=False, repr=False)
-    """all `num_captions` captions of the image, best first, this one included"""
+Inputs = tuple[str, int]
+"""the prompt and the seed of an image"""
 
 
 @dataclass(frozen=True)
@@ -101,10 +82,11 @@ class Captioner:
         self.dtype = prepare_model(model, self.device, self.precision, engine)
         self.model = model
         self.tokenizer = tokenizer
-        self._step: Step[TextCache] = model.step
-        if engine != "eager" and self.device.type == "cuda":
-            self._step = CudaGraphStep(model.step)
-        self._idle_caches: list[TextCache] = []  # at most one, see _acquire_cache
+        self._record_steps = engine != "eager" and self.device.type == "cuda"
+        self._idle_runners: list[BatchRunner] = []  # at most one, see _acquire_runner
+        self._process_id = os.getpid()
+        # On a GPU, threads take turns: no step of another thread runs while one is captured.
+        self._turn = threading.RLock() if self.device.type == "cuda" else nullcontext()
 
     @property
     def config(self) -> CaptionConfig:
@@ -118,6 +100,7 @@ class Captioner:
         *,
         batch_size: int = 8,
         num_workers: int = 0,
+        seeds: Sequence[int] | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> list[Caption]:
         """Caption images.
@@ -128,6 +111,8 @@ class Captioner:
                 model's own).
             batch_size: Number of images captioned together.
             num_workers: Number of processes that open images; 0 for threads of this process.
+            seeds: For sampling, a seed for each image instead of `seed`. With equal seeds, equal
+                images get equal captions.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -135,22 +120,26 @@ class Captioner:
 
         Raises:
             ImageError: An image cannot be read; the message names it.
-            ConfigError: A setting is unknown or invalid.
+            ConfigError: A setting is unknown or invalid, or a prompt is too long.
+            GenerationError: An image cannot be captioned.
         """
         image_list = to_image_list(images)
         prompts = prompt if prompt is None or isinstance(prompt, str) else list(prompt)
-        if isinstance(prompts, list) and len(prompts) != len(image_list):
-            raise ConfigError(
-                f"there are {len(prompts)} prompts for {len(image_list)} images: "
-                "give one prompt for all images, or one per image"
-            )
+        for name, values in (("prompt", prompts), ("seed", seeds)):
+            if values is not None and not isinstance(values, str):
+                check_count(name, len(values), len(image_list))
         captions = []
         # A cache for fewer images than `batch_size` needs less memory.
         batch_size = min(batch_size, max(1, len(image_list)))
         for result in self.stream(
-            image_list, prompts, batch_size=batch_size, num_workers=num_workers, **settings
+            image_list,
+            prompts,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seeds=seeds,
+            **settings,
         ):
-            if isinstance(result, ImageError):
+            if isinstance(result, CutlineError):
                 raise result
             captions.append(result)
         return captions
@@ -162,12 +151,19 @@ class Captioner:
         *,
         batch_size: int = 8,
         num_workers: int = 0,
+        ordered: bool = True,
+        seeds: Iterable[int] | None = None,
         **settings: Unpack[GenerationKwargs],
-    ) -> Iterator[Caption | ImageError]:
+    ) -> Iterator[Caption | CutlineError]:
         """Caption any number of images, lazily.
 
         Images are opened in the background and captioned by continuous batching: a finished image
-        leaves the batch at once, and the next one takes its slot.
+        leaves the batch at once, and the next one takes its slot. At most 2 * batch_size images
+        are taken from the input beyond those whose results have been returned.
+
+        A sequence, such as a list, is captioned in batches that do not depend on timing. Any other
+        iterable is read in a thread of its own, and an image is captioned as soon as it arrives,
+        even if the next one, such as that of a camera, takes long.
 
         Args:
             images: Any iterable of images.
@@ -176,113 +172,146 @@ class Captioner:
             num_workers: Number of processes that open images; 0 for threads of this process.
                 Processes help where a GPU waits for images; a script that uses them needs
                 `if __name__ == "__main__":`.
+            ordered: Whether to return results in the order of the input, else as they are done.
+            seeds: As for `caption`, or any iterable of seeds.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
-            An iterator over the results in order: a `Caption`, or the `ImageError` of an image that
-            cannot be read.
+            An iterator over the results: a `Caption`, or the error of an image that cannot be read
+            (`ImageError`), has a prompt that is too long (`ConfigError`) or cannot be captioned
+            (`GenerationError`). The attribute `index` of each is the number of its image. If
+            `images` raises an error, the iterator raises it after the results of the images before.
 
         Raises:
-            ConfigError: A setting is unknown or invalid.
+            ConfigError: A setting is unknown or invalid, or the prompt of all images is too long.
         """
-        names = [setting.name for setting in fields(GenerationConfig)]
-        reject_renamed_keywords(settings, ("prompt", "batch_size", "num_workers", *names))
-        generation = GenerationConfig(**settings)
+        config = self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))
         inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
-        positions = self.config.text.max_positions
-        if generation.max_length > positions:
-            raise ConfigError(
-                f"max_length {generation.max_length} is above the model's {positions} positions: "
-                "lower max_length"
-            )
+        if seeds is not None and not config.sample:
+            raise ConfigError("seeds are for sampling only: set sample=True, or remove them")
         prompt = self.config.prompt if prompt is None else prompt
-        prompts = itertools.repeat(prompt) if isinstance(prompt, str) else iter(prompt)
-        return self._stream(pair_prompts(images, prompts), generation, inference)
+        if isinstance(prompt, str):
+            check_prompt_length(len(self.tokenizer.encode_prompt(prompt)), config)
+        prompts = itertools.repeat(prompt) if isinstance(prompt, str) else prompt
+        seeds = itertools.repeat(config.seed) if seeds is None else seeds
+        is_given = isinstance(images, Sequence | np.ndarray) and isinstance(prompt, Sequence)
+        self.check_process()
+        pairs = pair_inputs(images, prompts, seeds)
+        return self._stream(pairs, config, inference, is_given, ordered)
 
     @torch.inference_mode()
     def _stream(
         self,
-        pairs: Iterator[tuple[ImageSource, str]],
-        generation: GenerationConfig,
+        pairs: Iterator[tuple[ImageSource, Inputs]],
+        config: GenerationConfig,
         inference: InferenceConfig,
-    ) -> Iterator[Caption | ImageError]:
-        # Images are decoded in the background, up to two batches ahead. Whenever slots are free,
-        # `next_requests` encodes the next images and passes them to the search. Images finish in
-        # any order, so each caption waits in `results` until all earlier ones have been yielded.
-        slots = inference.batch_size
-        max_prefill = max(1, slots // 2)
-        if self.device.type == "cpu":
-            max_prefill = min(slots, MAX_ENCODE_BATCH)
-        cache = self._acquire_cache(slots, generation)
-        prefetched = prefetch_images(
-            pairs, self.config.vision.image_size, 2 * slots, inference.num_workers
-        )
-        results: dict[int, Caption | ImageError] = {}
-        next_index = 0
-        with closing(prefetched):
-            numbered_images = enumerate(prefetched)
-
-            def next_requests(limit: int) -> NewRequests[TextCache] | None:
-                batch: list[tuple[int, Tensor, str]] = []
-                for index, (pixels, prompt) in numbered_images:
-                    if isinstance(pixels, ImageError):
-                        results[index] = pixels
+        is_given: bool,
+        ordered: bool,
+    ) -> Iterator[Caption | CutlineError]:
+        # `taken` counts the images whose results have not been returned: they wait, run, or are
+        # done before an earlier one, in `results`.
+        runner, limit = self._acquire_runner(inference.batch_size), 2 * inference.batch_size
+        taken, next_index = 0, 0
+        waiting: list[CaptionRequest] = []
+        results: dict[int, Caption | CutlineError] = {}
+        with ImagePrefetcher(
+            pairs, self.config.vision.image_size, limit, inference.num_workers, is_given
+        ) as prefetcher:
+            while taken or not prefetcher.exhausted:
+                wanted = min(runner.max_prefill - len(waiting), limit - taken)
+                for image in prefetcher.take(max(0, wanted), wait=is_given or not taken):
+                    taken += 1
+                    request = self._make_request(image, config)
+                    if isinstance(request, CutlineError):
+                        results[image.index] = request
                     else:
-                        batch.append((index, pixels, prompt))
-                    if len(batch) == limit:
-                        break
-                return self._make_requests(batch, generation, cache) if batch else None
+                        waiting.append(request)
+                for request in self.run_step(runner, waiting):
+                    outcome = request.outcome
+                    assert isinstance(outcome, Caption | CutlineError)
+                    results[request.id] = outcome
+                while results and (not ordered or next_index in results):
+                    index = next_index if ordered else next(iter(results))
+                    yield number_result(results.pop(index), index)
+                    next_index, taken = next_index + 1, taken - 1
+                    prefetcher.release()
+            self._idle_runners = [runner]
+            prefetcher.raise_error()
 
-            for index, hypotheses in generate_stream(
-                self._step,
-                next_requests,
-                partial(make_search, generation),
-                slots,
-                max_prefill,
-                cache,
-            ):
-                results[index] = self._decode(hypotheses)
-                while next_index in results:
-                    yield results.pop(next_index)
-                    next_index += 1
-            yield from (results[index] for index in sorted(results))
-        self._idle_caches = [cache]  # all images have left it
+    def make_config(
+        self, settings: GenerationKwargs, other_arguments: Sequence[str]
+    ) -> GenerationConfig:
+        """Return generation settings that were given as keyword arguments.
 
-    def _acquire_cache(self, slots: int, generation: GenerationConfig) -> TextCache:
-        """Return the cache of the last call if it has the same shape and is idle, else a new one.
+        Args:
+            settings: The keyword arguments.
+            other_arguments: Names of further arguments, to be listed in errors.
+
+        Raises:
+            ConfigError: A setting is unknown, invalid, or beyond what the model can do.
+        """
+        names = [setting.name for setting in fields(GenerationConfig)]
+        reject_renamed_keywords(settings, (*other_arguments, *names))
+        config = GenerationConfig(**settings)
+        positions = self.config.text.max_positions
+        if config.max_length > positions:
+            raise ConfigError(
+                f"max_length {config.max_length} is above the model's {positions} positions: "
+                "lower max_length"
+            )
+        return config
+
+    def _make_request(
+        self, image: OpenedImage[Inputs], config: GenerationConfig
+    ) -> CaptionRequest | CutlineError:
+        """Return the request of an image, or the error of one that cannot be captioned."""
+        if isinstance(image.pixels, ImageError):
+            return image.pixels
+        prompt, seed = image.item
+        try:
+            config = config if seed == config.seed else replace(config, seed=seed)
+            prompt_ids = self.tokenizer.encode_prompt(prompt)
+            check_prompt_length(len(prompt_ids), config)
+        except ConfigError as error:
+            return ConfigError(f"image {image.index}: {error}")
+        request = CaptionRequest(image.index, config, prompt_ids, name=f"image {image.index}")
+        request.pixels = image.pixels
+        return request
+
+    def make_runner(self, slots: int) -> BatchRunner:
+        """Return a new runner of requests."""
+        return BatchRunner(
+            self.model, self.tokenizer, self.encode_images, slots, self._record_steps
+        )
+
+    def run_step(self, runner: BatchRunner, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
+        """Run one step of a runner of this captioner; see `BatchRunner.run_step`."""
+        with self._turn:
+            return runner.run_step(waiting)
+
+    def _acquire_runner(self, slots: int) -> BatchRunner:
+        """Return the runner of the last call if it is idle and has the same slots, else a new one.
 
         Reuse saves allocating its memory and, on a GPU, capturing its CUDA graph again. `list.pop`
-        is atomic, so that two threads never get the same cache.
+        is atomic, so that two threads never get the same runner.
         """
-        num_beams = generation.num_captions if generation.sample else generation.num_beams
         try:
-            cache = self._idle_caches.pop()
+            runner = self._idle_runners.pop()
         except IndexError:
-            return self.model.new_cache(slots, generation.max_length)
-        if cache.ancestry.shape == (slots, num_beams, generation.max_length):
-            return cache
-        del cache  # free its memory first
-        return self.model.new_cache(slots, generation.max_length)
+            return self.make_runner(slots)
+        if runner.slots == slots:
+            return runner
+        del runner  # free its memory first
+        return self.make_runner(slots)
 
-    def _make_requests(
-        self,
-        batch: list[tuple[int, Tensor, str]],
-        generation: GenerationConfig,
-        target_cache: TextCache,
-    ) -> NewRequests[TextCache]:
-        """Encode images, given with their index and prompt, into free slots of `target_cache`."""
-        indices, pixels, prompt_texts = zip(*batch, strict=True)
-        prompts = self._encode_prompts(prompt_texts)
-        check_prompt_length(prompts, generation)
-        image_embeds = self.encode_images(torch.stack(pixels))
-        cache = self.model.prefill_images(
-            image_embeds, generation.max_length, prompts.attention_mask, target_cache
-        )
-        # Each seed depends on the image, so that its captions are the same in any batch.
-        seeds = None
-        if generation.sample:
-            seeds = [zlib.crc32(image.numpy().tobytes(), generation.seed) for image in pixels]
-        return NewRequests(indices, cache, prompts, seeds)
+    def check_process(self) -> None:
+        """Raise ConfigError in a process that was forked after the captioner was made."""
+        if os.getpid() != self._process_id:
+            raise ConfigError(
+                "this captioner was loaded before the process was forked, where PyTorch's threads "
+                "do not exist and it would hang: load it in the new process, or start processes "
+                'with the method "spawn"'
+            )
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return the image_embeds (B, N, D) of uint8 pixels (B, 3, S, S)."""
@@ -291,24 +320,6 @@ class Captioner:
         pixels = pixels.to(self.device, non_blocking=True)
         embeds: Tensor = self.model.vision(normalize(pixels, self.config.image).to(self.dtype))
         return embeds
-
-    def _encode_prompts(self, prompt_texts: Sequence[str]) -> Prompts:
-        """Return the tokens of prompts, padded on the left."""
-        rows = [torch.tensor(self.tokenizer.encode_prompt(text)) for text in prompt_texts]
-        ids = pad_sequence(rows, batch_first=True, padding_value=-1, padding_side="left")  # (B, T)
-        mask = ids >= 0
-        ids = ids.where(mask, self.tokenizer.pad_id)
-        return Prompts(ids.to(self.device), mask.to(self.device), self.tokenizer.sep_id)
-
-    def _decode(self, hypotheses: list[Hypothesis]) -> Caption:
-        """Return the caption of an image, given its hypotheses, best first."""
-        captions = tuple(
-            Caption(
-                self.tokenizer.decode(hypothesis.token_ids), hypothesis.score, hypothesis.token_ids
-            )
-            for hypothesis in hypotheses
-        )
-        return replace(captions[0], alternatives=captions)
 
     @torch.inference_mode()
     def score(
@@ -331,6 +342,7 @@ class Captioner:
             ImageError: An image cannot be read.
             ConfigError: The numbers of images and captions differ, or a caption is too long.
         """
+        self.check_process()
         image_list = to_image_list(images)
         texts = [captions] if isinstance(captions, str) else list(captions)
         if not texts:
@@ -340,10 +352,11 @@ class Captioner:
                 f"there are {len(image_list)} images and {len(texts)} captions: "
                 "give one image per caption, or one image for all"
             )
-        if len(image_list) == 1:
-            return self._score(image_list[0], texts, prompt)
-        pairs = zip(image_list, texts, strict=True)
-        return [self._score(image, [text], prompt)[0] for image, text in pairs]
+        with self._turn:
+            if len(image_list) == 1:
+                return self._score(image_list[0], texts, prompt)
+            pairs = zip(image_list, texts, strict=True)
+            return [self._score(image, [text], prompt)[0] for image, text in pairs]
 
     def _score(
         self, image: ImageSource, texts: list[str], prompt: str | None
@@ -377,22 +390,42 @@ class Captioner:
         return scores
 
 
-def pair_prompts(
-    images: Iterable[ImageSource], prompts: Iterator[str]
-) -> Iterator[tuple[ImageSource, str]]:
-    """Yield each image with its prompt.
+def pair_inputs(
+    images: Iterable[ImageSource], prompts: Iterable[str], seeds: Iterable[int]
+) -> Iterator[tuple[ImageSource, Inputs]]:
+    """Yield each image with its prompt and its seed.
 
     Raises:
-        ConfigError: There are fewer prompts than images.
+        ConfigError: There are fewer prompts or seeds than images.
     """
+    next_prompt, next_seed = iter(prompts), iter(seeds)
     for image in images:
-        prompt = next(prompts, None)
-        if prompt is None:
+        prompt, seed = next(next_prompt, None), next(next_seed, None)
+        if prompt is None or seed is None:
+            name = "prompt" if prompt is None else "seed"
             raise ConfigError(
-                "there are fewer prompts than images: "
-                "give one prompt for all images, or one per image"
+                f"there are fewer {name}s than images: "
+                f"give one {name} for all images, or one per image"
             )
-        yield image, prompt
+        yield image, (prompt, seed)
+
+
+def number_result(result: Caption | CutlineError, index: int) -> Caption | CutlineError:
+    """Return a result with the number of its image in the input."""
+    if isinstance(result, Caption):
+        alternatives = tuple(replace(caption, index=index) for caption in result.alternatives)
+        return replace(alternatives[0], alternatives=alternatives)
+    result.index = index
+    return result
+
+
+def check_count(name: str, count: int, num_images: int) -> None:
+    """Raise ConfigError unless there are as many prompts, or seeds, as images."""
+    if count != num_images:
+        raise ConfigError(
+            f"there are {count} {name}s for {num_images} images: "
+            f"give one {name} for all images, or one per image"
+        )
 
 
 def to_image_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:

@@ -10,6 +10,9 @@ from cutline.config import InferencePrecision
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError
 
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory", "out of memory")
+"""parts of messages of PyTorch's allocator, C++, oneDNN and other libraries"""
+
 
 def pick_device(name: str = "auto") -> torch.device:
     """Return the device called `name`.
@@ -58,6 +61,17 @@ def has_native_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the memory of the device, or of the process, is full.
+
+    PyTorch has a type of error for this on a GPU, but only a message on a CPU.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    message = str(error)
+    return isinstance(error, RuntimeError) and any(sign in message for sign in _OUT_OF_MEMORY)
 
 
 def peak_memory(device: torch.device) -> int:

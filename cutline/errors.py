@@ -2,7 +2,13 @@
 
 
 class CutlineError(Exception):
-    """Base class of errors that users can fix. The command line prints the message only."""
+    """Base class of errors that users can fix. The command line prints the message only.
+
+    Attributes:
+        index: In the results of `Captioner.stream`, the number of the image in the input.
+    """
+
+    index: int | None = None
 
 
 class ImageError(CutlineError):
@@ -23,3 +29,23 @@ class ConfigError(CutlineError):
 
 class DivergedError(CutlineError):
     """A training loss that became NaN or infinite."""
+
+
+class GenerationError(CutlineError):
+    """An image that cannot be captioned."""
+
+
+class QueueFullError(CutlineError):
+    """A request that comes while too many others wait."""
+
+
+class RequestCancelledError(CutlineError):
+    """A request that was cancelled."""
+
+
+class DeadlineExceededError(CutlineError):
+    """A request that was not done within its deadline."""
+
+
+class SchedulerClosedError(CutlineError):
+    """A request to a scheduler that has been closed, or whose model failed."""

@@ -197,7 +197,7 @@ def test_unreadable_images_are_listed_with_exit_code_3(
     assert len(output.read_text().splitlines()) == 1
     assert b"skipped: " in result.stderr
     assert b"bad.jpg" in result.stderr
-    assert b"1 of 2 images could not be read" in result.stderr
+    assert b"1 of 2 images could not be captioned" in result.stderr
     assert run("caption", bad, "--model", model).returncode == 1
 
 

@@ -13,7 +13,7 @@ from cutline.errors import ConfigError, CutlineError
 from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
-    from cutline.captioner import Caption
+    from cutline.batching import Caption
 
 
 def caption_command(
@@ -38,7 +38,7 @@ def caption_command(
             image, or .txt for one beside each image.
         prompt: Prompt of every caption (default: the model's own).
     """
-    from cutline.captioner import Caption
+    from cutline.batching import Caption
     from cutline.data import check_output, find_images, write_captions
 
     if not images:
@@ -74,7 +74,7 @@ def caption_command(
     num_failed = len(names) - len(rows)
     if num_failed:
         print_message(
-            f"{num_failed} of {len(names)} images could not be read; they are listed above"
+            f"{num_failed} of {len(names)} images could not be captioned; they are listed above"
         )
     return 3 if num_failed else 0
 

@@ -9,34 +9,34 @@ from cutline.model.cache import TextCache
 
 
 class CudaGraphStep:
-    """A step that is captured once per cache and then replayed.
+    """The steps of one cache, captured once and then replayed; other caches run without a graph.
 
     A replay runs the same kernels on the same memory. The step is therefore captured for all slots
-    of the cache, in use or not, and reads its input from a fixed tensor.
+    and columns of the cache, in use or not, and reads its input from a fixed tensor.
     """
 
-    def __init__(self, step: Callable[[Tensor, TextCache], Tensor]) -> None:
-        self.step = step
-        self.cache: TextCache | None = None
+    def __init__(self, step: Callable[[Tensor, TextCache], Tensor], cache: TextCache) -> None:
+        self.step, self.cache = step, cache
+        self.captured: Tensor | None = None  # `token_kv` at the time of the capture
 
     def __call__(self, input_ids: Tensor, cache: TextCache) -> Tensor:
-        """Map input_ids (B, K, T) to logits (B, K, V), which are valid until the next step.
-
-        Prompts, and steps with fewer beams than the cache has, run without a graph.
-        """
-        num_images, num_beams, num_tokens = input_ids.shape
-        if num_tokens > 1 or num_beams < cache.ancestry.shape[1]:
-            return self.step(input_ids, cache)
+        """Map input_ids (B, K, T) to logits (B, K, V), which are valid until the next step."""
         if cache is not self.cache:
-            self._capture(cache, num_beams)
-        self.input_ids[:num_images] = input_ids
+            return self.step(input_ids, cache)
+        num_images, num_beams, _ = input_ids.shape
+        if cache.token_kv is not self.captured:  # also after a resize
+            self._capture()
+        self.input_ids[:num_images, :num_beams] = input_ids
         self.graph.replay()
-        return self.logits[:num_images]
+        return self.logits[:num_images, :num_beams]
 
-    def _capture(self, cache: TextCache, num_beams: int) -> None:
-        self.cache, self.graph = cache, torch.cuda.CUDAGraph()
-        device = cache.ancestry.device
-        self.input_ids = torch.zeros(cache.slots, num_beams, 1, dtype=torch.long, device=device)
+    def _capture(self) -> None:
+        cache, self.graph = self.cache, torch.cuda.CUDAGraph()
+        slots, num_columns, _ = cache.ancestry.shape
+        self.captured = cache.token_kv
+        self.input_ids = torch.zeros(
+            slots, num_columns, 1, dtype=torch.long, device=cache.ancestry.device
+        )
         # Both the warm-up and the capture advance the cache, so its bookkeeping is restored after
         # each. Keys and values need not be: the next step writes to the same position.
         state = (cache.ancestry, cache.lengths, cache.write_position)
@@ -48,7 +48,8 @@ class CudaGraphStep:
             self.step(self.input_ids, cache)
         torch.cuda.current_stream().wait_stream(side_stream)
         _restore(state, saved)
-        with torch.cuda.graph(self.graph):
+        # Other threads may use the GPU meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.logits = self.step(self.input_ids, cache)
         _restore(state, saved)
 

@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from cutline.captioner import Caption, Captioner
+from cutline.batching import Caption
+from cutline.captioner import Captioner
 from cutline.config import (
     Columns,
     DataSource,
@@ -19,7 +20,7 @@ from cutline.config import (
 )
 from cutline.data import Sample, open_data
 from cutline.distributed import gather_results, rank, run_on_main, world_size
-from cutline.errors import DataError, ImageError
+from cutline.errors import CutlineError, DataError
 from cutline.metrics import (
     CorpusStats,
     Diversity,
@@ -33,7 +34,7 @@ from cutline.metrics import (
 )
 from cutline.progress import Progress, no_progress
 
-CaptionResult = Caption | ImageError
+CaptionResult = Caption | CutlineError
 """the caption of an image, or why the image cannot be read"""
 
 
@@ -180,13 +181,13 @@ def _evaluate_results(
     captioned: list[tuple[Sample, Caption]] = []
     skipped = []
     for sample, result in zip(samples, results, strict=True):
-        if isinstance(result, ImageError):
+        if isinstance(result, CutlineError):
             skipped.append(str(result))
         else:
             captioned.append((sample, result))
     if not captioned:
         raise DataError(
-            f"none of the {len(samples)} images can be read; the first error: {skipped[0]}"
+            f"none of the {len(samples)} images can be captioned; the first error: {skipped[0]}"
         )
     # Only the main process measures, since each would start a Java process of its own.
     measured = run_on_main(lambda: measure_captions(captioned, config, train_captions))

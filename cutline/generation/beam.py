@@ -11,14 +11,17 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, pad
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import Hypothesis, Prompts
+from cutline.generation.interfaces import Hypothesis, Progress, Prompts
 from cutline.generation.logits_processors import changes_scores, process_logits
 from cutline.generation.state import (
     BatchState,
     BeamHypotheses,
     append_tokens,
+    common_prefix,
     gather_beams,
     length_normalizer,
+    to_hypotheses,
+    trim,
 )
 
 
@@ -110,7 +113,26 @@ class BeamSearch(BatchState):
 
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""
-        return self.hypotheses.to_hypotheses(images, self.config.num_captions, self.prompt_lengths)
+        count, found = self.config.num_captions, self.hypotheses
+        return to_hypotheses(
+            found.scores[images, :count], found.tokens[images, :count], self.prompt_lengths[images]
+        )
+
+    def progress(self, image: int) -> Progress:
+        """Return what is known of the captions of an image.
+
+        The final captions are among the hypotheses and the continuations of the beams, so the
+        tokens that all of these share are settled.
+        """
+        start = int(self.prompt_lengths[image])
+        scores = torch.cat([self.beam_scores[image], self.hypotheses.scores[image]]).tolist()
+        rows = torch.cat([self.ids[image], self.hypotheses.tokens[image]])[:, start:].tolist()
+        possible = [
+            trim(row) for score, row in zip(scores, rows, strict=True) if score > -torch.inf
+        ]
+        shared = common_prefix(possible)
+        best = possible[0] if possible else ()
+        return Progress([shared] * self.config.num_captions, best[len(shared) :])
 
     def select(self, images: Tensor) -> None:
         """Keep only the images `images`, (B',), in that order."""

@@ -3,7 +3,7 @@
 Shapes: B images, K beams, T new tokens of a step (first the padded prompts, then 1), V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -15,6 +15,12 @@ NO_TOKEN = -1  # fills rows of token ids after their last token
 
 class Cache(Protocol):
     """The state of the model between steps, such as keys and values."""
+
+    def resize(self, max_tokens: int, num_beams: int, exact: bool = False) -> None:
+        """Make room for captions of `max_tokens` tokens, prompt included, with `num_beams` beams.
+
+        Unless `exact`, a cache that has a little more room may stay as it is.
+        """
 
     def extend(self, other: Any) -> None:
         """Append the images of `other`, a cache of the same kind."""
@@ -47,6 +53,11 @@ class Prompts:
         """Return the number of tokens of each prompt, (B,)."""
         return self.attention_mask.sum(1)
 
+    def select(self, images: Sequence[int]) -> "Prompts":
+        """Return the prompts of the images `images`, in that order."""
+        rows = list(images)
+        return Prompts(self.input_ids[rows], self.attention_mask[rows], self.end_id)
+
     def left_align(self, max_length: int) -> Tensor:
         """Return the prompts without padding on the left: (B, max_length), NO_TOKEN after each."""
         padded_length = self.input_ids.shape[1]
@@ -65,6 +76,18 @@ class Hypothesis:
     """the new tokens, without prompt and end token"""
     score: float
     """sum of log-probabilities / length ** length_penalty"""
+    candidate: int = 0
+    """its number in `Progress`"""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known of the captions of an image before they are done, without prompt."""
+
+    settled: Sequence[tuple[int, ...]]
+    """for each candidate, the first tokens of its caption, which later steps do not change"""
+    draft: tuple[int, ...]
+    """beam search: the rest of the best caption so far, which later steps may change"""
 
 
 class Search(Protocol):
@@ -80,6 +103,9 @@ class Search(Protocol):
 
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""
+
+    def progress(self, image: int) -> Progress:
+        """Return what is known of the captions of an image."""
 
     def select(self, images: Tensor) -> None:
         """Keep only the images `images`, (B',), in that order."""

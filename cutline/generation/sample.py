@@ -1,14 +1,21 @@
 """Sampling and greedy search: one token at a time, drawn at random or the most likely one."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import NO_TOKEN, Hypothesis, Prompts
+from cutline.generation.interfaces import NO_TOKEN, Hypothesis, Progress, Prompts
 from cutline.generation.logits_processors import process_logits
-from cutline.generation.state import BatchState, BeamHypotheses, append_tokens, length_normalizer
+from cutline.generation.state import (
+    BatchState,
+    append_tokens,
+    gather_beams,
+    length_normalizer,
+    to_hypotheses,
+)
 
 
 class Sampling(BatchState):
@@ -79,19 +86,23 @@ class Sampling(BatchState):
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""
         ids, starts = self.ids[images], self.prompt_lengths[images]  # (B', K, W), (B',)
-        num_images, num_captions, max_length = ids.shape
-        position = torch.arange(max_length, device=ids.device)
+        position = torch.arange(ids.shape[2], device=ids.device)
         is_end = (ids == self.end_id) & (position >= starts[:, None, None])
         past_end = is_end.cumsum(-1) > 0  # from the first end token on
         new_tokens = (~past_end & (ids != NO_TOKEN)).sum(-1) - starts[:, None]  # (B', K)
         scores = self.sums[images] / length_normalizer(
             starts[:, None], new_tokens, self.ended[images], self.config
         )
-        # BeamHypotheses sorts the captions by score.
-        ranked = BeamHypotheses(num_images, num_captions, max_length, ids.device)
-        ranked.add(scores, ids.masked_fill(past_end, NO_TOKEN))
-        all_images = torch.arange(num_images, device=ids.device)
-        return ranked.to_hypotheses(all_images, num_captions, starts)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        captions = gather_beams(ids.masked_fill(past_end, NO_TOKEN), order)
+        return to_hypotheses(scores, captions, starts, order)
+
+    def progress(self, image: int) -> Progress:
+        """Return what is known of the captions of an image: all tokens so far are settled."""
+        rows = self.ids[image, :, int(self.prompt_lengths[image]) :].tolist()
+        ends = (NO_TOKEN, self.end_id)
+        settled = [tuple(takewhile(lambda token: token not in ends, row)) for row in rows]
+        return Progress(settled, draft=())
 
 
 def draw_uniforms(seeds: Sequence[int], max_length: int, num_captions: int) -> Tensor:
@@ -125,4 +136,5 @@ def sample_tokens(scores: Tensor, uniforms: Tensor, config: GenerationConfig) ->
     target = uniforms[..., None] * cumulative[..., -1:]
     choice = torch.searchsorted(cumulative, target, right=True)
     last = is_kept.sum(-1, keepdim=True) - 1  # rounding must not go beyond the last kept token
-    return tokens.gather(-1, choice.minimum(last))[..., 0]
+    # No token is kept if all scores are NaN.
+    return tokens.gather(-1, choice.minimum(last).clamp_min(0))[..., 0]

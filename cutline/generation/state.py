@@ -3,6 +3,8 @@
 Shapes: B images, K beams, W = max_length tokens (NO_TOKEN after the last).
 """
 
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Self
 
 import torch
@@ -55,27 +57,40 @@ class BeamHypotheses(BatchState):
         self.scores = scores[:, :num_kept]
         self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), order[:, :num_kept])
 
-    def to_hypotheses(
-        self, images: Tensor, count: int, prompt_lengths: Tensor
-    ) -> list[list[Hypothesis]]:
-        """Return the best `count` captions of the images `images`, (B',), without prompts.
 
-        Args:
-            images: (B',), which images.
-            count: The number of captions per image.
-            prompt_lengths: (B,), the number of tokens to leave out at the start.
-        """
-        scores = self.scores[images, :count].tolist()
-        tokens = self.tokens[images, :count].tolist()
-        starts = prompt_lengths[images].tolist()
-        return [
-            [
-                Hypothesis(tuple(token for token in row[start:] if token != NO_TOKEN), score)
-                for score, row in zip(image_scores, rows, strict=True)
-                if score > -torch.inf
-            ]
-            for image_scores, rows, start in zip(scores, tokens, starts, strict=True)
+def to_hypotheses(
+    scores: Tensor, tokens: Tensor, starts: Tensor, candidates: Tensor | None = None
+) -> list[list[Hypothesis]]:
+    """Return the captions of each image, without prompts; scores of -inf and NaN are no captions.
+
+    Args:
+        scores: (B, N), best first.
+        tokens: (B, N, W), prompt included.
+        starts: (B,), the number of tokens of each prompt.
+        candidates: (B, N), the number of each candidate (None: 0, 1, …).
+    """
+    if candidates is None:
+        candidates = torch.arange(scores.shape[1]).expand(scores.shape)
+    images = zip(*(tensor.tolist() for tensor in (scores, tokens, starts, candidates)), strict=True)
+    return [
+        [
+            Hypothesis(trim(row[start:]), score, candidate)
+            for score, row, candidate in zip(image_scores, rows, image_candidates, strict=True)
+            if score > -torch.inf
         ]
+        for image_scores, rows, start, image_candidates in images
+    ]
+
+
+def trim(tokens: Sequence[int]) -> tuple[int, ...]:
+    """Return the tokens of a row."""
+    return tuple(token for token in tokens if token != NO_TOKEN)
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the first tokens that all rows share."""
+    same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False))
+    return tuple(tokens[0] for tokens in same)
 
 
 def length_normalizer(

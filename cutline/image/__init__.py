@@ -2,10 +2,11 @@
 
 from cutline.image.augment import augment
 from cutline.image.open import ImageSource, open_image
-from cutline.image.prefetch import prefetch_images
+from cutline.image.prefetch import ImagePrefetcher, prefetch_images, read_pixels, start_pool
 from cutline.image.resize import normalize, open_thumbnail, preprocess, to_pixels
 
 __all__ = [
+    "ImagePrefetcher",
     "ImageSource",
     "augment",
     "normalize",
@@ -13,5 +14,7 @@ __all__ = [
     "open_thumbnail",
     "prefetch_images",
     "preprocess",
+    "read_pixels",
+    "start_pool",
     "to_pixels",
 ]

@@ -1,12 +1,14 @@
 """Open and resize images in the background, before they are needed."""
 
 import os
+import queue
 import signal
-from collections import deque
+import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +17,8 @@ from cutline.image.open import ImageSource, open_image
 from cutline.image.resize import to_pixels
 
 T = TypeVar("T")
+
+CLOSE_TIMEOUT = 0.1  # seconds; the iterable may block for longer, and is then left behind
 
 
 def prefetch_images(
@@ -26,27 +30,155 @@ def prefetch_images(
         pairs: Images, each with an object that is yielded with it.
         image_size: Side of the resized images, in pixels.
         max_prefetch: Number of images that are read ahead.
-        num_workers: Processes that read images; 0 for threads of this process, which decode and
-            resize without holding the global interpreter lock.
+        num_workers: Processes that read images; 0 for threads of this process.
 
     Yields:
         uint8 pixels (3, image_size, image_size), or the error if the image cannot be read, with the
         image's object.
     """
-    pending: deque[tuple[Future[Tensor | ImageError], T]] = deque()
-    with start_pool(num_workers) as pool:
+    with ImagePrefetcher(pairs, image_size, max_prefetch, num_workers) as prefetcher:
+        while images := prefetcher.take(1, wait=True):
+            prefetcher.release()
+            yield images[0].pixels, images[0].item
+        prefetcher.raise_error()
+
+
+@dataclass(frozen=True)
+class OpenedImage(Generic[T]):
+    """An image, resized."""
+
+    index: int
+    """its number in the input"""
+    pixels: Tensor | ImageError
+    """uint8 pixels (3, S, S), or the error if it cannot be read"""
+    item: T
+    """the object that came with it"""
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of the input."""
+
+    num_images: int
+    error: BaseException | None
+
+
+class ImagePrefetcher(Generic[T]):
+    """Reads an iterable in a thread of its own, and opens its images in other threads or processes.
+
+    Threads decode and resize without holding the global interpreter lock.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[tuple[ImageSource, T]],
+        image_size: int,
+        max_taken: int,
+        num_workers: int = 0,
+        in_order: bool = True,
+    ) -> None:
+        """Start reading.
+
+        Args:
+            pairs: Images, each with an object that is returned with it.
+            image_size: S, the side of the resized images, in pixels.
+            max_taken: Number of images that are taken from `pairs` beyond those released.
+            num_workers: Processes that open images; 0 for threads of this process.
+            in_order: Whether to return images in the order of the input, else as they are opened.
+        """
+        self._pairs, self._image_size, self._in_order = pairs, image_size, in_order
+        self._pool = start_pool(num_workers)
+        self._permits = threading.Semaphore(max_taken)
+        self._closed = False
+        self._queue: queue.SimpleQueue[OpenedImage[T] | _End | Exception] = queue.SimpleQueue()
+        self._opened: dict[int, OpenedImage[T]] = {}  # those that have not been returned
+        self._num_returned = 0
+        self._end: _End | None = None
+        self._thread = threading.Thread(target=self._read, name="cutline-prefetch", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._permits.release()
+        self._thread.join(CLOSE_TIMEOUT)
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether the input has ended and all images have been returned."""
+        return self._end is not None and self._num_returned == self._end.num_images
+
+    def take(self, count: int, wait: bool) -> list[OpenedImage[T]]:
+        """Return up to `count` opened images.
+
+        Args:
+            count: The largest number of images.
+            wait: Whether to wait: in the order of the input for all of them, so that the result
+                does not depend on timing; else for one. Fewer are returned only at the end.
+        """
+        images: list[OpenedImage[T]] = []
+        while len(images) < count:
+            image = self._next(wait and (self._in_order or not images))
+            if image is None:
+                break
+            images.append(image)
+        return images
+
+    def release(self) -> None:
+        """Let one more image be taken from the input."""
+        self._permits.release()
+
+    def raise_error(self) -> None:
+        """Raise the error of the iterable, if it raised one."""
+        if self._end is not None and self._end.error is not None:
+            raise self._end.error
+
+    def _next(self, wait: bool) -> OpenedImage[T] | None:
+        while not self.exhausted:
+            index = self._num_returned if self._in_order else next(iter(self._opened), -1)
+            if index in self._opened:
+                self._num_returned += 1
+                return self._opened.pop(index)
+            try:
+                message = self._queue.get(block=wait)
+            except queue.Empty:
+                return None
+            if isinstance(message, Exception):
+                raise message
+            if isinstance(message, _End):
+                self._end = message
+            else:
+                self._opened[message.index] = message
+        return None
+
+    def _read(self) -> None:
+        """Take images from the iterable, in the background thread."""
+        num_images, error = 0, None
         try:
-            for source, item in pairs:
-                pending.append((pool.submit(_read_pixels, source, image_size), item))
-                if len(pending) > max_prefetch:
-                    future, first_item = pending.popleft()
-                    yield future.result(), first_item
-            while pending:
-                future, item = pending.popleft()
-                yield future.result(), item
-        finally:
-            for future, _ in pending:
-                future.cancel()
+            iterator = iter(self._pairs)
+            while self._permits.acquire() and not self._closed:
+                try:
+                    source, item = next(iterator)
+                except StopIteration:
+                    break
+                future = self._pool.submit(read_pixels, source, self._image_size)
+                self._return_later(future, num_images, item)
+                num_images += 1
+        except BaseException as raised:  # raised again in the thread that takes the images
+            error = raised
+        self._queue.put(_End(num_images, error))
+
+    def _return_later(self, future: "Future[Tensor | ImageError]", index: int, item: T) -> None:
+        def put(future: "Future[Tensor | ImageError]") -> None:
+            if not future.cancelled():
+                error = future.exception()  # such as that of a worker process that was killed
+                broken = error if isinstance(error, Exception) else None
+                self._queue.put(broken or OpenedImage(index, future.result(), item))
+
+        future.add_done_callback(put)
 
 
 def start_pool(num_workers: int) -> Executor:
@@ -61,7 +193,8 @@ def start_pool(num_workers: int) -> Executor:
     )
 
 
-def _read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
+def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
+    """Return the pixels (3, image_size, image_size) of an image, or the error."""
     try:
         return to_pixels(open_image(source), image_size)
     except ImageError as error:

@@ -173,6 +173,39 @@ class TextCache:
         self._widen(num_beams)
         self.ancestry[:num_images, :num_beams] = ancestry
 
+    def resize(self, max_tokens: int, num_beams: int, exact: bool = False) -> None:
+        """Make room for captions of `max_tokens` tokens, prompt included, with `num_beams` beams.
+
+        Captions in the cache must fit. Attention reads all positions and columns, so a cache of
+        more than four times the size needed shrinks.
+
+        Args:
+            max_tokens: The longest caption, prompt included.
+            num_beams: The largest number of beams.
+            exact: Whether a cache that is larger shrinks in any case.
+        """
+        max_beams, num_positions = self.ancestry.shape[1:]
+        if exact or max_beams * num_positions > 4 * num_beams * max_tokens:
+            size = num_beams, max_tokens
+        else:
+            size = max(num_beams, max_beams), max(max_tokens, num_positions)
+        if size == (max_beams, num_positions):
+            return
+        # The newest tokens move to the end of the ring, so that the next one goes to its start.
+        steps_ago = torch.arange(-min(size[1], num_positions), 0, device=self.ancestry.device)
+        source = (self.write_position + steps_ago) % num_positions
+        columns = min(size[0], max_beams)
+        ancestry = self.ancestry.new_full((self.slots, *size), NO_BEAM)
+        ancestry[:, :columns, steps_ago] = self.ancestry[:, :columns, source]
+        layers, two, slots, heads, _, _, head_dim = self.token_kv.shape
+        token_kv = self.token_kv.new_zeros(layers, two, slots, heads, size[1], size[0], head_dim)
+        used = slice(0, self.num_images)
+        token_kv[:, :, used, :, steps_ago, :columns] = self.token_kv[
+            :, :, used, :, source, :columns
+        ]
+        self.ancestry, self.token_kv = ancestry, token_kv
+        self.write_position.zero_()
+
     def _widen(self, num_beams: int) -> None:
         """Add columns until there are `num_beams`."""
         more = num_beams - self.ancestry.shape[1]
@@ -191,9 +224,11 @@ class TextCache:
             self.token_kv[:, :, moved] = self.token_kv[:, :, source]
             self.image_kv[:, :, moved] = self.image_kv[:, :, source]
         self.num_images = num_images
+        if not num_images:  # so that a cache that is used again gives bit-identical results
+            self.write_position.zero_()
 
     def extend(self, other: TextCache) -> None:
-        """Append the images of `other`, which has as many positions and at most as many beams.
+        """Append the images of `other`; this cache must have room for their captions, see `resize`.
 
         Raises:
             ValueError: The cache has too few free slots.
@@ -204,16 +239,18 @@ class TextCache:
         num_beams, num_positions = other.ancestry.shape[1:]
         self._widen(num_beams)
 
-        # The write positions of the two rings may differ, so rotate: what `other` wrote n steps ago
-        # goes to the position that this cache wrote n steps ago.
+        # The rings and their write positions may differ: what `other` wrote n steps ago goes to the
+        # position that this cache wrote n steps ago.
         new_images = slice(self.num_images, self.num_images + other.num_images)
         steps_ago = torch.arange(-num_positions, 0, device=self.ancestry.device)
-        positions = (self.write_position + steps_ago) % num_positions  # (P,)
+        positions = (self.write_position + steps_ago) % self.ancestry.shape[2]  # (P,)
         other_positions = (other.write_position + steps_ago) % num_positions
         ancestry = other.ancestry[: other.num_images, :, other_positions]
         tokens = other.token_kv[:, :, : other.num_images, :, other_positions]
         self.lengths[new_images] = other.lengths[: other.num_images]
         self.ancestry[new_images] = NO_BEAM
+        # A NaN that an earlier image left would pass the mask, since 0 * NaN is NaN.
+        self.token_kv[:, :, new_images] = 0
         self.ancestry[new_images, :num_beams, positions] = ancestry
         self.token_kv[:, :, new_images, :, positions, :num_beams] = tokens
         self.num_images += other.num_images

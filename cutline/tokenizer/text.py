@@ -52,6 +52,24 @@ def join_tokens(tokens: Sequence[str], prefix: str = "##") -> str:
     return _WIDE_SPACE.sub("", text)
 
 
+def join_settled_tokens(tokens: Sequence[str], prefix: str = "##") -> str:
+    """Join the first tokens of a text to the longest text that no further token changes.
+
+    Further tokens only delete spaces: one before words at the end that may become part of a
+    contraction such as "n't" or "'s", and one after them. All other words are complete.
+    """
+    text = join_tokens(tokens, prefix)
+    words = " ".join(tokens).replace(f" {prefix}", "").removeprefix(prefix).split(" ")
+    unsettled = []
+    if words[-1].startswith(("'", "n")):
+        unsettled.append(words.pop())
+        if unsettled[0][0] == "'" and words and words[-1] == "n":
+            unsettled.append(words.pop())
+    for word in unsettled:
+        text = text.removesuffix(word).rstrip(" ")
+    return text
+
+
 def remove_surrogates(text: str) -> str:
     """Remove lone surrogates, which JSON files may contain and UTF-8 cannot encode."""
     return text.encode("utf-8", "ignore").decode("utf-8")

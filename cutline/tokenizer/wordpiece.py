@@ -10,7 +10,7 @@ from tokenizers import normalizers, pre_tokenizers
 from cutline.errors import ConfigError, DataError
 from cutline.files import write_text
 from cutline.tokenizer.read import BLIP_TOKENS, SPECIAL_TOKENS, build_tokenizer, read_tokenizer
-from cutline.tokenizer.text import join_tokens, remove_surrogates
+from cutline.tokenizer.text import join_settled_tokens, join_tokens, remove_surrogates
 from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
 
 
@@ -170,8 +170,17 @@ class Tokenizer:
         Raises:
             KeyError: An id is outside the vocabulary.
         """
-        tokens = [self._tokens[index] for index in ids if index not in self._special]
-        return join_tokens(tokens, self._prefix)
+        return join_tokens(self._words(ids), self._prefix)
+
+    def decode_settled(self, ids: Iterable[int]) -> str:
+        """Decode the first ids of a text to the longest text that no further id changes.
+
+        It is a prefix of what `decode` returns for these ids and any further ones.
+
+        Raises:
+            KeyError: An id is outside the vocabulary.
+        """
+        return join_settled_tokens(self._words(ids), self._prefix)
 
     def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the token of each id, with special tokens and prefixes `##`.
@@ -180,6 +189,9 @@ class Tokenizer:
             KeyError: An id is outside the vocabulary.
         """
         return [self._tokens[index] for index in ids]
+
+    def _words(self, ids: Iterable[int]) -> list[str]:
+        return [self._tokens[index] for index in ids if index not in self._special]
 
     def _encode(self, text: str) -> list[int]:
         return self._core.encode(remove_surrogates(text), add_special_tokens=False).ids

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
-from cutline.captioner import Caption, Captioner
+from cutline.batching import Caption
+from cutline.captioner import Captioner
 from cutline.data import Sample
 
 CAPTIONS = ("a red dog runs", "two cats", "a man on a red horse", "a dog")

@@ -59,7 +59,7 @@ def test_unreadable_images_are_reported_and_not_measured(captioner: Captioner, d
     result = evaluate(captioner, samples)
     assert len(result.images) == 1
     assert "/gone.png" in result.skipped[0]
-    with pytest.raises(cutline.DataError, match="none of the 1 images can be read"):
+    with pytest.raises(cutline.DataError, match="none of the 1 images can be captioned"):
         evaluate(captioner, samples[1:])
     with pytest.raises(cutline.DataError, match="no image has a reference caption"):
         evaluate(captioner, [Sample("/gone.png", (), "1")])

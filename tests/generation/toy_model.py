@@ -1,6 +1,6 @@
 """A toy model whose logits depend on the image and all tokens so far; its cache is the tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation import Hypothesis, NewRequests, Prompts, generate_stream
+from cutline.generation import Hypothesis, Prompts, generate
 from cutline.generation.beam import BeamSearch
-from cutline.generation.interfaces import CacheT, Search, Step
+from cutline.generation.interfaces import CacheT, Step
 from cutline.generation.sample import Sampling
 
 END = 1
@@ -34,6 +34,9 @@ class ToyCache:
     def select(self, images: Tensor) -> None:
         self.images = [self.images[slot] for slot in images.tolist()]
         self.histories = [self.histories[slot] for slot in images.tolist()]
+
+    def resize(self, max_tokens: int, num_beams: int, exact: bool = False) -> None:
+        pass
 
     def extend(self, other: "ToyCache") -> None:
         self.images += other.images
@@ -71,6 +74,9 @@ class ToyModel:
         self.calls.append((list(cache.images), tuple(input_ids.shape)))
         is_prompt = not cache.histories[0][0]
         for slot, rows in enumerate(input_ids.tolist()):
+            # The number of beams changes when an image with more beams leaves or joins.
+            histories = cache.histories[slot][: len(rows)]
+            cache.histories[slot] = histories + [()] * (len(rows) - len(histories))
             for beam, tokens in enumerate(rows):
                 if is_prompt:
                     valid = cache.mask[slot].tolist()
@@ -132,36 +138,22 @@ def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
     return Case(vocab, draw(st.integers(0, 10**6)), prompts, draw(tokens), config)
 
 
-def run_search(
-    step: Step[CacheT], cache: CacheT, prompts: Prompts, make_search: Callable[[Prompts], Search]
-) -> list[list[Hypothesis]]:
-    """Caption one batch with the search that `make_search` makes."""
-    count = len(prompts.input_ids)
-    batches = iter([NewRequests(range(count), cache, prompts)])
-    results = dict(
-        generate_stream(
-            step,
-            lambda limit: next(batches, None),
-            lambda requests: make_search(requests.prompts),
-            count,
-            count,
-        )
-    )
-    return [results[request_id] for request_id in range(count)]
-
-
 def beam_search(
     step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run beam search, also with one beam."""
-    return run_search(step, cache, prompts, lambda prompts: BeamSearch(prompts, config))
+    return generate(
+        step, cache, prompts, config, make_search=lambda prompts, _: BeamSearch(prompts, config)
+    )
 
 
 def greedy_search(
     step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run greedy search, whatever num_beams is."""
-    return run_search(step, cache, prompts, lambda prompts: Sampling(prompts, config, None))
+    return generate(
+        step, cache, prompts, config, make_search=lambda prompts, _: Sampling(prompts, config, None)
+    )
 
 
 def sample(
@@ -172,4 +164,10 @@ def sample(
     seeds: Sequence[int],
 ) -> list[list[Hypothesis]]:
     """Sample captions."""
-    return run_search(step, cache, prompts, lambda prompts: Sampling(prompts, config, seeds))
+    return generate(
+        step,
+        cache,
+        prompts,
+        config,
+        make_search=lambda prompts, _: Sampling(prompts, config, seeds),
+    )

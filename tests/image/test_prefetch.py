@@ -54,7 +54,7 @@ def test_no_more_images_are_read_ahead_than_requested(files: list[ImageSource]) 
     next(images)
     next(images)
     images.close()  # also ends the threads
-    assert len(requested) == 7
+    assert len(requested) <= 7
 
 
 def test_an_empty_list_gives_no_images() -> None:

@@ -229,7 +229,7 @@ def _caption_samples(
             caption.text,
         )
         for sample, reference, caption in zip(samples, encoded, captions, strict=True)
-        if not isinstance(caption, ImageError)
+        if not isinstance(caption, CutlineError)
     ]
 
 

@@ -1,0 +1,270 @@
+"""`CaptionRequest`: one image to caption, and the result that other threads wait for."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from cutline.batching.caption import Caption, TextEvent
+from cutline.config import GenerationConfig
+from cutline.errors import (
+    CutlineError,
+    DeadlineExceededError,
+    GenerationError,
+    RequestCancelledError,
+)
+from cutline.generation import Progress
+from cutline.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What the events of a candidate contain so far."""
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+
+
+class CaptionRequest:
+    """One image to caption, with its own settings.
+
+    Use it from any thread or event loop: `result()` and `await request` return the caption;
+    `for event in request` and `async for event in request` yield a `TextEvent` whenever tokens are
+    settled, then the `Caption`. All of them raise the error of a request that fails.
+
+    Attributes:
+        id: What the request was called by the caller.
+        name: Its name in errors.
+        config: Its settings.
+        prompt_ids: The tokens of its prompt.
+        pixels: The image, (3, S, S); None until it has been opened.
+        on_cancel: Called when it is cancelled.
+        on_finish: Called with the request when it is done, before others learn of it.
+    """
+
+    def __init__(
+        self,
+        id: Any,
+        config: GenerationConfig,
+        prompt_ids: Sequence[int],
+        deadline: float | None = None,
+        name: str = "",
+    ) -> None:
+        """Make a request that starts waiting now.
+
+        Args:
+            id: What to call it.
+            config: Its settings.
+            prompt_ids: The tokens of its prompt.
+            deadline: Seconds from now until it must be done; None for no limit.
+            name: Its name in errors (default: "request" and its id).
+        """
+        self.id, self.config, self.prompt_ids = id, config, prompt_ids
+        self.name = name or f"request {id}"
+        self.pixels: Tensor | None = None
+        self.wants_events = self.wants_drafts = False
+        self.end_time = None if deadline is None else time.monotonic() + deadline
+        self._deadline, self._cancelled = deadline, False
+        self.on_cancel: Callable[[], None] = lambda: None
+        self.on_finish: Callable[[CaptionRequest], None] = lambda request: None
+        self._changed = threading.Condition()
+        self._callbacks: list[Callable[[], None]] = []
+        self._events: list[TextEvent] = []
+        self._sent: dict[int, _Sent] = {}
+        self._outcome: Caption | BaseException | None = None
+
+    # For those who wait
+
+    def done(self) -> bool:
+        """Return whether there is a caption or an error."""
+        return self._outcome is not None
+
+    @property
+    def outcome(self) -> Caption | BaseException:
+        """Return the caption, or the error, of a request that is done."""
+        assert self._outcome is not None
+        return self._outcome
+
+    def result(self, timeout: float | None = None) -> Caption:
+        """Wait for the caption.
+
+        Args:
+            timeout: Seconds to wait; None for no limit. The request goes on afterwards.
+
+        Raises:
+            TimeoutError: It is not done yet.
+            CutlineError: The request failed, was cancelled, or exceeded its deadline.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self.done, timeout):
+                raise TimeoutError(f"{self.name} is not done after {timeout:g} s")
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def cancel(self) -> bool:
+        """Stop the request at the next step; return false if it is done already."""
+        self._cancelled = True
+        self.on_cancel()
+        return not self.done()
+
+    def events(self, draft: bool = False) -> "RequestEvents":
+        """Return the events, for `for` or `async for`.
+
+        Args:
+            draft: Whether to include the best continuation so far, in an event for each step.
+        """
+        self.wants_drafts |= draft
+        self.wants_events = True
+        return RequestEvents(self, draft)
+
+    def __iter__(self) -> Iterator[TextEvent | Caption]:
+        return iter(self.events())
+
+    def __aiter__(self) -> AsyncIterator[TextEvent | Caption]:
+        return aiter(self.events())
+
+    def __await__(self) -> Generator[Any, None, Caption]:
+        """Wait for the caption; a task that is cancelled meanwhile cancels the request."""
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> Caption:
+        try:
+            while not self.done():
+                await self._next_change(None)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.result()
+
+    def _has_changed(self, num_events: int | None) -> bool:
+        return self.done() or (num_events is not None and len(self._events) > num_events)
+
+    async def _next_change(self, num_events: int | None) -> None:
+        """Wait until the request is done or, given a number, has more than `num_events` events."""
+        loop = asyncio.get_running_loop()
+        changed = loop.create_future()
+
+        def set_changed() -> None:
+            if not changed.done():
+                changed.set_result(None)
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(set_changed)
+
+        with self._changed:
+            if self._has_changed(num_events):
+                return
+            self._callbacks.append(wake)
+        await changed
+
+    # For those who caption
+
+    def find_reason_to_stop(self) -> CutlineError | None:
+        """Return an error if the request was cancelled or has exceeded its deadline."""
+        if self._cancelled:
+            return RequestCancelledError(f"{self.name} was cancelled")
+        if self.end_time is not None and time.monotonic() >= self.end_time:
+            return DeadlineExceededError(
+                f"{self.name} was not done within its deadline of {self._deadline:g} s; "
+                "allow more time, or send fewer requests at once"
+            )
+        return None
+
+    def report(self, progress: Progress, tokenizer: Tokenizer) -> None:
+        """Add events for what has been settled since the last call."""
+        new = []
+        for candidate, token_ids in enumerate(progress.settled):
+            text = tokenizer.decode_settled(token_ids)
+            draft = ""
+            if self.wants_drafts and candidate == 0:
+                draft = tokenizer.decode([*token_ids, *progress.draft])[len(text) :]
+            if event := self._make_event(candidate, text, token_ids, draft):
+                new.append(event)
+        if new:
+            self._notify(new)
+
+    def finish(self, outcome: Caption | BaseException) -> None:
+        """End the request with its caption or its error."""
+        new = []
+        if isinstance(outcome, Caption):
+            for caption in outcome.alternatives:
+                sent = self._sent.get(caption.candidate, _Sent())
+                if not caption.text.startswith(sent.text):
+                    # It was started again, in another batch, where bf16 may round differently.
+                    outcome = GenerationError(
+                        f"{self.name}: the caption changed after running out of memory; "
+                        "try again with a smaller batch_size"
+                    )
+                    break
+                event = self._make_event(caption.candidate, caption.text, caption.token_ids)
+                new += [event] if event else []
+        self.on_finish(self)
+        self._notify(new, outcome)
+
+    def _make_event(
+        self, candidate: int, text: str, token_ids: tuple[int, ...], draft: str = ""
+    ) -> TextEvent | None:
+        """Return what is new, given all settled text and tokens of a candidate."""
+        sent = self._sent.get(candidate, _Sent())
+        new_text, new_ids = text[len(sent.text) :], token_ids[len(sent.token_ids) :]
+        if not (new_text or new_ids or draft):
+            return None
+        if new_text or new_ids:
+            self._sent[candidate] = _Sent(text, token_ids)
+        return TextEvent(new_text, new_ids, candidate, draft)
+
+    def _notify(
+        self, events: Sequence[TextEvent], outcome: Caption | BaseException | None = None
+    ) -> None:
+        with self._changed:
+            self._events += events
+            self._outcome = outcome
+            self._changed.notify_all()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+class RequestEvents:
+    """The events of a request, for `for` and `async for`; the last one is the `Caption`."""
+
+    def __init__(self, request: CaptionRequest, draft: bool) -> None:
+        self._request, self._draft = request, draft
+
+    def __iter__(self) -> Iterator[TextEvent | Caption]:
+        request, count = self._request, 0
+        while True:
+            with request._changed:
+                request._changed.wait_for(lambda count=count: request._has_changed(count))  # type: ignore[misc]
+                new = request._events[count:]
+            count += len(new)
+            yield from self._select(new)
+            if request.done() and count == len(request._events):
+                yield request.result()
+                return
+
+    async def __aiter__(self) -> AsyncIterator[TextEvent | Caption]:
+        request, count = self._request, 0
+        while True:
+            await request._next_change(count)
+            new = request._events[count:]
+            count += len(new)
+            for event in self._select(new):
+                yield event
+            if request.done() and count == len(request._events):
+                yield request.result()
+                return
+
+    def _select(self, events: Sequence[TextEvent]) -> Iterator[TextEvent]:
+        for event in events:
+            if self._draft:
+                yield event
+            elif event.text or event.token_ids:
+                yield replace(event, draft="")

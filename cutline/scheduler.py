@@ -1,0 +1,250 @@
+"""`CaptionScheduler`: requests from any thread, and one thread that owns the model."""
+
+import atexit
+import bisect
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import torch
+from torch import Tensor
+
+from cutline.batching import CaptionRequest
+from cutline.captioner import Captioner
+from cutline.config import GenerationKwargs, InferenceConfig
+from cutline.config.validation import require
+from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
+from cutline.generation import check_prompt_length
+from cutline.image import ImageSource, read_pixels, start_pool
+
+T = TypeVar("T")
+Message = Callable[[], None]
+"""what the thread of the model runs between two steps"""
+
+
+class CaptionScheduler:
+    """Captions requests with settings of their own, from any number of threads, in one batch.
+
+    Requests start in the order in which they were submitted, as soon as their images are opened and
+    a slot is free, while others run.
+
+    Use it as a context manager: on exit it waits for all requests or, after an error, cancels them.
+    """
+
+    def __init__(self, captioner: Captioner, batch_size: int = 8, max_queue: int = 256) -> None:
+        """Start the thread that owns the model.
+
+        Args:
+            captioner: The captioner.
+            batch_size: The largest number of requests that run together.
+            max_queue: The largest number of further requests, which wait for a slot.
+
+        Raises:
+            ConfigError: A setting is invalid.
+        """
+        InferenceConfig(batch_size=batch_size)  # checks it
+        require(max_queue >= 0, f"max_queue must be at least 0, not {max_queue}")
+        captioner.check_process()
+        self._captioner, self._limit, self._max_queue = captioner, batch_size + max_queue, max_queue
+        self._runner = captioner.make_runner(batch_size)
+        self._pool = start_pool(num_workers=0)
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()  # guards the attributes below
+        self._requests: dict[CaptionRequest, int] = {}  # those not done, with their numbers
+        self._closed = False
+        self._error: BaseException | None = None
+        # Only the thread of the model uses these that are open and wait for a slot.
+        self._waiting: list[CaptionRequest] = []
+        self._thread = threading.Thread(target=self._run, name="cutline-scheduler", daemon=True)
+        self._thread.start()
+        atexit.register(self.close, cancel=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(cancel=error is not None)
+
+    def submit(
+        self,
+        image: ImageSource,
+        prompt: str | None = None,
+        *,
+        id: Any = None,
+        deadline: float | None = None,
+        **settings: Unpack[GenerationKwargs],
+    ) -> CaptionRequest:
+        """Submit an image to caption; return at once.
+
+        Args:
+            image: A path, bytes, PIL image or (H, W, 3) uint8 array.
+            prompt: The beginning of the caption (default: the model's own).
+            id: What to call the request (default: a number).
+            deadline: Seconds from now until the request must be done, the time in the queue
+                included; None for no limit.
+            **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
+
+        Returns:
+            The request. An image that cannot be read, or a prompt that is too long, is its error.
+
+        Raises:
+            ConfigError: A setting is unknown or invalid.
+            QueueFullError: Too many requests wait.
+            SchedulerClosedError: The scheduler is closed, or its model has failed.
+        """
+        config = self._captioner.make_config(settings, ("prompt", "id", "deadline"))
+        if deadline is not None and not deadline > 0:
+            raise ConfigError(f"deadline must be positive, not {deadline}")
+        prompt = self._captioner.config.prompt if prompt is None else prompt
+        prompt_ids = self._captioner.tokenizer.encode_prompt(prompt)
+        with self._lock:
+            if self._closed or self._error is not None:
+                raise self._closed_error()
+            if len(self._requests) >= self._limit:
+                raise QueueFullError(
+                    f"{self._max_queue} requests wait already: try again later, or raise max_queue"
+                )
+            number = next(self._numbers)
+            request = CaptionRequest(number if id is None else id, config, prompt_ids, deadline)
+            request.on_cancel, request.on_finish = self._wake, self._remove
+            self._requests[request] = number
+        try:
+            check_prompt_length(len(prompt_ids), config)
+        except ConfigError as error:
+            self._messages.put(partial(request.finish, error))
+        else:
+            size = self._captioner.config.vision.image_size
+            opening = self._pool.submit(read_pixels, image, size)
+            opening.add_done_callback(
+                lambda opened: self._messages.put(partial(self._receive, request, opened))
+            )
+        return request
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function on the thread of the model, between two steps; return its result.
+
+        Raises:
+            SchedulerClosedError: The scheduler is closed, or its model has failed.
+        """
+        if threading.current_thread() is self._thread:
+            return function()
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if self._error is not None:
+                future.set_exception(self._closed_error())
+                return
+            try:
+                future.set_result(function())
+            except BaseException as error:  # raised again in the thread that called
+                future.set_exception(error)
+
+        with self._lock:
+            if self._closed or self._error is not None:
+                raise self._closed_error()
+            self._messages.put(run)
+        return future.result()
+
+    def close(self, cancel: bool = False) -> None:
+        """Accept no more requests, wait for those that were submitted, and end the thread.
+
+        Args:
+            cancel: Whether to cancel all requests first.
+        """
+        with self._lock:
+            self._closed = True
+            requests = list(self._requests)
+        if cancel:
+            for request in requests:
+                request.cancel()
+        self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+        atexit.unregister(self.close)
+
+    def _closed_error(self) -> SchedulerClosedError:
+        reason = f": its model failed ({self._error})" if self._error else ""
+        error = SchedulerClosedError(f"the scheduler is closed{reason}; make a new one")
+        error.__cause__ = self._error
+        return error
+
+    def _wake(self) -> None:
+        self._messages.put(lambda: None)
+
+    # The thread of the model
+
+    def _run(self) -> None:
+        try:
+            with torch.inference_mode():
+                while self._requests or not self._closed:
+                    self._read_messages()
+                    self._stop_opening()
+                    self._captioner.run_step(self._runner, self._waiting)
+        except BaseException as error:  # ends every request, whose threads would wait forever
+            self._end(error)
+        self._read_messages(wait=False)
+
+    def _read_messages(self, wait: bool = True) -> None:
+        """Run all messages; wait for one if nothing else is to be done."""
+        idle = wait and not self._waiting and not len(self._runner)
+        with suppress(queue.Empty):
+            if idle:
+                self._messages.get(timeout=self._time_left())()
+            while True:
+                self._messages.get_nowait()()
+
+    def _find_opening(self) -> list[CaptionRequest]:
+        """Return the requests whose images are being opened."""
+        with self._lock:
+            return [request for request in self._requests if request.pixels is None]
+
+    def _time_left(self) -> float | None:
+        """Return the seconds until the first deadline of a request whose image is being opened."""
+        ends = [
+            request.end_time for request in self._find_opening() if request.end_time is not None
+        ]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _stop_opening(self) -> None:
+        """End requests that stop before their images are opened."""
+        for request in self._find_opening():
+            if reason := request.find_reason_to_stop():
+                request.finish(reason)
+
+    def _receive(self, request: CaptionRequest, opening: "Future[Tensor | ImageError]") -> None:
+        """Let a request wait for a slot, in the order of submission, once its image is open."""
+        if request.done():
+            return
+        error = opening.exception()
+        opened = opening.result() if error is None else error
+        if isinstance(opened, Tensor):
+            request.pixels = opened
+            bisect.insort(self._waiting, request, key=self._requests.__getitem__)
+        else:
+            request.finish(opened)
+
+    def _remove(self, request: CaptionRequest) -> None:
+        with self._lock:
+            self._requests.pop(request, None)
+
+    def _end(self, error: BaseException) -> None:
+        """End all requests with the error of the model."""
+        with self._lock:
+            self._error = error
+            requests = list(self._requests)
+        for request in requests:
+            request.finish(error)
