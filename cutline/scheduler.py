@@ -121,6 +121,7 @@ class CaptionScheduler:
             request = CaptionRequest(number if id is None else id, config, prompt_ids, deadline)
             request.on_cancel, request.on_finish = self._wake, self._remove
             self._requests[request] = number
+        self._wake()  # for its deadline
         try:
             check_prompt_length(len(prompt_ids), config)
         except ConfigError as error:

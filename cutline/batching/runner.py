@@ -15,7 +15,7 @@ from cutline.config import GenerationConfig
 from cutline.device import is_out_of_memory
 from cutline.engine import CudaGraphStep
 from cutline.errors import GenerationError
-from cutline.generation import Batch, Hypothesis, NewRequests, Prompts
+from cutline.generation import Batch, Hypothesis, NewRequests, Prompts, Step
 from cutline.generation.batch import Result
 from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
@@ -158,11 +158,14 @@ class BatchRunner:
     def _open_batch(self) -> Batch[TextCache]:
         if self._batch is None:
             self._cache = self._model.new_cache(self.slots, 1)
-            step = self._model.step
+            step: Step[TextCache] = self._step
             if self._record_steps:
                 step = CudaGraphStep(step, self._cache)
             self._batch = Batch(step, self._cache)
         return self._batch
+
+    def _step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
+        return self._model.step(input_ids, cache)
 
     def _prefill(self, requests: Sequence[CaptionRequest]) -> NewRequests[TextCache]:
         """Encode images into free slots of the cache."""
