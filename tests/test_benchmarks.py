@@ -165,3 +165,16 @@ def test_both_libraries_have_equal_losses(tmp_path: Path) -> None:
         assert worker["peak_mib"] > 100
     assert workers["cutline"]["losses"][0] != workers["cutline"]["losses"][1]
     assert "2 images x 2 captions" in table
+
+
+def test_requests_in_a_scheduler_are_measured() -> None:
+    script = SCRIPT.with_name("scheduler.py")
+    flags = ["--size", "tiny", "--repeats", "2", "--num-images", "8", "--batch-size", "4"]
+    command = [sys.executable, str(script), *flags, "--length", "9"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    result = json.loads(output.splitlines()[-1])
+    assert list(result["seconds"]) == ["3 beams", "5 beams", "greedy", "sampling", "mix"]
+    medians = {name: statistics.median(seconds) for name, seconds in result["seconds"].items()}
+    mix = medians.pop("mix")
+    assert result["mix_ratio"] == pytest.approx(mix / statistics.mean(medians.values()))
+    assert [len(seconds) for seconds in result["latency"].values()] == [2, 2]
