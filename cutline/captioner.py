@@ -4,10 +4,11 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cutline.batching import BatchRunner, Caption, CaptionRequest
+from cutline.batching.stream import Inputs, pair_inputs, stream_captions
 from cutline.checkpoint import build_model, load_checkpoint
 from cutline.config import (
     CaptionConfig,
@@ -34,9 +36,6 @@ from cutline.image import ImagePrefetcher, ImageSource, normalize, open_image, t
 from cutline.image.prefetch import OpenedImage
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
-
-Inputs = tuple[str, int]
-"""the prompt and the seed of an image"""
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,20 @@ class Captioner:
         self.model = model
         self.tokenizer = tokenizer
         self._record_steps = engine != "eager" and self.device.type == "cuda"
+        self.__setstate__({})
+
+    def __getstate__(self) -> dict[str, Any]:
+        transient = ("_idle_runners", "_process_id", "_turn")
+        return {name: value for name, value in vars(self).items() if name not in transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set what is not copied or pickled."""
+        vars(self).update(state)
         self._idle_runners: list[BatchRunner] = []  # at most one, see _acquire_runner
         self._process_id = os.getpid()
         # On a GPU, threads take turns: no step of another thread runs while one is captured.
-        self._turn = threading.RLock() if self.device.type == "cuda" else nullcontext()
+        on_gpu = self.device.type == "cuda"
+        self._turn: AbstractContextManager[Any] = threading.RLock() if on_gpu else nullcontext()
 
     @property
     def config(self) -> CaptionConfig:
@@ -123,6 +132,7 @@ class Captioner:
             ConfigError: A setting is unknown or invalid, or a prompt is too long.
             GenerationError: An image cannot be captioned.
         """
+        self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))  # checks them
         image_list = to_image_list(images)
         prompts = prompt if prompt is None or isinstance(prompt, str) else list(prompt)
         for name, values in (("prompt", prompts), ("seed", seeds)):
@@ -185,7 +195,8 @@ class Captioner:
         Raises:
             ConfigError: A setting is unknown or invalid, or the prompt of all images is too long.
         """
-        config = self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))
+        arguments = ("prompt", "batch_size", "num_workers", "ordered", "seeds")
+        config = self.make_config(settings, arguments)
         inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
         if seeds is not None and not config.sample:
             raise ConfigError("seeds are for sampling only: set sample=True, or remove them")
@@ -208,33 +219,11 @@ class Captioner:
         is_given: bool,
         ordered: bool,
     ) -> Iterator[Caption | CutlineError]:
-        # `taken` counts the images whose results have not been returned: they wait, run, or are
-        # done before an earlier one, in `results`.
-        runner, limit = self._acquire_runner(inference.batch_size), 2 * inference.batch_size
-        taken, next_index = 0, 0
-        waiting: list[CaptionRequest] = []
-        results: dict[int, Caption | CutlineError] = {}
-        with ImagePrefetcher(
-            pairs, self.config.vision.image_size, limit, inference.num_workers, is_given
-        ) as prefetcher:
-            while taken or not prefetcher.exhausted:
-                wanted = min(runner.max_prefill - len(waiting), limit - taken)
-                for image in prefetcher.take(max(0, wanted), wait=is_given or not taken):
-                    taken += 1
-                    request = self._make_request(image, config)
-                    if isinstance(request, CutlineError):
-                        results[image.index] = request
-                    else:
-                        waiting.append(request)
-                for request in self.run_step(runner, waiting):
-                    outcome = request.outcome
-                    assert isinstance(outcome, Caption | CutlineError)
-                    results[request.id] = outcome
-                while results and (not ordered or next_index in results):
-                    index = next_index if ordered else next(iter(results))
-                    yield number_result(results.pop(index), index)
-                    next_index, taken = next_index + 1, taken - 1
-                    prefetcher.release()
+        runner = self._acquire_runner(inference.batch_size)
+        make_request = partial(self._make_request, config)
+        max_taken, size = 2 * inference.batch_size, self.config.vision.image_size
+        with ImagePrefetcher(pairs, size, max_taken, inference.num_workers, is_given) as prefetcher:
+            yield from stream_captions(prefetcher, runner, make_request, ordered)
             self._idle_runners = [runner]
             prefetcher.raise_error()
 
@@ -262,7 +251,7 @@ class Captioner:
         return config
 
     def _make_request(
-        self, image: OpenedImage[Inputs], config: GenerationConfig
+        self, config: GenerationConfig, image: OpenedImage[Inputs]
     ) -> CaptionRequest | CutlineError:
         """Return the request of an image, or the error of one that cannot be captioned."""
         if isinstance(image.pixels, ImageError):
@@ -281,13 +270,13 @@ class Captioner:
     def make_runner(self, slots: int) -> BatchRunner:
         """Return a new runner of requests."""
         return BatchRunner(
-            self.model, self.tokenizer, self.encode_images, slots, self._record_steps
+            self.model,
+            self.tokenizer,
+            self.encode_images,
+            slots,
+            self._record_steps,
+            self._turn,
         )
-
-    def run_step(self, runner: BatchRunner, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
-        """Run one step of a runner of this captioner; see `BatchRunner.run_step`."""
-        with self._turn:
-            return runner.run_step(waiting)
 
     def _acquire_runner(self, slots: int) -> BatchRunner:
         """Return the runner of the last call if it is idle and has the same slots, else a new one.
@@ -388,35 +377,6 @@ class Captioner:
                 CaptionScore(sum(token_log_probs), token_log_probs, tuple(tokens[prompt_length:]))
             )
         return scores
-
-
-def pair_inputs(
-    images: Iterable[ImageSource], prompts: Iterable[str], seeds: Iterable[int]
-) -> Iterator[tuple[ImageSource, Inputs]]:
-    """Yield each image with its prompt and its seed.
-
-    Raises:
-        ConfigError: There are fewer prompts or seeds than images.
-    """
-    next_prompt, next_seed = iter(prompts), iter(seeds)
-    for image in images:
-        prompt, seed = next(next_prompt, None), next(next_seed, None)
-        if prompt is None or seed is None:
-            name = "prompt" if prompt is None else "seed"
-            raise ConfigError(
-                f"there are fewer {name}s than images: "
-                f"give one {name} for all images, or one per image"
-            )
-        yield image, (prompt, seed)
-
-
-def number_result(result: Caption | CutlineError, index: int) -> Caption | CutlineError:
-    """Return a result with the number of its image in the input."""
-    if isinstance(result, Caption):
-        alternatives = tuple(replace(caption, index=index) for caption in result.alternatives)
-        return replace(alternatives[0], alternatives=alternatives)
-    result.index = index
-    return result
 
 
 def check_count(name: str, count: int, num_images: int) -> None:

@@ -194,7 +194,7 @@ class CaptionScheduler:
                 while self._requests or not self._closed:
                     self._read_messages()
                     self._stop_opening()
-                    self._captioner.run_step(self._runner, self._waiting)
+                    self._runner.run_step(self._waiting)
         except BaseException as error:  # ends every request, whose threads would wait forever
             self._end(error)
         self._read_messages(wait=False)

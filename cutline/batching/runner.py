@@ -3,7 +3,9 @@
 import logging
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +46,7 @@ class BatchRunner:
         encode_images: Callable[[Tensor], Tensor],
         slots: int,
         record_steps: bool = False,
+        turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  # has no state
     ) -> None:
         """Make a runner without requests.
 
@@ -53,10 +56,11 @@ class BatchRunner:
             encode_images: Maps uint8 pixels (B, 3, S, S) to image_embeds (B, N, D).
             slots: The largest number of requests that run together.
             record_steps: Whether to run steps as CUDA graphs.
+            turn: Entered during each step: a lock, where runners in several threads take turns.
         """
         self.slots = slots
         self._model, self._tokenizer, self._encode_images = model, tokenizer, encode_images
-        self._record_steps = record_steps
+        self._record_steps, self._turn = record_steps, turn
         self._device = model.text.token_embed.weight.device
         self._cache: TextCache | None = None
         self._batch: Batch[TextCache] | None = None
@@ -84,6 +88,10 @@ class BatchRunner:
         Returns:
             The requests that are done, with caption or error.
         """
+        with self._turn:
+            return self._run_step(waiting)
+
+    def _run_step(self, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
         done = self._stop_requests(waiting)
         message = ""
         try:

@@ -67,6 +67,10 @@ class ImagePrefetcher(Generic[T]):
     """Reads an iterable in a thread of its own, and opens its images in other threads or processes.
 
     Threads decode and resize without holding the global interpreter lock.
+
+    Attributes:
+        max_taken: Number of images that are taken from the iterable beyond those released.
+        in_order: Whether images are returned in the order of the input.
     """
 
     def __init__(
@@ -86,7 +90,8 @@ class ImagePrefetcher(Generic[T]):
             num_workers: Processes that open images; 0 for threads of this process.
             in_order: Whether to return images in the order of the input, else as they are opened.
         """
-        self._pairs, self._image_size, self._in_order = pairs, image_size, in_order
+        self.max_taken, self.in_order = max_taken, in_order
+        self._pairs, self._image_size = pairs, image_size
         self._pool = start_pool(num_workers)
         self._permits = threading.Semaphore(max_taken)
         self._closed = False
@@ -121,7 +126,7 @@ class ImagePrefetcher(Generic[T]):
         """
         images: list[OpenedImage[T]] = []
         while len(images) < count:
-            image = self._next(wait and (self._in_order or not images))
+            image = self._next(wait and (self.in_order or not images))
             if image is None:
                 break
             images.append(image)
@@ -138,7 +143,7 @@ class ImagePrefetcher(Generic[T]):
 
     def _next(self, wait: bool) -> OpenedImage[T] | None:
         while not self.exhausted:
-            index = self._num_returned if self._in_order else next(iter(self._opened), -1)
+            index = self._num_returned if self.in_order else next(iter(self._opened), -1)
             if index in self._opened:
                 self._num_returned += 1
                 return self._opened.pop(index)

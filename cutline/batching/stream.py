@@ -1,0 +1,85 @@
+"""Caption a stream of images: the loop between the prefetcher and the runner."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from cutline.batching.caption import Caption
+from cutline.batching.request import CaptionRequest
+from cutline.batching.runner import BatchRunner
+from cutline.errors import ConfigError, CutlineError
+from cutline.image import ImageSource
+from cutline.image.prefetch import ImagePrefetcher, OpenedImage
+
+Inputs = tuple[str, int]
+"""the prompt and the seed of an image"""
+
+
+def stream_captions(
+    prefetcher: ImagePrefetcher[Inputs],
+    runner: BatchRunner,
+    make_request: Callable[[OpenedImage[Inputs]], CaptionRequest | CutlineError],
+    ordered: bool,
+) -> Iterator[Caption | CutlineError]:
+    """Caption images as they are opened.
+
+    Args:
+        prefetcher: Opens the images.
+        runner: Captions them.
+        make_request: Makes the request of an image, or the error of one that has none.
+        ordered: Whether to yield results in the order of the input, else as they are done.
+
+    Yields:
+        The result of each image, with its number.
+    """
+    # `taken` counts the images whose results have not been yielded: they wait, run, or are done
+    # before an earlier one, in `results`.
+    taken, next_index = 0, 0
+    waiting: list[CaptionRequest] = []
+    results: dict[int, Caption | CutlineError] = {}
+    while taken or not prefetcher.exhausted:
+        wanted = min(runner.max_prefill - len(waiting), prefetcher.max_taken - taken)
+        for image in prefetcher.take(max(0, wanted), wait=prefetcher.in_order or not taken):
+            taken += 1
+            request = make_request(image)
+            if isinstance(request, CutlineError):
+                results[image.index] = request
+            else:
+                waiting.append(request)
+        for request in runner.run_step(waiting):
+            outcome = request.outcome
+            assert isinstance(outcome, Caption | CutlineError)
+            results[request.id] = outcome
+        while results and (not ordered or next_index in results):
+            index = next_index if ordered else next(iter(results))
+            yield number_result(results.pop(index), index)
+            next_index, taken = next_index + 1, taken - 1
+            prefetcher.release()
+
+
+def number_result(result: Caption | CutlineError, index: int) -> Caption | CutlineError:
+    """Return a result with the number of its image in the input."""
+    if isinstance(result, Caption):
+        alternatives = tuple(replace(caption, index=index) for caption in result.alternatives)
+        return replace(alternatives[0], alternatives=alternatives)
+    result.index = index
+    return result
+
+
+def pair_inputs(
+    images: Iterable[ImageSource], prompts: Iterable[str], seeds: Iterable[int]
+) -> Iterator[tuple[ImageSource, Inputs]]:
+    """Yield each image with its prompt and its seed.
+
+    Raises:
+        ConfigError: There are fewer prompts or seeds than images.
+    """
+    next_prompt, next_seed = iter(prompts), iter(seeds)
+    for image in images:
+        prompt, seed = next(next_prompt, None), next(next_seed, None)
+        if prompt is None or seed is None:
+            name = "prompt" if prompt is None else "seed"
+            raise ConfigError(
+                f"there are fewer {name}s than images: "
+                f"give one {name} for all images, or one per image"
+            )
+        yield image, (prompt, seed)
