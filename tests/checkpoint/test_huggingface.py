@@ -345,7 +345,7 @@ def test_a_model_without_an_embedding_of_dec_is_refused(folder: Path, tokenizer:
 def test_other_tokens_at_the_ends_of_captions_are_refused(
     folder: Path, tokenizer: Tokenizer, name: str, token: str, value: int | str | None
 ) -> None:
-    """transformers takes them from config.json, cutline from the vocabulary."""
+    """Transformers takes them from config.json, cutline from the vocabulary."""
     assert load_checkpoint(folder)
     edit(folder, lambda values: values["text_config"].update({name: value}))
     if value == "missing":
