@@ -157,7 +157,11 @@ def test_stream_is_lazy(captioner: Captioner, images: list[Image.Image]) -> None
         (None, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
         (None, {"num_beams": 2, "num_captions": 3}, "num_captions 3 is above num_beams 2"),
         (None, {"workers": 2}, "the argument `workers` is now `num_workers`"),
-        (None, {"beams": 2}, "unknown argument `beams`; the arguments are prompt, batch_size"),
+        (None, {"num_beem": 2}, "unknown argument `num_beem`: did you mean `num_beams`?"),
+        (None, {"batchsize": 2}, "unknown argument `batchsize`: did you mean `batch_size`?"),
+        (None, {"x": 2}, "unknown argument `x`; the arguments are prompt, batch_size"),
+        (None, {"batch_size": 2.5}, "batch_size must be an integer, not 2.5"),
+        (None, {"top_k": 3.7}, "top_k must be an integer, not 3.7"),
     ],
 )
 def test_invalid_settings_are_errors(

@@ -1,12 +1,16 @@
 """Settings: validation and its messages, strict parsing, round trips, and old spellings."""
 
+import copy
 import dataclasses
 import json
+import math
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -41,6 +45,7 @@ from cutline.config import (
     to_dict,
 )
 from cutline.config.renames import RENAMED, reject_renamed_flags
+from cutline.config.validation import require_types
 from cutline.errors import ConfigError, CutlineError
 
 Kind = type[Any]
@@ -76,8 +81,15 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (GenerationConfig, {"max_length": 0, "min_length": 0}, "max_length must be at least 1, not 0"),
     (GenerationConfig, {"min_length": -1}, "min_length must be at least 0, not -1"),
     (GenerationConfig, {"min_length": 21}, "min_length 21 is above max_length 20"),
-    (GenerationConfig, {"repetition_penalty": 0.0}, "repetition_penalty must be positive, not 0.0"),
-    (GenerationConfig, {"temperature": 0.0}, "temperature must be positive, not 0.0"),
+    *(
+        (GenerationConfig, {name: value}, f"{name} must be between {low} and {high}, not {value}")
+        for name, low, high, values in (
+            ("repetition_penalty", 0.001, 1000, (0.0, -1.0, 0.0009, 1001.0, 1e300)),
+            ("temperature", 0.0001, 10000, (0.0, -1.0, 1e-38, 10001)),
+            ("length_penalty", -10, 10, (10.1, -10.1, 1e300)),
+        )
+        for value in (*values, math.nan, math.inf, -math.inf)
+    ),
     (GenerationConfig, {"top_p": 0.0}, "top_p must be in (0, 1], not 0.0"),
     (GenerationConfig, {"top_p": 1.1}, "top_p must be in (0, 1], not 1.1"),
     (GenerationConfig, {"top_k": -1}, "top_k must be at least 0, not -1"),
@@ -450,6 +462,74 @@ def test_presets() -> None:
         CaptionConfig.preset("huge")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "description", "values"),
+    [
+        (GenerationConfig, "num_beams", "an integer", (2.5, 2.0, "3", True, None, np.float64(3))),
+        (GenerationConfig, "max_length", "an integer", (12.5, math.nan, "12")),
+        (GenerationConfig, "min_length", "an integer", (1.5,)),
+        (GenerationConfig, "no_repeat_ngram_size", "an integer", (1.5, False)),
+        (GenerationConfig, "top_k", "an integer", (3.7,)),
+        (GenerationConfig, "seed", "an integer", (None, 1.5, "1", True)),
+        (GenerationConfig, "num_captions", "an integer", ("3",)),
+        (GenerationConfig, "sample", "True or False", (1.0, 1, "yes", None)),
+        (GenerationConfig, "temperature", "a number", ("1", True, None, 1j)),
+        (GenerationConfig, "repetition_penalty", "a number", ("1",)),
+        (GenerationConfig, "length_penalty", "a number", ([1.0],)),
+        (GenerationConfig, "top_p", "a number", ("1",)),
+        (InferenceConfig, "batch_size", "an integer", (2.5, "8", True)),
+        (InferenceConfig, "num_workers", "an integer", (0.5, None)),
+        (InferenceConfig, "device", "a string", (None, 0)),
+    ],
+    ids=str,
+)
+def test_values_of_another_type_are_rejected(
+    kind: Kind, name: str, description: str, values: tuple[Any, ...]
+) -> None:
+    for value in values:
+        with pytest.raises(ConfigError) as error:
+            kind(**{name: value})
+        assert str(error.value) == f"{name} must be {description}, not {value!r}"
+        with pytest.raises(ConfigError):
+            from_dict(kind, {name: value})
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    config = GenerationConfig(
+        num_beams=np.int64(4), seed=np.uint8(7), temperature=np.float32(0.5), top_p=np.int32(1)
+    )
+    assert config == GenerationConfig(num_beams=4, seed=7, temperature=0.5, top_p=1)
+    assert json.loads(json.dumps(to_dict(config)))["seed"] == 7
+    assert type(config.num_beams) is type(config.seed) is int
+    assert type(InferenceConfig(batch_size=np.int16(2)).batch_size) is int
+
+
+def test_a_field_that_may_be_none_is_checked_otherwise() -> None:
+    require_types(VisionSettings(drop_path=None))
+    require_types(VisionSettings(drop_path=0.1))
+    broken = VisionSettings()
+    object.__setattr__(broken, "drop_path", "0.1")
+    with pytest.raises(ConfigError, match=r"drop_path must be a number, not '0.1'"):
+        require_types(broken)
+
+
+def test_an_unknown_setting_of_generation_names_the_nearest() -> None:
+    with pytest.raises(ConfigError) as error:
+        GenerationConfig(num_beem=3)
+    assert str(error.value) == "unknown argument `num_beem`: did you mean `num_beams`?"
+    with pytest.raises(ConfigError, match="unknown argument `x`; the arguments are num_beams, max"):
+        GenerationConfig(x=3)
+
+
+def test_generation_settings_can_be_copied() -> None:
+    config = GenerationConfig(5, seed=3, min_length=0)
+    assert copy.copy(config) == copy.deepcopy(config) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert replace(config, seed=4) == GenerationConfig(num_beams=5, seed=4, min_length=0)
+    with pytest.raises(ConfigError, match="did you mean `seed`"):
+        replace(config, sed=4)
+
+
 def test_keyword_arguments_match_the_fields() -> None:
     assert get_type_hints(GenerationKwargs) == get_type_hints(GenerationConfig)
 
@@ -559,6 +639,8 @@ def test_old_and_unknown_keywords_are_rejected() -> None:
         reject_renamed_keywords(["seed", "workers"], ["seed"])
     with pytest.raises(ConfigError, match="unknown argument `beams`; the arguments are seed"):
         reject_renamed_keywords(["beams"], ["seed"])
+    with pytest.raises(ConfigError, match="unknown argument `sed`: did you mean `seed`"):
+        reject_renamed_keywords(["sed"], ["seed"])
 
 
 def test_old_values_name_the_new_ones() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cutline.checkpoint.huggingface_config import (
+    check_token_ids,
     make_huggingface_config,
     make_preprocessor_config,
     read_huggingface_config,
@@ -41,12 +42,15 @@ def load_huggingface(
     """
     folder = Path(folder)
     config = read_huggingface_config(folder)
+    loaded_tokenizer = Tokenizer.load(tokenizer or folder)
+    if loaded_tokenizer.vocab_size == config.text.vocab_size:  # else `load_checkpoint` refuses it
+        check_token_ids(folder, loaded_tokenizer)
     source = _read_weights(folder)
     shapes = compute_weight_shapes(config)
     return Checkpoint(
         config,
         import_weights(source, HUGGINGFACE, shapes, str(folder), partial),
-        Tokenizer.load(tokenizer or folder),
+        loaded_tokenizer,
         tuple(find_extra_weights(source, HUGGINGFACE, shapes)),
     )
 

@@ -39,6 +39,12 @@ TEXT: SettingsTable = {
     "layer_norm_eps": ("layer_norm_eps", 1e-12),
 }
 
+# Setting of BlipTextConfig -> its default, the token that has this id in BLIP, and its use.
+TOKEN_IDS = {
+    "bos_token_id": (30522, "[DEC]", "start"),
+    "sep_token_id": (102, "[SEP]", "end"),
+}
+
 
 def read_huggingface_config(folder: Path) -> CaptionConfig:
     """Read the settings of a Hugging Face folder.
@@ -93,6 +99,25 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
         )
     mlp_ratio = solve_mlp_ratio(config.vision.embed_dim, hidden_dim)
     return replace(config, vision=replace(config.vision, mlp_ratio=mlp_ratio))
+
+
+def check_token_ids(folder: Path, tokenizer: Tokenizer) -> None:
+    """Check that transformers starts and ends captions with the same tokens as cutline.
+
+    Raises:
+        CheckpointError: config.json has another token for one of them.
+    """
+    config_file = folder / "config.json"
+    text_section = _read_section(read_json(config_file), "text_config", str(config_file))
+    ids = {"bos_token_id": tokenizer.dec_id, "sep_token_id": tokenizer.sep_id}
+    for name, (default, token, use) in TOKEN_IDS.items():
+        value = _lookup(text_section, name, default)
+        if value != ids[name]:
+            raise CheckpointError(
+                f"{config_file}: text_config.{name} is {value!r}, but captions {use} with {token}, "
+                f"which is {ids[name]} in the vocabulary; use a model that was trained with it, or "
+                "correct the setting"
+            )
 
 
 def make_huggingface_config(config: CaptionConfig, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -63,12 +63,7 @@ def load_checkpoint(
         )
         loaded_tokenizer = Tokenizer.load(tokenizer or _find_vocabulary(location))
         checkpoint = Checkpoint(settings, weights, loaded_tokenizer, extra)
-    num_tokens, vocab_size = checkpoint.tokenizer.vocab_size, checkpoint.config.text.vocab_size
-    if num_tokens != vocab_size:
-        raise CheckpointError(
-            f"{tokenizer or path}: the vocabulary has {num_tokens} tokens, but the model has "
-            f"{vocab_size}; use the vocabulary that the model was trained with"
-        )
+    _check_vocab_size(checkpoint, str(path), str(tokenizer or path))
     return _resize(checkpoint, image_size) if image_size else checkpoint
 
 
@@ -225,6 +220,22 @@ def _find_vocabulary(file: Path) -> Path:
         f"{file}: contains no vocabulary; "
         "pass `tokenizer`, or put its vocab.txt or tokenizer.json beside it"
     )
+
+
+def _check_vocab_size(checkpoint: Checkpoint, path: str, vocabulary: str) -> None:
+    tokenizer, vocab_size = checkpoint.tokenizer, checkpoint.config.text.vocab_size
+    surplus = set(range(vocab_size, tokenizer.vocab_size))
+    # A BERT vocabulary becomes BLIP's when it is read: [DEC] and [ENC] are appended.
+    if surplus and surplus == {tokenizer.dec_id, tokenizer.enc_id}:
+        raise CheckpointError(
+            f"{path}: the model has {vocab_size} embeddings, none of which is for [DEC], the token "
+            "that captions start with; use a model that was trained with BLIP's [DEC] and [ENC]"
+        )
+    if tokenizer.vocab_size != vocab_size:
+        raise CheckpointError(
+            f"{vocabulary}: the vocabulary has {tokenizer.vocab_size} tokens, but the model has "
+            f"{vocab_size}; use the vocabulary that the model was trained with"
+        )
 
 
 def _resize(checkpoint: Checkpoint, image_size: int) -> Checkpoint:

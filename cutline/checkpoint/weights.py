@@ -77,7 +77,7 @@ def import_weights(
         partial: Whether the file may contain more weights; see `find_extra_weights`.
 
     Returns:
-        Native name -> tensor, in fp32.
+        Native name -> tensor, in fp32 and in memory of its own.
 
     Raises:
         CheckpointError: Weights are missing, unexpected, of a wrong shape or not floating-point, or
@@ -189,5 +189,11 @@ def _describe_wrong_shapes(
 
 
 def _join(tensors: list[Tensor]) -> Tensor:
-    joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-    return joined.detach().float().contiguous()
+    """Return a new tensor in fp32.
+
+    The tensors of a file are views of it: if it is overwritten, they change, and if it is
+    truncated, reading them ends the process.
+    """
+    if len(tensors) > 1:
+        return torch.cat(tensors).detach().float()
+    return tensors[0].detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)

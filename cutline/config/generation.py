@@ -1,9 +1,16 @@
 """Settings of caption generation."""
 
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, TypedDict
 
-from cutline.config.validation import require, require_at_least, require_choices
+from cutline.config.renames import reject_renamed_keywords
+from cutline.config.validation import (
+    require,
+    require_at_least,
+    require_between,
+    require_choices,
+    require_types,
+)
 
 BeamScoring = Literal["blip", "huggingface"]
 
@@ -43,7 +50,13 @@ class GenerationConfig:
     seed: int = 0
     """sampling: the same seed gives an image the same caption in any batch"""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Raise ConfigError for an unknown keyword, where `__init__` would raise TypeError."""
+        reject_renamed_keywords(kwargs, (setting.name for setting in fields(cls)))
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
+        require_types(self)
         require_choices(self)
         require_at_least(self, 1, "num_beams", "num_captions", "max_length")
         require_at_least(self, 0, "min_length", "top_k", "no_repeat_ngram_size")
@@ -51,8 +64,10 @@ class GenerationConfig:
             self.min_length <= self.max_length,
             f"min_length {self.min_length} is above max_length {self.max_length}: lower min_length",
         )
-        for name in ("repetition_penalty", "temperature"):
-            require(getattr(self, name) > 0, f"{name} must be positive, not {getattr(self, name)}")
+        # Beyond these bounds, float32 scores could overflow, or become 0.
+        require_between(self, 0.001, 1000, "repetition_penalty")
+        require_between(self, -10, 10, "length_penalty")
+        require_between(self, 0.0001, 10000, "temperature")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")
         require(
             self.sample or self.num_captions <= self.num_beams,

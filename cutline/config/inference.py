@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.validation import require_at_least, require_choices
+from cutline.config.validation import require_at_least, require_choices, require_types
 
 InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
 """auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""
@@ -41,6 +41,7 @@ class InferenceConfig(DeviceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_types(self)
         require_at_least(self, 1, "batch_size")
         require_at_least(self, 0, "num_workers")
 

@@ -3,6 +3,7 @@
 An old spelling is never accepted: it raises one error that names the new spelling.
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -71,6 +72,8 @@ def reject_renamed_keywords(names: Iterable[str], allowed: Iterable[str]) -> Non
         if name not in allowed:
             if new := find_new_name(name):
                 raise ConfigError(f"the argument `{name}` is now `{new}`")
+            if similar := difflib.get_close_matches(name, allowed, n=1):
+                raise ConfigError(f"unknown argument `{name}`: did you mean `{similar[0]}`?")
             raise ConfigError(f"unknown argument `{name}`; the arguments are {', '.join(allowed)}")
 
 

@@ -1,10 +1,19 @@
 """Validation helpers of the settings dataclasses."""
 
 import math
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cutline.config.renames import find_new_value
 from cutline.errors import ConfigError
+
+# type of a field → the abstract type of its values (numpy's numbers included), and its description
+_TYPES: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "an integer"),
+    float: (Real, "a number"),
+    str: (str, "a string"),
+}
 
 
 def require(ok: bool, message: str) -> None:
@@ -21,11 +30,39 @@ def require_at_least(config: Any, minimum: float, *names: str) -> None:
         require(math.isfinite(value), f"{name} must be finite, not {value}")
 
 
+def require_between(config: Any, low: float, high: float, *names: str) -> None:
+    """Raise ConfigError unless each of the fields `names` is in [low, high]."""
+    for name in names:
+        value = getattr(config, name)
+        require(low <= value <= high, f"{name} must be between {low:g} and {high:g}, not {value}")
+
+
 def require_fractions(config: Any, *names: str) -> None:
     """Raise ConfigError unless each of the fields `names` is in [0, 1), or None."""
     for name in names:
         value = getattr(config, name)
         require(value is None or 0 <= value < 1, f"{name} must be in [0, 1), not {value}")
+
+
+def require_types(config: Any) -> None:
+    """Raise ConfigError unless every bool, int, float and str field holds a value of its type.
+
+    A float field may hold an integer, a field of type `... | None` may hold None, and a bool is not
+    a number. Numbers of other libraries, such as numpy's, become Python's, which JSON can store.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        for kind in _TYPES:
+            if hint == kind or (hint == kind | None and getattr(config, name) is not None):
+                _require_type(config, name, kind)
+
+
+def _require_type(config: Any, name: str, kind: type) -> None:
+    value = getattr(config, name)
+    abstract_type, description = _TYPES[kind]
+    valid = isinstance(value, abstract_type) and (kind is bool or not isinstance(value, bool))
+    require(valid, f"{name} must be {description}, not {value!r}")
+    if not isinstance(value, kind | int):
+        object.__setattr__(config, name, kind(value))
 
 
 def require_choices(config: Any) -> None:

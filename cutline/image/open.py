@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -31,6 +32,9 @@ _TRANSPOSE_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# A caller may give one image several times, and Pillow cannot load it in two threads at once.
+# Several locks, so that different images are still decoded in parallel.
+_LOAD_LOCKS = tuple(Lock() for _ in range(61))
 
 
 def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Image:
@@ -58,7 +62,9 @@ def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Imag
         if isinstance(source, np.ndarray):
             source = _from_array(source, name)
         if isinstance(source, Image.Image):
-            return _decode(source, name, max_pixels)
+            # An id is a multiple of 16 or so; the number of locks is prime, so that all are used.
+            with _LOAD_LOCKS[id(source) % len(_LOAD_LOCKS)]:
+                return _decode(source, name, max_pixels)
         with _identify(source, name, max_pixels) as image:
             return _decode(image, name, max_pixels)
 

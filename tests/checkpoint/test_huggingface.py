@@ -20,7 +20,7 @@ from cutline.checkpoint import (
     save_checkpoint,
     save_native,
 )
-from cutline.checkpoint.huggingface_config import parse_huggingface_config
+from cutline.checkpoint.huggingface_config import check_token_ids, parse_huggingface_config
 from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError, ConfigError
 from cutline.tokenizer import Tokenizer
@@ -321,6 +321,53 @@ def test_vocabulary_without_dec_and_enc(folder: Path, tokenizer: Tokenizer) -> N
         rf"the",
     ):
         load_checkpoint(folder)
+
+
+def test_a_model_without_an_embedding_of_dec_is_refused(folder: Path, tokenizer: Tokenizer) -> None:
+    size = tokenizer.vocab_size - 2
+    edit(folder, lambda values: values["text_config"].update(vocab_size=size, bos_token_id=2))
+    weights = load_file(folder / "model.safetensors")
+    for name in weights:
+        if name.endswith(
+            ("word_embeddings.weight", "predictions.bias", "predictions.decoder.bias")
+        ):
+            weights[name] = weights[name][:size].clone()
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(
+        CheckpointError,
+        match=rf"reference: the model has {size} embeddings, none of which is for \[DEC\], the ",
+    ):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("name", "token"), [("bos_token_id", "[DEC]"), ("sep_token_id", "[SEP]")])
+@pytest.mark.parametrize("value", [2, None, "missing"])
+def test_other_tokens_at_the_ends_of_captions_are_refused(
+    folder: Path, tokenizer: Tokenizer, name: str, token: str, value: int | str | None
+) -> None:
+    """Transformers takes them from config.json, cutline from the vocabulary."""
+    assert load_checkpoint(folder)
+    edit(folder, lambda values: values["text_config"].update({name: value}))
+    if value == "missing":
+        edit(folder, lambda values: values["text_config"].pop(name))
+    value = value if value == 2 else {"bos_token_id": 30522, "sep_token_id": 102}[name]
+    expected = {"[DEC]": tokenizer.dec_id, "[SEP]": tokenizer.sep_id}[token]
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(folder)
+    assert f"config.json: text_config.{name} is {value}, but captions " in str(error.value)
+    assert f" with {token}, which is {expected} in the vocabulary; " in str(error.value)
+
+
+def test_tokens_of_published_captioners_are_accepted(blip: Any, tmp_path: Path) -> None:
+    tokens = [f"[unused{index}]" for index in range(30522)]
+    for index, token in ((0, "[PAD]"), (100, "[UNK]"), (101, "[CLS]"), (102, "[SEP]")):
+        tokens[index] = token
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    tokenizer = Tokenizer.load(tmp_path)
+    for text_config in ({}, {"bos_token_id": 30522, "sep_token_id": 102}, blip.BlipTextConfig()):
+        values = text_config if isinstance(text_config, dict) else text_config.to_dict()
+        (tmp_path / "config.json").write_text(json.dumps({"text_config": values}))
+        check_token_ids(tmp_path, tokenizer)
 
 
 # --- config

@@ -7,6 +7,7 @@ import struct
 import threading
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -459,6 +460,16 @@ def test_warnings_are_silenced_in_concurrent_threads(monkeypatch: pytest.MonkeyP
         thread.join()
     assert not failures
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF"])
+def test_concurrent_threads_open_the_same_unloaded_image(format: str) -> None:
+    data, expected = encode(noise(600, 400), format), None
+    for _ in range(5):
+        with Image.open(io.BytesIO(data)) as image, ThreadPoolExecutor(8) as threads:
+            opened = list(threads.map(open_image, [image] * 40))
+        expected = expected or opened[0].tobytes()
+        assert all(copy.tobytes() == expected for copy in opened)
 
 
 def test_image_files_are_closed(tmp_path: Path) -> None:
