@@ -133,6 +133,7 @@ class Captioner:
             GenerationError: An image cannot be captioned.
         """
         self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))  # checks them
+        InferenceConfig(batch_size=batch_size)  # as well
         image_list = to_image_list(images)
         prompts = prompt if prompt is None or isinstance(prompt, str) else list(prompt)
         for name, values in (("prompt", prompts), ("seed", seeds)):

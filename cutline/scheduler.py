@@ -50,7 +50,8 @@ class CaptionScheduler:
             ConfigError: A setting is invalid.
         """
         InferenceConfig(batch_size=batch_size)  # checks it
-        require(max_queue >= 0, f"max_queue must be at least 0, not {max_queue}")
+        is_count = isinstance(max_queue, int) and max_queue >= 0
+        require(is_count, f"max_queue must be an integer and at least 0, not {max_queue}")
         captioner.check_process()
         self._captioner, self._limit, self._max_queue = captioner, batch_size + max_queue, max_queue
         self._runner = captioner.make_runner(batch_size)

@@ -154,6 +154,8 @@ def test_stream_is_lazy(captioner: Captioner, images: list[Image.Image]) -> None
         ),
         (None, {"max_length": 60}, "max_length 60 is above the model's 48 positions"),
         (None, {"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        (None, {"batch_size": "3"}, "batch_size must be an integer, not '3'"),
+        (None, {"ordered": False}, "unknown argument `ordered`"),
         (None, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
         (None, {"num_beams": 2, "num_captions": 3}, "num_captions 3 is above num_beams 2"),
         (None, {"workers": 2}, "the argument `workers` is now `num_workers`"),

@@ -264,7 +264,11 @@ def test_an_error_of_the_model_ends_all_requests_with_it(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"batch_size": 0}, "batch_size must be"), ({"max_queue": -1}, "max_queue must be at least")],
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 2.5}, "batch_size must be an integer"),
+        ({"max_queue": -1}, "max_queue must be an integer and at least 0, not -1"),
+    ],
 )
 def test_invalid_sizes_are_errors(
     captioner: Captioner, settings: dict[str, int], message: str
