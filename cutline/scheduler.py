@@ -3,6 +3,7 @@
 import atexit
 import bisect
 import itertools
+import math
 import queue
 import threading
 import time
@@ -23,6 +24,8 @@ from cutline.config.validation import require
 from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
 from cutline.generation import check_prompt_length
 from cutline.image import ImageSource, read_pixels, start_pool
+
+MAX_WAIT = 3600.0  # seconds; the operating system has a limit
 
 T = TypeVar("T")
 Message = Callable[[], None]
@@ -107,8 +110,10 @@ class CaptionScheduler:
             SchedulerClosedError: The scheduler is closed, or its model has failed.
         """
         config = self._captioner.make_config(settings, ("prompt", "id", "deadline"))
-        if deadline is not None and not deadline > 0:
-            raise ConfigError(f"deadline must be positive, not {deadline}")
+        self._captioner.check_process()
+        if deadline is not None:
+            is_valid = isinstance(deadline, int | float) and 0 < deadline < math.inf
+            require(is_valid, f"deadline must be a positive number of seconds, not {deadline}")
         prompt = self._captioner.config.prompt if prompt is None else prompt
         prompt_ids = self._captioner.tokenizer.encode_prompt(prompt)
         with self._lock:
@@ -141,6 +146,7 @@ class CaptionScheduler:
         Raises:
             SchedulerClosedError: The scheduler is closed, or its model has failed.
         """
+        self._captioner.check_process()
         if threading.current_thread() is self._thread:
             return function()
         future: Future[T] = Future()
@@ -219,7 +225,7 @@ class CaptionScheduler:
         ends = [
             request.end_time for request in self._find_opening() if request.end_time is not None
         ]
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+        return min(MAX_WAIT, max(0.0, min(ends) - time.monotonic())) if ends else None
 
     def _stop_opening(self) -> None:
         """End requests that stop before their images are opened."""

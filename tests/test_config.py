@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import json
 import math
 import pickle
@@ -646,3 +647,8 @@ def test_old_and_unknown_keywords_are_rejected() -> None:
 def test_old_values_name_the_new_ones() -> None:
     with pytest.raises(ConfigError, match="engine 'plain' is now 'eager'"):
         InferenceConfig(engine="plain")
+
+
+def test_the_signature_of_generation_config_names_its_fields() -> None:
+    names = [field.name for field in dataclasses.fields(GenerationConfig)]
+    assert list(inspect.signature(GenerationConfig).parameters) == names

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from random_captioner import draw_images, make_captioner
+from test_scheduler import stress
 
 from cutline.captioner import Captioner
 from cutline.config import (
@@ -55,6 +56,12 @@ def test_captions_are_those_of_the_cpu(settings: dict[str, Any], engine: Engine)
         assert [caption.token_ids for caption in captions] == [
             caption.token_ids for caption in expected
         ]
+
+
+@pytest.mark.parametrize("engine", ["eager", "packed", "compiled"])
+def test_requests_from_many_threads_get_their_own_captions(engine: Engine) -> None:
+    """Covers CUDA graphs with padded beams, and captures while other threads wait."""
+    stress(engine, "cuda")
 
 
 def make_recipe(folder: Path) -> Recipe:

@@ -138,8 +138,10 @@ def test_errors_stay_with_their_requests(
         ({"num_beams": 0}, "num_beams must be at least 1"),
         ({"beams": 3}, "unknown argument `beams`"),
         ({"max_length": 60}, "above the model's 48 positions"),
-        ({"deadline": 0}, "deadline must be positive, not 0"),
-        ({"deadline": float("nan")}, "deadline must be positive, not nan"),
+        ({"deadline": 0}, "deadline must be a positive number of seconds, not 0"),
+        ({"deadline": float("nan")}, "deadline must be a positive number of seconds, not nan"),
+        ({"deadline": float("inf")}, "deadline must be a positive number of seconds, not inf"),
+        ({"deadline": "1"}, "deadline must be a positive number of seconds, not 1"),
     ],
 )
 def test_invalid_settings_are_raised_by_submit(

@@ -1,7 +1,9 @@
 """Settings of caption generation."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypedDict
+from functools import partial
+from inspect import signature
+from typing import Any, Literal, Self, TypedDict, cast
 
 from cutline.config.renames import reject_renamed_keywords
 from cutline.config.validation import (
@@ -48,7 +50,7 @@ class GenerationConfig:
     top_p: float = 0.9
     """sampling: keep the most likely tokens that together reach this probability (1: all)"""
     seed: int = 0
-    """sampling: the same seed gives an image the same caption in any batch"""
+    """sampling: the same seed gives an image, and copies of it, the same caption in any batch"""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Raise ConfigError for an unknown keyword, where `__init__` would raise TypeError."""
@@ -74,6 +76,12 @@ class GenerationConfig:
             f"num_captions {self.num_captions} is above num_beams {self.num_beams}: "
             "raise num_beams, or use sample=True",
         )
+
+
+# For help() and notebooks, which would show the signature of __new__.
+GenerationConfig.__signature__ = signature(  # type: ignore[attr-defined]
+    partial(GenerationConfig.__init__, cast(Any, None))
+)
 
 
 class GenerationKwargs(TypedDict, total=False):

@@ -1,6 +1,7 @@
 """Validation helpers of the settings dataclasses."""
 
 import math
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -44,13 +45,19 @@ def require_fractions(config: Any, *names: str) -> None:
         require(value is None or 0 <= value < 1, f"{name} must be in [0, 1), not {value}")
 
 
+@cache  # settings are made for every image that is sampled, and looking up types is slow
+def find_type_hints(config_type: type) -> dict[str, Any]:
+    """Return the type of each field."""
+    return get_type_hints(config_type)
+
+
 def require_types(config: Any) -> None:
     """Raise ConfigError unless every bool, int, float and str field holds a value of its type.
 
     A float field may hold an integer, a field of type `... | None` may hold None, and a bool is not
     a number. Numbers of other libraries, such as numpy's, become Python's, which JSON can store.
     """
-    for name, hint in get_type_hints(type(config)).items():
+    for name, hint in find_type_hints(config.__class__).items():
         for kind in _TYPES:
             if hint == kind or (hint == kind | None and getattr(config, name) is not None):
                 _require_type(config, name, kind)
@@ -67,7 +74,7 @@ def _require_type(config: Any, name: str, kind: type) -> None:
 
 def require_choices(config: Any) -> None:
     """Raise ConfigError unless every `Literal` field holds one of its values."""
-    for name, hint in get_type_hints(type(config)).items():
+    for name, hint in find_type_hints(config.__class__).items():
         if get_origin(hint) is Literal:
             require_choice(name, getattr(config, name), get_args(hint))
 

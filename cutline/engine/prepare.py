@@ -46,9 +46,6 @@ def prepare_model(
         model.requires_grad_(False)
         if device.type == "cpu":
             _PACK_FOR_CPU[precision](model, engine)
-            # Weights of a checkpoint are views of its file, and would keep all of it in memory.
-            for parameter in model.parameters():
-                parameter.data = parameter.data.clone()
             keep_freed_memory()  # only now, because freed weights are not needed again
         if engine in ("compiled", "openvino"):
             model.vision = compile_encoder(model, precision, engine)  # type: ignore[assignment]

@@ -110,7 +110,8 @@ class Batch(Generic[CacheT]):
         new.request_ids = list(requests.request_ids)
         rows_by_kind: dict[GenerationConfig, list[int]] = {}
         for row, config in enumerate(requests.configs):
-            rows_by_kind.setdefault(replace(config, seed=0), []).append(row)
+            kind = replace(config, seed=0) if config.seed else config
+            rows_by_kind.setdefault(kind, []).append(row)
         for kind, rows in rows_by_kind.items():
             prompts, configs = requests.prompts.select(rows), [requests.configs[r] for r in rows]
             new._groups[kind] = _Group(self._make_search(prompts, configs), rows)
