@@ -79,24 +79,28 @@ class BatchRunner:
             return min(self.slots, MAX_ENCODE_BATCH)
         return max(1, self.slots // 2)
 
-    def run_step(self, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
+    def run_step(self, waiting: list[CaptionRequest], fill: bool = False) -> list[CaptionRequest]:
         """Start waiting requests where slots are free, and continue all by one step.
 
         Args:
             waiting: Requests whose images have been opened; those that start are removed.
+            fill: Whether more requests are about to wait. If some start, and slots remain for
+                others, the step is left to the next call, so that all of them take it together.
 
         Returns:
             The requests that are done, with caption or error.
         """
         with self._turn:
-            return self._run_step(waiting)
+            return self._run_step(waiting, fill)
 
-    def _run_step(self, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
+    def _run_step(self, waiting: list[CaptionRequest], fill: bool) -> list[CaptionRequest]:
         done = self._stop_requests(waiting)
         message = ""
         try:
+            num_waiting = len(waiting)
             done += self._start_requests(waiting)
-            if self._running:
+            wait = fill and len(waiting) < num_waiting and len(self._running) < self.slots
+            if self._running and not wait:
                 assert self._batch is not None
                 done += self._finish(self._batch.advance())
         except Exception as error:

@@ -45,7 +45,8 @@ def stream_captions(
                 results[image.index] = request
             else:
                 waiting.append(request)
-        for request in runner.run_step(waiting):
+        more = prefetcher.in_order and not prefetcher.exhausted and taken < prefetcher.max_taken
+        for request in runner.run_step(waiting, fill=more):
             outcome = request.outcome
             assert isinstance(outcome, Caption | CutlineError)
             results[request.id] = outcome
