@@ -1,7 +1,10 @@
 """Images that are read in the background."""
 
 import itertools
+import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from cutline.errors import ImageError
-from cutline.image import ImageSource, open_image, prefetch_images, to_pixels
+from cutline.files import ImageRef
+from cutline.image import (
+    ImagePrefetcher,
+    ImageSource,
+    open_image,
+    prefetch_images,
+    to_pixels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +78,60 @@ def test_images_and_bytes_are_sent_to_processes(files: list[ImageSource]) -> Non
     results = [pixels for pixels, _ in images]
     assert isinstance(results[0], Tensor)
     assert torch.equal(results[0], to_pixels(open_image(image), 16))
+
+
+class Gate:
+    """An iterable of images whose end waits for `open`."""
+
+    def __init__(self, files: list[ImageSource]) -> None:
+        self.files, self.open, self.num_taken = files, threading.Event(), 0
+
+    def __iter__(self) -> Iterator[tuple[ImageSource, int]]:
+        for number, file in enumerate(self.files[:2]):
+            self.num_taken += 1
+            yield file, number
+        self.open.wait(60)
+        raise OSError("broken")
+
+
+def test_opened_images_are_returned_while_the_iterable_blocks(files: list[ImageSource]) -> None:
+    gate = Gate(files)
+    with ImagePrefetcher(gate, 16, 5, in_order=False) as prefetcher:
+        images = prefetcher.take(1, wait=True) + prefetcher.take(1, wait=True)
+        assert {image.index for image in images} == {0, 1}
+        assert prefetcher.take(3, wait=False) == []
+        assert not prefetcher.exhausted
+        prefetcher.raise_error()  # none yet
+        gate.open.set()
+        assert prefetcher.take(3, wait=True) == []
+        assert prefetcher.exhausted
+        with pytest.raises(OSError, match="broken"):
+            prefetcher.raise_error()
+
+
+def test_a_blocked_iterable_does_not_keep_the_prefetcher_open(files: list[ImageSource]) -> None:
+    gate = Gate(files)
+    with ImagePrefetcher(gate, 16, 5, in_order=False) as prefetcher:
+        prefetcher.take(2, wait=True)
+    gate.open.set()
+
+
+def test_no_more_images_are_taken_than_released(files: list[ImageSource]) -> None:
+    with ImagePrefetcher(zip(files, itertools.count()), 16, max_taken=3) as prefetcher:
+        assert [image.index for image in prefetcher.take(3, wait=True)] == [0, 1, 2]
+        assert prefetcher.take(1, wait=False) == []
+        prefetcher.release()
+        assert [image.index for image in prefetcher.take(1, wait=True)] == [3]
+
+
+class Killer(ImageRef):
+    """An image reference that ends the process that reads it."""
+
+    def read(self) -> bytes:
+        os._exit(1)
+
+
+def test_a_killed_worker_process_is_an_error(files: list[ImageSource]) -> None:
+    images = prefetch_images([(files[0], 0), (Killer(), 1)], 16, 2, num_workers=1)
+    with pytest.raises(BrokenProcessPool):
+        list(images)

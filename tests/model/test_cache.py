@@ -193,3 +193,49 @@ def test_prompts_of_different_lengths_in_a_batch_equal_one_at_a_time(
         assert [caption.score for caption in batched[number]] == pytest.approx(
             [caption.score for caption in alone], rel=1e-4
         )
+
+
+@torch.no_grad()
+@quick
+@given(st.data())
+def test_resizing_keeps_the_tokens(data: st.DataObject) -> None:
+    """Tokens after a resize, at any position of the ring, equal those of a large cache."""
+    embeds = MODEL.vision(make_images(2))
+    ids, _, first = start([[1, 5, 6], [1]], embeds, new_tokens=12)
+    resized, fixed = MODEL.new_cache(3, 7), MODEL.new_cache(3, 30)
+    MODEL.step(ids[:, None], first)
+    first.reorder(torch.zeros(2, 2, dtype=torch.long))
+    for cache in (resized, fixed):
+        cache.resize(30 if cache is fixed else 7, 2)
+        cache.extend(first)
+    for length in range(4, 10):
+        if data.draw(st.booleans()):
+            size = data.draw(st.integers(length, 40)), data.draw(st.integers(2, 9))
+            resized.resize(*size, exact=data.draw(st.booleans()))
+            assert resized.ancestry.shape[1] >= size[1]
+            assert resized.ancestry.shape[2] >= size[0]
+        if resized.ancestry.shape[2] < length:
+            resized.resize(length, 2)
+        token = data.draw(st.integers(3, VOCAB - 3))
+        tokens = torch.tensor([[token, token + 1]] * 2)[..., None]
+        torch.testing.assert_close(
+            MODEL.step(tokens, resized), MODEL.step(tokens, fixed), atol=2e-4, rtol=1e-4
+        )
+        beams = torch.tensor([[data.draw(st.integers(0, 1)) for _ in range(2)] for _ in range(2)])
+        resized.reorder(beams)
+        fixed.reorder(beams)
+
+
+@torch.no_grad()
+def test_a_cache_shrinks_when_it_is_much_too_large_or_exactly() -> None:
+    cache = MODEL.new_cache(2, 1)
+    for size, exact, shape in [
+        ((20, 5), False, (2, 5, 20)),
+        ((12, 3), False, (2, 5, 20)),
+        ((12, 3), True, (2, 3, 12)),
+        ((30, 2), False, (2, 3, 30)),
+        ((7, 3), False, (2, 3, 7)),
+    ]:
+        cache.resize(*size, exact=exact)
+        assert tuple(cache.ancestry.shape) == shape
+        assert cache.token_kv.shape[4:6] == shape[:0:-1]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutline.tokenizer import clean_caption
-from cutline.tokenizer.text import join_tokens
+from cutline.tokenizer.text import join_settled_tokens, join_tokens
 
 REPLACED = '.!"()*#:;~'
 MESSY = st.text() | st.text(alphabet=st.sampled_from([*REPLACED, *"aB-',?& \n\t\u3000"]))
@@ -81,3 +81,37 @@ def test_cleaning_none_only_strips_and_truncates(text: str, max_words: int) -> N
 )
 def test_joining_of_examples(tokens: list[str], text: str) -> None:
     assert join_tokens(tokens) == text
+
+
+# what spaces depend on: contractions, marks, pieces, wide characters and their neighbors
+TRICKY = [
+    *("a", "dog", "##s", "'", "##'", "s", "t", "n't", "n", "##'t", "'s", "ve", "'ve", "re", "m"),
+    *(".", ",", "?", "!", "一", "1", "“", "…", "二", "##二", "##", "no", "ll", "##.", "'m"),
+]
+tricky_tokens = st.lists(st.sampled_from(TRICKY), max_size=7)
+
+
+@settings(max_examples=1000)
+@given(tricky_tokens, tricky_tokens)
+def test_settled_text_is_the_beginning_of_any_continuation(
+    tokens: list[str], more: list[str]
+) -> None:
+    assert join_tokens(tokens + more).startswith(join_settled_tokens(tokens))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        ([], ""),
+        (["a", "dog"], "a dog"),
+        (["a", "dog", "##s"], "a dogs"),
+        (["a", "dog", "."], "a dog."),
+        (["a", "dog", "'"], "a dog"),  # "dog's" or "dog '"
+        (["a", "dog", "'", "s"], "a dog's"),
+        (["do", "n"], "do"),  # "do not" or "don't"
+        (["do", "n", "'"], "do"),
+        (["do", "n", "'", "t"], "don't"),
+    ],
+)
+def test_only_words_that_may_become_contractions_wait(tokens: list[str], text: str) -> None:
+    assert join_settled_tokens(tokens) == text
