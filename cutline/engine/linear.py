@@ -6,6 +6,7 @@ They replace `nn.Linear` in models for inference: their weights cannot be traine
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from cutline.engine.module import InferenceModule
 # (times inputs of up to 255) cannot overflow it.
 WEIGHT_LIMIT = 63
 INPUT_LIMIT = 127
+
+_engine_lock = Lock()
 
 
 class PackedLinear(InferenceModule):
@@ -91,12 +94,13 @@ class Int8Linear(InferenceModule):
 @contextmanager
 def use_fbgemm() -> Iterator[None]:
     """Use fbgemm for 8-bit products in this block, which is by far the fastest for few rows."""
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = "fbgemm"
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before
+    with _engine_lock:  # the engine is a setting of the whole process
+        before = torch.backends.quantized.engine
+        torch.backends.quantized.engine = "fbgemm"
+        try:
+            yield
+        finally:
+            torch.backends.quantized.engine = before
 
 
 class UntiedLMHead(nn.Module):
