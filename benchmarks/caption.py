@@ -17,7 +17,7 @@ import platform
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from scenarios import (
     PROCESS_SCENARIOS,
     SCENARIOS,
     SHORT_SCENARIOS,
+    ModelName,
     Outcome,
     RunnerGroup,
     Scenario,
@@ -110,7 +111,7 @@ class Benchmark:
         small = self.options.size == "tiny"
         progress.print("measuring roofline")
         before = measure_roofline(small)
-        timed = [*self._time_scenarios(large=False), *self._time_scenarios(large=True)]
+        timed = [each for model in get_args(ModelName) for each in self._time_scenarios(model)]
         in_processes = self._measure_in_processes()
         roofline = before.best(measure_roofline(small))
         scenarios = [self._entry(scenario, outcomes, roofline) for scenario, outcomes in timed]
@@ -123,21 +124,22 @@ class Benchmark:
         }
         return {**result, "bars": bars(result)}
 
-    def _config(self, large: bool) -> CaptionConfig:
-        return CaptionConfig.preset(
-            "large" if large and self.options.size != "tiny" else self.options.size
-        )
+    def _config(self, model: ModelName) -> CaptionConfig:
+        if model == "base":
+            return CaptionConfig.preset(self.options.size)
+        tiny = model == "small" or self.options.size == "tiny"
+        return CaptionConfig.preset("tiny" if tiny else "large")
 
-    def _model(self, large: bool) -> Path:
+    def _model(self, model: ModelName) -> Path:
         """Return the folder of the model, which is written on first use."""
-        folder = self.folder / ("large" if large else "model")
+        folder = self.folder / model
         if not folder.exists():
             progress.print("drawing random weights")
-            write_model(folder, self._config(large))
+            write_model(folder, self._config(model))
         return folder
 
-    def _time_scenarios(self, large: bool) -> list[tuple[Scenario, dict[str, Outcome]]]:
-        scenarios = [scenario for scenario in self.scenarios if scenario.large == large]
+    def _time_scenarios(self, model: ModelName) -> list[tuple[Scenario, dict[str, Outcome]]]:
+        scenarios = [scenario for scenario in self.scenarios if scenario.model == model]
         if not scenarios:
             return []
         runners = [
@@ -146,7 +148,7 @@ class Benchmark:
             if any(runner.name in scenario.runners for scenario in scenarios)
         ]
         field = RunnerGroup(
-            runners, self._model(large), self._random_images(1), self.limit, progress.print
+            runners, self._model(model), self._random_images(1, model), self.limit, progress.print
         )
         outcomes = [
             (scenario, field.run(scenario, self._sources(scenario), self.repeats))
@@ -155,14 +157,14 @@ class Benchmark:
         self.seconds_per_image = {**field.seconds_per_image, **self.seconds_per_image}
         return outcomes
 
-    def _random_images(self, count: int) -> Images:
+    def _random_images(self, count: int, model: ModelName = "base") -> Images:
         """Return arrays of the model's image size."""
-        side = self._config(large=False).vision.image_size
+        side = self._config(model).vision.image_size
         return make_images(count, side, side)
 
     def _sources(self, scenario: Scenario) -> Images:
         if not scenario.from_files:
-            return self._random_images(scenario.images)
+            return self._random_images(scenario.images, scenario.model)
         return write_photographs(
             self.folder / "photographs", make_images(scenario.images, *PHOTOGRAPH)
         )
@@ -172,7 +174,7 @@ class Benchmark:
         measured: dict[str, dict[str, Any]] = {name: {} for name in PROCESS_SCENARIOS}
         if not self.processes:
             return measured
-        model, images = self._model(large=False), self.folder / "images.npy"
+        model, images = self._model("base"), self.folder / "images.npy"
         np.save(
             images, np.stack([np.asarray(image) for image in self._random_images(MEMORY_BATCH)])
         )
@@ -193,7 +195,7 @@ class Benchmark:
     def _entry(
         self, scenario: Scenario, outcomes: dict[str, Outcome], roofline: Roofline
     ) -> dict[str, object]:
-        config = self._config(scenario.large)
+        config = self._config(scenario.model)
         precisions = {
             runner.name: runner.precision for runner in self.runners if runner.library == "cutline"
         }

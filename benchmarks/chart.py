@@ -27,12 +27,13 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 
 def draw_chart(result: dict[str, Any]) -> str:
-    """Draw images per second as bars, grouped by scenario, with the ratio to transformers fp32."""
-    most = max(
-        (speed for scenario in result["scenarios"] for _, speed, _ in _rows(scenario)), default=1.0
-    )
+    """Draw images per second as bars, grouped by scenario, with the ratio to transformers fp32.
+
+    Each scenario has its own scale, because speeds differ by hundreds between model sizes.
+    """
     y, parts = TOP, []
     for scenario in result["scenarios"]:
+        most = max((speed for _, speed, _ in _rows(scenario)), default=1.0)
         parts.append(_text(LEFT, y + HEADING - 10, "heading", scenario["title"]))
         y += HEADING
         for name, speed, ratio in _rows(scenario):
@@ -59,7 +60,10 @@ def _bar(y: int, name: str, speed: float, ratio: float | None, most: float) -> I
 
 def _page(height: int, result: dict[str, Any], parts: list[str]) -> str:
     title = "Captions: images per second"
-    note = "behind each bar: images per second, and speed relative to transformers fp32"
+    note = (
+        "behind each bar: images per second, and speed relative to transformers fp32; "
+        "each group has its own scale"
+    )
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'width="{WIDTH}" height="{height}" role="img">',

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from runners import (
     CUTLINE_FP32,
@@ -22,6 +23,7 @@ from runners import (
 from cutline.errors import CutlineError
 
 CUTLINE_RUNNERS = (CUTLINE_FP32, "cutline int8")
+ModelName = Literal["base", "large", "small"]
 PACKED_RUNNERS = (CUTLINE_FP32, "cutline bf16", "cutline int8", TRANSFORMERS_FP32)
 
 
@@ -36,7 +38,7 @@ class Scenario:
     search: Search = field(default_factory=Search)
     runners: tuple[str, ...] = tuple(runner.name for runner in RUNNERS)
     from_files: bool = False
-    large: bool = False
+    model: ModelName = "base"
 
 
 SCENARIOS = (
@@ -67,7 +69,15 @@ SCENARIOS = (
         4,
         4,
         runners=(*CUTLINE_RUNNERS, TRANSFORMERS_FP32),
-        large=True,
+        model="large",
+    ),
+    Scenario(
+        "small",
+        "the demo's model, 64 images of 64 px in batches of 8",
+        8,
+        64,
+        runners=(*CUTLINE_RUNNERS, TRANSFORMERS_FP32),
+        model="small",
     ),
 )
 SHORT_SCENARIOS = (

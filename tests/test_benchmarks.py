@@ -16,7 +16,7 @@ from cutline.demo.scenes import make_scenes, write_scenes
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "caption.py"
 RUNNERS = ["cutline fp32", "cutline int8", "transformers fp32"]
-SCENARIOS = ["latency-greedy", "batch-8"]
+SCENARIOS = ["latency-greedy", "batch-8", "small"]
 
 
 def run(*arguments: str, folder: Path) -> str:
@@ -55,6 +55,7 @@ def test_results_of_a_tiny_run_are_consistent(tmp_path: Path) -> None:
     assert [runners["transformers fp32"]["same_captions"] for runners in measured(result)] == [
         1.0,
         1.0,
+        1.0,
     ]
     check_chart(tmp_path / "chart.svg", result)
 
@@ -90,6 +91,8 @@ def check_chart(file: Path, result: dict[str, Any]) -> None:
         if rect.get("class") in ("cutline", "peer")
     ]
     assert len(bars) == sum(map(len, measured(result)))
+    widths = [float(bar.attrib["width"]) for bar in bars]
+    assert widths.count(max(widths)) == len(SCENARIOS)  # the fastest runner of each
     texts = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
     assert all(scenario["title"] in texts for scenario in result["scenarios"])
 

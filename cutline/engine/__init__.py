@@ -2,5 +2,12 @@
 
 from cutline.engine.cuda_graph import CudaGraphStep
 from cutline.engine.prepare import prepare_model
+from cutline.engine.threads import choose_num_threads, limit_each, limit_threads
 
-__all__ = ["CudaGraphStep", "prepare_model"]
+__all__ = [
+    "CudaGraphStep",
+    "choose_num_threads",
+    "limit_each",
+    "limit_threads",
+    "prepare_model",
+]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cutline.config import VisionConfig
+from cutline.engine.module import InferenceModule
 from cutline.errors import ConfigError
 from cutline.files import atomic_write
 from cutline.model.vision import VisionTransformer, check_image_size
@@ -26,7 +27,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class CompiledVision(nn.Module):
+class CompiledVision(InferenceModule):
     """A vision encoder that is a compiled graph instead of layers."""
 
     def __init__(

@@ -6,18 +6,23 @@ They replace `nn.Linear` in models for inference: their weights cannot be traine
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cutline.engine.module import InferenceModule
 
 # CPUs without VNNI add two products of 8-bit numbers in an int16 accumulator. Weights of 7 bits
 # (times inputs of up to 255) cannot overflow it.
 WEIGHT_LIMIT = 63
 INPUT_LIMIT = 127
 
+_engine_lock = Lock()
 
-class PackedLinear(nn.Module):
+
+class PackedLinear(InferenceModule):
     """A linear layer with weights in oneDNN's blocked format.
 
     Products of few rows are two to four times as fast with it.
@@ -36,7 +41,7 @@ class PackedLinear(nn.Module):
         return out
 
 
-class UpcastLinear(nn.Module):
+class UpcastLinear(InferenceModule):
     """A linear layer that stores weights in bf16 and multiplies in fp32.
 
     For CPUs without native bf16.
@@ -53,7 +58,7 @@ class UpcastLinear(nn.Module):
         return F.linear(x, self.weight.float(), self.bias)
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(InferenceModule):
     """A linear layer that multiplies 8-bit weights and 8-bit inputs.
 
     Weights are scaled per output and inputs per row, so that no row depends on other rows.
@@ -89,12 +94,13 @@ class Int8Linear(nn.Module):
 @contextmanager
 def use_fbgemm() -> Iterator[None]:
     """Use fbgemm for 8-bit products in this block, which is by far the fastest for few rows."""
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = "fbgemm"
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before
+    with _engine_lock:  # the engine is a setting of the whole process
+        before = torch.backends.quantized.engine
+        torch.backends.quantized.engine = "fbgemm"
+        try:
+            yield
+        finally:
+            torch.backends.quantized.engine = before
 
 
 class UntiedLMHead(nn.Module):

@@ -5,6 +5,7 @@ from copy import deepcopy
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -89,10 +90,15 @@ def convert_to_openvino(vision: VisionTransformer, settings: dict[str, Any], fil
 
 
 def load_graph(file: Path, settings: dict[str, Any]) -> RunGraph:
-    """Load a compiled encoder."""
+    """Load a compiled encoder, which any number of threads may call at the same time."""
     graph = import_openvino().Core().import_model(file.read_bytes(), "CPU", settings)
+    # All calls of a graph share its buffers. They run one by one, since each uses all cores.
+    lock = Lock()
 
     def run_graph(pixel_values: Tensor) -> Tensor:
-        return torch.from_numpy(graph([pixel_values.float().numpy()])[0]).to(pixel_values.dtype)
+        inputs = pixel_values.float().numpy()
+        with lock:
+            outputs = graph([inputs])[0]  # a copy
+        return torch.from_numpy(outputs).to(pixel_values.dtype)
 
     return run_graph

@@ -11,6 +11,7 @@ from cutline.config.validation import require_choice
 from cutline.device import has_native_bf16
 from cutline.engine.linear import Int8Linear, PackedLinear, UntiedLMHead, UpcastLinear
 from cutline.engine.memory import keep_freed_memory
+from cutline.engine.threads import choose_num_threads, limit_threads
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.model.text import TextTransformer
@@ -130,10 +131,11 @@ def compile_encoder(model: CaptionModel, precision: str, engine: Engine) -> nn.M
 
     The modules are imported here because their libraries are slow to import.
     """
-    if engine == "openvino":
-        from cutline.engine.openvino import compile_with_openvino
+    with limit_threads(choose_num_threads(model.config)):  # compiled graphs keep their number
+        if engine == "openvino":
+            from cutline.engine.openvino import compile_with_openvino
 
-        return compile_with_openvino(model.vision, precision)
-    from cutline.engine.compiled import compile_vision
+            return compile_with_openvino(model.vision, precision)
+        from cutline.engine.compiled import compile_vision
 
-    return compile_vision(model.vision)
+        return compile_vision(model.vision)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_vision import make_pixels, make_vision
+from tiny_vision import count_wrong_results, make_pixels, make_vision
 
 from cutline.engine import compiled
 from cutline.engine.compiled import (
@@ -115,6 +115,7 @@ def test_the_graph_equals_eager_for_any_batch_and_any_weights(
         with torch.inference_mode():
             torch.testing.assert_close(fast(pixels), vision(pixels), atol=1e-5, rtol=0)
             torch.testing.assert_close(fast(pixels.mT), vision(pixels.mT), atol=1e-5, rtol=0)
+    assert not count_wrong_results(fast, torch.float32)
     with pytest.raises(ValueError, match=r"\(3, 16, 16\)"):
         fast(make_pixels(1, size=24))
 

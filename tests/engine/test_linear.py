@@ -1,13 +1,17 @@
 """Linear layers of the engines compared with `nn.Linear`."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_vision import count_wrong_results, make_vision
 from torch import Tensor
 from torch.nn import functional as F
 
 from cutline.engine.linear import Int8Linear, PackedLinear, UpcastLinear
+from cutline.engine.prepare import MakeLinear, replace_linears
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 sizes = st.integers(1, 40)
@@ -97,3 +101,27 @@ def test_int8_rows_do_not_depend_on_each_other() -> None:
         torch.testing.assert_close(Int8Linear(weight, bias)(row[None])[0], out)
     assert bias is not None
     torch.testing.assert_close(outputs[3], bias)  # the row of zeros
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype"),
+    [
+        (PackedLinear, torch.float32),
+        (PackedLinear, torch.bfloat16),
+        (UpcastLinear, torch.float32),
+        (Int8Linear, torch.float32),
+    ],
+)
+def test_threads_can_share_layers(layer: MakeLinear, dtype: torch.dtype) -> None:
+    vision = make_vision().to(dtype)
+    replace_linears(vision, layer)
+    assert not count_wrong_results(vision, dtype)
+
+
+def test_threads_can_quantize_at_the_same_time() -> None:
+    """The engine of quantized products is a setting of the whole process."""
+    before = torch.backends.quantized.engine
+    weight = torch.randn(64, 64)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: Int8Linear(weight, None), range(600)))
+    assert torch.backends.quantized.engine == before

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_vision import make_pixels, make_vision
+from tiny_vision import count_wrong_results, make_pixels, make_vision
 
 from cutline.engine import openvino
 from cutline.engine.openvino import compile_with_openvino, import_openvino
@@ -42,7 +42,7 @@ def test_openvino_equals_eager_and_is_converted_once(
             torch.testing.assert_close(
                 second(pixels.mT.contiguous().mT), expected, atol=1e-4, rtol=0
             )
-    with pytest.raises(ValueError, match="16 x 16"):
+    with pytest.raises(ValueError, match=r"\(3, 16, 16\)"):
         first(make_pixels(1, size=24))
 
 
@@ -61,6 +61,10 @@ def test_a_damaged_file_is_built_again_and_bf16_has_its_own(cache: Path) -> None
     assert fast.dtype == torch.bfloat16
     assert (fast.float() - expected).abs().mean() < 0.02
     assert len(list(cache.iterdir())) == 2
+
+
+def test_threads_get_the_embeddings_of_their_own_images(cache: Path) -> None:
+    assert not count_wrong_results(compile_with_openvino(make_vision(), "fp32"), torch.float32)
 
 
 def test_a_missing_package_is_an_error_that_says_how_to_install_it(

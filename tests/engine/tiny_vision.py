@@ -1,7 +1,9 @@
 """A vision encoder small enough to compile in a test, with weights large enough to matter."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutline.config import VisionConfig
 from cutline.model.vision import VisionTransformer
@@ -23,3 +25,18 @@ def make_vision(seed: int = 0) -> VisionTransformer:
 def make_pixels(count: int, size: int = 16, seed: int = 0) -> Tensor:
     """Make pixel_values (count, 3, size, size)."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def encode(vision: nn.Module, seed: int, dtype: torch.dtype) -> Tensor:
+    """Encode three images that depend on `seed`."""
+    out: Tensor = vision(make_pixels(3, seed=seed).to(dtype))
+    return out
+
+
+def count_wrong_results(vision: nn.Module, dtype: torch.dtype, count: int = 400) -> int:
+    """Encode batches of images in six threads, and count results that are not those of one."""
+    expected = [encode(vision, seed, dtype).clone() for seed in range(40)]
+    with ThreadPoolExecutor(6) as pool:
+        results = pool.map(lambda i: encode(vision, i % 40, dtype), range(count))
+        return sum(not torch.equal(out, expected[i % 40]) for i, out in enumerate(results))
