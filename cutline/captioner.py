@@ -29,7 +29,7 @@ from cutline.config import (
     reject_renamed_keywords,
 )
 from cutline.device import pick_device, pick_precision
-from cutline.engine import prepare_model
+from cutline.engine import choose_num_threads, limit_threads, prepare_model
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.generation import check_prompt_length
 from cutline.image import ImagePrefetcher, ImageSource, normalize, open_image, to_pixels
@@ -342,7 +342,7 @@ class Captioner:
                 f"there are {len(image_list)} images and {len(texts)} captions: "
                 "give one image per caption, or one image for all"
             )
-        with self._turn:
+        with self._turn, limit_threads(choose_num_threads(self.config)):
             if len(image_list) == 1:
                 return self._score(image_list[0], texts, prompt)
             pairs = zip(image_list, texts, strict=True)

@@ -253,3 +253,24 @@ def test_a_process_with_little_memory_captions_in_smaller_batches() -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("out of memory: captioning 100000 images at a time instead of")
     assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_small_model_runs_with_one_thread_and_restores_the_number() -> None:
+    captioner = make_captioner()
+    before, seen = torch.get_num_threads(), []
+    step = captioner.model.step
+    captioner.model.step = lambda *arguments: (  # type: ignore[method-assign]
+        seen.append(torch.get_num_threads()),
+        step(*arguments),
+    )[1]
+    torch.set_num_threads(3)
+    try:
+        for _ in captioner.stream(IMAGES, batch_size=2):
+            assert torch.get_num_threads() == 3
+        captioner.score(IMAGES[0], "two")
+        with cutline.CaptionScheduler(captioner) as scheduler:
+            scheduler.submit(IMAGES[0]).result(60)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}

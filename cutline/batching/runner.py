@@ -15,7 +15,7 @@ from cutline.batching.caption import Caption
 from cutline.batching.request import CaptionRequest
 from cutline.config import GenerationConfig
 from cutline.device import is_out_of_memory
-from cutline.engine import CudaGraphStep
+from cutline.engine import CudaGraphStep, choose_num_threads, limit_threads
 from cutline.errors import GenerationError
 from cutline.generation import Batch, Hypothesis, NewRequests, Prompts, Step
 from cutline.generation.batch import Result
@@ -62,6 +62,8 @@ class BatchRunner:
         self._model, self._tokenizer, self._encode_images = model, tokenizer, encode_images
         self._record_steps, self._turn = record_steps, turn
         self._device = model.text.token_embed.weight.device
+        on_cpu = self._device.type == "cpu"
+        self._num_threads = choose_num_threads(model.config) if on_cpu else None
         self._cache: TextCache | None = None
         self._batch: Batch[TextCache] | None = None
         self._running: list[CaptionRequest] = []  # in the order in which they started
@@ -90,7 +92,7 @@ class BatchRunner:
         Returns:
             The requests that are done, with caption or error.
         """
-        with self._turn:
+        with self._turn, limit_threads(self._num_threads):
             return self._run_step(waiting, fill)
 
     def _run_step(self, waiting: list[CaptionRequest], fill: bool) -> list[CaptionRequest]:

@@ -9,13 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, local
-from typing import TypeVar
 
 import torch
 
 from cutline.config import CaptionConfig
-
-T = TypeVar("T")
 
 SMALL_MODEL = 2e9  # FLOP per caption; with fewer, a second thread saves less than a quarter
 TOKENS_PER_CAPTION = 48  # 16 steps with 3 beams, the default
@@ -70,20 +67,6 @@ def limit_threads(count: int | None) -> Iterator[None]:
         with _lock:
             _limits.active -= target < before
             _set_num_threads(before)
-
-
-def limit_each(items: Iterator[T], count: int | None) -> Iterator[T]:
-    """Yield `items`, each of which is computed in a block of `limit_threads`.
-
-    The number of threads is the original one whenever the caller has control.
-    """
-    while True:
-        with limit_threads(count):
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-        yield item
 
 
 def _own_num_threads() -> int:

@@ -1,9 +1,7 @@
 """Models prepared for inference, compared with the eager model."""
 
 import copy
-import io
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -145,24 +143,6 @@ def test_a_step_of_all_slots_equals_a_step_of_those_in_use() -> None:
         used, every = model.step(tokens[:2], caches[0]), model.step(tokens, caches[1])
         torch.testing.assert_close(every[:2], used)
         assert every.isfinite().all()
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_a_packed_captioner_is_neither_copied_nor_saved(precision: InferencePrecision) -> None:
-    """The packed weights would be missing."""
-    captioner = prepare(precision)
-    uses: list[Callable[[], object]] = [
-        lambda: copy.deepcopy(captioner),
-        lambda: pickle.dumps(captioner),
-        lambda: copy.deepcopy(captioner.model),
-        lambda: captioner.model.state_dict(),
-        lambda: torch.save(captioner.model, io.BytesIO()),
-        lambda: captioner.model.load_state_dict(EAGER.model.state_dict(), strict=False),
-    ]
-    for use in uses:
-        with pytest.raises(ConfigError, match=r"cannot be copied, pickled, saved .* load it again"):
-            use()
-    assert captioner.caption(IMAGES[:1])
 
 
 def test_an_eager_captioner_can_be_copied_and_pickled() -> None:

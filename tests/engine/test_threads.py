@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cutline.config import CaptionConfig
-from cutline.engine import choose_num_threads, limit_each, limit_threads, prepare_model
+from cutline.engine import choose_num_threads, limit_threads, prepare_model
 from cutline.model import CaptionModel
 
 TINY = CaptionConfig.preset("tiny")
@@ -69,13 +69,6 @@ def test_a_number_that_fits_is_not_set(monkeypatch: pytest.MonkeyPatch, count: i
         patch.setattr(torch, "set_num_threads", refuse)
         with limit_threads(count):
             pass
-
-
-def test_each_item_is_computed_with_the_limit_and_used_without() -> None:
-    numbers = (torch.get_num_threads() for _ in range(3))
-    for number in limit_each(numbers, 1):
-        assert (number, torch.get_num_threads()) == (1, 3)
-    assert torch.get_num_threads() == 3
 
 
 def test_a_thread_that_starts_during_a_block_gets_the_original_number() -> None:
