@@ -2,9 +2,7 @@
 
 import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +26,7 @@ from cutline.config import (
     InferencePrecision,
     reject_renamed_keywords,
 )
-from cutline.device import pick_device, pick_precision
+from cutline.device import pick_device, pick_precision, use_device
 from cutline.engine import choose_num_threads, limit_threads, prepare_model
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.generation import check_prompt_length
@@ -36,6 +34,8 @@ from cutline.image import ImagePrefetcher, ImageSource, normalize, open_image, t
 from cutline.image.prefetch import OpenedImage
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
+
+MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,28 @@ class Captioner:
         Raises:
             ConfigError: The device is not available, or the settings are incompatible.
         """
-        self.device = pick_device(device)
-        self.precision = pick_precision(precision, self.device)
-        self.dtype = prepare_model(model, self.device, self.precision, engine)
+        chosen_device = pick_device(device)
+        self.precision = pick_precision(precision, chosen_device)
+        self.dtype = prepare_model(model, chosen_device, self.precision, engine)
+        # With the number of the GPU: the current one may be another in another thread.
+        self.device = model.text.token_embed.weight.device
         self.model = model
         self.tokenizer = tokenizer
         self._record_steps = engine != "eager" and self.device.type == "cuda"
-        self.__setstate__({})
+        self._reset_process_state()
 
-    def __getstate__(self) -> dict[str, Any]:
-        transient = ("_idle_runners", "_process_id", "_turn")
-        return {name: value for name, value in vars(self).items() if name not in transient}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set what is not copied or pickled."""
-        vars(self).update(state)
+    def _reset_process_state(self) -> None:
+        """Set what is neither copied nor pickled."""
         self._idle_runners: list[BatchRunner] = []  # at most one, see _acquire_runner
         self._process_id = os.getpid()
-        # On a GPU, threads take turns: no step of another thread runs while one is captured.
-        on_gpu = self.device.type == "cuda"
-        self._turn: AbstractContextManager[Any] = threading.RLock() if on_gpu else nullcontext()
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = vars(self).keys() - {"_idle_runners", "_process_id"}
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset_process_state()
 
     @property
     def config(self) -> CaptionConfig:
@@ -135,16 +137,15 @@ class Captioner:
         self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))  # checks them
         InferenceConfig(batch_size=batch_size)  # as well
         image_list = to_image_list(images)
-        prompts = prompt if prompt is None or isinstance(prompt, str) else list(prompt)
-        for name, values in (("prompt", prompts), ("seed", seeds)):
+        for name, values in (("prompt", prompt), ("seed", seeds)):
             if values is not None and not isinstance(values, str):
-                check_count(name, len(values), len(image_list))
+                check_count(name, values, len(image_list))
         captions = []
         # A cache for fewer images than `batch_size` needs less memory.
         batch_size = min(batch_size, max(1, len(image_list)))
         for result in self.stream(
             image_list,
-            prompts,
+            prompt,
             batch_size=batch_size,
             num_workers=num_workers,
             seeds=seeds,
@@ -172,9 +173,10 @@ class Captioner:
         leaves the batch at once, and the next one takes its slot. At most 2 * batch_size images
         are taken from the input beyond those whose results have been returned.
 
-        A sequence, such as a list, is captioned in batches that do not depend on timing. Any other
-        iterable is read in a thread of its own, and an image is captioned as soon as it arrives,
-        even if the next one, such as that of a camera, takes long.
+        A sequence, such as a list, is captioned in batches that do not depend on timing, unless an
+        image takes more than a second to open, or `ordered` is false. Any other iterable is read in
+        a thread of its own, and an image is captioned as soon as it arrives, even if the next one,
+        such as that of a camera, takes long.
 
         Args:
             images: Any iterable of images.
@@ -206,10 +208,11 @@ class Captioner:
             check_prompt_length(len(self.tokenizer.encode_prompt(prompt)), config)
         prompts = itertools.repeat(prompt) if isinstance(prompt, str) else prompt
         seeds = itertools.repeat(config.seed) if seeds is None else seeds
-        is_given = isinstance(images, Sequence | np.ndarray) and isinstance(prompt, Sequence)
+        is_sequence = isinstance(images, Sequence | np.ndarray) and isinstance(prompt, Sequence)
+        in_order = ordered and is_sequence
         self.check_process()
         pairs = pair_inputs(images, prompts, seeds)
-        return self._stream(pairs, config, inference, is_given, ordered)
+        return self._stream(pairs, config, inference, in_order, ordered)
 
     @torch.inference_mode()
     def _stream(
@@ -217,13 +220,15 @@ class Captioner:
         pairs: Iterator[tuple[ImageSource, Inputs]],
         config: GenerationConfig,
         inference: InferenceConfig,
-        is_given: bool,
+        in_order: bool,
         ordered: bool,
     ) -> Iterator[Caption | CutlineError]:
         runner = self._acquire_runner(inference.batch_size)
         make_request = partial(self._make_request, config)
         max_taken, size = 2 * inference.batch_size, self.config.vision.image_size
-        with ImagePrefetcher(pairs, size, max_taken, inference.num_workers, is_given) as prefetcher:
+        with ImagePrefetcher(
+            pairs, size, max_taken, inference.num_workers, in_order, max_wait=MAX_WAIT
+        ) as prefetcher:
             yield from stream_captions(prefetcher, runner, make_request, ordered)
             self._idle_runners = [runner]
             prefetcher.raise_error()
@@ -258,7 +263,9 @@ class Captioner:
         if isinstance(image.pixels, ImageError):
             return image.pixels
         prompt, seed = image.item
+        prompt = self.config.prompt if prompt is None else prompt
         try:
+            check_prompt(prompt)
             config = config if seed == config.seed else replace(config, seed=seed)
             prompt_ids = self.tokenizer.encode_prompt(prompt)
             check_prompt_length(len(prompt_ids), config)
@@ -276,7 +283,6 @@ class Captioner:
             self.encode_images,
             slots,
             self._record_steps,
-            self._turn,
         )
 
     def _acquire_runner(self, slots: int) -> BatchRunner:
@@ -289,7 +295,7 @@ class Captioner:
             runner = self._idle_runners.pop()
         except IndexError:
             return self.make_runner(slots)
-        if runner.slots == slots:
+        if runner.max_slots == slots:
             return runner
         del runner  # free its memory first
         return self.make_runner(slots)
@@ -342,7 +348,7 @@ class Captioner:
                 f"there are {len(image_list)} images and {len(texts)} captions: "
                 "give one image per caption, or one image for all"
             )
-        with self._turn, limit_threads(choose_num_threads(self.config)):
+        with use_device(self.device), limit_threads(choose_num_threads(self.config)):
             if len(image_list) == 1:
                 return self._score(image_list[0], texts, prompt)
             pairs = zip(image_list, texts, strict=True)
@@ -380,11 +386,19 @@ class Captioner:
         return scores
 
 
-def check_count(name: str, count: int, num_images: int) -> None:
-    """Raise ConfigError unless there are as many prompts, or seeds, as images."""
-    if count != num_images:
+def check_prompt(prompt: object) -> None:
+    """Raise ConfigError unless a prompt is a string."""
+    if not isinstance(prompt, str):
+        raise ConfigError(f"a prompt must be a string, not {prompt!r}")
+
+
+def check_count(name: str, values: object, num_images: int) -> None:
+    """Raise ConfigError unless `values` are as many prompts, or seeds, as images."""
+    if not isinstance(values, Sequence | np.ndarray):
+        raise ConfigError(f"give one {name} for all images, or a list of one per image")
+    if len(values) != num_images:
         raise ConfigError(
-            f"there are {count} {name}s for {num_images} images: "
+            f"there are {len(values)} {name}s for {num_images} images: "
             f"give one {name} for all images, or one per image"
         )
 

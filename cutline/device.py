@@ -1,8 +1,11 @@
 """Choose the device and the precision, and measure peak memory."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from threading import RLock
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -10,8 +13,16 @@ from cutline.config import InferencePrecision
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError
 
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory", "out of memory")
-"""parts of messages of PyTorch's allocator, C++, oneDNN and other libraries"""
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "could not create a memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+)
+"""parts of messages of PyTorch's allocator, C++, oneDNN, CUDA's libraries and others"""
+
+_gpu_locks: dict[torch.device, AbstractContextManager[Any]] = {}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -61,6 +72,19 @@ def has_native_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+@contextmanager
+def use_device(device: torch.device) -> Iterator[None]:
+    """Make `device` the current one in this block.
+
+    On a GPU, threads take turns: no step of another thread runs while one is captured.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _gpu_locks.setdefault(device, RLock()), torch.cuda.device(device):
+        yield
 
 
 def is_out_of_memory(error: BaseException) -> bool:

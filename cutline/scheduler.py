@@ -1,14 +1,13 @@
 """`CaptionScheduler`: requests from any thread, and one thread that owns the model."""
 
 import atexit
-import bisect
 import itertools
 import math
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -18,14 +17,16 @@ import torch
 from torch import Tensor
 
 from cutline.batching import CaptionRequest
-from cutline.captioner import Captioner
+from cutline.captioner import Captioner, check_prompt
 from cutline.config import GenerationKwargs, InferenceConfig
 from cutline.config.validation import require
 from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
 from cutline.generation import check_prompt_length
-from cutline.image import ImageSource, read_pixels, start_pool
+from cutline.image import ImageSource, read_pixels
+from cutline.image.prefetch import describe_failure
 
 MAX_WAIT = 3600.0  # seconds; the operating system has a limit
+NUM_OPENERS = 8  # threads that open images: some may wait for a disk or a network
 
 T = TypeVar("T")
 Message = Callable[[], None]
@@ -58,11 +59,12 @@ class CaptionScheduler:
         captioner.check_process()
         self._captioner, self._limit, self._max_queue = captioner, batch_size + max_queue, max_queue
         self._runner = captioner.make_runner(batch_size)
-        self._pool = start_pool(num_workers=0)
+        self._pool = ThreadPoolExecutor(NUM_OPENERS, "cutline-open")
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # guards the attributes below
         self._requests: dict[CaptionRequest, int] = {}  # those not done, with their numbers
+        self._opening: dict[CaptionRequest, Future[Tensor | ImageError]] = {}
         self._closed = False
         self._error: BaseException | None = None
         # Only the thread of the model uses these that are open and wait for a slot.
@@ -115,30 +117,39 @@ class CaptionScheduler:
             is_valid = isinstance(deadline, int | float) and 0 < deadline < math.inf
             require(is_valid, f"deadline must be a positive number of seconds, not {deadline}")
         prompt = self._captioner.config.prompt if prompt is None else prompt
+        check_prompt(prompt)
         prompt_ids = self._captioner.tokenizer.encode_prompt(prompt)
         with self._lock:
-            if self._closed or self._error is not None:
-                raise self._closed_error()
+            self._check_open()
             if len(self._requests) >= self._limit:
                 raise QueueFullError(
                     f"{self._max_queue} requests wait already: try again later, or raise max_queue"
                 )
             number = next(self._numbers)
             request = CaptionRequest(number if id is None else id, config, prompt_ids, deadline)
-            request.on_cancel, request.on_finish = self._wake, self._remove
             self._requests[request] = number
-        self._wake()  # for its deadline
+            try:
+                self._open(request, image)
+            except BaseException:  # such as too many threads
+                del self._requests[request]
+                raise
+        return request
+
+    def _open(self, request: CaptionRequest, image: ImageSource) -> None:
+        """Open the image of a request in the background."""
+        request.on_cancel, request.on_finish = self._wake, self._remove
         try:
-            check_prompt_length(len(prompt_ids), config)
+            check_prompt_length(len(request.prompt_ids), request.config)
         except ConfigError as error:
             self._messages.put(partial(request.finish, error))
-        else:
-            size = self._captioner.config.vision.image_size
-            opening = self._pool.submit(read_pixels, image, size)
-            opening.add_done_callback(
-                lambda opened: self._messages.put(partial(self._receive, request, opened))
-            )
-        return request
+            return
+        size = self._captioner.config.vision.image_size
+        opening = self._pool.submit(read_pixels, image, size)
+        self._opening[request] = opening
+        opening.add_done_callback(
+            lambda opened: self._messages.put(partial(self._receive, request, opened))
+        )
+        self._wake()  # for its deadline
 
     def call(self, function: Callable[[], T]) -> T:
         """Run a function on the thread of the model, between two steps; return its result.
@@ -161,8 +172,7 @@ class CaptionScheduler:
                 future.set_exception(error)
 
         with self._lock:
-            if self._closed or self._error is not None:
-                raise self._closed_error()
+            self._check_open()
             self._messages.put(run)
         return future.result()
 
@@ -174,15 +184,26 @@ class CaptionScheduler:
         """
         with self._lock:
             self._closed = True
-            requests = list(self._requests)
         if cancel:
-            for request in requests:
-                request.cancel()
+            self._cancel_all()
         self._wake()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+            try:
+                self._thread.join()
+            except BaseException:  # Ctrl-C
+                self._cancel_all()
+                raise
         atexit.unregister(self.close)
+
+    def _cancel_all(self) -> None:
+        with self._lock:
+            requests = list(self._requests)
+        for request in requests:
+            request.cancel()
+
+    def _check_open(self) -> None:
+        if self._closed or self._error is not None:
+            raise self._closed_error()
 
     def _closed_error(self) -> SchedulerClosedError:
         reason = f": its model failed ({self._error})" if self._error else ""
@@ -205,6 +226,8 @@ class CaptionScheduler:
         except BaseException as error:  # ends every request, whose threads would wait forever
             self._end(error)
         self._read_messages(wait=False)
+        # A thread that reads from a device that hangs is left behind.
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read_messages(self, wait: bool = True) -> None:
         """Run all messages; wait for one if nothing else is to be done."""
@@ -233,21 +256,25 @@ class CaptionScheduler:
             if reason := request.find_reason_to_stop():
                 request.finish(reason)
 
-    def _receive(self, request: CaptionRequest, opening: "Future[Tensor | ImageError]") -> None:
+    def _receive(self, request: CaptionRequest, opening: Future[Tensor | ImageError]) -> None:
         """Let a request wait for a slot, in the order of submission, once its image is open."""
-        if request.done():
+        if request.done() or opening.cancelled():
             return
         error = opening.exception()
-        opened = opening.result() if error is None else error
+        opened = describe_failure(request.name, error) if error else opening.result()
         if isinstance(opened, Tensor):
             request.pixels = opened
-            bisect.insort(self._waiting, request, key=self._requests.__getitem__)
+            self._waiting.append(request)
+            self._waiting.sort(key=self._requests.__getitem__)
         else:
             request.finish(opened)
 
     def _remove(self, request: CaptionRequest) -> None:
         with self._lock:
             self._requests.pop(request, None)
+            opening = self._opening.pop(request, None)
+        if opening is not None:
+            opening.cancel()
 
     def _end(self, error: BaseException) -> None:
         """End all requests with the error of the model."""

@@ -251,7 +251,7 @@ def test_a_process_with_little_memory_captions_in_smaller_batches() -> None:
         timeout=120,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("out of memory: captioning 100000 images at a time instead of")
+    assert result.stdout.startswith("out of memory: captioning 100000 at a time instead of")
     assert len(result.stdout.splitlines()) == 1
 
 

@@ -295,6 +295,36 @@ def test_a_scheduler_that_is_never_closed_does_not_keep_the_process() -> None:
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+def test_a_cancelled_request_frees_its_place_among_the_images_to_open(
+    captioner: Captioner, tmp_path: Path
+) -> None:
+    slow = SlowImage(tmp_path / "slow.png")
+    with cutline.CaptionScheduler(captioner) as scheduler:
+        for _ in range(8):
+            scheduler.submit(slow.image)
+        for _ in range(50):
+            scheduler.submit(IMAGES[0]).cancel()
+        deadline = time.monotonic() + 60
+        while len(scheduler._opening) > 8 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(scheduler._opening) == 8
+        slow.release.set()
+
+
+def test_a_scheduler_can_be_closed_by_its_own_thread(captioner: Captioner) -> None:
+    with cutline.CaptionScheduler(captioner) as scheduler:
+        requests = [scheduler.submit(image) for image in IMAGES]
+        scheduler.call(scheduler.close)
+        assert all(request.result(60).text for request in requests)
+        with pytest.raises(cutline.SchedulerClosedError):
+            scheduler.submit(IMAGES[0])
+
+
+def test_a_prompt_must_be_a_string(scheduler: cutline.CaptionScheduler) -> None:
+    with pytest.raises(cutline.ConfigError, match="a prompt must be a string, not 3"):
+        scheduler.submit(IMAGES[0], 3)  # type: ignore[arg-type]
+
+
 def run_threads(count: int, task: Any) -> None:
     """Run task(number) in `count` threads that start together."""
     barrier = threading.Barrier(count)

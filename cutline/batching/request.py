@@ -30,6 +30,10 @@ class _Sent:
     token_ids: tuple[int, ...] = ()
 
 
+def _ignore(*_: object) -> None:
+    """Do nothing."""
+
+
 class CaptionRequest:
     """One image to caption, with its own settings.
 
@@ -70,15 +74,16 @@ class CaptionRequest:
         self.wants_events = self.wants_drafts = False
         self.end_time = None if deadline is None else time.monotonic() + deadline
         self._deadline, self._cancelled = deadline, False
-        self.on_cancel: Callable[[], None] = lambda: None
-        self.on_finish: Callable[[CaptionRequest], None] = lambda request: None
+        self.on_cancel: Callable[[], None] = _ignore
+        self.on_finish: Callable[[CaptionRequest], None] = _ignore
+        self._has_diverged = False
         self._changed = threading.Condition()
         self._callbacks: list[Callable[[], None]] = []
         self._events: list[TextEvent] = []
         self._sent: dict[int, _Sent] = {}
         self._outcome: Caption | BaseException | None = None
 
-    # For those who wait
+    # Results
 
     def done(self) -> bool:
         """Return whether there is a caption or an error."""
@@ -162,9 +167,13 @@ class CaptionRequest:
             if self._has_changed(num_events):
                 return
             self._callbacks.append(wake)
-        await changed
+        try:
+            await changed
+        finally:
+            with self._changed, suppress(ValueError):  # it has been called
+                self._callbacks.remove(wake)
 
-    # For those who caption
+    # Used by BatchRunner and CaptionScheduler
 
     def find_reason_to_stop(self) -> CutlineError | None:
         """Return an error if the request was cancelled or has exceeded its deadline."""
@@ -181,44 +190,45 @@ class CaptionRequest:
         """Add events for what has been settled since the last call."""
         new = []
         for candidate, token_ids in enumerate(progress.settled):
-            text = tokenizer.decode_settled(token_ids)
-            draft = ""
+            text, draft = tokenizer.decode_settled(token_ids), ""
             if self.wants_drafts and candidate == 0:
                 draft = tokenizer.decode([*token_ids, *progress.draft])[len(text) :]
-            if event := self._make_event(candidate, text, token_ids, draft):
-                new.append(event)
+            new += self._make_events(candidate, text, token_ids, draft)
         if new:
             self._notify(new)
 
     def finish(self, outcome: Caption | BaseException) -> None:
-        """End the request with its caption or its error."""
-        new = []
+        """End the request with its caption or its error, unless it has ended."""
+        if self.done():
+            return
+        new: list[TextEvent] = []
         if isinstance(outcome, Caption):
             for caption in outcome.alternatives:
-                sent = self._sent.get(caption.candidate, _Sent())
-                if not caption.text.startswith(sent.text):
-                    # It was started again, in another batch, where bf16 may round differently.
-                    outcome = GenerationError(
-                        f"{self.name}: the caption changed after running out of memory; "
-                        "try again with a smaller batch_size"
-                    )
-                    break
-                event = self._make_event(caption.candidate, caption.text, caption.token_ids)
-                new += [event] if event else []
+                new += self._make_events(caption.candidate, caption.text, caption.token_ids)
+        if self._has_diverged:
+            outcome = GenerationError(
+                f"{self.name}: the caption changed when it was started again, after running out of "
+                "memory; try again with a smaller batch_size"
+            )
         self.on_finish(self)
-        self._notify(new, outcome)
+        self.pixels = None
+        self.on_cancel, self.on_finish = _ignore, _ignore  # which keep the scheduler in memory
+        self._notify([] if self._has_diverged else new, outcome)
 
-    def _make_event(
+    def _make_events(
         self, candidate: int, text: str, token_ids: tuple[int, ...], draft: str = ""
-    ) -> TextEvent | None:
-        """Return what is new, given all settled text and tokens of a candidate."""
+    ) -> list[TextEvent]:
+        """Return an event with what is new, given all settled text and tokens of a candidate."""
         sent = self._sent.get(candidate, _Sent())
+        if len(token_ids) < len(sent.token_ids):
+            return []  # it was started again, and has not come as far as before
+        if not text.startswith(sent.text):
+            self._has_diverged = True  # bf16 may round differently in another batch
+            return []
         new_text, new_ids = text[len(sent.text) :], token_ids[len(sent.token_ids) :]
-        if not (new_text or new_ids or draft):
-            return None
-        if new_text or new_ids:
-            self._sent[candidate] = _Sent(text, token_ids)
-        return TextEvent(new_text, new_ids, candidate, draft)
+        self._sent[candidate] = _Sent(text, token_ids)
+        has_news = new_text or new_ids or draft
+        return [TextEvent(new_text, new_ids, candidate, draft)] if has_news else []
 
     def _notify(
         self, events: Sequence[TextEvent], outcome: Caption | BaseException | None = None

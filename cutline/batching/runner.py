@@ -3,9 +3,7 @@
 import logging
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cutline.batching.caption import Caption
 from cutline.batching.request import CaptionRequest
 from cutline.config import GenerationConfig
-from cutline.device import is_out_of_memory
+from cutline.device import is_out_of_memory, use_device
 from cutline.engine import CudaGraphStep, choose_num_threads, limit_threads
 from cutline.errors import GenerationError
 from cutline.generation import Batch, Hypothesis, NewRequests, Prompts, Step
@@ -37,6 +35,7 @@ class BatchRunner:
 
     Attributes:
         slots: The largest number of requests that run together; halved when memory runs out.
+        max_slots: `slots` at first.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class BatchRunner:
         encode_images: Callable[[Tensor], Tensor],
         slots: int,
         record_steps: bool = False,
-        turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  # has no state
     ) -> None:
         """Make a runner without requests.
 
@@ -56,11 +54,11 @@ class BatchRunner:
             encode_images: Maps uint8 pixels (B, 3, S, S) to image_embeds (B, N, D).
             slots: The largest number of requests that run together.
             record_steps: Whether to run steps as CUDA graphs.
-            turn: Entered during each step: a lock, where runners in several threads take turns.
         """
-        self.slots = slots
+        self.slots = self.max_slots = slots
+        self._slots_before_retry = 0  # 0: no request is being retried
         self._model, self._tokenizer, self._encode_images = model, tokenizer, encode_images
-        self._record_steps, self._turn = record_steps, turn
+        self._record_steps = record_steps
         self._device = model.text.token_embed.weight.device
         on_cpu = self._device.type == "cpu"
         self._num_threads = choose_num_threads(model.config) if on_cpu else None
@@ -81,64 +79,64 @@ class BatchRunner:
             return min(self.slots, MAX_ENCODE_BATCH)
         return max(1, self.slots // 2)
 
-    def run_step(self, waiting: list[CaptionRequest], fill: bool = False) -> list[CaptionRequest]:
+    def run_step(
+        self, waiting: list[CaptionRequest], more_coming: bool = False
+    ) -> list[CaptionRequest]:
         """Start waiting requests where slots are free, and continue all by one step.
 
         Args:
             waiting: Requests whose images have been opened; those that start are removed.
-            fill: Whether more requests are about to wait. If some start, and slots remain for
-                others, the step is left to the next call, so that all of them take it together.
+            more_coming: Whether more requests are about to wait. If some start, and slots remain
+                for others, the step is left to the next call, so that all take it together.
 
         Returns:
-            The requests that are done, with caption or error.
+            The requests that ended in this step, each with its caption or error.
         """
-        with self._turn, limit_threads(self._num_threads):
-            return self._run_step(waiting, fill)
-
-    def _run_step(self, waiting: list[CaptionRequest], fill: bool) -> list[CaptionRequest]:
-        done = self._stop_requests(waiting)
-        message = ""
-        try:
-            num_waiting = len(waiting)
-            done += self._start_requests(waiting)
-            wait = fill and len(waiting) < num_waiting and len(self._running) < self.slots
-            if self._running and not wait:
-                assert self._batch is not None
-                done += self._finish(self._batch.advance())
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            message = str(error).partition("\n")[0]
-        if message:  # outside of the block, where the traceback keeps tensors in memory
-            done += self._halve(waiting, message)
-        for request in self._running:
-            if request.wants_events and self._batch is not None:
-                request.report(self._batch.progress(request), self._tokenizer)
+        done: list[CaptionRequest] = []
+        message: str | None = None
+        with use_device(self._device), limit_threads(self._num_threads):
+            try:
+                self._run_step(waiting, more_coming, done)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                message = str(error).partition("\n")[0]
+            if message is not None:  # not in the block, where the traceback keeps tensors in memory
+                self._restart(waiting, message, done)
         return done
 
-    def _stop_requests(self, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
-        """End requests that were cancelled or have exceeded their deadline."""
-        stopped = []
-        for request in (*waiting, *self._running):
-            if reason := request.find_reason_to_stop():
-                request.finish(reason)
-                stopped.append(request)
-        if stopped:
-            waiting[:] = [request for request in waiting if not request.done()]
-            running = [request for request in self._running if request.done()]
-            if running and self._batch is not None:
-                self._batch.remove(running)
-            self._running = [request for request in self._running if not request.done()]
-        return stopped
-
-    def _start_requests(self, waiting: list[CaptionRequest]) -> list[CaptionRequest]:
-        done: list[CaptionRequest] = []
+    def _run_step(
+        self, waiting: list[CaptionRequest], more_coming: bool, done: list[CaptionRequest]
+    ) -> None:
+        self._stop_requests(waiting, done)
+        num_waiting = len(waiting)
         while requests := self._next_requests(waiting):
             del waiting[: len(requests)]
             self._running += requests  # before anything fails, so that they are not lost
             batch = self._open_batch()
-            done += self._finish(batch.add(self._prefill(requests)))
-        return done
+            self._finish(batch.add(self._prefill(requests)), done)
+        if more_coming and len(waiting) < num_waiting and len(self._running) < self.slots:
+            return
+        if self._batch is not None and len(self._batch):
+            self._finish(self._batch.advance(), done)
+        for request in self._running:
+            if request.wants_events and self._batch is not None:
+                request.report(self._batch.progress(request), self._tokenizer)
+
+    def _stop_requests(self, waiting: list[CaptionRequest], done: list[CaptionRequest]) -> None:
+        """End requests that were cancelled or have exceeded their deadline."""
+        for request in (*waiting, *self._running):
+            reason = request.find_reason_to_stop()
+            if reason is None:
+                continue
+            request.finish(reason)
+            done.append(request)
+            if request in waiting:
+                waiting.remove(request)
+            else:
+                self._running.remove(request)
+                assert self._batch is not None
+                self._batch.remove([request])
 
     def _next_requests(self, waiting: Sequence[CaptionRequest]) -> list[CaptionRequest]:
         """Return the requests to start now: the first that fit into the free slots.
@@ -200,16 +198,16 @@ class BatchRunner:
         ids = ids.where(mask, self._tokenizer.pad_id)
         return Prompts(ids.to(self._device), mask.to(self._device), self._tokenizer.sep_id)
 
-    def _finish(self, results: Sequence[Result]) -> list[CaptionRequest]:
-        """End requests with their captions; return them."""
-        done = []
+    def _finish(self, results: Sequence[Result], done: list[CaptionRequest]) -> None:
+        """End requests with their captions."""
         for request, hypotheses in results:
             assert isinstance(request, CaptionRequest)
             request.finish(self._decode(hypotheses) if hypotheses else no_caption(request))
             done.append(request)
-        if done:
-            self._running = [request for request in self._running if not request.done()]
-        return done
+            self._running.remove(request)
+        if not self._running and self._slots_before_retry:
+            # The request that was alone fits into one slot, and not into all.
+            self._use_slots(max(1, self._slots_before_retry // 2))
 
     def _decode(self, hypotheses: Sequence[Hypothesis]) -> Caption:
         """Return the caption of an image, given its hypotheses, best first."""
@@ -224,34 +222,48 @@ class BatchRunner:
         )
         return replace(captions[0], alternatives=captions)
 
-    def _halve(self, waiting: list[CaptionRequest], message: str) -> list[CaptionRequest]:
-        """Start all requests again in half the slots, after memory ran out.
+    def _restart(
+        self, waiting: list[CaptionRequest], message: str, done: list[CaptionRequest]
+    ) -> None:
+        """Start all requests again with half the slots, after memory ran out.
 
-        With a single slot, the request that runs fails.
+        A request that was alone gets a single slot; if that is too much, it fails, and the next
+        ones have all slots again.
         """
         running, self._running = self._running, []
+        waiting[:0] = running
+        if self.slots > 1:
+            alone = len(running) == 1
+            slots = 1 if alone else self.slots // 2
+            self._warn(slots)
+            self._use_slots(slots, self.slots if alone else 0)
+            return
+        del waiting[: len(running)]
+        for request in running:
+            request.finish(
+                GenerationError(
+                    f"{request.name}: there is not enough memory to caption one image "
+                    f"({message}); lower num_beams, num_captions or max_length, or free memory"
+                )
+            )
+        done += running
+        self._use_slots(self.max_slots)
+
+    def _use_slots(self, slots: int, slots_before_retry: int = 0) -> None:
+        """Free the memory of the batch, which is empty, and use another number of slots."""
+        self.slots, self._slots_before_retry = slots, slots_before_retry
         self._batch = self._cache = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        if self.slots == 1:
-            for request in running:
-                request.finish(
-                    GenerationError(
-                        f"{request.name}: there is not enough memory to caption one image "
-                        f"({message}); lower num_beams, num_captions or max_length, or free memory"
-                    )
-                )
-            return running
+
+    def _warn(self, slots: int) -> None:
         if not self._warned:
             self._warned = True
             logger.warning(
-                "out of memory: captioning %d images at a time instead of %d; choose a smaller "
+                "out of memory: captioning %d at a time instead of %d; choose a smaller "
                 "batch_size to avoid the delay",
-                *(self.slots // 2, self.slots),
+                *(slots, self.slots),
             )
-        self.slots //= 2
-        waiting[:0] = running
-        return []
 
 
 def count_beams(config: GenerationConfig) -> int:

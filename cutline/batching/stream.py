@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import cast
 
 from cutline.batching.caption import Caption
 from cutline.batching.request import CaptionRequest
@@ -38,7 +39,8 @@ def stream_captions(
     results: dict[int, Caption | CutlineError] = {}
     while taken or not prefetcher.exhausted:
         wanted = min(runner.max_prefill - len(waiting), prefetcher.max_taken - taken)
-        for image in prefetcher.take(max(0, wanted), wait=prefetcher.in_order or not taken):
+        idle = not waiting and not len(runner)
+        for image in prefetcher.take(max(0, wanted), wait=prefetcher.in_order or idle):
             taken += 1
             request = make_request(image)
             if isinstance(request, CutlineError):
@@ -46,19 +48,19 @@ def stream_captions(
             else:
                 waiting.append(request)
         more = prefetcher.in_order and not prefetcher.exhausted and taken < prefetcher.max_taken
-        for request in runner.run_step(waiting, fill=more):
+        for request in runner.run_step(waiting, more_coming=more):
             outcome = request.outcome
             assert isinstance(outcome, Caption | CutlineError)
             results[request.id] = outcome
         while results and (not ordered or next_index in results):
             index = next_index if ordered else next(iter(results))
-            yield number_result(results.pop(index), index)
+            yield set_index(results.pop(index), index)
             next_index, taken = next_index + 1, taken - 1
             prefetcher.release()
 
 
-def number_result(result: Caption | CutlineError, index: int) -> Caption | CutlineError:
-    """Return a result with the number of its image in the input."""
+def set_index(result: Caption | CutlineError, index: int) -> Caption | CutlineError:
+    """Return a result with the number of its image."""
     if isinstance(result, Caption):
         alternatives = tuple(replace(caption, index=index) for caption in result.alternatives)
         return replace(alternatives[0], alternatives=alternatives)
@@ -74,13 +76,13 @@ def pair_inputs(
     Raises:
         ConfigError: There are fewer prompts or seeds than images.
     """
-    next_prompt, next_seed = iter(prompts), iter(seeds)
+    next_prompt, next_seed, end = iter(prompts), iter(seeds), object()
     for image in images:
-        prompt, seed = next(next_prompt, None), next(next_seed, None)
-        if prompt is None or seed is None:
-            name = "prompt" if prompt is None else "seed"
+        prompt, seed = next(next_prompt, end), next(next_seed, end)
+        if prompt is end or seed is end:
+            name = "prompt" if prompt is end else "seed"
             raise ConfigError(
                 f"there are fewer {name}s than images: "
                 f"give one {name} for all images, or one per image"
             )
-        yield image, (prompt, seed)
+        yield image, (cast(str, prompt), cast(int, seed))

@@ -31,9 +31,9 @@ class CudaGraphStep:
         return self.logits[:num_images, :num_beams]
 
     def _capture(self) -> None:
+        self.captured = None  # frees the keys of before, and stays None if the capture fails
         cache, self.graph = self.cache, torch.cuda.CUDAGraph()
         slots, num_columns, _ = cache.ancestry.shape
-        self.captured = cache.token_kv
         self.input_ids = torch.zeros(
             slots, num_columns, 1, dtype=torch.long, device=cache.ancestry.device
         )
@@ -52,6 +52,7 @@ class CudaGraphStep:
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.logits = self.step(self.input_ids, cache)
         _restore(state, saved)
+        self.captured = cache.token_kv
 
 
 def _restore(state: tuple[Tensor, ...], saved: list[Tensor]) -> None:

@@ -5,14 +5,20 @@ import queue
 import signal
 import threading
 from collections.abc import Generator, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
-from cutline.errors import ImageError
+from cutline.errors import CutlineError, ImageError
 from cutline.image.open import ImageSource, open_image
 from cutline.image.resize import to_pixels
 
@@ -80,6 +86,7 @@ class ImagePrefetcher(Generic[T]):
         max_taken: int,
         num_workers: int = 0,
         in_order: bool = True,
+        max_wait: float | None = None,
     ) -> None:
         """Start reading.
 
@@ -89,13 +96,14 @@ class ImagePrefetcher(Generic[T]):
             max_taken: Number of images that are taken from `pairs` beyond those released.
             num_workers: Processes that open images; 0 for threads of this process.
             in_order: Whether to return images in the order of the input, else as they are opened.
+            max_wait: Seconds to wait for an image before the order is given up; None for no limit.
         """
         self.max_taken, self.in_order = max_taken, in_order
-        self._pairs, self._image_size = pairs, image_size
+        self._pairs, self._image_size, self._max_wait = pairs, image_size, max_wait
         self._pool = start_pool(num_workers)
         self._permits = threading.Semaphore(max_taken)
         self._closed = False
-        self._queue: queue.SimpleQueue[OpenedImage[T] | _End | Exception] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[OpenedImage[T] | _End] = queue.SimpleQueue()
         self._opened: dict[int, OpenedImage[T]] = {}  # those that have not been returned
         self._num_returned = 0
         self._end: _End | None = None
@@ -109,7 +117,8 @@ class ImagePrefetcher(Generic[T]):
         self._closed = True
         self._permits.release()
         self._thread.join(CLOSE_TIMEOUT)
-        self._pool.shutdown(cancel_futures=True)
+        # A thread that reads from a device that hangs is left behind, too.
+        self._pool.shutdown(wait=isinstance(self._pool, ProcessPoolExecutor), cancel_futures=True)
 
     @property
     def exhausted(self) -> bool:
@@ -122,7 +131,8 @@ class ImagePrefetcher(Generic[T]):
         Args:
             count: The largest number of images.
             wait: Whether to wait: in the order of the input for all of them, so that the result
-                does not depend on timing; else for one. Fewer are returned only at the end.
+                does not depend on timing; else for one. Without it, only those that have been
+                opened are returned.
         """
         images: list[OpenedImage[T]] = []
         while len(images) < count:
@@ -148,11 +158,10 @@ class ImagePrefetcher(Generic[T]):
                 self._num_returned += 1
                 return self._opened.pop(index)
             try:
-                message = self._queue.get(block=wait)
+                message = self._queue.get(wait, self._max_wait if self.in_order else None)
             except queue.Empty:
+                self.in_order &= not wait
                 return None
-            if isinstance(message, Exception):
-                raise message
             if isinstance(message, _End):
                 self._end = message
             else:
@@ -161,7 +170,8 @@ class ImagePrefetcher(Generic[T]):
 
     def _read(self) -> None:
         """Take images from the iterable, in the background thread."""
-        num_images, error = 0, None
+        num_images = 0
+        error: BaseException | None = None
         try:
             iterator = iter(self._pairs)
             while self._permits.acquire() and not self._closed:
@@ -172,6 +182,11 @@ class ImagePrefetcher(Generic[T]):
                 future = self._pool.submit(read_pixels, source, self._image_size)
                 self._return_later(future, num_images, item)
                 num_images += 1
+        except BrokenExecutor as raised:
+            error = CutlineError(
+                f"a process that opens images was killed ({raised}), perhaps for lack of memory: "
+                "lower num_workers"
+            )
         except BaseException as raised:  # raised again in the thread that takes the images
             error = raised
         self._queue.put(_End(num_images, error))
@@ -179,9 +194,11 @@ class ImagePrefetcher(Generic[T]):
     def _return_later(self, future: "Future[Tensor | ImageError]", index: int, item: T) -> None:
         def put(future: "Future[Tensor | ImageError]") -> None:
             if not future.cancelled():
-                error = future.exception()  # such as that of a worker process that was killed
-                broken = error if isinstance(error, Exception) else None
-                self._queue.put(broken or OpenedImage(index, future.result(), item))
+                error = future.exception()
+                pixels = (
+                    future.result() if error is None else describe_failure(f"image {index}", error)
+                )
+                self._queue.put(OpenedImage(index, pixels, item))
 
         future.add_done_callback(put)
 
@@ -204,3 +221,11 @@ def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
         return to_pixels(open_image(source), image_size)
     except ImageError as error:
         return error
+
+
+def describe_failure(name: str, error: BaseException) -> ImageError:
+    """Return the error of an image that failed to open for another reason than its contents."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ImageError(
+        f"{name}: cannot be opened ({reason}); check memory and num_workers, and try again"
+    )

@@ -182,9 +182,11 @@ class TextCache:
         Args:
             max_tokens: The longest caption, prompt included.
             num_beams: The largest number of beams.
-            exact: Whether a cache that is larger shrinks in any case.
+            exact: Whether a cache that is larger shrinks in any case; on a CPU only.
         """
         max_beams, num_positions = self.ancestry.shape[1:]
+        # On a GPU, any other size makes the graph of a step be captured again.
+        exact = exact and self.ancestry.device.type == "cpu"
         if exact or max_beams * num_positions > 4 * num_beams * max_tokens:
             size = num_beams, max_tokens
         else:
@@ -242,7 +244,8 @@ class TextCache:
         # The rings and their write positions may differ: what `other` wrote n steps ago goes to the
         # position that this cache wrote n steps ago.
         new_images = slice(self.num_images, self.num_images + other.num_images)
-        steps_ago = torch.arange(-num_positions, 0, device=self.ancestry.device)
+        count = min(num_positions, self.ancestry.shape[2])
+        steps_ago = torch.arange(-count, 0, device=self.ancestry.device)
         positions = (self.write_position + steps_ago) % self.ancestry.shape[2]  # (P,)
         other_positions = (other.write_position + steps_ago) % num_positions
         ancestry = other.ancestry[: other.num_images, :, other_positions]

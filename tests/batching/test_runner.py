@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ import cutline
 from cutline.batching import BatchRunner, CaptionRequest, TextEvent
 from cutline.captioner import Captioner
 from cutline.config import GenerationConfig
+from cutline.generation import Progress
 from cutline.image import to_pixels
 from cutline.model.cache import TextCache
 
@@ -309,8 +311,8 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(
     assert runner.slots == 2
     assert step.num_failures == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "out of memory: captioning 4 images at a time instead of 8; choose a smaller batch_size "
-        "to avoid the delay"
+        "out of memory: captioning 4 at a time instead of 8; choose a smaller batch_size to avoid "
+        "the delay"
     ]
     for request, caption in zip(requests, expected, strict=True):
         assert_equal(request.result(), caption)
@@ -344,3 +346,102 @@ def test_other_errors_of_the_model_are_raised(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(load_micro().model, "step", fail)
     with pytest.raises(RuntimeError, match="device-side assert"):
         run_steps(make_runner(2), [make_request(0, "", GREEDY)], 1)
+
+
+class FailOnce:
+    """Runs out of memory at one call of a function, before or after it has done its work."""
+
+    def __init__(self, function: Callable[..., Any], call: int, after: bool) -> None:
+        self.function, self.call, self.after, self.count = function, call, after, 0
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        self.count += 1
+        if self.count == self.call and not self.after:
+            raise torch.OutOfMemoryError
+        result = self.function(*arguments, **keywords)
+        if self.count == self.call:
+            raise torch.OutOfMemoryError
+        return result
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["step", "prefill_images", "extend", "select", "resize", "reorder"]),
+    st.integers(1, 12),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_memory_may_run_out_anywhere(name: str, call: int, after: bool, seed: int) -> None:
+    """Every request is returned once, with its caption, or as cancelled."""
+    random = Random(seed)
+    settings = [GenerationConfig(), GREEDY, GenerationConfig(sample=True, num_captions=2)]
+    long_prompt = "a photo of a red circle above a"
+    requests = [
+        make_request(n, random.choice(["", long_prompt]), random.choice(settings)) for n in range(5)
+    ]
+    for request in requests:
+        if random.random() < 0.5:
+            request.events(draft=True)
+    arguments = [(request.id, request.prompt_ids, request.config) for request in requests]
+    runner, waiting, done = make_runner(random.randint(2, 4)), list(requests), []
+    cancelled = requests[random.randrange(5)]
+    owner = load_micro().model if name in ("step", "prefill_images") else TextCache
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        failing = FailOnce(getattr(owner, name), call, after)
+        patch.setattr(owner, name, failing if owner is not TextCache else as_method(failing))
+        for _ in range(200):
+            done += runner.run_step(waiting)
+            if random.random() < 0.1:
+                cancelled.cancel()
+    assert sorted(request.id for request in done) == list(range(5))
+    for request, (image, prompt_ids, config) in zip(requests, arguments, strict=True):
+        if isinstance(request.outcome, cutline.RequestCancelledError):
+            assert request is cancelled
+            continue
+        alone = CaptionRequest(image, config, prompt_ids)
+        alone.pixels = make_request(image, "", config).pixels
+        run_steps(make_runner(1), [alone], 60)
+        caption = request.result(0)
+        assert_equal(caption, alone.result(0))
+        texts = {each.candidate: each.text for each in caption.alternatives}
+        joined = collect_text(request)
+        assert {number: joined.get(number, "") for number in texts} == texts
+
+
+def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is bound when it is an attribute of a class."""
+    return lambda *arguments, **keywords: function(*arguments, **keywords)
+
+
+def test_one_request_that_never_fits_does_not_shrink_the_batch_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = load_micro().model.step
+
+    def fail_if_wide(input_ids: Tensor, cache: TextCache) -> Tensor:
+        if input_ids.shape[1] >= 60:
+            raise torch.OutOfMemoryError("out of memory")
+        return step(input_ids, cache)
+
+    monkeypatch.setattr(load_micro().model, "step", fail_if_wide)
+    wide = GenerationConfig(num_beams=60)
+    requests = [make_request(n, "", wide if n == 3 else GREEDY) for n in range(8)]
+    runner, waiting = make_runner(4), list(requests)
+    run_steps(runner, waiting, 120)
+    assert runner.slots == 4
+    with pytest.raises(cutline.GenerationError, match="not enough memory"):
+        requests[3].result(0)
+    assert all(request.result(0) for request in requests if request.config is GREEDY)
+
+
+def test_a_request_that_changes_when_it_is_started_again_fails() -> None:
+    request = make_request(0, "", GREEDY)
+    tokenizer = load_micro().tokenizer
+    first, second = (tuple(tokenizer.encode_prompt(text)[1:]) for text in ("a red", "a blue star"))
+    request.report(Progress([first], ()), tokenizer)
+    request.report(Progress([second[:1]], ()), tokenizer)  # catching up
+    assert len(request._events) == 1
+    request.report(Progress([second], ()), tokenizer)
+    request.finish(cutline.Caption("a blue star", 0.0, second))
+    with pytest.raises(cutline.GenerationError, match="the caption changed"):
+        request.result(0)

@@ -4,7 +4,6 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -133,5 +132,31 @@ class Killer(ImageRef):
 
 def test_a_killed_worker_process_is_an_error(files: list[ImageSource]) -> None:
     images = prefetch_images([(files[0], 0), (Killer(), 1)], 16, 2, num_workers=1)
-    with pytest.raises(BrokenProcessPool):
-        list(images)
+    errors = [next(images)[0] for _ in range(2)][1:]
+    assert "image 1: cannot be opened" in str(errors[0])
+
+
+def test_an_image_that_cannot_be_sent_to_a_process_is_an_error(files: list[ImageSource]) -> None:
+    class Local(Killer):
+        """Cannot be pickled."""
+
+    pairs = [(files[0], 0), (Local(), 1), (files[1], 2)]
+    results = [pixels for pixels, _ in prefetch_images(pairs, 16, 2, num_workers=1)]
+    assert [isinstance(pixels, Tensor) for pixels in results] == [True, False, True]
+
+
+def test_the_order_is_given_up_for_an_image_that_takes_long(files: list[ImageSource]) -> None:
+    class Late(ImageRef):
+        released = threading.Event()
+
+        def read(self) -> bytes:
+            self.released.wait(60)
+            return Path(str(files[0])).read_bytes()
+
+    pairs = [(files[0], 0), (Late(), 1), (files[1], 2)]
+    with ImagePrefetcher(pairs, 16, 5, in_order=True, max_wait=0.1) as prefetcher:
+        assert [image.index for image in prefetcher.take(3, wait=True)] == [0]
+        assert not prefetcher.in_order
+        assert [image.index for image in prefetcher.take(3, wait=True)] == [2]
+        Late.released.set()
+        assert [image.index for image in prefetcher.take(3, wait=True)] == [1]
