@@ -35,7 +35,7 @@ from cutline.metrics import (
 from cutline.progress import Progress, no_progress
 
 CaptionResult = Caption | CutlineError
-"""the caption of an image, or why the image cannot be read"""
+"""the caption of an image, or why there is none"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Evaluation:
     images: list[EvaluatedImage]
     """the images that were captioned, in the order of the data"""
     skipped: list[str]
-    """a message for each image that cannot be read; these images are not measured"""
+    """a message for each image that cannot be read or captioned; these are not measured"""
     diversity: Diversity
     """how varied the captions are"""
     domains: dict[str, Scores]
