@@ -79,6 +79,7 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (CaptionConfig, {"label_smoothing": -0.1}, "label_smoothing must be in [0, 1), not -0.1"),
     (GenerationConfig, {"num_beams": 0}, "num_beams must be at least 1, not 0"),
     (GenerationConfig, {"num_captions": 0}, "num_captions must be at least 1, not 0"),
+    (GenerationConfig, {"num_beams": 10**400}, "num_beams must be between 1 and 100000, not 1000"),
     (GenerationConfig, {"max_length": 0, "min_length": 0}, "max_length must be at least 1, not 0"),
     (GenerationConfig, {"min_length": -1}, "min_length must be at least 0, not -1"),
     (GenerationConfig, {"min_length": 21}, "min_length 21 is above max_length 20"),

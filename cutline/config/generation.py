@@ -61,6 +61,7 @@ class GenerationConfig:
         require_types(self)
         require_choices(self)
         require_at_least(self, 1, "num_beams", "num_captions", "max_length")
+        require_between(self, 1, 100_000, "num_beams", "num_captions")  # tensors have a limit
         require_at_least(self, 0, "min_length", "top_k", "no_repeat_ngram_size")
         require(
             self.min_length <= self.max_length,

@@ -28,7 +28,8 @@ def require_at_least(config: Any, minimum: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value >= minimum, f"{name} must be at least {minimum:g}, not {value}")
-        require(math.isfinite(value), f"{name} must be finite, not {value}")
+        is_finite = isinstance(value, int) or math.isfinite(value)  # a huge integer is no float
+        require(is_finite, f"{name} must be finite, not {value}")
 
 
 def require_between(config: Any, low: float, high: float, *names: str) -> None:
