@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cutline.batching import BatchRunner, Caption, CaptionRequest
-from cutline.batching.stream import Inputs, pair_inputs, stream_captions
+from cutline.batching.inputs import (
+    Inputs,
+    check_count,
+    check_prompt,
+    pair_inputs,
+    to_image_list,
+)
+from cutline.batching.stream import stream_captions
 from cutline.checkpoint import build_model, load_checkpoint
 from cutline.config import (
     CaptionConfig,
@@ -30,8 +37,14 @@ from cutline.device import pick_device, pick_precision, use_device
 from cutline.engine import choose_num_threads, limit_threads, prepare_model
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.generation import check_prompt_length
-from cutline.image import ImagePrefetcher, ImageSource, normalize, open_image, to_pixels
-from cutline.image.prefetch import OpenedImage
+from cutline.image import (
+    ImagePrefetcher,
+    ImageSource,
+    OpenedImage,
+    normalize,
+    open_image,
+    to_pixels,
+)
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
 
@@ -134,8 +147,9 @@ class Captioner:
             ConfigError: A setting is unknown or invalid, or a prompt is too long.
             GenerationError: An image cannot be captioned.
         """
-        self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))  # checks them
-        InferenceConfig(batch_size=batch_size)  # as well
+        # Check settings first: `stream` knows further arguments, and gets a smaller batch_size.
+        self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))
+        InferenceConfig(batch_size=batch_size)
         image_list = to_image_list(images)
         for name, values in (("prompt", prompt), ("seed", seeds)):
             if values is not None and not isinstance(values, str):
@@ -208,6 +222,7 @@ class Captioner:
             check_prompt_length(len(self.tokenizer.encode_prompt(prompt)), config)
         prompts = itertools.repeat(prompt) if isinstance(prompt, str) else prompt
         seeds = itertools.repeat(config.seed) if seeds is None else seeds
+        # Reading a sequence does not block, so each image can wait for its turn.
         is_sequence = isinstance(images, Sequence | np.ndarray) and isinstance(prompt, Sequence)
         in_order = ordered and is_sequence
         self.check_process()
@@ -278,11 +293,7 @@ class Captioner:
     def make_runner(self, slots: int) -> BatchRunner:
         """Return a new runner of requests."""
         return BatchRunner(
-            self.model,
-            self.tokenizer,
-            self.encode_images,
-            slots,
-            self._record_steps,
+            self.model, self.tokenizer, self.encode_images, slots, self._record_steps
         )
 
     def _acquire_runner(self, slots: int) -> BatchRunner:
@@ -384,32 +395,6 @@ class Captioner:
                 CaptionScore(sum(token_log_probs), token_log_probs, tuple(tokens[prompt_length:]))
             )
         return scores
-
-
-def check_prompt(prompt: object) -> None:
-    """Raise ConfigError unless a prompt is a string."""
-    if not isinstance(prompt, str):
-        raise ConfigError(f"a prompt must be a string, not {prompt!r}")
-
-
-def check_count(name: str, values: object, num_images: int) -> None:
-    """Raise ConfigError unless `values` are as many prompts, or seeds, as images."""
-    if not isinstance(values, Sequence | np.ndarray):
-        raise ConfigError(f"give one {name} for all images, or a list of one per image")
-    if len(values) != num_images:
-        raise ConfigError(
-            f"there are {len(values)} {name}s for {num_images} images: "
-            f"give one {name} for all images, or one per image"
-        )
-
-
-def to_image_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
-    """Return a list of images, given one image, a sequence of images or a (B, H, W, 3) array."""
-    if isinstance(images, Sequence) and not isinstance(images, str | bytes):
-        return list(images)
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        return list(images)
-    return [images]
 
 
 def load(

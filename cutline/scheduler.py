@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from cutline.batching import CaptionRequest
-from cutline.captioner import Captioner, check_prompt
+from cutline.batching.inputs import check_prompt
+from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs, InferenceConfig
 from cutline.config.validation import require
 from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
 from cutline.generation import check_prompt_length
-from cutline.image import ImageSource, read_pixels
-from cutline.image.prefetch import describe_failure
+from cutline.image import ImageSource, describe_failure, read_pixels
 
 MAX_WAIT = 3600.0  # seconds; the operating system has a limit
 NUM_OPENERS = 8  # threads that open images: some may wait for a disk or a network

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -42,7 +43,7 @@ class CaptionRequest:
     settled, then the `Caption`. All of them raise the error of a request that fails.
 
     Attributes:
-        id: What the request was called by the caller.
+        id: What the caller named the request.
         name: Its name in errors.
         config: Its settings.
         prompt_ids: The tokens of its prompt.
@@ -62,7 +63,7 @@ class CaptionRequest:
         """Make a request that starts waiting now.
 
         Args:
-            id: What to call it.
+            id: What the caller names it.
             config: Its settings.
             prompt_ids: The tokens of its prompt.
             deadline: Seconds from now until it must be done; None for no limit.
@@ -141,16 +142,27 @@ class CaptionRequest:
     async def _wait_async(self) -> Caption:
         try:
             while not self.done():
-                await self._next_change(None)
+                await self._wait_for_change(None)
         except asyncio.CancelledError:
             self.cancel()
             raise
         return self.result()
 
+    def next_events(self, count: int) -> list[TextEvent]:
+        """Wait for events after the first `count`; return none if the request ends without more."""
+        with self._changed:
+            self._changed.wait_for(partial(self._has_changed, count))
+            return self._events[count:]
+
+    async def next_events_async(self, count: int) -> list[TextEvent]:
+        """Wait as `next_events` does, without blocking the event loop."""
+        await self._wait_for_change(count)
+        return self._events[count:]
+
     def _has_changed(self, num_events: int | None) -> bool:
         return self.done() or (num_events is not None and len(self._events) > num_events)
 
-    async def _next_change(self, num_events: int | None) -> None:
+    async def _wait_for_change(self, num_events: int | None) -> None:
         """Wait until the request is done or, given a number, has more than `num_events` events."""
         loop = asyncio.get_running_loop()
         changed = loop.create_future()
@@ -249,28 +261,19 @@ class RequestEvents:
         self._request, self._draft = request, draft
 
     def __iter__(self) -> Iterator[TextEvent | Caption]:
-        request, count = self._request, 0
-        while True:
-            with request._changed:
-                request._changed.wait_for(lambda count=count: request._has_changed(count))  # type: ignore[misc]
-                new = request._events[count:]
+        count = 0
+        while new := self._request.next_events(count):
             count += len(new)
             yield from self._select(new)
-            if request.done() and count == len(request._events):
-                yield request.result()
-                return
+        yield self._request.result()
 
     async def __aiter__(self) -> AsyncIterator[TextEvent | Caption]:
-        request, count = self._request, 0
-        while True:
-            await request._next_change(count)
-            new = request._events[count:]
+        count = 0
+        while new := await self._request.next_events_async(count):
             count += len(new)
             for event in self._select(new):
                 yield event
-            if request.done() and count == len(request._events):
-                yield request.result()
-                return
+        yield self._request.result()
 
     def _select(self, events: Sequence[TextEvent]) -> Iterator[TextEvent]:
         for event in events:

@@ -1,18 +1,14 @@
 """Caption a stream of images: the loop between the prefetcher and the runner."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
 
 from cutline.batching.caption import Caption
+from cutline.batching.inputs import Inputs
 from cutline.batching.request import CaptionRequest
 from cutline.batching.runner import BatchRunner
-from cutline.errors import ConfigError, CutlineError
-from cutline.image import ImageSource
-from cutline.image.prefetch import ImagePrefetcher, OpenedImage
-
-Inputs = tuple[str, int]
-"""the prompt and the seed of an image"""
+from cutline.errors import CutlineError
+from cutline.image import ImagePrefetcher, OpenedImage
 
 
 def stream_captions(
@@ -66,23 +62,3 @@ def set_index(result: Caption | CutlineError, index: int) -> Caption | CutlineEr
         return replace(alternatives[0], alternatives=alternatives)
     result.index = index
     return result
-
-
-def pair_inputs(
-    images: Iterable[ImageSource], prompts: Iterable[str], seeds: Iterable[int]
-) -> Iterator[tuple[ImageSource, Inputs]]:
-    """Yield each image with its prompt and its seed.
-
-    Raises:
-        ConfigError: There are fewer prompts or seeds than images.
-    """
-    next_prompt, next_seed, end = iter(prompts), iter(seeds), object()
-    for image in images:
-        prompt, seed = next(next_prompt, end), next(next_seed, end)
-        if prompt is end or seed is end:
-            name = "prompt" if prompt is end else "seed"
-            raise ConfigError(
-                f"there are fewer {name}s than images: "
-                f"give one {name} for all images, or one per image"
-            )
-        yield image, (cast(str, prompt), cast(int, seed))

@@ -2,19 +2,26 @@
 
 from cutline.image.augment import augment
 from cutline.image.open import ImageSource, open_image
-from cutline.image.prefetch import ImagePrefetcher, prefetch_images, read_pixels, start_pool
+from cutline.image.prefetch import (
+    ImagePrefetcher,
+    OpenedImage,
+    describe_failure,
+    prefetch_images,
+    read_pixels,
+)
 from cutline.image.resize import normalize, open_thumbnail, preprocess, to_pixels
 
 __all__ = [
     "ImagePrefetcher",
     "ImageSource",
+    "OpenedImage",
     "augment",
+    "describe_failure",
     "normalize",
     "open_image",
     "open_thumbnail",
     "prefetch_images",
     "preprocess",
     "read_pixels",
-    "start_pool",
     "to_pixels",
 ]

@@ -261,7 +261,8 @@ def test_settled_text_comes_as_it_is_generated() -> None:
     assert counts[:10] == list(range(1, 11))  # the prompt and the first step are one
     *events, caption = request.events()
     assert isinstance(caption, cutline.Caption)
-    assert sum((event.token_ids for event in events), ()) == caption.token_ids  # type: ignore[union-attr]
+    token_ids = [token for event in events for token in event.token_ids]
+    assert tuple(token_ids) == caption.token_ids
     assert "".join(event.text for event in events) == caption.text
     assert all(not event.draft for event in events)  # type: ignore[union-attr]
 

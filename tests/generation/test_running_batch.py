@@ -12,8 +12,9 @@ from toy_model import Case, ToyCache, ToyModel, cases, make_prompts
 
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
-from cutline.generation import Batch, Hypothesis, NewRequests, Progress, generate
-from cutline.generation.batch import compact
+from cutline.generation import Batch, Hypothesis, NewRequests, Progress, Prompts, generate
+from cutline.generation.batch import compact, make_search
+from cutline.generation.interfaces import Search
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -125,11 +126,9 @@ def test_the_draft_of_a_beam_search_is_its_best_beam() -> None:
 def test_requests_of_equal_settings_share_a_search() -> None:
     made = []
 
-    def make_search(prompts: object, configs: Sequence[GenerationConfig]) -> object:
+    def record(prompts: Prompts, configs: Sequence[GenerationConfig]) -> Search:
         made.append([config.seed for config in configs])
-        return batch_module.make_search(prompts, configs)  # type: ignore[arg-type]
-
-    from cutline.generation import batch as batch_module
+        return make_search(prompts, configs)
 
     config = GenerationConfig(sample=True, max_length=9)
     other = GenerationConfig(max_length=9)
@@ -137,7 +136,8 @@ def test_requests_of_equal_settings_share_a_search() -> None:
         Case(9, 0, [[0]], 0, setting) for setting in (config, other, replace(config, seed=3), other)
     ]
     model = ToyModel(9)
-    Batch(model.step, make_search=make_search).add(make_request(model, range(4), requests))  # type: ignore[arg-type]
+    batch: Batch[ToyCache] = Batch(model.step, make_search=record)
+    batch.add(make_request(model, range(4), requests))
     assert made == [[0, 3], [0, 0]]
 
 
