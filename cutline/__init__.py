@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cutline.batching import Caption, CaptionRequest, TextEvent
-    from cutline.captioner import Captioner, CaptionScore, load
+    from cutline.captioner import Captioner, load
     from cutline.config import (
         CaptionConfig,
         Columns,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from cutline.evaluation import Evaluation, evaluate
     from cutline.scheduler import CaptionScheduler
+    from cutline.scoring import CaptionScore
     from cutline.training import Interrupted, train
 
 __version__ = "0.1.0"
@@ -46,7 +47,7 @@ _MODULES = {
     "CaptionConfig": "cutline.config",
     "CaptionRequest": "cutline.batching",
     "CaptionScheduler": "cutline.scheduler",
-    "CaptionScore": "cutline.captioner",
+    "CaptionScore": "cutline.scoring",
     "Captioner": "cutline.captioner",
     "CheckpointError": "cutline.errors",
     "Columns": "cutline.config",

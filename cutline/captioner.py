@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -11,7 +11,6 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from cutline.batching import BatchRunner, Caption, CaptionRequest
 from cutline.batching.inputs import (
@@ -46,21 +45,10 @@ from cutline.image import (
     to_pixels,
 )
 from cutline.model import CaptionModel
+from cutline.scoring import CaptionScore, encode_captions, score_captions
 from cutline.tokenizer import Tokenizer
 
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
-
-
-@dataclass(frozen=True)
-class CaptionScore:
-    """The likelihood of a given caption."""
-
-    log_prob: float
-    """log-likelihood of the caption, [SEP] included, given image and prompt"""
-    token_log_probs: tuple[float, ...]
-    """log-likelihood of each token given those before it; their sum is `log_prob`"""
-    token_ids: tuple[int, ...]
-    """the tokens: no prompt, [SEP] included"""
 
 
 class Captioner:
@@ -368,33 +356,10 @@ class Captioner:
     def _score(
         self, image: ImageSource, texts: list[str], prompt: str | None
     ) -> list[CaptionScore]:
-        """Score R captions of one image."""
-        limit = self.config.text.max_positions
         prompt = self.config.prompt if prompt is None else prompt
-        # One token more than fits, so that a caption that is too long is noticed.
-        encoded = [self.tokenizer.encode(text, prompt, limit + 1) for text in texts]
-        for text, (token_ids, _) in zip(texts, encoded, strict=True):
-            if len(token_ids) > limit:
-                raise ConfigError(
-                    f"the caption {text[:60]!r} with its prompt is longer than the model's {limit} "
-                    "positions: shorten it"
-                )
-        rows = [torch.tensor(token_ids) for token_ids, _ in encoded]
-        ids = pad_sequence(rows, batch_first=True).to(self.device)  # (R, T)
+        encoded = encode_captions(texts, prompt, self.tokenizer, self.config.text.max_positions)
         pixels = to_pixels(open_image(image), self.config.vision.image_size)
-        # Attention is causal, so padding on the right needs no mask.
-        hidden = self.model.text(ids, None, self.encode_images(pixels[None]))
-        logits = self.model.text.compute_logits(hidden).float()[:, :-1]  # (R, T - 1, V)
-        log_probs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-        scores = []
-        for row, (tokens, prompt_length) in zip(log_probs.tolist(), encoded, strict=True):
-            # row[i] scores token i + 1, so the first token after the prompt is scored by
-            # row[prompt_length - 1].
-            token_log_probs = tuple(row[prompt_length - 1 : len(tokens) - 1])
-            scores.append(
-                CaptionScore(sum(token_log_probs), token_log_probs, tuple(tokens[prompt_length:]))
-            )
-        return scores
+        return score_captions(encoded, self.encode_images(pixels[None]), self.model)
 
 
 def load(
