@@ -226,7 +226,7 @@ class CaptionScheduler:
         except BaseException as error:  # ends every request, whose threads would wait forever
             self._end(error)
         self._read_messages(wait=False)
-        # A thread that reads from a device that hangs is left behind.
+        # Threads are not joined: one may be blocked by a file that cannot be read.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read_messages(self, wait: bool = True) -> None:

@@ -233,7 +233,7 @@ class CaptionRequest:
         """Return an event with what is new, given all settled text and tokens of a candidate."""
         sent = self._sent.get(candidate, _Sent())
         if len(token_ids) < len(sent.token_ids):
-            return []  # it was started again, and has not come as far as before
+            return []  # started again, and still behind what was sent
         if not text.startswith(sent.text):
             self._has_diverged = True  # bf16 may round differently in another batch
             return []

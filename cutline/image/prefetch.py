@@ -24,7 +24,7 @@ from cutline.image.resize import to_pixels
 
 T = TypeVar("T")
 
-CLOSE_TIMEOUT = 0.1  # seconds; the iterable may block for longer, and is then left behind
+CLOSE_TIMEOUT = 0.1  # seconds to wait for the reading thread, which the iterable may block
 
 
 def prefetch_images(
@@ -117,7 +117,7 @@ class ImagePrefetcher(Generic[T]):
         self._closed = True
         self._permits.release()
         self._thread.join(CLOSE_TIMEOUT)
-        # A thread that reads from a device that hangs is left behind, too.
+        # Threads are not joined: one may be blocked by a file that cannot be read.
         self._pool.shutdown(wait=isinstance(self._pool, ProcessPoolExecutor), cancel_futures=True)
 
     @property
