@@ -45,7 +45,7 @@ from cutline.image import (
     to_pixels,
 )
 from cutline.model import CaptionModel
-from cutline.scoring import CaptionScore, encode_captions, score_captions
+from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
 from cutline.tokenizer import Tokenizer
 
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
@@ -357,7 +357,7 @@ class Captioner:
         self, image: ImageSource, texts: list[str], prompt: str | None
     ) -> list[CaptionScore]:
         prompt = self.config.prompt if prompt is None else prompt
-        encoded = encode_captions(texts, prompt, self.tokenizer, self.config.text.max_positions)
+        encoded = encode_for_scoring(texts, prompt, self.tokenizer, self.config.text.max_positions)
         pixels = to_pixels(open_image(image), self.config.vision.image_size)
         return score_captions(encoded, self.encode_images(pixels[None]), self.model)
 

@@ -24,7 +24,7 @@ class CaptionScore:
     """the tokens: no prompt, [SEP] included"""
 
 
-def encode_captions(
+def encode_for_scoring(
     texts: Sequence[str], prompt: str, tokenizer: Tokenizer, max_positions: int
 ) -> list[EncodedText]:
     """Encode captions with their prompt.
