@@ -162,5 +162,18 @@ def load_batches(
     yield from make_loader(dataset, config, batch_sampler=keys)
 
 
+def explain_worker_failure(error: RuntimeError) -> CutlineError | None:
+    """Return the error for users if PyTorch raised `error` for a worker process that ended.
+
+    PyTorch raises it from a signal handler, wherever the training process is.
+    """
+    if "DataLoader worker" not in str(error):
+        return None
+    return CutlineError(
+        "a data loading worker was killed, as happens when memory runs out: lower "
+        "`data.num_workers` or `data.shuffle_buffer`, or turn off `data.cache`"
+    )
+
+
 def _init_worker(worker: int) -> None:
     init_worker(signal.SIGTERM)

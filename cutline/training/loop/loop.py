@@ -15,6 +15,7 @@ from cutline.errors import CutlineError, DivergedError
 from cutline.files import remove_partial, write_text
 from cutline.interrupt import Interrupted, StopSignal
 from cutline.progress import no_progress, progress_bar
+from cutline.training.data.batch import explain_worker_failure
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.data.embeddings import cache_embeddings
 from cutline.training.loop.totals import sync_totals
@@ -75,6 +76,8 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
                 run_steps(trainer, log, stop)
             except (CutlineError, OSError, Interrupted) as error:
                 raise save_after_error(trainer, error) from None
+            except RuntimeError as error:  # perhaps within an optimizer step: nothing is saved
+                raise explain_worker_failure(error) or error from None
         run_on_main(lambda: write_run_report(directory))
     return directory / BEST
 
