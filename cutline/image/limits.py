@@ -20,8 +20,8 @@ DECODING_MEMORY = MemoryBudget(1 << 30)
 
 _PIXEL_SIZE = 4  # of a decoded image
 _BYTES_PER_PIXEL = 2 * _PIXEL_SIZE  # the decoded image, and its copy in RGB
-# Formats whose decoders take more, as measured.
-_DECODER_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "QOI": 12, "FITS": 64}
+# Formats, and decoders of Pillow, that take more, as measured.
+_DECODER_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "JPEG2000": 25, "qoi": 12, "fits_gzip": 64}
 # For each row or column, an image has a pointer, and resizing to 512 pixels takes four bytes each.
 # They count only in very narrow images.
 _BYTES_PER_LINE = 4 * 512
@@ -85,7 +85,8 @@ def _check_icon(size: tuple[int, int], name: str) -> None:
 
 
 def _bytes_per_pixel(image: Any, name: str) -> int:
-    num_bytes = _DECODER_BYTES_PER_PIXEL.get(image.format, _BYTES_PER_PIXEL)
+    decoders = [image.format, *(tile[0] for tile in getattr(image, "tile", ()))]
+    num_bytes = max(_DECODER_BYTES_PER_PIXEL.get(each, _BYTES_PER_PIXEL) for each in decoders)
     if image.format == "TIFF":  # a strip or tile may be as large as the image
         bits: int = sum(image.tag_v2.get(_BITS_PER_SAMPLE, ()))
         return max(num_bytes, _PIXEL_SIZE + bits // 8)
