@@ -40,8 +40,8 @@ from cutline.image import (
     ImagePrefetcher,
     ImageSource,
     OpenedImage,
+    hold_image,
     normalize,
-    open_image,
     to_pixels,
 )
 from cutline.model import CaptionModel
@@ -358,7 +358,8 @@ class Captioner:
     ) -> list[CaptionScore]:
         prompt = self.config.prompt if prompt is None else prompt
         encoded = encode_for_scoring(texts, prompt, self.tokenizer, self.config.text.max_positions)
-        pixels = to_pixels(open_image(image), self.config.vision.image_size)
+        with hold_image(image) as opened:
+            pixels = to_pixels(opened, self.config.vision.image_size)
         return score_captions(encoded, self.encode_images(pixels[None]), self.model)
 
 

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from cutline.errors import ImageError
 from cutline.files import ImageRef
-from cutline.image import ImageSource, open_image
+from cutline.image import ImageSource, hold_image
 from cutline.image.open import silence_pillow
 from cutline.image.prefetch import start_pool
 
@@ -70,9 +70,13 @@ def inspect_images(
 def inspect_image(source: ImageSource) -> ImageInfo | ImageProblem:
     """Return facts about an image, or why it cannot be read."""
     try:
-        image = open_image(source)
+        with hold_image(source) as image:
+            return _describe(image, source)
     except ImageError as error:
         return ImageProblem("missing" if _is_missing(source) else "unreadable", str(error))
+
+
+def _describe(image: Image.Image, source: ImageSource) -> ImageInfo:
     # Images of different shapes may have the same bytes; the salt tells them apart.
     salt = f"{image.width}x{image.height}".encode()[:16]
     digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=salt).digest()

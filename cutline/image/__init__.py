@@ -1,7 +1,7 @@
 """Images: opening, resizing, normalizing, augmenting and prefetching."""
 
 from cutline.image.augment import augment
-from cutline.image.open import ImageSource, open_image
+from cutline.image.open import ImageSource, hold_image, open_image
 from cutline.image.prefetch import (
     ImagePrefetcher,
     OpenedImage,
@@ -17,6 +17,7 @@ __all__ = [
     "OpenedImage",
     "augment",
     "describe_failure",
+    "hold_image",
     "normalize",
     "open_image",
     "open_thumbnail",

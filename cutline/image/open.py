@@ -1,9 +1,10 @@
 """Open images from any source, in any format, as RGB."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -15,12 +16,20 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cutline.errors import ImageError
 from cutline.files import ImageRef
+from cutline.image.libtiff import name_libtiff_errors
+from cutline.image.limits import DECODING_MEMORY, MAX_PIXELS, check_ico, check_image
+from cutline.image.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | ImageRef | Image.Image | npt.NDArray[np.uint8]
 """a path, the bytes of an image file, an image inside a larger file, a PIL image, or an (H, W, 3)
 uint8 array"""
 
-_BITS_PER_SAMPLE = 258  # TIFF tag
+_REFUSED_FORMATS = {
+    "EPS": "a PostScript drawing, not an image",  # which Pillow would run in Ghostscript
+    # Their headers do not tell how large the image inside is.
+    "BLP": "a BLP texture, which may hold an image of any size",
+    "IPTC": "an IPTC record, which may hold an image of any size",
+}
 # An entry of warnings.filters: action, message, category, module, line.
 _PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _TRANSPOSE_BY_ORIENTATION = {
@@ -34,14 +43,24 @@ _TRANSPOSE_BY_ORIENTATION = {
 }
 # A caller may give one image several times, and Pillow cannot load it in two threads at once.
 # Several locks, so that different images are still decoded in parallel.
-_LOAD_LOCKS = tuple(Lock() for _ in range(61))
+_LOAD_LOCKS = [Lock() for _ in range(61)]
 
 
-def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Image:
+def _replace_locks() -> None:
+    _LOAD_LOCKS[:] = [Lock() for _ in _LOAD_LOCKS]
+
+
+if hasattr(os, "register_at_fork"):  # a lock that another thread held would never be released
+    os.register_at_fork(after_in_child=_replace_locks)
+
+
+def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image as RGB; the first frame, if it has several.
 
     EXIF orientation is applied (BLIP's code ignores it), transparent pixels are composited on
     white, and 16-bit, 32-bit and float grayscale is scaled to 8 bits.
+
+    Threads that together need more than `DECODING_MEMORY` wait for each other.
 
     Args:
         source: The image. An RGB `PIL.Image` without EXIF orientation is returned, not copied.
@@ -55,18 +74,36 @@ def open_image(source: ImageSource, max_pixels: int = 100_000_000) -> Image.Imag
         ImageError: The image cannot be opened: the file is missing, empty, truncated, corrupt or
             not an image, the array has another shape or type, or the image is too large.
     """
+    with hold_image(source, max_pixels) as image:
+        return image
+
+
+@contextmanager
+def hold_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Open an image as `open_image` does, and count its memory as used until the block ends."""
     name = _display_name(source)
     if isinstance(source, ImageRef):
         source = source.read()
-    with silence_pillow():
-        if isinstance(source, np.ndarray):
-            source = _from_array(source, name)
-        if isinstance(source, Image.Image):
-            # An id is a multiple of 16 or so; the number of locks is prime, so that all are used.
-            with _LOAD_LOCKS[id(source) % len(_LOAD_LOCKS)]:
-                return _decode(source, name, max_pixels)
-        with _identify(source, name, max_pixels) as image:
-            return _decode(image, name, max_pixels)
+    with ExitStack() as memory:
+        with silence_pillow():
+            image = _open(source, name, max_pixels, memory)
+        yield image
+
+
+def _open(
+    source: str | Path | bytes | Image.Image | npt.NDArray[np.uint8],
+    name: str,
+    max_pixels: int,
+    memory: ExitStack,
+) -> Image.Image:
+    if isinstance(source, np.ndarray):
+        source = _from_array(source, name)
+    if isinstance(source, Image.Image):
+        # An id is a multiple of 16 or so; the number of locks is prime, so that all are used.
+        with _LOAD_LOCKS[id(source) % len(_LOAD_LOCKS)]:
+            return _decode(source, name, max_pixels, memory)
+    with _identify(source, name, max_pixels) as image:
+        return _decode(image, name, max_pixels, memory, close=True)
 
 
 @contextmanager
@@ -113,7 +150,12 @@ def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
 def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Image:
     """Open an image without decoding it. Raises ImageError."""
     try:
+        # Not Path.open(), because Path("") is the current folder.
+        with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:  # noqa: PTH123
+            check_ico(file, name)
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         if size == 0:
@@ -140,20 +182,22 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
         raise _corrupt(name, error) from None
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: {width} x {height} pixels are more than the {max_pixels:,} allowed; "
-            "scale the image down"
-        )
-    if width * height == 0:
-        raise ImageError(f"{name}: an image of {width} x {height} pixels is empty; remove it")
-    if image.format == "EPS":  # which Pillow would run in Ghostscript
-        raise ImageError(f"{name}: a PostScript drawing, not an image; save it as JPEG or PNG")
+def _decode(
+    image: Image.Image, name: str, max_pixels: int, memory: ExitStack, close: bool = False
+) -> Image.Image:
+    """Decode an image as RGB; `close` frees the pixels of `image` when they are converted."""
+    if image.format in _REFUSED_FORMATS:
+        raise ImageError(f"{name}: {_REFUSED_FORMATS[image.format]}; save it as JPEG or PNG")
     try:
-        image.load()
-        return _rotate_upright(_to_rgb(image), _read_orientation(image))
+        memory.enter_context(DECODING_MEMORY.reserve(check_image(image, name, max_pixels)))
+        with name_libtiff_errors(name):
+            image.load()
+        rgb, orientation = to_rgb(image), _read_orientation(image)
+        if close and rgb is not image:
+            image.close()
+        return _rotate_upright(rgb, orientation)
+    except ImageError:
+        raise
     except Exception as error:  # decoders may raise anything for corrupt data
         raise _corrupt(name, error) from None
 
@@ -182,45 +226,3 @@ def _rotate_upright(image: Image.Image, orientation: int) -> Image.Image:
     upright = image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
     upright.info = {}  # it still contains the orientation, which must not be applied twice
     return upright
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bits(np.asarray(image), _white_level(image))).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("LA") if image.mode == "La" else image
-        return _flatten(image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Composite an RGBA image on white."""
-    background = Image.new("RGB", image.size, "white")
-    background.paste(image, mask=image.getchannel("A"))
-    return background
-
-
-def _white_level(image: Image.Image) -> float | None:
-    """Return the value of white if the format defines it: 16 bits, or 12 in some TIFF files."""
-    if not image.mode.startswith("I;16"):
-        return None
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
-    return float(2 ** bits[0] - 1)
-
-
-def _to_8_bits(gray: npt.NDArray[Any], white: float | None) -> npt.NDArray[np.uint8]:
-    """Scale gray values (H, W) so that `white` becomes 255.
-
-    32-bit and float formats do not define white (None): then it is the first of 1, 255 and 65535
-    that no value exceeds. If there is none, or some values are negative, the range of the values is
-    stretched to 0..255.
-    """
-    values = np.nan_to_num(gray.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    black, low, high = 0.0, float(values.min()), float(values.max())
-    if white is None and low >= 0:
-        white = next((maximum for maximum in (1.0, 255.0, 65535.0) if high <= maximum), None)
-    if white is None:
-        black, white = low, high
-    scale = 255 / (white - black) if white > black else 0.0
-    scaled: npt.NDArray[np.uint8] = np.rint((values - black) * scale).clip(0, 255).astype(np.uint8)
-    return scaled

@@ -18,7 +18,7 @@ from typing import Generic, Self, TypeVar
 from torch import Tensor
 
 from cutline.errors import CutlineError, ImageError
-from cutline.image.open import ImageSource, open_image
+from cutline.image.open import ImageSource, hold_image
 from cutline.image.resize import to_pixels
 from cutline.worker import init_worker
 
@@ -213,7 +213,8 @@ def start_pool(num_workers: int) -> Executor:
 def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
     """Return the pixels (3, image_size, image_size) of an image, or the error."""
     try:
-        return to_pixels(open_image(source), image_size)
+        with hold_image(source) as image:
+            return to_pixels(image, image_size)
     except ImageError as error:
         return error
 
