@@ -17,6 +17,7 @@ from cutline.data.row import (
     URL_KEYS,
     make_sample,
     parse_row,
+    reject_repeated_columns,
     require_columns,
     urls_only_error,
 )
@@ -174,6 +175,7 @@ class _ImageColumn:
 def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
     """Return the column of images. Raises DataError if there is none."""
     names = file.schema_arrow.names
+    reject_repeated_columns(names, str(path))
     require_columns(columns, names, str(path))
     default_names = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
     name = columns.image_column or next(default_names, "")

@@ -134,7 +134,7 @@ def test_shards_are_read_through_a_command(recipe: Build, shards: Path) -> None:
     pytest.importorskip("webdataset")
     urls = f"pipe:cat {shards}/{{000..002}}.tar"
     run = recipe(**stream_settings(shards, data_train=urls, optim_epochs=1))
-    assert train(run, show_progress=False).is_dir()
+    assert train(run, show_progress=False, allow_pipe=True).is_dir()
 
 
 @pytest.mark.parametrize(

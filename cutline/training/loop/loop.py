@@ -25,10 +25,16 @@ from cutline.training.run.info import INFO_FILE, check_same_data, collect_run_in
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
 from cutline.training.run.tensorboard import TensorBoardLog, uses_tensorboard
-from cutline.training.setup import RunSetup, prepare_run
+from cutline.training.setup import RunSetup, check_commands, prepare_run
 
 
-def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: bool = True) -> Path:
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    resume: bool = False,
+    show_progress: bool = True,
+    allow_pipe: bool = False,
+) -> Path:
     """Train a captioner.
 
     The run directory then holds `best/` and `last/` (captioners for `cutline.load`), `log.jsonl`,
@@ -41,6 +47,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
         resume: Whether to resume the run in the recipe's `output`. Without a saved state there, a
             new run starts.
         show_progress: Whether to show progress bars and messages on stderr.
+        allow_pipe: Whether shards may be `pipe:` commands, which are run in a shell.
 
     Returns:
         The folder of the best checkpoint.
@@ -51,17 +58,18 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
         Interrupted: Ctrl-C or SIGTERM; the state was saved. It is a KeyboardInterrupt.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    check_commands(recipe, allow_pipe)
     with process_group():
-        return run_training(recipe, resume, show_progress and is_main_process())
+        return run_training(recipe, resume, show_progress and is_main_process(), allow_pipe)
 
 
-def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
+def run_training(recipe: Recipe, resume: bool, show_progress: bool, allow_pipe: bool) -> Path:
     """Run this process's part of `train`, and return the folder of the best checkpoint."""
     run_on_main(lambda: uses_tensorboard(recipe))  # a missing package ends the run here
     # Every process checks the directory before the main process writes to it.
     directory = gather_results(lambda: make_run_directory(recipe, resume))[0]
     with _show_status("reading the data and building the model …", show_progress):
-        setup = prepare_run(recipe)
+        setup = prepare_run(recipe, allow_pipe)
     info = collect_run_info(recipe, setup)
     run_on_main(lambda: check_same_data(directory / INFO_FILE, info, resume))
     load_embeddings(recipe, setup, show_progress)
