@@ -8,7 +8,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +16,7 @@ from cutline.errors import DataError
 
 MAX_LINE_BYTES = 64 << 20
 """length of a line of JSON Lines, which is read at once"""
-_BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _STRING_OR_END = re.compile(r'"(?:[^"\\]|\\.)*"|\}', re.DOTALL)
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 100
@@ -42,7 +42,7 @@ def read_lines(path: Path) -> Iterator[str]:
         DataError: The file cannot be read or decoded, or a line is too long.
     """
     with _open_file(path) as file:
-        if file.read(2) in _BYTE_ORDER_MARKS:
+        if file.read(2) in _UTF16_MARKS:
             file.seek(0)
             yield from decode_text(file.read(), str(path)).split("\n")
             return
@@ -84,9 +84,13 @@ def decode_text(data: bytes, name: str, first_line: int = 1) -> str:
     Raises:
         DataError: The data cannot be decoded; the message names the file and the line.
     """
-    is_utf16 = data.startswith(_BYTE_ORDER_MARKS)
+    encoding = "utf-8"  # faster than utf-8-sig, for millions of lines
+    if data.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    elif data.startswith(_UTF16_MARKS) and data[2:4] != b"\0\0":  # that is UTF-32
+        encoding = "utf-16"
     try:
-        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = first_line + data.count(b"\n", 0, error.start)
         raise DataError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
@@ -107,25 +111,15 @@ def parse_json(text: str, where: str) -> object:
     Raises:
         DataError: `text` is not valid JSON, or repeats a key.
     """
-    num_objects = 0
-
-    def make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        nonlocal num_objects
-        num_objects += 1
-        if len(values := dict(pairs)) < len(pairs):
-            counts = Counter(key for key, _ in pairs)
-            raise _RepeatedKeyError(counts.most_common(1)[0][0])
-        return values
-
     try:
-        return json.loads(text, object_pairs_hook=make_object)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         where = _name_line(where, text, error.pos)
         raise DataError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); correct or remove it"
         ) from None
     except _RepeatedKeyError as error:
-        where = _name_line(where, text, _find_object_end(text, num_objects))
+        where = _name_line(where, text, _find_repeated_key(text))
         raise DataError(
             f"{where}: the key `{shorten(str(error))}` occurs twice in an object; "
             "remove or rename one"
@@ -140,10 +134,27 @@ class _RepeatedKeyError(Exception):
     """An object in which a key occurs twice."""
 
 
-def _find_object_end(text: str, number: int) -> int:
-    """Return the position of the brace that closes the `number`-th object."""
+def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(values := dict(pairs)) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise _RepeatedKeyError(counts.most_common(1)[0][0])
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_make_object)
+
+
+def _find_repeated_key(text: str) -> int:
+    """Return the position of the brace at the end of the first object that repeats a key."""
     ends = (match.start() for match in _STRING_OR_END.finditer(text) if match[0] == "}")
-    return next(itertools.islice(ends, number - 1, None))
+
+    def check(pairs: list[tuple[str, object]]) -> int:
+        _make_object(pairs)
+        return next(ends)
+
+    with suppress(_RepeatedKeyError):
+        json.loads(text, object_pairs_hook=check)
+    return next(ends)
 
 
 def _name_line(where: str, text: str, position: int) -> str:
