@@ -24,7 +24,7 @@ from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
 from cutline.data.sample import Sample
 from cutline.data.shards import is_shards, read_shards
 from cutline.data.table import TABLE_SUFFIXES, read_table
-from cutline.data.text import parse_json, read_text, shorten
+from cutline.data.text import parse_json, read_text, require_regular_file, shorten
 from cutline.errors import DataError
 
 FORMATS = (
@@ -125,6 +125,7 @@ def _read(source: DataSource) -> list[Sample]:
         return _read_folder(source)
     if not os.path.exists(path):  # noqa: PTH110
         return _read_parquet_pattern(source)
+    require_regular_file(path)
     if path.suffix.lower() == ".json":
         return _read_json(source)
     reject_split(source.split, path)

@@ -59,10 +59,15 @@ def read_lines(path: Path) -> Iterator[str]:
             yield decode_text(line, str(path), number).removesuffix("\n")
 
 
+def require_regular_file(path: Path) -> None:
+    """Raise DataError for a folder, or a FIFO or device, which might be read without end."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise DataError(f"{path}: not a regular file; copy the data to one")
+
+
 @contextmanager
 def _open_file(path: Path) -> Iterator[BinaryIO]:
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
-        raise DataError(f"{path}: not a regular file, which data must be; give a file")
+    require_regular_file(path)
     try:
         with path.open("rb") as file:
             yield file
