@@ -18,12 +18,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     is removed. Devices and pipes, such as /dev/stdout, are not replaced but written to.
 
     Args:
-        path: The file to write; its folder is created. A symbolic link keeps its target.
+        path: The file to write; its folder is created.
 
     Yields:
         A temporary path in the same folder, which the block writes to.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(path)
     if _is_device(path):
         yield path
         return
@@ -66,7 +66,7 @@ def check_writable(path: str | Path) -> None:
     Raises:
         CutlineError: `path` cannot be written.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(path)
     if _is_device(target):
         return
     folder = target if target.is_dir() else target.parent

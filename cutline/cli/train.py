@@ -56,6 +56,7 @@ def make_train_command(argv: list[str]) -> Callable[..., int]:
         settings: Annotated[Recipe, Flags] = defaults,
         *,
         resume: bool = False,
+        allow_pipe: bool = False,
         diagnostics: Annotated[DiagnosticFlags, Flags] = DiagnosticFlags(),
     ) -> int:
         """Train a captioner from a recipe; every setting of the recipe is also a flag.
@@ -71,13 +72,15 @@ def make_train_command(argv: list[str]) -> Callable[..., int]:
             recipe: YAML file.
             resume: Resume the run in the recipe's `output` directory; start a new one if it has no
                 saved state.
+            allow_pipe: Run the shell commands in `pipe:` addresses of the data, also when resuming;
+                only for recipes that you trust.
         """
         if not path:
             raise ConfigError(f"{recipe}: a recipe is a .yaml file; see recipes/ for examples")
         show_log_messages()
         if name := diagnostics.selected(resume):
-            return run_diagnostic(settings, diagnostics, name)
-        return train_recipe(settings, resume)
+            return run_diagnostic(settings, diagnostics, name, allow_pipe)
+        return train_recipe(settings, resume, allow_pipe)
 
     return train_command
 
@@ -93,11 +96,11 @@ def show_log_messages() -> None:
     logger.setLevel("INFO")
 
 
-def train_recipe(recipe: Recipe, resume: bool) -> int:
+def train_recipe(recipe: Recipe, resume: bool, allow_pipe: bool) -> int:
     """Train, and return the exit code."""
     from cutline.training import read_log, train
 
-    best = train(recipe, resume=resume)
+    best = train(recipe, resume=resume, allow_pipe=allow_pipe)
     if not is_rank_zero():
         return 0
     log = best.parent / "log.jsonl"
@@ -109,33 +112,33 @@ def train_recipe(recipe: Recipe, resume: bool) -> int:
     return 3 if num_skipped else 0
 
 
-def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
+def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str, allow_pipe: bool) -> int:
     """Run the diagnostic `name`, a field of `flags`, and return the exit code."""
     from cutline import training
 
     if name == "show_batch":
-        print_result(training.inspect_first_batch(recipe))
+        print_result(training.inspect_first_batch(recipe, allow_pipe))
         return 0
     if name == "dry_run":
-        dry_run = training.dry_run(recipe)
+        dry_run = training.dry_run(recipe, allow_pipe)
         print_result(str(dry_run))
         for message in dry_run.shortages:
             print_message(message)
         return dry_run.exit_code
     if name == "overfit":
-        overfit = training.overfit(recipe, flags.overfit or 0)
+        overfit = training.overfit(recipe, flags.overfit or 0, allow_pipe=allow_pipe)
         print_result(str(overfit))
         return overfit.exit_code
-    return run_lr_finder(recipe, *(flags.lr_range or (0.0, 0.0)))
+    return run_lr_finder(recipe, *(flags.lr_range or (0.0, 0.0)), allow_pipe)
 
 
-def run_lr_finder(recipe: Recipe, low: float, high: float) -> int:
+def run_lr_finder(recipe: Recipe, low: float, high: float, allow_pipe: bool) -> int:
     """Run the learning-rate range test: print its table, write its report."""
     from cutline.training import lr_report_path, run_lr_range_test, write_lr_report
 
     path = lr_report_path(recipe)
     check_outputs(str(path))
-    result = run_lr_range_test(recipe, low, high)
+    result = run_lr_range_test(recipe, low, high, allow_pipe=allow_pipe)
     print_result(str(result))
     write_lr_report(path, result)
     print_message(f"{result.suggestion}; {path} shows the curve")

@@ -1,12 +1,20 @@
 """Folders of images with their captions in text files beside them."""
 
+import glob
+import itertools
+import logging
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cutline.data.sample import Sample
 from cutline.data.text import read_text, split_lines
 from cutline.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _EXTENSIONS = (
     "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff avif avifs heic heif jp2 j2k jpx ppm pgm "
@@ -15,7 +23,14 @@ _EXTENSIONS = (
 IMAGE_EXTENSIONS = frozenset(_EXTENSIONS.split())
 """extensions of image files; includes some that Pillow may be unable to open, so that those files
 are reported as unreadable, not ignored"""
+SIDECAR_EXTENSIONS = ("txt", "caption")
+"""extensions of the text file beside an image, `.caption` as in kohya's scripts; the first that
+exists is used"""
+MAX_FOLDERS = 1_000_000
+"""folders that a pattern may lead to; each link between folders can double their number"""
 
+_ANY_DEPTH = re.compile(r"(?:^|(?<=/))\*\*(?:/+(?:\*\*(?:/+|$))*|$)")
+_LIST_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _INDEX_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.jsonl")
 
 
@@ -24,11 +39,18 @@ def find_index(folder: Path) -> Path | None:
     return next((folder / name for name in _INDEX_NAMES if (folder / name).is_file()), None)
 
 
+def list_data_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that may list images with their captions, by name."""
+    files = (file for file in folder.glob("*") if file.suffix.lower() in _LIST_SUFFIXES)
+    return sorted(filter(os.path.isfile, files), key=lambda file: natural_sort_key(str(file)))
+
+
 def read_folder(folder: Path) -> list[Sample]:
     """Read the images in a folder and its subfolders, with the captions in their sidecar files.
 
-    The sidecar of `a.jpg` is `a.jpg.txt` or else `a.txt`, with one caption per line; images without
-    one have no captions. The id of an image is its path within the folder, with slashes.
+    The sidecar of `a.jpg` is the first that exists of `a.jpg.txt`, `a.txt`, `a.jpg.caption` and
+    `a.caption`, with one caption per line; images without one have no captions. The id of an image
+    is its path within the folder, with slashes.
 
     Returns:
         The samples in natural order of their paths.
@@ -43,9 +65,10 @@ def read_folder(folder: Path) -> list[Sample]:
 
 
 def _read_sidecar(image: Path) -> tuple[str, ...]:
-    for sidecar in (image.with_name(image.name + ".txt"), image.with_suffix(".txt")):
-        if sidecar.is_file():
-            return split_lines(read_text(sidecar))
+    for extension in SIDECAR_EXTENSIONS:
+        for name in (f"{image.name}.{extension}", f"{image.stem}.{extension}"):
+            if os.path.isfile(sidecar := image.with_name(name)):  # noqa: PTH113  # faster
+                return split_lines(read_text(sidecar))
     return ()
 
 
@@ -59,7 +82,18 @@ def list_images(folder: Path) -> list[str]:
     for root, folders, names in os.walk(folder, onerror=_raise_data_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         images += [os.path.join(root, name) for name in names if is_image(name)]  # noqa: PTH118
-    return sorted(images, key=natural_sort_key)
+    return sorted(filter(_is_openable, images), key=natural_sort_key)
+
+
+def _is_openable(path: str) -> bool:
+    """Return whether an image is a file, or missing; a FIFO or device would block the reader."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # faster
+    except OSError:  # the target of a link is missing, which opening the image reports
+        return True
+    if not stat.S_ISREG(mode):
+        logger.warning("%s: skipped, because it is not a regular file", path)
+    return stat.S_ISREG(mode)
 
 
 def _raise_data_error(error: OSError) -> None:
@@ -83,3 +117,41 @@ def natural_sort_key(path: str) -> tuple[object, ...]:
         for part in Path(path).parts
     ]
     return (parts, path)
+
+
+def match_paths(pattern: str) -> list[str]:
+    """Return the files and folders that match a pattern, as `glob.glob` with `recursive` does.
+
+    `**` follows links to folders, too, but not to one that contains the link, where `glob` would go
+    round in circles.
+
+    Raises:
+        DataError: There are too many folders.
+    """
+    stars = _ANY_DEPTH.search(pattern := pattern.replace(os.sep, "/"))
+    if not stars:
+        # Not Path.glob(), which does not take absolute patterns.
+        return glob.glob(pattern)  # noqa: PTH207
+    head, tail = pattern[: stars.start()], pattern[stars.end() :]
+    roots = glob.glob(head) if head else [""]  # noqa: PTH207
+    folders = (folder for root in roots for folder in _walk_folders(root))
+    matches = (match_paths(glob.escape(folder) + (tail or "*")) for folder in folders)
+    return list(dict.fromkeys(itertools.chain.from_iterable(matches)))
+
+
+def _walk_folders(root: str) -> Iterator[str]:
+    """Yield a folder and those below it, through links, each with a slash at its end."""
+    pending: list[tuple[str, tuple[str, ...]]] = [(root, ())]
+    count = 0
+    while pending:
+        folder, parents = pending.pop()
+        real_path = os.path.realpath(folder)
+        if real_path in parents:
+            continue
+        yield folder
+        if (count := count + 1) > MAX_FOLDERS:
+            raise DataError(f"{root}: more than {MAX_FOLDERS:,} folders; remove links between them")
+        names: list[str] = []
+        with suppress(OSError), os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        pending += [(f"{folder}{name}/", (*parents, real_path)) for name in names]

@@ -13,7 +13,7 @@ from cutline.data.row import (
     urls_only_error,
 )
 from cutline.data.sample import Sample, merge_rows
-from cutline.data.text import parse_json, read_text
+from cutline.data.text import parse_json, read_lines
 
 
 def read_jsonl(
@@ -39,15 +39,13 @@ def read_jsonl(
     Raises:
         DataError: A row is invalid; the message names the file and the line.
     """
-    rows = _parse_rows(read_text(path), str(path), image_root or str(path.parent), columns)
-    return merge_rows(rows)
+    return merge_rows(_read_rows(path, image_root or str(path.parent), columns))
 
 
-def _parse_rows(text: str, name: str, root: str, columns: Columns) -> Iterator[Sample]:
-    # Not splitlines(): JSON strings may contain other line separators, such as U+2028.
-    for number, line in enumerate(text.split("\n"), 1):
+def _read_rows(path: Path, root: str, columns: Columns) -> Iterator[Sample]:
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
-            where = f"{name}, line {number}"
+            where = f"{path}, line {number}"
             row = parse_json(line, where)
             if isinstance(row, dict) and not columns.image_column and _has_only_url(row):
                 raise urls_only_error(where)

@@ -1,6 +1,5 @@
 """Open datasets of any format, and find images, by path."""
 
-import glob
 import json
 import os
 from collections.abc import Sequence
@@ -10,14 +9,22 @@ from pathlib import Path
 
 from cutline.config import DataSource
 from cutline.data.coco import read_coco, reject_split
-from cutline.data.folder import find_index, is_image, list_images, natural_sort_key, read_folder
+from cutline.data.folder import (
+    find_index,
+    is_image,
+    list_data_files,
+    list_images,
+    match_paths,
+    natural_sort_key,
+    read_folder,
+)
 from cutline.data.jsonl import read_jsonl
 from cutline.data.parquet import read_parquet
 from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
 from cutline.data.sample import Sample
 from cutline.data.shards import is_shards, read_shards
 from cutline.data.table import TABLE_SUFFIXES, read_table
-from cutline.data.text import parse_json, read_text
+from cutline.data.text import parse_json, read_text, require_regular_file, shorten
 from cutline.errors import DataError
 
 FORMATS = (
@@ -70,8 +77,22 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
     )
     samples = _read(source)
     if not samples:
-        raise DataError(f"{source.path}: contains no images; give {FORMATS}")
+        raise no_captions_error(source.path, f"contains no images; give {FORMATS}")
     return samples
+
+
+def no_captions_error(path: str, message: str) -> DataError:
+    """Return the error for a dataset without images or captions.
+
+    Args:
+        path: The dataset.
+        message: What is missing and what to do, unless it is a folder with lists of captions.
+    """
+    lists = list_data_files(Path(path).expanduser())
+    if lists:
+        names = " or ".join(map(str, lists[:3]))
+        message = f"a folder of images and of lists of their captions; give {names}"
+    return DataError(f"{path}: {message}")
 
 
 def open_related_data(source: DataSource) -> list[Sample]:
@@ -93,16 +114,18 @@ def open_related_data(source: DataSource) -> list[Sample]:
 
 def _read(source: DataSource) -> list[Sample]:
     path = Path(source.path)
-    if path.is_dir() and source.split:
+    is_folder = os.path.isdir(path)  # noqa: PTH112  # Path.is_dir() raises if the name is too long
+    if is_folder and source.split:
         return _read_split(source)
     if is_shards(source.path):
         reject_split(source.split, source.path)
         reject_columns(source.columns, source.path)
         return read_shards(source.path)
-    if path.is_dir():
+    if is_folder:
         return _read_folder(source)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         return _read_parquet_pattern(source)
+    require_regular_file(path)
     if path.suffix.lower() == ".json":
         return _read_json(source)
     reject_split(source.split, path)
@@ -161,11 +184,9 @@ def _list_parquet_files(folder: Path) -> list[Path]:
 
 def _read_parquet_pattern(source: DataSource) -> list[Sample]:
     """Read the Parquet files that match a path with wildcards."""
-    is_parquet = source.path.endswith(".parquet")
-    # Not Path.glob(), which does not take absolute patterns.
-    files = glob.glob(source.path, recursive=True) if is_parquet else []  # noqa: PTH207
+    files = match_paths(source.path) if source.path.endswith(".parquet") else []
     if not files:
-        raise DataError(f"{source.path}: no such file or folder; check the path")
+        raise DataError(f"{shorten(source.path)}: no such file or folder; check the path")
     reject_split(source.split, source.path)
     paths = [Path(file) for file in sorted(files, key=natural_sort_key)]
     return read_parquet(paths, source.image_root, source.columns)
@@ -209,18 +230,17 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 
 def _find_images_at(path: str) -> list[str]:
-    if Path(path).is_file():
+    if os.path.isfile(path):  # noqa: PTH113  # Path.is_file() raises if the name is too long
         return [path]
-    if path and Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         images = list_images(Path(path))
     else:
-        # Not Path.glob(), which does not take absolute patterns.
-        matches = [Path(match) for match in glob.glob(path, recursive=True)]  # noqa: PTH207
+        matches = [Path(match) for match in match_paths(path)]
         images = [str(match) for match in matches if is_image(str(match)) and match.is_file()]
         images += [image for match in matches if match.is_dir() for image in list_images(match)]
     if not images:
         raise DataError(
-            f"{path}: no images found; give image files, folders that contain images, "
+            f"{shorten(path)}: no images found; give image files, folders that contain images, "
             "or patterns such as 'photos/*.jpg'"
         )
     return sorted(set(images), key=natural_sort_key)

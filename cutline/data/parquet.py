@@ -1,13 +1,15 @@
 """Parquet files: rows whose images are paths, or are contained in the file itself."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cutline.config import Columns
-from cutline.data.parquet_image import ParquetImage, open_parquet
+from cutline.data.parquet_file import column_to_list, list_chunks, open_parquet, read_columns
+from cutline.data.parquet_image import ParquetImage
 from cutline.data.row import (
     CAPTION_KEYS,
     DEFAULT_COLUMNS,
@@ -17,11 +19,13 @@ from cutline.data.row import (
     URL_KEYS,
     make_sample,
     parse_row,
+    reject_repeated_columns,
     require_columns,
     urls_only_error,
 )
 from cutline.data.sample import Sample, merge_rows
-from cutline.errors import ConfigError, DataError
+from cutline.data.text import shorten
+from cutline.errors import ConfigError, CutlineError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -95,32 +99,44 @@ def _read_file(
 ) -> Iterator[Sample]:
     """Yield the samples of a file, and append its row groups that contain images to `groups`."""
     try:
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow  # type: ignore[import-untyped]  # noqa: F401
     except ImportError:
         raise ConfigError(
             f"{path}: Parquet files need pyarrow, which is not installed: "
             "pip install 'cutline[parquet]'"
         ) from None
-    try:
-        with open_parquet(path) as file:
-            image_column = _find_image_column(file, path, columns)
-            row_number = 0
-            for group in range(file.num_row_groups):
+    row_number = 0
+    with _parquet_errors(path):
+        file = open_parquet(path)
+        image_column = _find_image_column(file, path, columns)
+    with file:
+        for group in range(file.num_row_groups):
+            with _parquet_errors(path):
                 embedded = image_column.is_embedded(group)
-                if embedded:
-                    num_rows = file.metadata.row_group(group).num_rows
-                    groups.append(_RowGroup(path, num_rows, image_column.count_bytes(group)))
-                for index, values in enumerate(_read_rows(image_column, group, columns)):
-                    row_number += 1
-                    if not embedded:
-                        yield parse_row(values, root, f"{path}, row {row_number}", columns)
-                    elif not _has_failed(values, image_column.name):
-                        image = ParquetImage(str(path), image_column.name, group, index, row_number)
-                        id = f"{path.name}/{row_number}"
-                        yield make_sample(values, image, id, str(image), columns)
-    except (pa.ArrowException, OSError) as error:
+                rows = _read_rows(image_column, path, group, columns)
+            if embedded:
+                groups.append(_RowGroup(path, len(rows), image_column.count_bytes(group)))
+            for index, values in enumerate(rows):
+                row_number += 1
+                if not embedded:
+                    yield parse_row(values, root, f"{path}, row {row_number}", columns)
+                elif not _has_failed(values, image_column.name):
+                    image = ParquetImage(str(path), image_column.name, group, index, row_number)
+                    id = f"{path.name}/{row_number}"
+                    yield make_sample(values, image, id, str(image), columns)
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    """Turn errors of pyarrow, which are of many types for a damaged file, into DataError."""
+    try:
+        yield
+    except CutlineError:
+        raise
+    except Exception as error:
         raise DataError(
-            f"{path}: not a Parquet file that can be read ({error}); copy it again, or remove it"
+            f"{path}: not a Parquet file that can be read ({shorten(str(error))}); "
+            "copy it again, or remove it"
         ) from None
 
 
@@ -156,24 +172,23 @@ class _ImageColumn:
             return True
         return any(
             not chunk.statistics or chunk.statistics.null_count < chunk.num_values
-            for chunk in self._list_chunks(group)
+            for chunk in list_chunks(self.file, group)
             if chunk.path_in_schema == f"{self.name}.bytes"
         )
 
     def count_bytes(self, group: int) -> int:
         """Return the size of the images in a row group."""
         names = (self.name, f"{self.name}.bytes")
-        chunks = [chunk for chunk in self._list_chunks(group) if chunk.path_in_schema in names]
-        return sum(chunk.total_uncompressed_size for chunk in chunks)
-
-    def _list_chunks(self, group: int) -> list[Any]:
-        metadata = self.file.metadata
-        return [metadata.row_group(group).column(n) for n in range(metadata.num_columns)]
+        chunks = list_chunks(self.file, group)
+        return sum(
+            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in names
+        )
 
 
 def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
     """Return the column of images. Raises DataError if there is none."""
     names = file.schema_arrow.names
+    reject_repeated_columns(names, str(path))
     require_columns(columns, names, str(path))
     default_names = (key for key in (*IMAGE_KEYS, *_IMG2DATASET_KEYS) if key in names)
     name = columns.image_column or next(default_names, "")
@@ -181,12 +196,12 @@ def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
         raise urls_only_error(path)
     if not name:
         raise DataError(
-            f"{path}: none of the columns {', '.join(names)} is recognized as the image column; "
-            f"rename the right one to `image`, or {IMAGE_COLUMN_HINT}"
+            f"{path}: none of the columns {shorten(', '.join(names))} is recognized "
+            f"as the image column; rename the right one to `image`, or {IMAGE_COLUMN_HINT}"
         )
     column = _ImageColumn(file, name)
     if column.fields and not {"bytes", "path"} & column.fields:
-        fields = ", ".join(sorted(column.fields))
+        fields = shorten(", ".join(sorted(column.fields)))
         raise DataError(
             f"{path}: the column `{name}` has the fields {fields}, but neither `bytes` nor `path`; "
             f"{IMAGE_COLUMN_HINT}"
@@ -195,9 +210,11 @@ def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
 
 
 def _read_rows(
-    image_column: _ImageColumn, group: int, columns: Columns
-) -> Iterable[dict[str, Any]]:
+    image_column: _ImageColumn, path: Path, group: int, columns: Columns
+) -> Sequence[dict[str, Any]]:
     """Return the rows of a group with their images' paths, but without the bytes of images."""
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
     file, column = image_column.file, image_column.name
     keys = (*CAPTION_KEYS, *ID_KEYS, *_OTHER_KEYS, *columns.names)
     names = [name for name in keys if name in file.schema_arrow.names and name != column]
@@ -206,11 +223,12 @@ def _read_rows(
         names.append(f"{column}.path" if nested else column)
     if not names:
         return [{}] * file.metadata.row_group(group).num_rows
-    table = file.read_row_group(group, columns=list(dict.fromkeys(names)))
-    rows: list[dict[str, Any]] = table.to_pylist()
+    table = read_columns(file, path, group, list(dict.fromkeys(names)))
+    values = {name: table.column(name) for name in table.column_names}
     if nested and not embedded:
-        return ({**row, column: (row[column] or {}).get("path")} for row in rows)
-    return rows
+        values[column] = pc.struct_field(values[column], "path")
+    lists = [column_to_list(array) for array in values.values()]
+    return [dict(zip(values, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def _has_failed(values: dict[str, Any], image_column: str) -> bool:

@@ -6,6 +6,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from cutline.data.parquet_file import open_parquet, read_columns
+from cutline.data.sample import MAX_IMAGE_BYTES
+from cutline.data.text import shorten
 from cutline.errors import ImageError
 from cutline.files import ImageRef
 
@@ -41,10 +44,15 @@ class ParquetImage(ImageRef):
                 images = _load_column(self.path, modified, self.column, self.group)
             value = images[self.index].as_py()
         except Exception as error:  # from the file system, pyarrow, or a file with fewer rows now
-            raise ImageError(f"{self}: the table cannot be read ({error}); copy it again") from None
+            reason = shorten(str(error))
+            raise ImageError(
+                f"{self}: the table cannot be read ({reason}); copy it again"
+            ) from None
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise ImageError(f"{self}: the row contains no image; remove it")
+        if len(data) > MAX_IMAGE_BYTES:
+            raise ImageError(f"{self}: the image has {len(data):,} bytes; remove it")
         return data
 
 
@@ -58,11 +66,4 @@ def _load_column(path: str, modified: int, column: str, group: int) -> Any:
     `modified`, the file's time stamp, keeps the content of an older file out of the cache.
     """
     with open_parquet(path) as file:
-        return file.read_row_group(group, columns=[column]).column(column)
-
-
-def open_parquet(path: str | Path) -> Any:
-    """Open a Parquet file as a `pyarrow.parquet.ParquetFile`."""
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-    return pq.ParquetFile(path)
+        return read_columns(file, path, group, [column]).column(column)

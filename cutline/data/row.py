@@ -1,12 +1,14 @@
 """Rows of tables and JSON files: find the image, the captions and the prompt of a row."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cutline.config import Columns
 from cutline.config.data import PLACEHOLDER
 from cutline.data.sample import Sample, image_path
+from cutline.data.text import describe_value, shorten
 from cutline.errors import DataError
 from cutline.files import ImageRef
 
@@ -89,23 +91,34 @@ def _parse_prompt(row: Mapping[str, Any], where: str, columns: Columns) -> str |
     prompt = row.get(columns.prompt_column or "prompt")
     if prompt is None or isinstance(prompt, str):
         return prompt
-    raise DataError(f"{where}: the prompt is {prompt!r}, which is not text; put it in quotes")
+    raise DataError(
+        f"{where}: the prompt is {describe_value(prompt)}, which is not text; put it in quotes"
+    )
 
 
 def _fill_placeholder(value: object, column: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         raise DataError(
-            f"{where}: the prompt needs text in the column `{column}`, which is {value!r}; "
-            "fill it in, or remove the row"
+            f"{where}: the prompt needs text in the column `{column}`, "
+            f"which is {describe_value(value)}; fill it in, or remove the row"
         )
     return str(value)
+
+
+def reject_repeated_columns(names: Sequence[str], where: str) -> None:
+    """Raise DataError if two columns of a table have the same name."""
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1:
+            raise DataError(
+                f"{where}: {count} columns are named `{shorten(name)}`; remove or rename the others"
+            )
 
 
 def require_columns(columns: Columns, existing: Iterable[str], where: str) -> None:
     """Raise DataError unless every column named by `columns` is among the `existing` ones."""
     for name in columns.names:
         if name not in existing:
-            choices = ", ".join(existing)
+            choices = shorten(", ".join(map(str, existing)))
             hint = f"name one of {choices}" if choices else "the row is empty"
             raise DataError(f"{where}: has no column `{name}`; {hint}")
 
@@ -146,7 +159,9 @@ def parse_captions(value: object, where: str) -> tuple[str, ...]:
     captions: list[Any] = [] if value is None else value if isinstance(value, list) else [value]
     for caption in captions:
         if not isinstance(caption, str):
-            raise DataError(f"{where}: the caption {caption!r} is not text; put it in quotes")
+            raise DataError(
+                f"{where}: the caption {describe_value(caption)} is not text; put it in quotes"
+            )
     return tuple(caption for caption in captions if caption.strip())
 
 
@@ -162,6 +177,7 @@ def parse_id(value: object, where: str) -> str:
         return str(int(value))
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(
-            f"{where}: the id {value!r} is neither text nor an integer; put it in quotes"
+            f"{where}: the id {describe_value(value)} is neither text nor an integer; "
+            "put it in quotes"
         )
     return str(value)

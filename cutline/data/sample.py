@@ -9,6 +9,10 @@ from operator import attrgetter
 
 from cutline.files import ImageRef
 
+MAX_IMAGE_BYTES = 512 << 20
+"""size of an image file in a shard or table: 100 megapixels, the most that is decoded, take 400 MB
+without compression"""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -17,6 +17,7 @@ from cutline.data.row import (
     URL_KEYS,
     parse_row,
     reject_columns,
+    reject_repeated_columns,
     require_columns,
     urls_only_error,
 )
@@ -125,9 +126,9 @@ def _parse_csv(
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(
-            f"{path}, line {line}: the row cannot be read ({error}); correct its quotes"
-        ) from None
+        is_long = "field limit" in str(error) and reader.line_num == line
+        hint = "shorten the cell, or write JSON Lines" if is_long else "correct its quotes"
+        raise DataError(f"{path}, line {line}: the row cannot be read ({error}); {hint}") from None
 
 
 def _split_at_bars(text: str) -> Iterator[Row]:
@@ -145,6 +146,7 @@ def _split_at_bars(text: str) -> Iterator[Row]:
 def _parse_rows(rows: Iterator[Row], root: str, path: Path, columns: Columns) -> Iterator[Sample]:
     line, header = next(rows)
     names = [name.strip() for name in header]
+    reject_repeated_columns(names, f"{path}, line {line}")
     require_columns(columns, names, f"{path}, line {line}")
     for line, cells in rows:
         where = f"{path}, line {line}"

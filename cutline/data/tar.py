@@ -1,24 +1,29 @@
 """Tar files of images with their captions, as webdataset and img2dataset write them.
 
-The image `000.jpg` has its captions beside it, in `000.txt` or `000.json`.
+The image `000.jpg` has its captions beside it, in `000.txt`, `000.caption` or `000.json`.
 """
 
+import logging
 import re
-import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from tarfile import TarError
 
-from cutline.data.folder import IMAGE_EXTENSIONS
+from cutline.data.folder import IMAGE_EXTENSIONS, SIDECAR_EXTENSIONS
 from cutline.data.row import CAPTION_KEYS, first_value, parse_captions
-from cutline.data.sample import Sample
-from cutline.data.text import decode_text, parse_json, split_lines
+from cutline.data.sample import MAX_IMAGE_BYTES, Sample
+from cutline.data.tar_reader import Member, TarSource, iter_members
+from cutline.data.text import decode_text, parse_json, shorten, split_lines
 from cutline.errors import DataError, ImageError
 from cutline.files import ImageRef
 
-CAPTION_EXTENSIONS = ("txt", "captions.json", "json")
+logger = logging.getLogger(__name__)
+
+MAX_CAPTION_BYTES = 16 << 20
+"""size of a member that may have captions"""
+CAPTION_EXTENSIONS = (*SIDECAR_EXTENSIONS, "captions.json", "json")
 """members that may have captions; the first of these that has any is used"""
 _EXTENSIONS = IMAGE_EXTENSIONS.union(CAPTION_EXTENSIONS)
 # As in webdataset, the key ends at the first dot of the file name.
@@ -26,7 +31,7 @@ _MEMBER_NAME = re.compile(r"(?:\./)?((?:.*/)?[^./][^./]*)\.([^/]+)")
 
 Content = bytes | ImageRef
 Members = dict[str, Content]  # by extension
-TAR_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
+TAR_ERRORS = (TarError, OSError, EOFError, zlib.error)
 """errors that reading a damaged tar file raises"""
 
 
@@ -44,7 +49,7 @@ class TarImage(ImageRef):
     """bytes"""
 
     def __str__(self) -> str:
-        return f"{self.shard}/{self.name}"
+        return f"{self.shard}/{shorten(self.name)}"
 
     def read(self) -> bytes:
         """Return the bytes of the image file.
@@ -69,8 +74,9 @@ class TarImage(ImageRef):
 def read_tar(path: str) -> list[Sample]:
     """Read an uncompressed tar file, except for the bytes of its images.
 
-    Captions are in `key.txt`, one per line, or in `key.json` under `captions`, `caption`, `text` or
-    `comment`, or in `key.captions.json`. The members of a key may be apart from each other.
+    Captions are in `key.txt` or `key.caption`, one per line, or in `key.json` under `captions`,
+    `caption`, `text` or `comment`, or in `key.captions.json`. The members of a key may be apart
+    from each other. Members that are too large or sparse are skipped, with a warning.
 
     Returns:
         The images in the order of the file; the id of each is the name of the tar file and its key.
@@ -80,9 +86,10 @@ def read_tar(path: str) -> list[Sample]:
     """
     groups: dict[str, Members] = {}
     try:
-        with tarfile.open(path, "r:", tarinfo=_StrictHeader) as tar:
+        with Path(path).open("rb") as file:
+            source = TarSource(file, seekable=True)
             for key, extension, content in read_members(
-                tar, lambda info: TarImage(path, info.name, info.offset_data, info.size)
+                source, path, lambda member: TarImage(path, member.name, member.offset, member.size)
             ):
                 groups.setdefault(key, {}).setdefault(extension, content)
     except TAR_ERRORS as error:
@@ -94,23 +101,17 @@ def read_tar(path: str) -> list[Sample]:
     return [sample for sample in samples if sample]
 
 
-def open_stream(stream: IO[bytes]) -> tarfile.TarFile:
-    """Open a tar file, compressed or not, that is read once from front to back.
-
-    Raises:
-        TAR_ERRORS: The stream is not a tar file.
-    """
-    return tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader)
-
-
 def read_members(
-    tar: tarfile.TarFile, locate: Callable[[tarfile.TarInfo], ImageRef] | None = None
+    source: TarSource, shard: str, locate: Callable[[Member], ImageRef] | None = None
 ) -> Iterator[tuple[str, str, Content]]:
-    """Yield the images and caption files in a tar file.
+    """Yield the images and caption files in a tar file; only the first image of each key.
+
+    Members that are too large or sparse are skipped, with a warning.
 
     Args:
-        tar: An open tar file.
-        locate: Makes a reference from the header of an image, so that its bytes are not read.
+        source: An open tar file.
+        shard: Its name.
+        locate: Makes a reference to an image, so that its bytes are not read.
 
     Yields:
         Key, extension and content of each. The content is bytes or, for images, the result of
@@ -119,15 +120,25 @@ def read_members(
     Raises:
         TAR_ERRORS: The file is damaged.
     """
-    while info := tar.next():
-        name = _MEMBER_NAME.fullmatch(info.name)
-        if not name or not info.isfile():
+    last_image = ""
+    for member in iter_members(source):
+        name = _MEMBER_NAME.fullmatch(member.name)
+        if not name or (extension := name[2].lower()) not in _EXTENSIONS:
             continue
-        key, extension = name[1], name[2].lower()
-        if extension in IMAGE_EXTENSIONS and locate:
-            yield key, extension, locate(info)
-        elif extension in _EXTENSIONS and (file := tar.extractfile(info)):
-            yield key, extension, file.read()
+        key, is_image = name[1], extension in IMAGE_EXTENSIONS
+        if is_image and key == last_image:
+            continue
+        if problem := member.problem or _describe_excess(member.size, is_image):
+            logger.warning("%s/%s: skipped, because %s", shard, shorten(member.name), problem)
+            continue
+        last_image = key if is_image else last_image
+        yield key, extension, locate(member) if is_image and locate else source.read_member(member)
+
+
+def _describe_excess(size: int, is_image: bool) -> str:
+    """Return what to say of a member that is too large, or ""."""
+    limit = MAX_IMAGE_BYTES if is_image else MAX_CAPTION_BYTES
+    return f"it has {size:,} bytes, more than {limit:,}" if size > limit else ""
 
 
 def join_members(shard: str, key: str, members: Members) -> Sample | None:
@@ -140,7 +151,8 @@ def join_members(shard: str, key: str, members: Members) -> Sample | None:
     image = next(images, None)
     if image is None:
         return None
-    return Sample(image, _read_captions(members, f"{shard}/{key}"), f"{Path(shard).name}/{key}")
+    captions = _read_captions(members, f"{shard}/{shorten(key)}")
+    return Sample(image, captions, f"{Path(shard).name}/{key}")
 
 
 def _read_captions(members: Members, name: str) -> tuple[str, ...]:
@@ -161,23 +173,3 @@ def _parse_captions(data: bytes, name: str) -> tuple[str, ...]:
     return parse_captions(
         first_value(value, CAPTION_KEYS) if isinstance(value, dict) else value, name
     )
-
-
-_DAMAGED_HEADER: tuple[type[tarfile.TarError], ...] = (
-    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]  # missing in the stubs
-    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
-)
-
-
-class _StrictHeader(tarfile.TarInfo):
-    """Header of a member; a damaged one is an error.
-
-    `tarfile` itself would mistake it for the end of the file, and silently drop the rest.
-    """
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictHeader":
-        try:
-            return super().fromtarfile(tar)
-        except _DAMAGED_HEADER:
-            raise tarfile.ReadError("a header is damaged") from None

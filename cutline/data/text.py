@@ -1,10 +1,25 @@
 """Text files and JSON, with errors that name the file and the line."""
 
 import codecs
+import itertools
 import json
+import os
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from cutline.errors import DataError
+
+MAX_LINE_BYTES = 64 << 20
+"""length of a line of JSON Lines, which is read at once"""
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_STRING_OR_END = re.compile(r'"(?:[^"\\]|\\.)*"|\}', re.DOTALL)
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 100
 
 
 def read_text(path: Path) -> str:
@@ -14,26 +29,75 @@ def read_text(path: Path) -> str:
         DataError: The file cannot be read or decoded; the message names the file and, if possible,
             the line.
     """
+    with _open_file(path) as file:
+        return decode_text(file.read(), str(path))
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    r"""Yield the lines of a text file, as `read_text` reads it, one after the other.
+
+    Lines end with "\n" only: JSON strings may contain other line separators, such as U+2028.
+
+    Raises:
+        DataError: The file cannot be read or decoded, or a line is too long.
+    """
+    with _open_file(path) as file:
+        if file.read(2) in _UTF16_MARKS:
+            file.seek(0)
+            yield from decode_text(file.read(), str(path)).split("\n")
+            return
+        file.seek(0)
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE_BYTES)
+            if len(line) == MAX_LINE_BYTES:
+                raise DataError(
+                    f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
+                    "put each image on a line of its own"
+                )
+            if not line:
+                return
+            yield decode_text(line, str(path), number).removesuffix("\n")
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise DataError for a folder, or a FIFO or device, which might be read without end."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise DataError(f"{path}: not a regular file; copy the data to one")
+
+
+@contextmanager
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    require_regular_file(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        with path.open("rb") as file:
+            yield file
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+            f"{path}: cannot be read ({reason}); check the path and its permissions"
         ) from None
-    return decode_text(data, str(path))
 
 
-def decode_text(data: bytes, name: str) -> str:
+def decode_text(data: bytes, name: str, first_line: int = 1) -> str:
     """Decode the content of a text file called `name`, as `read_text` does.
+
+    Args:
+        data: The content.
+        name: Name of the file.
+        first_line: Number of its first line.
 
     Raises:
         DataError: The data cannot be decoded; the message names the file and the line.
     """
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-8"  # faster than utf-8-sig, for millions of lines
+    if data.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    elif data.startswith(_UTF16_MARKS) and data[2:4] != b"\0\0":  # that is UTF-32
+        encoding = "utf-16"
     try:
-        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = first_line + data.count(b"\n", 0, error.start)
         raise DataError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
 
 
@@ -45,16 +109,71 @@ def split_lines(text: str) -> tuple[str, ...]:
 def parse_json(text: str, where: str) -> object:
     """Parse JSON.
 
+    Args:
+        text: JSON, in which each key of an object occurs once.
+        where: What contains it, with which error messages begin.
+
     Raises:
-        DataError: `text` is not valid JSON; the message begins with `where`.
+        DataError: `text` is not valid JSON, or repeats a key.
     """
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
+        where = _name_line(where, text, error.pos)
         raise DataError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); correct or remove it"
+        ) from None
+    except _RepeatedKeyError as error:
+        where = _name_line(where, text, _find_repeated_key(text))
+        raise DataError(
+            f"{where}: the key `{shorten(str(error))}` occurs twice in an object; "
+            "remove or rename one"
         ) from None
     except (ValueError, RecursionError) as error:  # numbers too long, brackets nested too deeply
         raise DataError(
             f"{where}: not JSON that can be parsed ({error}); correct or remove it"
         ) from None
+
+
+class _RepeatedKeyError(Exception):
+    """An object in which a key occurs twice."""
+
+
+def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(values := dict(pairs)) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise _RepeatedKeyError(counts.most_common(1)[0][0])
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_make_object)
+
+
+def _find_repeated_key(text: str) -> int:
+    """Return the position of the brace at the end of the first object that repeats a key."""
+    ends = (match.start() for match in _STRING_OR_END.finditer(text) if match[0] == "}")
+
+    def check(pairs: list[tuple[str, object]]) -> int:
+        _make_object(pairs)
+        return next(ends)
+
+    with suppress(_RepeatedKeyError):
+        json.loads(text, object_pairs_hook=check)
+    return next(ends)
+
+
+def _name_line(where: str, text: str, position: int) -> str:
+    """Add the line to `where` if the text has several."""
+    line = text.count("\n", 0, position) + 1
+    return f"{where}, line {line}" if "\n" in text.strip() else where
+
+
+def shorten(text: str) -> str:
+    """Return a name or text as it is shown in messages: on one line, and not too long."""
+    text = text if len(text) <= 200 else f"{text[:200]}…"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def describe_value(value: object) -> str:
+    """Return a value as it is shown in messages; parts of a long or deeply nested one."""
+    return _REPR.repr(value)

@@ -18,7 +18,7 @@ from cutline.config import (
     MetricTokenizer,
     reject_renamed_keywords,
 )
-from cutline.data import Sample, open_data
+from cutline.data import Sample, no_captions_error, open_data
 from cutline.distributed import gather_results, rank, run_on_main, world_size
 from cutline.errors import CutlineError, DataError
 from cutline.metrics import (
@@ -165,10 +165,10 @@ def _select_samples(data: DataSource | Sequence[Sample]) -> list[Sample]:
     samples = open_data(data) if isinstance(data, DataSource) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
-        name = data.path if isinstance(data, DataSource) else "the data"
-        raise DataError(
-            f"{name}: no image has a reference caption; add captions, or name the caption column"
-        )
+        message = "no image has a reference caption; add captions, or name the caption column"
+        if isinstance(data, DataSource):
+            raise no_captions_error(data.path, message)
+        raise DataError(f"the data: {message}")
     return samples
 
 

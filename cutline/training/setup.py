@@ -13,8 +13,15 @@ from cutline.checkpoint import (
     load_pretrained_vision,
 )
 from cutline.config import CaptionConfig, Columns, DataConfig, Recipe
-from cutline.data import Sample, is_shards, open_data, split_by_image
-from cutline.errors import ConfigError, DataError
+from cutline.data import (
+    Sample,
+    is_shards,
+    no_captions_error,
+    open_data,
+    reject_commands,
+    split_by_image,
+)
+from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
 from cutline.training.data.dataset import CaptionDataset, encode_captions
@@ -40,12 +47,18 @@ class RunSetup:
     """validation samples"""
 
 
-def prepare_run(recipe: Recipe) -> RunSetup:
+def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     """Read the data, load or train the vocabulary, and build the model with its initial weights.
+
+    Args:
+        recipe: Settings of the run.
+        allow_pipe: Whether shards may be `pipe:` commands, which are run. A recipe cannot allow
+            it, because recipes are passed on.
 
     Raises:
         CutlineError: The data, the checkpoint and the settings do not fit together.
     """
+    check_commands(recipe, allow_pipe)
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
     model, tokenizer = init_model(recipe, train)
@@ -59,7 +72,7 @@ def prepare_run(recipe: Recipe) -> RunSetup:
                 f"{name} {length} is above the model's {max_positions} positions: lower it"
             )
     if recipe.data.stream:
-        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config)
+        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config, allow_pipe)
     else:
         dataset = make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
     return RunSetup(model, tokenizer, dataset, train, val)
@@ -79,11 +92,20 @@ def make_dataset(
     )
 
 
-def make_shard_dataset(recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig) -> ShardDataset:
+def make_shard_dataset(
+    recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig, allow_pipe: bool
+) -> ShardDataset:
     """Return the examples streamed from the recipe's shards."""
     return ShardDataset(
-        recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed
+        recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed, allow_pipe
     )
+
+
+def check_commands(recipe: Recipe, allow_pipe: bool) -> None:
+    """Raise ConfigError if the recipe has `pipe:` commands that are not allowed."""
+    if not allow_pipe:
+        reject_commands(recipe.data.train)
+        reject_commands(recipe.data.val)
 
 
 def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
@@ -100,7 +122,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     _check_train_settings(data)
     train = [] if data.stream else open_data(data.train_source)
     if not data.stream and not any(sample.captions for sample in train):
-        raise DataError(f"{data.train}: no image has a caption: {_CAPTION_HINT}")
+        raise no_captions_error(data.train, f"no image has a caption: {_CAPTION_HINT}")
     val: list[Sample] = []
     if data.val or data.val_split:
         val = open_data(data.val_source)
@@ -108,8 +130,8 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
         train, val = split_by_image(train, data.val_fraction, recipe.seed)
     val = [sample for sample in val if sample.captions]
     if not val and (data.val or data.val_split):
-        raise DataError(
-            f"{data.val_source.path}: no validation image has a caption: {_CAPTION_HINT}"
+        raise no_captions_error(
+            data.val_source.path, f"no validation image has a caption: {_CAPTION_HINT}"
         )
     return train, val[: recipe.eval.max_images or None]
 

@@ -1,13 +1,15 @@
 """Folders of images with text files beside them."""
 
+import glob
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cutline.data import Sample, open_data
-from cutline.data.folder import natural_sort_key
+from cutline.data import Sample, find_images, open_data
+from cutline.data.folder import match_paths, natural_sort_key
 from cutline.errors import DataError
 
 
@@ -89,3 +91,74 @@ def test_files_of_a_folder_stay_together() -> None:
         natural_sort_key("a/2.jpg") < natural_sort_key("a/10.jpg") < natural_sort_key("a-b/1.jpg")
     )
     assert natural_sort_key("a/z.jpg") < natural_sort_key("B/a.jpg")
+
+
+def test_kohyas_sidecars_are_captions(tmp_path: Path) -> None:
+    fill(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    (tmp_path / "1.caption").write_text("one")
+    (tmp_path / "2.jpg.caption").write_text("two")
+    (tmp_path / "3.caption").write_text("no")
+    (tmp_path / "3.txt").write_text("three")
+    captions = [sample.captions for sample in open_data(tmp_path)]
+    assert captions == [("one",), ("two",), ("three",)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_fifos_and_devices_are_reported_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").symlink_to("/dev/zero")
+    (tmp_path / "d.jpg").symlink_to("missing")  # reported when it is opened
+    assert [sample.id for sample in open_data(tmp_path)] == ["a.jpg", "d.jpg"]
+    for name in "bc":
+        assert f"{tmp_path}/{name}.jpg: skipped, because it is not a regular file" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_data_files_are_regular_files(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"link-{name}").symlink_to("/dev/zero")
+    for file in (name, f"link-{name}"):
+        with pytest.raises(DataError, match="not a regular file"):
+            open_data(tmp_path / file)
+
+
+def test_patterns_follow_links_but_not_in_circles(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg", "b/2.jpg", "a/.hidden/3.jpg", "a/[x]/4.jpg")
+    expected = find_images([f"{tmp_path}/**/*.jpg"])
+    assert len(expected) == 3
+    for link in ("a/up", "a/up2", "b/up"):
+        (tmp_path / link).symlink_to(tmp_path)
+    assert find_images([f"{tmp_path}/**/*.jpg"]) == expected
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    assert len(find_images([f"{tmp_path}/**/*.jpg"])) == 4
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["**", "*", "a", "b", "[ab]", "x.jpg", "*.jpg"]), max_size=4))
+def test_patterns_match_what_glob_matches(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
+) -> None:
+    assume(not any("jpg" in part for part in parts[:-1]))  # nothing is below a file
+    folder = tmp_path_factory.getbasetemp() / "tree"
+    if not folder.exists():
+        fill(folder, "x.jpg", "a/x.jpg", "a/b/y.jpg", "b/a/b/x.jpg", "b/.h/x.jpg")
+    pattern = "/".join([str(folder), *parts])
+    expected = {os.path.normpath(path) for path in glob.glob(pattern, recursive=True)}  # noqa: PTH207
+    actual = {os.path.normpath(path) for path in match_paths(pattern)}
+    assert {path for path in expected if path.endswith("jpg")} == {
+        path for path in actual if path.endswith("jpg")
+    }
+
+
+def test_names_that_are_too_long_or_invalid_are_missing_files() -> None:
+    for path in ("a" * 10_000, "a\0b", "a\0b.jsonl", "a" * 300 + ".csv"):
+        with pytest.raises(DataError, match="no such file or folder"):
+            open_data(path)
+        with pytest.raises(DataError, match="no images found"):
+            find_images([path])

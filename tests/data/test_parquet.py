@@ -261,3 +261,48 @@ def test_row_groups_too_large_for_training_cause_a_warning(
         and "`row_group_size`" in caplog.text
         and "tar shards" in caplog.text
     )
+
+
+def test_values_that_a_small_file_repeats_are_in_memory_once(tmp_path: Path) -> None:
+    """Expanded, the images of this small file would take 20 GB."""
+    path, num_rows, text = tmp_path / "a.parquet", 20_000, "x" * 1_000_000
+    codes = pa.array([0] * num_rows, pa.int32())
+    images = pa.DictionaryArray.from_arrays(codes, pa.array([text.encode()]))
+    captions = pa.DictionaryArray.from_arrays(codes, pa.array([text]))
+    table = pa.table({"image": images, "caption": captions, "id": range(num_rows)})
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+    samples = open_data(path)
+    assert len({id(sample.captions[0]) for sample in samples}) == 1
+    assert samples[7].image.read() == text.encode()
+
+
+def test_a_file_that_declares_more_rows_than_it_can_hold_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": pa.nulls(10**6, pa.binary())}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="declares more values than it can hold"):
+        open_data(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        pa.array([b"\xff"]).view(pa.string()),
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([{"a": [1]}]),
+        pa.array([b"x" * 10_000]),
+    ],
+)
+def test_values_of_other_types_are_errors(tmp_path: Path, caption: pa.Array) -> None:
+    table = pa.table({"image": ["a.jpg"], "caption": caption})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match=r"a\.parquet.*(is not text|cannot|not a Parquet)"
+    ) as caught:
+        open_data(tmp_path / "a.parquet")
+    assert len(str(caught.value)) < 500
+
+
+def test_repeated_columns_are_refused(tmp_path: Path) -> None:
+    table = pa.table([["a.jpg"], ["a"], ["b"]], ["image", "text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="2 columns are named `text`"):
+        open_data(tmp_path / "a.parquet")

@@ -20,7 +20,7 @@ from tars import write_tar
 
 from cutline.config import DataSource
 from cutline.data import Sample, is_shards, list_shards, open_data, stream_shards
-from cutline.errors import DataError, ImageError
+from cutline.errors import ConfigError, DataError, ImageError
 from cutline.image import open_image
 
 
@@ -90,6 +90,8 @@ def test_images_are_located_without_reading_them(tmp_path: Path) -> None:
         ({"a.captions.json": ["a dog", " "], "a.json": {"caption": "no"}}, ("a dog",)),
         ({"a.txt": "\n", "a.json": {"caption": "a dog"}}, ("a dog",)),
         ({"a.json": {"caption": None}}, ()),
+        ({"a.caption": "a dog", "a.json": {"caption": "no"}}, ("a dog",)),
+        ({"a.caption": "no", "a.txt": "a dog"}, ("a dog",)),
     ],
 )
 def test_captions_are_read_from_text_or_json(
@@ -261,6 +263,8 @@ def test_invalid_captions_stop_reading_but_not_a_stream(
         "b.txt": "fine",
         "c.jpg": b"x",
         "c.txt": b"caf\xe9",
+        "d.jpg": b"x",
+        "d.json": '{"caption": "a",\n"caption": "b"}',
     }
     shard = write_tar(tmp_path / "a.tar", members)
     with pytest.raises(DataError, match=r"a\.tar/a\.json: not JSON"):
@@ -268,6 +272,7 @@ def test_invalid_captions_stop_reading_but_not_a_stream(
     assert [sample.id for sample in stream(shard)] == ["a.tar/b"]
     assert "a.tar/a.json: not JSON" in caplog.text
     assert "a.tar/c.txt, line 1: not UTF-8 text" in caplog.text
+    assert "a.tar/d.json, line 2: the key `caption` occurs twice" in caplog.text
 
 
 def test_an_image_whose_shard_is_gone_is_an_image_error(tmp_path: Path) -> None:
@@ -395,7 +400,9 @@ def test_incomplete_samples_are_counted(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def read_first(urls: str) -> None:
-    samples = stream_shards(urls, seed=0, epoch=0, reader=0, num_readers=1, shuffle_buffer=0)
+    samples = stream_shards(
+        urls, seed=0, epoch=0, reader=0, num_readers=1, shuffle_buffer=0, allow_pipe=True
+    )
     next(samples)
     samples.close()
 
@@ -407,12 +414,12 @@ def test_a_stream_can_be_closed_early(tmp_path: Path) -> None:
 def test_commands_are_streamed_to_their_end(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     urls = write_shards(tmp_path, [3, 2])
-    piped = stream(f"pipe:cat {tmp_path}/{{000..001}}.tar")
+    piped = stream(f"pipe:cat {tmp_path}/{{000..001}}.tar", allow_pipe=True)
     assert sorted(sample.captions for sample in piped) == sorted(
         sample.captions for sample in stream(urls)
     )
     padded = f"pipe:cat {tmp_path}/000.tar && head -c 300000 /dev/zero"
-    assert len(stream(padded)) == 3
+    assert len(stream(padded, allow_pipe=True)) == 3
     read_first(f"pipe:cat {tmp_path}/000.tar; sleep 0.1")
     for command in (
         "pipe:false",
@@ -421,9 +428,84 @@ def test_commands_are_streamed_to_their_end(tmp_path: Path) -> None:
         "odd://a.tar",
     ):
         with pytest.raises(DataError) as caught:
-            stream(command)
+            stream(command, allow_pipe=True)
         assert str(caught.value).startswith(f"{command}: the shard cannot be read (")
         assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        "pipe:touch {canary}",
+        "PIPE:touch {canary}",
+        " pipe:touch {canary}",
+        "a.tar::pipe:touch {canary}",
+        "{{p,q}}ipe:touch {canary};.tar",
+        "{{pipe:touch {canary};,a}}.tar",
+        "pipe://touch {canary}.tar",
+    ],
+)
+def test_commands_run_only_if_allowed(tmp_path: Path, urls: str) -> None:
+    pytest.importorskip("braceexpand")
+    canary = tmp_path / "canary"
+    with pytest.raises(
+        ConfigError, match=r"(?i:pipe):\S+ .*: a shell command; .*pass --allow-pipe"
+    ):
+        stream(urls.format(canary=canary))
+    with pytest.raises((ConfigError, DataError)):
+        open_data(urls.format(canary=canary))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x/';touch canary;'.tar",
+        "http://x/a b.tar",
+        "pi\npe://touch canary",
+        "file:///dev/zero\0",
+        '-o canary "http://x/a.tar',
+    ],
+)
+def test_invalid_urls_start_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    pytest.importorskip("webdataset")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="not a valid URL: percent-encode its special characters"):
+        stream(url)
+    assert not list(tmp_path.iterdir())
+
+
+def test_urls_are_not_rewritten_to_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package webdataset rewrites URLs as an environment variable says."""
+    pytest.importorskip("webdataset")
+    monkeypatch.setenv("GOPEN_REWRITE", f"s3://=pipe:touch {tmp_path}/")
+    with pytest.raises(ConfigError, match="a shell command"):
+        stream("s3://canary")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_whose_name_looks_like_a_command_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {"a.jpg": b"x", "a.txt": "a dog"}
+    write_tar(tmp_path / "pipe:touch canary;.tar", members)
+    monkeypatch.chdir(tmp_path)
+    for urls in (".", "*.tar"):
+        for allow_pipe in (False, True):
+            assert len(stream(urls, allow_pipe=allow_pipe)) == 1
+        assert len(open_data(urls)) == 1
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("braces", ["{0..999999999}", "{0..9999}{0..9999}", "{" * 5000])
+def test_braces_that_stand_for_too_many_shards_are_refused(braces: str) -> None:
+    pytest.importorskip("braceexpand")
+    with pytest.raises(DataError, match="the braces are invalid"):
+        list_shards(f"s/{braces}.tar")
 
 
 @pytest.mark.skipif(

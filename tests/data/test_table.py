@@ -337,3 +337,27 @@ def test_columns_of_data_without_columns_are_refused(tmp_path: Path, name: str, 
         open_columns(path, Columns(prompt_template="{style} "))
     message = "this kind of data has no columns; remove the setting that names the column `style`"
     assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.tsv"])
+def test_repeated_columns_are_named(tmp_path: Path, name: str) -> None:
+    text = "file_name,caption, caption\na.jpg,a dog,a cat\n"
+    text = text.replace(",", "\t") if name.endswith("tsv") else text
+    error = read_error(tmp_path, text, name)
+    assert "line 1: 2 columns are named `caption`; remove or rename the others" in error
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.tsv"])
+def test_a_long_caption_is_not_blamed_on_quotes(tmp_path: Path, name: str) -> None:
+    delimiter = "\t" if name.endswith("tsv") else ","
+    text = f"file_name{delimiter}caption\na.jpg{delimiter}{'x' * 1_000_000}\n"
+    error = read_error(tmp_path, text, name)
+    assert "line 2: the row cannot be read (field larger than field limit" in error
+    assert "shorten the cell" in error
+    assert "quotes" not in error
+
+
+def test_json_lines_with_repeated_keys_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('\n{"file_name": "a.jpg", "text": "a", "text": "b"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: the key `text` occurs twice"):
+        open_data(tmp_path / "a.jsonl")

@@ -120,7 +120,7 @@ def test_the_command_prints_a_table_and_writes_a_report_beside_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_lr_range_test, "__defaults__", (12, False))
+    monkeypatch.setattr(run_lr_range_test, "__defaults__", (12, False, False))
     run = recipe()
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(to_dict(run)))

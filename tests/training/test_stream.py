@@ -18,7 +18,15 @@ from cutline.config import DataConfig, InitConfig, Recipe
 from cutline.data import stream_shards
 from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
-from cutline.training import Interrupted, read_log, train
+from cutline.training import (
+    Interrupted,
+    dry_run,
+    inspect_first_batch,
+    overfit,
+    read_log,
+    run_lr_range_test,
+    train,
+)
 from cutline.training.data.batch import LoaderConfig
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import ShardDataset, stream_batches
@@ -134,7 +142,7 @@ def test_shards_are_read_through_a_command(recipe: Build, shards: Path) -> None:
     pytest.importorskip("webdataset")
     urls = f"pipe:cat {shards}/{{000..002}}.tar"
     run = recipe(**stream_settings(shards, data_train=urls, optim_epochs=1))
-    assert train(run, show_progress=False).is_dir()
+    assert train(run, show_progress=False, allow_pipe=True).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -188,3 +196,38 @@ def test_data_that_cannot_be_streamed_are_refused(
         train(recipe(**stream_settings(shards, data_prompt_column="style")), show_progress=False)
     with pytest.raises(DataError, match="no image with a caption for data loading worker 21 of 21"):
         next(make_dataset(shards).read(20, 21))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_commands_are_refused_before_anything_else(
+    recipe: Build, shards: Path, tmp_path: Path, resume: bool
+) -> None:
+    urls = f"{shards}::pipe:touch {tmp_path}/canary"
+    run = recipe(**stream_settings(shards, data_train=urls), output=tmp_path / "run")
+    message = r"^pipe:touch \S+: a shell command; .*pass --allow-pipe .*allow_pipe=True"
+    with pytest.raises(ConfigError, match=message):
+        train(run, resume=resume, show_progress=False)
+    for diagnostic in (dry_run, overfit, inspect_first_batch):
+        with pytest.raises(ConfigError, match=message):
+            diagnostic(run)
+    with pytest.raises(ConfigError, match=message):
+        run_lr_range_test(run, 1e-5, 1)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "canary").exists()
+
+
+def test_diagnostics_run_allowed_commands(recipe: Build, shards: Path) -> None:
+    pytest.importorskip("webdataset")
+    run = recipe(**stream_settings(shards, data_train=f"pipe:cat {shards}/000.tar"))
+    assert dry_run(run, allow_pipe=True).num_images > 0
+    assert inspect_first_batch(run, allow_pipe=True)
+
+
+def test_a_folder_with_lists_of_captions_names_them(recipe: Build, tmp_path: Path) -> None:
+    (tmp_path / "photos/images").mkdir(parents=True)
+    (tmp_path / "photos/images/a.jpg").touch()
+    for name in ("train.jsonl", "val.jsonl"):
+        (tmp_path / "photos" / name).touch()
+    message = r"photos: a folder of images .*; give \S+photos/train\.jsonl or \S+photos/val\.jsonl$"
+    with pytest.raises(DataError, match=message):
+        train(recipe(data_train=str(tmp_path / "photos")), show_progress=False)

@@ -39,6 +39,8 @@ class ShardDataset:
     image_size: int
     """side of the pixels"""
     seed: int
+    allow_pipe: bool = False
+    """whether `pipe:` commands are run"""
 
     def __len__(self) -> int:
         return self.data.samples_per_epoch
@@ -64,6 +66,7 @@ class ShardDataset:
                 reader=reader,
                 num_readers=num_readers,
                 shuffle_buffer=self.data.shuffle_buffer,
+                allow_pipe=self.allow_pipe,
             )
             examples = chain.from_iterable(self.make_examples(sample, epoch) for sample in samples)
             first = next(examples, None)

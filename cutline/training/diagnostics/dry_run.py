@@ -40,19 +40,23 @@ from cutline.training.setup import RunSetup, prepare_run
 _NO_LIMIT = 1_000_000  # words and tokens; no caption is as long
 
 
-def dry_run(recipe: Recipe) -> DryRunResult:
+def dry_run(recipe: Recipe, allow_pipe: bool = False) -> DryRunResult:
     """Take the first step of a run twice, and report what the whole run needs; write nothing.
 
     The first step has the images, dropout and precision of the run, and so its loss. The second
     step, on the same images, gives time and peak memory, because the optimizer state exists only
     after a step.
 
+    Args:
+        recipe: Settings of the run.
+        allow_pipe: As in `train`.
+
     Raises:
         CutlineError: The recipe, its data or its initial weights are invalid, no image of the step
             can be read, there is too little memory, or the loss is NaN or infinite.
     """
     check_single_process()
-    setup = prepare_run(recipe)
+    setup = prepare_run(recipe, allow_pipe)
     with friendly_errors():
         trainer = make_trainer(replace(recipe, data=replace(recipe.data, num_workers=0)), setup)
         tensors = count_tensor_memory(trainer)

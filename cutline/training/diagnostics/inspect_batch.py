@@ -21,18 +21,22 @@ from cutline.training.setup import RunSetup, prepare_run
 HEADER = f"  {'position':<10}{'input token':<16}{'label':<16}{'loss':>8}"
 
 
-def inspect_first_batch(recipe: Recipe) -> str:
+def inspect_first_batch(recipe: Recipe, allow_pipe: bool = False) -> str:
     """Return a table of the tokens of the first batch, with their labels and losses.
 
     In each row, the label is the token that the model has to predict from the image and the tokens
     up to the input token. The loss is the label-smoothed cross-entropy in evaluation mode.
+
+    Args:
+        recipe: Settings of the run.
+        allow_pipe: As in `train`.
 
     Raises:
         CutlineError: The recipe, its data or its initial weights are invalid, or no image can be
             read.
     """
     check_single_process()
-    setup = prepare_run(recipe)
+    setup = prepare_run(recipe, allow_pipe)
     batch = _read_first_batch(recipe, setup)
     losses = compute_token_losses(setup.model.eval(), batch)
     lines = [f"skipped: {message}\n" for message in batch.skipped]

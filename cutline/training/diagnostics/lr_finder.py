@@ -87,6 +87,7 @@ def run_lr_range_test(
     high: float,
     steps: int = NUM_STEPS,
     show_progress: bool = True,
+    allow_pipe: bool = False,
 ) -> LrRangeResult:
     """Train while the learning rate rises exponentially, and record the loss of every step.
 
@@ -101,6 +102,7 @@ def run_lr_range_test(
         high: Learning rate of the last step.
         steps: Number of steps, at least 10.
         show_progress: Whether to show a progress bar on stderr.
+        allow_pipe: As in `train`.
 
     Raises:
         ConfigError: `low` is not above 0 or not below `high`, or there are too few steps.
@@ -110,7 +112,7 @@ def run_lr_range_test(
     check_single_process()
     _check_range(low, high, steps)
     recipe = replace(recipe, optim=replace(recipe.optim, max_steps=steps, ema_decay=0.0))
-    trainer = make_trainer(recipe, prepare_run(recipe))
+    trainer = make_trainer(recipe, prepare_run(recipe, allow_pipe))
     lrs = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
     result = LrRangeResult((), ())
     with RunLog(None, None, 0, steps, show_progress) as log:

@@ -104,7 +104,9 @@ class OverfitResult:
         return "".join([*lines, self.summary, "\n"])
 
 
-def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> OverfitResult:
+def overfit(
+    recipe: Recipe, batches: int = 1, show_progress: bool = True, allow_pipe: bool = False
+) -> OverfitResult:
     """Train on the first batches until the loss per token is below 0.05, then caption them.
 
     Training ends after 300 steps at most. Everything that keeps a model from overfitting is off;
@@ -114,6 +116,7 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
         recipe: Settings of the run.
         batches: Number of batches to train on, at least 1.
         show_progress: Whether to show a progress bar on stderr.
+        allow_pipe: As in `train`.
 
     Raises:
         CutlineError: The recipe, its data or its initial weights are invalid, no image can be read,
@@ -123,7 +126,7 @@ def overfit(recipe: Recipe, batches: int = 1, show_progress: bool = True) -> Ove
     if batches < 1:
         raise ConfigError(f"overfit must be at least 1, the number of batches, not {batches}")
     recipe = make_overfit_recipe(recipe)
-    setup = prepare_run(recipe)
+    setup = prepare_run(recipe, allow_pipe)
     dataset = _make_overfit_dataset(setup, recipe)
     trainer = make_trainer(recipe, replace(setup, dataset=dataset))
     num_batches = min(batches, trainer.steps_per_epoch)

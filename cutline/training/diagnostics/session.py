@@ -9,6 +9,7 @@ from cutline.config import Recipe
 from cutline.data import Sample, stream_shards
 from cutline.errors import ConfigError, DataError
 from cutline.training.data.batch import Batch
+from cutline.training.data.stream import ShardDataset
 from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import RunSetup
@@ -39,6 +40,7 @@ def peek_samples(setup: RunSetup, recipe: Recipe) -> Sequence[Sample]:
         reader=0,
         num_readers=1,
         shuffle_buffer=data.shuffle_buffer,
+        allow_pipe=isinstance(setup.dataset, ShardDataset) and setup.dataset.allow_pipe,
     )
     return list(islice(stream, MAX_STREAMED_SAMPLES))
 

@@ -34,10 +34,16 @@ from cutline.training.run.info import check_same_data, collect_run_info, save_ru
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
 from cutline.training.run.tensorboard import TensorBoardLog, uses_tensorboard
-from cutline.training.setup import RunSetup, prepare_run
+from cutline.training.setup import RunSetup, check_commands, prepare_run
 
 
-def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: bool = True) -> Path:
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    resume: bool = False,
+    show_progress: bool = True,
+    allow_pipe: bool = False,
+) -> Path:
     """Train a captioner.
 
     The run directory then holds `best/` and `last/` (captioners for `cutline.load`), `log.jsonl`,
@@ -50,6 +56,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
         resume: Whether to resume the run in the recipe's `output`. Without a saved state there, a
             new run starts.
         show_progress: Whether to show progress bars and messages on stderr.
+        allow_pipe: Whether shards may be `pipe:` commands, which are run in a shell.
 
     Returns:
         The folder of the best checkpoint.
@@ -60,17 +67,18 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
         Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state was saved. It is a KeyboardInterrupt.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    check_commands(recipe, allow_pipe)
     with process_group():
-        return run_training(recipe, resume, show_progress and is_main_process())
+        return run_training(recipe, resume, show_progress and is_main_process(), allow_pipe)
 
 
-def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
+def run_training(recipe: Recipe, resume: bool, show_progress: bool, allow_pipe: bool) -> Path:
     """Run this process's part of `train`, and return the folder of the best checkpoint."""
     run_on_main(lambda: uses_tensorboard(recipe))  # a missing package ends the run here
     with lock_run_directory(recipe) as directory:
         # Every process checks the directory before the main process writes to it.
         gather_results(lambda: check_run_directory(directory, recipe, resume))
-        trainer = prepare_trainer(recipe, directory, resume, show_progress)
+        trainer = prepare_trainer(recipe, directory, resume, show_progress, allow_pipe)
         with StopSignal() as stop, open_log(trainer, show_progress) as log:
             try:
                 run_steps(trainer, log, stop)
@@ -82,10 +90,12 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     return directory / BEST
 
 
-def prepare_trainer(recipe: Recipe, directory: Path, resume: bool, show_progress: bool) -> Trainer:
+def prepare_trainer(
+    recipe: Recipe, directory: Path, resume: bool, show_progress: bool, allow_pipe: bool
+) -> Trainer:
     """Read the data, build the model, and write the settings to the run directory."""
     with _show_status("reading the data and building the model …", show_progress):
-        setup = prepare_run(recipe)
+        setup = prepare_run(recipe, allow_pipe)
     info = collect_run_info(recipe, setup)
     run_on_main(lambda: check_same_data(directory / INFO_FILE, info, resume))
     load_embeddings(recipe, setup, show_progress)
