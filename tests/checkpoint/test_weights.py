@@ -228,10 +228,10 @@ def export_name(weight_format: WeightFormat, native: str) -> str:
 
 
 @given(st.lists(st.sampled_from(["a", "b.c"]), max_size=30))
-def test_format_names_shows_eight_and_counts_the_others(names: list[str]) -> None:
+def test_format_names_shows_three_and_counts_the_others(names: list[str]) -> None:
     text = format_names(names)
-    assert text.count(",") == max(0, min(len(names), 8) - 1)
-    assert text.endswith(f" and {len(names) - 8} more") == (len(names) > 8)
+    assert text.count(",") == max(0, min(len(names), 3) - 1)
+    assert text.endswith(f" and {len(names) - 3} more") == (len(names) > 3)
 
 
 @given(dim=st.integers(1, 4096), hidden=st.integers(1, 20000))
