@@ -30,7 +30,7 @@ def open_regular(file: Path) -> BinaryIO:
     raise CheckpointError(f"{file}: cannot be read ({reason}); use a complete model")
 
 
-def read_text(file: Path, max_bytes: int = MAX_VOCABULARY_BYTES) -> str:
+def read_limited_text(file: Path, max_bytes: int = MAX_VOCABULARY_BYTES) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
     Raises:
@@ -60,7 +60,7 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: The file cannot be read, is not a JSON object, or has a key twice.
     """
     try:
-        values = parse_json(read_text(file, MAX_JSON_BYTES))
+        values = parse_strict_json(read_limited_text(file, MAX_JSON_BYTES))
     except ValueError as error:
         raise CheckpointError(f"{file}: not JSON ({error}); copy the file again") from None
     if not isinstance(values, dict):
@@ -68,7 +68,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return values
 
 
-def parse_json(text: str) -> Any:
+def parse_strict_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:

@@ -180,7 +180,7 @@ def _unpack_square(size: Any, name: str, where: str) -> Any:
     """Return the side of a square, which transformers may store as a pair."""
     if not isinstance(size, list):
         return size
-    if size != size[:1] * 2:
+    if not size or any(side != size[0] for side in size):
         raise CheckpointError(
             f"{where}: {name} {format_value(size)} is not square; use a model of square images"
         )

@@ -117,8 +117,19 @@ def save_checkpoint(
         format: Format of the files.
 
     Raises:
-        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it cannot
-            be written.
+        CheckpointError: `path` is no name for the format (see `check_destination`), or cannot be
+            written.
+    """
+    check_destination(path, format)
+    _SAVERS[format](Path(path), checkpoint)
+
+
+def check_destination(path: str | Path, format: CheckpointFormat) -> None:
+    """Check the name of a file or folder that `save_checkpoint` shall write.
+
+    Raises:
+        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it has the
+            suffix of another kind of file.
     """
     location = Path(path)
     if format == "salesforce" and location.is_dir():
@@ -130,7 +141,11 @@ def save_checkpoint(
         raise CheckpointError(
             f"{path}: a file, but the {format} format is a folder; use the name of a folder"
         )
-    _SAVERS[format](location, checkpoint)
+    if format == "salesforce" and location.suffix in (".safetensors", ".json", ".txt"):
+        raise CheckpointError(
+            f"{path}: the salesforce format is a pickle, not a {location.suffix} file; "
+            "use a file name such as model.pth"
+        )
 
 
 def build_model(checkpoint: Checkpoint) -> CaptionModel:

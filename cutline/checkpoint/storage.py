@@ -12,7 +12,7 @@ from torch import Tensor
 from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
 from cutline.errors import CheckpointError
 from cutline.files import atomic_writes
-from cutline.model_files import open_regular, parse_json
+from cutline.model_files import open_regular, parse_strict_json
 
 MAX_HEADER_BYTES = 8 << 20
 """largest header of a safetensors file: a hundred times that of BLIP"""
@@ -115,7 +115,7 @@ def _check_header(file: Path) -> None:
         size = int.from_bytes(stream.read(8), "little")
         if size > MAX_HEADER_BYTES:
             raise ValueError(f"its header is of {size} bytes")
-        parse_json(stream.read(size).decode())
+        parse_strict_json(stream.read(size).decode())
 
 
 def _first_line(error: Exception) -> str:

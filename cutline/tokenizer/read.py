@@ -18,7 +18,7 @@ from tokenizers import (
 from cutline.config.read import format_key
 from cutline.config.validation import format_value
 from cutline.errors import CheckpointError
-from cutline.model_files import parse_json, read_json, read_text
+from cutline.model_files import parse_strict_json, read_json, read_limited_text
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 BLIP_TOKENS = ("[DEC]", "[ENC]")
@@ -91,7 +91,7 @@ def build_tokenizer(
 
 def _read_vocab_file(file: Path) -> Tokenizer:
     """Read a vocab.txt as BERT does: the id is the line number; of equal lines, the last counts."""
-    text = read_text(file).removesuffix("\n")
+    text = read_limited_text(file).removesuffix("\n")
     _check_count(file, "tokens", text.count("\n") + 1, MAX_TOKENS)
     lines = text.split("\n")
     last = {line: index for index, line in enumerate(lines)}
@@ -132,7 +132,7 @@ def _read_tokenizer_file(file: Path) -> Tokenizer:
 def _read_parts(file: Path) -> dict[str, Any]:
     """Read the parts of a tokenizer.json that captioners use."""
     try:
-        values = parse_json(read_text(file))
+        values = parse_strict_json(read_limited_text(file))
     except ValueError as error:
         raise _not_a_tokenizer(file, error) from None
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):

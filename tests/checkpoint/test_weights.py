@@ -18,7 +18,7 @@ from cutline.checkpoint import (
     export_weights,
     import_weights,
 )
-from cutline.checkpoint.names import WeightFormat
+from cutline.checkpoint.names import NATIVE, WeightFormat
 from cutline.checkpoint.weights import format_names, solve_mlp_ratio
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError
@@ -191,6 +191,26 @@ def test_unequal_copies_are_an_error_that_names_them(
                 compute_weight_shapes(checkpoint.config),
                 "file",
             )
+
+
+@FORMATS
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_broken_weights_are_an_error_that_names_them(
+    weight_format: WeightFormat, make_checkpoint: MakeCheckpoint, value: float
+) -> None:
+    checkpoint = make_checkpoint()
+    exported = export_weights(checkpoint.weights, weight_format)
+    name = export_name(weight_format, "text.norm.bias")
+    exported[name] = exported[name].clone().index_fill_(0, torch.tensor(7), value)
+    with pytest.raises(CheckpointError, match=rf"^file: NaN or infinite values in {name}; use a"):
+        import_weights(exported, weight_format, compute_weight_shapes(checkpoint.config), "file")
+
+
+def test_large_finite_weights_are_loaded(make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint()
+    weights = {**checkpoint.weights, "text.norm.bias": torch.full((20,), 3e38)}
+    shapes = compute_weight_shapes(checkpoint.config)
+    assert import_weights(weights, NATIVE, shapes, "file")["text.norm.bias"].isfinite().all()
 
 
 @FORMATS
