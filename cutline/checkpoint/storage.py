@@ -37,8 +37,8 @@ def write_model(files: Mapping[Path, Writer]) -> None:
                 write(temporary)
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: from torch.save
         raise CheckpointError(
-            f"{next(iter(files))}: cannot be written ({_first_line(error)}); the previous files "
-            "are unchanged: free some disk space or check the permissions, and try again"
+            f"{next(iter(files))}: cannot be written ({_first_line(error)}); the previous file "
+            "is unchanged: free some disk space or check the permissions, and try again"
         ) from None
 
 

@@ -94,9 +94,7 @@ def test_failed_save_keeps_the_previous_model(
 
     monkeypatch.setattr("cutline.checkpoint.storage.save_file", fail_with_full_disk)
     for target in (folder, folder / "new"):
-        with pytest.raises(
-            CheckpointError, match=r"no space left.*the previous files are unchanged"
-        ):
+        with pytest.raises(CheckpointError, match=r"no space left.*the previous file is unchanged"):
             save_native(target, make_checkpoint())
     assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
     assert not list((folder / "new").iterdir())
