@@ -8,8 +8,7 @@ from typing import Any
 
 from cutline.checkpoint.weights import format_names, solve_mlp_ratio
 from cutline.config import CaptionConfig, ImageConfig, from_dict, to_dict
-from cutline.config.read import format_key
-from cutline.config.validation import format_value
+from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError, ConfigError
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -77,7 +76,7 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
     names = names if isinstance(names, list) else [names]
     if ARCHITECTURE not in names:
         raise CheckpointError(
-            f"{where}: the model is a {format_names(map(format_key, names))}; "
+            f"{where}: the model is a {format_names(map(format_name, names))}; "
             f"use a captioner, {ARCHITECTURE}"
         )
     vision_section = _read_section(values, "vision_config", where)

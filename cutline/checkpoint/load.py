@@ -11,7 +11,7 @@ from cutline.checkpoint.native import FORMAT, load_native, read_native_config, s
 from cutline.checkpoint.salesforce import read_salesforce, save_salesforce
 from cutline.checkpoint.weights import Checkpoint, build_empty_model
 from cutline.config import PRESETS, CaptionConfig, from_dict
-from cutline.config.read import format_key
+from cutline.config.validation import format_name
 from cutline.errors import CheckpointError
 from cutline.model import CaptionModel, interpolate_pos_embed
 from cutline.model_files import read_json
@@ -219,7 +219,7 @@ def _find_model(location: Path) -> tuple[Path, CheckpointFormat]:
     if model_type == "blip":
         return location, "huggingface"
     raise CheckpointError(
-        f"{config_file}: not a BLIP captioner (model_type {format_key(model_type)}); "
+        f"{config_file}: not a BLIP captioner (model_type {format_name(model_type)}); "
         "use the folder of a captioner"
     )
 

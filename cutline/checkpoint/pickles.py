@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from cutline.config.read import format_key
+from cutline.config.validation import format_name
 from cutline.errors import CheckpointError
 from cutline.model_files import open_regular
 
@@ -114,7 +114,7 @@ def _check_pickle(stream: BinaryIO, file: Path) -> bool:
         ]
         for opcode, argument in operations:
             if opcode.name in ("GLOBAL", "INST") and not _ALLOWED_GLOBAL.fullmatch(argument):
-                name = format_key(argument.replace(" ", "."))
+                name = format_name(argument.replace(" ", "."))
                 raise CheckpointError(
                     f"{file}: contains {name}, which cannot be loaded without running code, and "
                     "cutline never runs code from files; if you trust the file, save only its "

@@ -12,8 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from cutline.checkpoint.names import Names, WeightFormat
 from cutline.config import CaptionConfig
-from cutline.config.read import format_key
-from cutline.config.validation import format_value
+from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
@@ -119,7 +118,7 @@ def import_weights(
         ],
         "unexpected": []
         if partial
-        else list(map(format_key, find_extra_weights(source, weight_format, shapes))),
+        else list(map(format_name, find_extra_weights(source, weight_format, shapes))),
         "wrong shape": list(_describe_wrong_shapes(source, names_by_weight, shapes)),
         "not floating-point": [
             f"{name} ({source[name].dtype})"

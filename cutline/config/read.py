@@ -9,7 +9,6 @@ from typing import Any, TypeVar, get_type_hints
 
 from cutline.config.recipe import Recipe
 from cutline.config.renames import find_new_name
-from cutline.config.validation import format_value
 from cutline.errors import ConfigError
 
 T = TypeVar("T")
@@ -48,11 +47,6 @@ def _reject_unknown_keys(cls: type, values: Any, path: str) -> None:
         if key not in hints:
             raise ConfigError(_explain_unknown_key(f"{path}{key}", str(key), path, list(hints)))
         _reject_unknown_keys(hints[key], value, f"{path}{key}.")
-
-
-def format_key(key: object) -> str:
-    """Return a key for a message, without quotes."""
-    return format_value(key).strip("'\"")
 
 
 def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> str:

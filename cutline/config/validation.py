@@ -25,6 +25,15 @@ def format_value(value: object) -> str:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4300 digits
         return "a number with thousands of digits"
+    return _shorten(text)
+
+
+def format_name(name: object) -> str:
+    """Return a wrong name as a message repeats it: without quotes, on one line, and shortened."""
+    return _shorten(repr(str(name))[1:-1])
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 

@@ -15,8 +15,7 @@ from tokenizers import (
     processors,
 )
 
-from cutline.config.read import format_key
-from cutline.config.validation import format_value
+from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError
 from cutline.model_files import parse_strict_json, read_json, read_limited_text
 
@@ -140,7 +139,7 @@ def _read_parts(file: Path) -> dict[str, Any]:
     kind = values["model"].get("type", "WordPiece")
     if kind != "WordPiece":
         raise CheckpointError(
-            f"{file}: a {format_key(kind)} tokenizer, but captioners need WordPiece; "
+            f"{file}: a {format_name(kind)} tokenizer, but captioners need WordPiece; "
             "use the tokenizer.json of a BERT"
         )
     for part, allowed in (("normalizer", _NORMALIZERS), ("pre_tokenizer", _PRE_TOKENIZERS)):
@@ -201,7 +200,7 @@ def _check_tokens(tokens: Sequence[str], unk_token: str, file: Path) -> None:
         raise CheckpointError(f"{file}: has a token twice; use the vocabulary of a BERT")
     missing = [token for token in (*REQUIRED_TOKENS, unk_token) if token not in known]
     if missing:
-        names = ", ".join(map(format_key, dict.fromkeys(missing)))
+        names = ", ".join(map(format_name, dict.fromkeys(missing)))
         raise CheckpointError(
             f"{file}: not a BERT vocabulary: {names} missing; "
             "use the vocab.txt or tokenizer.json of the model"
