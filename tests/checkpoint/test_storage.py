@@ -54,6 +54,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
         read_json(tmp_path / "config.json")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_pipe_is_not_read(folder: Path, name: str) -> None:
     (folder / name).unlink()
