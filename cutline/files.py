@@ -1,10 +1,11 @@
 """Write files atomically; refer to images inside larger files."""
 
+import filecmp
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cutline.errors import CutlineError
@@ -31,11 +32,43 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # otherwise, a crash of the machine could leave `path` empty
+        _sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_writes(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Write files that belong together: all of them are written before the first is replaced.
+
+    If the block ends with an error, all files are left unchanged. A process that is killed while
+    the files are replaced leaves no mixture of old and new ones that can be mistaken for a whole:
+    if several files change, the last of `paths` is removed first, and replaced last.
+
+    Args:
+        paths: The files to write; the last one is small, and the others are useless without it.
+
+    Yields:
+        A temporary path for each file, which the block writes to.
+    """
+    with ExitStack() as stack:  # leaves the contexts in reverse order
+        temporaries = [stack.enter_context(atomic_write(path)) for path in reversed(paths)][::-1]
+        yield temporaries
+        for temporary in temporaries:
+            _sync(temporary)
+        if sum(map(_differ, paths, temporaries)) > 1:
+            paths[-1].unlink(missing_ok=True)
+
+
+def _differ(path: Path, other: Path) -> bool:
+    return not path.exists() or not filecmp.cmp(path, other, shallow=False)
+
+
+def _sync(path: Path) -> None:
+    """Write a file to the disk; otherwise, a crash of the machine could leave it empty."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:

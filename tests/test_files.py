@@ -6,9 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import start
 
 from cutline.errors import CutlineError
-from cutline.files import atomic_write, check_writable, remove_partial, write_text
+from cutline.files import (
+    atomic_write,
+    atomic_writes,
+    check_writable,
+    remove_partial,
+    write_text,
+)
 
 
 def test_writing_replaces_the_file(tmp_path: Path) -> None:
@@ -86,3 +93,72 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     if Path("/proc/version").exists():  # a file system that is read-only even for root
         with pytest.raises(CutlineError, match=r"version: cannot be written"):
             check_writable("/proc/version")
+
+
+NAMES = ("weights", "vocabulary", "config")
+
+
+def write_set(folder: Path, *texts: str) -> None:
+    with atomic_writes([folder / name for name in NAMES]) as temporaries:
+        for temporary, text in zip(temporaries, texts, strict=True):
+            temporary.write_text(text)
+
+
+def read_set(folder: Path) -> list[str]:
+    """Return the contents of the files; those that are missing are empty."""
+    paths = [folder / name for name in NAMES]
+    return [path.read_text() if path.exists() else "" for path in paths]
+
+
+def test_files_that_belong_together_are_all_replaced(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        write_set(tmp_path / "a", *[text] * 3)
+        assert read_set(tmp_path / "a") == [text] * 3
+    assert len(list((tmp_path / "a").iterdir())) == len(NAMES)
+
+
+def test_a_full_disk_keeps_all_files_that_belong_together(
+    tmp_path: Path, limit_file_size: Callable[[int], None]
+) -> None:
+    write_set(tmp_path, "old", "old", "old")
+    limit_file_size(1000)
+    with pytest.raises(OSError, match="File too large"):
+        write_set(tmp_path, "new", "new", "x" * 100_000)
+    assert read_set(tmp_path) == ["old"] * 3
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
+
+
+def die_while_replacing(folder: Path, calls: int, *texts: str) -> None:
+    """Write the files in a process that ends before the given call that changes the folder."""
+    remaining = [calls]
+
+    def count(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            if not remaining[0]:
+                os._exit(9)
+            remaining[0] -= 1
+            return function(*args, **options)
+
+        return call
+
+    Path.replace, Path.unlink = count(Path.replace), count(Path.unlink)  # type: ignore[assignment,method-assign]
+    write_set(folder, *texts)
+
+
+@pytest.mark.parametrize("calls", range(7))
+def test_a_killed_process_leaves_no_mixture(tmp_path: Path, calls: int) -> None:
+    write_set(tmp_path, "old", "old", "old")
+    start(die_while_replacing, tmp_path, calls, "new", "new", "new").join(120)
+    left = read_set(tmp_path)
+    assert left in (["old"] * 3, ["new"] * 3) or left[-1] == ""
+    written = {
+        (file.name.strip(".").split(".")[0], file.read_text()) for file in tmp_path.iterdir()
+    }
+    assert written.issuperset((name, "new") for name in NAMES)  # if only under temporary names
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_if_one_file_changes_the_set_is_always_whole(tmp_path: Path, calls: int) -> None:
+    write_set(tmp_path, "old", "same", "same")
+    start(die_while_replacing, tmp_path, calls, "new", "same", "same").join(120)
+    assert read_set(tmp_path) in (["old", "same", "same"], ["new", "same", "same"])

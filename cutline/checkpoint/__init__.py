@@ -3,6 +3,7 @@
 from cutline.checkpoint.load import (
     CheckpointFormat,
     build_model,
+    check_destination,
     load_checkpoint,
     load_config,
     load_tokenizer,
@@ -26,6 +27,7 @@ __all__ = [
     "CheckpointFormat",
     "LoadReport",
     "build_model",
+    "check_destination",
     "compute_weight_shapes",
     "export_weights",
     "import_weights",

@@ -11,15 +11,17 @@ from cutline.checkpoint.huggingface_config import (
     read_huggingface_config,
 )
 from cutline.checkpoint.names import HUGGINGFACE
-from cutline.checkpoint.storage import read_json, read_weights, write_json, write_safetensors
-from cutline.checkpoint.weights import (
-    Checkpoint,
-    compute_weight_shapes,
-    export_weights,
-    find_extra_weights,
-    import_weights,
+from cutline.checkpoint.storage import (
+    json_writer,
+    read_weights,
+    safetensors_writer,
+    text_writer,
+    write_model,
 )
+from cutline.checkpoint.weights import Checkpoint, export_weights, import_model
+from cutline.config.validation import format_value
 from cutline.errors import CheckpointError
+from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -46,28 +48,26 @@ def load_huggingface(
     if loaded_tokenizer.vocab_size == config.text.vocab_size:  # else `load_checkpoint` refuses it
         check_token_ids(folder, loaded_tokenizer)
     source = _read_weights(folder)
-    shapes = compute_weight_shapes(config)
-    return Checkpoint(
-        config,
-        import_weights(source, HUGGINGFACE, shapes, str(folder), partial),
-        loaded_tokenizer,
-        tuple(find_extra_weights(source, HUGGINGFACE, shapes)),
-    )
+    weights, extra = import_model(source, HUGGINGFACE, config, str(folder), partial)
+    return Checkpoint(config, weights, loaded_tokenizer, extra)
 
 
 def save_huggingface(folder: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a folder for `BlipForConditionalGeneration` and `BlipProcessor`, the weights last."""
-    folder = Path(folder)
-    max_length = {"model_max_length": checkpoint.config.text.max_positions}
-    settings = {
-        "config.json": make_huggingface_config(checkpoint.config, checkpoint.tokenizer),
-        "preprocessor_config.json": make_preprocessor_config(checkpoint.config),
-        "tokenizer_config.json": _TOKENIZER_CONFIG | max_length,
+    """Write a folder for `BlipForConditionalGeneration` and `BlipProcessor`, all files or none.
+
+    Raises:
+        CheckpointError: A file cannot be written.
+    """
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    max_length = {"model_max_length": config.text.max_positions}
+    files = {
+        WEIGHT_FILES[0]: safetensors_writer(export_weights(checkpoint.weights, HUGGINGFACE)),
+        "tokenizer.json": text_writer(tokenizer.to_json()),
+        "tokenizer_config.json": json_writer(_TOKENIZER_CONFIG | max_length),
+        "preprocessor_config.json": json_writer(make_preprocessor_config(config)),
+        "config.json": json_writer(make_huggingface_config(config, tokenizer)),
     }
-    for name, values in settings.items():
-        write_json(folder / name, values)
-    checkpoint.tokenizer.save(folder / "tokenizer.json")
-    write_safetensors(folder / WEIGHT_FILES[0], export_weights(checkpoint.weights, HUGGINGFACE))
+    write_model({Path(folder) / name: write for name, write in files.items()})
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -88,6 +88,11 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{index}: lists no weights; copy the file again")
     weights: dict[str, Tensor] = {}
     for file in sorted({str(file) for file in weight_map.values()}):
+        if Path(file).name != file:
+            raise CheckpointError(
+                f"{index}: names the file {format_value(file)}, which is not in the same folder; "
+                "use a complete model"
+            )
         weights.update(read_weights(index.parent / file))
     return weights
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cutline.checkpoint.storage import read_json
-from cutline.checkpoint.weights import solve_mlp_ratio
+from cutline.checkpoint.weights import format_names, solve_mlp_ratio
 from cutline.config import CaptionConfig, ImageConfig, from_dict, to_dict
-from cutline.errors import CheckpointError
+from cutline.config.validation import format_name, format_value
+from cutline.errors import CheckpointError, ConfigError
+from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
 ARCHITECTURE = "BlipForConditionalGeneration"
@@ -72,9 +73,11 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
         ConfigError: The settings are invalid.
     """
     names = values.get("architectures") or [ARCHITECTURE]
+    names = names if isinstance(names, list) else [names]
     if ARCHITECTURE not in names:
         raise CheckpointError(
-            f"{where}: the model is a {', '.join(map(str, names))}; use a captioner, {ARCHITECTURE}"
+            f"{where}: the model is a {format_names(map(format_name, names))}; "
+            f"use a captioner, {ARCHITECTURE}"
         )
     vision_section = _read_section(values, "vision_config", where)
     text_section = _read_section(values, "text_config", where)
@@ -93,12 +96,14 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
         settings["prompt"] = extra["prompt"]
     config = from_dict(CaptionConfig, settings, where)
     hidden_dim = _lookup(vision_section, "intermediate_size", 3072)
-    if not isinstance(hidden_dim, int):
+    try:
+        mlp_ratio = solve_mlp_ratio(config.vision.embed_dim, hidden_dim)
+        return replace(config, vision=replace(config.vision, mlp_ratio=mlp_ratio))
+    except (ConfigError, TypeError, OverflowError):
         raise CheckpointError(
-            f"{where}: vision_config.intermediate_size is {hidden_dim!r}; use an integer"
-        )
-    mlp_ratio = solve_mlp_ratio(config.vision.embed_dim, hidden_dim)
-    return replace(config, vision=replace(config.vision, mlp_ratio=mlp_ratio))
+            f"{where}: vision_config.intermediate_size is {format_value(hidden_dim)}; "
+            "use an integer, the width of the MLP"
+        ) from None
 
 
 def check_token_ids(folder: Path, tokenizer: Tokenizer) -> None:
@@ -114,9 +119,9 @@ def check_token_ids(folder: Path, tokenizer: Tokenizer) -> None:
         value = _lookup(text_section, name, default)
         if value != ids[name]:
             raise CheckpointError(
-                f"{config_file}: text_config.{name} is {value!r}, but captions {use} with {token}, "
-                f"which is {ids[name]} in the vocabulary; use a model that was trained with it, or "
-                "correct the setting"
+                f"{config_file}: text_config.{name} is {format_value(value)}, but captions {use} "
+                f"with {token}, which is {ids[name]} in the vocabulary; use a model that was "
+                "trained with it, or correct the setting"
             )
 
 
@@ -159,7 +164,7 @@ def _read_section(values: Mapping[str, Any], name: str, where: str) -> dict[str,
     activation = _lookup(section, "hidden_act", "gelu")
     if activation != "gelu":
         raise CheckpointError(
-            f"{where}: {name} has hidden_act {activation!r}, but BLIP's is 'gelu'; "
+            f"{where}: {name} has hidden_act {format_value(activation)}, but BLIP's is 'gelu'; "
             "use another model"
         )
     return section
@@ -174,8 +179,10 @@ def _unpack_square(size: Any, name: str, where: str) -> Any:
     """Return the side of a square, which transformers may store as a pair."""
     if not isinstance(size, list):
         return size
-    if len(set(size)) != 1:
-        raise CheckpointError(f"{where}: {name} {size} is not square; use a model of square images")
+    if not size or any(side != size[0] for side in size):
+        raise CheckpointError(
+            f"{where}: {name} {format_value(size)} is not square; use a model of square images"
+        )
     return size[0]
 
 
@@ -183,11 +190,11 @@ def _read_image_config(folder: Path, image_size: int) -> ImageConfig:
     """Read mean and standard deviation; an image size unlike the model's causes only a warning."""
     file, values = _read_preprocessor_config(folder)
     size = values.get("size", image_size)
-    sizes = {size.get("height"), size.get("width")} if isinstance(size, dict) else {size}
-    if sizes != {image_size}:
+    sizes = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
+    if any(side != image_size for side in sizes):
         logging.getLogger(__name__).warning(
             "%s: the image size is %s, but the model needs %d: using %d",
-            *(file, size, image_size, image_size),
+            *(file, format_value(size), image_size, image_size),
         )
     if values.get("do_normalize") is False:
         return ImageConfig(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -203,7 +210,7 @@ def _read_preprocessor_config(folder: Path) -> tuple[Path, dict[str, Any]]:
         return file, read_json(file)
     combined = folder / "processor_config.json"  # transformers 5 writes all processors to one file
     if combined.is_file():
-        return combined, read_json(combined).get("image_processor") or {}
+        return combined, _read_section(read_json(combined), "image_processor", str(combined))
     return file, {}
 
 

@@ -9,11 +9,12 @@ from cutline.checkpoint.huggingface import load_huggingface, save_huggingface
 from cutline.checkpoint.huggingface_config import read_huggingface_config
 from cutline.checkpoint.native import FORMAT, load_native, read_native_config, save_native
 from cutline.checkpoint.salesforce import read_salesforce, save_salesforce
-from cutline.checkpoint.storage import read_json
 from cutline.checkpoint.weights import Checkpoint, build_empty_model
 from cutline.config import PRESETS, CaptionConfig, from_dict
+from cutline.config.validation import format_name
 from cutline.errors import CheckpointError
 from cutline.model import CaptionModel, interpolate_pos_embed
+from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
 CheckpointFormat = Literal["cutline", "salesforce", "huggingface"]
@@ -116,8 +117,19 @@ def save_checkpoint(
         format: Format of the files.
 
     Raises:
-        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it cannot
-            be written.
+        CheckpointError: `path` is no name for the format (see `check_destination`), or cannot be
+            written.
+    """
+    check_destination(path, format)
+    _SAVERS[format](Path(path), checkpoint)
+
+
+def check_destination(path: str | Path, format: CheckpointFormat) -> None:
+    """Check the name of a file or folder that `save_checkpoint` shall write.
+
+    Raises:
+        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it has the
+            suffix of another kind of file.
     """
     location = Path(path)
     if format == "salesforce" and location.is_dir():
@@ -129,9 +141,11 @@ def save_checkpoint(
         raise CheckpointError(
             f"{path}: a file, but the {format} format is a folder; use the name of a folder"
         )
-    if format == "salesforce":
-        checkpoint.tokenizer.save(location.with_suffix(".tokenizer.json"))
-    _SAVERS[format](location, checkpoint)
+    if format == "salesforce" and location.suffix in (".safetensors", ".json", ".txt"):
+        raise CheckpointError(
+            f"{path}: the salesforce format is a pickle, not a {location.suffix} file; "
+            "use a file name such as model.pth"
+        )
 
 
 def build_model(checkpoint: Checkpoint) -> CaptionModel:
@@ -167,12 +181,15 @@ def resolve_config(config: str | Path | CaptionConfig | None) -> CaptionConfig |
 
 
 def _locate(path: str | Path) -> Path:
-    location = Path(path).expanduser()
-    is_model_file = location.suffix in (".safetensors", ".bin", ".json")
-    if is_model_file and location.is_file() and (location.parent / "config.json").is_file():
-        return location.parent  # a file in a model folder selects the folder
-    if location.exists():
-        return location
+    try:
+        location = Path(path).expanduser()
+        is_model_file = location.suffix in (".safetensors", ".bin", ".json")
+        if is_model_file and location.is_file() and (location.parent / "config.json").is_file():
+            return location.parent  # a file in a model folder selects the folder
+        if location.exists():
+            return location
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        raise CheckpointError(f"{path}: cannot be read ({error}); check the path") from None
     if is_hub_id(str(path)):
         return download_model(str(path))
     raise CheckpointError(f"{path}: no such file or folder; {MODEL_HINT}")
@@ -202,7 +219,7 @@ def _find_model(location: Path) -> tuple[Path, CheckpointFormat]:
     if model_type == "blip":
         return location, "huggingface"
     raise CheckpointError(
-        f"{config_file}: not a BLIP captioner (model_type {model_type}); "
+        f"{config_file}: not a BLIP captioner (model_type {format_name(model_type)}); "
         "use the folder of a captioner"
     )
 

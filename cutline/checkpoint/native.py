@@ -3,10 +3,18 @@
 from pathlib import Path
 
 from cutline.checkpoint.names import NATIVE
-from cutline.checkpoint.storage import read_json, read_safetensors, write_json, write_safetensors
-from cutline.checkpoint.weights import Checkpoint, compute_weight_shapes, import_weights
+from cutline.checkpoint.storage import (
+    json_writer,
+    read_safetensors,
+    safetensors_writer,
+    text_writer,
+    write_model,
+)
+from cutline.checkpoint.weights import Checkpoint, import_model
 from cutline.config import CaptionConfig, from_dict, to_dict
+from cutline.config.validation import format_value
 from cutline.errors import CheckpointError
+from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
 FORMAT = "cutline"
@@ -16,12 +24,20 @@ NATIVE_FILES = (CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILE)
 
 
 def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a cutline folder, each file atomically and the weights last."""
+    """Write a cutline folder, all of its files or none.
+
+    Raises:
+        CheckpointError: A file cannot be written.
+    """
     folder = Path(folder)
     values = {"format": FORMAT, "version": VERSION, "config": to_dict(checkpoint.config)}
-    write_json(folder / CONFIG_FILE, values)
-    checkpoint.tokenizer.save(folder / TOKENIZER_FILE)
-    write_safetensors(folder / WEIGHT_FILE, checkpoint.weights)
+    write_model(
+        {
+            folder / WEIGHT_FILE: safetensors_writer(checkpoint.weights),
+            folder / TOKENIZER_FILE: text_writer(checkpoint.tokenizer.to_json()),
+            folder / CONFIG_FILE: json_writer(values),
+        }
+    )
 
 
 def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Checkpoint:
@@ -37,9 +53,8 @@ def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Chec
     """
     folder = Path(folder)
     config = read_native_config(folder)
-    shapes = compute_weight_shapes(config)
     source = read_safetensors(folder / WEIGHT_FILE)
-    weights = import_weights(source, NATIVE, shapes, str(folder / WEIGHT_FILE))
+    weights, _ = import_model(source, NATIVE, config, str(folder / WEIGHT_FILE))
     return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / TOKENIZER_FILE))
 
 
@@ -54,7 +69,7 @@ def read_native_config(folder: Path) -> CaptionConfig:
     values = read_json(config_file)
     if values.get("version") != VERSION:
         raise CheckpointError(
-            f"{config_file}: format version {values.get('version')}, but this version of cutline "
-            f"reads version {VERSION}; upgrade cutline"
+            f"{config_file}: format version {format_value(values.get('version'))}, but this "
+            f"version of cutline reads version {VERSION}; upgrade cutline"
         )
     return from_dict(CaptionConfig, values.get("config"), str(config_file))

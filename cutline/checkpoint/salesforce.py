@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,16 @@ import torch
 from torch import Tensor
 
 from cutline.checkpoint.names import SALESFORCE
-from cutline.checkpoint.storage import read_pickle, read_safetensors, unwrap_state_dict
+from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
+from cutline.checkpoint.storage import read_safetensors, text_writer, write_model
 from cutline.checkpoint.weights import (
     Checkpoint,
-    compute_weight_shapes,
     export_weights,
-    find_extra_weights,
-    import_weights,
+    import_model,
     solve_mlp_ratio,
 )
 from cutline.config import PRESETS, CaptionConfig, TextConfig, VisionConfig, from_dict, to_dict
-from cutline.errors import CheckpointError
-from cutline.files import atomic_write
+from cutline.errors import CheckpointError, ConfigError
 
 SETTINGS_KEY = "cutline"
 """key beside "model" for cutline's settings; BLIP's code ignores it"""
@@ -30,21 +29,30 @@ HEAD_DIM = 64
 """dimension of an attention head in every published model; weight shapes do not reveal it"""
 
 _EMBEDDINGS = "text_decoder.bert.embeddings"
-_VISION_BLOCK = re.compile(r"visual_encoder\.blocks\.(\d+)\.")
-_TEXT_LAYER = re.compile(r"text_decoder\.bert\.encoder\.layer\.(\d+)\.")
+_VISION_BLOCK = re.compile(r"visual_encoder\.blocks\.(\d{1,9})\.")
+_TEXT_LAYER = re.compile(r"text_decoder\.bert\.encoder\.layer\.(\d{1,9})\.")
 
 
 def save_salesforce(file: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a .pth file that BLIP's code loads.
+    """Write a .pth file that BLIP's code loads, and beside it the vocabulary; both or none.
 
     Tied weights have both names, as in the published files. The settings are under "cutline".
+
+    Raises:
+        CheckpointError: A file cannot be written.
     """
+    file = Path(file)
     weights = export_weights(checkpoint.weights, SALESFORCE)
     weights.update({copy: weights[original] for copy, original in SALESFORCE.copies.items()})
     positions = torch.arange(checkpoint.config.text.max_positions)[None]  # (1, max_positions)
     weights.update(dict.fromkeys(SALESFORCE.buffers, positions))
-    with atomic_write(file) as temporary:
-        torch.save({"model": weights, SETTINGS_KEY: to_dict(checkpoint.config)}, temporary)
+    content = {"model": weights, SETTINGS_KEY: to_dict(checkpoint.config)}
+    write_model(
+        {
+            file: lambda path: torch.save(content, path),
+            file.with_suffix(".tokenizer.json"): text_writer(checkpoint.tokenizer.to_json()),
+        }
+    )
 
 
 def read_salesforce(
@@ -79,9 +87,7 @@ def read_salesforce(
             else infer_config(source, str(file))
         )
     config = _match_image_size(config, source, file, any_size)
-    shapes = compute_weight_shapes(config)
-    weights = import_weights(source, SALESFORCE, shapes, str(file), partial)
-    return config, weights, tuple(find_extra_weights(source, SALESFORCE, shapes))
+    return config, *import_model(source, SALESFORCE, config, str(file), partial)
 
 
 def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
@@ -102,27 +108,28 @@ def infer_config(source: Mapping[str, Tensor], where: str) -> CaptionConfig:
         source, "text_decoder.bert.encoder.layer.0.intermediate.dense.weight", 2, where
     )
     for dim in (vision_dim, text_dim):
-        if dim % HEAD_DIM:
+        if dim % HEAD_DIM or not dim:
             raise CheckpointError(
                 f"{where}: the number of attention heads cannot be inferred from embed_dim {dim}; "
                 "pass `config`"
             )
-    vision = VisionConfig(
-        image_size=_infer_image_size(source, patch_size),
-        patch_size=patch_size,
-        embed_dim=vision_dim,
-        depth=_infer_depth(source, _VISION_BLOCK),
-        num_heads=vision_dim // HEAD_DIM,
-        mlp_ratio=solve_mlp_ratio(vision_dim, vision_hidden_dim),
-    )
-    text = TextConfig(
-        vocab_size=vocab_size,
-        embed_dim=text_dim,
-        depth=_infer_depth(source, _TEXT_LAYER),
-        num_heads=text_dim // HEAD_DIM,
-        mlp_dim=mlp_dim,
-        max_positions=max_positions,
-    )
+    with _name_file(where):
+        vision = VisionConfig(
+            image_size=_infer_image_size(source, patch_size),
+            patch_size=patch_size,
+            embed_dim=vision_dim,
+            depth=_infer_depth(source, _VISION_BLOCK),
+            num_heads=vision_dim // HEAD_DIM,
+            mlp_ratio=solve_mlp_ratio(vision_dim, vision_hidden_dim),
+        )
+        text = TextConfig(
+            vocab_size=vocab_size,
+            embed_dim=text_dim,
+            depth=_infer_depth(source, _TEXT_LAYER),
+            num_heads=text_dim // HEAD_DIM,
+            mlp_dim=mlp_dim,
+            max_positions=max_positions,
+        )
     return CaptionConfig(vision=replace(vision, drop_path=_infer_drop_path(vision)), text=text)
 
 
@@ -143,7 +150,19 @@ def _match_image_size(
             f"but the config says {configured}; pass image_size={configured} to interpolate them, "
             f"or image_size={stored} to keep them"
         )
-    return replace(config, vision=replace(config.vision, image_size=stored))
+    with _name_file(str(file)):
+        return replace(config, vision=replace(config.vision, image_size=stored))
+
+
+@contextmanager
+def _name_file(where: str) -> Iterator[None]:
+    """Turn an error of sizes that come from the shapes of weights into one that names the file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where}: not a BLIP captioner ({error}); use a captioning checkpoint"
+        ) from None
 
 
 def _infer_image_size(source: Mapping[str, Tensor], patch_size: int) -> int:
@@ -151,7 +170,7 @@ def _infer_image_size(source: Mapping[str, Tensor], patch_size: int) -> int:
     positions = source.get("visual_encoder.pos_embed")
     if positions is None or positions.dim() != 3:
         return 0
-    return math.isqrt(positions.shape[1] - 1) * patch_size
+    return math.isqrt(max(positions.shape[1] - 1, 0)) * patch_size
 
 
 def _read_shape(source: Mapping[str, Tensor], name: str, dims: int, where: str) -> torch.Size:

@@ -1,24 +1,70 @@
-"""Read and write files of weights and settings; reading never runs code from a file."""
+"""Read and write the files of a model; reading never runs code from a file."""
 
 import json
-import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
 from cutline.errors import CheckpointError
-from cutline.files import atomic_write, write_text
+from cutline.files import atomic_writes
+from cutline.model_files import open_regular, parse_strict_json
+
+MAX_HEADER_BYTES = 8 << 20
+"""largest header of a safetensors file: a hundred times that of BLIP"""
+
+Writer = Callable[[Path], object]
+"""writes a file completely"""
 
 
-def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically."""
-    write_text(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+def write_model(files: Mapping[Path, Writer]) -> None:
+    """Write the files of a model, all or none.
+
+    Args:
+        files: What writes each file; the last one is small, and the others are useless without it
+            (see `atomic_writes`).
+
+    Raises:
+        CheckpointError: A file cannot be written.
+    """
+    try:
+        with atomic_writes(list(files)) as temporaries:
+            for temporary, write in zip(temporaries, files.values(), strict=True):
+                write(temporary)
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: from torch.save
+        raise CheckpointError(
+            f"{next(iter(files))}: cannot be written ({_first_line(error)}); the previous file "
+            "is unchanged: free some disk space or check the permissions, and try again"
+        ) from None
+
+
+def text_writer(text: str) -> Writer:
+    """Return what writes a text file."""
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def json_writer(values: Mapping[str, Any]) -> Writer:
+    """Return what writes a JSON object."""
+    return text_writer(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def safetensors_writer(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Writer:
+    """Return what writes tensors by name, and `metadata`."""
+
+    def write(path: Path) -> None:
+        contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        path.touch()
+        mode = path.stat().st_mode
+        save_file(contents, path, metadata={"format": "pt", **(metadata or {})})
+        path.chmod(mode)  # safetensors makes files that only their owner can read
+
+    return write
 
 
 def write_safetensors(
@@ -29,37 +75,7 @@ def write_safetensors(
     Raises:
         CheckpointError: The file cannot be written.
     """
-    contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    try:
-        with atomic_write(file) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            save_file(contents, temporary, metadata={"format": "pt", **(metadata or {})})
-            temporary.chmod(mode)  # safetensors makes files that only their owner can read
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{file}: cannot be written ({error}); the previous file is unchanged: "
-            "free some disk space or check the permissions, and try again"
-        ) from None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: The file cannot be read or is not a JSON object.
-    """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror}); use a complete model folder"
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON ({error}); copy the file again") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file}: not a JSON object; copy the file again")
-    return values
+    write_model({file: safetensors_writer(tensors, metadata)})
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -69,51 +85,17 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         CheckpointError: The file cannot be read or is damaged.
     """
     try:
+        _check_header(file)
         return load_file(file)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: an unknown data type
         raise CheckpointError(
-            f"{file}: not a complete safetensors file ({error}); download or copy it again"
+            f"{file}: not a complete safetensors file ({_first_line(error)}); "
+            "download or copy it again"
         ) from None
     except OSError as error:
         raise CheckpointError(
             f"{file}: cannot be read ({error.strerror or error}); use a complete model"
         ) from None
-
-
-def read_pickle(file: Path) -> dict[str, Any]:
-    """Read a dictionary of tensors and plain values that `torch.save` wrote.
-
-    Raises:
-        CheckpointError: The file cannot be read, is damaged, or contains code.
-    """
-    try:
-        # memory-mapped, so that an optimizer state beside the weights is not read
-        content = torch.load(
-            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
-        )
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror or error}); use a file of weights"
-        ) from None
-    except Exception as error:  # damaged files raise errors of any type
-        raise CheckpointError(f"{file}: {_explain(str(error))}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{file}: contains a {type(content).__name__}, not a dictionary of weights; "
-            "save the model's state_dict()"
-        )
-    return content
-
-
-def _explain(message: str) -> str:
-    code = re.search(r"Unsupported global: GLOBAL (\S+)", message)
-    if code:
-        return (
-            f"contains {code[1]}, which cannot be loaded without running code, and cutline never "
-            "runs code from files; if you trust the file, save only its weights with "
-            'torch.save({"model": weights}, path)'
-        )
-    return "not a complete file of weights; download or copy it again"
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -127,19 +109,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return unwrap_state_dict(read_pickle(file), file)
 
 
-def unwrap_state_dict(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
-    """Return the weights in the content of a pickle: in "model", in "state_dict", or bare.
+def _check_header(file: Path) -> None:
+    """Raise ValueError for a header that is too large, or that has a name twice."""
+    with open_regular(file) as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"its header is of {size} bytes")
+        parse_strict_json(stream.read(size).decode())
 
-    Raises:
-        CheckpointError: It contains no weights.
-    """
-    state_dict = next(
-        (content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)),
-        content,
-    )
-    if not state_dict or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
-        raise CheckpointError(
-            f"{file}: contains no weights; "
-            'save them with torch.save({"model": model.state_dict()}, path)'
-        )
-    return dict(state_dict)
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of a message of another library, shortened."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

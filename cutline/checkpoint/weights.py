@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from cutline.checkpoint.names import Names, WeightFormat
 from cutline.config import CaptionConfig
+from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
@@ -60,6 +61,32 @@ def solve_mlp_ratio(dim: int, hidden_dim: int) -> float:
     return ratio if int(dim * ratio) == hidden_dim else math.nextafter(ratio, math.inf)
 
 
+def import_model(
+    source: Mapping[str, Tensor],
+    weight_format: WeightFormat,
+    config: CaptionConfig,
+    where: str,
+    partial: bool = False,
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Convert the weights of a captioner with these sizes from a format to native names.
+
+    Returns:
+        The weights (see `import_weights`), and the names of extra weights.
+
+    Raises:
+        CheckpointError: They do not fit.
+    """
+    depth = config.vision.depth + config.text.depth
+    if depth > len(source):  # before a network with so many layers is built
+        raise CheckpointError(
+            f"{where}: contains {len(source)} weights, too few for the {depth} layers in the "
+            "config; use a file and a config of the same model"
+        )
+    shapes = compute_weight_shapes(config)
+    weights = import_weights(source, weight_format, shapes, where, partial)
+    return weights, tuple(find_extra_weights(source, weight_format, shapes))
+
+
 def import_weights(
     source: Mapping[str, Tensor],
     weight_format: WeightFormat,
@@ -80,8 +107,8 @@ def import_weights(
         Native name -> tensor, in fp32 and in memory of its own.
 
     Raises:
-        CheckpointError: Weights are missing, unexpected, of a wrong shape or not floating-point, or
-            are stored twice and differ. The error names them.
+        CheckpointError: Weights are missing, unexpected, of a wrong shape, not floating-point, NaN
+            or infinite, or are stored twice and differ. The error names them.
     """
     source = _resolve_copies(source, weight_format, where)
     names_by_weight = {native: translate_name(native, weight_format.names) for native in shapes}
@@ -89,7 +116,9 @@ def import_weights(
         "missing": [
             name for names in names_by_weight.values() for name in names if name not in source
         ],
-        "unexpected": [] if partial else find_extra_weights(source, weight_format, shapes),
+        "unexpected": []
+        if partial
+        else list(map(format_name, find_extra_weights(source, weight_format, shapes))),
         "wrong shape": list(_describe_wrong_shapes(source, names_by_weight, shapes)),
         "not floating-point": [
             f"{name} ({source[name].dtype})"
@@ -106,9 +135,16 @@ def import_weights(
             f"{where}: the weights do not fit a model with these sizes ({details}); "
             "use a file and a config of the same model"
         )
-    return {
+    weights = {
         native: _join([source[name] for name in names]) for native, names in names_by_weight.items()
     }
+    if broken := [name for name, weight in weights.items() if not _is_finite(weight)]:
+        names = (name for native in broken for name in names_by_weight[native])
+        raise CheckpointError(
+            f"{where}: NaN or infinite values in {format_names(names)}; "
+            "use a checkpoint from before the training diverged"
+        )
+    return weights
 
 
 def export_weights(weights: Mapping[str, Tensor], weight_format: WeightFormat) -> dict[str, Tensor]:
@@ -150,7 +186,7 @@ def find_extra_weights(
     return [name for name in source if name not in expected]
 
 
-def format_names(names: Iterable[str], limit: int = 8) -> str:
+def format_names(names: Iterable[str], limit: int = 3) -> str:
     """Join the first `limit` names, and state how many more there are."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -185,7 +221,8 @@ def _describe_wrong_shapes(
         expected = (shapes[native][0] // len(names), *shapes[native][1:])
         for name in names:
             if name in source and tuple(source[name].shape) != expected:
-                yield f"{name} {tuple(source[name].shape)} instead of {expected}"
+                shape = format_value(tuple(source[name].shape))
+                yield f"{name} {shape} instead of {expected}"
 
 
 def _join(tensors: list[Tensor]) -> Tensor:
@@ -197,3 +234,8 @@ def _join(tensors: list[Tensor]) -> Tensor:
     if len(tensors) > 1:
         return torch.cat(tensors).detach().float()
     return tensors[0].detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Return whether no value is NaN or infinite; the sum, read once, almost always suffices."""
+    return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())

@@ -29,8 +29,9 @@ def convert_command(
         out: Folder to write, or a .pth file for salesforce.
         to: Format to write.
     """
-    from cutline.checkpoint import load_checkpoint, save_checkpoint
+    from cutline.checkpoint import check_destination, load_checkpoint, save_checkpoint
 
+    check_destination(out, to)
     check_writable(out)
     checkpoint = load_checkpoint(
         model, options.config or None, options.tokenizer or None, options.image_size or None

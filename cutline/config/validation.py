@@ -15,6 +15,26 @@ _TYPES: dict[type, tuple[type, str]] = {
     float: (Real, "a number"),
     str: (str, "a string"),
 }
+MAX_VALUE_LENGTH = 80
+"""characters of a wrong value that a message repeats"""
+
+
+def format_value(value: object) -> str:
+    """Return a wrong value as a message repeats it: on one line, and shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4300 digits
+        return "a number with thousands of digits"
+    return _shorten(text)
+
+
+def format_name(name: object) -> str:
+    """Return a wrong name as a message repeats it: without quotes, on one line, and shortened."""
+    return _shorten(repr(str(name))[1:-1])
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
 def require(ok: bool, message: str) -> None:

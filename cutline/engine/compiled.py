@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from cutline.config import VisionConfig
@@ -127,15 +128,31 @@ def silence_torch() -> Iterator[None]:
 
 
 def load_or_build(path: Path, load: Callable[[Path], T], build: Callable[[Path], None]) -> T:
-    """Load `path`, which `build` writes first if it is missing or damaged."""
+    """Load `path`, which `build` writes first if it is missing or damaged.
+
+    One process builds it while others wait: in PyTorch's own cache, which they share, two that
+    compile the same graph at the same time write broken files.
+    """
+    graph = _load_if_whole(path, load)
+    if graph is not None:
+        return graph
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        graph = _load_if_whole(path, load)  # another process may have built it meanwhile
+        if graph is None:
+            with atomic_write(path) as file:
+                build(file)
+            graph = load(path)
+    return graph
+
+
+def _load_if_whole(path: Path, load: Callable[[Path], T]) -> T | None:
+    """Return None if the file is missing or damaged."""
     if path.exists():
         try:
             return load(path)
-        except RuntimeError:  # raised by PyTorch and OpenVINO for a damaged file
+        except Exception:  # PyTorch and OpenVINO raise errors of several types
             logger.info("%s cannot be read and is built again", path)
-    with atomic_write(path) as file:
-        build(file)
-    return load(path)
+    return None
 
 
 def graph_path(name: str, suffix: str, *dependencies: object) -> Path:

@@ -1,7 +1,7 @@
 """Read a BERT vocabulary from vocab.txt or tokenizer.json, and add BLIP's two tokens."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,28 @@ from tokenizers import (
     processors,
 )
 
+from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError
+from cutline.model_files import parse_strict_json, read_json, read_limited_text
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 BLIP_TOKENS = ("[DEC]", "[ENC]")
 SPECIAL_TOKENS = (*REQUIRED_TOKENS, "[MASK]", *BLIP_TOKENS)
+MAX_TOKENS = 1_000_000
+"""tokens of a vocabulary; the largest BERT has half as many"""
+MAX_ADDED_TOKENS = 10_000
+"""tokens that are matched before the text is split, which takes long for many of them"""
+
+# Without those that take a regular expression or a replacement: either can take forever.
+_NORMALIZERS = (
+    *("BertNormalizer", "Lowercase", "Nmt", "Sequence", "Strip", "StripAccents"),
+    *("NFC", "NFD", "NFKC", "NFKD"),
+)
+_PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
+_PRE_TOKENIZERS = (
+    *("BertPreTokenizer", "CharDelimiterSplit", "Digits", "Punctuation", "Sequence"),
+    *("UnicodeScripts", "Whitespace", "WhitespaceSplit"),
+)
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -73,10 +90,12 @@ def build_tokenizer(
 
 def _read_vocab_file(file: Path) -> Tokenizer:
     """Read a vocab.txt as BERT does: the id is the line number; of equal lines, the last counts."""
-    lines = _read_text(file).removesuffix("\n").split("\n")
+    text = read_limited_text(file).removesuffix("\n")
+    _check_count(file, "tokens", text.count("\n") + 1, MAX_TOKENS)
+    lines = text.split("\n")
     last = {line: index for index, line in enumerate(lines)}
     tokens = [line if last[line] == index else _fill_gap(index) for index, line in enumerate(lines)]
-    _check_required(tokens, file)
+    _check_tokens(tokens, "[UNK]", file)
     settings = _read_tokenizer_config(file.with_name("tokenizer_config.json"))
     normalizer = normalizers.BertNormalizer(
         lowercase=settings.get("do_lower_case", True),
@@ -87,29 +106,19 @@ def _read_vocab_file(file: Path) -> Tokenizer:
 
 
 def _read_tokenizer_file(file: Path) -> Tokenizer:
-    text = _read_text(file)
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # tokenizers has no narrower type
-        raise CheckpointError(
-            f"{file}: not a tokenizer.json ({error}); "
-            "use the file that came with the model, or its vocab.txt"
-        ) from None
+    tokenizer = _parse_tokenizer(_read_parts(file), file)
     model = tokenizer.model
-    if not isinstance(model, models.WordPiece):
-        raise CheckpointError(
-            f"{file}: a {type(model).__name__} tokenizer, but captioners need WordPiece; "
-            "use the tokenizer.json of a BERT"
-        )
-    tokens = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=True).items()}
-    _check_required(tokens.values(), file)
-    size = max(tokens) + 1
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    tokens = {index: token for token, index in ids.items()}
+    size = max(tokens, default=-1) + 1
     if size > 2 * len(tokens):
         raise CheckpointError(
             f"{file}: {len(tokens)} tokens have ids up to {size - 1}; use a file without such gaps"
         )
+    filled = [tokens.get(index, _fill_gap(index)) for index in range(size)]
+    _check_tokens(filled, model.unk_token, file)
     return build_tokenizer(
-        [tokens.get(index, _fill_gap(index)) for index in range(size)],
+        filled,
         tokenizer.normalizer,
         tokenizer.pre_tokenizer,
         tokenizer.get_added_tokens_decoder().values(),
@@ -119,15 +128,79 @@ def _read_tokenizer_file(file: Path) -> Tokenizer:
     )
 
 
+def _read_parts(file: Path) -> dict[str, Any]:
+    """Read the parts of a tokenizer.json that captioners use."""
+    try:
+        values = parse_strict_json(read_limited_text(file))
+    except ValueError as error:
+        raise _not_a_tokenizer(file, error) from None
+    if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
+        raise _not_a_tokenizer(file, "it has no model")
+    kind = values["model"].get("type", "WordPiece")
+    if kind != "WordPiece":
+        raise CheckpointError(
+            f"{file}: a {format_name(kind)} tokenizer, but captioners need WordPiece; "
+            "use the tokenizer.json of a BERT"
+        )
+    for part, allowed in (("normalizer", _NORMALIZERS), ("pre_tokenizer", _PRE_TOKENIZERS)):
+        if unknown := set(_list_types(values.get(part))).difference(allowed):
+            raise CheckpointError(
+                f"{file}: the {part} is a {format_value(unknown.pop())}, which no BERT has; "
+                "use the tokenizer.json of a BERT"
+            )
+    for name, tokens, limit in (
+        ("tokens", values["model"].get("vocab"), MAX_TOKENS),
+        ("added tokens", values.get("added_tokens"), MAX_ADDED_TOKENS),
+    ):
+        _check_count(file, name, len(tokens) if isinstance(tokens, dict | list) else 0, limit)
+    return {name: values.get(name) for name in _PARTS}
+
+
+def _list_types(part: Any) -> Iterator[str]:
+    """Yield the types in a normalizer or pre-tokenizer, which may be a sequence of others."""
+    if isinstance(part, dict):
+        yield str(part.get("type"))
+        for children in part.values():
+            for child in children if isinstance(children, list) else ():
+                yield from _list_types(child)
+
+
+def _parse_tokenizer(parts: dict[str, Any], file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(json.dumps(parts))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers has no narrower type, and panics are no Exception
+        raise _not_a_tokenizer(file, error) from None
+
+
+def _not_a_tokenizer(file: Path, reason: object) -> CheckpointError:
+    return CheckpointError(
+        f"{file}: not a tokenizer.json ({str(reason)[:200]}); "
+        "use the file that came with the model, or its vocab.txt"
+    )
+
+
+def _check_count(file: Path, name: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise CheckpointError(
+            f"{file}: has {count:,} {name}, more than the {limit:,} that a vocabulary may have; "
+            "use the vocabulary of a BERT"
+        )
+
+
 def _fill_gap(index: int) -> str:
     """Return a token for an id without one; it has a space, so no word in a text can match it."""
     return f"[hole {index}]"
 
 
-def _check_required(tokens: Iterable[str], file: Path) -> None:
-    missing = set(REQUIRED_TOKENS).difference(tokens)
+def _check_tokens(tokens: Sequence[str], unk_token: str, file: Path) -> None:
+    known = set(tokens)
+    if len(known) < len(tokens):  # a token has the name of one that fills a gap
+        raise CheckpointError(f"{file}: has a token twice; use the vocabulary of a BERT")
+    missing = [token for token in (*REQUIRED_TOKENS, unk_token) if token not in known]
     if missing:
-        names = ", ".join(token for token in REQUIRED_TOKENS if token in missing)
+        names = ", ".join(map(format_name, dict.fromkeys(missing)))
         raise CheckpointError(
             f"{file}: not a BERT vocabulary: {names} missing; "
             "use the vocab.txt or tokenizer.json of the model"
@@ -138,28 +211,12 @@ def _read_tokenizer_config(file: Path) -> dict[str, Any]:
     """Read the settings for case, accents and Chinese characters; without a file, {}."""
     if not file.is_file():
         return {}
-    try:
-        values = json.loads(_read_text(file))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file}: not a JSON object; correct or delete the file")
+    values = read_json(file)
     for name in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
         if values.get(name) is None:
             values.pop(name, None)
         elif not isinstance(values[name], bool):
-            raise CheckpointError(f"{file}: {name} is {values[name]!r}; use true or false")
+            raise CheckpointError(
+                f"{file}: {name} is {format_value(values[name])}; use true or false"
+            )
     return values
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: the vocabulary cannot be read ({error.strerror}); check the path"
-        ) from None
-    except UnicodeDecodeError:
-        raise CheckpointError(
-            f"{file}: not UTF-8 text; use a vocab.txt or tokenizer.json"
-        ) from None

@@ -121,7 +121,11 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json atomically; `load` reads the same tokenizer."""
-        write_text(path, self._core.to_str(pretty=True))
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the content of a tokenizer.json."""
+        return self._core.to_str(pretty=True)
 
     def encode(self, caption: str, prompt: str = "", max_tokens: int = 40) -> EncodedText:
         """Encode `[DEC] prompt caption [SEP]`.

@@ -277,6 +277,30 @@ def test_sharded_weights(reference_model: Any, folder: Path, tmp_path: Path) -> 
         load_checkpoint(tmp_path / "shards")
 
 
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "../model/x", "."])
+def test_a_shard_in_another_folder_is_an_error(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError, match=r"index\.json: names the file '.*', which is not in"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"architectures": 3},
+        {"vision_config": {"image_size": []}},
+        {"vision_config": {"image_size": [{}, []]}},
+        {"vision_config": {"intermediate_size": 10**400}},
+        {"vision_config": {"intermediate_size": []}},
+    ],
+)
+def test_hostile_config_is_an_error(values: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"^c\.json: [^\n]*$"):
+        parse_huggingface_config(values, "c.json")
+
+
 def test_pickle_with_copies_and_buffers_of_old_versions(reference_model: Any, folder: Path) -> None:
     expected = load_checkpoint(folder)
     state = dict(reference_model.state_dict()) | {

@@ -97,8 +97,7 @@ def test_failed_save_keeps_the_previous_model(
         with pytest.raises(CheckpointError, match=r"no space left.*the previous file is unchanged"):
             save_native(target, make_checkpoint())
     assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
-    # the weights come last
-    assert {file.name for file in (folder / "new").iterdir()} == {"config.json", "tokenizer.json"}
+    assert not list((folder / "new").iterdir())
 
 
 def test_training_run_loads_its_best_checkpoint(
@@ -154,7 +153,7 @@ def test_another_format_version_is_an_error(folder: Path, version: int | None) -
         ),
         (
             "tokenizer.json",
-            r"tokenizer\.json: the vocabulary cannot be read \(No such file or directory\)",
+            r"tokenizer\.json: cannot be read \(No such file or directory\); use a complete model$",
         ),
     ],
 )

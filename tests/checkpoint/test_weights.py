@@ -18,7 +18,7 @@ from cutline.checkpoint import (
     export_weights,
     import_weights,
 )
-from cutline.checkpoint.names import WeightFormat
+from cutline.checkpoint.names import NATIVE, WeightFormat
 from cutline.checkpoint.weights import format_names, solve_mlp_ratio
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError
@@ -194,6 +194,26 @@ def test_unequal_copies_are_an_error_that_names_them(
 
 
 @FORMATS
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_broken_weights_are_an_error_that_names_them(
+    weight_format: WeightFormat, make_checkpoint: MakeCheckpoint, value: float
+) -> None:
+    checkpoint = make_checkpoint()
+    exported = export_weights(checkpoint.weights, weight_format)
+    name = export_name(weight_format, "text.norm.bias")
+    exported[name] = exported[name].clone().index_fill_(0, torch.tensor(7), value)
+    with pytest.raises(CheckpointError, match=rf"^file: NaN or infinite values in {name}; use a"):
+        import_weights(exported, weight_format, compute_weight_shapes(checkpoint.config), "file")
+
+
+def test_large_finite_weights_are_loaded(make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint()
+    weights = {**checkpoint.weights, "text.norm.bias": torch.full((20,), 3e38)}
+    shapes = compute_weight_shapes(checkpoint.config)
+    assert import_weights(weights, NATIVE, shapes, "file")["text.norm.bias"].isfinite().all()
+
+
+@FORMATS
 def test_one_error_names_all_problems(
     weight_format: WeightFormat, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -228,10 +248,10 @@ def export_name(weight_format: WeightFormat, native: str) -> str:
 
 
 @given(st.lists(st.sampled_from(["a", "b.c"]), max_size=30))
-def test_format_names_shows_eight_and_counts_the_others(names: list[str]) -> None:
+def test_format_names_shows_three_and_counts_the_others(names: list[str]) -> None:
     text = format_names(names)
-    assert text.count(",") == max(0, min(len(names), 8) - 1)
-    assert text.endswith(f" and {len(names) - 8} more") == (len(names) > 8)
+    assert text.count(",") == max(0, min(len(names), 3) - 1)
+    assert text.endswith(f" and {len(names) - 3} more") == (len(names) > 3)
 
 
 @given(dim=st.integers(1, 4096), hidden=st.integers(1, 20000))

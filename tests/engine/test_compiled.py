@@ -1,9 +1,12 @@
 """The compiled vision encoder compared with the eager one, and its cache on disk."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked import start
 from tiny_vision import count_wrong_results, make_pixels, make_vision
 
 from cutline.engine import compiled
@@ -57,7 +60,25 @@ def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
     path = tmp_path / "graph"
     path.write_text("fir")
     assert load_or_build(path, read, lambda file: file.write_text("second end")) == "second end"
-    assert [file.name for file in tmp_path.iterdir()] == ["graph"]
+    assert [file.name for file in tmp_path.glob("[!.]*")] == ["graph"]
+
+
+def build_slowly(path: Path) -> None:
+    def build(file: Path) -> None:
+        with path.with_name("log").open("a") as log:
+            log.write("built\n")
+        time.sleep(0.5)  # the other process comes meanwhile
+        file.write_text("end")
+
+    assert load_or_build(path, read, build) == "end"
+
+
+def test_of_two_processes_one_builds_the_file(tmp_path: Path) -> None:
+    processes = [start(build_slowly, tmp_path / "graph") for _ in range(2)]
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert (tmp_path / "log").read_text() == "built\n"
 
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +120,7 @@ def test_a_missing_compiler_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         pytest.raises(ConfigError, match='install g\\+\\+, or use engine "packed"'),
     ):
         compile_vision(make_vision())
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("[!.]*"))
 
 
 @pytest.mark.slow
@@ -118,6 +139,25 @@ def test_the_graph_equals_eager_for_any_batch_and_any_weights(
     assert not count_wrong_results(fast, torch.float32)
     with pytest.raises(ValueError, match=r"\(3, 16, 16\)"):
         fast(make_pixels(1, size=24))
+
+
+def compile_and_compare(folder: Path) -> None:
+    """Compile an encoder with the caches of this package and of PyTorch in `folder`."""
+    os.environ |= {"CUTLINE_CACHE": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch")}
+    vision, pixels = make_vision(), make_pixels(3)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            compile_vision(vision)(pixels), vision(pixels), atol=1e-5, rtol=0
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_compile_the_same_encoder(tmp_path: Path) -> None:
+    processes = [start(compile_and_compare, tmp_path) for _ in range(2)]
+    for process in processes:
+        process.join(600)
+        assert process.exitcode == 0
+    assert len(list(tmp_path.glob("*.pt2"))) == 1
 
 
 @pytest.mark.slow

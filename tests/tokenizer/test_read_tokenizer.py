@@ -170,6 +170,54 @@ def test_invalid_files_are_errors_that_name_the_file(
     assert "\n" not in str(error.value)
 
 
+REGEX = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"}
+SPLIT = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("normalizer", REGEX, "the normalizer is a 'Replace', which no BERT has"),
+        ("normalizer", {"type": "Sequence", "normalizers": [REGEX]}, "is a 'Replace'"),
+        ("pre_tokenizer", SPLIT, "the pre_tokenizer is a 'Split'"),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [SPLIT]}, "is a 'Split'"),
+        ("added_tokens", [{}] * 10_001, "has 10,001 added tokens, more than the 10,000"),
+        ("added_tokens", [{"id": 5}], "not a tokenizer.json"),
+    ],
+)
+def test_parts_that_may_take_forever_are_errors(
+    tmp_path: Path, part: str, value: object, message: str
+) -> None:
+    file = write_bert_json(tmp_path, {token: index for index, token in enumerate(SPECIAL)})
+    file.write_text(json.dumps(json.loads(file.read_text()) | {part: value}))
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer.load(file)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"unk_token": "<unk>"}, "<unk> missing"),
+        ({"vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[hole 4]": 5}}, "a token twi"),
+        ({"vocab": {"[PAD]": 2**32}}, "not a tokenizer.json"),
+    ],
+)
+def test_vocabularies_that_do_not_fit_together_are_errors(
+    tmp_path: Path, model: dict[str, object], message: str
+) -> None:
+    file = write_bert_json(tmp_path, {token: index for index, token in enumerate(SPECIAL)})
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps(values | {"model": values["model"] | model}))
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer.load(file)
+
+
+def test_a_vocabulary_with_millions_of_lines_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("w\n" * 1_000_001)
+    with pytest.raises(CheckpointError, match=r"vocab\.txt: has 1,000,001 tokens, more than"):
+        Tokenizer.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     "settings", ["{", "[]", '{"do_lower_case": "yes"}', '{"strip_accents": 1}']
 )

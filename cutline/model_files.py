@@ -1,0 +1,89 @@
+"""Read the small files of a model, settings and vocabularies, within limits."""
+
+import json
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cutline.errors import CheckpointError
+
+MAX_JSON_BYTES = 4 << 20
+"""largest file of settings; parsed, it takes some twenty times its size"""
+MAX_VOCABULARY_BYTES = 32 << 20
+"""largest vocabulary file: three times that of 500,000 tokens"""
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """Open a regular file for reading; reading a device or a pipe may never end.
+
+    Raises:
+        CheckpointError: The file cannot be opened, or is a device or a pipe.
+    """
+    try:
+        mode = file.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return file.open("rb")
+        reason = "not a regular file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise CheckpointError(f"{file}: cannot be read ({reason}); use a complete model")
+
+
+def read_limited_text(file: Path, max_bytes: int = MAX_VOCABULARY_BYTES) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        CheckpointError: The file cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with open_regular(file) as stream:
+            content = stream.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise CheckpointError(
+                f"{file}: larger than {max_bytes >> 20} MiB, which no such file of a model is; "
+                "copy the file again"
+            )
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}); use a complete model"
+        ) from None
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{file}: not UTF-8 text; copy the file again") from None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: The file cannot be read, is not a JSON object, or has a key twice.
+    """
+    try:
+        values = parse_strict_json(read_limited_text(file, MAX_JSON_BYTES))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not JSON ({error}); copy the file again") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file}: not a JSON object; copy the file again")
+    return values
+
+
+def parse_strict_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: The text is not JSON, is nested too deeply, or has a key twice in an object.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_make_object)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _make_object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"the key {key[:80]!r} occurs twice in an object")
+        values[key] = value
+    return values
