@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from cutline.cli.console import print_message
-from cutline.cli.flags import Data, DataFlags, DataPathFlag, Flags, Output, ReportOutput
+from cutline.cli.flags import (
+    ColumnFlags,
+    Data,
+    DataFlags,
+    DataPathFlag,
+    Flags,
+    Output,
+    ReportOutput,
+)
 from cutline.config import (
     CaptionConfig,
     CaptionText,
@@ -97,7 +105,9 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
     caption_text = CaptionText(
         data_settings.clean, data_settings.max_words, data_settings.max_tokens
     )
-    data_flags = DataFlags(data_settings.image_root, columns=data_settings.columns)
+    data_flags = DataFlags(
+        data_settings.image_root, columns=ColumnFlags(**vars(data_settings.columns))
+    )
 
     def check_command(
         data: Data,

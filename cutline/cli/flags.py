@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig
 
@@ -26,6 +26,13 @@ Data = Positional[Annotated[str, arg(metavar="DATA", help=DATA_HELP)]]
 
 
 @dataclass(frozen=True)
+class ColumnFlags(Columns):
+    """Columns that a flag names; groups matter only where a recipe splits the data."""
+
+    group_column: Annotated[str, Suppress] = ""
+
+
+@dataclass(frozen=True)
 class DataFlags:
     """Dataset: how to read it."""
 
@@ -34,7 +41,7 @@ class DataFlags:
     split: str = ""
     """split of a dataset_coco.json, such as val, or a subfolder or Parquet files of that name
     (default: all)"""
-    columns: Annotated[Columns, Flags] = field(default_factory=Columns)
+    columns: Annotated[ColumnFlags, Flags] = field(default_factory=ColumnFlags)
 
     def source(self, path: str) -> DataSource:
         """Return the dataset at `path`, with these settings."""

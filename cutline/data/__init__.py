@@ -4,8 +4,9 @@ No image is opened here.
 """
 
 from cutline.data.open import find_images, open_data, open_related_data
-from cutline.data.sample import Sample, group_by_image, split_by_image
+from cutline.data.sample import Sample, group_by_image
 from cutline.data.shards import is_shards, list_shards, stream_shards
+from cutline.data.split import split_samples
 from cutline.data.write import check_output, write_captions
 
 __all__ = [
@@ -17,7 +18,7 @@ __all__ = [
     "list_shards",
     "open_data",
     "open_related_data",
-    "split_by_image",
+    "split_samples",
     "stream_shards",
     "write_captions",
 ]

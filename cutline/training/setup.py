@@ -13,7 +13,7 @@ from cutline.checkpoint import (
     load_pretrained_vision,
 )
 from cutline.config import CaptionConfig, Columns, DataConfig, Recipe
-from cutline.data import Sample, is_shards, open_data, split_by_image
+from cutline.data import Sample, is_shards, open_data, split_samples
 from cutline.errors import ConfigError, DataError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
@@ -105,7 +105,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     if data.val or data.val_split:
         val = open_data(data.val_source)
     elif data.val_fraction:
-        train, val = split_by_image(train, data.val_fraction, recipe.seed)
+        train, val = split_samples(train, data, recipe.seed)
     val = [sample for sample in val if sample.captions]
     if not val and (data.val or data.val_split):
         raise DataError(
