@@ -27,9 +27,9 @@ Data = Positional[Annotated[str, arg(metavar="DATA", help=DATA_HELP)]]
 
 @dataclass(frozen=True)
 class ColumnFlags(Columns):
-    """Columns that a flag names; groups matter only where a recipe splits the data."""
+    """Column names of tables and JSON rows, where they differ from the defaults."""
 
-    group_column: Annotated[str, Suppress] = ""
+    group_column: Suppress[str] = ""  # only a recipe splits data, and names it
 
 
 @dataclass(frozen=True)
