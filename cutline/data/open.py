@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cutline.config import DataSource
+from cutline.config import Columns, DataSource
 from cutline.data.coco import read_coco, reject_split
 from cutline.data.folder import find_index, is_image, list_images, natural_sort_key, read_folder
 from cutline.data.jsonl import read_jsonl
@@ -82,12 +82,18 @@ def open_related_data(source: DataSource) -> list[Sample]:
     Raises:
         DataError: The data can be read neither with the columns of `source` nor with the defaults.
     """
+    columns = source.columns
     try:
         return open_data(source)
     except DataError as error:
-        if source.columns.names:
-            with suppress(DataError):
-                return open_data(replace(source, columns=DEFAULT_COLUMNS))
+        for fewer in (
+            Columns(columns.image_column),
+            Columns(caption_column=columns.caption_column),
+            DEFAULT_COLUMNS,
+        ):
+            if set(fewer.names) < set(columns.names):
+                with suppress(DataError):
+                    return open_data(replace(source, columns=fewer))
         raise error from None
 
 
