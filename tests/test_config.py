@@ -116,7 +116,7 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
             f"group_pattern {pattern!r} repeats a group in parentheses, which can take forever: "
             "repeat single characters, such as [a-z_]+",
         )
-        for pattern in ("(a+)+b", "(?:a|ab)*c", "(a*){9}")
+        for pattern in ("(a+)+b", "(?:a|ab)*c", "(a*){9}", "(?x)(a+) +b", r"(a+\\)+")
     ),
     *(
         (
@@ -125,7 +125,7 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
             f"group_pattern {pattern!r} has more than 3 of * + ? {{}}, which can take forever: "
             "match only the part of the name that tells groups apart",
         )
-        for pattern in (".*.*.*.*b", "a?" * 40 + "a" * 40, r"a+b*?\w{2,}x{0,9}")
+        for pattern in (".*.*.*.*b", r"\\*" * 4, "a?" * 40 + "a" * 40, r"a+b*?(\w{2,})(\d+)")
     ),
     (
         DataConfig,

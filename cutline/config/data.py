@@ -20,8 +20,8 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 MAX_QUANTIFIERS = 3
 """maximum number of quantifiers in `group_pattern`: a search takes up to that power of the length
 of the path, plus one"""
-_QUANTIFIER = re.compile(r"(?<![(\\])(?:[*+?]|\{\d*,?\d*\})[?+]?")
-_REPEATED_GROUP = re.compile(r"(?<!\\)\)[*+{]")
+_QUANTIFIER = re.compile(r"(?<!\()(?:[*+?]|\{\d*,?\d*\})[?+]?")
+_REPEATED_GROUP = re.compile(r"\)[*+{]")
 
 
 @dataclass(frozen=True)
@@ -161,14 +161,15 @@ class SplitConfig:
             raise ConfigError(
                 f"{pattern} is not a regular expression ({error}): correct it"
             ) from None
-        # Either of these can take longer than a training run.
+        # without escaped characters, and without space, which (?x) allows before a quantifier
+        bare = re.sub(r"[\s#]", "", re.sub(r"\\.", "x", self.group_pattern))
         require(
-            not _REPEATED_GROUP.search(self.group_pattern),
+            not _REPEATED_GROUP.search(bare),
             f"{pattern} repeats a group in parentheses, which can take forever: "
             "repeat single characters, such as [a-z_]+",
         )
         require(
-            len(_QUANTIFIER.findall(self.group_pattern)) <= MAX_QUANTIFIERS,
+            len(_QUANTIFIER.findall(bare)) <= MAX_QUANTIFIERS,
             f"{pattern} has more than {MAX_QUANTIFIERS} of * + ? {{}}, which can take forever: "
             "match only the part of the name that tells groups apart",
         )
