@@ -10,18 +10,13 @@ from cutline.config.validation import (
     require_at_least,
     require_choices,
     require_fractions,
+    require_simple_pattern,
 )
-from cutline.errors import ConfigError
 
 Cleaning = Literal["blip", "none"]
 ValSelection = Literal["random", "blocks"]
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 """a column in a prompt template: `{style}`"""
-MAX_QUANTIFIERS = 3
-"""maximum number of quantifiers in `group_pattern`: a search takes up to that power of the length
-of the path, plus one"""
-_QUANTIFIER = re.compile(r"(?<!\()(?:[*+?]|\{\d*,?\d*\})[?+]?")
-_REPEATED_GROUP = re.compile(r"\)[*+{]")
 
 
 @dataclass(frozen=True)
@@ -154,25 +149,7 @@ class SplitConfig:
     def __post_init__(self) -> None:
         require_choices(self)
         require_fractions(self, "val_fraction")
-        pattern = f"group_pattern {self.group_pattern!r}"
-        try:
-            re.compile(self.group_pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ConfigError(
-                f"{pattern} is not a regular expression ({error}): correct it"
-            ) from None
-        # without escaped characters, and without space, which (?x) allows before a quantifier
-        bare = re.sub(r"[\s#]", "", re.sub(r"\\.", "x", self.group_pattern))
-        require(
-            not _REPEATED_GROUP.search(bare),
-            f"{pattern} repeats a group in parentheses, which can take forever: "
-            "repeat single characters, such as [a-z_]+",
-        )
-        require(
-            len(_QUANTIFIER.findall(bare)) <= MAX_QUANTIFIERS,
-            f"{pattern} has more than {MAX_QUANTIFIERS} of * + ? {{}}, which can take forever: "
-            "match only the part of the name that tells groups apart",
-        )
+        require_simple_pattern(self, "group_pattern")
 
 
 @dataclass(frozen=True)
