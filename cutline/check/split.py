@@ -99,14 +99,36 @@ def _parse_images(samples: Sequence[Sample], text: CaptionText, is_train: bool) 
 def _check_repeated(images: Sequence[_Image]) -> Iterator[Finding]:
     """Yield a finding if validation captions repeat training captions more often than by chance.
 
-    Chance is how often captions of training images repeat those of training images far apart: they
-    are as similar as unrelated images of this dataset are.
-
     Args:
         images: All images, in natural order.
     """
     train = [image for image in images if image.is_train]
     val = [image for image in images if not image.is_train]
+    repeated, by_chance = _measure_repeats(train, val)
+    # Captions of one image are not independent: the images count.
+    error = (max(by_chance, 0.01) * (1 - min(by_chance, 0.99)) / len(val)) ** 0.5
+    is_frequent = repeated >= max(MIN_REPEATED, by_chance + 3 * error)
+    if is_frequent and _odds(repeated) >= MIN_ODDS_RATIO * _odds(by_chance):
+        yield Finding(
+            "repeated_across_split",
+            "",
+            f"{repeated:.0%} of the validation captions are also training captions, word for word, "
+            f"against {by_chance:.0%} by chance (training images far apart): scores measure "
+            "memory; hold out whole scenes with `data.group_pattern` or `data.group_column`, or "
+            "the last images with `data.val_selection: blocks`",
+        )
+
+
+def _measure_repeats(train: Sequence[_Image], val: Sequence[_Image]) -> tuple[float, float]:
+    """Return the fraction of validation captions that are training captions, and that by chance.
+
+    Chance is how often captions of training images are also captions of training images far apart:
+    these are as similar as unrelated images of this dataset are.
+
+    Args:
+        train: Training images, in natural order.
+        val: Validation images.
+    """
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for position, image in enumerate(train):
@@ -119,20 +141,7 @@ def _check_repeated(images: Sequence[_Image]) -> Iterator[Finding]:
         for position, image in enumerate(train)
         for caption in image.captions
     )
-    repeated = _mean(caption in first for image in val for caption in image.captions)
-    # Captions of one image are not independent: the images count.
-    error = (max(by_chance, 0.01) * (1 - min(by_chance, 0.99)) / len(val)) ** 0.5
-    if repeated >= max(MIN_REPEATED, by_chance + 3 * error) and _odds(
-        repeated
-    ) >= MIN_ODDS_RATIO * _odds(by_chance):
-        yield Finding(
-            "repeated_across_split",
-            "",
-            f"{repeated:.0%} of the validation captions are also training captions, word for word, "
-            f"against {by_chance:.0%} by chance (training images far apart): scores measure "
-            "memory; hold out whole scenes with `data.group_pattern` or `data.group_column`, or "
-            "the last images with `data.val_selection: blocks`",
-        )
+    return _mean(caption in first for image in val for caption in image.captions), by_chance
 
 
 def _far_distance(images: Sequence[_Image]) -> int:

@@ -77,7 +77,8 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
 def open_related_data(source: DataSource) -> list[Sample]:
     """Read a dataset whose columns may have the default names instead of those in `source`.
 
-    This is for data that accompanies another dataset, whose columns are named in `source`.
+    This is for data that accompanies another dataset, whose columns are named in `source`. It may
+    also have only the image column of that name, or only the caption column.
 
     Raises:
         DataError: The data can be read neither with the columns of `source` nor with the defaults.
