@@ -1,10 +1,13 @@
 """Write files atomically; refer to images inside larger files."""
 
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cutline.errors import CutlineError
 
 
 @contextmanager
@@ -12,15 +15,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file atomically: it is replaced completely or not at all.
 
     If the block ends with an error, or with Ctrl-C, `path` is left unchanged and the temporary file
-    is removed.
+    is removed. Devices and pipes, such as /dev/stdout, are not replaced but written to.
 
     Args:
-        path: The file to write; its folder is created.
+        path: The file to write; its folder is created. A symbolic link keeps its target.
 
     Yields:
         A temporary path in the same folder, which the block writes to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if _is_device(path):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -42,10 +48,44 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in `folder` and its subfolders."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def remove_partial(paths: Iterable[Path]) -> None:
+    """Remove the temporary files that killed processes left when they wrote `paths`."""
+    for path in paths:
+        temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+        folder = path.parent
+        for name in os.listdir(folder) if folder.is_dir() else []:  # noqa: PTH208
+            if temporary.fullmatch(name):
+                (folder / name).unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that a file or folder can be written, before the work whose results go there.
+
+    Nothing is changed: folders that do not exist yet are not created.
+
+    Raises:
+        CutlineError: `path` cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if _is_device(target):
+        return
+    folder = target if target.is_dir() else target.parent
+    while not folder.exists():
+        folder = folder.parent
+    probe = folder / f".cutline.{os.getpid()}.tmp"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CutlineError(
+            f"{path}: cannot be written ({error.strerror}); "
+            "choose another place, or check the folder and its permissions"
+        ) from None
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether `path` is a device or a pipe, which cannot be replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 class ImageRef(ABC):

@@ -9,7 +9,7 @@ from cutline.checkpoint.load import (
     save_checkpoint,
 )
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
-from cutline.checkpoint.native import save_native
+from cutline.checkpoint.native import NATIVE_FILES, save_native
 from cutline.checkpoint.pretrained import LoadReport, load_pretrained_text, load_pretrained_vision
 from cutline.checkpoint.weights import (
     Checkpoint,
@@ -20,6 +20,7 @@ from cutline.checkpoint.weights import (
 
 __all__ = [
     "HUGGINGFACE",
+    "NATIVE_FILES",
     "SALESFORCE",
     "Checkpoint",
     "CheckpointFormat",

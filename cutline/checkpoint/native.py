@@ -11,15 +11,16 @@ from cutline.tokenizer import Tokenizer
 
 FORMAT = "cutline"
 VERSION = 1
-WEIGHT_FILE = "model.safetensors"
+CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILE = "config.json", "tokenizer.json", "model.safetensors"
+NATIVE_FILES = (CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILE)
 
 
 def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Write a cutline folder, each file atomically and the weights last."""
     folder = Path(folder)
     values = {"format": FORMAT, "version": VERSION, "config": to_dict(checkpoint.config)}
-    write_json(folder / "config.json", values)
-    checkpoint.tokenizer.save(folder / "tokenizer.json")
+    write_json(folder / CONFIG_FILE, values)
+    checkpoint.tokenizer.save(folder / TOKENIZER_FILE)
     write_safetensors(folder / WEIGHT_FILE, checkpoint.weights)
 
 
@@ -39,7 +40,7 @@ def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Chec
     shapes = compute_weight_shapes(config)
     source = read_safetensors(folder / WEIGHT_FILE)
     weights = import_weights(source, NATIVE, shapes, str(folder / WEIGHT_FILE))
-    return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / "tokenizer.json"))
+    return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / TOKENIZER_FILE))
 
 
 def read_native_config(folder: Path) -> CaptionConfig:
@@ -49,7 +50,7 @@ def read_native_config(folder: Path) -> CaptionConfig:
         CheckpointError: config.json cannot be read, or has another version.
         ConfigError: The settings are invalid.
     """
-    config_file = folder / "config.json"
+    config_file = folder / CONFIG_FILE
     values = read_json(config_file)
     if values.get("version") != VERSION:
         raise CheckpointError(

@@ -1,15 +1,17 @@
 """`cutline caption`."""
 
 import dataclasses
-import sys
+import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message
+from cutline.cli.console import print_message, print_result, read_stdin
 from cutline.cli.flags import Flags, ModelFlags, Output
 from cutline.config import GenerationConfig, InferenceConfig
-from cutline.errors import ConfigError, CutlineError
+from cutline.errors import ConfigError, CutlineError, DataError
+from cutline.files import check_writable
 from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -38,8 +40,7 @@ def caption_command(
             image, or .txt for one beside each image.
         prompt: Prompt of every caption (default: the model's own).
     """
-    from cutline.batching import Caption
-    from cutline.data import check_output, find_images, write_captions
+    from cutline.data import check_output
 
     if not images:
         raise ConfigError(
@@ -48,8 +49,10 @@ def caption_command(
         )
     if output:
         check_output(output)
-    names = [name for path in images for name in (["-"] if path == "-" else find_images([path]))]
-    sources = [sys.stdin.buffer.read() if name == "-" else name for name in names]
+    names, num_missing = find_inputs(images)
+    if output:
+        check_caption_output(output, names)
+    sources = [read_stdin() if name == "-" else name for name in names]
     stream = model.load(inference).stream(
         sources,
         prompt,
@@ -57,33 +60,96 @@ def caption_command(
         num_workers=inference.num_workers,
         **dataclasses.asdict(generation),
     )
-    rows: list[dict[str, Any]] = []
+    results = zip(names, progress_bar(stream, len(names), "captioning"), strict=True)
+    num_captioned = write_results(results, output, generation.num_captions)
+    num_inputs = len(names) + num_missing
+    if num_captioned == num_inputs:
+        return 0
+    print_message(
+        f"{num_inputs - num_captioned} of {num_inputs} images could not be captioned; "
+        "they are listed above"
+    )
+    return 3
+
+
+def find_inputs(paths: Sequence[str]) -> tuple[list[str], int]:
+    """Find the images to caption.
+
+    Returns:
+        The images, - for stdin among them, and how many of `paths` have none, which are listed.
+
+    Raises:
+        DataError: There is no image.
+    """
+    from cutline.data import find_images
+
+    names: dict[str, str] = {}  # by normalized path
+    num_missing = 0
+    for path in paths:
+        try:
+            found = [path] if path == "-" else find_images([path])
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            print_message(f"skipped: {error}")
+            found, num_missing = [], num_missing + 1
+        for name in found:
+            names.setdefault(os.path.normpath(name), name)
+    if not names:
+        raise DataError("there is no image to caption: the messages above say why")
+    return list(names.values()), num_missing
+
+
+def check_caption_output(output: str, names: Sequence[str]) -> None:
+    """Raise CutlineError if the captions of the images `names` cannot be written to `output`."""
+    from cutline.data import check_output, list_sidecars
+
+    beside_images = check_output(output) == "sidecars"
+    for path in {text.parent for text in list_sidecars(names)} if beside_images else {output}:
+        check_writable(path)
+
+
+def write_results(
+    results: "Iterable[tuple[str, Caption | CutlineError]]", output: str, num_captions: int
+) -> int:
+    """Print captions as they come, or write them to `output` at the end or after Ctrl-C.
+
+    Returns:
+        The number of images that were captioned; the others are listed.
+
+    Raises:
+        CutlineError: No image could be captioned, or `output` cannot be written: then the captions
+            are printed.
+    """
+    from cutline.batching import Caption
+    from cutline.data import write_captions
+
+    captions: list[tuple[str, Caption]] = []
     try:
-        for name, result in zip(names, progress_bar(stream, len(names), "captioning"), strict=True):
+        for name, result in results:
             if not isinstance(result, Caption):
                 print_message(f"skipped: {result}")
                 continue
-            rows.append(caption_row(name, result, generation.num_captions))
+            captions.append((name, result))
             if not output:
                 print_captions(name, result)
     finally:  # also after Ctrl-C: keep the captions so far
-        if output and rows:
-            write_captions(output, rows)
-    if not rows:
+        if output and captions:
+            try:
+                rows = [caption_row(name, caption, num_captions) for name, caption in captions]
+                write_captions(output, rows)
+            except DataError:
+                for name, caption in captions:
+                    print_captions(name, caption)
+                raise
+    if not captions:
         raise CutlineError("no image could be captioned: the messages above say why")
-    num_failed = len(names) - len(rows)
-    if num_failed:
-        print_message(
-            f"{num_failed} of {len(names)} images could not be captioned; they are listed above"
-        )
-    return 3 if num_failed else 0
+    return len(captions)
 
 
 def print_captions(name: str, caption: "Caption") -> None:
-    """Print a `name<TAB>caption` line for each alternative, at once, for pipes."""
-    for alternative in caption.alternatives:
-        sys.stdout.write(f"{name}\t{alternative.text}\n")
-    sys.stdout.flush()
+    """Print a `name<TAB>caption` line for each alternative."""
+    print_result("".join(f"{name}\t{each.text}\n" for each in caption.alternatives))
 
 
 def caption_row(name: str, caption: "Caption", num_captions: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`cutline check`."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from cutline.cli.console import print_message
+from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import (
     ColumnFlags,
     Data,
@@ -18,6 +17,7 @@ from cutline.cli.flags import (
     Flags,
     Output,
     ReportOutput,
+    check_outputs,
 )
 from cutline.config import (
     CaptionConfig,
@@ -46,9 +46,10 @@ class CheckOutputs:
     """HTML report with caption lengths, duplicates side by side, and sample images"""
 
     def check(self) -> None:
-        """Raise ConfigError for a file of findings that cannot be written."""
+        """Raise CutlineError for a file that cannot be written."""
         if self.output and not self.output.lower().endswith(".jsonl"):
             raise ConfigError(f"{self.output}: check writes its findings to a .jsonl file")
+        check_outputs(self.output, self.report)
 
     def write(self, result: "CheckResult") -> None:
         """Write the requested files."""
@@ -153,7 +154,7 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
             num_workers=num_workers,
             progress=progress_bar,
         )
-        sys.stdout.write(summarize(result))
+        print_result(summarize(result))
         outputs.write(result)
         return 3 if result.has_errors else 0
 

@@ -1,13 +1,19 @@
 """`cutline compare`."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message
+from cutline.cli.console import print_message, print_result
 from cutline.cli.evaluate import write_json_output
-from cutline.cli.flags import DataFlags, DataPathFlag, Flags, JsonOutput, ReportOutput
+from cutline.cli.flags import (
+    DataFlags,
+    DataPathFlag,
+    Flags,
+    JsonOutput,
+    ReportOutput,
+    check_outputs,
+)
 from cutline.config import MetricConfig
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ def compare_command(
     """
     from cutline.evaluation import compare_captions, write_comparison_report
 
+    check_outputs(report, json_file)
     comparison = compare_captions(
         first, second, source.source(references), metrics=metrics, seed=seed
     )
@@ -53,7 +60,7 @@ def compare_command(
         print_message(f"left out: {message}")
     if comparison.num_uncaptioned:
         print_message(comparison.describe_uncaptioned().removesuffix("."))
-    sys.stdout.writelines(f"{line}\n" for line in format_comparison(comparison))
+    print_result("".join(f"{line}\n" for line in format_comparison(comparison)))
     if json_file:
         write_json_output(json_file, comparison.to_dict())
     if report:

@@ -7,6 +7,7 @@ from tyro.conf import Positional, arg
 from cutline.cli.console import print_message
 from cutline.cli.flags import Flags
 from cutline.config import CheckpointOptions
+from cutline.files import check_writable
 
 
 def convert_command(
@@ -30,6 +31,7 @@ def convert_command(
     """
     from cutline.checkpoint import load_checkpoint, save_checkpoint
 
+    check_writable(out)
     checkpoint = load_checkpoint(
         model, options.config or None, options.tokenizer or None, options.image_size or None
     )

@@ -1,14 +1,12 @@
 """`cutline demo`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from cutline.cli.console import program_name, stderr_console
+from cutline.cli.console import print_result, program_name, stderr_console
 from cutline.cli.flags import Output
-from cutline.errors import ConfigError
 from cutline.progress import progress_bar
 
 NUM_PHOTOS = 40
@@ -42,7 +40,7 @@ def demo_command(
     console = stderr_console()
     result = run_demo(Path(output), seed, console.print, progress_bar)
     program = program_name()
-    sys.stdout.write(
+    print_result(
         f"{100 * result.accuracy:.1f} % of {len(result.scenes)} captions of unseen scenes are "
         "correct in every word.\n"
         f"{output}/report.html shows them. Try:\n"
@@ -59,11 +57,8 @@ def draw_photos(folder: Path, seed: int) -> None:
     Raises:
         ConfigError: The folder contains other files, which must not be overwritten.
     """
-    from cutline.demo.scenes import make_scenes, write_scenes
+    from cutline.demo.scenes import check_drawn_folder, make_scenes, write_scenes
 
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "scene-000000.png").is_file():
-        raise ConfigError(f"{folder}: contains other files; name a new or an empty folder")
+    check_drawn_folder(folder, folder)
     write_scenes(folder, make_scenes(NUM_PHOTOS, seed, "heldout"))
-    sys.stdout.write(
-        f"{folder} contains {NUM_PHOTOS} images, and their captions in captions.jsonl.\n"
-    )
+    print_result(f"{folder} contains {NUM_PHOTOS} images, and their captions in captions.jsonl.\n")

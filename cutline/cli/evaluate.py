@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cutline.cli.caption import caption_row
-from cutline.cli.console import print_message
+from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import (
     Data,
     DataFlags,
@@ -17,6 +16,7 @@ from cutline.cli.flags import (
     ModelFlags,
     Output,
     ReportOutput,
+    check_outputs,
 )
 from cutline.config import DataSource, GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
@@ -39,12 +39,13 @@ class EvaluationOutputs:
     """scores as JSON"""
 
     def check(self) -> None:
-        """Raise ConfigError for a caption file that cannot be written."""
+        """Raise CutlineError for a file that cannot be written."""
         from cutline.data import check_output
 
         # text files beside images hold the references, and would be overwritten
         if self.output and check_output(self.output) not in ("jsonl", "csv"):
             raise ConfigError(f"{self.output}: evaluate writes captions to a .jsonl or .csv file")
+        check_outputs(self.output, self.report, self.json_file)
 
 
 def evaluate_command(
@@ -107,7 +108,7 @@ def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_capt
 
     for message in evaluation.skipped:
         print_message(f"skipped: {message}")
-    sys.stdout.writelines(f"{line}\n" for line in format_evaluation(evaluation))
+    print_result("".join(f"{line}\n" for line in format_evaluation(evaluation)))
     if outputs.output:
         rows = [
             {

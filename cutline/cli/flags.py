@@ -2,11 +2,14 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, Suppress, arg
 
 from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig
+from cutline.errors import ConfigError
+from cutline.files import check_writable
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
@@ -23,6 +26,22 @@ DATA_HELP = (
     "that holds one of these, or images with .txt files beside them"
 )
 Data = Positional[Annotated[str, arg(metavar="DATA", help=DATA_HELP)]]
+
+
+def check_outputs(*paths: str) -> None:
+    """Check that files can be written, before the work whose results go there.
+
+    Args:
+        *paths: The files; "" for one that is not requested.
+
+    Raises:
+        ConfigError: One of them is a folder.
+        CutlineError: One of them cannot be written.
+    """
+    for path in filter(None, paths):
+        if Path(path).is_dir():
+            raise ConfigError(f"{path}: a folder; name a file")
+        check_writable(path)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The entry point: finds the command, runs it, and turns errors into messages and exit codes."""
 
-import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 import tyro
@@ -9,15 +9,17 @@ import tyro
 from cutline.cli.caption import caption_command
 from cutline.cli.check import make_check_command
 from cutline.cli.compare import compare_command
-from cutline.cli.console import print_message
+from cutline.cli.console import prepare_streams, print_result
 from cutline.cli.convert import convert_command
 from cutline.cli.demo import demo_command
 from cutline.cli.evaluate import evaluate_command
+from cutline.cli.failure import report_failure
 from cutline.cli.help import format_help
 from cutline.cli.score import score_command
 from cutline.cli.train import make_train_command
 from cutline.config.renames import reject_renamed_flags
-from cutline.errors import ConfigError, CutlineError
+from cutline.errors import ConfigError
+from cutline.interrupt import interrupt_on_signals
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo_command,
@@ -36,48 +38,37 @@ RECIPE_COMMANDS = {"check": make_check_command, "train": make_train_command}
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code."""
+    prepare_streams()
+    interrupt_on_signals()
     sys.exit(run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run_command(argv: list[str]) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return its exit code; with --debug, show the traceback of an error."""
     try:
-        code = dispatch(argv)
-        sys.stdout.flush()
-        return code
-    except ConfigError as error:
-        print_message(str(error))
-        return 2
-    except CutlineError as error:
-        print_message(str(error))
-        return 1
-    except KeyboardInterrupt as error:
-        print_message(str(error) or "stopped")
-        return 130
-    except BrokenPipeError:  # `cutline caption … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print_message(f"{error.filename or 'writing'}: {error.strerror or error}")
-        return 1
+        return dispatch([word for word in argv if word != "--debug"])
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in argv:
+            sys.stderr.write(traceback.format_exc())
+        return report_failure(error)
 
 
 def dispatch(argv: list[str]) -> int:
     """Run the command that `argv` names, and return its exit code."""
     name, arguments = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("--help", "-h"):
-        sys.stdout.write(format_overview())
+        print_result(format_overview())
         return 0 if argv else 2
     if name == "--version":
         from cutline import __version__
 
-        sys.stdout.write(f"cutline {__version__}\n")
+        print_result(f"cutline {__version__}\n")
         return 0
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
     command = RECIPE_COMMANDS[name](arguments) if name in RECIPE_COMMANDS else COMMANDS[name]
     if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(format_help(name, command))
+        print_result(format_help(name, command))
         return 0
     reject_renamed_flags(arguments)
     config = (tyro.conf.AvoidSubcommands,)
@@ -99,7 +90,9 @@ def format_overview() -> str:
         "",
         "`cutline COMMAND --help` lists the arguments of a command. Start with `cutline demo`.",
         "",
+        "`--debug` shows the traceback of an error.",
+        "",
         "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs failed and were listed;",
-        "130 stopped by Ctrl-C, or training by SIGTERM.",
+        "130 stopped by Ctrl-C; 143 stopped by SIGTERM.",
     ]
     return "\n".join(lines) + "\n"

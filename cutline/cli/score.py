@@ -1,10 +1,10 @@
 """`cutline score`."""
 
-import sys
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from cutline.cli.console import print_result
 from cutline.cli.flags import Flags, ModelFlags
 from cutline.config import DeviceConfig
 from cutline.errors import ConfigError
@@ -33,5 +33,5 @@ def score_command(
     scores = model.load(inference).score(image, captions, prompt)
     ranked = zip((score.log_prob for score in scores), captions, strict=True)
     for log_prob, text in sorted(ranked, reverse=True):
-        sys.stdout.write(f"{log_prob:.4f}\t{text}\n")
+        print_result(f"{log_prob:.4f}\t{text}\n")
     return 0

@@ -2,14 +2,13 @@
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message, program_name, stderr_console
-from cutline.cli.flags import Flags
+from cutline.cli.console import print_message, print_result, program_name, stderr_console
+from cutline.cli.flags import Flags, check_outputs
 from cutline.config import Recipe, read_recipe
 from cutline.errors import ConfigError
 from cutline.progress import is_rank_zero
@@ -115,17 +114,17 @@ def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str) -> int:
     from cutline import training
 
     if name == "show_batch":
-        sys.stdout.write(training.inspect_first_batch(recipe))
+        print_result(training.inspect_first_batch(recipe))
         return 0
     if name == "dry_run":
         dry_run = training.dry_run(recipe)
-        sys.stdout.write(str(dry_run))
+        print_result(str(dry_run))
         for message in dry_run.shortages:
             print_message(message)
         return dry_run.exit_code
     if name == "overfit":
         overfit = training.overfit(recipe, flags.overfit or 0)
-        sys.stdout.write(str(overfit))
+        print_result(str(overfit))
         return overfit.exit_code
     return run_lr_finder(recipe, *(flags.lr_range or (0.0, 0.0)))
 
@@ -134,9 +133,10 @@ def run_lr_finder(recipe: Recipe, low: float, high: float) -> int:
     """Run the learning-rate range test: print its table, write its report."""
     from cutline.training import lr_report_path, run_lr_range_test, write_lr_report
 
-    result = run_lr_range_test(recipe, low, high)
-    sys.stdout.write(str(result))
     path = lr_report_path(recipe)
+    check_outputs(str(path))
+    result = run_lr_range_test(recipe, low, high)
+    print_result(str(result))
     write_lr_report(path, result)
     print_message(f"{result.suggestion}; {path} shows the curve")
     return 3 if result.skipped else 0

@@ -7,7 +7,7 @@ from cutline.data.open import find_images, open_data, open_related_data
 from cutline.data.sample import Sample, group_by_image
 from cutline.data.shards import is_shards, list_shards, stream_shards
 from cutline.data.split import split_samples
-from cutline.data.write import check_output, write_captions
+from cutline.data.write import check_output, list_sidecars, write_captions
 
 __all__ = [
     "Sample",
@@ -16,6 +16,7 @@ __all__ = [
     "group_by_image",
     "is_shards",
     "list_shards",
+    "list_sidecars",
     "open_data",
     "open_related_data",
     "split_samples",

@@ -10,7 +10,7 @@ from cutline.config import CaptionConfig, DataConfig, EvalConfig, ModelSettings,
 from cutline.data import open_data, write_captions
 from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct, judge_caption
-from cutline.demo.scenes import Split, make_scenes, write_scenes
+from cutline.demo.scenes import Split, check_drawn_folder, make_scenes, write_scenes
 from cutline.evaluation import Evaluation, evaluate, make_score_rows
 from cutline.progress import Progress, no_progress
 from cutline.report import (
@@ -75,9 +75,11 @@ def run_demo(
         The result on held-out scenes: those with a pair of objects that no training scene contains.
 
     Raises:
-        KeyboardInterrupt: The training was interrupted.
+        Interrupted: The training was interrupted.
+        ConfigError: The folder contains other files.
     """
     log(f"Drawing {num_train:,} training scenes and {2 * num_test:,} test scenes …")
+    check_drawn_folder(folder, folder / "scenes" / "train")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("scenes", "training"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -100,8 +102,9 @@ def train_model(folder: Path, seed: int, epochs: int) -> None:
     """Train on the scenes in `folder`, and move the best checkpoint to `model/`."""
     try:
         best = train(make_demo_recipe(folder, seed, epochs))
-    except Interrupted:
-        raise KeyboardInterrupt("stopped; run `cutline demo` to start again") from None
+    except Interrupted as stopped:
+        message = "stopped; run `cutline demo` to start again"
+        raise Interrupted(message, stopped.signal_number) from None
     shutil.rmtree(folder / "model", ignore_errors=True)
     best.rename(folder / "model")
 

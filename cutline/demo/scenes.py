@@ -25,11 +25,15 @@ from cutline.demo.drawing import (
     draw_scene,
 )
 from cutline.demo.grammar import describe_scene
+from cutline.errors import ConfigError
 from cutline.files import write_text
 
 Split = Literal["train", "heldout", "unseen_combination"]
 Kind = tuple[str, str]
 """color and shape of an object"""
+
+SCENE_NAME = "scene-{:06d}.png"
+"""file name of a scene, by its number"""
 
 UNSEEN_KINDS: frozenset[Kind] = frozenset(
     {
@@ -80,6 +84,17 @@ def make_scenes(count: int, seed: int = 0, split: Split = "train") -> list[Scene
     return [Scene(_make_objects(rng, split), _make_background(rng)) for _ in range(count)]
 
 
+def check_drawn_folder(folder: Path, scenes: Path) -> None:
+    """Check that files in `folder` may be replaced: it is new or empty, or `scenes` has scenes.
+
+    Raises:
+        ConfigError: The folder contains other files.
+    """
+    drawn = (scenes / SCENE_NAME.format(0)).is_file()
+    if folder.is_dir() and any(folder.iterdir()) and not drawn:
+        raise ConfigError(f"{folder}: contains other files; name a new or an empty folder")
+
+
 def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) -> Path:
     """Draw scenes into `folder` as a dataset.
 
@@ -97,7 +112,7 @@ def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) ->
     captions.unlink(missing_ok=True)
     lines = []
     for i, scene in enumerate(scenes):
-        name = f"scene-{i:06d}.png"
+        name = SCENE_NAME.format(i)
         draw_scene(scene, size).save(folder / name)
         lines.append(json.dumps({"file_name": name, "captions": [describe_scene(scene)]}) + "\n")
     write_text(captions, "".join(lines))

@@ -2,7 +2,6 @@
 
 import os
 import queue
-import signal
 import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import (
@@ -21,6 +20,7 @@ from torch import Tensor
 from cutline.errors import CutlineError, ImageError
 from cutline.image.open import ImageSource, open_image
 from cutline.image.resize import to_pixels
+from cutline.worker import init_worker
 
 T = TypeVar("T")
 
@@ -204,15 +204,10 @@ class ImagePrefetcher(Generic[T]):
 
 
 def start_pool(num_workers: int) -> Executor:
-    """Start worker processes, or threads if `num_workers` is 0.
-
-    Processes ignore Ctrl-C, which the main process handles.
-    """
+    """Start worker processes, or threads if `num_workers` is 0."""
     if not num_workers:
         return ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2)))
-    return ProcessPoolExecutor(
-        num_workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
+    return ProcessPoolExecutor(num_workers, get_context("spawn"), init_worker)
 
 
 def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:

@@ -1,5 +1,6 @@
 """Training of captioners, and diagnostics that run before it."""
 
+from cutline.interrupt import Interrupted
 from cutline.training.diagnostics.dry_run import dry_run
 from cutline.training.diagnostics.dry_run_result import DryRunResult
 from cutline.training.diagnostics.inspect_batch import inspect_first_batch
@@ -10,7 +11,6 @@ from cutline.training.diagnostics.lr_finder import (
     write_lr_report,
 )
 from cutline.training.diagnostics.overfit import OverfitResult, overfit
-from cutline.training.loop.interrupt import Interrupted
 from cutline.training.loop.loop import train
 from cutline.training.run.log import read_log
 

@@ -1,6 +1,7 @@
 """Batches: order, labels, unreadable images, prompts."""
 
 import pickle
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import Dataset
 
 from cutline.config import DataConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
 from cutline.training.data import dataset as dataset_module
-from cutline.training.data.batch import LoaderConfig, collate, load_batches
+from cutline.training.data.batch import (
+    LoaderConfig,
+    collate,
+    collect_skipped,
+    load_batches,
+    make_loader,
+)
 from cutline.training.data.dataset import CaptionDataset, Example, encode_captions
 from cutline.training.data.sampler import BatchSampler
 
@@ -208,3 +216,21 @@ def test_batch_of_unreadable_images_is_empty_and_names_them(
     assert len(batch.pixels) == 0
     assert batch.token_count == 0
     assert "gone.png" in batch.skipped[0]
+
+
+class ThreadNames(Dataset[str]):
+    """Messages that name the threads of the process that reads them."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> str:
+        return " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_workers_watch_their_parent() -> None:
+    """They end when it is killed; see test_worker.py."""
+    loader = make_loader(ThreadNames(), LoaderConfig(pad_id=0, num_workers=1), batch_size=2)
+    messages = collect_skipped(list(loader))
+    assert len(messages) == 2
+    assert all("cutline-parent" in message for message in messages)

@@ -1,5 +1,6 @@
 """Runs that end without warning: killed, or out of disk space."""
 
+import multiprocessing
 import random
 import signal
 import sys
@@ -19,6 +20,9 @@ import cutline
 from cutline.config import Recipe
 from cutline.errors import CheckpointError
 from cutline.training import Interrupted, read_log, train
+from cutline.training.data.batch import Batch
+from cutline.training.loop.totals import StepTotals
+from cutline.training.loop.trainer import Trainer
 
 Build = Callable[..., Recipe]
 SETTINGS: dict[str, Any] = {"optim_epochs": 4, "optim_ema_decay": 0.9, "save_minutes": 0.0}
@@ -126,3 +130,40 @@ def test_full_disk_stops_a_run_with_its_last_good_state(
     limit_file_size(None)
     train(resumed, resume=True, show_progress=False)
     check_same_run(tmp_path / "resumed", tmp_path / "full")
+
+
+def test_a_killed_worker_ends_a_run_with_a_sentence(
+    recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.train_step
+
+    def kill_workers(self: Trainer, batches: list[Batch], totals: StepTotals) -> float:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        return original(self, batches, totals)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", kill_workers)
+        with pytest.raises(cutline.CutlineError, match=r"worker was killed.*`data.num_workers`"):
+            train(recipe(data_num_workers=2, optim_epochs=50), show_progress=False)
+
+
+def test_a_log_that_cannot_be_written_ends_a_run_with_its_state(
+    recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Path(recipe().output) / "log.jsonl"
+    original = Trainer.train_step
+
+    def block_log(self: Trainer, batches: list[Batch], totals: StepTotals) -> float:
+        if self.state.step == 2:
+            log.unlink()
+            log.mkdir()  # which cannot be written to, not even by root
+        return original(self, batches, totals)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", block_log)
+        with pytest.raises(cutline.CutlineError, match=r"log.jsonl: cannot be written \(Is a dir"):
+            train(recipe(), show_progress=False)
+    log.rmdir()
+    train(recipe(), resume=True, show_progress=False)
+    assert [line["step"] for line in read_log(log)][:1] == [4]

@@ -187,13 +187,48 @@ def test_diverged_run_stops_with_its_last_good_state(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "check_finite", diverge_at(3))
         with pytest.raises(
-            cutline.CutlineError, match=r"at step 3; the state before .*: lower `optim.lr`"
+            cutline.DivergedError, match=r"at step 3; .*run holds the state after step 2: lower"
         ):
             train(recipe(), show_progress=False)
     assert len(read_losses(recipe().output)) == 2
     # A lower learning rate, as the message suggests, lets the run continue.
     train(recipe(optim_lr=1e-4), resume=True, show_progress=False)
     assert len(read_losses(recipe().output)) == 8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},  # the next step has a NaN loss
+        {"save_minutes": 0.0},  # weights are saved before the next step
+        {"optim_max_steps": 7},  # there is no next step
+        {"eval_select_by": "loss", "optim_max_steps": 7},
+    ],
+)
+def test_diverged_weights_never_replace_good_ones(
+    recipe: Build, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    """A huge learning rate makes weights that are finite, but the loss of every image NaN."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        with pytest.raises(Interrupted):
+            train(recipe(**changes), show_progress=False)
+    directory = Path(recipe().output)
+    saved = {path: path.read_bytes() for path in directory.rglob("*.safetensors")}
+    assert len(saved) == 3
+    with pytest.raises(
+        cutline.DivergedError,
+        match=r"run holds the state after step 6: lower .* and resume with --resume$",
+    ):
+        train(recipe(optim_lr=1e30, **changes), resume=True, show_progress=False)
+    assert {path: path.read_bytes() for path in directory.rglob("*.safetensors")} == saved
+    train(recipe(**changes), resume=True, show_progress=False)
+
+
+def test_a_run_that_diverges_before_its_first_save_says_so(recipe: Build) -> None:
+    with pytest.raises(cutline.DivergedError, match=r"no state was saved .* and start again$"):
+        train(recipe(optim_lr=1e30), show_progress=False)
+    assert not list(Path(recipe().output).rglob("*.safetensors"))
 
 
 def test_damaged_state_is_reported(recipe: Build) -> None:

@@ -17,6 +17,7 @@ from cutline.model import make_lm_labels
 from cutline.model.caption import IGNORE_INDEX
 from cutline.tokenizer import EncodedText
 from cutline.training.data.dataset import NO_PIXELS, CaptionDataset, Example, ExampleOrError
+from cutline.worker import init_worker
 
 
 @dataclass
@@ -143,7 +144,7 @@ def make_loader(
         dataset,
         collate_fn=functools.partial(collate, pad_id=config.pad_id),
         num_workers=config.num_workers,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_init_worker,
         pin_memory=config.pin_memory,
         **batching,
     )
@@ -161,7 +162,18 @@ def load_batches(
     yield from make_loader(dataset, config, batch_sampler=keys)
 
 
-def _ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the training process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def explain_worker_failure(error: RuntimeError) -> CutlineError | None:
+    """Return the error for users if PyTorch raised `error` for a worker process that ended.
+
+    PyTorch raises it from a signal handler, wherever the training process is.
+    """
+    if "DataLoader worker" not in str(error):
+        return None
+    return CutlineError(
+        "a data loading worker was killed, as happens when memory runs out: lower "
+        "`data.num_workers` or `data.shuffle_buffer`, or turn off `data.cache`"
+    )
+
+
+def _init_worker(worker: int) -> None:
+    init_worker(signal.SIGTERM)

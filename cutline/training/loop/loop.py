@@ -11,17 +11,26 @@ from rich.console import Console
 from cutline.config import Recipe, read_recipe, to_dict
 from cutline.device import peak_memory
 from cutline.distributed import gather_results, is_main_process, process_group, run_on_main
-from cutline.errors import CutlineError
+from cutline.errors import CutlineError, DivergedError
 from cutline.files import remove_partial, write_text
+from cutline.interrupt import Interrupted, StopSignal
 from cutline.progress import no_progress, progress_bar
+from cutline.training.data.batch import explain_worker_failure
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.data.embeddings import cache_embeddings
-from cutline.training.loop.interrupt import Interrupted, StopSignal
 from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
 from cutline.training.loop.validation import evaluate_if_due
-from cutline.training.run.directory import BEST, LOG_FILE, RECIPE_FILE, make_run_directory
-from cutline.training.run.info import INFO_FILE, check_same_data, collect_run_info, save_run_info
+from cutline.training.run.directory import (
+    BEST,
+    INFO_FILE,
+    LOG_FILE,
+    RECIPE_FILE,
+    check_run_directory,
+    list_run_files,
+    lock_run_directory,
+)
+from cutline.training.run.info import check_same_data, collect_run_info, save_run_info
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
 from cutline.training.run.tensorboard import TensorBoardLog, uses_tensorboard
@@ -48,7 +57,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
     Raises:
         CutlineError: The recipe, the data and the initial weights do not fit together, or the loss
             became NaN or infinite.
-        Interrupted: Ctrl-C or SIGTERM; the state was saved. It is a KeyboardInterrupt.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state was saved. It is a KeyboardInterrupt.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     with process_group():
@@ -58,8 +67,23 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, show_progress: b
 def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     """Run this process's part of `train`, and return the folder of the best checkpoint."""
     run_on_main(lambda: uses_tensorboard(recipe))  # a missing package ends the run here
-    # Every process checks the directory before the main process writes to it.
-    directory = gather_results(lambda: make_run_directory(recipe, resume))[0]
+    with lock_run_directory(recipe) as directory:
+        # Every process checks the directory before the main process writes to it.
+        gather_results(lambda: check_run_directory(directory, recipe, resume))
+        trainer = prepare_trainer(recipe, directory, resume, show_progress)
+        with StopSignal() as stop, open_log(trainer, show_progress) as log:
+            try:
+                run_steps(trainer, log, stop)
+            except (CutlineError, OSError, Interrupted) as error:
+                raise save_after_error(trainer, error) from None
+            except RuntimeError as error:  # perhaps within an optimizer step: nothing is saved
+                raise explain_worker_failure(error) or error from None
+        run_on_main(lambda: write_run_report(directory))
+    return directory / BEST
+
+
+def prepare_trainer(recipe: Recipe, directory: Path, resume: bool, show_progress: bool) -> Trainer:
+    """Read the data, build the model, and write the settings to the run directory."""
     with _show_status("reading the data and building the model …", show_progress):
         setup = prepare_run(recipe)
     info = collect_run_info(recipe, setup)
@@ -67,19 +91,36 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool) -> Path:
     load_embeddings(recipe, setup, show_progress)
     trainer = Trainer(recipe, setup, directory, resume)
     run_on_main(lambda: save_settings(recipe, directory, info, resume))
-    with StopSignal() as stop, open_log(trainer, show_progress) as log:
-        try:
-            run_steps(trainer, log, stop)
-        except CutlineError:
-            trainer.save()  # the steps before the error are valid
-            raise
-        except Interrupted:
-            trainer.save()
-            raise Interrupted(
-                f"stopped after step {trainer.state.step}; resume {directory} with --resume"
-            ) from None
-    run_on_main(lambda: write_run_report(directory))
-    return directory / BEST
+    return trainer
+
+
+def save_after_error(
+    trainer: Trainer, error: CutlineError | OSError | Interrupted
+) -> CutlineError | OSError | Interrupted:
+    """Save the steps before an error or a stop, and return the error that ends the run.
+
+    Raises:
+        CheckpointError: They cannot be saved.
+    """
+    directory, step = trainer.directory, trainer.state.step
+    try:
+        trainer.save()
+    except DivergedError as diverged:
+        error = error if isinstance(error, DivergedError) else diverged
+    if isinstance(error, DivergedError):
+        saved = trainer.saved_step
+        state, remedy = "no state was saved before", "start again"
+        if saved is not None:
+            state, remedy = (
+                f"{directory} holds the state after step {saved}",
+                "resume with --resume",
+            )
+        cause = f"{error}; {state}"
+        return DivergedError(f"{cause}: lower `optim.lr` or set `optim.clip_norm`, and {remedy}")
+    if isinstance(error, Interrupted):
+        text = f"stopped after step {step}; resume {directory} with --resume"
+        return Interrupted(text, error.signal_number)
+    return error
 
 
 def _show_status(text: str, visible: bool) -> AbstractContextManager[object]:
@@ -95,8 +136,8 @@ def load_embeddings(recipe: Recipe, setup: RunSetup, show_progress: bool) -> Non
 
 
 def save_settings(recipe: Recipe, directory: Path, info: dict[str, Any], resume: bool) -> None:
-    """Save the recipe and `run.json`, and remove the partial files of a killed run."""
-    remove_partial(directory)
+    """Save the recipe and `run.json`, and remove the temporary files of a killed run."""
+    remove_partial(list_run_files(directory))
     save_run_info(directory / INFO_FILE, info, resume)
     text = yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
     write_text(directory / RECIPE_FILE, text)
@@ -127,7 +168,7 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         save_due = time.monotonic() - last_save > 60 * recipe.save_minutes
         totals = sync_totals(batches, stop.requested, save_due)
         if totals.stop:  # before the step: the resumed run reads these batches again
-            raise Interrupted
+            raise Interrupted("", stop.signal_number)
         if totals.save:
             trainer.save()
             last_save = time.monotonic()

@@ -53,14 +53,26 @@ def save_state(
     Raises:
         CheckpointError: The file cannot be written.
     """
+    tensors = gather_full_weights(saved_tensors(model, ema, optimizer))
+    metadata = {"trainer_state": json.dumps(asdict(state))}
+    run_on_main(lambda: write_safetensors(path, tensors, metadata))
+
+
+def saved_tensors(
+    model: nn.Module, ema: Mapping[str, Tensor], optimizer: Optimizer
+) -> dict[str, Tensor]:
+    """Return the tensors of a state by name: weights, their average, and moments."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in ema.items()}
     for name, weight in model.named_parameters():
         moments = optimizer.state.get(weight, {})
         tensors |= {f"optim.{name}.{key}": tensor for key, tensor in moments.items()}
-    tensors = gather_full_weights(tensors)
-    metadata = {"trainer_state": json.dumps(asdict(state))}
-    run_on_main(lambda: write_safetensors(path, tensors, metadata))
+    return tensors
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether no element is NaN or infinite."""
+    return tensor.numel() == 0 or all(bool(bound.isfinite()) for bound in tensor.aminmax())
 
 
 def load_state(

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,9 +34,16 @@ from cutline.training.loop.parallel import (
     full_tensor,
     gather_full_weights,
     gradient_sync,
+    to_local,
     wrap_distributed,
 )
-from cutline.training.loop.state import TrainerState, load_state, save_state
+from cutline.training.loop.state import (
+    TrainerState,
+    is_finite,
+    load_state,
+    save_state,
+    saved_tensors,
+)
 from cutline.training.loop.totals import StepTotals
 from cutline.training.run.directory import LAST, STATE_FILE
 from cutline.training.setup import RunSetup
@@ -81,6 +89,8 @@ class Trainer:
         self.lr = optim.lr
         """learning rate of the last step, before `lr_scale`"""
         self.state = TrainerState(examples_per_step=self.sampler.examples_per_step)
+        self.saved_step: int | None = None
+        """step of the state on the disk"""
         if resume and self.has_state():
             self.resume()
 
@@ -131,6 +141,7 @@ class Trainer:
             ConfigError: The state is from steps with another number of examples.
         """
         self.state = load_state(self.state_path, self.model, self.ema, self.optimizer)
+        self.saved_step = self.state.step
         before, now = self.state.examples_per_step, self.sampler.examples_per_step
         if before != now:
             raise ConfigError(
@@ -139,9 +150,37 @@ class Trainer:
             )
 
     def save(self) -> None:
-        """Save the captioner to `last/`, and the state; every process must call this."""
+        """Save the captioner to `last/`, and the state; every process must call this.
+
+        Raises:
+            DivergedError: The model has diverged; the files are unchanged.
+            CheckpointError: A file cannot be written; the state is unchanged.
+        """
+        self.check_weights()
         self.save_checkpoint(LAST)
         save_state(self.state_path, self.model, self.ema, self.optimizer, self.state)
+        self.saved_step = self.state.step
+
+    @torch.no_grad()
+    def check_weights(self) -> None:
+        """Check that all weights, and the loss on a gray image, are finite.
+
+        Weights can be finite but so large that every loss from now on is NaN. Every process must
+        call this.
+
+        Raises:
+            DivergedError: They are not.
+        """
+        config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
+        batch = Batch.dummy(config.vision, has_embeddings)
+        scored = replace(batch, labels=batch.input_ids)
+        with torch.compiler.set_stance("force_eager"):  # no compilation for this one batch
+            loss = self.compute_loss(self.model, scored)
+        tensors = saved_tensors(self.model, self.ema, self.optimizer).values()
+        finite = bool(loss.isfinite()) and all(is_finite(to_local(tensor)) for tensor in tensors)
+        (num_diverged,) = all_reduce_sum(not finite)
+        if num_diverged:
+            raise DivergedError(f"the weights after step {self.state.step} are NaN or too large")
 
     def save_checkpoint(self, name: str) -> None:
         """Save the captioner to a folder of the run directory; every process must call this."""
@@ -279,7 +318,5 @@ class Trainer:
         """Raise DivergedError if the loss or the gradient norm is NaN or infinite."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DivergedError(
-                f"the loss became {loss} and the gradient norm {norm} at step "
-                f"{self.state.step + 1}; the state before that step is in {self.directory}: lower "
-                "`optim.lr` or set `optim.clip_norm`, and resume with --resume"
+                f"the loss became {loss} and the gradient norm {norm} at step {self.state.step + 1}"
             )

@@ -18,18 +18,16 @@ from cutline.errors import DataError
 from cutline.evaluation import EvaluatedImage, Evaluation, evaluate
 from cutline.files import atomic_write
 from cutline.image import open_thumbnail
+from cutline.interrupt import StopSignal
 from cutline.progress import Progress, no_progress
 from cutline.training.data.batch import LoaderConfig, load_batches
-from cutline.training.loop.interrupt import StopSignal
 from cutline.training.loop.trainer import Trainer
-from cutline.training.run.directory import BEST, LOG_FILE
+from cutline.training.run.directory import BEST, LOG_FILE, NUM_SAMPLES, sample_path
 from cutline.training.run.log import RunLog
 from cutline.training.setup import make_dataset
 
 T = TypeVar("T")
 
-NUM_SAMPLES = 8
-"""validation images whose captions are logged"""
 SAMPLE_SIZE = 320
 """longer side of their copies in the run directory, in pixels"""
 
@@ -41,10 +39,12 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
 
     Raises:
         DataError: No image of the training or validation data can be read.
+        DivergedError: The weights are NaN or too large.
         Interrupted: A stop was requested.
     """
     if not _is_due(trainer):
         return
+    trainer.check_weights()
     state = trainer.state
     if state.num_images == 0:
         raise DataError(
@@ -185,9 +185,9 @@ def save_samples(directory: Path, images: Sequence[EvaluatedImage]) -> list[dict
     """
     samples = []
     for number, image in enumerate(images):
-        path = Path("samples") / f"{number}.jpg"
+        path = sample_path(number)
         if not (directory / path).exists():  # every evaluation has the same images
             with atomic_write(directory / path) as temporary:
                 open_thumbnail(image.sample.image, SAMPLE_SIZE).save(temporary, "JPEG")
-        samples.append({"image": str(path), "id": image.sample.id, "caption": image.caption.text})
+        samples.append({"image": path, "id": image.sample.id, "caption": image.caption.text})
     return samples

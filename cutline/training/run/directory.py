@@ -1,17 +1,28 @@
-"""The directory of a run, which is reused only to resume that run."""
+"""The directory of a run, which is reused only to resume that run, by one process at a time."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from cutline.checkpoint import NATIVE_FILES
 from cutline.config import Recipe, read_recipe, to_dict
+from cutline.distributed import is_main_process, run_on_main
 from cutline.errors import ConfigError
+from cutline.files import check_writable
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
 RECIPE_FILE = "recipe.yaml"
+INFO_FILE = "run.json"
+REPORT_FILE = "report.html"
+LOCK_FILE = ".lock"
 BEST, LAST = "best", "last"
 """folders of the best and the latest checkpoint"""
+NUM_SAMPLES = 8
+"""validation images whose captions are logged, and whose copies are in the directory"""
 RUN_EXISTS = "already holds a run: add --resume to continue it, or choose another `output`"
 """an error, after the name of the directory"""
 CHANGEABLE_ON_RESUME = frozenset(
@@ -35,23 +46,65 @@ def has_run(directory: Path) -> bool:
     return (directory / STATE_FILE).exists()
 
 
-def make_run_directory(recipe: Recipe, resume: bool) -> Path:
-    """Create the directory of a run, or check that the run in it can be resumed.
+def sample_path(number: int) -> str:
+    """Return the path of the copy of a validation image, within the directory."""
+    return f"samples/{number}.jpg"
 
-    Returns:
+
+def list_run_files(directory: Path) -> list[Path]:
+    """Return the files that a run writes, except for its lock and TensorBoard's."""
+    checkpoints = [f"{folder}/{name}" for folder in (BEST, LAST) for name in NATIVE_FILES]
+    samples = [sample_path(number) for number in range(NUM_SAMPLES)]
+    names = (STATE_FILE, LOG_FILE, RECIPE_FILE, INFO_FILE, REPORT_FILE, *checkpoints, *samples)
+    return [directory / name for name in names]
+
+
+@contextmanager
+def lock_run_directory(recipe: Recipe) -> Iterator[Path]:
+    """Create the directory of a run, and refuse all other runs in it until the block ends.
+
+    Every process must call this; the main process holds the lock. A killed process loses it.
+
+    Yields:
         The directory, `recipe.output`.
+
+    Raises:
+        ConfigError: Another run is in the directory.
+        CutlineError: The directory cannot be written.
+    """
+    directory = Path(recipe.output)
+    lock = FileLock(directory / LOCK_FILE, timeout=0)
+
+    def acquire() -> None:
+        check_writable(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"{directory}: another process is training in this directory: wait until it ends, "
+                "or choose another `output`"
+            ) from None
+
+    run_on_main(acquire)
+    try:
+        yield directory
+    finally:
+        if is_main_process():
+            lock.release()
+
+
+def check_run_directory(directory: Path, recipe: Recipe, resume: bool) -> None:
+    """Check that a run can start in `directory`, or be resumed.
 
     Raises:
         ConfigError: The directory holds a run already, and `resume` is False or the recipe of that
             run differs from `recipe` in a setting that must not change.
     """
-    directory = Path(recipe.output)
     if has_run(directory):
         if not resume:
             raise ConfigError(f"{directory} {RUN_EXISTS}")
         check_same_settings(directory, recipe)
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def check_same_settings(directory: Path, recipe: Recipe) -> None:

@@ -21,7 +21,6 @@ from cutline.errors import ConfigError
 from cutline.files import write_text
 from cutline.training.setup import RunSetup
 
-INFO_FILE = "run.json"
 PACKAGES = ("cutline", "torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 

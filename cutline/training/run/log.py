@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from cutline.errors import CutlineError
 from cutline.files import write_text
 from cutline.training.run.tensorboard import TensorBoardLog
 
@@ -89,10 +90,20 @@ class RunLog:
         self.bars.update(self.bar, completed=step)
 
     def write(self, line: LogLine) -> None:
-        """Append a line to the log."""
+        """Append a line to the log.
+
+        Raises:
+            CutlineError: It cannot be written.
+        """
         if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise CutlineError(
+                    f"{self.path}: cannot be written ({error.strerror}); free some disk space, and "
+                    "resume with --resume"
+                ) from None
         if self.tensorboard:
             self.tensorboard.write(line)
 

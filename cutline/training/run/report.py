@@ -5,7 +5,7 @@ from typing import Any
 
 from cutline.image import open_image
 from cutline.report import Card, render_curve, render_gallery, render_table, write_report
-from cutline.training.run.directory import LOG_FILE
+from cutline.training.run.directory import LOG_FILE, REPORT_FILE
 from cutline.training.run.log import LogLine, read_log
 
 METRICS = {"cider": "CIDEr", "bleu4": "BLEU-4", "val_loss": "Validation loss"}
@@ -25,7 +25,7 @@ def write_run_report(directory: Path) -> None:
         cards = [_make_card(directory, i, evaluations) for i in range(len(samples))]
         sections.append(("Captions of validation images", render_gallery(cards)))
     intro = "The course of the training loss, and the results on the validation images."
-    write_report(directory / "report.html", f"Training run {directory.name}", intro, sections)
+    write_report(directory / REPORT_FILE, f"Training run {directory.name}", intro, sections)
 
 
 def _render_metrics(evaluations: list[LogLine]) -> str:

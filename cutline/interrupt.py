@@ -1,0 +1,80 @@
+"""Ctrl-C, SIGTERM and SIGHUP: stop a command, or a training run between two steps."""
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import NoReturn, Self, TypeVar
+
+T = TypeVar("T")
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP, which a closed terminal sends
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+class Interrupted(KeyboardInterrupt):
+    """A command or a run was stopped by a signal; the message of a run says how to resume it.
+
+    Attributes:
+        signal_number: The signal.
+    """
+
+    def __init__(self, message: str = "", signal_number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+def interrupt_on_signals() -> None:
+    """Raise Interrupted at any stop signal, so that a command cleans up as after Ctrl-C.
+
+    Signals that are ignored, as by `nohup`, stay so.
+    """
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise_interrupted)
+
+
+def _raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted("", number)
+
+
+class StopSignal:
+    """A context in which stop signals set `requested`; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.signal_number: int = signal.SIGINT
+
+    def __enter__(self) -> Self:
+        self._old_handlers = {}
+        # Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._old_handlers[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise Interrupted("", number)
+        self.requested, self.signal_number = True, number
+
+    def watch(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield `items`.
+
+        Raises:
+            Interrupted: A stop was requested.
+        """
+        for item in items:
+            if self.requested:
+                raise Interrupted("", self.signal_number)
+            yield item

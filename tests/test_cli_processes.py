@@ -1,0 +1,266 @@
+"""Commands that are stopped, and commands whose streams and inputs are not what they expect."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forked import run_command
+from random_captioner import make_captioner
+
+from cutline.checkpoint import Checkpoint, save_native
+from cutline.cli.main import COMMANDS
+from cutline.cli.main import run_command as run_in_process
+from cutline.demo.scenes import make_scenes, write_scenes
+
+CUTLINE = f"{sys.executable} -m cutline"
+needs_sh = pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of so many scenes that every command takes a while."""
+    folder = tmp_path_factory.mktemp("processes") / "scenes"
+    write_scenes(folder, make_scenes(300, seed=5), size=32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a captioner with random weights."""
+    folder = tmp_path_factory.mktemp("processes") / "model"
+    captioner = make_captioner()
+    save_native(
+        folder, Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer)
+    )
+    return folder
+
+
+def run(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return run_command([*map(str, words)], None, stdin, {**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def sh(command: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["sh", "-c", command], capture_output=True, timeout=120)
+
+
+def wait_until_stoppable(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command handles SIGTERM."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        caught = int(status.read_text().partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_every_command_stops_at_sigterm_and_ctrl_c(
+    scenes: Path, model: Path, tmp_path: Path
+) -> None:
+    commands = [
+        ["caption", scenes, "-m", model],
+        ["evaluate", scenes, "-m", model],
+        ["check", scenes],
+        ["demo", "-o", tmp_path / "demo"],
+    ]
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "cutline", *map(str, words)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            for words in commands
+        ]
+        for process in processes:
+            wait_until_stoppable(process)
+            process.send_signal(number)
+        for process in processes:
+            _, stderr = process.communicate(timeout=60)
+            assert process.returncode == code, stderr
+            assert stderr == b"cutline: stopped\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_stopped_command_keeps_its_captions(scenes: Path, model: Path, tmp_path: Path) -> None:
+    output, unreadable = tmp_path / "captions.jsonl", tmp_path / "unreadable.png"
+    unreadable.touch()
+    photos = sorted(scenes.glob("*.png"))
+    words = [*photos[:10], unreadable, *photos[10:], "-m", model, "-o", output, "--num-beams", 9]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cutline", "caption", *map(str, words)], stderr=subprocess.PIPE
+    )
+    assert process.stderr
+    assert process.stderr.readline().startswith(b"cutline: skipped:")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1] == b"cutline: stopped\n"
+    assert process.returncode == 143
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert 10 <= len(rows) < len(photos)
+    assert [row["image"] for row in rows] == [*map(str, photos[: len(rows)])]
+
+
+@needs_sh
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (">&-", "stdout: cannot be written (Bad file descriptor); redirect it to a file on"),
+        ("> /dev/full", "stdout: cannot be written (No space left on device); redirect it to"),
+        (">&- <&-", "stdout: cannot be written (Bad file descriptor)"),
+    ],
+)
+def test_a_stdout_that_cannot_be_written_is_an_error(redirection: str, message: str) -> None:
+    result = sh(f"{CUTLINE} --help {redirection}")
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith(f"cutline: {message}")
+    assert result.stderr.count(b"\n") == 1
+
+
+@needs_sh
+def test_a_closed_or_full_stderr_is_none() -> None:
+    for redirection in ("2>&-", "2> /dev/full", "<&- 2>&-"):
+        assert sh(f"{CUTLINE} no-such-command {redirection}").returncode == 2
+        result = sh(f"{CUTLINE} --version {redirection}")
+        assert result.returncode == 0
+        assert result.stdout.startswith(b"cutline ")
+
+
+@needs_sh
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        ("<&-", "stdin is empty; give an image file"),
+        ("< /dev/null", "stdin is empty; give an image file"),
+        ("< /dev/zero", "stdin has more than 256 MiB; give one image file"),
+    ],
+)
+def test_stdin_that_is_no_image_file(redirection: str, message: str) -> None:
+    result = sh(f"{CUTLINE} caption - {redirection}")
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith(f"cutline: {message}")
+    assert result.stderr.count(b"\n") == 1
+
+
+def test_one_missing_path_among_many_is_listed(scenes: Path, model: Path, tmp_path: Path) -> None:
+    photos = [scenes / "scene-000000.png", scenes / "scene-000001.png"]
+    missing = tmp_path / "missing.jpg"
+    result = run("caption", photos[0], missing, photos[1], photos[0], "-m", model)
+    assert result.returncode == 3
+    lines = result.stdout.decode().splitlines()
+    assert [line.split("\t")[0] for line in lines] == [*map(str, photos)]
+    messages = result.stderr.decode().splitlines()
+    assert messages[0].startswith(f"cutline: skipped: {missing}: no images found")
+    assert messages[1].startswith("cutline: 1 of 3 images could not be captioned")
+    result = run("caption", missing, tmp_path / "other.jpg", "-m", model)
+    assert result.returncode == 1
+    assert result.stderr.count(b"\n") == 3
+
+
+def test_outputs_are_checked_before_any_work(scenes: Path, tmp_path: Path) -> None:
+    """The model does not exist, and is not looked for."""
+    (tmp_path / "file").touch()
+    bad = tmp_path / "file" / "out"
+    commands = [
+        ["caption", scenes, "-m", "no/such/model", "-o", f"{bad}.jsonl"],
+        ["evaluate", scenes, "-m", "no/such/model", "-o", f"{bad}.csv"],
+        ["evaluate", scenes, "-m", "no/such/model", "--report", f"{bad}.html"],
+        ["evaluate", scenes, "-m", "no/such/model", "--json", f"{bad}.json"],
+        ["check", "no/such/data", "-o", f"{bad}.jsonl"],
+        ["check", "no/such/data", "--report", f"{bad}.html"],
+        ["compare", "no.jsonl", "no.csv", "--references", "no", "--report", f"{bad}.html"],
+        ["convert", "no/such/model", bad],
+    ]
+    for words in commands:
+        result = run(*words)
+        assert result.returncode == 1
+        assert f"{words[-1]}: cannot be written (Not a directory)" in result.stderr.decode()
+    result = run("check", "no/such/data", "--report", tmp_path)
+    assert result.returncode == 2
+    assert f"{tmp_path}: a folder; name a file" in result.stderr.decode()
+
+
+def test_captions_that_cannot_be_written_are_printed(
+    scenes: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    limit_file_size: Callable[[int | None], None],
+) -> None:
+    photo, output = scenes / "scene-000000.png", tmp_path / "captions.jsonl"
+    output.write_text("of last week")
+    limit_file_size(10)
+    code = run_in_process(["caption", str(photo), "-m", str(model), "-o", str(output)])
+    assert code == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{photo}\t")
+    assert f"{output}: cannot be written (File too large)" in captured.err
+    assert output.read_text() == "of last week"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory; lower the batch size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough"),
+        (ZeroDivisionError("by\nzero"), "an internal error occurred (ZeroDivisionError: by zero)"),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "an internal error occurred (UnicodeEn"),
+        (PermissionError(13, "Permission denied", "a.txt"), "a.txt: Permission denied; correct"),
+        (OSError("no number"), "an internal error occurred (OSError: no number); run the command"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_are_one_sentence_and_debug_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    message: str,
+) -> None:
+    def fail() -> int:
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "fail", fail)
+    assert run_in_process(["fail"]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"cutline: {message}")
+    assert text.count("\n") == 1
+    assert run_in_process(["fail", "--debug"]) == 1
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("utf-8", "狗 ".encode() + b"\xff\n"),
+        ("ascii", b"\\u72d7 \\udcff\n"),
+        ("latin-1", b"\\u72d7 \\udcff\n"),
+    ],
+)
+def test_characters_that_the_terminal_lacks_are_escaped(encoding: str, expected: bytes) -> None:
+    program = (
+        "from cutline.cli.console import prepare_streams, print_result\n"
+        "prepare_streams()\n"
+        "print_result('\\u72d7 \\udcff\\n')"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert result.stdout == expected
+    assert result.stderr == b""
+
+
+@pytest.mark.parametrize("columns", ["1", "0", "abc", "10000"])
+def test_help_does_not_depend_on_the_terminal(columns: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "LANG": "C", "COLUMNS": columns}  # and no HOME
+    result = subprocess.run(
+        [sys.executable, "-m", "cutline", "train", "--help"],
+        capture_output=True,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+    )
+    assert result.returncode == 0
+    assert result.stdout == run("train", "--help").stdout
