@@ -103,6 +103,49 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (GenerationConfig, {"num_captions": 4}, "num_captions 4 is above num_beams 3"),
     (DataConfig, {"val_fraction": 1.0}, "val_fraction must be in [0, 1), not 1.0"),
     (DataConfig, {"val_fraction": -0.1}, "val_fraction must be in [0, 1), not -0.1"),
+    (
+        DataConfig,
+        {"group_pattern": "(a"},
+        "group_pattern '(a' is not a regular expression (missing ), unterminated subpattern at "
+        "position 0): correct it",
+    ),
+    *(
+        (
+            DataConfig,
+            {"group_pattern": pattern},
+            f"group_pattern {pattern!r} repeats a group in parentheses, which can take forever: "
+            "repeat single characters, such as [a-z_]+",
+        )
+        for pattern in ("(a+)+b", "(?:a|ab)*c", "(a*){9}", "(?x)(a+) +b", r"(a+\\)+")
+    ),
+    *(
+        (
+            DataConfig,
+            {"group_pattern": pattern},
+            f"group_pattern {pattern!r} has more than 3 of * + ? {{}}, which can take forever: "
+            "match only the part of the name that tells groups apart",
+        )
+        for pattern in (".*.*.*.*b", r"\\*" * 4, "a?" * 40 + "a" * 40, r"a+b*?(\w{2,})(\d+)")
+    ),
+    (
+        DataConfig,
+        {"group_column": "a", "group_pattern": "b"},
+        "group_column and group_pattern are both given: remove one of them",
+    ),
+    *(
+        (
+            DataConfig,
+            {name: value, **other},
+            "group_column, group_pattern and val_selection say which training images to hold out: "
+            "remove them, or remove `val` and set `val_fraction` above 0",
+        )
+        for name, value in (
+            ("group_column", "a"),
+            ("group_pattern", "a"),
+            ("val_selection", "blocks"),
+        )
+        for other in ({"val": "v"}, {"val_split": "v"}, {"val_fraction": 0.0})
+    ),
     (DataConfig, {"max_words": 0}, "max_words must be at least 1, not 0"),
     (DataConfig, {"max_tokens": 2}, "max_tokens must be at least 3, not 2"),
     (DataConfig, {"captions_per_image": -1}, "captions_per_image must be at least 0, not -1"),
@@ -576,6 +619,13 @@ def test_model_settings_give_new_models_the_reference_values() -> None:
     assert ModelSettings().to_config() == CaptionConfig()
     for config in PRESETS.values():
         assert ModelSettings.from_config(config).to_config() == config
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"ucm_(\d+)_", r"^(?:scene)(\d+)?/", r"\(\d+\)+_[a-z)]", r"(.+)_(.+)_\d+"]
+)
+def test_simple_group_patterns_are_accepted(pattern: str) -> None:
+    assert DataConfig(group_pattern=pattern).group_pattern == pattern
 
 
 def test_data_config_is_one_home_for_columns_and_sources() -> None:

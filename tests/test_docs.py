@@ -26,7 +26,7 @@ SHORTENED = {
     "--overfit 1": "--optim.batch-size 2 --optim.lr 3e-3",
     "--lr-range": "--optim.batch-size 1 --optim.grad-accum-steps 1 --data.num-workers 0",
     "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-images 2 "
-    "--optim.batch-size 2",
+    "--optim.batch-size 2 --data.group-pattern scene",
     "train recipes/own-photos.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
     "--tensorboard off",
     "--resamples": "--resamples 20",
@@ -72,7 +72,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(REPOSITORY / name, folder / name)
     run_demo(folder / "cutline-demo", num_train=96, num_test=12, epochs=1)
     write_scenes(folder / "ucm-captions", make_scenes(6, seed=4))
-    for split in ("train", "val"):
+    for split in ("block-train", "block-val", "val"):
         captions = folder / "ucm-captions" / "captions.jsonl"
         shutil.copy(captions, folder / "ucm-captions" / f"{split}.jsonl")
     return folder

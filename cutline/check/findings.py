@@ -19,6 +19,14 @@ KINDS = {
         "image looks like an image of the other dataset",
         "images look like images of the other dataset",
     ),
+    "repeated_across_split": (
+        "validation set repeats captions of the training data",
+        "validation sets repeat captions of the training data",
+    ),
+    "neighbors_across_split": (
+        "validation set consists of neighbors of training images",
+        "validation sets consist of neighbors of training images",
+    ),
     "duplicate": (
         "image has the same pixels as another one",
         "images have the same pixels as another one",
@@ -155,6 +163,8 @@ class CheckResult:
     """number of images of the other dataset"""
     num_other_readable: int = 0
     """number of readable images of the other dataset"""
+    num_held_out: int = 0
+    """number of images that training holds out for validation; 0 with another dataset"""
 
     @property
     def has_errors(self) -> bool:

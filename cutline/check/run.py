@@ -1,7 +1,7 @@
 """Run a check: inspect every image and read every caption."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from cutline.check.captions import TokenCheck, check_captions, check_tokens, cou
 from cutline.check.duplicates import find_duplicates
 from cutline.check.findings import KINDS, CheckResult, Finding, Histogram, ImageSize
 from cutline.check.images import ImageInfo, ImageInfos, ImageProblem, inspect_images
+from cutline.check.split import check_split
 from cutline.config import CaptionConfig, CaptionText, DataSource
 from cutline.data import Sample, group_by_image, open_data, open_related_data
 from cutline.progress import Progress, no_progress
@@ -16,6 +17,8 @@ from cutline.tokenizer import Tokenizer
 
 Data = DataSource | str | Path | Sequence[Sample]
 """a dataset: its path, a `DataSource`, or its samples"""
+Split = Callable[[Sequence[Sample]], tuple[Sequence[Sample], Sequence[Sample]]]
+"""divides a dataset into training and validation data"""
 
 MIN_SIDE = 32
 """shorter side, in pixels, below which an image is very small"""
@@ -29,6 +32,7 @@ def check_data(
     source: Data,
     *,
     against: Data | None = None,
+    split: Split | None = None,
     text: CaptionText = CaptionText(),  # noqa: B008  # frozen
     prompt: str = CaptionConfig.prompt,
     tokenizer: Tokenizer | None = None,
@@ -40,8 +44,10 @@ def check_data(
     Args:
         source: A dataset: its path, a `DataSource`, or its samples.
         against: Another dataset that must not share images with the first, such as the validation
-            data. Its images are compared and its captions are ignored. If it lacks the columns of
-            its `DataSource`, the default names are tried.
+            data. Its images and captions are compared with those of the first, and not checked. If
+            it lacks the columns of its `DataSource`, the default names are tried.
+        split: How training holds out validation data, if there is no other dataset (default: the
+            dataset is not divided).
         text: How training cleans and truncates captions.
         prompt: Prompt of samples that have none of their own; its tokens count toward
             `text.max_tokens`.
@@ -57,6 +63,7 @@ def check_data(
     """
     samples, others = _read_data(source), _read_other_data(against)
     images, other_images = group_by_image(samples), group_by_image(others)
+    train, held_out = split(images) if split and not others else (images, [])
     infos = _inspect([*images, *other_images], num_workers, progress)
     duplicates = find_duplicates(images, other_images, infos)
     caption_findings, words = check_captions(images, text)
@@ -65,6 +72,7 @@ def check_data(
         *_check_images(images, infos),
         *_check_other_images(other_images, infos),
         *duplicates.findings,
+        *check_split(train, other_images or held_out, text),
         *caption_findings,
         *tokens.findings,
     ]
@@ -91,6 +99,7 @@ def check_data(
         near_duplicates=duplicates.near,
         num_other_images=len(other_images),
         num_other_readable=sum(1 for _ in _select_readable(other_images, infos)),
+        num_held_out=len(held_out),
     )
 
 

@@ -51,6 +51,8 @@ def describe_data(result: CheckResult) -> list[tuple[str, str]]:
     if result.num_other_images:
         readable = f"{result.num_other_readable:,} of {result.num_other_images:,} images readable"
         statistics.append(("against", readable))
+    if result.num_held_out:
+        statistics.append(("held out", f"{result.num_held_out:,} images, as the recipe says"))
     return statistics
 
 

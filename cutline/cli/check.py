@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from tyro.conf import arg
 
 from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import (
+    ColumnFlags,
     Data,
     DataFlags,
     DataPathFlag,
@@ -30,6 +32,7 @@ from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
     from cutline.check import CheckResult
+    from cutline.check.run import Split
     from cutline.tokenizer import Tokenizer
 
 
@@ -68,8 +71,8 @@ class AgainstFlags:
     """Other data: images that must not also be in DATA."""
 
     against: DataPathFlag = ""
-    """dataset that must not share images with DATA, such as the validation data; its captions are
-    not checked"""
+    """dataset that must not share images with DATA, such as the validation data; it is only
+    compared with DATA (default: what the recipe holds out, if there is one)"""
     against_split: str = ""
     """split of that dataset"""
 
@@ -77,7 +80,7 @@ class AgainstFlags:
         """Return the other dataset, with the image settings of `flags`."""
         if self.against_split and not self.against:
             raise ConfigError("--against-split needs --against DATA")
-        columns = Columns(flags.columns.image_column)
+        columns = Columns(flags.columns.image_column, flags.columns.caption_column)
         data = DataSource(self.against, flags.image_root, self.against_split, columns)
         return data if self.against else None
 
@@ -105,7 +108,9 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
     caption_text = CaptionText(
         data_settings.clean, data_settings.max_words, data_settings.max_tokens
     )
-    data_flags = DataFlags(data_settings.image_root, columns=data_settings.columns)
+    data_flags = DataFlags(
+        data_settings.image_root, columns=ColumnFlags(**vars(data_settings.columns))
+    )
 
     def check_command(
         data: Data,
@@ -130,7 +135,8 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
 
         Args:
             recipe: Recipe of the training run, whose columns, image_root, caption cleaning,
-                limits, prompt and vocabulary are the defaults of the flags below.
+                limits, prompt and vocabulary are the defaults of the flags below. Without
+                --against, the images that it holds out for validation are compared with the others.
             num_workers: Processes that open images (0: threads of this process).
         """
         from cutline.check import check_data, summarize
@@ -141,6 +147,7 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
         result = check_data(
             source.source(data),
             against=against,
+            split=make_split(data, settings) if recipe else None,
             text=replace(text, max_tokens=min(text.max_tokens, config.text.max_positions)),
             prompt=config.prompt if model.prompt is None else model.prompt,
             tokenizer=tokenizer,
@@ -152,6 +159,16 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
         return 3 if result.has_errors else 0
 
     return check_command
+
+
+def make_split(path: str, recipe: Recipe) -> "Split | None":
+    """Return how training with `recipe` divides the dataset at `path`; None if it does not."""
+    from cutline.data import split_samples
+
+    data = recipe.data
+    if data.val or data.val_split or data.stream or not data.val_fraction:
+        return None
+    return partial(split_samples, data=replace(data, train=path), seed=recipe.seed)
 
 
 def find_recipe(argv: Sequence[str]) -> str:

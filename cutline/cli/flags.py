@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig
 from cutline.errors import ConfigError
@@ -45,6 +45,13 @@ def check_outputs(*paths: str) -> None:
 
 
 @dataclass(frozen=True)
+class ColumnFlags(Columns):
+    """Column names of tables and JSON rows, where they differ from the defaults."""
+
+    group_column: Suppress[str] = ""  # only a recipe splits data, and names it
+
+
+@dataclass(frozen=True)
 class DataFlags:
     """Dataset: how to read it."""
 
@@ -53,7 +60,7 @@ class DataFlags:
     split: str = ""
     """split of a dataset_coco.json, such as val, or a subfolder or Parquet files of that name
     (default: all)"""
-    columns: Annotated[Columns, Flags] = field(default_factory=Columns)
+    columns: Annotated[ColumnFlags, Flags] = field(default_factory=ColumnFlags)
 
     def source(self, path: str) -> DataSource:
         """Return the dataset at `path`, with these settings."""

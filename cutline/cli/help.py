@@ -69,6 +69,7 @@ class Options:
     """The tyro options of a flag."""
 
     positional: bool = False
+    suppressed: bool = False
     name: str | None = None
     metavar: str = ""
     help: str = ""
@@ -77,15 +78,18 @@ class Options:
 
 def _unwrap(hint: Any) -> tuple[Any, Options]:
     """Return the type of an annotated parameter or field, and tyro's options for it."""
-    from tyro.conf import Positional
+    from tyro.conf import Positional, Suppress
 
     (positional,) = get_args(Positional[int])[1:]
+    (suppressed,) = get_args(Suppress[int])[1:]
     options = Options()
     while get_origin(hint) is Annotated:
         hint, *metadata = get_args(hint)
         for item in metadata:
             if item == positional:
                 options = dataclasses.replace(options, positional=True)
+            elif item == suppressed:
+                options = dataclasses.replace(options, suppressed=True)
             elif hasattr(item, "metavar"):
                 options = dataclasses.replace(
                     options,
@@ -112,6 +116,8 @@ def _settings_groups(kind: type, defaults: Any, prefix: str) -> list[Group]:
     for field in dataclasses.fields(kind):
         hint, options = _unwrap(hints[field.name])
         default = getattr(defaults, field.name)
+        if options.suppressed:
+            continue
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             inner = prefix if options.name == "" else f"{prefix}{field.name}."
             nested += _settings_groups(hint, default, inner)

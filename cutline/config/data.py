@@ -10,9 +10,11 @@ from cutline.config.validation import (
     require_at_least,
     require_choices,
     require_fractions,
+    require_simple_pattern,
 )
 
 Cleaning = Literal["blip", "none"]
+ValSelection = Literal["random", "blocks"]
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 """a column in a prompt template: `{style}`"""
 
@@ -29,6 +31,8 @@ class Columns:
     """column of the prompts; the model's prompt is used where it has no value (default: prompt)"""
     prompt_template: str = ""
     """prompt with column names in braces, such as "a {style} photo of" """
+    group_column: str = ""
+    """column of the groups that are held out as a whole: scene, video, sequence, region"""
 
     def __post_init__(self) -> None:
         require(
@@ -48,7 +52,12 @@ class Columns:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Return the columns that are named here, those in `prompt_template` included."""
-        columns = (self.image_column, self.caption_column, self.prompt_column)
+        columns = (
+            self.image_column,
+            self.caption_column,
+            self.prompt_column,
+            self.group_column,
+        )
         return (*filter(None, columns), *PLACEHOLDER.findall(self.prompt_template))
 
 
@@ -121,13 +130,30 @@ class DataPaths:
     """split of a dataset_coco.json, or subfolder, to validate on, such as val"""
     image_root: str = ""
     """folder that image paths are relative to (default: the folder of the data file)"""
-    val_fraction: float = 0.05
-    """fraction of the training images held out if `val` is not given; with 0, the best checkpoint
-    is the one with the lowest training loss"""
 
 
 @dataclass(frozen=True)
-class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
+class SplitConfig:
+    """Which training images are held out for validation, if there is no validation data."""
+
+    val_fraction: float = 0.05
+    """fraction of the training images held out if `val` is not given; with 0, the best checkpoint
+    is the one with the lowest training loss"""
+    val_selection: ValSelection = "random"
+    """images to hold out: random ones (whole groups, if there are groups), or blocks: the last
+    images of each group, or of all images, in natural order of their names"""
+    group_pattern: str = ""
+    """regular expression searched in the image's path below the folder of all images; images with
+    the same capture groups, or without any the same match, form a group"""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        require_fractions(self, "val_fraction")
+        require_simple_pattern(self, "group_pattern")
+
+
+@dataclass(frozen=True)
+class DataConfig(AugmentConfig, CaptionText, Columns, SplitConfig, DataPaths):
     """Training data: paths, columns, captions, augmentation and loading."""
 
     captions_per_image: int = 0
@@ -167,12 +193,21 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
         return DataSource(self.val or self.train, self.image_root, self.val_split, self.columns)
 
     def __post_init__(self) -> None:
-        # Three base classes define __post_init__; super() would run only the first.
-        for base in (AugmentConfig, CaptionText, Columns):
+        # Four base classes define __post_init__; super() would run only the first.
+        for base in (AugmentConfig, CaptionText, Columns, SplitConfig):
             base.__post_init__(self)
-        require_fractions(self, "val_fraction")
         require_at_least(self, 0, "captions_per_image", "samples_per_epoch", "num_workers")
         require_at_least(self, 1, "shuffle_buffer")
+        require(
+            not (self.group_column and self.group_pattern),
+            "group_column and group_pattern are both given: remove one of them",
+        )
+        is_set = self.group_column or self.group_pattern or self.val_selection != "random"
+        require(
+            not is_set or (self.val_fraction > 0 and not self.val and not self.val_split),
+            "group_column, group_pattern and val_selection say which training images to hold out: "
+            "remove them, or remove `val` and set `val_fraction` above 0",
+        )
         require(
             self.stream == (self.samples_per_epoch > 0),
             "`data.stream` and `data.samples_per_epoch` go together: set both or neither",

@@ -1,6 +1,7 @@
 """Validation helpers of the settings dataclasses."""
 
 import math
+import re
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -37,6 +38,13 @@ def _shorten(text: str) -> str:
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
+MAX_QUANTIFIERS = 3
+"""maximum number of quantifiers in a regular expression: a search takes up to that power of the
+length of the text, plus one"""
+_QUANTIFIER = re.compile(r"(?<!\()(?:[*+?]|\{\d*,?\d*\})[?+]?")
+_REPEATED_GROUP = re.compile(r"\)[*+{]")  # a search can take exponential time
+
+
 def require(ok: bool, message: str) -> None:
     """Raise ConfigError with `message` unless `ok`."""
     if not ok:
@@ -64,6 +72,29 @@ def require_fractions(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value is None or 0 <= value < 1, f"{name} must be in [0, 1), not {value}")
+
+
+def require_simple_pattern(config: Any, name: str) -> None:
+    """Raise ConfigError unless the field `name` is a regular expression that is searched fast."""
+    pattern = getattr(config, name)
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(
+            f"{name} {pattern!r} is not a regular expression ({error}): correct it"
+        ) from None
+    # without escaped characters, and without space, which (?x) allows before a quantifier
+    bare = re.sub(r"[\s#]", "", re.sub(r"\\.", "x", pattern))
+    require(
+        not _REPEATED_GROUP.search(bare),
+        f"{name} {pattern!r} repeats a group in parentheses, which can take forever: "
+        "repeat single characters, such as [a-z_]+",
+    )
+    require(
+        len(_QUANTIFIER.findall(bare)) <= MAX_QUANTIFIERS,
+        f"{name} {pattern!r} has more than {MAX_QUANTIFIERS} of * + ? {{}}, which can take "
+        "forever: match only the part of the name that tells groups apart",
+    )
 
 
 @cache  # settings are made for every image that is sampled, and looking up types is slow

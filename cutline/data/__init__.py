@@ -4,9 +4,10 @@ No image is opened here.
 """
 
 from cutline.data.open import find_images, no_captions_error, open_data, open_related_data
-from cutline.data.sample import Sample, group_by_image, split_by_image
+from cutline.data.sample import Sample, group_by_image
 from cutline.data.shard_stream import stream_shards
 from cutline.data.shards import is_shards, list_shards, reject_commands
+from cutline.data.split import split_samples
 from cutline.data.write import check_output, list_sidecars, write_captions
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "open_data",
     "open_related_data",
     "reject_commands",
-    "split_by_image",
+    "split_samples",
     "stream_shards",
     "write_captions",
 ]

@@ -111,9 +111,12 @@ def is_image(name: str) -> bool:
 
 def natural_sort_key(path: str) -> tuple[object, ...]:
     """Return a sort key that puts 2.jpg before 10.jpg and keeps the files of a folder together."""
-    # Every second part of the split is a number.
+    # Every second part of the split is a number, of no more digits than int() takes.
     parts = [
-        [int(text) if i % 2 else text for i, text in enumerate(re.split(r"(\d+)", part.casefold()))]
+        [
+            int(text) if i % 2 else text
+            for i, text in enumerate(re.split(r"(\d{1,1000})", part.casefold()))
+        ]
         for part in Path(path).parts
     ]
     return (parts, path)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cutline.config import DataSource
+from cutline.config import Columns, DataSource
 from cutline.data.coco import read_coco, reject_split
 from cutline.data.folder import (
     find_index,
@@ -98,17 +98,24 @@ def no_captions_error(path: str, message: str) -> DataError:
 def open_related_data(source: DataSource) -> list[Sample]:
     """Read a dataset whose columns may have the default names instead of those in `source`.
 
-    This is for data that accompanies another dataset, whose columns are named in `source`.
+    This is for data that accompanies another dataset, whose columns are named in `source`. It may
+    also have only the image column of that name, or only the caption column.
 
     Raises:
         DataError: The data can be read neither with the columns of `source` nor with the defaults.
     """
+    columns = source.columns
     try:
         return open_data(source)
     except DataError as error:
-        if source.columns.names:
-            with suppress(DataError):
-                return open_data(replace(source, columns=DEFAULT_COLUMNS))
+        for fewer in (
+            Columns(columns.image_column),
+            Columns(caption_column=columns.caption_column),
+            DEFAULT_COLUMNS,
+        ):
+            if set(fewer.names) < set(columns.names):
+                with suppress(DataError):
+                    return open_data(replace(source, columns=fewer))
         raise error from None
 
 

@@ -56,7 +56,7 @@ def make_sample(
     where: str,
     columns: Columns = DEFAULT_COLUMNS,
 ) -> Sample:
-    """Return the sample of an image with the captions, id, prompt and domain in its row.
+    """Return the sample of an image with the captions, id, prompt, domain and group in its row.
 
     Args:
         row: Values by column.
@@ -79,6 +79,7 @@ def make_sample(
         id=parse_id(first_value(row, ID_KEYS), where) or default_id,
         prompt=_parse_prompt(row, where, columns),
         domain=domain if isinstance(domain, str) else "",
+        group=_parse_group(row.get(columns.group_column), where) if columns.group_column else "",
     )
 
 
@@ -94,6 +95,14 @@ def _parse_prompt(row: Mapping[str, Any], where: str, columns: Columns) -> str |
     raise DataError(
         f"{where}: the prompt is {describe_value(prompt)}, which is not text; put it in quotes"
     )
+
+
+def _parse_group(value: object, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise DataError(
+            f"{where}: the group {value!r} is neither text nor a number; put it in quotes"
+        )
+    return "" if value is None else str(value)
 
 
 def _fill_placeholder(value: object, column: str, where: str) -> str:

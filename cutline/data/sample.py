@@ -1,8 +1,7 @@
-"""`Sample`, an image with its captions; group and split samples by image."""
+"""`Sample`, an image with its captions; merge samples of the same image."""
 
-import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -29,6 +28,9 @@ class Sample:
     """prompt of these captions, if it differs from the model's"""
     domain: str = ""
     """subset of the data that is also evaluated on its own, such as near-domain in NoCaps"""
+    group: str = ""
+    """scene, video, sequence or region, which a split into training and validation data does not
+    divide; empty if the data does not say"""
 
     @property
     def name(self) -> str:
@@ -65,36 +67,8 @@ def _join_captions(group: list[Sample]) -> Sample:
 
 
 def merge_rows(rows: Iterable[Sample]) -> list[Sample]:
-    """Merge the rows of a data file that have the same image and the same prompt."""
-    return group_by_image(rows, attrgetter("image", "prompt"))
-
-
-def split_by_image(
-    samples: Sequence[Sample], fraction: float, seed: int
-) -> tuple[list[Sample], list[Sample]]:
-    """Hold out a random fraction of the images, for example for validation.
-
-    All samples with the same id go to the same side. Which ids are held out depends on the set of
-    ids and on the seed, not on the order of the samples.
-
-    Args:
-        samples: Samples to split.
-        fraction: Fraction of the images to hold out, in [0, 1). If it is above 0 and there are two
-            images or more, neither side is empty.
-        seed: Seed of the random choice.
-
-    Returns:
-        The remaining and the held-out samples, both in the order given.
-    """
-    ids = sorted({sample.id for sample in samples}, key=lambda id: _random_rank(id, seed))
-    count = min(max(1, round(fraction * len(ids))), len(ids) - 1) if fraction > 0 else 0
-    held_out = set(ids[: max(0, count)])
-    return [s for s in samples if s.id not in held_out], [s for s in samples if s.id in held_out]
-
-
-def _random_rank(id: str, seed: int) -> bytes:
-    """Return a sort key that shuffles ids in the same way in every run, as `hash()` would not."""
-    return hashlib.sha256(f"{seed}:{id}".encode("utf-8", "surrogatepass")).digest()
+    """Merge the rows of a data file that have the same image, prompt and group."""
+    return group_by_image(rows, attrgetter("image", "prompt", "group"))
 
 
 @lru_cache(maxsize=1)  # rows of the same image usually follow each other

@@ -19,7 +19,7 @@ from cutline.data import (
     no_captions_error,
     open_data,
     reject_commands,
-    split_by_image,
+    split_samples,
 )
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
@@ -127,7 +127,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     if data.val or data.val_split:
         val = open_data(data.val_source)
     elif data.val_fraction:
-        train, val = split_by_image(train, data.val_fraction, recipe.seed)
+        train, val = split_samples(train, data, recipe.seed)
     val = [sample for sample in val if sample.captions]
     if not val and (data.val or data.val_split):
         raise no_captions_error(

@@ -192,6 +192,13 @@ def test_related_data_may_have_the_default_columns_instead_of_the_named_ones(
     assert open_related("own.csv") == open_related("usual.csv")
     with pytest.raises(DataError, match="has no column `photo`"):
         open_related("other.csv")
+    for name, columns in (
+        ("own.csv", Columns("photo", "title")),
+        ("usual.csv", Columns("photo", "caption")),
+        ("usual.csv", Columns("photo", "title")),
+    ):
+        source = DataSource(str(tmp_path / name), columns=columns)
+        assert open_related_data(source) == open_related("own.csv")
 
 
 # ------------------------------------------------------------------------------------------- images

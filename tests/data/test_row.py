@@ -1,5 +1,7 @@
 """Columns of a row: image, captions, prompt and id."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,30 @@ def test_ids_are_text_or_integers() -> None:
     for value in (5.5, float("nan"), float("inf"), True, []):
         with pytest.raises(DataError, match=r"here: the id .* is neither text nor an integer"):
             parse_id(value, "here")
+
+
+def test_the_group_of_a_row_is_text_or_a_number() -> None:
+    def group_of(value: object) -> str:
+        return parse_row({"image": "a", "scene": value}, "", "here", columns).group
+
+    columns = Columns(group_column="scene")
+    assert [group_of(value) for value in ("x", 3, None, "")] == ["x", "3", "", ""]
+    for value in (["x"], True):
+        with pytest.raises(DataError, match=r"here: the group .* is neither text nor a number"):
+            group_of(value)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_scenes_named_in_a_column_stay_together(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    rows = [{"file_name": f"{n}.jpg", "caption": f"image {n}", "scene": n // 5} for n in range(40)]
+    lines = [json.dumps(row) for row in rows]
+    if suffix == ".csv":
+        lines = [",".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))]
+    path.write_text("\n".join(lines))
+    data = DataConfig(str(path), val_fraction=0.25, group_column="scene")
+    train, val = read_samples(Recipe(data=data))
+    assert (len(train), len(val)) == (30, 10)
+    assert not {sample.group for sample in train} & {sample.group for sample in val}
+    with pytest.raises(DataError, match="has no column `video`"):
+        read_samples(Recipe(data=replace(data, group_column="video")))

@@ -76,6 +76,11 @@ def test_settings_that_do_not_affect_the_result_may_change(recipe: Build, old_ru
     check_run_directory(Path(old_run.output), changed, resume=True)
 
 
+def test_settings_of_the_split_may_not_change() -> None:
+    names = ("val_fraction", "val_selection", "group_column", "group_pattern")
+    assert not {f"data.{name}" for name in names} & CHANGEABLE_ON_RESUME
+
+
 def test_settings_that_may_change_exist() -> None:
     recipe = to_dict(Recipe())
     for name in CHANGEABLE_ON_RESUME:
