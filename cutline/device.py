@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from cutline.config import InferencePrecision
+from cutline.config.inference import require_device
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError
 
@@ -35,6 +36,7 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises:
         ConfigError: The device is unknown or unavailable.
     """
+    require_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -6,19 +6,27 @@ from functools import cached_property
 from typing import Literal
 
 from cutline.config.validation import (
+    Settings,
+    reject,
     require,
     require_at_least,
-    require_choices,
+    require_between,
     require_fractions,
 )
 
 Cleaning = Literal["blip", "none"]
+MAX_CAPTIONS_PER_IMAGE = 1000
+"""captions of one image in a training example, which the batch holds together"""
+MAX_WORKERS = 1024
+"""processes that load images"""
+MAX_SHUFFLE_BUFFER = 10_000_000
+"""samples in memory, each with the bytes of its image"""
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 """a column in a prompt template: `{style}`"""
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Settings):
     """Column names of tables and JSON rows, where they differ from the defaults."""
 
     image_column: str = ""
@@ -31,6 +39,7 @@ class Columns:
     """prompt with column names in braces, such as "a {style} photo of" """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             not (self.prompt_column and self.prompt_template),
             "prompt_column and prompt_template are both given: remove one of them",
@@ -53,7 +62,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class DataSource:
+class DataSource(Settings):
     """A dataset, and how to read it."""
 
     path: str
@@ -67,7 +76,7 @@ class DataSource:
 
 
 @dataclass(frozen=True)
-class CaptionText:
+class CaptionText(Settings):
     """Caption text: cleaning and truncation before training."""
 
     clean: Cleaning = "blip"
@@ -78,13 +87,13 @@ class CaptionText:
     """truncate captions after this many tokens, prompt included; the end token is kept"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        super().__post_init__()
         require_at_least(self, 1, "max_words")
         require_at_least(self, 3, "max_tokens")
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Settings):
     """Random augmentation of training images."""
 
     augment: bool = True
@@ -99,15 +108,15 @@ class AugmentConfig:
     """apply RandAugment as in BLIP's code: 2 operations of magnitude 5"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.crop_scale
-        require(
-            0 < low <= high <= 1,
-            f"crop_scale must be (low, high) with 0 < low <= high <= 1, not ({low}, {high})",
-        )
+        if not 0 < low <= high <= 1:
+            bounds = "(low, high) with 0 < low <= high <= 1"
+            reject(self, "crop_scale", f"must be {bounds}, not ({low}, {high})")
 
 
 @dataclass(frozen=True)
-class DataPaths:
+class DataPaths(Settings):
     """Training and validation data."""
 
     train: str = ""
@@ -167,12 +176,12 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
         return DataSource(self.val or self.train, self.image_root, self.val_split, self.columns)
 
     def __post_init__(self) -> None:
-        # Three base classes define __post_init__; super() would run only the first.
-        for base in (AugmentConfig, CaptionText, Columns):
-            base.__post_init__(self)
+        super().__post_init__()
         require_fractions(self, "val_fraction")
-        require_at_least(self, 0, "captions_per_image", "samples_per_epoch", "num_workers")
-        require_at_least(self, 1, "shuffle_buffer")
+        require_between(self, 0, MAX_CAPTIONS_PER_IMAGE, "captions_per_image")
+        require_between(self, 0, MAX_WORKERS, "num_workers")
+        require_between(self, 1, MAX_SHUFFLE_BUFFER, "shuffle_buffer")
+        require_at_least(self, 0, "samples_per_epoch")
         require(
             self.stream == (self.samples_per_epoch > 0),
             "`data.stream` and `data.samples_per_epoch` go together: set both or neither",
