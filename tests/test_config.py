@@ -59,7 +59,7 @@ SIZES = {
 
 REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     *(
-        (kind, {name: wrong}, f"{name} must be between 1 and")
+        (kind, {name: wrong}, f"{name} must be at least 1, not {wrong}")
         for kind, names in SIZES.items()
         for name in names
         for wrong in (0, -16)
@@ -115,7 +115,7 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (
         DataConfig,
         {"captions_per_image": -1},
-        "captions_per_image must be between 0 and",
+        "captions_per_image must be at least 0, not -1",
     ),
     (
         DataConfig,
@@ -132,10 +132,10 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
         {"crop_scale": (0.6, 0.5)},
         "crop_scale must be (low, high) with 0 < low <= high <= 1, not (0.6, 0.5)",
     ),
-    (DataConfig, {"num_workers": -1}, "num_workers must be between 0 and 1024, not -1"),
+    (DataConfig, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
     *(
         (OptimConfig, {name: 0}, f"{name} must be at least 1, not 0")
-        for name in ("grad_accum_steps", "epochs")
+        for name in ("batch_size", "grad_accum_steps", "epochs")
     ),
     *(
         (OptimConfig, {name: -1}, f"{name} must be at least 0, not -1")
@@ -148,17 +148,17 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (OptimConfig, {"lr": 0.0}, "lr must be positive, not 0.0"),
     (OptimConfig, {"ema_decay": 1.0}, "ema_decay must be in [0, 1), not 1.0"),
     (OptimConfig, {"ema_decay": -0.1}, "ema_decay must be in [0, 1), not -0.1"),
-    (MemoryConfig, {"vit_ckpt_layer": -1}, "vit_ckpt_layer must be between 0 and 256, not -1"),
+    (MemoryConfig, {"vit_ckpt_layer": -1}, "vit_ckpt_layer must be at least 0, not -1"),
     (
         MemoryConfig,
         {"vit_grad_ckpt": True},
         "`memory.vit_grad_ckpt` is on but `memory.vit_ckpt_layer` is 0",
     ),
-    (LoraConfig, {"rank": -1}, "rank must be between 0 and 16384, not -1"),
+    (LoraConfig, {"rank": -1}, "rank must be at least 0, not -1"),
     (LoraConfig, {"targets": ()}, "targets is empty"),
-    (InferenceConfig, {"batch_size": 0}, "batch_size must be between 1 and 100000, not 0"),
-    (InferenceConfig, {"num_workers": -1}, "num_workers must be between 0 and 1024, not -1"),
-    (MetricConfig, {"resamples": -1}, "resamples must be between 0 and 1000000, not -1"),
+    (InferenceConfig, {"batch_size": 0}, "batch_size must be at least 1, not 0"),
+    (InferenceConfig, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
+    (MetricConfig, {"resamples": -1}, "resamples must be at least 0, not -1"),
     (TextSettings, {"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
     (VisionSettings, {"drop_path": -0.1}, "drop_path must be in [0, 1), not -0.1"),
     (ModelSettings, {"label_smoothing": 1.0}, "label_smoothing must be in [0, 1), not 1.0"),
@@ -175,10 +175,9 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     ),
     (InitConfig, {"config": "base"}, "`init.config` needs `init.captioner`"),
     (InitConfig, {"image_size": 224}, "`init.image_size` needs `init.captioner`"),
-    (EvalConfig, {"every_epochs": 0}, "every_epochs must be at least 1, not 0"),
     *(
-        (kind, {"batch_size": 0}, "batch_size must be between 1 and 100000, not 0")
-        for kind in (OptimConfig, EvalConfig)
+        (EvalConfig, {name: 0}, f"{name} must be at least 1, not 0")
+        for name in ("every_epochs", "batch_size")
     ),
     (Recipe, {"log_every": 0}, "log_every must be at least 1, not 0"),
     *(

@@ -10,7 +10,6 @@ from cutline.config.validation import (
     reject,
     require,
     require_at_least,
-    require_between,
     require_fractions,
 )
 
@@ -178,9 +177,9 @@ class DataConfig(AugmentConfig, CaptionText, Columns, DataPaths):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fractions(self, "val_fraction")
-        require_between(self, 0, MAX_CAPTIONS_PER_IMAGE, "captions_per_image")
-        require_between(self, 0, MAX_WORKERS, "num_workers")
-        require_between(self, 1, MAX_SHUFFLE_BUFFER, "shuffle_buffer")
+        require_at_least(self, 0, "captions_per_image", maximum=MAX_CAPTIONS_PER_IMAGE)
+        require_at_least(self, 0, "num_workers", maximum=MAX_WORKERS)
+        require_at_least(self, 1, "shuffle_buffer", maximum=MAX_SHUFFLE_BUFFER)
         require_at_least(self, 0, "samples_per_epoch")
         require(
             self.stream == (self.samples_per_epoch > 0),

@@ -6,10 +6,10 @@ from typing import Literal
 
 from cutline.config.data import MAX_WORKERS
 from cutline.config.model import MAX_IMAGE_SIZE
-from cutline.config.validation import Settings, format_value, require_between
+from cutline.config.validation import Settings, format_value, require_at_least
 from cutline.errors import SettingError
 
-MAX_BATCH_SIZE = 100_000
+MAX_BATCH_SIZE = 1_000_000
 """images or examples of one batch"""
 
 InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -58,8 +58,8 @@ class InferenceConfig(DeviceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 1, MAX_BATCH_SIZE, "batch_size")
-        require_between(self, 0, MAX_WORKERS, "num_workers")
+        require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
+        require_at_least(self, 0, "num_workers", maximum=MAX_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -75,4 +75,4 @@ class CheckpointOptions(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 0, MAX_IMAGE_SIZE, "image_size")
+        require_at_least(self, 0, "image_size", maximum=MAX_IMAGE_SIZE)

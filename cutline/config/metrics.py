@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.validation import Settings, require_between
+from cutline.config.validation import Settings, require_at_least
 
 MetricTokenizer = Literal["auto", "ptb", "words", "characters"]
 """ptb: Penn Treebank tokens, as in the COCO evaluator; words: text between spaces and punctuation;
@@ -33,4 +33,4 @@ class MetricConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 0, MAX_RESAMPLES, "resamples")
+        require_at_least(self, 0, "resamples", maximum=MAX_RESAMPLES)

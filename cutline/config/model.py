@@ -6,7 +6,7 @@ from typing import Any
 from cutline.config.validation import (
     Settings,
     reject,
-    require_between,
+    require_at_least,
     require_fractions,
     require_positive,
 )
@@ -60,9 +60,9 @@ class VisionConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 1, MAX_IMAGE_SIZE, "image_size", "patch_size")
-        require_between(self, 1, MAX_WIDTH, "embed_dim", "num_heads")
-        require_between(self, 1, MAX_DEPTH, "depth")
+        require_at_least(self, 1, "image_size", "patch_size", maximum=MAX_IMAGE_SIZE)
+        require_at_least(self, 1, "embed_dim", "num_heads", maximum=MAX_WIDTH)
+        require_at_least(self, 1, "depth", maximum=MAX_DEPTH)
         require_positive(self, "mlp_ratio", maximum=MAX_MLP_WIDTH)
         require_positive(self, "layer_norm_eps", maximum=MAX_LAYER_NORM_EPS)
         if not 1 <= self.mlp_dim <= MAX_MLP_WIDTH:
@@ -108,11 +108,11 @@ class TextConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 1, MAX_VOCAB_SIZE, "vocab_size")
-        require_between(self, 1, MAX_WIDTH, "embed_dim", "num_heads")
-        require_between(self, 1, MAX_DEPTH, "depth")
-        require_between(self, 1, MAX_MLP_WIDTH, "mlp_dim")
-        require_between(self, 1, MAX_POSITIONS, "max_positions")
+        require_at_least(self, 1, "vocab_size", maximum=MAX_VOCAB_SIZE)
+        require_at_least(self, 1, "embed_dim", "num_heads", maximum=MAX_WIDTH)
+        require_at_least(self, 1, "depth", maximum=MAX_DEPTH)
+        require_at_least(self, 1, "mlp_dim", maximum=MAX_MLP_WIDTH)
+        require_at_least(self, 1, "max_positions", maximum=MAX_POSITIONS)
         require_positive(self, "layer_norm_eps", maximum=MAX_LAYER_NORM_EPS)
         _require_multiple(self, "embed_dim", "num_heads")
         require_fractions(self, "dropout", "attn_dropout")

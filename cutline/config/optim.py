@@ -10,7 +10,6 @@ from cutline.config.validation import (
     reject,
     require,
     require_at_least,
-    require_between,
     require_fractions,
     require_positive,
 )
@@ -54,7 +53,7 @@ class OptimConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 1, MAX_BATCH_SIZE, "batch_size")
+        require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
         require_at_least(self, 1, "grad_accum_steps", "epochs")
         require_at_least(self, 0, "max_steps", "warmup_steps")
         require_at_least(self, 0, "min_lr", "weight_decay", "clip_norm")
@@ -86,7 +85,7 @@ class LoraConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 0, MAX_WIDTH, "rank")
+        require_at_least(self, 0, "rank", maximum=MAX_WIDTH)
         require_at_least(self, 0, "alpha")
         require_fractions(self, "dropout")
         if not self.targets:
@@ -109,7 +108,7 @@ class MemoryConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 0, MAX_DEPTH, "vit_ckpt_layer")
+        require_at_least(self, 0, "vit_ckpt_layer", maximum=MAX_DEPTH)
         require(
             not self.vit_grad_ckpt or self.vit_ckpt_layer > 0,
             "`memory.vit_grad_ckpt` is on but `memory.vit_ckpt_layer` is 0: "

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from cutline.config.recipe import Recipe
 from cutline.config.renames import find_new_name
@@ -82,6 +82,16 @@ def _explain_unknown_key(path: str, key: str, fields: list[str]) -> str:
         else f"the settings{place} are {', '.join(fields)}"
     )
     return f"unknown setting `{name}`; {hint}"
+
+
+def find_section(settings: type | None, root: type = Recipe) -> str:
+    """Return where a recipe has the settings of a dataclass: `optim.` of OptimConfig, else ""."""
+    for name, hint in get_type_hints(root).items():
+        if hint is settings:
+            return f"{name}."
+        if dataclasses.is_dataclass(hint) and (inner := find_section(settings, cast(type, hint))):
+            return f"{name}.{inner}"
+    return ""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

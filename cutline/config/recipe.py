@@ -14,7 +14,6 @@ from cutline.config.validation import (
     reject,
     require,
     require_at_least,
-    require_between,
 )
 
 TrainingPrecision = Literal["auto", "fp32", "bf16"]
@@ -42,7 +41,7 @@ class InitConfig(CheckpointOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, 1, MAX_VOCAB_SIZE, "vocab_size")
+        require_at_least(self, 1, "vocab_size", maximum=MAX_VOCAB_SIZE)
         require(
             not (self.captioner and (self.vision or self.text)),
             "`init.captioner` already brings vision and text weights: "
@@ -77,7 +76,7 @@ class EvalConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "every_epochs")
-        require_between(self, 1, MAX_BATCH_SIZE, "batch_size")
+        require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
         require_at_least(self, 0, "start_epoch", "max_images")
 
 
@@ -119,7 +118,7 @@ class Recipe(Settings):
         if not self.output:
             reject(self, "output", "is empty: name the run directory")
         require_device(self.device, type(self))
-        require_between(self, 0, MAX_SEED, "seed")
+        require_at_least(self, 0, "seed", maximum=MAX_SEED)
         require_at_least(self, 1, "log_every")
         require_at_least(self, 0, "save_minutes")
         require(

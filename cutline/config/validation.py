@@ -126,11 +126,15 @@ def reject(config: Settings, name: str, problem: str) -> NoReturn:
     raise SettingError(type(config), name, problem)
 
 
-def require_at_least(config: Settings, minimum: float, *names: str) -> None:
-    """Raise SettingError unless each of the fields `names` is at least `minimum`."""
+def require_at_least(
+    config: Settings, minimum: float, *names: str, maximum: float = math.inf
+) -> None:
+    """Raise SettingError unless each of the fields `names` is in [minimum, maximum]."""
     for name in names:
-        if not (value := getattr(config, name)) >= minimum:
-            reject(config, name, f"must be at least {minimum}, not {format_value(value)}")
+        value = getattr(config, name)
+        if not minimum <= value <= maximum:
+            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
+            reject(config, name, f"must be {bound}, not {format_value(value)}")
 
 
 def require_between(config: Settings, low: float, high: float, *names: str) -> None:
