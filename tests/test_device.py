@@ -9,9 +9,15 @@ import pytest
 import torch
 
 from cutline.config import DeviceConfig, Recipe
-from cutline.device import has_native_bf16, peak_memory, pick_device, pick_precision
+from cutline.device import (
+    available_memory,
+    has_native_bf16,
+    peak_memory,
+    pick_device,
+    pick_precision,
+)
 from cutline.errors import ConfigError
-from cutline.training.diagnostics.memory import available_memory, reset_peak_memory
+from cutline.training.diagnostics.memory import reset_peak_memory
 
 CPU = torch.device("cpu")
 

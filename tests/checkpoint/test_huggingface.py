@@ -479,7 +479,7 @@ def test_config_with_wrong_types_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^c\.json: text\.depth must be an integer, not '12'$"):
         parse_huggingface_config({"text_config": {"num_hidden_layers": "12"}}, "c.json")
     with pytest.raises(
-        ConfigError, match=r"^c\.json: text embed_dim 100 is not a multiple of num_heads 8"
+        ConfigError, match=r"^c\.json: text\.embed_dim 100 is not a multiple of num_heads 8"
     ):
         parse_huggingface_config({"text_config": {"hidden_size": 100}}, "c.json")
 
