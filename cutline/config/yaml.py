@@ -40,7 +40,8 @@ _FLOAT = re.compile(
 )
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PLAIN_TAGS = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map"))}
+_TAG_PREFIX = "tag:yaml.org,2002:"
+_PLAIN_TAGS = {None, "!", *(f"{_TAG_PREFIX}{name}" for name in ("str", "seq", "map"))}
 """tags that change nothing but whether a word is a string"""
 
 
@@ -51,10 +52,12 @@ def read_yaml(path: str | Path) -> Any:
         ConfigError: The file cannot be read, is not YAML, or exceeds a limit of this module; the
             message names the file and the line.
     """
+    text = ""
     try:
-        return _Reader(_read_text(Path(path))).read_document()
+        text = _read_text(Path(path))
+        return _Reader(text).read_document()
     except yaml.YAMLError as error:
-        reason = _explain(error)
+        reason = _explain(error, text)
     except UnicodeDecodeError:
         reason = "it is not text in UTF-8"
     except (ValueError, OverflowError):  # an escape or a version that Python cannot represent
@@ -78,13 +81,15 @@ def _read_text(path: Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def _explain(error: yaml.YAMLError) -> str:
+def _explain(error: yaml.YAMLError, text: str) -> str:
     """Return the reason of an error of the YAML parser, on one line."""
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        return line + " ".join(filter(None, (error.context, error.problem)))
-    return str(error).splitlines()[0]
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line}: the character {chr(error.character)!r} is not allowed"
+    assert isinstance(error, yaml.MarkedYAMLError)
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    return f"line {line}: {' '.join(filter(None, (error.context, error.problem)))}"
 
 
 class _Reader:
@@ -115,7 +120,8 @@ class _Reader:
         self.count(event, 1)
         before = self.num_nodes
         if event.tag not in _PLAIN_TAGS:
-            _reject(event, f"the tag {format_name(event.tag)} is not supported; remove it")
+            tag = format_name(event.tag.replace(_TAG_PREFIX, "!!"))
+            _reject(event, f"the tag {tag} is not supported; remove it")
         if depth == MAX_DEPTH:
             _reject(event, f"nested more than {MAX_DEPTH} times; remove a level")
         if isinstance(event, yaml.ScalarEvent):
