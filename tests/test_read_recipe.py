@@ -152,7 +152,7 @@ def test_a_wrong_recipe_is_one_sentence(
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
 def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "r.yaml").write_text("output: é", encoding=encoding)
-    with pytest.raises(ConfigError, match=r"r\.yaml: not a YAML file \(it is not text in UTF-8\)"):
+    with pytest.raises(ConfigError, match=r"r\.yaml: not a YAML file in UTF-8; save it"):
         read_recipe(tmp_path / "r.yaml")
 
 
@@ -165,6 +165,11 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
 def test_a_device_is_not_read(path: str) -> None:
     with pytest.raises(ConfigError, match=f"^{path}: the recipe cannot be read"):
         read_recipe(path)
+
+
+def test_a_path_that_is_too_long_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="the recipe cannot be read \\(File name too long"):
+        read_recipe(1000 * "a")
 
 
 @pytest.mark.parametrize(

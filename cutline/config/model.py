@@ -12,7 +12,7 @@ from cutline.config.validation import (
 )
 from cutline.errors import ConfigError
 
-# Bounds far above every published model: within them, a wrong size costs no time to reject.
+# Bounds far above every published model, so that absurd sizes fail at once.
 MAX_IMAGE_SIZE = 8192
 """side of an image, in pixels"""
 MAX_WIDTH = 16_384

@@ -59,7 +59,7 @@ def read_yaml(path: str | Path) -> Any:
     except yaml.YAMLError as error:
         reason = _explain(error, text)
     except UnicodeDecodeError:
-        reason = "it is not text in UTF-8"
+        raise ConfigError(f"{path}: not a YAML file in UTF-8; save it in this encoding") from None
     except (ValueError, OverflowError):  # an escape or a version that Python cannot represent
         reason = "a number or an escape such as \\U is out of range"
     except ConfigError as error:
@@ -68,9 +68,9 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def _read_text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ConfigError("the recipe cannot be read (it is not a file); check the path")
     try:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise ConfigError("the recipe cannot be read (it is not a file); check the path")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
