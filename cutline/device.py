@@ -1,8 +1,9 @@
-"""Choose the device and the precision, and measure peak memory."""
+"""Choose the device and the precision, and measure memory."""
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, get_args
@@ -10,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from cutline.config import InferencePrecision
+from cutline.config.inference import require_device
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError
 
@@ -35,6 +37,7 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises:
         ConfigError: The device is unknown or unavailable.
     """
+    require_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -118,3 +121,28 @@ def peak_memory(device: torch.device) -> int:
         return 0
     max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max_rss if sys.platform == "darwin" else max_rss * 1024
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Return the bytes that this process can use: those it uses now, and those that are free.
+
+    Without /proc (macOS), this is all memory of the machine; None where the operating system does
+    not report that either (Windows).
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    available = _read_proc_bytes("/proc/meminfo", "MemAvailable")
+    if available is not None:
+        return available + (_read_proc_bytes("/proc/self/status", "VmRSS") or 0)
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _read_proc_bytes(path: str, name: str) -> int | None:
+    """Return the bytes of the line "NAME: 123 kB" of a file; None if there is no such line."""
+    with suppress(OSError):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{name}:"):
+                return 1024 * int(line.split()[1])
+    return None

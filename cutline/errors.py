@@ -27,6 +27,23 @@ class ConfigError(CutlineError):
     """An invalid setting."""
 
 
+class SettingError(ConfigError):
+    """An invalid value of one setting.
+
+    Attributes:
+        settings: The settings dataclass, if it is one of its fields.
+        name: Name of the setting, without the sections of a recipe that it is in.
+        problem: What is wrong with its value; the message is the name and the problem.
+    """
+
+    def __init__(self, settings: type | None, name: str, problem: str) -> None:
+        super().__init__(settings, name, problem)
+        self.settings, self.name, self.problem = settings, name, problem
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.problem}"
+
+
 class DivergedError(CutlineError):
     """A training loss that became NaN or infinite."""
 

@@ -192,7 +192,7 @@ def test_too_few_prompts_of_a_stream_are_an_error(
     [
         ({"precision": "fp16"}, "precision 'fp16' is not one of"),
         ({"engine": "plain"}, "engine 'plain' is now 'eager'"),
-        ({"device": "nowhere"}, "device 'nowhere' cannot be used"),
+        ({"device": "nowhere"}, "device 'nowhere' is not one of auto"),
     ],
 )
 def test_invalid_devices_precisions_and_engines_are_errors(

@@ -223,7 +223,7 @@ def test_errors_are_one_line_and_an_exit_code(
         (
             ("caption", photo, "-m", model, "--device", "moon"),
             2,
-            "device 'moon' cannot be used here",
+            "device 'moon' is not one of auto",
         ),
         (("train", "no.yaml"), 2, "no.yaml: the recipe cannot be read"),
         (("train", "notes.txt"), 2, "a recipe is a .yaml file"),

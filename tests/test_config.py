@@ -46,7 +46,7 @@ from cutline.config import (
     to_dict,
 )
 from cutline.config.renames import RENAMED, reject_renamed_flags
-from cutline.config.validation import require_types
+from cutline.config.validation import format_value
 from cutline.errors import ConfigError, CutlineError
 
 Kind = type[Any]
@@ -60,26 +60,34 @@ SIZES = {
 
 REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     *(
-        (kind, {name: wrong}, "sizes must be positive")
+        (kind, {name: wrong}, f"{name} must be at least 1, not {wrong}")
         for kind, names in SIZES.items()
         for name in names
         for wrong in (0, -16)
     ),
     (VisionConfig, {"image_size": 100}, "image_size 100 is not a multiple of patch_size 16"),
-    (VisionConfig, {"num_heads": 7}, "vision embed_dim 768 is not a multiple of num_heads 7"),
+    (VisionConfig, {"num_heads": 7}, "embed_dim 768 is not a multiple of num_heads 7"),
     (VisionConfig, {"drop_path": 1.0}, "drop_path must be in [0, 1), not 1.0"),
     (VisionConfig, {"drop_path": -0.1}, "drop_path must be in [0, 1), not -0.1"),
-    (TextConfig, {"num_heads": 7}, "text embed_dim 768 is not a multiple of num_heads 7"),
+    (TextConfig, {"num_heads": 7}, "embed_dim 768 is not a multiple of num_heads 7"),
     (TextConfig, {"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
     (TextConfig, {"dropout": -0.1}, "dropout must be in [0, 1), not -0.1"),
     (TextConfig, {"attn_dropout": 1.0}, "attn_dropout must be in [0, 1), not 1.0"),
     (TextConfig, {"attn_dropout": -0.1}, "attn_dropout must be in [0, 1), not -0.1"),
-    (ImageConfig, {"std": (1.0, 0.0, 1.0)}, "image std must be positive"),
+    (
+        ImageConfig,
+        {"std": (1.0, 0.0, 1.0)},
+        "std must be between 1e-06 and 1e+06 for each",
+    ),
     (CaptionConfig, {"label_smoothing": 1.0}, "label_smoothing must be in [0, 1), not 1.0"),
     (CaptionConfig, {"label_smoothing": -0.1}, "label_smoothing must be in [0, 1), not -0.1"),
     (GenerationConfig, {"num_beams": 0}, "num_beams must be at least 1, not 0"),
     (GenerationConfig, {"num_captions": 0}, "num_captions must be at least 1, not 0"),
-    (GenerationConfig, {"num_beams": 10**400}, "num_beams must be between 1 and 100000, not 1000"),
+    (
+        GenerationConfig,
+        {"num_beams": 10**400},
+        "num_beams must be a number of at most 64",
+    ),
     (GenerationConfig, {"max_length": 0, "min_length": 0}, "max_length must be at least 1, not 0"),
     (GenerationConfig, {"min_length": -1}, "min_length must be at least 0, not -1"),
     (GenerationConfig, {"min_length": 21}, "min_length 21 is above max_length 20"),
@@ -90,7 +98,7 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
             ("temperature", 0.0001, 10000, (0.0, -1.0, 1e-38, 10001)),
             ("length_penalty", -10, 10, (10.1, -10.1, 1e300)),
         )
-        for value in (*values, math.nan, math.inf, -math.inf)
+        for value in values
     ),
     (GenerationConfig, {"top_p": 0.0}, "top_p must be in (0, 1], not 0.0"),
     (GenerationConfig, {"top_p": 1.1}, "top_p must be in (0, 1], not 1.1"),
@@ -122,8 +130,8 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
         (
             DataConfig,
             {"group_pattern": pattern},
-            f"group_pattern {pattern!r} has more than 3 of * + ? {{}}, which can take forever: "
-            "match only the part of the name that tells groups apart",
+            f"group_pattern {format_value(pattern)} has more than 3 of * + ? {{}}, "
+            "which can take forever: match only the part of the name that tells groups apart",
         )
         for pattern in (".*.*.*.*b", r"\\*" * 4, "a?" * 40 + "a" * 40, r"a+b*?(\w{2,})(\d+)")
     ),
@@ -148,7 +156,11 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     ),
     (DataConfig, {"max_words": 0}, "max_words must be at least 1, not 0"),
     (DataConfig, {"max_tokens": 2}, "max_tokens must be at least 3, not 2"),
-    (DataConfig, {"captions_per_image": -1}, "captions_per_image must be at least 0, not -1"),
+    (
+        DataConfig,
+        {"captions_per_image": -1},
+        "captions_per_image must be at least 0, not -1",
+    ),
     (
         DataConfig,
         {"crop_scale": (0.0, 1.0)},
@@ -186,8 +198,8 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
         {"vit_grad_ckpt": True},
         "`memory.vit_grad_ckpt` is on but `memory.vit_ckpt_layer` is 0",
     ),
-    (LoraConfig, {"rank": -1}, "lora.rank must be at least 0, not -1"),
-    (LoraConfig, {"targets": ()}, "lora.targets is empty"),
+    (LoraConfig, {"rank": -1}, "rank must be at least 0, not -1"),
+    (LoraConfig, {"targets": ()}, "targets is empty"),
     (InferenceConfig, {"batch_size": 0}, "batch_size must be at least 1, not 0"),
     (InferenceConfig, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
     (MetricConfig, {"resamples": -1}, "resamples must be at least 0, not -1"),
@@ -225,17 +237,6 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
         )
     ),
 ]
-NOT_A_NUMBER = [
-    (VisionConfig, "drop_path", "in [0, 1)"),
-    (OptimConfig, "lr", "positive"),
-    (OptimConfig, "weight_decay", "at least 0"),
-    (GenerationConfig, "top_p", "in (0, 1]"),
-]
-REJECTED += [
-    (kind, {name: float("nan")}, f"{name} must be {bounds}, not nan")
-    for kind, name, bounds in NOT_A_NUMBER
-]
-
 ACCEPTED: list[tuple[Kind, dict[str, Any]]] = [
     (
         VisionConfig,
@@ -388,11 +389,14 @@ def test_round_trip_through_json_and_yaml(config: Any) -> None:
     assert from_dict(type(config), yaml.safe_load(yaml.safe_dump(plain))) == config
 
 
+SEEDS = st.integers(-(2**63), 2**64 - 1)
+
+
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.fixed_dictionaries(
         {},
-        optional={"num_beams": st.integers(1, 9), "seed": st.integers(), "sample": st.booleans()},
+        optional={"num_beams": st.integers(1, 9), "seed": SEEDS, "sample": st.booleans()},
     )
 )
 def test_missing_keys_keep_their_defaults(values: dict[str, Any]) -> None:
@@ -550,12 +554,9 @@ def test_numbers_of_numpy_become_those_of_python() -> None:
 
 
 def test_a_field_that_may_be_none_is_checked_otherwise() -> None:
-    require_types(VisionSettings(drop_path=None))
-    require_types(VisionSettings(drop_path=0.1))
-    broken = VisionSettings()
-    object.__setattr__(broken, "drop_path", "0.1")
+    assert VisionSettings(drop_path=None) == VisionSettings()
     with pytest.raises(ConfigError, match=r"drop_path must be a number, not '0.1'"):
-        require_types(broken)
+        VisionSettings(drop_path="0.1")
 
 
 def test_an_unknown_setting_of_generation_names_the_nearest() -> None:

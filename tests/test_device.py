@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from cutline.device import has_native_bf16, peak_memory, pick_device, pick_precision
+from cutline.config import DeviceConfig, Recipe
+from cutline.device import (
+    available_memory,
+    has_native_bf16,
+    peak_memory,
+    pick_device,
+    pick_precision,
+)
 from cutline.errors import ConfigError
-from cutline.training.diagnostics.memory import available_memory, reset_peak_memory
+from cutline.training.diagnostics.memory import reset_peak_memory
 
 CPU = torch.device("cpu")
 
@@ -46,10 +53,17 @@ def test_available_mps_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_precision("auto", torch.device("mps")) == "fp32"
 
 
-@pytest.mark.parametrize("name", ["moon", "cuda:99", "xpu", "hpu"])
-def test_unknown_or_unavailable_device_is_an_error_of_one_line(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^device '{name}' cannot be used here: .+$"):
-        pick_device(name)
+def test_an_unavailable_device_is_an_error_of_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^device 'cuda:99' cannot be used here: .+$"):
+        pick_device("cuda:99")
+
+
+@pytest.mark.parametrize("name", ["moon", "xpu", "hpu", "meta", "xla", "", "cuda:", "cuda:300"])
+def test_an_unknown_device_is_an_error_that_lists_the_known_ones(name: str) -> None:
+    message = f"device '{name}' is not one of auto, cpu, cuda, cuda:N, mps"
+    for use in (pick_device, lambda name: Recipe(device=name), lambda name: DeviceConfig(name)):
+        with pytest.raises(ConfigError, match=f"^{message}$"):
+            use(name)
 
 
 def test_auto_precision_follows_native_bf16() -> None:

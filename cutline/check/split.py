@@ -12,7 +12,7 @@ from statistics import mean
 
 from cutline.check.findings import Finding
 from cutline.config import CaptionText
-from cutline.config.validation import MAX_QUANTIFIERS
+from cutline.config.pattern import MAX_QUANTIFIERS
 from cutline.data import Sample
 from cutline.data.folder import natural_sort_key
 from cutline.data.split import relative_names

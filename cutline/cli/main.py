@@ -17,8 +17,9 @@ from cutline.cli.failure import report_failure
 from cutline.cli.help import format_help
 from cutline.cli.score import score_command
 from cutline.cli.train import make_train_command
+from cutline.config.read import find_section
 from cutline.config.renames import reject_renamed_flags
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, SettingError
 from cutline.interrupt import interrupt_on_signals
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -72,7 +73,11 @@ def dispatch(argv: list[str]) -> int:
         return 0
     reject_renamed_flags(arguments)
     config = (tyro.conf.AvoidSubcommands,)
-    return tyro.cli(command, prog=f"cutline {name}", args=arguments, config=config)
+    try:
+        return tyro.cli(command, prog=f"cutline {name}", args=arguments, config=config)
+    except SettingError as error:  # only the flags of `train` have sections
+        section = find_section(error.settings) if name == "train" else ""
+        raise ConfigError(f"{section}{error}") from None
 
 
 def format_overview() -> str:

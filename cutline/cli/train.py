@@ -10,12 +10,13 @@ from tyro.conf import Positional, arg
 from cutline.cli.console import print_message, print_result, program_name, stderr_console
 from cutline.cli.flags import Flags, check_outputs
 from cutline.config import Recipe, read_recipe
+from cutline.config.validation import Settings
 from cutline.errors import ConfigError
 from cutline.progress import is_rank_zero
 
 
 @dataclasses.dataclass(frozen=True)
-class DiagnosticFlags:
+class DiagnosticFlags(Settings):
     """Diagnostics, one at a time: each answers a question and leaves the run directory alone."""
 
     show_batch: bool = False

@@ -5,22 +5,29 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
+from cutline.config.pattern import require_simple_pattern
 from cutline.config.validation import (
+    Settings,
+    reject,
     require,
     require_at_least,
-    require_choices,
     require_fractions,
-    require_simple_pattern,
 )
 
 Cleaning = Literal["blip", "none"]
 ValSelection = Literal["random", "blocks"]
+MAX_CAPTIONS_PER_IMAGE = 1000
+"""captions of one image in a training example, which the batch holds together"""
+MAX_WORKERS = 1024
+"""processes that load images"""
+MAX_SHUFFLE_BUFFER = 10_000_000
+"""samples in memory, each with the bytes of its image"""
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 """a column in a prompt template: `{style}`"""
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Settings):
     """Column names of tables and JSON rows, where they differ from the defaults."""
 
     image_column: str = ""
@@ -35,6 +42,7 @@ class Columns:
     """column of the groups that are held out as a whole: scene, video, sequence, region"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             not (self.prompt_column and self.prompt_template),
             "prompt_column and prompt_template are both given: remove one of them",
@@ -62,7 +70,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class DataSource:
+class DataSource(Settings):
     """A dataset, and how to read it."""
 
     path: str
@@ -76,7 +84,7 @@ class DataSource:
 
 
 @dataclass(frozen=True)
-class CaptionText:
+class CaptionText(Settings):
     """Caption text: cleaning and truncation before training."""
 
     clean: Cleaning = "blip"
@@ -87,13 +95,13 @@ class CaptionText:
     """truncate captions after this many tokens, prompt included; the end token is kept"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        super().__post_init__()
         require_at_least(self, 1, "max_words")
         require_at_least(self, 3, "max_tokens")
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Settings):
     """Random augmentation of training images."""
 
     augment: bool = True
@@ -108,15 +116,15 @@ class AugmentConfig:
     """apply RandAugment as in BLIP's code: 2 operations of magnitude 5"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.crop_scale
-        require(
-            0 < low <= high <= 1,
-            f"crop_scale must be (low, high) with 0 < low <= high <= 1, not ({low}, {high})",
-        )
+        if not 0 < low <= high <= 1:
+            bounds = "(low, high) with 0 < low <= high <= 1"
+            reject(self, "crop_scale", f"must be {bounds}, not ({low}, {high})")
 
 
 @dataclass(frozen=True)
-class DataPaths:
+class DataPaths(Settings):
     """Training and validation data."""
 
     train: str = ""
@@ -133,7 +141,7 @@ class DataPaths:
 
 
 @dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Settings):
     """Which training images are held out for validation, if there is no validation data."""
 
     val_fraction: float = 0.05
@@ -147,7 +155,7 @@ class SplitConfig:
     the same capture groups, or without any the same match, form a group"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        super().__post_init__()
         require_fractions(self, "val_fraction")
         require_simple_pattern(self, "group_pattern")
 
@@ -193,11 +201,11 @@ class DataConfig(AugmentConfig, CaptionText, Columns, SplitConfig, DataPaths):
         return DataSource(self.val or self.train, self.image_root, self.val_split, self.columns)
 
     def __post_init__(self) -> None:
-        # Four base classes define __post_init__; super() would run only the first.
-        for base in (AugmentConfig, CaptionText, Columns, SplitConfig):
-            base.__post_init__(self)
-        require_at_least(self, 0, "captions_per_image", "samples_per_epoch", "num_workers")
-        require_at_least(self, 1, "shuffle_buffer")
+        super().__post_init__()
+        require_at_least(self, 0, "captions_per_image", maximum=MAX_CAPTIONS_PER_IMAGE)
+        require_at_least(self, 0, "num_workers", maximum=MAX_WORKERS)
+        require_at_least(self, 1, "shuffle_buffer", maximum=MAX_SHUFFLE_BUFFER)
+        require_at_least(self, 0, "samples_per_epoch")
         require(
             not (self.group_column and self.group_pattern),
             "group_column and group_pattern are both given: remove one of them",

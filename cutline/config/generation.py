@@ -7,18 +7,18 @@ from typing import Any, Literal, Self, TypedDict, cast
 
 from cutline.config.renames import reject_renamed_keywords
 from cutline.config.validation import (
+    Settings,
     require,
     require_at_least,
     require_between,
-    require_choices,
-    require_types,
+    require_positive,
 )
 
 BeamScoring = Literal["blip", "huggingface"]
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
+class GenerationConfig(Settings):
     """Caption generation: beam search, greedy search or sampling.
 
     Lengths are in tokens and include the start token and the prompt.
@@ -58,8 +58,7 @@ class GenerationConfig:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        require_types(self)
-        require_choices(self)
+        super().__post_init__()
         require_at_least(self, 1, "num_beams", "num_captions", "max_length")
         require_between(self, 1, 100_000, "num_beams", "num_captions")  # tensors have a limit
         require_at_least(self, 0, "min_length", "top_k", "no_repeat_ngram_size")
@@ -71,7 +70,7 @@ class GenerationConfig:
         require_between(self, 0.001, 1000, "repetition_penalty")
         require_between(self, -10, 10, "length_penalty")
         require_between(self, 0.0001, 10000, "temperature")
-        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")
+        require_positive(self, "top_p", maximum=1)
         require(
             self.sample or self.num_captions <= self.num_beams,
             f"num_captions {self.num_captions} is above num_beams {self.num_beams}: "

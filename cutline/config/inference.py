@@ -1,9 +1,16 @@
 """Settings of inference: device, precision, engine and batching."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.validation import require_at_least, require_choices, require_types
+from cutline.config.data import MAX_WORKERS
+from cutline.config.model import MAX_IMAGE_SIZE
+from cutline.config.validation import Settings, format_value, require_at_least
+from cutline.errors import SettingError
+
+MAX_BATCH_SIZE = 1_000_000
+"""images or examples of one batch"""
 
 InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
 """auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""
@@ -13,13 +20,22 @@ Engine = Literal["eager", "packed", "compiled", "openvino"]
 as CUDA graphs on a GPU; compiled also compiles the vision encoder with torch.compile; openvino (CPU
 only) also runs it in OpenVINO"""
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d\d?)?|mps")
+
+
+def require_device(name: str, settings: type | None = None) -> None:
+    """Raise SettingError unless `name` is a device that captioners can run on."""
+    if not _DEVICE.fullmatch(name):
+        problem = f"{format_value(name)} is not one of auto, cpu, cuda, cuda:N, mps"
+        raise SettingError(settings, "device", problem)
+
 
 @dataclass(frozen=True)
-class DeviceConfig:
+class DeviceConfig(Settings):
     """Device, precision and engine."""
 
     device: str = "auto"
-    """cpu, cuda or mps (auto: cuda if available, else cpu)"""
+    """cpu, cuda, cuda:N or mps (auto: cuda if available, else cpu)"""
     precision: InferencePrecision = "auto"
     """fp32, bf16 or int8 (auto: bf16 where the hardware has native bf16, else fp32)"""
     engine: Engine = "packed"
@@ -27,7 +43,8 @@ class DeviceConfig:
     compile the vision encoder; openvino: CPU only), or eager (the model unchanged)"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        super().__post_init__()
+        require_device(self.device, type(self))
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,12 @@ class InferenceConfig(DeviceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_types(self)
-        require_at_least(self, 1, "batch_size")
-        require_at_least(self, 0, "num_workers")
+        require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
+        require_at_least(self, 0, "num_workers", maximum=MAX_WORKERS)
 
 
 @dataclass(frozen=True)
-class CheckpointOptions:
+class CheckpointOptions(Settings):
     """Checkpoint options: what a .pth does not contain, and another image size."""
 
     config: str = ""
@@ -56,3 +72,7 @@ class CheckpointOptions:
     """vocabulary of a .pth: vocab.txt, tokenizer.json or a folder with one of them"""
     image_size: int = 0
     """another image size in pixels; position embeddings are interpolated (0: the model's own)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0, "image_size", maximum=MAX_IMAGE_SIZE)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.validation import require_at_least, require_choices
+from cutline.config.validation import Settings, require_at_least
 
 MetricTokenizer = Literal["auto", "ptb", "words", "characters"]
 """ptb: Penn Treebank tokens, as in the COCO evaluator; words: text between spaces and punctuation;
@@ -13,9 +13,12 @@ reference captions belong to such scripts, else ptb"""
 ExtraMetric = Literal["meteor", "spice"]
 """metrics for English that run in Java"""
 
+MAX_RESAMPLES = 1_000_000
+"""bootstrap resamples, whose scores are in memory together"""
+
 
 @dataclass(frozen=True)
-class MetricConfig:
+class MetricConfig(Settings):
     """Caption metrics: tokenizer, additional metrics and confidence intervals."""
 
     metric_tokenizer: MetricTokenizer = "auto"
@@ -29,5 +32,5 @@ class MetricConfig:
     """bootstrap resamples of the images for 95 % confidence intervals, usually 1000 (0: none)"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require_at_least(self, 0, "resamples")
+        super().__post_init__()
+        require_at_least(self, 0, "resamples", maximum=MAX_RESAMPLES)

@@ -3,12 +3,42 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cutline.config.validation import require, require_fractions
+from cutline.config.validation import (
+    Settings,
+    reject,
+    require_at_least,
+    require_fractions,
+    require_positive,
+)
 from cutline.errors import ConfigError
+
+# Bounds far above every published model, so that absurd sizes fail at once.
+MAX_IMAGE_SIZE = 8192
+"""side of an image, in pixels"""
+MAX_WIDTH = 16_384
+"""width of an encoder or decoder, and rank of LoRA"""
+MAX_MLP_WIDTH = 8 * MAX_WIDTH
+"""width of an MLP"""
+MAX_DEPTH = 256
+"""number of blocks or layers"""
+MAX_VOCAB_SIZE = 4_000_000
+"""size of a vocabulary"""
+MAX_POSITIONS = 131_072
+"""length of a text, in tokens"""
+MAX_LAYER_NORM_EPS = 1.0
+"""epsilon of a LayerNorm"""
+MIN_PIXEL_SCALE, MAX_PIXEL_SCALE = 1e-6, 1e6
+"""normalization of pixels: fp32 represents all results"""
+
+
+def _require_multiple(config: Settings, name: str, divisor: str) -> None:
+    value, number = getattr(config, name), getattr(config, divisor)
+    if value % number:
+        reject(config, name, f"{value} is not a multiple of {divisor} {number}: change one of them")
 
 
 @dataclass(frozen=True)
-class VisionConfig:
+class VisionConfig(Settings):
     """Sizes of the Vision Transformer."""
 
     image_size: int = 384
@@ -29,23 +59,23 @@ class VisionConfig:
     """epsilon of every LayerNorm"""
 
     def __post_init__(self) -> None:
-        sizes = (self.image_size, self.patch_size, self.embed_dim, self.depth, self.num_heads)
-        require(
-            min(sizes) > 0,
-            "vision sizes must be positive: image_size, patch_size, embed_dim, depth and num_heads "
-            f"are {sizes}",
-        )
-        require(
-            self.image_size % self.patch_size == 0,
-            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}: "
-            "change one of them",
-        )
-        require(
-            self.embed_dim % self.num_heads == 0,
-            f"vision embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
-            "change one of them",
-        )
+        super().__post_init__()
+        require_at_least(self, 1, "image_size", "patch_size", maximum=MAX_IMAGE_SIZE)
+        require_at_least(self, 1, "embed_dim", "num_heads", maximum=MAX_WIDTH)
+        require_at_least(self, 1, "depth", maximum=MAX_DEPTH)
+        require_positive(self, "mlp_ratio", maximum=MAX_MLP_WIDTH)
+        require_positive(self, "layer_norm_eps", maximum=MAX_LAYER_NORM_EPS)
+        if not 1 <= self.mlp_dim <= MAX_MLP_WIDTH:
+            width = f"{self.mlp_ratio} times embed_dim {self.embed_dim}"
+            reject(self, "mlp_ratio", f"{width} must be between 1 and {MAX_MLP_WIDTH}")
+        _require_multiple(self, "image_size", "patch_size")
+        _require_multiple(self, "embed_dim", "num_heads")
         require_fractions(self, "drop_path")
+
+    @property
+    def mlp_dim(self) -> int:
+        """Return the width of the MLP."""
+        return int(self.embed_dim * self.mlp_ratio)
 
     @property
     def num_tokens(self) -> int:
@@ -54,7 +84,7 @@ class VisionConfig:
 
 
 @dataclass(frozen=True)
-class TextConfig:
+class TextConfig(Settings):
     """Sizes of the BERT text decoder."""
 
     vocab_size: int = 30524
@@ -77,22 +107,19 @@ class TextConfig:
     """epsilon of every LayerNorm"""
 
     def __post_init__(self) -> None:
-        sizes = (self.vocab_size, self.embed_dim, self.depth, self.num_heads, self.mlp_dim)
-        require(
-            min(*sizes, self.max_positions) > 0,
-            "text sizes must be positive: vocab_size, embed_dim, depth, num_heads, mlp_dim and "
-            f"max_positions are {(*sizes, self.max_positions)}",
-        )
-        require(
-            self.embed_dim % self.num_heads == 0,
-            f"text embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
-            "change one of them",
-        )
+        super().__post_init__()
+        require_at_least(self, 1, "vocab_size", maximum=MAX_VOCAB_SIZE)
+        require_at_least(self, 1, "embed_dim", "num_heads", maximum=MAX_WIDTH)
+        require_at_least(self, 1, "depth", maximum=MAX_DEPTH)
+        require_at_least(self, 1, "mlp_dim", maximum=MAX_MLP_WIDTH)
+        require_at_least(self, 1, "max_positions", maximum=MAX_POSITIONS)
+        require_positive(self, "layer_norm_eps", maximum=MAX_LAYER_NORM_EPS)
+        _require_multiple(self, "embed_dim", "num_heads")
         require_fractions(self, "dropout", "attn_dropout")
 
 
 @dataclass(frozen=True)
-class ImageConfig:
+class ImageConfig(Settings):
     """Normalization of pixels: (pixel / 255 - mean) / std, per channel."""
 
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
@@ -101,11 +128,16 @@ class ImageConfig:
     """standard deviation of red, green, blue"""
 
     def __post_init__(self) -> None:
-        require(all(s > 0 for s in self.std), f"image std must be positive, not {self.std}")
+        super().__post_init__()
+        for name, low in (("mean", -MAX_PIXEL_SCALE), ("std", MIN_PIXEL_SCALE)):
+            values = getattr(self, name)
+            if not low <= min(values) <= max(values) <= MAX_PIXEL_SCALE:
+                bounds = f"between {low:g} and {MAX_PIXEL_SCALE:g}"
+                reject(self, name, f"must be {bounds} for each channel, not {values}")
 
 
 @dataclass(frozen=True)
-class CaptionConfig:
+class CaptionConfig(Settings):
     """Everything that defines a captioner besides its weights and its vocabulary."""
 
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -117,6 +149,7 @@ class CaptionConfig:
     """label smoothing of the LM loss"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_fractions(self, "label_smoothing")
 
     @classmethod
@@ -166,7 +199,7 @@ class TextSettings(TextConfig):
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """Model settings of a recipe: a `CaptionConfig` in which some values may be None.
 
     None leaves prompt, label smoothing, dropout and stochastic depth to the captioner that training
@@ -183,6 +216,7 @@ class ModelSettings:
     """label smoothing of the LM loss (default: that of the captioner to fine-tune, else 0.1)"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_fractions(self, "label_smoothing")
 
     @classmethod

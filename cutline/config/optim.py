@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from cutline.config.inference import MAX_BATCH_SIZE
+from cutline.config.model import MAX_DEPTH, MAX_WIDTH
 from cutline.config.validation import (
+    Settings,
+    reject,
     require,
     require_at_least,
-    require_choices,
     require_fractions,
+    require_positive,
 )
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Settings):
     """Optimizer: AdamW, its schedule, and the weights it trains."""
 
     batch_size: int = 32
@@ -48,17 +52,20 @@ class OptimConfig:
     """evaluate and save an exponential moving average of the weights (0: off)"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require_at_least(self, 1, "batch_size", "grad_accum_steps", "epochs")
+        super().__post_init__()
+        require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
+        require_at_least(self, 1, "grad_accum_steps", "epochs")
         require_at_least(self, 0, "max_steps", "warmup_steps")
         require_at_least(self, 0, "min_lr", "weight_decay", "clip_norm")
         require_fractions(self, "ema_decay")
-        require(0 < self.layer_decay <= 1, f"layer_decay must be in (0, 1], not {self.layer_decay}")
-        require(self.lr > 0, f"lr must be positive, not {self.lr}")
+        require_positive(self, "layer_decay", maximum=1)
+        require_positive(self, "lr")
+        if not 0 <= min(self.betas) <= max(self.betas) < 1:
+            reject(self, "betas", f"must both be in [0, 1), not {self.betas}")
 
 
 @dataclass(frozen=True)
-class LoraConfig:
+class LoraConfig(Settings):
     """LoRA (Hu et al., 2021): train only a low-rank update of chosen projections."""
 
     rank: int = 0
@@ -77,14 +84,16 @@ class LoraConfig:
         return self.alpha / self.rank if self.alpha else 1.0
 
     def __post_init__(self) -> None:
-        require(self.rank >= 0, f"lora.rank must be at least 0, not {self.rank}")
-        require(self.alpha >= 0, f"lora.alpha must be at least 0, not {self.alpha}")
-        require(0 <= self.dropout < 1, f"lora.dropout must be in [0, 1), not {self.dropout}")
-        require(bool(self.targets), "lora.targets is empty: name at least one projection")
+        super().__post_init__()
+        require_at_least(self, 0, "rank", maximum=MAX_WIDTH)
+        require_at_least(self, 0, "alpha")
+        require_fractions(self, "dropout")
+        if not self.targets:
+            reject(self, "targets", "is empty: name at least one projection")
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
+class MemoryConfig(Settings):
     """Activation checkpointing: recompute activations in the backward pass to save memory."""
 
     vit_grad_ckpt: bool = False
@@ -98,7 +107,8 @@ class MemoryConfig:
     memory, no measurable time"""
 
     def __post_init__(self) -> None:
-        require_at_least(self, 0, "vit_ckpt_layer")
+        super().__post_init__()
+        require_at_least(self, 0, "vit_ckpt_layer", maximum=MAX_DEPTH)
         require(
             not self.vit_grad_ckpt or self.vit_ckpt_layer > 0,
             "`memory.vit_grad_ckpt` is on but `memory.vit_ckpt_layer` is 0: "
@@ -107,7 +117,7 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True)
-class DistributedConfig:
+class DistributedConfig(Settings):
     """Distributed training: how the processes of `torchrun` share a model."""
 
     fsdp: bool = False

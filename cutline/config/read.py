@@ -3,13 +3,13 @@
 import dataclasses
 import difflib
 import json
-import re
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from cutline.config.recipe import Recipe
 from cutline.config.renames import find_new_name
-from cutline.errors import ConfigError
+from cutline.config.validation import format_name, format_value
+from cutline.errors import ConfigError, SettingError
 
 T = TypeVar("T")
 
@@ -28,28 +28,50 @@ def from_dict(cls: type[T], values: Any, where: str = "") -> T:
     Raises:
         ConfigError: A key or a value is wrong; the message names it.
     """
-    import msgspec
-
-    prefix = f"{where}: " if where else ""
     try:
-        _reject_unknown_keys(cls, values, "")
-        return msgspec.convert(values, cls)
-    except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{prefix}{error}") from None
+        return _make(cls, values, "")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _reject_unknown_keys(cls: type, values: Any, path: str) -> None:
-    """Raise ConfigError for a key that is not a field; msgspec ignores such keys."""
-    if not dataclasses.is_dataclass(cls) or not isinstance(values, dict):
-        return
+def _make(cls: type[T], values: Any, path: str) -> T:
+    """Make the dataclass of a section, whose settings have names that begin with `path`."""
+    if not isinstance(values, dict):
+        name = path.removesuffix(".") or "the file"
+        given = "empty" if values is None else format_value(values)
+        raise ConfigError(f"{name} must be a mapping of settings to values, but it is {given}")
     hints = get_type_hints(cls)
-    for key, value in values.items():
+    for key in values:
         if key not in hints:
-            raise ConfigError(_explain_unknown_key(f"{path}{key}", str(key), path, list(hints)))
-        _reject_unknown_keys(hints[key], value, f"{path}{key}.")
+            raise ConfigError(_explain_unknown_key(path, format_name(key), list(hints)))
+    arguments = {
+        name: _make(hints[name], value, f"{path}{name}.")
+        if dataclasses.is_dataclass(hints[name])
+        else _read_switch(hints[name], value)
+        for name, value in values.items()
+    }
+    try:
+        return cls(**arguments)
+    except SettingError as error:
+        raise ConfigError(f"{path}{error}{_suggest_quotes(error, arguments)}") from None
 
 
-def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> str:
+def _read_switch(hint: Any, value: Any) -> Any:
+    """Return "on" or "off" for the booleans that YAML makes of these words, if it is a choice."""
+    if isinstance(value, bool) and get_origin(hint) is Literal:
+        word = "on" if value else "off"
+        return word if word in get_args(hint) else value
+    return value
+
+
+def _suggest_quotes(error: SettingError, values: dict[str, Any]) -> str:
+    """Return a hint for text that YAML reads as something else, such as 5 or no."""
+    is_scalar = isinstance(values.get(error.name), bool | int | float)
+    return "; put it in quotes" if is_scalar and "must be a string" in error.problem else ""
+
+
+def _explain_unknown_key(path: str, key: str, fields: list[str]) -> str:
+    name = f"{path}{key}"
     if new := find_new_name(name):
         return f"the setting `{name}` is now `{new}`"
     place = f" of `{path.removesuffix('.')}`" if path else ""
@@ -62,22 +84,20 @@ def _explain_unknown_key(name: str, key: str, path: str, fields: list[str]) -> s
     return f"unknown setting `{name}`; {hint}"
 
 
+def find_section(settings: type | None, root: type = Recipe) -> str:
+    """Return where a recipe has the settings of a dataclass: `optim.` of OptimConfig, else ""."""
+    for name, hint in get_type_hints(root).items():
+        if hint is settings:
+            return f"{name}."
+        if dataclasses.is_dataclass(hint) and (inner := find_section(settings, cast(type, hint))):
+            return f"{name}.{inner}"
+    return ""
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Return the plain values of a settings dataclass, ready for JSON or YAML."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples → lists
     return values
-
-
-def _recipe_loader() -> type:
-    """Return a YAML loader in which 1e-5 is a number, as in YAML 1.2 (PyYAML reads a string)."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    number = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
-    return Loader
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -86,17 +106,9 @@ def read_recipe(path: str | Path) -> Recipe:
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; the message names both.
     """
-    import yaml
+    from cutline.config.yaml import read_yaml  # PyYAML, which few commands need
 
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _recipe_loader())
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: the recipe cannot be read ({error.strerror}); check the path"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not a YAML file ({reason}); correct the YAML") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path}: a recipe is a YAML mapping such as `data: {{train: photos.jsonl}}`"

@@ -5,13 +5,21 @@ from typing import Literal
 
 from cutline.config.data import DataConfig
 from cutline.config.generation import GenerationConfig
-from cutline.config.inference import CheckpointOptions
+from cutline.config.inference import MAX_BATCH_SIZE, CheckpointOptions, require_device
 from cutline.config.metrics import MetricTokenizer
-from cutline.config.model import ModelSettings
+from cutline.config.model import MAX_VOCAB_SIZE, ModelSettings
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
-from cutline.config.validation import require, require_at_least, require_choices
+from cutline.config.validation import (
+    Settings,
+    reject,
+    require,
+    require_at_least,
+)
 
 TrainingPrecision = Literal["auto", "fp32", "bf16"]
+
+MAX_SEED = 2**32 - 1
+"""seed of a run, from which the 64-bit seed of each step is computed"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class InitConfig(CheckpointOptions):
     """maximum size of a vocabulary that is trained on the training captions"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "vocab_size", maximum=MAX_VOCAB_SIZE)
         require(
             not (self.captioner and (self.vision or self.text)),
             "`init.captioner` already brings vision and text weights: "
@@ -45,7 +55,7 @@ class InitConfig(CheckpointOptions):
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(Settings):
     """Evaluation on the validation images during training."""
 
     every_epochs: int = 1
@@ -64,13 +74,14 @@ class EvalConfig:
     captions"""
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require_at_least(self, 1, "every_epochs", "batch_size")
+        super().__post_init__()
+        require_at_least(self, 1, "every_epochs")
+        require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
         require_at_least(self, 0, "start_epoch", "max_images")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Run settings: everything that defines a training run."""
 
     output: str = "runs/captioner"
@@ -81,14 +92,15 @@ class Recipe:
     precision: TrainingPrecision = "auto"
     """fp32 or bf16 autocast (auto: bf16 where the hardware has native bf16)"""
     device: str = "auto"
-    """cpu, cuda or mps (auto: cuda if available, else cpu)"""
+    """cpu, cuda, cuda:N or mps (auto: cuda if available, else cpu)"""
     compile: bool = False
     """compile the layers with torch.compile: takes minutes at the start; no gain where a CPU
     already runs matrix products near its peak"""
     log_every: int = 20
     """steps between two lines of the log"""
     save_minutes: float = 5.0
-    """minutes between two saves of the state that a killed run resumes from"""
+    """minutes between two saves of the state that a killed run resumes from (0: save it after every
+    step)"""
     tensorboard: Literal["auto", "on", "off"] = "auto"
     """write TensorBoard event files (auto: if TensorBoard is installed)"""
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -102,8 +114,13 @@ class Recipe:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        super().__post_init__()
+        if not self.output:
+            reject(self, "output", "is empty: name the run directory")
+        require_device(self.device, type(self))
+        require_at_least(self, 0, "seed", maximum=MAX_SEED)
         require_at_least(self, 1, "log_every")
+        require_at_least(self, 0, "save_minutes")
         require(
             not (self.init.captioner and self.model.sets_sizes),
             "`model` and `init.captioner` both set sizes: with a captioner to fine-tune, `model` "

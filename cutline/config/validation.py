@@ -1,23 +1,100 @@
-"""Validation helpers of the settings dataclasses."""
+"""The base of the settings dataclasses, which checks every value, and validation helpers."""
 
 import math
-import re
+import os
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cutline.config.renames import find_new_value
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, SettingError
 
-# type of a field → the abstract type of its values (numpy's numbers included), and its description
-_TYPES: dict[type, tuple[type, str]] = {
+_TYPES: dict[Any, tuple[type, str]] = {
     bool: (bool, "True or False"),
     int: (Integral, "an integer"),
     float: (Real, "a number"),
     str: (str, "a string"),
 }
-MAX_VALUE_LENGTH = 80
-"""characters of a wrong value that a message repeats"""
+"""type of a field → the abstract type of its values (numpy's numbers included), and its name"""
+
+MIN_INT, MAX_INT = -(2**63), 2**64 - 1
+"""integers of 64 bits, signed or unsigned"""
+MAX_VALUE_LENGTH = 60
+"""characters of a wrong value or name that a message repeats"""
+
+
+class Settings:
+    """The base of every settings dataclass.
+
+    Each value must have the type of its field: a choice of a `Literal`, a finite number, an integer
+    of at most 64 bits, a string without NUL, or a tuple of these. A float field may hold an
+    integer, and a bool is not a number. Numbers of other libraries, such as numpy's, become
+    Python's, which JSON can store; paths become strings, and lists become tuples.
+    """
+
+    def __post_init__(self) -> None:
+        settings: Any = type(self)
+        for name, hint in _find_type_hints(settings).items():
+            value = getattr(self, name)
+            checked = _check(settings, name, hint, value)
+            if checked is not value:
+                object.__setattr__(self, name, checked)
+
+
+@cache  # settings are made for every image that is sampled, and looking up types is slow
+def _find_type_hints(settings: type) -> dict[str, Any]:
+    """Return the type of each field."""
+    return get_type_hints(settings)
+
+
+def _check(settings: type, name: str, hint: Any, value: Any) -> Any:
+    """Return the value of a field as its type `hint`, or raise SettingError."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        require_choice(name, value, arguments, settings)
+    elif NoneType in arguments:
+        return None if value is None else _check(settings, name, arguments[0], value)
+    elif get_origin(hint) is tuple:
+        return _check_tuple(settings, name, arguments, value)
+    elif hint in _TYPES:
+        return _check_scalar(settings, name, hint, value)
+    return value
+
+
+def _check_tuple(settings: type, name: str, hints: tuple[Any, ...], values: Any) -> tuple[Any, ...]:
+    any_length = hints[-1] is Ellipsis
+    size = "a list" if any_length else f"a list of {len(hints)} values"
+    if not isinstance(values, tuple | list) or not (any_length or len(values) == len(hints)):
+        raise SettingError(settings, name, f"must be {size}, not {format_value(values)}")
+    hints = hints[:1] * len(values) if any_length else hints
+    return tuple(
+        _check(settings, f"{name}[{index}]", hint, value)
+        for index, (hint, value) in enumerate(zip(hints, values, strict=True))
+    )
+
+
+def _check_scalar(settings: type, name: str, kind: Any, value: Any) -> Any:
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    abstract_type, description = _TYPES[kind]
+    if not isinstance(value, abstract_type) or (kind is not bool and isinstance(value, bool)):
+        raise SettingError(settings, name, f"must be {description}, not {format_value(value)}")
+    if not isinstance(value, kind | int):
+        value = kind(value)
+    if problem := _find_problem(value):
+        raise SettingError(settings, name, f"{problem}, not {format_value(value)}")
+    return value
+
+
+def _find_problem(value: Any) -> str:
+    if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
+        return "must be a number of at most 64 bits"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be finite"
+    if isinstance(value, str) and "\0" in value:
+        return "must be text without NUL characters"
+    return ""
 
 
 def format_value(value: object) -> str:
@@ -38,103 +115,58 @@ def _shorten(text: str) -> str:
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
-MAX_QUANTIFIERS = 3
-"""maximum number of quantifiers in a regular expression: a search takes up to that power of the
-length of the text, plus one"""
-_QUANTIFIER = re.compile(r"(?<!\()(?:[*+?]|\{\d*,?\d*\})[?+]?")
-_REPEATED_GROUP = re.compile(r"\)[*+{]")  # a search can take exponential time
-
-
 def require(ok: bool, message: str) -> None:
     """Raise ConfigError with `message` unless `ok`."""
     if not ok:
         raise ConfigError(message)
 
 
-def require_at_least(config: Any, minimum: float, *names: str) -> None:
-    """Raise ConfigError unless each of the fields `names` is finite and at least `minimum`."""
+def reject(config: Settings, name: str, problem: str) -> NoReturn:
+    """Raise the error that the value of the field `name` has a problem, which ends its sentence."""
+    raise SettingError(type(config), name, problem)
+
+
+def require_at_least(
+    config: Settings, minimum: float, *names: str, maximum: float = math.inf
+) -> None:
+    """Raise SettingError unless each of the fields `names` is in [minimum, maximum]."""
     for name in names:
         value = getattr(config, name)
-        require(value >= minimum, f"{name} must be at least {minimum:g}, not {value}")
-        is_finite = isinstance(value, int) or math.isfinite(value)  # a huge integer is no float
-        require(is_finite, f"{name} must be finite, not {value}")
+        if not minimum <= value <= maximum:
+            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
+            reject(config, name, f"must be {bound}, not {format_value(value)}")
 
 
-def require_between(config: Any, low: float, high: float, *names: str) -> None:
-    """Raise ConfigError unless each of the fields `names` is in [low, high]."""
+def require_between(config: Settings, low: float, high: float, *names: str) -> None:
+    """Raise SettingError unless each of the fields `names` is in [low, high], or None."""
     for name in names:
         value = getattr(config, name)
-        require(low <= value <= high, f"{name} must be between {low:g} and {high:g}, not {value}")
+        if value is not None and not low <= value <= high:
+            reject(config, name, f"must be between {low} and {high}, not {format_value(value)}")
 
 
-def require_fractions(config: Any, *names: str) -> None:
-    """Raise ConfigError unless each of the fields `names` is in [0, 1), or None."""
+def require_positive(config: Settings, *names: str, maximum: float = math.inf) -> None:
+    """Raise SettingError unless each of the fields `names` is in (0, maximum]."""
+    bounds = "positive" if maximum == math.inf else f"in (0, {maximum}]"
+    for name in names:
+        if not 0 < (value := getattr(config, name)) <= maximum:
+            reject(config, name, f"must be {bounds}, not {format_value(value)}")
+
+
+def require_fractions(config: Settings, *names: str) -> None:
+    """Raise SettingError unless each of the fields `names` is in [0, 1), or None."""
     for name in names:
         value = getattr(config, name)
-        require(value is None or 0 <= value < 1, f"{name} must be in [0, 1), not {value}")
+        if value is not None and not 0 <= value < 1:
+            reject(config, name, f"must be in [0, 1), not {format_value(value)}")
 
 
-def require_simple_pattern(config: Any, name: str) -> None:
-    """Raise ConfigError unless the field `name` is a regular expression that is searched fast."""
-    pattern = getattr(config, name)
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ConfigError(
-            f"{name} {pattern!r} is not a regular expression ({error}): correct it"
-        ) from None
-    # without escaped characters, and without space, which (?x) allows before a quantifier
-    bare = re.sub(r"[\s#]", "", re.sub(r"\\.", "x", pattern))
-    require(
-        not _REPEATED_GROUP.search(bare),
-        f"{name} {pattern!r} repeats a group in parentheses, which can take forever: "
-        "repeat single characters, such as [a-z_]+",
-    )
-    require(
-        len(_QUANTIFIER.findall(bare)) <= MAX_QUANTIFIERS,
-        f"{name} {pattern!r} has more than {MAX_QUANTIFIERS} of * + ? {{}}, which can take "
-        "forever: match only the part of the name that tells groups apart",
-    )
-
-
-@cache  # settings are made for every image that is sampled, and looking up types is slow
-def find_type_hints(config_type: type) -> dict[str, Any]:
-    """Return the type of each field."""
-    return get_type_hints(config_type)
-
-
-def require_types(config: Any) -> None:
-    """Raise ConfigError unless every bool, int, float and str field holds a value of its type.
-
-    A float field may hold an integer, a field of type `... | None` may hold None, and a bool is not
-    a number. Numbers of other libraries, such as numpy's, become Python's, which JSON can store.
-    """
-    for name, hint in find_type_hints(config.__class__).items():
-        for kind in _TYPES:
-            if hint == kind or (hint == kind | None and getattr(config, name) is not None):
-                _require_type(config, name, kind)
-
-
-def _require_type(config: Any, name: str, kind: type) -> None:
-    value = getattr(config, name)
-    abstract_type, description = _TYPES[kind]
-    valid = isinstance(value, abstract_type) and (kind is bool or not isinstance(value, bool))
-    require(valid, f"{name} must be {description}, not {value!r}")
-    if not isinstance(value, kind | int):
-        object.__setattr__(config, name, kind(value))
-
-
-def require_choices(config: Any) -> None:
-    """Raise ConfigError unless every `Literal` field holds one of its values."""
-    for name, hint in find_type_hints(config.__class__).items():
-        if get_origin(hint) is Literal:
-            require_choice(name, getattr(config, name), get_args(hint))
-
-
-def require_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
-    """Raise ConfigError unless `value` is one of `choices`; an old spelling names the new one."""
+def require_choice(
+    name: str, value: object, choices: tuple[Any, ...], settings: type | None = None
+) -> None:
+    """Raise SettingError unless `value` is one of `choices`; an old spelling names the new one."""
     if value in choices:
         return
     new = find_new_value(name, value)
     hint = f"is now {new!r}" if new else f"is not one of {', '.join(choices)}"
-    raise ConfigError(f"{name} {value!r} {hint}")
+    raise SettingError(settings, name, f"{format_value(value)} {hint}")

@@ -44,7 +44,7 @@ class VisionBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.attn = SelfAttention(dim, config.num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=config.layer_norm_eps)
-        self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
+        self.mlp = Mlp(dim, config.mlp_dim)
         self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ class EncodedText(NamedTuple):
 
     @property
     def has_targets(self) -> bool:
-        """Return whether a token follows the prompt, even if it is only [SEP]."""
-        return len(self.token_ids) > self.prompt_length
+        """Return whether a token of the text follows the prompt, not only [SEP]."""
+        return len(self.token_ids) > self.prompt_length + 1
 
 
 class Tokenizer:

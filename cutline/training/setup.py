@@ -13,6 +13,7 @@ from cutline.checkpoint import (
     load_pretrained_vision,
 )
 from cutline.config import CaptionConfig, Columns, DataConfig, Recipe
+from cutline.config.size import count_parameters
 from cutline.data import (
     Sample,
     is_shards,
@@ -21,10 +22,11 @@ from cutline.data import (
     reject_commands,
     split_samples,
 )
+from cutline.device import available_memory
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
-from cutline.training.data.dataset import CaptionDataset, encode_captions
+from cutline.training.data.dataset import CaptionDataset, check_caption_room, encode_captions
 from cutline.training.data.stream import ShardDataset, TrainDataset
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
         CutlineError: The data, the checkpoint and the settings do not fit together.
     """
     check_commands(recipe, allow_pipe)
+    if not recipe.init.captioner:
+        require_memory(recipe.model.to_config())
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
     model, tokenizer = init_model(recipe, train)
@@ -78,6 +82,17 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     return RunSetup(model, tokenizer, dataset, train, val)
 
 
+def require_memory(config: CaptionConfig) -> None:
+    """Raise ConfigError if the weights of a new model do not fit into memory, in fp32."""
+    needed = 4 * count_parameters(config)
+    available = available_memory(torch.device("cpu"))
+    if available is not None and needed > available:
+        raise ConfigError(
+            f"the weights of the model need {needed / 1e9:,.1f} GB and {available / 1e9:,.1f} GB "
+            "of memory are available: lower the sizes in `model`"
+        )
+
+
 def make_dataset(
     recipe: Recipe,
     samples: Sequence[Sample],
@@ -95,7 +110,13 @@ def make_dataset(
 def make_shard_dataset(
     recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig, allow_pipe: bool
 ) -> ShardDataset:
-    """Return the examples streamed from the recipe's shards."""
+    """Return the examples streamed from the recipe's shards.
+
+    Raises:
+        ConfigError: The prompt leaves no room for captions within `data.max_tokens`.
+    """
+    max_tokens = recipe.data.max_tokens
+    check_caption_room([tokenizer.encode("a", config.prompt, max_tokens)], max_tokens)
     return ShardDataset(
         recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed, allow_pipe
     )

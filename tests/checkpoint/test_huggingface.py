@@ -500,12 +500,10 @@ def test_config_of_another_model_is_an_error(values: dict[str, Any], message: st
 
 
 def test_config_with_wrong_types_is_an_error() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^c\.json: Expected `int`, got `str` - at `\$\.text\.depth`$"
-    ):
+    with pytest.raises(ConfigError, match=r"^c\.json: text\.depth must be an integer, not '12'$"):
         parse_huggingface_config({"text_config": {"num_hidden_layers": "12"}}, "c.json")
     with pytest.raises(
-        ConfigError, match=r"^c\.json: text embed_dim 100 is not a multiple of num_heads 8"
+        ConfigError, match=r"^c\.json: text\.embed_dim 100 is not a multiple of num_heads 8"
     ):
         parse_huggingface_config({"text_config": {"hidden_size": 100}}, "c.json")
 
@@ -557,7 +555,7 @@ def test_images_without_normalization(folder: Path) -> None:
 
 def test_invalid_image_settings_are_an_error(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"image_std": [1.0, 0.0, 1.0]}))
-    with pytest.raises(ConfigError, match=r"preprocessor_config\.json: image std must be positive"):
+    with pytest.raises(ConfigError, match=r"preprocessor_config\.json: std must be between"):
         load_checkpoint(folder)
 
 

@@ -121,12 +121,13 @@ def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes:
     assert batch.token_count == int((batch.labels != -100).sum())
 
 
-def test_prompt_that_fills_max_tokens_is_refused(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("max_tokens", [4, 7])  # 7: [DEC], five words and [SEP]
+def test_prompt_that_fills_max_tokens_is_refused(tokenizer: Tokenizer, max_tokens: int) -> None:
     samples = [Sample("x.png", ("a star",), "1")]
-    data = replace(PLAIN, max_tokens=4)
+    data = replace(PLAIN, max_tokens=max_tokens)
     captions = encode_captions(samples, tokenizer, data, "a photo of a dog ")
     with pytest.raises(
-        ConfigError, match="max_tokens 4 leaves no room for a caption after the prompt"
+        ConfigError, match=f"max_tokens {max_tokens} leaves no room for a caption after the prompt"
     ):
         CaptionDataset(samples, captions, 32, data, 0)
 

@@ -15,7 +15,7 @@ import yaml
 
 from cutline.cli.main import run_command
 from cutline.config import LoraConfig, Recipe, to_dict
-from cutline.device import peak_memory
+from cutline.device import available_memory, peak_memory
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.training import (
     dry_run,
@@ -27,7 +27,6 @@ from cutline.training import (
 )
 from cutline.training.diagnostics import dry_run as dry_run_module
 from cutline.training.diagnostics.memory import (
-    available_memory,
     count_tensor_memory,
     measure_free_disk,
     reset_peak_memory,

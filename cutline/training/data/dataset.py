@@ -63,6 +63,15 @@ def encode_captions(
     return encoded
 
 
+def check_caption_room(texts: Sequence[EncodedText], max_tokens: int) -> None:
+    """Raise ConfigError if the prompt of every text fills `max_tokens`, but for [SEP]."""
+    if not any(text.has_targets for text in texts):
+        raise ConfigError(
+            f"data.max_tokens {max_tokens} leaves no room for a caption after the prompt: "
+            "raise it, or shorten the prompt"
+        )
+
+
 class CaptionDataset(Dataset[ExampleOrError]):
     """Training examples by key, which is (epoch, index)."""
 
@@ -104,11 +113,7 @@ class CaptionDataset(Dataset[ExampleOrError]):
                 "no image has a caption that is not empty after cleaning: "
                 "check the captions, `data.clean` and `data.caption_column`"
             )
-        if not any(text.has_targets for encoded in captions for text in encoded):
-            raise ConfigError(
-                f"data.max_tokens {data.max_tokens} leaves no room for a caption after the prompt: "
-                "raise it, or shorten the prompt"
-            )
+        check_caption_room([text for encoded in captions for text in encoded], data.max_tokens)
         self.cache: dict[int, Image.Image] = {}
         self.embeddings: dict[int, Embedding | str] = {}
         """from `cutline.training.data.embeddings.cache_embeddings`; empty if there is no cache"""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cutline.config import Recipe
 from cutline.data import Sample
-from cutline.device import peak_memory
+from cutline.device import available_memory, peak_memory
 from cutline.errors import CutlineError, DivergedError
 from cutline.tokenizer import EncodedText
 from cutline.training.data.batch import collect_skipped
@@ -21,7 +21,6 @@ from cutline.training.diagnostics.dry_run_result import (
 )
 from cutline.training.diagnostics.memory import (
     TensorMemory,
-    available_memory,
     count_tensor_memory,
     estimate_disk_usage,
     measure_free_disk,

@@ -1,6 +1,5 @@
 """Memory and disk: what a run needs, and what the machine has."""
 
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,31 +51,6 @@ def reset_peak_memory(device: torch.device) -> None:
     # Only Linux can. Elsewhere the peak remains that of the whole life of the process.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def available_memory(device: torch.device) -> int | None:
-    """Return the bytes that this process can use: those it uses now, and those that are free.
-
-    Without /proc (macOS), this is all memory of the machine; None where the operating system does
-    not report that either (Windows).
-    """
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    available = _read_proc_bytes("/proc/meminfo", "MemAvailable")
-    if available is not None:
-        return available + (_read_proc_bytes("/proc/self/status", "VmRSS") or 0)
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _read_proc_bytes(path: str, name: str) -> int | None:
-    """Return the bytes of the line "NAME: 123 kB" of a file; None if there is no such line."""
-    with suppress(OSError):
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            if line.startswith(f"{name}:"):
-                return 1024 * int(line.split()[1])
-    return None
 
 
 def estimate_disk_usage(trainer: Trainer) -> int:
