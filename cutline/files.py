@@ -3,6 +3,7 @@
 import filecmp
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         A temporary path in the same folder, which the block writes to.
     """
     path = Path(path)
-    if _is_device(path):
+    if is_device(path):
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def check_writable(path: str | Path) -> None:
         CutlineError: `path` cannot be written.
     """
     target = Path(path)
-    if _is_device(target):
+    if is_device(target):
         return
     folder = target if target.is_dir() else target.parent
     while not folder.exists():
@@ -116,9 +117,13 @@ def check_writable(path: str | Path) -> None:
         ) from None
 
 
-def _is_device(path: Path) -> bool:
-    """Return whether `path` is a device or a pipe, which cannot be replaced."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+def is_device(path: str | Path) -> bool:
+    """Return whether `path` is a device, pipe or socket: reading it may never end."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # Path("") is the current folder
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 class ImageRef(ABC):

@@ -5,7 +5,6 @@ import itertools
 import logging
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from cutline.data.sample import Sample
 from cutline.data.text import read_text, split_lines
 from cutline.errors import DataError
+from cutline.files import is_device
 
 logger = logging.getLogger(__name__)
 
@@ -86,14 +86,10 @@ def list_images(folder: Path) -> list[str]:
 
 
 def _is_openable(path: str) -> bool:
-    """Return whether an image is a file, or missing; a FIFO or device would block the reader."""
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116  # faster
-    except OSError:  # the target of a link is missing, which opening the image reports
-        return True
-    if not stat.S_ISREG(mode):
+    """Return whether an image is a file, or missing, which opening it reports."""
+    if device := is_device(path):
         logger.warning("%s: skipped, because it is not a regular file", path)
-    return stat.S_ISREG(mode)
+    return not device
 
 
 def _raise_data_error(error: OSError) -> None:

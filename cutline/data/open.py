@@ -26,6 +26,7 @@ from cutline.data.shards import is_shards, read_shards
 from cutline.data.table import TABLE_SUFFIXES, read_table
 from cutline.data.text import parse_json, read_text, require_regular_file, shorten
 from cutline.errors import DataError
+from cutline.files import is_device
 
 FORMATS = (
     "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, "
@@ -88,7 +89,7 @@ def no_captions_error(path: str, message: str) -> DataError:
         path: The dataset.
         message: What is missing and what to do, unless it is a folder with lists of captions.
     """
-    lists = list_data_files(Path(path).expanduser())
+    lists = list_data_files(Path(os.path.expanduser(path)))  # noqa: PTH111
     if lists:
         names = " or ".join(map(str, lists[:3]))
         message = f"a folder of images and of lists of their captions; give {names}"
@@ -239,6 +240,10 @@ def find_images(paths: Sequence[str]) -> list[str]:
 def _find_images_at(path: str) -> list[str]:
     if os.path.isfile(path):  # noqa: PTH113  # Path.is_file() raises if the name is too long
         return [path]
+    if "://" in path:
+        raise DataError(f"{shorten(path)}: a URL; download the image and give the file")
+    if is_device(path):
+        raise DataError(f"{path}: a pipe or a device, not an image file; give - to read stdin")
     if os.path.isdir(path):  # noqa: PTH112
         images = list_images(Path(path))
     else:

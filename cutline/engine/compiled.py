@@ -174,11 +174,21 @@ def graph_path(name: str, suffix: str, *dependencies: object) -> Path:
 
 
 def cache_dir() -> Path:
-    """Return $CUTLINE_CACHE, else `cutline` in the user's cache directory."""
+    """Return $CUTLINE_CACHE, else `cutline` in the user's cache directory.
+
+    Raises:
+        ConfigError: The user has no home directory.
+    """
     if directory := os.environ.get("CUTLINE_CACHE"):
         return Path(directory)
-    user_caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(user_caches) / "cutline"
+    if user_caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(user_caches) / "cutline"
+    try:
+        return Path.home() / ".cache" / "cutline"
+    except RuntimeError:
+        raise ConfigError(
+            "there is no home directory; set CUTLINE_CACHE to a directory for compiled graphs"
+        ) from None
 
 
 def graph_dependencies(vision: VisionTransformer) -> list[Any]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cutline.errors import ImageError
-from cutline.files import ImageRef
+from cutline.files import ImageRef, is_device
 from cutline.image.libtiff import name_libtiff_errors
 from cutline.image.limits import DECODING_MEMORY, MAX_PIXELS, check_ico, check_image
 from cutline.image.rgb import to_rgb
@@ -150,6 +150,8 @@ def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
 def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Image:
     """Open an image without decoding it. Raises ImageError."""
     try:
+        if not isinstance(source, bytes) and is_device(source):
+            raise ImageError(f"{name}: a pipe or a device, not an image file; give its bytes")
         # Not Path.open(), because Path("") is the current folder.
         with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:  # noqa: PTH123
             check_ico(file, name)

@@ -162,3 +162,12 @@ def test_names_that_are_too_long_or_invalid_are_missing_files() -> None:
             open_data(path)
         with pytest.raises(DataError, match="no images found"):
             find_images([path])
+
+
+def test_urls_pipes_and_devices_are_named_as_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^https://example\.com/a\.jpg: a URL; download"):
+        find_images(["https://example.com/a.jpg"])
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(DataError, match="a pipe or a device, not an image file; give -"):
+            find_images([path])

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import io
+import os
 import struct
 import threading
 import warnings
@@ -478,3 +479,12 @@ def test_image_files_are_closed(tmp_path: Path) -> None:
     open_image(tmp_path / "a.tif")
     open_error(tmp_path / "b.jpg")
     gc.collect()  # warns about files that are open, and warnings are errors
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_pipes_and_devices_are_refused_without_reading_them(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.png", tmp_path / "link.png", "/dev/zero"):
+        with pytest.raises(ImageError, match="a pipe or a device, not an image file"):
+            open_image(path)
