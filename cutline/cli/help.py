@@ -54,6 +54,7 @@ def format_help(name: str, command: Callable[..., int]) -> str:
         else:
             flag = _make_flag(parameter, hint, options, text, default)
             groups[1].flags.append(flag)
+    groups[1].flags.append(Flag("--debug", "show the traceback of an error"))
     groups[1].flags.append(Flag("-h, --help", "show this page and exit"))
     usage = " ".join(flag.names for flag in groups[0].flags)
     parts = [f"usage: cutline {name} {usage} [OPTIONS]".replace("  ", " "), description.strip()]

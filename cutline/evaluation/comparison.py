@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutline.config import DataSource, MetricConfig
+from cutline.config.validation import require
 from cutline.data import Sample, open_data
 from cutline.errors import DataError
 from cutline.evaluation.caption_file import read_captions
@@ -135,10 +136,12 @@ def compare_captions(
 
     Raises:
         DataError: A file cannot be read, or the two have no image with references in common.
-        ConfigError: A metric is not installed, or the number of resamples is below 1.
+        ConfigError: A metric is not installed, the number of resamples is below 1, or the seed is
+            negative.
     """
     check_extra_metrics(metrics.metrics)
     check_resamples(metrics.resamples)
+    require(seed >= 0, f"seed must be at least 0, not {seed}")
     if isinstance(references, DataSource | str | Path):
         references = open_data(references)
     samples = merge_references(sample for sample in references if sample.captions)

@@ -126,6 +126,11 @@ def test_number_of_resamples_is_checked(references: Path, rows: Rows, write: Wri
             "resamples must be at least 1, not 0",
         ),
         (
+            "compare a.jsonl b.jsonl --references DATA --seed -1",
+            2,
+            "seed must be at least 0, not -1",
+        ),
+        (
             "compare a.jsonl b.jsonl --references DATA --metrics spice",
             2,
             "SPICE needs pycocoevalcap, which is not installed",
