@@ -133,10 +133,20 @@ def available_memory(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     available = _read_proc_bytes("/proc/meminfo", "MemAvailable")
     if available is not None:
+        available = min(available, _free_in_container(available))
         return available + (_read_proc_bytes("/proc/self/status", "VmRSS") or 0)
     if not hasattr(os, "sysconf"):
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _free_in_container(default: int) -> int:
+    """Return the bytes that are free within the limit of this process's control group, if any."""
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no limit is "max"
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        return max(0, int((group / "memory.max").read_text(encoding="ascii")) - used)
+    return default
 
 
 def _read_proc_bytes(path: str, name: str) -> int | None:

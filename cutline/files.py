@@ -1,12 +1,13 @@
 """Write files atomically; refer to images inside larger files."""
 
+import errno
 import filecmp
 import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cutline.errors import CutlineError
@@ -29,47 +30,81 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     if is_device(path):
         yield path
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_writes([path]) as (temporary,):
         yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_writes(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Write files that belong together: all of them are written before the first is replaced.
 
-    If the block ends with an error, all files are left unchanged. A process that is killed while
-    the files are replaced leaves no mixture of old and new ones that can be mistaken for a whole:
-    if several files change, the last of `paths` is removed first, and replaced last.
+    If the block ends with an error, or a file cannot be replaced, all files are left unchanged. A
+    process that is killed while the files are replaced leaves no mixture of old and new ones that
+    can be mistaken for a whole: if several files change, the last of `paths` is missing then, and
+    the old and new files are beside it under temporary names.
 
     Args:
-        paths: The files to write; the last one is small, and the others are useless without it.
+        paths: The files to write; their folders are created. The others are useless without the
+            last one.
 
     Yields:
         A temporary path for each file, which the block writes to.
     """
-    with ExitStack() as stack:  # leaves the contexts in reverse order
-        temporaries = [stack.enter_context(atomic_write(path)) for path in reversed(paths)][::-1]
+    temporaries = [_temporary(path) for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporaries
         for temporary in temporaries:
             _sync(temporary)
-        if sum(map(_differ, paths, temporaries)) > 1:
-            paths[-1].unlink(missing_ok=True)
+        _replace_all(dict(zip(paths, temporaries, strict=True)))
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
-def _differ(path: Path, other: Path) -> bool:
-    return not path.exists() or not filecmp.cmp(path, other, shallow=False)
+def _temporary(path: Path, suffix: str = "tmp") -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{suffix}")
 
 
 def _sync(path: Path) -> None:
     """Write a file to the disk; otherwise, a crash of the machine could leave it empty."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _replace_all(temporaries: Mapping[Path, Path]) -> None:
+    """Replace files by their temporary files, or none of them if one cannot be replaced."""
+    for path in filter(Path.is_dir, temporaries):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    last = list(temporaries)[-1]
+    changed = {path: new for path, new in temporaries.items() if path == last or _differ(path, new)}
+    if not _differ(last, changed[last]) and len(changed) == 2:
+        del changed[last]  # one file changes
+    if len(changed) == 1:
+        for path, new in changed.items():
+            new.replace(path)
+        return
+    backups = {path: _temporary(path, "old") for path in reversed(changed) if path.exists()}
+    try:
+        for path, backup in backups.items():
+            path.replace(backup)
+        for path, new in changed.items():
+            new.replace(path)
+    except BaseException:
+        for path, new in changed.items():
+            if not new.exists():
+                path.unlink()
+        for path, backup in backups.items():
+            if backup.exists():
+                backup.replace(path)
+        raise
+    for backup in backups.values():
+        backup.unlink()
+
+
+def _differ(path: Path, other: Path) -> bool:
+    return not path.exists() or not filecmp.cmp(path, other, shallow=False)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -85,7 +120,7 @@ def write_text(path: str | Path, text: str) -> None:
 def remove_partial(paths: Iterable[Path]) -> None:
     """Remove the temporary files that killed processes left when they wrote `paths`."""
     for path in paths:
-        temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+        temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.(tmp|old)")
         folder = path.parent
         for name in os.listdir(folder) if folder.is_dir() else []:  # noqa: PTH208
             if temporary.fullmatch(name):
@@ -103,16 +138,16 @@ def check_writable(path: str | Path) -> None:
     target = Path(path)
     if is_device(target):
         return
-    folder = target if target.is_dir() else target.parent
-    while not folder.exists():
-        folder = folder.parent
-    probe = folder / f".cutline.{os.getpid()}.tmp"
     try:
+        folder = target if target.is_dir() else target.parent
+        while not folder.exists():
+            folder = folder.parent
+        probe = _temporary(folder / "cutline")
         probe.touch()
         probe.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CutlineError(
-            f"{path}: cannot be written ({error.strerror}); "
+            f"{path}: cannot be written ({getattr(error, 'strerror', error)}); "
             "choose another place, or check the folder and its permissions"
         ) from None
 

@@ -39,10 +39,16 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class StopSignal:
-    """A context in which stop signals set `requested`; a second one stops at once."""
+    """A context in which a stop signal sets `requested`, and a second one raises Interrupted.
+
+    Attributes:
+        requested: Whether to stop after the current step.
+        forced: Whether a second signal came, perhaps within a step.
+        signal_number: The first signal.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.forced = False
         self.signal_number: int = signal.SIGINT
 
     def __enter__(self) -> Self:
@@ -65,6 +71,7 @@ class StopSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
+            self.forced = True
             raise Interrupted("", number)
         self.requested, self.signal_number = True, number
 

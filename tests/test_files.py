@@ -90,6 +90,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CutlineError, match=r"file/a\.txt: cannot be written \(Not a directory\)"):
         check_writable(tmp_path / "file" / "a.txt")
+    with pytest.raises(CutlineError, match="cannot be written"):
+        check_writable(tmp_path / ("a" * 300) / "b")
     if Path("/proc/version").exists():  # a file system that is read-only even for root
         with pytest.raises(CutlineError, match=r"version: cannot be written"):
             check_writable("/proc/version")
@@ -145,7 +147,7 @@ def die_while_replacing(folder: Path, calls: int, *texts: str) -> None:
     write_set(folder, *texts)
 
 
-@pytest.mark.parametrize("calls", range(7))
+@pytest.mark.parametrize("calls", range(10))
 def test_a_killed_process_leaves_no_mixture(tmp_path: Path, calls: int) -> None:
     write_set(tmp_path, "old", "old", "old")
     start(die_while_replacing, tmp_path, calls, "new", "new", "new").join(120)
@@ -155,6 +157,37 @@ def test_a_killed_process_leaves_no_mixture(tmp_path: Path, calls: int) -> None:
         (file.name.strip(".").split(".")[0], file.read_text()) for file in tmp_path.iterdir()
     }
     assert written.issuperset((name, "new") for name in NAMES)  # if only under temporary names
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_a_file_that_cannot_be_replaced_leaves_all_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    write_set(tmp_path, "old", "old", "old")
+    original = Path.replace
+    remaining = [calls]
+
+    def replace(self: Path, target: Path) -> Path:
+        remaining[0] -= 1
+        if remaining[0] == -1:
+            raise PermissionError("in use")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(PermissionError):
+        write_set(tmp_path, "new", "new", "new")
+    assert read_set(tmp_path) == ["old"] * 3
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
+
+
+def test_a_folder_in_the_place_of_a_file_is_an_error(tmp_path: Path) -> None:
+    write_set(tmp_path, "old", "old", "old")
+    (tmp_path / "vocabulary").unlink()
+    (tmp_path / "vocabulary").mkdir()
+    with pytest.raises(IsADirectoryError, match="vocabulary"):
+        write_set(tmp_path, "new", "new", "new")
+    assert (tmp_path / "weights").read_text() == (tmp_path / "config").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
 
 
 @pytest.mark.parametrize("calls", range(5))

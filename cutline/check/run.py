@@ -72,7 +72,7 @@ def check_data(
         *_check_images(images, infos),
         *_check_other_images(other_images, infos),
         *duplicates.findings,
-        *check_split(train, other_images or held_out, text),
+        *check_split(train, other_images or held_out, text, one_dataset=bool(held_out)),
         *caption_findings,
         *tokens.findings,
     ]

@@ -61,7 +61,7 @@ class _Image:
 
 
 def check_split(
-    train: Sequence[Sample], val: Sequence[Sample], text: CaptionText
+    train: Sequence[Sample], val: Sequence[Sample], text: CaptionText, one_dataset: bool = True
 ) -> Iterator[Finding]:
     """Yield warnings if validation images are too similar to training images.
 
@@ -69,17 +69,27 @@ def check_split(
         train: Training images, each once.
         val: Validation images, each once.
         text: How captions are cleaned.
+        one_dataset: Whether both are parts of one dataset, and so in one folder. Else each has a
+            folder of its own, such as train/ and val/, which says nothing about scenes.
     """
     if len(val) < MIN_IMAGES:
         return
-    images = [*_parse_images(train, text, True), *_parse_images(val, text, False)]
+    train_names, val_names = relative_names(train), relative_names(val)
+    if one_dataset:
+        names = relative_names([*train, *val])
+        train_names, val_names = names[: len(train)], names[len(train) :]
+    images = [
+        *_parse_images(train, train_names, text, True),
+        *_parse_images(val, val_names, text, False),
+    ]
     images.sort(key=lambda image: natural_sort_key(image.name))
     yield from _check_repeated(images)
     yield from _check_neighbors(images)
 
 
-def _parse_images(samples: Sequence[Sample], text: CaptionText, is_train: bool) -> Iterator[_Image]:
-    names = relative_names(samples)
+def _parse_images(
+    samples: Sequence[Sample], names: Sequence[str], text: CaptionText, is_train: bool
+) -> Iterator[_Image]:
     has_folders = len({PurePosixPath(name).parent for name in names}) > 1
     for sample, name in zip(samples, names, strict=True):
         cleaned = (clean_caption(caption, text.clean, sys.maxsize) for caption in sample.captions)

@@ -12,9 +12,6 @@ from cutline.progress import is_rank_zero
 if TYPE_CHECKING:
     from rich.console import Console
 
-MAX_STDIN = 1 << 28
-"""bytes that are read from stdin: no image file is larger, and some streams never end"""
-
 
 def prepare_streams() -> None:
     """Make the standard streams usable, whatever they are connected to.
@@ -48,11 +45,13 @@ def read_stdin() -> bytes:
     Raises:
         DataError: It is empty, or larger than an image file.
     """
-    content = sys.stdin.buffer.read(MAX_STDIN + 1)
+    from cutline.data.sample import MAX_IMAGE_BYTES
+
+    content = sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)  # some streams never end
     if not content:
         raise DataError("stdin is empty; give an image file, as in `cutline caption - < photo.jpg`")
-    if len(content) > MAX_STDIN:
-        raise DataError(f"stdin has more than {MAX_STDIN >> 20} MiB; give one image file")
+    if len(content) > MAX_IMAGE_BYTES:
+        raise DataError(f"stdin has more than {MAX_IMAGE_BYTES >> 20} MiB; give one image file")
     return content
 
 
@@ -60,7 +59,7 @@ def print_result(text: str) -> None:
     """Write to stdout, at once, for pipes.
 
     Raises:
-        BrokenPipeError: The reader of the pipe has ended.
+        SystemExit: The reader of the pipe has ended, as in `cutline caption … | head`.
         CutlineError: stdout cannot be written.
     """
     try:
@@ -68,7 +67,7 @@ def print_result(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         discard(sys.stdout)
-        raise
+        sys.exit(0)
     except OSError as error:
         discard(sys.stdout)
         raise CutlineError(

@@ -1,5 +1,6 @@
 """Errors that end a command: a message of one sentence, and an exit code."""
 
+import errno
 import signal
 import sys
 
@@ -10,8 +11,6 @@ from cutline.interrupt import Interrupted
 
 def report_failure(error: Exception | KeyboardInterrupt) -> int:
     """Print the message of an error that ended a command, and return the exit code."""
-    if isinstance(error, BrokenPipeError):  # `cutline caption … | head`
-        return 0
     print_message(_explain(error))
     if isinstance(error, KeyboardInterrupt):
         stopped_by = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
@@ -25,8 +24,10 @@ def _explain(error: Exception | KeyboardInterrupt) -> str:
             return str(error)
         case KeyboardInterrupt():
             return str(error) or "stopped"
+        case OSError(errno=errno.ENOSPC):
+            return f"{error.filename or 'a file'}: {error.strerror}; free some disk space"
         case OSError(strerror=str(reason)):
-            return f"{error.filename or 'a file'}: {reason}; correct that and try again"
+            return f"{error.filename or 'a file'}: {reason}; check the path and its permissions"
     if _is_out_of_memory(error):
         return "not enough memory; lower the batch size or num_workers, or close other programs"
     reason = " ".join(str(error).split())[:200]

@@ -208,13 +208,14 @@ class DataConfig(AugmentConfig, CaptionText, Columns, SplitConfig, DataPaths):
         require_at_least(self, 0, "samples_per_epoch")
         require(
             not (self.group_column and self.group_pattern),
-            "group_column and group_pattern are both given: remove one of them",
+            "`data.group_column` and `data.group_pattern` are both given: remove one of them",
         )
         is_set = self.group_column or self.group_pattern or self.val_selection != "random"
         require(
             not is_set or (self.val_fraction > 0 and not self.val and not self.val_split),
-            "group_column, group_pattern and val_selection say which training images to hold out: "
-            "remove them, or remove `val` and set `val_fraction` above 0",
+            "`data.group_column`, `data.group_pattern` and `data.val_selection` say which training "
+            "images to hold out: remove them, or remove `data.val` and set `data.val_fraction` "
+            "above 0",
         )
         require(
             self.stream == (self.samples_per_epoch > 0),

@@ -4,15 +4,21 @@ import hashlib
 import logging
 import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from cutline.config import DataConfig
 from cutline.data.folder import natural_sort_key
 from cutline.data.sample import Sample
-from cutline.errors import DataError
+from cutline.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
+
+MAX_NAME_LENGTH = 255
+"""characters at the end of a name in which a pattern is searched"""
+MAX_SECONDS = 60
+"""seconds after which a pattern is refused; millions of names take less"""
 
 
 def split_samples(
@@ -63,7 +69,7 @@ def _group_ids(samples: Sequence[Sample], data: DataConfig) -> dict[str, list[st
         DataError: No image is in a group although groups are set, or an image is in two.
     """
     names = relative_names(samples) if data.group_pattern else []
-    matches = [_match_group(data.group_pattern, name) for name in names]
+    matches = _match_groups(data, names)
     groups: dict[str, str] = {}
     for sample, group in zip(samples, matches or [s.group for s in samples], strict=True):
         if groups.setdefault(sample.id, group) != group:
@@ -79,12 +85,25 @@ def _group_ids(samples: Sequence[Sample], data: DataConfig) -> dict[str, list[st
     return ids
 
 
-def _match_group(pattern: str, name: str) -> str:
-    """Return the capture groups of the first match, or the match without any; "" for no match."""
-    match = re.search(pattern, name)
-    if not match:
-        return ""
-    return "/".join(match.groups("")) if match.re.groups else match[0]
+def _match_groups(data: DataConfig, names: Sequence[str]) -> list[str]:
+    """Return the group of each name: the capture groups of the first match of the pattern.
+
+    It is the match itself if the pattern has no capture groups, and "" for no match.
+
+    Raises:
+        ConfigError: The pattern takes too long.
+    """
+    groups = []
+    deadline = time.monotonic() + MAX_SECONDS
+    for name in names:
+        match = re.search(data.group_pattern, name[-MAX_NAME_LENGTH:])
+        groups.append("/".join(match.groups("") or (match[0],)) if match else "")
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"{data.train}: `data.group_pattern` {data.group_pattern!r} takes too long; "
+                "use fewer of * + ? {}"
+            )
+    return groups
 
 
 def _check_groups(ids: Mapping[str, Sequence[str]], data: DataConfig, example: str) -> None:

@@ -7,12 +7,12 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 from torch import Tensor, nn
 
 from cutline.config import VisionConfig
@@ -133,11 +133,11 @@ def load_or_build(path: Path, load: Callable[[Path], T], build: Callable[[Path],
     One process builds it while others wait: in PyTorch's own cache, which they share, two that
     compile the same graph at the same time write broken files.
     """
-    graph = _load_if_whole(path, load)
+    graph = _load_if_valid(path, load)
     if graph is not None:
         return graph
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        graph = _load_if_whole(path, load)  # another process may have built it meanwhile
+    with _acquire(FileLock(path.with_name(f".{path.name}.lock"))):
+        graph = _load_if_valid(path, load)  # another process may have built it meanwhile
         if graph is None:
             with atomic_write(path) as file:
                 build(file)
@@ -145,7 +145,16 @@ def load_or_build(path: Path, load: Callable[[Path], T], build: Callable[[Path],
     return graph
 
 
-def _load_if_whole(path: Path, load: Callable[[Path], T]) -> T | None:
+def _acquire(lock: BaseFileLock) -> AbstractContextManager[object]:
+    """Wait for a lock, and return a context that releases it."""
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("waiting for another process, which holds %s", lock.lock_file)
+        return lock.acquire()
+
+
+def _load_if_valid(path: Path, load: Callable[[Path], T]) -> T | None:
     """Return None if the file is missing or damaged."""
     if path.exists():
         try:

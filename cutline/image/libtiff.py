@@ -28,7 +28,7 @@ def name_libtiff_errors(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if messages:
+        if messages and not isinstance(error, MemoryError):
             raise OSError("; ".join(messages)) from error
         raise
     else:

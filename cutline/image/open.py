@@ -166,7 +166,9 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
             f"{name}: not an image that can be read; save it as JPEG or PNG, or remove it"
         ) from None
     except FileNotFoundError:
-        raise ImageError(f"{name}: no such image; check the path") from None
+        is_url = "://" in name
+        reason = "a URL; download the image" if is_url else "no such image; check the path"
+        raise ImageError(f"{name}: {reason}") from None
     except IsADirectoryError:
         raise ImageError(f"{name}: a folder, not an image; give the images in it") from None
     except Image.DecompressionBombError:
@@ -200,6 +202,8 @@ def _decode(
         return _rotate_upright(rgb, orientation)
     except ImageError:
         raise
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to decode it; scale the image down") from None
     except Exception as error:  # decoders may raise anything for corrupt data
         raise _corrupt(name, error) from None
 

@@ -123,10 +123,12 @@ def make_shard_dataset(
 
 
 def check_commands(recipe: Recipe, allow_pipe: bool) -> None:
-    """Raise ConfigError if the recipe has `pipe:` commands that are not allowed."""
-    if not allow_pipe:
+    """Raise ConfigError if the recipe has `pipe:` commands that are not allowed.
+
+    Only streams run commands.
+    """
+    if recipe.data.stream and not allow_pipe:
         reject_commands(recipe.data.train)
-        reject_commands(recipe.data.val)
 
 
 def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:

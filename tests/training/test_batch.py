@@ -21,6 +21,7 @@ from cutline.training.data.batch import (
     LoaderConfig,
     collate,
     collect_skipped,
+    explain_worker_failure,
     load_batches,
     make_loader,
 )
@@ -227,6 +228,14 @@ class ThreadNames(Dataset[str]):
 
     def __getitem__(self, index: int) -> str:
         return " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_only_the_end_of_a_worker_is_explained() -> None:
+    """PyTorch names the worker in errors that are raised in one, too."""
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert "worker was killed" in str(explain_worker_failure(killed))
+    bug = RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback")
+    assert explain_worker_failure(bug) is None
 
 
 def test_workers_watch_their_parent() -> None:

@@ -1,7 +1,9 @@
 """Whole runs: what they write, how they stop and resume, and what they refuse."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +82,33 @@ def test_resumed_run_equals_an_uninterrupted_one(
         expected, actual = (load_file(Path(run.output) / name) for run in (full, resumed))
         assert expected.keys() == actual.keys()
         assert all(torch.equal(expected[key], actual[key]) for key in expected)
+
+
+def test_a_second_signal_stops_at_once_and_saves_nothing(
+    recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come within an optimizer step."""
+    settings = {"save_minutes": 0.0, "optim_epochs": 1}
+    original = torch.optim.AdamW.step
+    steps = iter(range(1, 100))
+
+    def step(self: torch.optim.AdamW) -> None:
+        original(self)
+        if next(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        with pytest.raises(Interrupted):
+            train(recipe(**settings), show_progress=False)
+    train(recipe(**settings), resume=True, show_progress=False)
+    full = recipe(output=str(Path(recipe().output).with_name("full")), **settings)
+    train(full, show_progress=False)
+    expected, actual = (
+        load_file(Path(run.output) / "state.safetensors") for run in (full, recipe())
+    )
+    assert_close(actual, expected, rtol=0, atol=0)
 
 
 def test_resuming_a_finished_run_changes_nothing(recipe: Build) -> None:

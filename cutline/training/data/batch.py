@@ -1,7 +1,6 @@
 """Batches: examples collated to padded tensors, and data loaders that prefetch them."""
 
 import functools
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cutline.config import VisionConfig
 from cutline.errors import CutlineError
+from cutline.interrupt import STOP_SIGNALS
 from cutline.model import make_lm_labels
 from cutline.model.caption import IGNORE_INDEX
 from cutline.tokenizer import EncodedText
@@ -167,7 +167,7 @@ def explain_worker_failure(error: RuntimeError) -> CutlineError | None:
 
     PyTorch raises it from a signal handler, wherever the training process is.
     """
-    if "DataLoader worker" not in str(error):
+    if not str(error).startswith("DataLoader worker (pid"):
         return None
     return CutlineError(
         "a data loading worker was killed, as happens when memory runs out: lower "
@@ -176,4 +176,4 @@ def explain_worker_failure(error: RuntimeError) -> CutlineError | None:
 
 
 def _init_worker(worker: int) -> None:
-    init_worker(signal.SIGTERM)
+    init_worker(*STOP_SIGNALS)

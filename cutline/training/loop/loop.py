@@ -82,7 +82,10 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool, allow_pipe: 
         with StopSignal() as stop, open_log(trainer, show_progress) as log:
             try:
                 run_steps(trainer, log, stop)
-            except (CutlineError, OSError, Interrupted) as error:
+                run_on_main(log.raise_error)
+            except (CutlineError, Interrupted) as error:
+                if stop.forced:  # perhaps within an optimizer step: nothing is saved
+                    raise
                 raise save_after_error(trainer, error) from None
             except RuntimeError as error:  # perhaps within an optimizer step: nothing is saved
                 raise explain_worker_failure(error) or error from None
@@ -105,8 +108,8 @@ def prepare_trainer(
 
 
 def save_after_error(
-    trainer: Trainer, error: CutlineError | OSError | Interrupted
-) -> CutlineError | OSError | Interrupted:
+    trainer: Trainer, error: CutlineError | Interrupted
+) -> CutlineError | Interrupted:
     """Save the steps before an error or a stop, and return the error that ends the run.
 
     Raises:
@@ -176,7 +179,7 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     evaluate_if_due(trainer, log, stop)
     for batches in trainer.read_steps():
         save_due = time.monotonic() - last_save > 60 * recipe.save_minutes
-        totals = sync_totals(batches, stop.requested, save_due)
+        totals = sync_totals(batches, stop.requested, save_due, log.error)
         if totals.stop:  # before the step: the resumed run reads these batches again
             raise Interrupted("", stop.signal_number)
         if totals.save:

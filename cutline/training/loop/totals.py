@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cutline.distributed import all_gather, all_reduce_sum, is_main_process
+from cutline.errors import CutlineError
 from cutline.training.data.batch import Batch, collect_skipped
 
 
@@ -21,18 +22,21 @@ class StepTotals:
     """whether to save the state before this step"""
 
 
-def sync_totals(batches: list[Batch], stop: bool, save: bool) -> StepTotals:
+def sync_totals(
+    batches: list[Batch], stop: bool = False, save: bool = False, error: CutlineError | None = None
+) -> StepTotals:
     """Add up the batches and the requests of all processes, so that all do the same.
 
     Args:
         batches: This process's batches of the step.
         stop: Whether this process was asked to stop; one is enough.
         save: Whether it is time to save the state; only the main process's clock counts.
+        error: An error of this process alone.
 
     Raises:
-        CutlineError: The data of one process cannot be read; raised in all of them.
+        CutlineError: A process has an error, or its data cannot be read; raised in all of them.
     """
-    errors = [batch.error for batch in batches if batch.error is not None]
+    errors = [found for found in (error, *(batch.error for batch in batches)) if found]
     skipped = collect_skipped(batches)
     tokens, images, num_skipped, stop_votes, save_votes, num_errors = all_reduce_sum(
         sum(batch.token_count for batch in batches),

@@ -77,13 +77,18 @@ def lock_run_directory(recipe: Recipe) -> Iterator[Path]:
 
     def acquire() -> None:
         check_writable(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         try:
+            directory.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise ConfigError(
                 f"{directory}: another process is training in this directory: wait until it ends, "
                 "or choose another `output`"
+            ) from None
+        except OSError as error:  # a file of that name, or a file system without locks
+            raise ConfigError(
+                f"{directory}: cannot be used as a run directory ({error.strerror}): "
+                "choose another `output`"
             ) from None
 
     run_on_main(acquire)

@@ -58,6 +58,8 @@ class RunLog:
             show_progress: Whether to show progress bars and messages on stderr.
         """
         self.path, self.tensorboard = path, tensorboard
+        self.error: CutlineError | None = None
+        """why a line could not be written"""
         old_lines = read_log(path) if path and path.exists() else []
         # A killed run may have logged steps after its last saved state. They are repeated now.
         lines = [line for line in old_lines if line["step"] <= step]
@@ -92,20 +94,25 @@ class RunLog:
     def write(self, line: LogLine) -> None:
         """Append a line to the log.
 
-        Raises:
-            CutlineError: It cannot be written.
+        If it cannot be written, `error` says so: only the main process has a file, and the others
+        must end with it.
         """
-        if self.path:
-            try:
+        try:
+            if self.path:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
-            except OSError as error:
-                raise CutlineError(
-                    f"{self.path}: cannot be written ({error.strerror}); free some disk space, and "
-                    "resume with --resume"
-                ) from None
-        if self.tensorboard:
-            self.tensorboard.write(line)
+            if self.tensorboard:
+                self.tensorboard.write(line)
+        except OSError as error:
+            self.error = CutlineError(
+                f"{self.path}: cannot be written ({error.strerror}); free some disk space, and "
+                "resume with --resume"
+            )
+
+    def raise_error(self) -> None:
+        """Raise the error of a line that could not be written, if there is one."""
+        if self.error:
+            raise self.error
 
     def log_training(self, line: LogLine) -> None:
         """Append a line about training, with the speed since the last such line."""
