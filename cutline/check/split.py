@@ -1,4 +1,4 @@
-"""Check whether validation measures memory: its images may be neighbors of training images."""
+"""Check whether validation measures memorization: its images may be near training images."""
 
 import re
 import sys
@@ -124,7 +124,7 @@ def _check_repeated(images: Sequence[_Image]) -> Iterator[Finding]:
             "",
             f"{repeated:.0%} of the validation captions are also training captions, word for word, "
             f"against {by_chance:.0%} by chance (training images far apart): scores measure "
-            "memory; hold out whole scenes with `data.group_pattern` or `data.group_column`, or "
+            "memorization; hold out whole scenes with `data.group_pattern` or `data.group_column`, or "
             "the last images with `data.val_selection: blocks`",
         )
 
@@ -192,7 +192,7 @@ def _check_neighbors(images: Sequence[_Image]) -> Iterator[Finding]:
         "",
         f"{len(pairs):,} of {num_val:,} validation images are neighbors of training images, such "
         f"as {image.name} and {neighbor.name}, and have {near:.0%} of the words of their captions "
-        f"in common (images far apart: {far:.0%}): scores measure memory; "
+        f"in common (images far apart: {far:.0%}): scores measure memorization; "
         f"{_suggest_split(pairs)}",
     )
 

@@ -96,6 +96,6 @@ def format_overview() -> str:
         "`cutline COMMAND --help` lists the arguments of a command. Start with `cutline demo`.",
         "",
         "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs failed and were listed;",
-        "130 stopped by Ctrl-C; 143 stopped by SIGTERM.",
+        "129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM.",
     ]
     return "\n".join(lines) + "\n"
