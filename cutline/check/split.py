@@ -124,8 +124,8 @@ def _check_repeated(images: Sequence[_Image]) -> Iterator[Finding]:
             "",
             f"{repeated:.0%} of the validation captions are also training captions, word for word, "
             f"against {by_chance:.0%} by chance (training images far apart): scores measure "
-            "memorization; hold out whole scenes with `data.group_pattern` or `data.group_column`, or "
-            "the last images with `data.val_selection: blocks`",
+            "memorization; hold out whole scenes with `data.group_pattern` or `data.group_column`, "
+            "or the last images with `data.val_selection: blocks`",
         )
 
 
