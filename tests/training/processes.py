@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from interruption import interrupt_at
+from interruption import block_log_at, interrupt_at
 
 from cutline.config import Recipe, to_dict
 from cutline.distributed import process_group, rank
@@ -17,7 +17,8 @@ from cutline.errors import CutlineError
 from cutline.training import Interrupted, train
 
 Job = tuple[Recipe, bool, int]
-"""a recipe, whether to resume, and the step in which the second process gets a Ctrl-C (0: none)"""
+"""a recipe, whether to resume, and the step in which the second process gets a Ctrl-C (0: none), or
+if it is negative, in which the first process cannot write its log"""
 
 
 def launch(jobs: list[Job], folder: Path, num_processes: int = 2) -> str:
@@ -69,8 +70,10 @@ def run_jobs(jobs: list[tuple[str, bool, int]]) -> None:
     with process_group():
         for recipe, resume, interrupted_step in jobs:
             with pytest.MonkeyPatch.context() as patch:
-                if interrupted_step and rank() == 1:
+                if interrupted_step > 0 and rank() == 1:
                     interrupt_at(patch, interrupted_step)
+                elif interrupted_step < 0 and rank() == 0:
+                    block_log_at(patch, -interrupted_step)
                 try:
                     train(recipe, resume=resume, show_progress=False)
                 except (Interrupted, CutlineError) as error:

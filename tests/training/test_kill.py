@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from forked import start
-from interruption import interrupt_at
+from interruption import block_log_at, interrupt_at
 from safetensors.torch import load_file
 from tiny_recipe import tiny_recipe
 
@@ -152,16 +152,8 @@ def test_a_log_that_cannot_be_written_ends_a_run_with_its_state(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Path(recipe().output) / "log.jsonl"
-    original = Trainer.train_step
-
-    def block_log(self: Trainer, batches: list[Batch], totals: StepTotals) -> float:
-        if self.state.step == 2:
-            log.unlink()
-            log.mkdir()  # which cannot be written to, not even by root
-        return original(self, batches, totals)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", block_log)
+        block_log_at(patch, 3)
         with pytest.raises(cutline.CutlineError, match=r"log.jsonl: cannot be written \(Is a dir"):
             train(recipe(), show_progress=False)
     log.rmdir()

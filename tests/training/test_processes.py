@@ -96,11 +96,19 @@ def test_all_configurations_give_the_same_run(scenes: Path, tmp_path: Path) -> N
             jobs += [(recipes[name], False, 3), (recipes[name], True, 0)]
         else:
             jobs.append((recipes[name], False, 0))
-    output = launch([*jobs, (make_broken_stream(tmp_path), False, 0)], tmp_path)
+    diverged = CONFIGURATIONS.get("fsdp", {}) | SETTINGS | {"optim_lr": 1e30}
+    jobs += [
+        (make_broken_stream(tmp_path), False, 0),
+        (tiny_recipe(data, tmp_path / "log", **SETTINGS), False, -2),
+        (tiny_recipe(data, tmp_path / "diverged", **diverged), False, 0),
+    ]
+    output = launch(jobs, tmp_path)
     num_stopped = sum("stopped" in name for name in CONFIGURATIONS)
     assert output.count("stopped after step 3") == 2 * num_stopped  # two processes each
     # One process meets the broken shard, and both report it: neither waits for the other.
     assert output.count("001.tar: the shard cannot be read") == 2
+    assert output.count("log.jsonl: cannot be written (Is a directory)") == 2
+    assert output.count("no state was saved before") == 2
     for name in recipes:
         check_same_run(tmp_path / name, tmp_path / ("lora 1x8" if "lora" in name else "1x8"))
 
