@@ -4,6 +4,7 @@ import math
 from typing import IO, Any
 
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH
 
 from cutline.errors import ImageError
 from cutline.image.budget import MemoryBudget
@@ -25,7 +26,6 @@ _DECODER_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "JPEG2000": 25, "qoi": 12, "
 # For each row or column, an image has a pointer, and resizing to 512 pixels takes four bytes each.
 # They count only in very narrow images.
 _BYTES_PER_LINE = 4 * 512
-_TILE_WIDTH, _TILE_LENGTH, _BITS_PER_SAMPLE = 322, 323, 258  # TIFF tags
 
 
 def check_ico(file: IO[bytes], name: str) -> None:
@@ -73,7 +73,7 @@ def check_image(image: Image.Image, name: str, max_pixels: int) -> int:
 def _tile_size(image: Any) -> tuple[int, int]:
     """Return the size of the tiles of a TIFF, which may be larger than the image."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
-    return tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+    return tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
 
 
 def _check_icon(size: tuple[int, int], name: str) -> None:
@@ -88,7 +88,7 @@ def _bytes_per_pixel(image: Any, name: str) -> int:
     decoders = [image.format, *(tile[0] for tile in getattr(image, "tile", ()))]
     num_bytes = max(_DECODER_BYTES_PER_PIXEL.get(each, _BYTES_PER_PIXEL) for each in decoders)
     if image.format == "TIFF":  # a strip or tile may be as large as the image
-        bits: int = sum(image.tag_v2.get(_BITS_PER_SAMPLE, ()))
+        bits: int = sum(image.tag_v2.get(BITSPERSAMPLE, ()))
         return max(num_bytes, _PIXEL_SIZE + bits // 8)
     if image.format in ("JPEG", "MPO") and image.tile:  # not decoded yet
         num_scans = count_jpeg_scans(image.fp, MAX_JPEG_SCANS)

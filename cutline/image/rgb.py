@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE
 
 TILE_PIXELS = 1 << 18
 """pixels that are converted at once: float64 values of a tile take 2 MB"""
-_BITS_PER_SAMPLE = 258  # TIFF tag
 
 _Values: TypeAlias = npt.NDArray[Any]
 
@@ -77,7 +77,7 @@ def _white_level(image: Image.Image) -> float | None:
     """Return the value of white if the format defines it: 16 bits, or 12 in some TIFF files."""
     if not image.mode.startswith("I;16"):
         return None
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+    bits = getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, (16,))
     return float(2 ** bits[0] - 1)
 
 

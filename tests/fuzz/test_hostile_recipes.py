@@ -83,11 +83,7 @@ def repeat_line(text: str, rng: random.Random) -> str:
 
 def insert_character(text: str, rng: random.Random) -> str:
     place = rng.randrange(len(text) + 1)
-    return (
-        text[:place]
-        + rng.choice("\0\t\n\r\x85\ufeff:-?[]{},#&*!|>'\"%@` \U0001f600")
-        + text[place:]
-    )
+    return text[:place] + rng.choice(CHARACTERS) + text[place:]
 
 
 def delete_slice(text: str, rng: random.Random) -> str:
