@@ -1,7 +1,9 @@
 """The compiled vision encoder compared with the eager one, and its cache on disk."""
 
+import multiprocessing
 import os
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -63,18 +65,20 @@ def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.glob("[!.]*")] == ["graph"]
 
 
-def build_slowly(path: Path) -> None:
+def build_slowly(path: Path, both_run: Barrier) -> None:
     def build(file: Path) -> None:
         with path.with_name("log").open("a") as log:
             log.write("built\n")
-        time.sleep(0.5)  # the other process comes meanwhile
+        time.sleep(0.5)  # the other process asks for the file meanwhile
         file.write_text("end")
 
+    both_run.wait(120)
     assert load_or_build(path, read, build) == "end"
 
 
 def test_of_two_processes_one_builds_the_file(tmp_path: Path) -> None:
-    processes = [start(build_slowly, tmp_path / "graph") for _ in range(2)]
+    both_run = multiprocessing.get_context("spawn").Barrier(2)
+    processes = [start(build_slowly, tmp_path / "graph", both_run) for _ in range(2)]
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
