@@ -70,11 +70,6 @@ def saved_tensors(
     return tensors
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Return whether no element is NaN or infinite."""
-    return tensor.numel() == 0 or all(bool(bound.isfinite()) for bound in tensor.aminmax())
-
-
 def load_state(
     path: Path, model: nn.Module, ema: Mapping[str, Tensor], optimizer: Optimizer
 ) -> TrainerState:

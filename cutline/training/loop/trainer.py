@@ -13,37 +13,25 @@ from torch.nn.utils import clip_grad_norm_
 from cutline.checkpoint import Checkpoint, build_model, save_native
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
-from cutline.distributed import (
-    all_reduce_sum,
-    gather_results,
-    rank,
-    run_on_main,
-    world_size,
-)
+from cutline.distributed import all_reduce_sum, gather_results, rank, run_on_main, world_size
 from cutline.engine.memory import return_freed_memory
-from cutline.errors import ConfigError, DivergedError
+from cutline.errors import ConfigError
 from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.model.lora import merge_lora
 from cutline.training.data.batch import Batch, LoaderConfig
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
+from cutline.training.loop.divergence import require_finite_step, require_finite_weights
 from cutline.training.loop.ema import init_ema, update_ema
 from cutline.training.loop.optimizer import compute_lr, make_optimizer, select_weights
 from cutline.training.loop.parallel import (
     full_tensor,
     gather_full_weights,
     gradient_sync,
-    to_local,
     wrap_distributed,
 )
-from cutline.training.loop.state import (
-    TrainerState,
-    is_finite,
-    load_state,
-    save_state,
-    saved_tensors,
-)
+from cutline.training.loop.state import TrainerState, load_state, save_state, saved_tensors
 from cutline.training.loop.totals import StepTotals
 from cutline.training.run.directory import LAST, STATE_FILE
 from cutline.training.setup import RunSetup
@@ -161,12 +149,10 @@ class Trainer:
         save_state(self.state_path, self.model, self.ema, self.optimizer, self.state)
         self.saved_step = self.state.step
 
-    @torch.no_grad()
     def check_weights(self) -> None:
-        """Check that all weights, and the loss on a gray image, are finite.
+        """Check that the weights, and the loss on a gray image, are finite.
 
-        Weights can be finite but so large that every loss from now on is NaN. Every process must
-        call this.
+        Every process must call this.
 
         Raises:
             DivergedError: They are not.
@@ -174,13 +160,9 @@ class Trainer:
         config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
         batch = Batch.dummy(config.vision, has_embeddings)
         scored = replace(batch, labels=batch.input_ids)
-        with torch.compiler.set_stance("force_eager"):  # no compilation for this one batch
-            loss = self.compute_loss(self.model, scored)
         tensors = saved_tensors(self.model, self.ema, self.optimizer).values()
-        finite = bool(loss.isfinite()) and all(is_finite(to_local(tensor)) for tensor in tensors)
-        (num_diverged,) = all_reduce_sum(not finite)
-        if num_diverged:
-            raise DivergedError(f"the weights after step {self.state.step} are NaN or too large")
+        step = self.state.step
+        require_finite_weights(tensors, lambda: self.compute_loss(self.model, scored), step)
 
     def save_checkpoint(self, name: str) -> None:
         """Save the captioner to a folder of the run directory; every process must call this."""
@@ -316,7 +298,4 @@ class Trainer:
 
     def check_finite(self, loss: float, norm: float) -> None:
         """Raise DivergedError if the loss or the gradient norm is NaN or infinite."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(
-                f"the loss became {loss} and the gradient norm {norm} at step {self.state.step + 1}"
-            )
+        require_finite_step(loss, norm, self.state.step + 1)
