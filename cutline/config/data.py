@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
+from cutline.config.limits import MAX_WORKERS
 from cutline.config.pattern import require_simple_pattern
 from cutline.config.validation import (
     Settings,
@@ -18,8 +19,6 @@ Cleaning = Literal["blip", "none"]
 ValSelection = Literal["random", "blocks"]
 MAX_CAPTIONS_PER_IMAGE = 1000
 """captions of one image in a training example, which the batch holds together"""
-MAX_WORKERS = 1024
-"""processes that load images"""
 MAX_SHUFFLE_BUFFER = 10_000_000
 """samples in memory, each with the bytes of its image"""
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")

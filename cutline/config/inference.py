@@ -4,13 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.data import MAX_WORKERS
-from cutline.config.model import MAX_IMAGE_SIZE
+from cutline.config.limits import MAX_BATCH_SIZE, MAX_IMAGE_SIZE, MAX_WORKERS
 from cutline.config.validation import Settings, format_value, require_at_least
 from cutline.errors import SettingError
-
-MAX_BATCH_SIZE = 1_000_000
-"""images or examples of one batch"""
 
 InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
 """auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""

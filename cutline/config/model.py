@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cutline.config.limits import MAX_DEPTH, MAX_IMAGE_SIZE, MAX_VOCAB_SIZE, MAX_WIDTH
 from cutline.config.validation import (
     Settings,
     reject,
@@ -13,16 +14,8 @@ from cutline.config.validation import (
 from cutline.errors import ConfigError
 
 # Bounds far above every published model, so that absurd sizes fail at once.
-MAX_IMAGE_SIZE = 8192
-"""side of an image, in pixels"""
-MAX_WIDTH = 16_384
-"""width of an encoder or decoder, and rank of LoRA"""
 MAX_MLP_WIDTH = 8 * MAX_WIDTH
 """width of an MLP"""
-MAX_DEPTH = 256
-"""number of blocks or layers"""
-MAX_VOCAB_SIZE = 4_000_000
-"""size of a vocabulary"""
 MAX_POSITIONS = 131_072
 """length of a text, in tokens"""
 MAX_LAYER_NORM_EPS = 1.0

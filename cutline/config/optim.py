@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.inference import MAX_BATCH_SIZE
-from cutline.config.model import MAX_DEPTH, MAX_WIDTH
+from cutline.config.limits import MAX_BATCH_SIZE, MAX_DEPTH, MAX_WIDTH
 from cutline.config.validation import (
     Settings,
     reject,

@@ -5,9 +5,10 @@ from typing import Literal
 
 from cutline.config.data import DataConfig
 from cutline.config.generation import GenerationConfig
-from cutline.config.inference import MAX_BATCH_SIZE, CheckpointOptions, require_device
+from cutline.config.inference import CheckpointOptions, require_device
+from cutline.config.limits import MAX_BATCH_SIZE, MAX_VOCAB_SIZE
 from cutline.config.metrics import MetricTokenizer
-from cutline.config.model import MAX_VOCAB_SIZE, ModelSettings
+from cutline.config.model import ModelSettings
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
 from cutline.config.validation import (
     Settings,

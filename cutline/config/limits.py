@@ -1,0 +1,14 @@
+"""Limits of settings that several parts of a recipe share, far above what is of use."""
+
+MAX_IMAGE_SIZE = 8192
+"""side of an image, in pixels"""
+MAX_WIDTH = 16_384
+"""width of an encoder or decoder, and rank of LoRA"""
+MAX_DEPTH = 256
+"""number of blocks or layers"""
+MAX_VOCAB_SIZE = 4_000_000
+"""size of a vocabulary"""
+MAX_BATCH_SIZE = 1_000_000
+"""images or examples of one batch"""
+MAX_WORKERS = 1024
+"""processes that load images"""
