@@ -14,6 +14,7 @@ from cutline.config import InferencePrecision
 from cutline.config.inference import require_device
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError
+from cutline.messages import first_line
 
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -46,7 +47,7 @@ def pick_device(name: str = "auto") -> torch.device:
     except NotImplementedError:
         reason = "no such device was found, or this build of PyTorch does not support it"
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     else:
         return device
     raise ConfigError(

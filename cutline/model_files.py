@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cutline.errors import CheckpointError
+from cutline.messages import format_value
 
 MAX_JSON_BYTES = 4 << 20
 """largest file of settings; parsed, it takes some twenty times its size"""
@@ -84,6 +85,6 @@ def _make_object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:
-            raise ValueError(f"the key {key[:80]!r} occurs twice in an object")
+            raise ValueError(f"the key {format_value(key)} occurs twice in an object")
         values[key] = value
     return values

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cutline.errors import ConfigError
+from cutline.messages import format_value
 from cutline.model import CaptionModel
 from cutline.tokenizer import EncodedText, Tokenizer
 
@@ -37,7 +38,7 @@ def encode_for_scoring(
     for text, (token_ids, _) in zip(texts, encoded, strict=True):
         if len(token_ids) > max_positions:
             raise ConfigError(
-                f"the caption {text[:60]!r} with its prompt is longer than the model's "
+                f"the caption {format_value(text)} with its prompt is longer than the model's "
                 f"{max_positions} positions: shorten it"
             )
     return encoded

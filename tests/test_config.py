@@ -46,8 +46,8 @@ from cutline.config import (
     to_dict,
 )
 from cutline.config.renames import RENAMED, reject_renamed_flags
-from cutline.config.validation import format_value
 from cutline.errors import ConfigError, CutlineError
+from cutline.messages import format_value
 
 Kind = type[Any]
 KINDS: list[Kind] = [VisionConfig, TextConfig, ImageConfig, CaptionConfig, GenerationConfig]

@@ -7,6 +7,7 @@ import numpy as np
 
 from cutline.errors import ConfigError
 from cutline.image import ImageSource
+from cutline.messages import format_value
 
 Inputs = tuple[str, int]
 """the prompt and the seed of an image"""
@@ -35,7 +36,7 @@ def pair_inputs(
 def check_prompt(prompt: object) -> None:
     """Raise ConfigError unless a prompt is a string."""
     if not isinstance(prompt, str):
-        raise ConfigError(f"a prompt must be a string, not {prompt!r}")
+        raise ConfigError(f"a prompt must be a string, not {format_value(prompt)}")
 
 
 def check_count(name: str, values: object, num_images: int) -> None:

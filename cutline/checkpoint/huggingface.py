@@ -19,8 +19,8 @@ from cutline.checkpoint.storage import (
     write_model,
 )
 from cutline.checkpoint.weights import Checkpoint, export_weights, import_model
-from cutline.config.validation import format_value
 from cutline.errors import CheckpointError
+from cutline.messages import format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from cutline.checkpoint.weights import format_names, solve_mlp_ratio
 from cutline.config import CaptionConfig, ImageConfig, from_dict, to_dict
-from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError, ConfigError
+from cutline.messages import format_name, format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 

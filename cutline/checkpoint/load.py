@@ -11,8 +11,8 @@ from cutline.checkpoint.native import FORMAT, load_native, read_native_config, s
 from cutline.checkpoint.salesforce import read_salesforce, save_salesforce
 from cutline.checkpoint.weights import Checkpoint, build_empty_model
 from cutline.config import PRESETS, CaptionConfig, from_dict
-from cutline.config.validation import format_name
 from cutline.errors import CheckpointError
+from cutline.messages import format_name
 from cutline.model import CaptionModel, interpolate_pos_embed
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer

@@ -12,8 +12,8 @@ from cutline.checkpoint.storage import (
 )
 from cutline.checkpoint.weights import Checkpoint, import_model
 from cutline.config import CaptionConfig, from_dict, to_dict
-from cutline.config.validation import format_value
 from cutline.errors import CheckpointError
+from cutline.messages import format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from cutline.config.validation import format_name
 from cutline.errors import CheckpointError
+from cutline.messages import format_name
 from cutline.model_files import open_regular
 
 MAX_PICKLE_BYTES = 4 << 20

@@ -12,6 +12,7 @@ from torch import Tensor
 from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
 from cutline.errors import CheckpointError
 from cutline.files import atomic_writes
+from cutline.messages import first_line
 from cutline.model_files import open_regular, parse_strict_json
 
 MAX_HEADER_BYTES = 8 << 20
@@ -37,7 +38,7 @@ def write_model(files: Mapping[Path, Writer]) -> None:
                 write(temporary)
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: from torch.save
         raise CheckpointError(
-            f"{next(iter(files))}: cannot be written ({_first_line(error)}); the previous file "
+            f"{next(iter(files))}: cannot be written ({first_line(error)}); the previous file "
             "is unchanged: free some disk space or check the permissions, and try again"
         ) from None
 
@@ -89,7 +90,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: an unknown data type
         raise CheckpointError(
-            f"{file}: not a complete safetensors file ({_first_line(error)}); "
+            f"{file}: not a complete safetensors file ({first_line(error)}); "
             "download or copy it again"
         ) from None
     except OSError as error:
@@ -116,8 +117,3 @@ def _check_header(file: Path) -> None:
         if size > MAX_HEADER_BYTES:
             raise ValueError(f"its header is of {size} bytes")
         parse_strict_json(stream.read(size).decode())
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message of another library, shortened."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

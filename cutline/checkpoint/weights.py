@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from cutline.checkpoint.names import Names, WeightFormat
 from cutline.config import CaptionConfig
-from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError
+from cutline.messages import format_name, format_value
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
 

@@ -7,6 +7,7 @@ import sys
 from cutline.cli.console import print_message
 from cutline.errors import ConfigError, CutlineError
 from cutline.interrupt import Interrupted
+from cutline.messages import first_line
 
 
 def report_failure(error: Exception | KeyboardInterrupt) -> int:
@@ -30,9 +31,8 @@ def _explain(error: Exception | KeyboardInterrupt) -> str:
             return f"{error.filename or 'a file'}: {reason}; check the path and its permissions"
     if _is_out_of_memory(error):
         return "not enough memory; lower the batch size or num_workers, or close other programs"
-    reason = " ".join(str(error).split())[:200]
     return (
-        f"an internal error occurred ({type(error).__name__}: {reason}); "
+        f"an internal error occurred ({type(error).__name__}: {first_line(error)}); "
         "run the command again with --debug, and report the traceback"
     )
 

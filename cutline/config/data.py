@@ -14,6 +14,7 @@ from cutline.config.validation import (
     require_at_least,
     require_fractions,
 )
+from cutline.messages import format_value
 
 Cleaning = Literal["blip", "none"]
 ValSelection = Literal["random", "blocks"]
@@ -48,7 +49,7 @@ class Columns(Settings):
         )
         if not self.prompt_template:
             return
-        template = f"prompt_template {self.prompt_template!r}"
+        template = f"prompt_template {format_value(self.prompt_template)}"
         require(
             bool(PLACEHOLDER.search(self.prompt_template)),
             f"{template} contains no column name: write names in braces, such as {{style}}",

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cutline.config.limits import MAX_BATCH_SIZE, MAX_IMAGE_SIZE, MAX_WORKERS
-from cutline.config.validation import Settings, format_value, require_at_least
+from cutline.config.validation import Settings, require_at_least
 from cutline.errors import SettingError
+from cutline.messages import format_value
 
 InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
 """auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""

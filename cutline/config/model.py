@@ -12,6 +12,7 @@ from cutline.config.validation import (
     require_positive,
 )
 from cutline.errors import ConfigError
+from cutline.messages import format_value
 
 # Bounds far above every published model, so that absurd sizes fail at once.
 MAX_MLP_WIDTH = 8 * MAX_WIDTH
@@ -153,7 +154,8 @@ class CaptionConfig(Settings):
             ConfigError: No preset has this name.
         """
         if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}; use one of {', '.join(PRESETS)}")
+            choices = ", ".join(PRESETS)
+            raise ConfigError(f"unknown preset {format_value(name)}; use one of {choices}")
         return PRESETS[name]
 
 

@@ -3,7 +3,8 @@
 import re
 import warnings
 
-from cutline.config.validation import Settings, format_value, reject
+from cutline.config.validation import Settings, reject
+from cutline.messages import format_value
 
 MAX_QUANTIFIERS = 3
 """maximum number of quantifiers in a regular expression: a search takes up to that power of the

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 from cutline.config.recipe import Recipe
 from cutline.config.renames import find_new_name
-from cutline.config.validation import format_name, format_value
 from cutline.errors import ConfigError, SettingError
+from cutline.messages import format_name, format_value
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cutline.config.renames import find_new_value
 from cutline.errors import ConfigError, SettingError
+from cutline.messages import format_value
 
 _TYPES: dict[Any, tuple[type, str]] = {
     bool: (bool, "True or False"),
@@ -20,8 +21,6 @@ _TYPES: dict[Any, tuple[type, str]] = {
 
 MIN_INT, MAX_INT = -(2**63), 2**64 - 1
 """integers of 64 bits, signed or unsigned"""
-MAX_VALUE_LENGTH = 60
-"""characters of a wrong value or name that a message repeats"""
 
 
 class Settings:
@@ -95,24 +94,6 @@ def _find_problem(value: Any) -> str:
     if isinstance(value, str) and "\0" in value:
         return "must be text without NUL characters"
     return ""
-
-
-def format_value(value: object) -> str:
-    """Return a wrong value as a message repeats it: on one line, and shortened."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python prints no integer of more than 4300 digits
-        return "a number with thousands of digits"
-    return _shorten(text)
-
-
-def format_name(name: object) -> str:
-    """Return a wrong name as a message repeats it: without quotes, on one line, and shortened."""
-    return _shorten(repr(str(name))[1:-1])
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
 def require(ok: bool, message: str) -> None:

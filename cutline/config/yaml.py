@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from cutline.config.validation import format_name
 from cutline.errors import ConfigError
+from cutline.messages import format_name
 
 # Limits far above any recipe. Without them a small file could take hours, or all memory.
 MAX_BYTES = 100_000

@@ -24,9 +24,10 @@ from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
 from cutline.data.sample import Sample
 from cutline.data.shards import is_shards, read_shards
 from cutline.data.table import TABLE_SUFFIXES, read_table
-from cutline.data.text import parse_json, read_text, require_regular_file, shorten
+from cutline.data.text import parse_json, read_text, require_regular_file
 from cutline.errors import DataError
 from cutline.files import is_device
+from cutline.messages import format_text
 
 FORMATS = (
     "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, "
@@ -194,7 +195,7 @@ def _read_parquet_pattern(source: DataSource) -> list[Sample]:
     """Read the Parquet files that match a path with wildcards."""
     files = match_paths(source.path) if source.path.endswith(".parquet") else []
     if not files:
-        raise DataError(f"{shorten(source.path)}: no such file or folder; check the path")
+        raise DataError(f"{format_text(source.path)}: no such file or folder; check the path")
     reject_split(source.split, source.path)
     paths = [Path(file) for file in sorted(files, key=natural_sort_key)]
     return read_parquet(paths, source.image_root, source.columns)
@@ -241,7 +242,7 @@ def _find_images_at(path: str) -> list[str]:
     if os.path.isfile(path):  # noqa: PTH113  # Path.is_file() raises if the name is too long
         return [path]
     if "://" in path:
-        raise DataError(f"{shorten(path)}: a URL; download the image and give the file")
+        raise DataError(f"{format_text(path)}: a URL; download the image and give the file")
     if is_device(path):
         raise DataError(f"{path}: a pipe or a device, not an image file; give - to read stdin")
     if os.path.isdir(path):  # noqa: PTH112
@@ -252,7 +253,7 @@ def _find_images_at(path: str) -> list[str]:
         images += [image for match in matches if match.is_dir() for image in list_images(match)]
     if not images:
         raise DataError(
-            f"{shorten(path)}: no images found; give image files, folders that contain images, "
+            f"{format_text(path)}: no images found; give image files, folders that contain images, "
             "or patterns such as 'photos/*.jpg'"
         )
     return sorted(set(images), key=natural_sort_key)

@@ -24,8 +24,8 @@ from cutline.data.row import (
     urls_only_error,
 )
 from cutline.data.sample import Sample, merge_rows
-from cutline.data.text import shorten
 from cutline.errors import ConfigError, CutlineError, DataError
+from cutline.messages import first_line, format_text
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _parquet_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(
-            f"{path}: not a Parquet file that can be read ({shorten(str(error))}); "
+            f"{path}: not a Parquet file that can be read ({first_line(error)}); "
             "copy it again, or remove it"
         ) from None
 
@@ -196,12 +196,12 @@ def _find_image_column(file: Any, path: Path, columns: Columns) -> _ImageColumn:
         raise urls_only_error(path)
     if not name:
         raise DataError(
-            f"{path}: none of the columns {shorten(', '.join(names))} is recognized "
+            f"{path}: none of the columns {format_text(', '.join(names))} is recognized "
             f"as the image column; rename the right one to `image`, or {IMAGE_COLUMN_HINT}"
         )
     column = _ImageColumn(file, name)
     if column.fields and not {"bytes", "path"} & column.fields:
-        fields = shorten(", ".join(sorted(column.fields)))
+        fields = format_text(", ".join(sorted(column.fields)))
         raise DataError(
             f"{path}: the column `{name}` has the fields {fields}, but neither `bytes` nor `path`; "
             f"{IMAGE_COLUMN_HINT}"

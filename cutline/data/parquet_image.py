@@ -8,9 +8,9 @@ from typing import Any
 
 from cutline.data.parquet_file import open_parquet, read_columns
 from cutline.data.sample import MAX_IMAGE_BYTES
-from cutline.data.text import shorten
 from cutline.errors import ImageError
 from cutline.files import ImageRef
+from cutline.messages import first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ParquetImage(ImageRef):
                 images = _load_column(self.path, modified, self.column, self.group)
             value = images[self.index].as_py()
         except Exception as error:  # from the file system, pyarrow, or a file with fewer rows now
-            reason = shorten(str(error))
+            reason = first_line(error)
             raise ImageError(
                 f"{self}: the table cannot be read ({reason}); copy it again"
             ) from None

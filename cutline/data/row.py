@@ -8,9 +8,9 @@ from typing import Any
 from cutline.config import Columns
 from cutline.config.data import PLACEHOLDER
 from cutline.data.sample import Sample, image_path
-from cutline.data.text import describe_value, shorten
 from cutline.errors import DataError
 from cutline.files import ImageRef
+from cutline.messages import format_name, format_text, format_value
 
 IMAGE_KEYS = ("file_name", "image", "image_path", "path", "image_name", "filename")
 CAPTION_KEYS = ("captions", "caption", "text", "comment")
@@ -93,14 +93,15 @@ def _parse_prompt(row: Mapping[str, Any], where: str, columns: Columns) -> str |
     if prompt is None or isinstance(prompt, str):
         return prompt
     raise DataError(
-        f"{where}: the prompt is {describe_value(prompt)}, which is not text; put it in quotes"
+        f"{where}: the prompt is {format_value(prompt)}, which is not text; put it in quotes"
     )
 
 
 def _parse_group(value: object, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise DataError(
-            f"{where}: the group {value!r} is neither text nor a number; put it in quotes"
+            f"{where}: the group {format_value(value)} is neither text nor a number; "
+            "put it in quotes"
         )
     return "" if value is None else str(value)
 
@@ -109,7 +110,7 @@ def _fill_placeholder(value: object, column: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         raise DataError(
             f"{where}: the prompt needs text in the column `{column}`, "
-            f"which is {describe_value(value)}; fill it in, or remove the row"
+            f"which is {format_value(value)}; fill it in, or remove the row"
         )
     return str(value)
 
@@ -119,7 +120,8 @@ def reject_repeated_columns(names: Sequence[str], where: str) -> None:
     for name, count in Counter(filter(None, names)).items():
         if count > 1:
             raise DataError(
-                f"{where}: {count} columns are named `{shorten(name)}`; remove or rename the others"
+                f"{where}: {count} columns are named `{format_name(name)}`; "
+                "remove or rename the others"
             )
 
 
@@ -127,7 +129,7 @@ def require_columns(columns: Columns, existing: Iterable[str], where: str) -> No
     """Raise DataError unless every column named by `columns` is among the `existing` ones."""
     for name in columns.names:
         if name not in existing:
-            choices = shorten(", ".join(map(str, existing)))
+            choices = format_text(", ".join(map(str, existing)))
             hint = f"name one of {choices}" if choices else "the row is empty"
             raise DataError(f"{where}: has no column `{name}`; {hint}")
 
@@ -169,7 +171,7 @@ def parse_captions(value: object, where: str) -> tuple[str, ...]:
     for caption in captions:
         if not isinstance(caption, str):
             raise DataError(
-                f"{where}: the caption {describe_value(caption)} is not text; put it in quotes"
+                f"{where}: the caption {format_value(caption)} is not text; put it in quotes"
             )
     return tuple(caption for caption in captions if caption.strip())
 
@@ -186,7 +188,7 @@ def parse_id(value: object, where: str) -> str:
         return str(int(value))
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(
-            f"{where}: the id {describe_value(value)} is neither text nor an integer; "
+            f"{where}: the id {format_value(value)} is neither text nor an integer; "
             "put it in quotes"
         )
     return str(value)

@@ -15,8 +15,8 @@ from cutline.data.sample import Sample
 from cutline.data.shards import COMMAND, is_remote, list_shards, not_installed, reject_commands
 from cutline.data.tar import TAR_ERRORS, Members, join_members, read_members
 from cutline.data.tar_reader import TarSource
-from cutline.data.text import shorten
 from cutline.errors import DataError
+from cutline.messages import format_text
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _stream_shard(shard: str, allow_pipe: bool) -> Iterator[Group]:
         exit_status = _EXIT_STATUS.search(str(error))
         reason = f"its command ended with {exit_status[0]}" if exit_status else error
         raise DataError(
-            f"{shorten(shard)}: the shard cannot be read ({reason}); "
+            f"{format_text(shard)}: the shard cannot be read ({reason}); "
             "check that it exists, copy it again, or remove it"
         ) from None
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from cutline.data.folder import find_index, list_images, match_paths, natural_sort_key
 from cutline.data.sample import Sample
 from cutline.data.tar import read_tar
-from cutline.data.text import shorten
 from cutline.errors import ConfigError, DataError
+from cutline.messages import format_text
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 COMMAND = re.compile(r"\s*pipe:", re.IGNORECASE)
@@ -59,7 +59,7 @@ def reject_commands(urls: str) -> None:
     """Raise ConfigError if one of the shards that `urls` refers to is a command."""
     for command in filter(COMMAND.match, _expand_specs(urls)):
         raise ConfigError(
-            f"{shorten(command)}: a shell command; "
+            f"{format_text(command)}: a shell command; "
             "if you trust it, pass --allow-pipe (in Python, allow_pipe=True)"
         )
 
@@ -83,7 +83,8 @@ def _expand_braces(spec: str) -> list[str]:
         return list(braceexpand(spec))
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{shorten(spec)}: the braces are invalid ({error}); write them as in {{000..099}}.tar"
+            f"{format_text(spec)}: the braces are invalid ({error}); "
+            "write them as in {000..099}.tar"
         ) from None
 
 
@@ -103,7 +104,7 @@ def _find_shards(pattern: str) -> list[str]:
     shards = _list_folder(pattern) or sorted(files, key=natural_sort_key)
     if not shards:
         raise DataError(
-            f"{shorten(pattern)}: no shards found; give .tar files, a folder of them, "
+            f"{format_text(pattern)}: no shards found; give .tar files, a folder of them, "
             "or a pattern such as 'shards/{000..099}.tar'"
         )
     # A file called `pipe:….tar` in the current folder is not a command.
@@ -129,7 +130,7 @@ def read_shards(urls: str) -> list[Sample]:
     shards = list_shards(urls)
     for shard in filter(is_remote, shards):
         raise DataError(
-            f"{shorten(shard)}: only training with `data.stream` reads URLs and commands; "
+            f"{format_text(shard)}: only training with `data.stream` reads URLs and commands; "
             "download the shard"
         )
     return [sample for shard in shards for sample in read_tar(shard)]
@@ -138,5 +139,6 @@ def read_shards(urls: str) -> list[Sample]:
 def not_installed(shard: str, package: str) -> ConfigError:
     """Return the error for a shard that needs a package which is not installed."""
     return ConfigError(
-        f"{shorten(shard)}: needs {package}, which is not installed: pip install 'cutline[shards]'"
+        f"{format_text(shard)}: needs {package}, which is not installed: "
+        "pip install 'cutline[shards]'"
     )

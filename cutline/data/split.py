@@ -12,6 +12,7 @@ from cutline.config import DataConfig
 from cutline.data.folder import natural_sort_key
 from cutline.data.sample import Sample
 from cutline.errors import ConfigError, DataError
+from cutline.messages import format_value
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,8 @@ def _match_groups(data: DataConfig, names: Sequence[str]) -> list[str]:
         groups.append("/".join(match.groups("") or (match[0],)) if match else "")
         if time.monotonic() > deadline:
             raise ConfigError(
-                f"{data.train}: `data.group_pattern` {data.group_pattern!r} takes too long; "
-                "use fewer of * + ? {}"
+                f"{data.train}: `data.group_pattern` {format_value(data.group_pattern)} "
+                "takes too long; use fewer of * + ? {}"
             )
     return groups
 
@@ -114,8 +115,8 @@ def _check_groups(ids: Mapping[str, Sequence[str]], data: DataConfig, example: s
             logger.info("%s: %d of %d images are in no group", data.train, ungrouped, num_images)
     elif data.group_pattern:
         raise DataError(
-            f"{data.train}: `data.group_pattern` {data.group_pattern!r} matches no image, "
-            f"for example not {example}; correct it"
+            f"{data.train}: `data.group_pattern` {format_value(data.group_pattern)} "
+            f"matches no image, for example not {example}; correct it"
         )
     else:
         raise DataError(f"{data.train}: the column `{data.group_column}` is empty; fill it in")

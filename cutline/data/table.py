@@ -24,6 +24,7 @@ from cutline.data.row import (
 from cutline.data.sample import Sample, merge_rows
 from cutline.data.text import read_text
 from cutline.errors import DataError
+from cutline.messages import format_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".token")
 _DELIMITERS = ",\t;|"
@@ -101,8 +102,9 @@ def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataErro
         return urls_only_error(path)
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
     return DataError(
-        f"{path}, line 1: none of the columns {', '.join(names)[:200]} is recognized as the image "
-        f"column; rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
+        f"{path}, line 1: none of the columns {format_text(', '.join(names))} "
+        f"is recognized as the image column; "
+        f"rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
     )
 
 

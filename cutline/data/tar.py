@@ -15,9 +15,10 @@ from cutline.data.folder import IMAGE_EXTENSIONS, SIDECAR_EXTENSIONS
 from cutline.data.row import CAPTION_KEYS, first_value, parse_captions
 from cutline.data.sample import MAX_IMAGE_BYTES, Sample
 from cutline.data.tar_reader import Member, TarSource, iter_members
-from cutline.data.text import decode_text, parse_json, shorten, split_lines
+from cutline.data.text import decode_text, parse_json, split_lines
 from cutline.errors import DataError, ImageError
 from cutline.files import ImageRef
+from cutline.messages import format_text
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class TarImage(ImageRef):
     """bytes"""
 
     def __str__(self) -> str:
-        return f"{self.shard}/{shorten(self.name)}"
+        return f"{self.shard}/{format_text(self.name)}"
 
     def read(self) -> bytes:
         """Return the bytes of the image file.
@@ -129,7 +130,7 @@ def read_members(
         if is_image and key == last_image:
             continue
         if problem := member.problem or _describe_excess(member.size, is_image):
-            logger.warning("%s/%s: skipped, because %s", shard, shorten(member.name), problem)
+            logger.warning("%s/%s: skipped, because %s", shard, format_text(member.name), problem)
             continue
         last_image = key if is_image else last_image
         yield key, extension, locate(member) if is_image and locate else source.read_member(member)
@@ -151,7 +152,7 @@ def join_members(shard: str, key: str, members: Members) -> Sample | None:
     image = next(images, None)
     if image is None:
         return None
-    captions = _read_captions(members, f"{shard}/{shorten(key)}")
+    captions = _read_captions(members, f"{shard}/{format_text(key)}")
     return Sample(image, captions, f"{Path(shard).name}/{key}")
 
 

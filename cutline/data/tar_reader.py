@@ -22,7 +22,7 @@ from tarfile import (
 )
 from typing import IO, cast
 
-from cutline.data.text import shorten
+from cutline.messages import format_text
 
 MAX_HEADER_BYTES = 1 << 20
 """size of the header that holds a member's long name and attributes"""
@@ -156,7 +156,7 @@ def iter_members(source: TarSource) -> Iterator[Member]:
 
 
 def _truncated(member: Member) -> ReadError:
-    return ReadError(f"it ends before the {member.size:,} bytes of {shorten(member.name)} do")
+    return ReadError(f"it ends before the {member.size:,} bytes of {format_text(member.name)} do")
 
 
 def _read_header_block(source: TarSource) -> bytes:

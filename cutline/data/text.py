@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cutline.errors import DataError
+from cutline.messages import format_name
 
 MAX_LINE_BYTES = 64 << 20
 """length of a line of JSON Lines, which is read at once"""
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _STRING_OR_END = re.compile(r'"(?:[^"\\]|\\.)*"|\}', re.DOTALL)
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 100
 
 
 def read_text(path: Path) -> str:
@@ -126,7 +124,7 @@ def parse_json(text: str, where: str) -> object:
     except _RepeatedKeyError as error:
         where = _name_line(where, text, _find_repeated_key(text))
         raise DataError(
-            f"{where}: the key `{shorten(str(error))}` occurs twice in an object; "
+            f"{where}: the key `{format_name(error)}` occurs twice in an object; "
             "remove or rename one"
         ) from None
     except (ValueError, RecursionError) as error:  # numbers too long, brackets nested too deeply
@@ -166,14 +164,3 @@ def _name_line(where: str, text: str, position: int) -> str:
     """Add the line to `where` if the text has several."""
     line = text.count("\n", 0, position) + 1
     return f"{where}, line {line}" if "\n" in text.strip() else where
-
-
-def shorten(text: str) -> str:
-    """Return a name or text as it is shown in messages: on one line, and not too long."""
-    text = text if len(text) <= 200 else f"{text[:200]}…"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def describe_value(value: object) -> str:
-    """Return a value as it is shown in messages; parts of a long or deeply nested one."""
-    return _REPR.repr(value)

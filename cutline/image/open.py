@@ -19,6 +19,7 @@ from cutline.files import ImageRef, is_device
 from cutline.image.libtiff import name_libtiff_errors
 from cutline.image.limits import DECODING_MEMORY, MAX_PIXELS, check_ico, check_image
 from cutline.image.rgb import to_rgb
+from cutline.messages import first_line, one_line
 
 ImageSource: TypeAlias = str | Path | bytes | ImageRef | Image.Image | npt.NDArray[np.uint8]
 """a path, the bytes of an image file, an image inside a larger file, a PIL image, or an (H, W, 3)
@@ -81,7 +82,7 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
 @contextmanager
 def hold_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image as `open_image` does, and count its memory as used until the block ends."""
-    name = _display_name(source)
+    name = one_line(_display_name(source))
     if isinstance(source, ImageRef):
         source = source.read()
     with ExitStack() as memory:
@@ -210,12 +211,8 @@ def _decode(
 
 def _corrupt(name: str, error: Exception) -> ImageError:
     return ImageError(
-        f"{name}: truncated or corrupt ({_one_line(error)}); copy it again or remove it"
+        f"{name}: truncated or corrupt ({first_line(error)}); copy it again or remove it"
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_orientation(image: Image.Image) -> int:

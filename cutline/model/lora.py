@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.errors import ConfigError
+from cutline.messages import format_value
 
 _A, _B = ".lora_a", ".lora_b"
 
@@ -54,7 +55,7 @@ def add_lora(
         if not any(fnmatchcase(name, target) for name in layers):
             kinds = sorted({"*." + name.rpartition(".")[2] for name in layers})
             raise ConfigError(
-                f"lora.targets: no linear layer matches {target!r}: "
+                f"lora.targets: no linear layer matches {format_value(target)}: "
                 f"use {', '.join(kinds)}, or names within `vision.*` and `text.*`"
             )
     model.requires_grad_(False)

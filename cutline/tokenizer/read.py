@@ -15,8 +15,8 @@ from tokenizers import (
     processors,
 )
 
-from cutline.config.validation import format_name, format_value
 from cutline.errors import CheckpointError
+from cutline.messages import first_line, format_name, format_value
 from cutline.model_files import parse_strict_json, read_json, read_limited_text
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -133,7 +133,7 @@ def _read_parts(file: Path) -> dict[str, Any]:
     try:
         values = parse_strict_json(read_limited_text(file))
     except ValueError as error:
-        raise _not_a_tokenizer(file, error) from None
+        raise _not_a_tokenizer(file, first_line(error)) from None
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
         raise _not_a_tokenizer(file, "it has no model")
     kind = values["model"].get("type", "WordPiece")
@@ -171,12 +171,12 @@ def _parse_tokenizer(parts: dict[str, Any], file: Path) -> Tokenizer:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # tokenizers has no narrower type, and panics are no Exception
-        raise _not_a_tokenizer(file, error) from None
+        raise _not_a_tokenizer(file, first_line(error)) from None
 
 
-def _not_a_tokenizer(file: Path, reason: object) -> CheckpointError:
+def _not_a_tokenizer(file: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{file}: not a tokenizer.json ({str(reason)[:200]}); "
+        f"{file}: not a tokenizer.json ({reason}); "
         "use the file that came with the model, or its vocab.txt"
     )
 

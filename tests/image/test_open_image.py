@@ -306,6 +306,16 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     assert "truncated or corrupt" in open_error("a\0b")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_names_of_several_lines_are_shown_on_one(tmp_path: Path) -> None:
+    path = tmp_path / "a\n\x1b.jpg"
+    path.touch()
+    for image, name in ((path, r"a\n\x1b.jpg"), (tmp_path / "\ud800", r"\ud800")):
+        with pytest.raises(ImageError) as caught:
+            open_image(image)
+        assert str(caught.value).startswith(f"{tmp_path}/{name}: ")
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -11,6 +11,7 @@ from torch import nn
 
 from cutline.config import CaptionConfig, LoraConfig, OptimConfig
 from cutline.errors import ConfigError
+from cutline.messages import format_value
 from cutline.model import CaptionModel
 from cutline.model.lora import add_lora
 
@@ -39,7 +40,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
         matches = [w for name, w in model.named_parameters() if fnmatchcase(name, pattern)]
         if not matches:
             raise ConfigError(
-                f"`optim.freeze`: no weight matches {pattern!r}; "
+                f"`optim.freeze`: no weight matches {format_value(pattern)}; "
                 "try 'vision.*', 'text.*' or 'text.layers.0.*'"
             )
         for weight in matches:

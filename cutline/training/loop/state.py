@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from cutline.checkpoint.storage import write_safetensors
 from cutline.distributed import run_on_main
 from cutline.errors import CheckpointError
+from cutline.messages import first_line
 from cutline.training.loop.parallel import gather_full_weights, load_weights, shard_like
 
 
@@ -85,9 +86,8 @@ def load_state(
         load_weights(_strip_prefix(tensors, "model."), model.state_dict())
         load_weights(_strip_prefix(tensors, "ema."), ema)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path}: the state of the run cannot be read ({reason}); "
+            f"{path}: the state of the run cannot be read ({first_line(error)}); "
             "start a new run with another `output`"
         ) from None
     for name, weight in model.named_parameters():
