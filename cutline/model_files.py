@@ -1,13 +1,11 @@
 """Read the small files of a model, settings and vocabularies, within limits."""
 
-import json
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cutline.errors import CheckpointError
-from cutline.messages import format_value
+from cutline.strict_json import parse_strict_json
 
 MAX_JSON_BYTES = 4 << 20
 """largest file of settings; parsed, it takes some twenty times its size"""
@@ -66,25 +64,4 @@ def read_json(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: not JSON ({error}); copy the file again") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{file}: not a JSON object; copy the file again")
-    return values
-
-
-def parse_strict_json(text: str) -> Any:
-    """Parse JSON.
-
-    Raises:
-        ValueError: The text is not JSON, is nested too deeply, or has a key twice in an object.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_make_object)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _make_object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ValueError(f"the key {format_value(key)} occurs twice in an object")
-        values[key] = value
     return values

@@ -13,7 +13,8 @@ from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
 from cutline.errors import CheckpointError
 from cutline.files import atomic_writes
 from cutline.messages import first_line
-from cutline.model_files import open_regular, parse_strict_json
+from cutline.model_files import open_regular
+from cutline.strict_json import parse_strict_json
 
 MAX_HEADER_BYTES = 8 << 20
 """largest header of a safetensors file: a hundred times that of BLIP"""

@@ -4,20 +4,17 @@ import codecs
 import itertools
 import json
 import os
-import re
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from cutline.errors import DataError
-from cutline.messages import format_name
+from cutline.strict_json import RepeatedKeyError, find_repeated_key, parse_strict_json
 
 MAX_LINE_BYTES = 64 << 20
 """length of a line of JSON Lines, which is read at once"""
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_STRING_OR_END = re.compile(r'"(?:[^"\\]|\\.)*"|\}', re.DOTALL)
 
 
 def read_text(path: Path) -> str:
@@ -115,49 +112,19 @@ def parse_json(text: str, where: str) -> object:
         DataError: `text` is not valid JSON, or repeats a key.
     """
     try:
-        return _DECODER.decode(text)
+        return parse_strict_json(text)
     except json.JSONDecodeError as error:
         where = _name_line(where, text, error.pos)
         raise DataError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); correct or remove it"
         ) from None
-    except _RepeatedKeyError as error:
-        where = _name_line(where, text, _find_repeated_key(text))
-        raise DataError(
-            f"{where}: the key `{format_name(error)}` occurs twice in an object; "
-            "remove or rename one"
-        ) from None
-    except (ValueError, RecursionError) as error:  # numbers too long, brackets nested too deeply
+    except RepeatedKeyError as error:
+        where = _name_line(where, text, find_repeated_key(text))
+        raise DataError(f"{where}: {error}; remove or rename one") from None
+    except ValueError as error:
         raise DataError(
             f"{where}: not JSON that can be parsed ({error}); correct or remove it"
         ) from None
-
-
-class _RepeatedKeyError(Exception):
-    """An object in which a key occurs twice."""
-
-
-def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if len(values := dict(pairs)) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        raise _RepeatedKeyError(counts.most_common(1)[0][0])
-    return values
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_make_object)
-
-
-def _find_repeated_key(text: str) -> int:
-    """Return the position of the brace at the end of the first object that repeats a key."""
-    ends = (match.start() for match in _STRING_OR_END.finditer(text) if match[0] == "}")
-
-    def check(pairs: list[tuple[str, object]]) -> int:
-        _make_object(pairs)
-        return next(ends)
-
-    with suppress(_RepeatedKeyError):
-        json.loads(text, object_pairs_hook=check)
-    return next(ends)
 
 
 def _name_line(where: str, text: str, position: int) -> str:

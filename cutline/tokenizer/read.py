@@ -17,7 +17,8 @@ from tokenizers import (
 
 from cutline.errors import CheckpointError
 from cutline.messages import first_line, format_name, format_value
-from cutline.model_files import parse_strict_json, read_json, read_limited_text
+from cutline.model_files import read_json, read_limited_text
+from cutline.strict_json import parse_strict_json
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 BLIP_TOKENS = ("[DEC]", "[ENC]")

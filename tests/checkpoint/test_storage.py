@@ -33,7 +33,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', r"not JSON \(the key 'c' occurs twice in an object\)"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', r"not JSON \(the key `c` occurs twice in an object\)"),
         ("[" * 100_000, r"not JSON \(nested too deeply\)"),
         ("9" * 10_000, r"not JSON \("),
         ("é".encode("latin1"), "not UTF-8 text"),
@@ -83,7 +83,7 @@ def test_a_name_twice_in_a_header_is_an_error(tmp_path: Path) -> None:
     entry = json.dumps({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]})
     header = f'{{"a": {entry}, "a": {entry}}}'.encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(CheckpointError, match=r"a\.safetensors: .*the key 'a' occurs twice"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: .*the key `a` occurs twice"):
         read_safetensors(tmp_path / "a.safetensors")
 
 
