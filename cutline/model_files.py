@@ -1,10 +1,10 @@
 """Read the small files of a model, settings and vocabularies, within limits."""
 
-import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cutline.errors import CheckpointError
+from cutline.files import is_device
 from cutline.strict_json import parse_strict_json
 
 MAX_JSON_BYTES = 4 << 20
@@ -20,8 +20,7 @@ def open_regular(file: Path) -> BinaryIO:
         CheckpointError: The file cannot be opened, or is a device or a pipe.
     """
     try:
-        mode = file.stat().st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        if not is_device(file):
             return file.open("rb")
         reason = "not a regular file"
     except OSError as error:

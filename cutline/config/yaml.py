@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from cutline.errors import ConfigError
+from cutline.files import is_device
 from cutline.messages import format_name
 
 # Limits far above any recipe. Without them a small file could take hours, or all memory.
@@ -69,7 +70,7 @@ def read_yaml(path: str | Path) -> Any:
 
 def _read_text(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():  # a pipe would block
+        if is_device(path):
             raise ConfigError("the recipe cannot be read (it is not a file); check the path")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

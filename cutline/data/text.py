@@ -3,13 +3,13 @@
 import codecs
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from cutline.errors import DataError
+from cutline.files import is_device
 from cutline.strict_json import RepeatedKeyError, find_repeated_key, parse_strict_json
 
 MAX_LINE_BYTES = 64 << 20
@@ -55,8 +55,8 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def require_regular_file(path: Path) -> None:
-    """Raise DataError for a folder, or a FIFO or device, which might be read without end."""
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+    """Raise DataError for a device, a pipe or a socket, which might be read without end."""
+    if is_device(path):
         raise DataError(f"{path}: not a regular file; copy the data to one")
 
 
