@@ -102,9 +102,8 @@ def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataErro
         return urls_only_error(path)
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
     return DataError(
-        f"{path}, line 1: none of the columns {format_text(', '.join(names))} "
-        f"is recognized as the image column; "
-        f"rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
+        f"{path}, line 1: none of the columns {format_text(', '.join(names))} is recognized as "
+        f"the image column; rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
     )
 
 
