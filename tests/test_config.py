@@ -138,14 +138,15 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
     (
         DataConfig,
         {"group_column": "a", "group_pattern": "b"},
-        "group_column and group_pattern are both given: remove one of them",
+        "`data.group_column` and `data.group_pattern` are both given: remove one of them",
     ),
     *(
         (
             DataConfig,
             {name: value, **other},
-            "group_column, group_pattern and val_selection say which training images to hold out: "
-            "remove them, or remove `val` and set `val_fraction` above 0",
+            "`data.group_column`, `data.group_pattern` and `data.val_selection` say which training "
+            "images to hold out: remove them, or remove `data.val` and set `data.val_fraction` "
+            "above 0",
         )
         for name, value in (
             ("group_column", "a"),
