@@ -92,7 +92,7 @@ def check_chart(file: Path, result: dict[str, Any]) -> None:
     ]
     assert len(bars) == sum(map(len, measured(result)))
     widths = [float(bar.attrib["width"]) for bar in bars]
-    assert widths.count(max(widths)) == len(SCENARIOS)  # the fastest runner of each
+    assert widths.count(max(widths)) >= len(SCENARIOS)  # the fastest runner of each, or a tie
     texts = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
     assert all(scenario["title"] in texts for scenario in result["scenarios"])
 
