@@ -9,6 +9,8 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from cutline.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -18,9 +20,16 @@ def process_group() -> Iterator[None]:
 
     Does nothing in a single process, or if a process group is initialized already.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         yield
         return
+    variables = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK")}
+    for name, value in variables.items():
+        if not value.isdecimal():
+            raise ConfigError(
+                f"the environment variable {name} is {value!r}; start several processes with "
+                "torchrun, or unset WORLD_SIZE and RANK"
+            )
     use_cuda = torch.cuda.is_available()
     if use_cuda:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))

@@ -4,6 +4,7 @@ import errno
 import filecmp
 import os
 import re
+import shutil
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cutline.errors import CutlineError
+
+PRIVATE_SUFFIX = ".d"
+"""end of the name of a folder beside a temporary file, for libraries with files of their own"""
 
 
 @contextmanager
@@ -58,6 +62,10 @@ def atomic_writes(paths: Sequence[Path]) -> Iterator[list[Path]]:
         for temporary in temporaries:
             _sync(temporary)
         _replace_all(dict(zip(paths, temporaries, strict=True)))
+    except OSError as error:
+        if error.errno and not error.filename:  # which the error of a full disk lacks
+            error.filename = str(paths[0])
+        raise
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
@@ -125,6 +133,8 @@ def remove_partial(paths: Iterable[Path]) -> None:
         for name in os.listdir(folder) if folder.is_dir() else []:  # noqa: PTH208
             if temporary.fullmatch(name):
                 (folder / name).unlink(missing_ok=True)
+            elif temporary.fullmatch(name.removesuffix(PRIVATE_SUFFIX)):
+                shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def check_writable(path: str | Path) -> None:
@@ -138,6 +148,8 @@ def check_writable(path: str | Path) -> None:
     target = Path(path)
     if is_device(target):
         return
+    if str(path) in ("/dev/stdout", "/dev/stderr"):
+        raise CutlineError(f"{path}: a file, to which the results go anyway; name another file")
     try:
         folder = target if target.is_dir() else target.parent
         while not folder.exists():

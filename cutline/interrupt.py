@@ -48,7 +48,7 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self.requested = self.forced = False
+        self.requested = self.forced = self._waiting = False
         self.signal_number: int = signal.SIGINT
 
     def __enter__(self) -> Self:
@@ -74,6 +74,25 @@ class StopSignal:
             self.forced = True
             raise Interrupted("", number)
         self.requested, self.signal_number = True, number
+        if self._waiting:
+            raise Interrupted("", number)
+
+    def interrupt_waiting(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield `items`, the next of which may never come.
+
+        Raises:
+            Interrupted: A stop was requested while the next item was awaited.
+        """
+        iterator = iter(items)
+        while True:
+            self._waiting = True
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._waiting = False
+            yield item
 
     def watch(self, items: Iterable[T]) -> Iterator[T]:
         """Yield `items`.

@@ -43,4 +43,4 @@ def is_rank_zero() -> bool:
 
     Unlike `cutline.distributed.is_main_process`, it needs no torch and no process group.
     """
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

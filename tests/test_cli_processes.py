@@ -276,3 +276,45 @@ def test_help_does_not_depend_on_the_terminal(columns: str) -> None:
     )
     assert result.returncode == 0
     assert result.stdout == run("train", "--help").stdout
+
+
+def test_an_output_never_replaces_the_data_that_is_read(scenes: Path, tmp_path: Path) -> None:
+    """The model does not exist, and is not looked for."""
+    data = tmp_path / "photos"
+    data.mkdir()
+    captions = data / "captions.jsonl"
+    captions.write_bytes((scenes / "captions.jsonl").read_bytes())
+    (tmp_path / "link.jsonl").symlink_to(captions)
+    (tmp_path / "link.html").symlink_to(captions)
+    before = captions.read_bytes()
+    for words in (
+        ["evaluate", captions, "-m", "no/such/model", "-o", captions],
+        ["evaluate", data, "-m", "no/such/model", "--json", captions],
+        ["evaluate", data, "-m", "no/such/model", "-o", tmp_path / "link.jsonl"],
+        ["check", data, "-o", captions],
+        ["compare", captions, "b.jsonl", "--references", data, "--report", tmp_path / "link.html"],
+    ):
+        result = run(*words)
+        assert result.returncode == 2, words
+        assert b"would overwrite the data that is read; name another file" in result.stderr
+    result = run("caption", scenes, "-m", "no/such/model", "-o", tmp_path / "out" / ".txt")
+    assert result.returncode == 2
+    assert captions.read_bytes() == before
+
+
+@needs_sh
+def test_results_go_to_files_though_nobody_reads_stdout(
+    scenes: Path, model: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.jsonl"
+    rows = [json.loads(line) for line in (scenes / "captions.jsonl").read_text().splitlines()[:3]]
+    rows = [{**row, "file_name": str(scenes / row["file_name"])} for row in rows]
+    few.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = sh(f"{CUTLINE} evaluate {few} -m {model} --json {tmp_path}/scores.json > /dev/full")
+    assert result.returncode == 1
+    assert "scores" in json.loads((tmp_path / "scores.json").read_text())
+    result = sh(f"{CUTLINE} evaluate {few} -m {model} --json /dev/stdout | cat")
+    assert b'"scores"' in result.stdout
+    result = sh(f"{CUTLINE} evaluate {few} -m {model} --json /dev/stdout > {tmp_path}/all.txt")
+    assert result.returncode == 1
+    assert b"/dev/stdout: a file, to which the results go anyway" in result.stderr

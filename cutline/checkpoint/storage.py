@@ -1,6 +1,7 @@
 """Read and write the files of a model; reading never runs code from a file."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
 from cutline.errors import CheckpointError
-from cutline.files import atomic_writes
+from cutline.files import PRIVATE_SUFFIX, atomic_writes
 from cutline.messages import first_line
 from cutline.model_files import open_regular
 from cutline.strict_json import parse_strict_json
@@ -63,8 +64,17 @@ def safetensors_writer(
         contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         path.touch()
         mode = path.stat().st_mode
-        save_file(contents, path, metadata={"format": "pt", **(metadata or {})})
-        path.chmod(mode)  # safetensors makes files that only their owner can read
+        # safetensors writes to a temporary file with a name of its own, which a killed process
+        # would leave beside the model.
+        folder = path.with_name(path.name + PRIVATE_SUFFIX)
+        folder.mkdir(exist_ok=True)
+        try:
+            file = folder / "tensors"
+            save_file(contents, file, metadata={"format": "pt", **(metadata or {})})
+            file.chmod(mode)  # safetensors makes files that only their owner can read
+            file.replace(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     return write
 

@@ -149,6 +149,7 @@ def write_results(
 
 def print_captions(name: str, caption: "Caption") -> None:
     """Print a `name<TAB>caption` line for each alternative."""
+    name = name.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
     print_result("".join(f"{name}\t{each.text}\n" for each in caption.alternatives))
 
 

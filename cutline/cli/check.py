@@ -45,11 +45,11 @@ class CheckOutputs:
     report: ReportOutput = ""
     """HTML report with caption lengths, duplicates side by side, and sample images"""
 
-    def check(self) -> None:
-        """Raise CutlineError for a file that cannot be written."""
+    def check(self, inputs: Sequence[str]) -> None:
+        """Raise CutlineError for a file that cannot be written, or is one of `inputs`."""
         if self.output and not self.output.lower().endswith(".jsonl"):
             raise ConfigError(f"{self.output}: check writes its findings to a .jsonl file")
-        check_outputs(self.output, self.report)
+        check_outputs(self.output, self.report, inputs=inputs)
 
     def write(self, result: "CheckResult") -> None:
         """Write the requested files."""
@@ -141,7 +141,7 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
         """
         from cutline.check import check_data, summarize
 
-        outputs.check()
+        outputs.check([data, other.against])
         against = other.source(source)
         config, tokenizer = load_model_text(model, settings)
         result = check_data(
@@ -154,8 +154,8 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
             num_workers=num_workers,
             progress=progress_bar,
         )
-        print_result(summarize(result))
         outputs.write(result)
+        print_result(summarize(result))
         return 3 if result.has_errors else 0
 
     return check_command

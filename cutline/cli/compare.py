@@ -52,7 +52,7 @@ def compare_command(
     """
     from cutline.evaluation import compare_captions, write_comparison_report
 
-    check_outputs(report, json_file)
+    check_outputs(report, json_file, inputs=[first, second, references])
     comparison = compare_captions(
         first, second, source.source(references), metrics=metrics, seed=seed
     )
@@ -60,11 +60,11 @@ def compare_command(
         print_message(f"left out: {message}")
     if comparison.num_uncaptioned:
         print_message(comparison.describe_uncaptioned().removesuffix("."))
-    print_result("".join(f"{line}\n" for line in format_comparison(comparison)))
     if json_file:
         write_json_output(json_file, comparison.to_dict())
     if report:
         write_comparison_report(report, comparison)
+    print_result("".join(f"{line}\n" for line in format_comparison(comparison)))
     return 3 if comparison.left_out else 0
 
 

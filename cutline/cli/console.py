@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO, cast
 
 from cutline.errors import CutlineError, DataError
+from cutline.messages import one_line
 from cutline.progress import is_rank_zero
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def prepare_streams() -> None:
         if hasattr(stream, "reconfigure"):
             # Surrogates stand for the bytes of file names that are not UTF-8.
             is_utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
-            stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+            escape_bytes = is_utf8 and stream is sys.stdout
+            stream.reconfigure(errors="surrogateescape" if escape_bytes else "backslashreplace")
 
 
 def _open_stream(number: int, mode: str) -> TextIO:
@@ -80,7 +82,7 @@ def print_message(message: str) -> None:
     """Print a message to stderr; all processes of `torchrun` but the main one name their rank."""
     sender = "cutline" if is_rank_zero() else f"cutline, process {os.environ['RANK']}"
     try:
-        sys.stderr.write(f"{sender}: {message}\n")
+        sys.stderr.write(f"{sender}: {one_line(message)}\n")
     except OSError:  # nobody can be told
         discard(sys.stderr)
 

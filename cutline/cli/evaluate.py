@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cutline.cli.caption import caption_row
@@ -38,14 +38,14 @@ class EvaluationOutputs:
     json_file: JsonOutput = ""
     """scores as JSON"""
 
-    def check(self) -> None:
-        """Raise CutlineError for a file that cannot be written."""
+    def check(self, inputs: Sequence[str]) -> None:
+        """Raise CutlineError for a file that cannot be written, or is one of `inputs`."""
         from cutline.data import check_output
 
         # text files beside images hold the references, and would be overwritten
         if self.output and check_output(self.output) not in ("jsonl", "csv"):
             raise ConfigError(f"{self.output}: evaluate writes captions to a .jsonl or .csv file")
-        check_outputs(self.output, self.report, self.json_file)
+        check_outputs(self.output, self.report, self.json_file, inputs=inputs)
 
 
 def evaluate_command(
@@ -77,7 +77,7 @@ def evaluate_command(
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate
 
-    outputs.check()
+    outputs.check([data, train_captions])
     captions = None
     if train_captions:
         samples = open_related_data(DataSource(train_captions, columns=source.columns))
@@ -102,13 +102,12 @@ def evaluate_command(
 
 
 def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_captions: int) -> int:
-    """Print the scores, write the requested files, and return the exit code."""
+    """Write the requested files, print the scores, and return the exit code."""
     from cutline.data import write_captions
     from cutline.evaluation import write_evaluation_report
 
     for message in evaluation.skipped:
         print_message(f"skipped: {message}")
-    print_result("".join(f"{line}\n" for line in format_evaluation(evaluation)))
     if outputs.output:
         rows = [
             {
@@ -122,6 +121,7 @@ def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_capt
         write_json_output(outputs.json_file, evaluation.to_dict())
     if outputs.report:
         write_evaluation_report(outputs.report, evaluation)
+    print_result("".join(f"{line}\n" for line in format_evaluation(evaluation)))
     return 3 if evaluation.skipped else 0
 
 

@@ -1,6 +1,7 @@
 """Flags that several commands share: settings dataclasses, flattened."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,19 +29,26 @@ DATA_HELP = (
 Data = Positional[Annotated[str, arg(metavar="DATA", help=DATA_HELP)]]
 
 
-def check_outputs(*paths: str) -> None:
+def check_outputs(*paths: str, inputs: Sequence[str] = ()) -> None:
     """Check that files can be written, before the work whose results go there.
 
     Args:
         *paths: The files; "" for one that is not requested.
+        inputs: Files and folders that are read, and must not be overwritten.
 
     Raises:
-        ConfigError: One of them is a folder.
+        ConfigError: One of them is a folder, or an input.
         CutlineError: One of them cannot be written.
     """
-    for path in filter(None, paths):
-        if Path(path).is_dir():
+    from cutline.data.folder import find_index
+
+    read = [Path(path) for path in inputs if path]
+    read += [index for path in read if path.is_dir() and (index := find_index(path))]
+    for path in map(Path, filter(None, paths)):
+        if path.is_dir():
             raise ConfigError(f"{path}: a folder; name a file")
+        if path.exists() and any(other.exists() and path.samefile(other) for other in read):
+            raise ConfigError(f"{path}: would overwrite the data that is read; name another file")
         check_writable(path)
 
 

@@ -13,6 +13,9 @@ from cutline.config.validation import (
     require_positive,
 )
 
+MAX_GRAD_ACCUM_STEPS = 10_000
+"""batches of one optimizer step, which are in memory together"""
+
 
 @dataclass(frozen=True)
 class OptimConfig(Settings):
@@ -53,7 +56,8 @@ class OptimConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)
-        require_at_least(self, 1, "grad_accum_steps", "epochs")
+        require_at_least(self, 1, "grad_accum_steps", maximum=MAX_GRAD_ACCUM_STEPS)
+        require_at_least(self, 1, "epochs")
         require_at_least(self, 0, "max_steps", "warmup_steps")
         require_at_least(self, 0, "min_lr", "weight_decay", "clip_norm")
         require_fractions(self, "ema_decay")

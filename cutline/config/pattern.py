@@ -9,7 +9,7 @@ from cutline.messages import format_value
 MAX_QUANTIFIERS = 3
 """maximum number of quantifiers in a regular expression: a search takes up to that power of the
 length of the text, plus one"""
-_QUANTIFIER = re.compile(r"(?<!\()(?:[*+?]|\{\d*,?\d*\})[?+]?")
+_QUANTIFIER = re.compile(r"(?<!\()(?:[*+?]|\{\d*,\d*\})[?+]?")
 _REPEATED_GROUP = re.compile(r"\)[*+{]")  # a search can take exponential time
 
 

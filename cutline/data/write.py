@@ -22,10 +22,10 @@ def check_output(path: str | Path) -> OutputFormat:
     Raises:
         ConfigError: The path has an unsupported extension.
     """
-    name, suffix = Path(path).name, Path(path).suffix.lower()
+    suffix = Path(path).suffix.lower() or (Path(path).name if Path(path).name == ".txt" else "")
     if Path(path).is_dir() or str(path).endswith(("/", os.sep)):
         return "folder"
-    if name == ".txt":
+    if str(path) == ".txt":
         return "sidecars"
     formats: dict[str, OutputFormat] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
     if suffix not in formats:

@@ -1,9 +1,12 @@
 """The demo: draw scenes, train a small captioner on them, measure caption accuracy, and report."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cutline.captioner import load
 from cutline.config import CaptionConfig, DataConfig, EvalConfig, ModelSettings, OptimConfig, Recipe
@@ -11,6 +14,7 @@ from cutline.data import open_data, write_captions
 from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct, judge_caption
 from cutline.demo.scenes import Split, check_drawn_folder, make_scenes, write_scenes
+from cutline.errors import ConfigError
 from cutline.evaluation import Evaluation, evaluate, make_score_rows
 from cutline.progress import Progress, no_progress
 from cutline.report import (
@@ -78,24 +82,35 @@ def run_demo(
         Interrupted: The training was interrupted.
         ConfigError: The folder contains other files.
     """
-    log(f"Drawing {num_train:,} training scenes and {2 * num_test:,} test scenes …")
     check_drawn_folder(folder, folder / "scenes" / "train")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("scenes", "training"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    scenes = progress(make_scenes(num_train, seed), num_train, "drawing")
-    write_scenes(folder / "scenes" / "train", scenes)
-    log("Training a captioner from scratch …")
-    train_model(folder, seed, epochs)
-    log("Captioning scenes that it has not seen …")
-    splits: tuple[Split, ...] = ("heldout", "unseen_combination")
-    heldout, unseen = (
-        caption_scenes(folder, split, make_scenes(num_test, seed, split), progress)
-        for split in splits
-    )
-    write_demo_captions(folder / "captions.jsonl", heldout)
-    write_demo_report(folder, heldout, unseen)
-    return heldout
+    with _lock_folder(folder):
+        log(f"Drawing {num_train:,} training scenes and {2 * num_test:,} test scenes …")
+        for name in ("scenes", "training"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        scenes = progress(make_scenes(num_train, seed), num_train, "drawing")
+        write_scenes(folder / "scenes" / "train", scenes)
+        log("Training a captioner from scratch …")
+        train_model(folder, seed, epochs)
+        log("Captioning scenes that it has not seen …")
+        splits: tuple[Split, ...] = ("heldout", "unseen_combination")
+        heldout, unseen = (
+            caption_scenes(folder, split, make_scenes(num_test, seed, split), progress)
+            for split in splits
+        )
+        write_demo_captions(folder / "captions.jsonl", heldout)
+        write_demo_report(folder, heldout, unseen)
+        return heldout
+
+
+@contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Refuse a second demo in the folder, which would remove the files of the first."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{folder}: another demo runs in this folder; name another one") from None
 
 
 def train_model(folder: Path, seed: int, epochs: int) -> None:

@@ -91,7 +91,8 @@ def check_drawn_folder(folder: Path, scenes: Path) -> None:
         ConfigError: The folder contains other files.
     """
     drawn = (scenes / SCENE_NAME.format(0)).is_file()
-    if folder.is_dir() and any(folder.iterdir()) and not drawn:
+    others = [path for path in folder.iterdir() if path.name != ".lock"] if folder.is_dir() else []
+    if others and not drawn:
         raise ConfigError(f"{folder}: contains other files; name a new or an empty folder")
 
 

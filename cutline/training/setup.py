@@ -24,6 +24,7 @@ from cutline.data import (
 )
 from cutline.device import available_memory
 from cutline.errors import ConfigError
+from cutline.generation.batch import check_prompt_length
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer, clean_caption
 from cutline.training.data.dataset import CaptionDataset, check_caption_room, encode_captions
@@ -75,6 +76,10 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
             raise ConfigError(
                 f"{name} {length} is above the model's {max_positions} positions: lower it"
             )
+    if val and recipe.eval.select_by == "captions":  # not only after the first epoch
+        prompts = {sample.prompt_or(model.config.prompt) for sample in val}
+        longest = max(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
+        check_prompt_length(longest, recipe.generation)
     if recipe.data.stream:
         dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config, allow_pipe)
     else:

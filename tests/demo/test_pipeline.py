@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import cutline
 from cutline.cli.main import run_command
@@ -11,6 +12,7 @@ from cutline.data import open_data
 from cutline.demo.grammar import describe_scene, is_correct
 from cutline.demo.pipeline import run_demo
 from cutline.demo.scenes import make_scenes
+from cutline.errors import ConfigError
 
 
 def test_a_short_demo_writes_model_captions_and_report(tmp_path: Path) -> None:
@@ -55,3 +57,14 @@ def test_photos_do_not_overwrite_other_files(
     assert run_command(["demo", "--photos", str(tmp_path)]) == 2
     assert "contains other files" in capsys.readouterr().err
     assert (tmp_path / "captions.jsonl").read_text() == "mine"
+
+
+def test_a_second_demo_in_the_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".lock"),
+        pytest.raises(ConfigError, match="another demo runs in this folder"),
+    ):
+        run_demo(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="contains other files"):
+        run_demo(tmp_path)

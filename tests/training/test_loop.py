@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from torch.testing import assert_close
 import cutline
 from cutline.config import GenerationConfig, InitConfig, ModelSettings, Recipe, TextSettings
 from cutline.training import Interrupted, read_log, train
+from cutline.training.data.dataset import CaptionDataset
 from cutline.training.loop.trainer import Trainer
 
 Build = Callable[..., Recipe]
@@ -109,6 +112,24 @@ def test_a_second_signal_stops_at_once_and_saves_nothing(
         load_file(Path(run.output) / "state.safetensors") for run in (full, recipe())
     )
     assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_a_signal_ends_the_wait_for_data(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a server that streams shards stalls."""
+    original = CaptionDataset.__getitem__
+
+    def stall(self: CaptionDataset, key: tuple[int, int]) -> object:
+        if key[0] == 1:  # the second epoch
+            time.sleep(1000)
+        return original(self, key)
+
+    settings = {"save_minutes": 100.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionDataset, "__getitem__", stall)
+        threading.Timer(6, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(Interrupted, match="stopped after step 4"):
+            train(recipe(**settings), show_progress=False)
+    train(recipe(**settings), resume=True, show_progress=False)
 
 
 def test_resuming_a_finished_run_changes_nothing(recipe: Build) -> None:

@@ -17,7 +17,7 @@ from cutline.model import make_lm_labels
 from cutline.model.caption import IGNORE_INDEX
 from cutline.tokenizer import EncodedText
 from cutline.training.data.dataset import NO_PIXELS, CaptionDataset, Example, ExampleOrError
-from cutline.worker import init_worker
+from cutline.worker import end_workers_at_exit, init_worker
 
 
 @dataclass
@@ -140,6 +140,8 @@ def make_loader(
         config: Collation and prefetching.
         **batching: How examples are grouped: `batch_sampler=…` or `batch_size=…`.
     """
+    if config.num_workers:
+        end_workers_at_exit()
     return DataLoader(
         dataset,
         collate_fn=functools.partial(collate, pad_id=config.pad_id),

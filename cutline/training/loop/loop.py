@@ -10,7 +10,13 @@ from rich.console import Console
 
 from cutline.config import Recipe, read_recipe, to_dict
 from cutline.device import peak_memory
-from cutline.distributed import gather_results, is_main_process, process_group, run_on_main
+from cutline.distributed import (
+    gather_results,
+    is_main_process,
+    process_group,
+    run_on_main,
+    world_size,
+)
 from cutline.errors import CutlineError, DivergedError
 from cutline.files import remove_partial, write_text
 from cutline.interrupt import Interrupted, StopSignal
@@ -177,7 +183,10 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     last_save = time.monotonic()
     # A run that was stopped during an evaluation resumes with that evaluation.
     evaluate_if_due(trainer, log, stop)
-    for batches in trainer.read_steps():
+    steps = trainer.read_steps()
+    if world_size() == 1:  # several processes stop together, after a step
+        steps = stop.interrupt_waiting(steps)
+    for batches in steps:
         save_due = time.monotonic() - last_save > 60 * recipe.save_minutes
         totals = sync_totals(batches, stop.requested, save_due, log.error)
         if totals.stop:  # before the step: the resumed run reads these batches again

@@ -61,7 +61,8 @@ def make_optimizer(
         {"params": weights, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), weights in groups.items()
     ]
-    return torch.optim.AdamW(settings, lr=optim.lr, betas=optim.betas, fused=True)
+    first, second = map(float, optim.betas)
+    return torch.optim.AdamW(settings, lr=optim.lr, betas=(first, second), fused=True)
 
 
 def compute_lr_scale(name: str, config: CaptionConfig, layer_decay: float) -> float:

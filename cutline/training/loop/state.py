@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -85,6 +86,10 @@ def load_state(
             state = TrainerState(**json.loads(file.metadata()["trainer_state"]))
         load_weights(_strip_prefix(tensors, "model."), model.state_dict())
         load_weights(_strip_prefix(tensors, "ema."), ema)
+        for name, weight in model.named_parameters():
+            for key, tensor in _strip_prefix(tensors, f"optim.{name}.").items():
+                if tensor.dtype != torch.float32 or tensor.shape not in (weight.shape, ()):
+                    raise RuntimeError(f"{name}.{key} does not fit")  # AdamW would crash
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: the state of the run cannot be read ({first_line(error)}); "

@@ -72,7 +72,7 @@ def _count_image_bytes(sample: Sample) -> int:
         return len(sample.image)
     try:
         return os.stat(str(sample.image)).st_size  # noqa: PTH116  # Path.stat() is 3 times slower
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL or half of a surrogate pair in the name
         return 0
 
 

@@ -20,6 +20,7 @@ from rich.progress import Progress as RichProgress
 
 from cutline.errors import CutlineError
 from cutline.files import write_text
+from cutline.messages import one_line
 from cutline.training.run.tensorboard import TensorBoardLog
 
 LogLine = dict[str, Any]
@@ -137,7 +138,7 @@ class RunLog:
     def print(self, text: str) -> None:
         """Print a message above the progress bars."""
         if not self.bars.disable:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(one_line(text), highlight=False, markup=False, soft_wrap=True)
 
     def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
         """Yield `items` with a progress bar of their own; a `cutline.progress.Progress`."""
