@@ -44,8 +44,8 @@ def atomic_writes(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
     If the block ends with an error, or a file cannot be replaced, all files are left unchanged. A
     process that is killed while the files are replaced leaves no mixture of old and new ones that
-    can be mistaken for a whole: if several files change, the last of `paths` is missing then, and
-    the old and new files are beside it under temporary names.
+    can be mistaken for a complete set: if several files change, the last of `paths` is missing
+    then, and the old and new files are beside it under temporary names.
 
     Args:
         paths: The files to write; their folders are created. The others are useless without the
@@ -85,14 +85,19 @@ def _replace_all(temporaries: Mapping[Path, Path]) -> None:
     """Replace files by their temporary files, or none of them if one cannot be replaced."""
     for path in filter(Path.is_dir, temporaries):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    last = list(temporaries)[-1]
-    changed = {path: new for path, new in temporaries.items() if path == last or _differ(path, new)}
-    if not _differ(last, changed[last]) and len(changed) == 2:
-        del changed[last]  # one file changes
-    if len(changed) == 1:
-        for path, new in changed.items():
-            new.replace(path)
+    changed = dict(temporaries)
+    if len(temporaries) > 1:
+        changed = {path: new for path, new in temporaries.items() if _differ(path, new)}
+    if len(changed) > 1:
+        last = list(temporaries)[-1]
+        _replace_together(changed | {last: temporaries[last]})
         return
+    for path, new in changed.items():
+        new.replace(path)
+
+
+def _replace_together(changed: dict[Path, Path]) -> None:
+    """Replace several files; the last one is missing while they are replaced."""
     backups = {path: _temporary(path, "old") for path in reversed(changed) if path.exists()}
     try:
         for path, backup in backups.items():
@@ -112,6 +117,7 @@ def _replace_all(temporaries: Mapping[Path, Path]) -> None:
 
 
 def _differ(path: Path, other: Path) -> bool:
+    """Return whether `path` is missing, or has another content."""
     return not path.exists() or not filecmp.cmp(path, other, shallow=False)
 
 

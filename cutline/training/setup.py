@@ -67,7 +67,22 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
     model, tokenizer = init_model(recipe, train)
-    max_positions = model.config.text.max_positions
+    _check_lengths(recipe, model.config, tokenizer, val)
+    if recipe.data.stream:
+        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config, allow_pipe)
+    else:
+        dataset = make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
+    return RunSetup(model, tokenizer, dataset, train, val)
+
+
+def _check_lengths(
+    recipe: Recipe, config: CaptionConfig, tokenizer: Tokenizer, val: Sequence[Sample]
+) -> None:
+    """Raise ConfigError if captions do not fit the model, or no validation image has room for one.
+
+    Otherwise, the first evaluation would raise it, after an epoch of training.
+    """
+    max_positions = config.text.max_positions
     for name, length in (
         ("data.max_tokens", recipe.data.max_tokens),
         ("generation.max_length", recipe.generation.max_length),
@@ -76,15 +91,10 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
             raise ConfigError(
                 f"{name} {length} is above the model's {max_positions} positions: lower it"
             )
-    if val and recipe.eval.select_by == "captions":  # not only after the first epoch
-        prompts = {sample.prompt_or(model.config.prompt) for sample in val}
-        longest = max(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
-        check_prompt_length(longest, recipe.generation)
-    if recipe.data.stream:
-        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config, allow_pipe)
-    else:
-        dataset = make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
-    return RunSetup(model, tokenizer, dataset, train, val)
+    if val and recipe.eval.select_by == "captions":
+        prompts = {sample.prompt_or(config.prompt) for sample in val}
+        shortest = min(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
+        check_prompt_length(shortest, recipe.generation)
 
 
 def require_memory(config: CaptionConfig) -> None:

@@ -306,6 +306,26 @@ def test_missing_and_invalid_settings_are_named(recipe: Build) -> None:
         train(recipe(data_max_tokens=60), show_progress=False)
 
 
+def test_prompts_without_room_for_a_caption_are_refused_before_training(
+    recipe: Build, scenes: Path, tmp_path: Path
+) -> None:
+    """One such prompt among others only costs its image."""
+    rows = [json.loads(line) for line in scenes.read_text().splitlines()]
+    rows = [{**row, "file_name": str(scenes.parent / row["file_name"])} for row in rows]
+    data = tmp_path / "prompts.jsonl"
+    run = recipe(data_val=str(data), eval_max_images=0)
+    for num_long, refused in ((len(rows), True), (1, False)):
+        prompts = ["a " * 30] * num_long + ["a "] * (len(rows) - num_long)
+        lines = [json.dumps({**row, "prompt": p}) for row, p in zip(rows, prompts, strict=True)]
+        data.write_text("\n".join(lines))
+        if refused:
+            with pytest.raises(cutline.ConfigError, match="leaves no room for a caption"):
+                train(run, show_progress=False)
+            assert not (Path(run.output) / "state.safetensors").exists()
+        else:
+            train(run, show_progress=False)
+
+
 def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: Path) -> None:
     first = train(recipe(), show_progress=False)
     second = recipe(

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -161,8 +162,8 @@ class Trainer:
         batch = Batch.dummy(config.vision, has_embeddings)
         scored = replace(batch, labels=batch.input_ids)
         tensors = saved_tensors(self.model, self.ema, self.optimizer).values()
-        step = self.state.step
-        require_finite_weights(tensors, lambda: self.compute_loss(self.model, scored), step)
+        compute_loss = partial(self.compute_loss, self.model, scored)
+        require_finite_weights(tensors, compute_loss, self.state.step)
 
     def save_checkpoint(self, name: str) -> None:
         """Save the captioner to a folder of the run directory; every process must call this."""
