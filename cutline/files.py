@@ -14,7 +14,7 @@ from pathlib import Path
 from cutline.errors import CutlineError
 
 PRIVATE_SUFFIX = ".d"
-"""end of the name of a folder beside a temporary file, for libraries with files of their own"""
+"""suffix of a folder beside a temporary file, for the temporary files of other libraries"""
 
 
 @contextmanager

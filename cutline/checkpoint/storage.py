@@ -46,19 +46,19 @@ def write_model(files: Mapping[Path, Writer]) -> None:
 
 
 def text_writer(text: str) -> Writer:
-    """Return what writes a text file."""
+    """Return a function that writes a text file."""
     return lambda path: path.write_text(text, encoding="utf-8")
 
 
 def json_writer(values: Mapping[str, Any]) -> Writer:
-    """Return what writes a JSON object."""
+    """Return a function that writes a JSON object."""
     return text_writer(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def safetensors_writer(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> Writer:
-    """Return what writes tensors by name, and `metadata`."""
+    """Return a function that writes tensors by name, and `metadata`."""
 
     def write(path: Path) -> None:
         contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

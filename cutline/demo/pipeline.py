@@ -80,7 +80,7 @@ def run_demo(
 
     Raises:
         Interrupted: The training was interrupted.
-        ConfigError: The folder contains other files.
+        ConfigError: The folder contains other files, or another demo runs in it.
     """
     check_drawn_folder(folder, folder / "scenes" / "train")
     folder.mkdir(parents=True, exist_ok=True)
