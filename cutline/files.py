@@ -194,3 +194,7 @@ class ImageRef(ABC):
         Raises:
             ImageError: The image cannot be read; the message names the file and the image.
         """
+
+    def stamp(self) -> str:
+        """Return what changes when the image does, such as size and time; empty if unknown."""
+        return ""

@@ -1,6 +1,7 @@
 """`Sample`, an image with its captions; merge samples of the same image."""
 
 import os
+import zlib
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,6 +32,8 @@ class Sample:
     group: str = ""
     """scene, video, sequence or region, which a split into training and validation data does not
     divide; empty if the data does not say"""
+    url: str = ""
+    """address from which the image came, or comes, if the data says so"""
 
     @property
     def name(self) -> str:
@@ -40,6 +43,19 @@ class Sample:
     def prompt_or(self, default: str) -> str:
         """Return the sample's own prompt, which may be empty, or `default` if it has none."""
         return default if self.prompt is None else self.prompt
+
+
+def stamp_image(image: str | bytes | ImageRef) -> str:
+    """Return what changes when an image does: size and time of its file; empty if unknown."""
+    if isinstance(image, ImageRef):
+        return image.stamp()
+    if isinstance(image, bytes):
+        return f"{len(image)}-{zlib.crc32(image)}"
+    try:
+        status = os.stat(image)  # noqa: PTH116  # Path("") is the current folder
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def group_by_image(

@@ -1,0 +1,88 @@
+"""What captions the samples of a collection: the job, and the engine that runs it in this process.
+
+An engine maps an iterator of samples to an iterator of results. Other engines run worker processes
+or a cluster.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from cutline.batching import Caption
+from cutline.captioner import Captioner, load
+from cutline.config import CheckpointOptions, GenerationConfig, InferenceConfig
+from cutline.data import Sample
+from cutline.errors import CutlineError
+
+Result: TypeAlias = Caption | CutlineError
+Engine: TypeAlias = Callable[[Iterator[Sample]], Iterator[tuple[Sample, Result]]]
+"""Captions samples, which it takes a bounded number ahead of the results that it has yielded; it
+yields each sample once, with its caption or its error, in any order."""
+
+
+@dataclass(frozen=True)
+class CaptionJob:
+    """Which captioner to load, and how to caption: the same in every process."""
+
+    model: str
+    """as `cutline.load` takes it"""
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    prompt: str | None = None
+    """prompt of the samples that have none of their own; None for the model's"""
+
+    def load(self, device: str = "") -> Captioner:
+        """Load the captioner, on another device than that of the settings if one is given."""
+        return load(
+            self.model,
+            device or self.inference.device,
+            self.inference.precision,
+            engine=self.inference.engine,
+            config=self.checkpoint.config or None,
+            tokenizer=self.checkpoint.tokenizer or None,
+            image_size=self.checkpoint.image_size or None,
+        )
+
+
+def caption_samples(
+    captioner: Captioner, job: CaptionJob, samples: Iterator[Sample], ordered: bool = False
+) -> Iterator[tuple[Sample, Result]]:
+    """Caption samples in this process.
+
+    Args:
+        captioner: What `job.load` returned.
+        job: The settings.
+        samples: The samples, which a thread of its own reads.
+        ordered: Whether to yield them in their order, else as they are done.
+
+    Yields:
+        Each sample with its caption or its error.
+    """
+    # A batch for fewer images than `batch_size` needs less memory.
+    first = list(itertools.islice(samples, job.inference.batch_size))
+    if not first:
+        return
+    default = captioner.config.prompt if job.prompt is None else job.prompt
+    running: dict[int, Sample] = {}
+
+    def read() -> Iterator[Sample]:
+        for index, sample in enumerate(itertools.chain(first, samples)):
+            running[index] = sample
+            yield sample
+
+    # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
+    images, prompts = itertools.tee(read())
+    results = captioner.stream(
+        (sample.image for sample in images),
+        (sample.prompt_or(default) for sample in prompts),
+        batch_size=min(job.inference.batch_size, len(first)),
+        num_workers=job.inference.num_workers,
+        ordered=ordered,
+        **dataclasses.asdict(job.generation),
+    )
+    for result in results:
+        assert result.index is not None
+        yield running.pop(result.index), result
