@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.collection import Existing, OutputConfig, RunConfig
 from cutline.config.data import (
     AugmentConfig,
     CaptionText,
@@ -50,6 +51,7 @@ __all__ = [
     "DistributedConfig",
     "Engine",
     "EvalConfig",
+    "Existing",
     "ExtraMetric",
     "GenerationConfig",
     "GenerationKwargs",
@@ -63,7 +65,9 @@ __all__ = [
     "MetricTokenizer",
     "ModelSettings",
     "OptimConfig",
+    "OutputConfig",
     "Recipe",
+    "RunConfig",
     "TextConfig",
     "TextSettings",
     "TrainingPrecision",
