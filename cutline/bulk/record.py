@@ -38,7 +38,7 @@ class Record:
     """What became of one sample: a caption, or a failure."""
 
     id: str
-    stamp: str
+    stamp: str = ""
     """what changes when the image or the prompt does"""
     row: dict[str, Any] = field(default_factory=dict)
     """columns of the output; empty for a failure"""
@@ -87,19 +87,23 @@ def make_row(sample: Sample, caption: Caption, text: str) -> dict[str, Any]:
         caption: Its caption.
         text: The text of the caption, as it is written.
     """
-    row: dict[str, Any] = {
-        "image": sample.name,
-        "id": sample.id,
-        "caption": text,
-        "score": round(caption.score, SCORE_DIGITS),
-    }
-    if len(caption.alternatives) > 1:
-        row["alternatives"] = [
-            {"caption": each.text, "score": round(each.score, SCORE_DIGITS)}
-            for each in caption.alternatives
-        ]
+    row = {"image": sample.name, "id": sample.id, **describe_caption(caption), "caption": text}
     if sample.url:
         row["url"] = sample.url
     if sample.captions:
         row["original_captions"] = list(sample.captions)
     return row
+
+
+def describe_caption(caption: Caption) -> dict[str, Any]:
+    """Return the columns of a caption: its text and score, and those of its alternatives."""
+    columns: dict[str, Any] = {
+        "caption": caption.text,
+        "score": round(caption.score, SCORE_DIGITS),
+    }
+    if len(caption.alternatives) > 1:
+        columns["alternatives"] = [
+            {"caption": each.text, "score": round(each.score, SCORE_DIGITS)}
+            for each in caption.alternatives
+        ]
+    return columns

@@ -49,6 +49,10 @@ class CaptionRun:
     Attributes:
         counts: What became of its samples so far.
         source_failures: What of the source could not be read, such as rows of a table.
+        on_result: Called after each result.
+        on_failure: Called with each failure.
+        on_sample: Called with each sample that is captioned, or has been; perhaps in another
+            thread.
         complete: Whether the source was read to its end, and all of it is recorded.
     """
 
@@ -57,9 +61,8 @@ class CaptionRun:
     config: RunConfig = field(default_factory=RunConfig)
     output_config: OutputConfig = field(default_factory=OutputConfig)
     on_result: Callable[[Counts], None] = lambda counts: None
-    """called after each result"""
     on_failure: Callable[[Failure], None] = lambda failure: None
-    """called with each failure"""
+    on_sample: Callable[[Sample], None] = lambda sample: None
     counts: Counts = field(default_factory=Counts)
     source_failures: list[Failure] = field(default_factory=list)
     complete: bool = False
@@ -137,11 +140,13 @@ class CaptionRun:
             case Status.DONE:
                 self.counts.done_before += 1
                 self.output.note(sample, done=True)
+                self.on_sample(sample)
                 return False
         if self.output.skips(sample):
             self.counts.existing += 1
             return False
         self.output.note(sample, done=False)
+        self.on_sample(sample)
         stamps[sample.id] = stamp
         return True
 

@@ -3,7 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
-from cutline.config.collection import Existing, OutputConfig, RunConfig
+from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
     CaptionText,
@@ -68,6 +68,7 @@ __all__ = [
     "OutputConfig",
     "Recipe",
     "RunConfig",
+    "SourceConfig",
     "TextConfig",
     "TextSettings",
     "TrainingPrecision",
