@@ -155,14 +155,15 @@ def print_captions(name: str, caption: "Caption") -> None:
 
 def caption_row(name: str, caption: "Caption", num_captions: int) -> dict[str, Any]:
     """Return a caption as a row of an output file."""
-    row: dict[str, Any] = {
-        "image": name,
-        "caption": caption.text,
-        "score": round(caption.score, 6),
-    }
+    row: dict[str, Any] = {"image": name, **caption_values(caption)}
     if num_captions > 1:
-        row["alternatives"] = [
-            {"caption": alternative.text, "score": round(alternative.score, 6)}
-            for alternative in caption.alternatives
-        ]
+        row["alternatives"] = list(map(caption_values, caption.alternatives))
     return row
+
+
+def caption_values(caption: "Caption") -> dict[str, Any]:
+    """Return the values that a row has of a caption, and of each of its alternatives."""
+    values: dict[str, Any] = {"caption": caption.text, "score": round(caption.score, 6)}
+    if caption.token_log_probs:
+        values["token_log_probs"] = [round(value, 6) for value in caption.token_log_probs]
+    return values
