@@ -12,7 +12,12 @@ from cutline.errors import ConfigError, DataError, SettingError
 from cutline.files import write_text
 from cutline.messages import format_value
 from cutline.tokenizer.read import BLIP_TOKENS, SPECIAL_TOKENS, build_tokenizer, read_tokenizer
-from cutline.tokenizer.text import join_settled_tokens, join_tokens, remove_surrogates
+from cutline.tokenizer.text import (
+    join_bert_tokens,
+    join_settled_tokens,
+    join_tokens,
+    remove_surrogates,
+)
 from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
 
 
@@ -190,6 +195,16 @@ class Tokenizer:
             KeyError: An id is outside the vocabulary.
         """
         return join_tokens(self._words(ids), self._prefix)
+
+    def decode_as_bert(self, ids: Iterable[int]) -> str:
+        """Decode ids to text as `BertTokenizer` in transformers does.
+
+        Unlike in `decode`, Chinese and Japanese have spaces, and a first token keeps its `##`.
+
+        Raises:
+            KeyError: An id is outside the vocabulary.
+        """
+        return join_bert_tokens(self._words(ids), self._prefix)
 
     def decode_settled(self, ids: Iterable[int]) -> str:
         """Decode the first ids of a text to the longest text that no further id changes.
