@@ -106,7 +106,8 @@ class Manifest:
             self._file_lock.release()
 
     def _check_settings(self, path: Path) -> None:
-        settings = {"version": VERSION, **self._settings}
+        # As they are read again: with lists instead of tuples.
+        settings = json.loads(json.dumps({"version": VERSION, **self._settings}))
         if not path.exists():
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -97,13 +97,18 @@ def make_row(sample: Sample, caption: Caption, text: str) -> dict[str, Any]:
 
 def describe_caption(caption: Caption) -> dict[str, Any]:
     """Return the columns of a caption: its text and score, and those of its alternatives."""
+    columns = _describe_alternative(caption)
+    if len(caption.alternatives) > 1:
+        columns["alternatives"] = list(map(_describe_alternative, caption.alternatives))
+    return columns
+
+
+def _describe_alternative(caption: Caption) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "caption": caption.text,
         "score": round(caption.score, SCORE_DIGITS),
     }
-    if len(caption.alternatives) > 1:
-        columns["alternatives"] = [
-            {"caption": each.text, "score": round(each.score, SCORE_DIGITS)}
-            for each in caption.alternatives
-        ]
+    if caption.token_log_probs:
+        log_probs = [round(value, SCORE_DIGITS) for value in caption.token_log_probs]
+        columns["token_log_probs"] = log_probs
     return columns

@@ -109,10 +109,12 @@ def _to_json(value: object) -> str:
 
 def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     pa, pq = import_pyarrow(path)
+    number = pa.float64()
+    alternative = {"caption": pa.string(), "score": number, "token_log_probs": pa.list_(number)}
     types = {
-        "score": pa.float64(),
-        "alternatives": pa.list_(pa.struct({"caption": pa.string(), "score": pa.float64()})),
-        "token_log_probs": pa.list_(pa.float64()),
+        "score": number,
+        "alternatives": pa.list_(pa.struct(alternative)),
+        "token_log_probs": pa.list_(number),
         "original_captions": pa.list_(pa.string()),
     }
     schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
