@@ -3,6 +3,7 @@
 No image is opened here.
 """
 
+from cutline.data.iterate import count_data, iter_data, iter_list
 from cutline.data.open import find_images, no_captions_error, open_data, open_related_data
 from cutline.data.sample import Sample, group_by_image
 from cutline.data.shard_stream import stream_shards
@@ -13,9 +14,12 @@ from cutline.data.write import check_output, list_sidecars, write_captions
 __all__ = [
     "Sample",
     "check_output",
+    "count_data",
     "find_images",
     "group_by_image",
     "is_shards",
+    "iter_data",
+    "iter_list",
     "list_shards",
     "list_sidecars",
     "no_captions_error",
