@@ -85,17 +85,19 @@ def _skip_line(file: BinaryIO, part: bytes) -> None:
 
 
 def count_lines(path: Path) -> int:
-    """Return the number of lines in a file.
+    r"""Return the number of lines in a file, whether they end with "\n", "\r\n" or "\r".
 
     Raises:
         DataError: The file cannot be read.
     """
-    count, last = 0, b"\n"
+    newlines = returns = 0
+    last = b"\n"
     with _open_file(path) as file:
         while chunk := file.read(_CHUNK):
-            count += chunk.count(b"\n")
+            newlines += chunk.count(b"\n")
+            returns += chunk.count(b"\r")
             last = chunk[-1:]
-    return count + (last != b"\n")
+    return max(newlines, returns) + (last not in b"\n\r")
 
 
 def require_regular_file(path: Path) -> None:
