@@ -14,7 +14,7 @@ from cutline.check.findings import Finding
 from cutline.config import CaptionText
 from cutline.config.pattern import MAX_QUANTIFIERS
 from cutline.data import Sample
-from cutline.data.folder import natural_sort_key
+from cutline.data.names import natural_sort_key
 from cutline.data.split import relative_names
 from cutline.metrics.tokenizers import split_unspaced
 from cutline.tokenizer import clean_caption

@@ -40,6 +40,8 @@ class Columns(Settings):
     """prompt with column names in braces, such as "a {style} photo of" """
     group_column: str = ""
     """column of the groups that are held out as a whole: scene, video, sequence, region"""
+    id_column: str = ""
+    """column of the ids (default: image_id, img_id, id or key)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +67,7 @@ class Columns(Settings):
             self.caption_column,
             self.prompt_column,
             self.group_column,
+            self.id_column,
         )
         return (*filter(None, columns), *PLACEHOLDER.findall(self.prompt_template))
 

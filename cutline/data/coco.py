@@ -2,33 +2,41 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cutline.config import Columns
 from cutline.data.row import (
     DEFAULT_COLUMNS,
+    UrlPolicy,
     first_value,
+    locate_image,
     parse_captions,
     parse_id,
     parse_row,
     reject_columns,
 )
-from cutline.data.sample import Sample, image_path, merge_rows
+from cutline.data.sample import Sample
+from cutline.data.tolerant import Tolerant, attempt
 from cutline.errors import DataError
 
+Locate: TypeAlias = Callable[[str, str], str]
+"""returns the path of an image from its name and where it is named"""
 _COCO_FILE_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
 
 
-def read_coco(
+def iter_coco(
     content: object,
     path: Path,
     image_root: str = "",
     split: str = "",
     columns: Columns = DEFAULT_COLUMNS,
-) -> list[Sample]:
-    """Read the parsed content of a JSON file in one of three forms.
+    urls: UrlPolicy = "keep",
+) -> Tolerant[Sample]:
+    """Yield the images in the parsed content of a JSON file in one of three forms.
 
     - COCO: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`. An
       image's `domain`, which NoCaps has, is kept.
@@ -43,22 +51,27 @@ def read_coco(
         image_root: Folder that image paths are relative to (default: the folder of the file).
         split: Split of a Karpathy file (default: all); `train` includes `restval`, as usual.
         columns: Column names, where they differ from the defaults, for BLIP's form only.
+        urls: What becomes of addresses.
+
+    Yields:
+        A sample for each image or row, or the error of an invalid one.
 
     Raises:
-        DataError: The content is in none of these forms, or one of its entries is invalid.
+        DataError: The content is in none of these forms, or lacks the split.
     """
     root = image_root or str(path.parent)
+    locate = partial(locate_image, root=root, urls=urls)
     if isinstance(content, dict) and isinstance(images := content.get("images"), list):
         reject_columns(columns, path)
         if any(isinstance(image, dict) and "sentences" in image for image in images[:1]):
-            return merge_rows(_parse_karpathy(images, path, root, split))
+            return _parse_karpathy(images, path, locate, split)
         if isinstance(annotations := content.get("annotations"), list):
             reject_split(split, path)
-            return merge_rows(_parse_coco(images, annotations, path, root))
+            return _parse_coco(images, annotations, path, locate)
     if isinstance(content, list):
         reject_split(split, path)
-        return merge_rows(
-            _parse_blip(row, root, f"{path}, row {number}", columns)
+        return (
+            attempt(_parse_blip, row, root, f"{path}, row {number}", columns, urls)
             for number, row in enumerate(content, 1)
         )
     raise DataError(
@@ -73,55 +86,67 @@ def reject_split(split: str, path: Path | str) -> None:
         raise DataError(f"{path}: has no split `{split}`; leave the split out")
 
 
-def _parse_blip(row: object, root: str, where: str, columns: Columns) -> Sample:
-    sample = parse_row(row, root, where, columns)
+def _parse_blip(row: object, root: str, where: str, columns: Columns, urls: UrlPolicy) -> Sample:
+    sample = parse_row(row, root, where, columns, urls)
     number = _COCO_FILE_NAME.search(sample.id)
     return replace(sample, id=str(int(number[1]))) if number else sample
 
 
-def _parse_coco(images: list[Any], annotations: list[Any], path: Path, root: str) -> list[Sample]:
+def _parse_coco(
+    images: list[Any], annotations: list[Any], path: Path, locate: Locate
+) -> Tolerant[Sample]:
     captions: dict[str, list[str]] = defaultdict(list)
     for number, annotation in enumerate(annotations, 1):
-        where = f"{path}, annotation {number}"
-        id = _parse_id(annotation, ("image_id",), where)
-        captions[id].append(_parse_text(annotation, "caption", where))
-    samples = []
-    names_by_id: dict[str, str] = {}
+        error = attempt(_add_caption, captions, annotation, f"{path}, annotation {number}")
+        if error:
+            yield error
+    names: dict[str, str] = {}
     for number, image in enumerate(images, 1):
-        where = f"{path}, image {number}"
-        id, name = _parse_id(image, ("id",), where), _parse_text(image, "file_name", where)
-        if id in names_by_id:
-            raise DataError(
-                f"{where}: {name} has the same id as {names_by_id[id]}, {id}; make the ids unique"
-            )
-        names_by_id[id] = name
-        domain = "" if image.get("domain") is None else _parse_text(image, "domain", where)
-        texts = parse_captions(captions.pop(id, None), where)
-        samples.append(Sample(image_path(name, root), texts, id, domain=domain))
+        yield attempt(_parse_image, image, captions, names, locate, f"{path}, image {number}")
     if captions:
-        raise DataError(
+        yield DataError(
             f"{path}: has captions of image {next(iter(captions))}, which is not in `images`; "
             "add it there, or remove the captions"
         )
-    return samples
 
 
-def _parse_karpathy(images: list[Any], path: Path, root: str, split: str) -> list[Sample]:
+def _add_caption(captions: dict[str, list[str]], annotation: object, where: str) -> None:
+    id = _parse_id(annotation, ("image_id",), where)
+    captions[id].append(_parse_text(annotation, "caption", where))
+
+
+def _parse_image(
+    image: Any, captions: dict[str, list[str]], names: dict[str, str], locate: Locate, where: str
+) -> Sample:
+    """Return the sample of an image, whose captions are taken, and whose name is added."""
+    id, name = _parse_id(image, ("id",), where), _parse_text(image, "file_name", where)
+    if id in names:
+        raise DataError(
+            f"{where}: {name} has the same id as {names[id]}, {id}; make the ids unique"
+        )
+    names[id] = name
+    domain = "" if image.get("domain") is None else _parse_text(image, "domain", where)
+    texts = parse_captions(captions.pop(id, None), where)
+    return Sample(locate(name, where), texts, id, domain=domain)
+
+
+def _parse_karpathy(images: list[Any], path: Path, locate: Locate, split: str) -> Tolerant[Sample]:
     selected = {"train": ("train", "restval")}.get(split, (split,))
-    samples = []
     splits: Counter[str] = Counter()
     for number, image in enumerate(images, 1):
         where = f"{path}, image {number}"
-        image_split = _parse_text(image, "split", where)
+        image_split = attempt(_parse_text, image, "split", where)
+        if isinstance(image_split, DataError):
+            yield image_split
+            continue
         splits[image_split] += 1
         if not split or image_split in selected:
-            samples.append(_parse_karpathy_image(image, root, where))
-    if not samples and images:
+            yield attempt(_parse_karpathy_image, image, locate, where)
+    if split and splits and not any(name in splits for name in selected):
         raise DataError(f"{path}: has no split `{split}`; its splits are {', '.join(splits)}")
-    return samples
 
 
-def _parse_karpathy_image(image: dict[str, Any], root: str, where: str) -> Sample:
+def _parse_karpathy_image(image: dict[str, Any], locate: Locate, where: str) -> Sample:
     sentences = image.get("sentences")
     if not isinstance(sentences, list):
         raise DataError(f"{where}: has no list of `sentences`; add it")
@@ -129,7 +154,7 @@ def _parse_karpathy_image(image: dict[str, Any], root: str, where: str) -> Sampl
     folder = _parse_text({"filepath": "", **image}, "filepath", where)
     name = str(Path(folder, _parse_text(image, "filename", where)))
     id = _parse_id(image, ("cocoid", "imgid"), where)
-    return Sample(image_path(name, root), parse_captions(captions, where), id)
+    return Sample(locate(name, where), parse_captions(captions, where), id)
 
 
 def _parse_text(entry: object, key: str, where: str) -> str:

@@ -2,41 +2,29 @@
 
 import glob
 import itertools
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cutline.data.names import INDEX_NAMES, natural_sort_key
 from cutline.data.sample import Sample
 from cutline.data.text import read_text, split_lines
+from cutline.data.tolerant import Tolerant, attempt, raise_errors
+from cutline.data.walk import ImageFile, walk_images
 from cutline.errors import DataError
-from cutline.files import is_device
 
-logger = logging.getLogger(__name__)
-
-_EXTENSIONS = (
-    "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff avif avifs heic heif jp2 j2k jpx ppm pgm "
-    "pbm pnm tga qoi"
-)
-IMAGE_EXTENSIONS = frozenset(_EXTENSIONS.split())
-"""extensions of image files; includes some that Pillow may be unable to open, so that those files
-are reported as unreadable, not ignored"""
-SIDECAR_EXTENSIONS = ("txt", "caption")
-"""extensions of the text file beside an image, `.caption` as in kohya's scripts; the first that
-exists is used"""
 MAX_FOLDERS = 1_000_000
 """folders that a pattern may lead to; each link between folders can double their number"""
 
 _ANY_DEPTH = re.compile(r"(?:^|(?<=/))\*\*(?:/+(?:\*\*(?:/+|$))*|$)")
 _LIST_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-_INDEX_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.jsonl")
 
 
 def find_index(folder: Path) -> Path | None:
     """Return the file that lists a folder's images, as in Hugging Face's imagefolder, if any."""
-    return next((folder / name for name in _INDEX_NAMES if (folder / name).is_file()), None)
+    return next((folder / name for name in INDEX_NAMES if (folder / name).is_file()), None)
 
 
 def list_data_files(folder: Path) -> list[Path]:
@@ -45,31 +33,36 @@ def list_data_files(folder: Path) -> list[Path]:
     return sorted(filter(os.path.isfile, files), key=lambda file: natural_sort_key(str(file)))
 
 
-def read_folder(folder: Path) -> list[Sample]:
-    """Read the images in a folder and its subfolders, with the captions in their sidecar files.
+def iter_folder(folder: Path) -> Tolerant[Sample]:
+    """Yield the images in a folder and its subfolders, with the captions in their sidecar files.
 
     The sidecar of `a.jpg` is the first that exists of `a.jpg.txt`, `a.txt`, `a.jpg.caption` and
     `a.caption`, with one caption per line; images without one have no captions. The id of an image
     is its path within the folder, with slashes.
 
-    Returns:
-        The samples in natural order of their paths.
+    Yields:
+        The samples in natural order of their paths, and the errors of folders and sidecars that
+        cannot be read.
 
     Raises:
-        DataError: A folder or a sidecar cannot be read.
+        DataError: The folder itself cannot be read.
     """
-    return [
-        Sample(path, _read_sidecar(Path(path)), Path(path).relative_to(folder).as_posix())
-        for path in list_images(folder)
-    ]
+    for found in walk_images(folder):
+        if isinstance(found, DataError):
+            yield found
+        elif isinstance(found, ImageFile):
+            yield attempt(make_file_sample, found, folder)
 
 
-def _read_sidecar(image: Path) -> tuple[str, ...]:
-    for extension in SIDECAR_EXTENSIONS:
-        for name in (f"{image.name}.{extension}", f"{image.stem}.{extension}"):
-            if os.path.isfile(sidecar := image.with_name(name)):  # noqa: PTH113  # faster
-                return split_lines(read_text(sidecar))
-    return ()
+def make_file_sample(image: ImageFile, folder: Path) -> Sample:
+    """Return the sample of an image in a folder.
+
+    Raises:
+        DataError: Its sidecar cannot be read.
+    """
+    captions = split_lines(read_text(Path(image.sidecar))) if image.sidecar else ()
+    name = image.path.removeprefix(os.path.join(folder, ""))  # noqa: PTH118  # faster than Path
+    return Sample(image.path, captions, name.replace(os.sep, "/"))
 
 
 def list_images(folder: Path) -> list[str]:
@@ -78,44 +71,8 @@ def list_images(folder: Path) -> list[str]:
     Raises:
         DataError: A folder cannot be read.
     """
-    images = []
-    for root, folders, names in os.walk(folder, onerror=_raise_data_error):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images += [os.path.join(root, name) for name in names if is_image(name)]  # noqa: PTH118
-    return sorted(filter(_is_openable, images), key=natural_sort_key)
-
-
-def _is_openable(path: str) -> bool:
-    """Return whether an image is a file, or missing, which opening it reports."""
-    if device := is_device(path):
-        logger.warning("%s: skipped, because it is not a regular file", path)
-    return not device
-
-
-def _raise_data_error(error: OSError) -> None:
-    raise DataError(
-        f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions"
-    )
-
-
-def is_image(name: str) -> bool:
-    """Return whether a file has the extension of an image and is not hidden."""
-    path = Path(name)
-    extension = path.suffix.lower().removeprefix(".")
-    return extension in IMAGE_EXTENSIONS and not path.name.startswith(".")
-
-
-def natural_sort_key(path: str) -> tuple[object, ...]:
-    """Return a sort key that puts 2.jpg before 10.jpg and keeps the files of a folder together."""
-    # Every second part of the split is a number, of no more digits than int() takes.
-    parts = [
-        [
-            int(text) if i % 2 else text
-            for i, text in enumerate(re.split(r"(\d{1,1000})", part.casefold()))
-        ]
-        for part in Path(path).parts
-    ]
-    return (parts, path)
+    images = raise_errors(walk_images(folder))
+    return [image.path for image in images if isinstance(image, ImageFile)]
 
 
 def match_paths(pattern: str) -> list[str]:

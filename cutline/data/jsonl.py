@@ -1,56 +1,54 @@
 """JSON Lines: an image and its captions on each line."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from cutline.config import Columns
-from cutline.data.row import (
-    DEFAULT_COLUMNS,
-    IMAGE_KEYS,
-    URL_KEYS,
-    first_value,
-    parse_row,
-    urls_only_error,
-)
-from cutline.data.sample import Sample, merge_rows
-from cutline.data.text import parse_json, read_lines
+from cutline.data.row import DEFAULT_COLUMNS, UrlPolicy, parse_row, require_columns
+from cutline.data.sample import Sample
+from cutline.data.text import iter_lines, parse_json
+from cutline.data.tolerant import Tolerant, attempt
+from cutline.errors import DataError
 
 
-def read_jsonl(
-    path: Path, image_root: str = "", columns: Columns = DEFAULT_COLUMNS
-) -> list[Sample]:
-    """Read rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "prompt": "a photo of "}`.
+def iter_jsonl(
+    path: Path,
+    image_root: str = "",
+    columns: Columns = DEFAULT_COLUMNS,
+    urls: UrlPolicy = "keep",
+) -> Tolerant[Sample]:
+    """Yield rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "prompt": "a photo of "}`.
 
     Only the image is required. These names are recognized:
 
     - image: `file_name`, `image`, `image_path`, `path`, `image_name`, `filename`;
     - captions, text or a list: `captions`, `caption`, `text`, `comment`;
     - id: `image_id`, `img_id`, `id`, `key`; by default the image's path as written;
-    - `prompt` and `domain`.
+    - `prompt`, `domain` and `url`.
 
     Args:
         path: The file.
         image_root: Folder that image paths are relative to (default: the folder of the file).
         columns: Column names, where they differ from the defaults.
+        urls: What becomes of addresses.
 
-    Returns:
-        One sample per image and prompt.
+    Yields:
+        A sample for each row, or the error of an invalid one, which names the file and the line.
 
     Raises:
-        DataError: A row is invalid; the message names the file and the line.
+        DataError: The file cannot be read, or its first row lacks a named column.
     """
-    return merge_rows(_read_rows(path, image_root or str(path.parent), columns))
-
-
-def _read_rows(path: Path, root: str, columns: Columns) -> Iterator[Sample]:
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
+    root = image_root or str(path.parent)
+    is_checked = False
+    for number, line in enumerate(iter_lines(path), 1):
+        if isinstance(line, DataError):
+            yield line
+        elif line.strip():
             where = f"{path}, line {number}"
-            row = parse_json(line, where)
-            if isinstance(row, dict) and not columns.image_column and _has_only_url(row):
-                raise urls_only_error(where)
-            yield parse_row(row, root, where, columns)
-
-
-def _has_only_url(row: dict[str, object]) -> bool:
-    return not first_value(row, IMAGE_KEYS) and bool(first_value(row, URL_KEYS))
+            row = attempt(parse_json, line.removesuffix("\n"), where)
+            if not is_checked and isinstance(row, dict):
+                require_columns(columns, row, where)
+                is_checked = True
+            if isinstance(row, DataError):
+                yield row
+            else:
+                yield attempt(parse_row, row, root, where, columns, urls)

@@ -1,6 +1,5 @@
 """Open datasets of any format, and find images, by path."""
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,38 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from cutline.config import Columns, DataSource
-from cutline.data.coco import read_coco, reject_split
-from cutline.data.folder import (
-    find_index,
-    is_image,
-    list_data_files,
-    list_images,
-    match_paths,
-    natural_sort_key,
-    read_folder,
+from cutline.data.coco import reject_split
+from cutline.data.folder import find_index, iter_folder, list_data_files, list_images, match_paths
+from cutline.data.formats import (
+    FORMATS,
+    SPLIT_NAMES,
+    find_split,
+    iter_file,
+    list_parquet_files,
+    match_parquet_files,
 )
-from cutline.data.jsonl import read_jsonl
+from cutline.data.names import is_image, natural_sort_key
 from cutline.data.parquet import read_parquet
-from cutline.data.row import DEFAULT_COLUMNS, IMAGE_KEYS, reject_columns
-from cutline.data.sample import Sample
-from cutline.data.shards import is_shards, read_shards
-from cutline.data.table import TABLE_SUFFIXES, read_table
-from cutline.data.text import parse_json, read_text, require_regular_file
+from cutline.data.row import DEFAULT_COLUMNS, reject_columns
+from cutline.data.sample import Sample, merge_rows
+from cutline.data.shards import is_shards, list_local_shards
+from cutline.data.tar import iter_tar
+from cutline.data.text import require_regular_file
+from cutline.data.tolerant import raise_errors
 from cutline.errors import DataError
 from cutline.files import is_device
 from cutline.messages import format_text
-
-FORMATS = (
-    "JSON Lines (.jsonl), COCO, BLIP, Karpathy or NoCaps captions (.json), tables (.csv, .tsv, "
-    ".parquet), tar shards, or a folder of images with .txt files beside them"
-)
-_SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test",),
-}
-_MAX_ROW_LENGTH = 100_000
-"""in characters; a longer first line is an entire COCO file, which takes long to parse twice"""
 
 
 def open_data(source: DataSource | str | Path) -> list[Sample]:
@@ -68,19 +56,16 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
         DataError: The data cannot be read or contains no images; the message names the file
             and, if possible, the line.
     """
-    source = source if isinstance(source, DataSource) else DataSource(str(source))
-    if not source.path:
-        raise DataError("no data given; name a data file or a folder of images")
-    # Not Path.expanduser(), because Path("") would be the current folder.
-    source = replace(
-        source,
-        path=os.path.expanduser(source.path),  # noqa: PTH111
-        image_root=os.path.expanduser(source.image_root),  # noqa: PTH111
-    )
+    source = expand_source(source)
     samples = _read(source)
     if not samples:
-        raise no_captions_error(source.path, f"contains no images; give {FORMATS}")
+        raise no_images_error(source.path)
     return samples
+
+
+def no_images_error(path: str) -> DataError:
+    """Return the error for a dataset without images."""
+    return no_captions_error(path, f"contains no images; give {FORMATS}")
 
 
 def no_captions_error(path: str, message: str) -> DataError:
@@ -121,104 +106,70 @@ def open_related_data(source: DataSource) -> list[Sample]:
         raise error from None
 
 
+def expand_source(source: DataSource | str | Path) -> DataSource:
+    """Return a source whose paths may begin with `~`, with those of the home folder.
+
+    Raises:
+        DataError: It has no path.
+    """
+    source = source if isinstance(source, DataSource) else DataSource(str(source))
+    if not source.path:
+        raise DataError("no data given; name a data file or a folder of images")
+    # Not Path.expanduser(), because Path("") would be the current folder.
+    return replace(
+        source,
+        path=os.path.expanduser(source.path),  # noqa: PTH111
+        image_root=os.path.expanduser(source.image_root),  # noqa: PTH111
+    )
+
+
 def _read(source: DataSource) -> list[Sample]:
     path = Path(source.path)
     is_folder = os.path.isdir(path)  # noqa: PTH112  # Path.is_dir() raises if the name is too long
     if is_folder and source.split:
-        return _read_split(source)
+        split = find_split(source)
+        return _read(split) if isinstance(split, DataSource) else _read_tables(split, source)
     if is_shards(source.path):
         reject_split(source.split, source.path)
         reject_columns(source.columns, source.path)
-        return read_shards(source.path)
+        shards = list_local_shards(source.path)
+        return [sample for shard in shards for sample in raise_errors(iter_tar(shard))]
     if is_folder:
         return _read_folder(source)
     if not os.path.exists(path):  # noqa: PTH110
-        return _read_parquet_pattern(source)
+        return _read_tables(match_parquet_files(source), source)
+    return _read_file(path, source)
+
+
+def _read_file(path: Path, source: DataSource) -> list[Sample]:
+    if path.suffix.lower() != ".parquet":
+        return merge_rows(raise_errors(iter_file(path, source)))
     require_regular_file(path)
-    if path.suffix.lower() == ".json":
-        return _read_json(source)
     reject_split(source.split, path)
-    return _read_table(path, source)
+    return _read_tables([path], source)
 
 
-def _read_table(path: Path, source: DataSource) -> list[Sample]:
-    """Read a file of rows, whose suffix determines the format."""
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
-        return read_jsonl(path, source.image_root, source.columns)
-    if suffix in TABLE_SUFFIXES:
-        return read_table(path, source.image_root, source.columns)
-    if suffix == ".parquet":
-        return read_parquet([path], source.image_root, source.columns)
-    raise DataError(f"{path}: not a supported data format; give {FORMATS}")
+def _read_tables(paths: list[Path], source: DataSource) -> list[Sample]:
+    return read_parquet(paths, source.image_root, source.columns)
 
 
 def _read_folder(source: DataSource) -> list[Sample]:
     path = Path(source.path)
     if index := find_index(path):
-        return _read_table(index, source)
-    folders = [path / name for names in _SPLIT_NAMES.values() for name in names]
+        return _read_file(index, source)
+    folders = [path / name for names in SPLIT_NAMES.values() for name in names]
     indexes = [index for folder in folders if (index := find_index(folder))]
     if indexes:  # ids are unique only within each of them
         return [
             replace(sample, id=f"{index.parent.name}/{sample.id}")
             for index in indexes
-            for sample in _read_table(index, source)
+            for sample in _read_file(index, source)
         ]
-    samples = read_folder(path)
-    if not samples and (tables := _list_parquet_files(path)):
-        return read_parquet(tables, source.image_root, source.columns)
+    samples = list(raise_errors(iter_folder(path)))
+    if not samples and (tables := list_parquet_files(path)):
+        return _read_tables(tables, source)
     reject_columns(source.columns, path)
     return samples
-
-
-def _read_split(source: DataSource) -> list[Sample]:
-    """Read the subfolder named after the split, or the Parquet files whose names begin with it."""
-    path, split = Path(source.path), source.split
-    aliases = next((names for names in _SPLIT_NAMES.values() if split in names), (split,))
-    for name in (split, *aliases):
-        if (path / name).is_dir() and not find_index(path):
-            return _read(replace(source, path=str(path / name), split=""))
-        prefixes = (f"{name}-", f"{name}.")
-        tables = [file for file in _list_parquet_files(path) if file.name.startswith(prefixes)]
-        if tables:
-            return read_parquet(tables, source.image_root, source.columns)
-    reject_split(split, path)
-    return []
-
-
-def _list_parquet_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("**/*.parquet"), key=lambda file: natural_sort_key(str(file)))
-
-
-def _read_parquet_pattern(source: DataSource) -> list[Sample]:
-    """Read the Parquet files that match a path with wildcards."""
-    files = match_paths(source.path) if source.path.endswith(".parquet") else []
-    if not files:
-        raise DataError(f"{format_text(source.path)}: no such file or folder; check the path")
-    reject_split(source.split, source.path)
-    paths = [Path(file) for file in sorted(files, key=natural_sort_key)]
-    return read_parquet(paths, source.image_root, source.columns)
-
-
-def _read_json(source: DataSource) -> list[Sample]:
-    path = Path(source.path)
-    text = read_text(path)
-    if _is_jsonl(text, source.columns.image_column):
-        reject_split(source.split, path)
-        return read_jsonl(path, source.image_root, source.columns)
-    content = parse_json(text, str(path))
-    return read_coco(content, path, source.image_root, source.split, source.columns)
-
-
-def _is_jsonl(text: str, image_column: str) -> bool:
-    """Return whether a .json file is JSON Lines: its first line alone is the row of an image."""
-    line = text.lstrip().partition("\n")[0]
-    try:
-        row = json.loads(line) if len(line) < _MAX_ROW_LENGTH else None
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(row, dict) and any(key in row for key in (*IMAGE_KEYS, image_column))
 
 
 def find_images(paths: Sequence[str]) -> list[str]:

@@ -100,8 +100,11 @@ def _array_to_list(array: Any) -> list[Any]:
     import pyarrow as pa
 
     if pa.types.is_dictionary(array.type):
-        values = _array_to_list(array.dictionary)
-        return [None if index is None else values[index] for index in array.indices.to_pylist()]
+        indices = array.indices.to_pylist()
+        used = sorted({index for index in indices if index is not None})  # few of them in a slice
+        values = _array_to_list(array.dictionary.take(pa.array(used, pa.int64())))
+        by_index = dict(zip(used, values, strict=True))
+        return [None if index is None else by_index[index] for index in indices]
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         items = iter(_array_to_list(array.flatten()))
         lengths = array.value_lengths().to_pylist()

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from cutline.config import Columns
 from cutline.config.data import PLACEHOLDER
-from cutline.data.sample import Sample, image_path
+from cutline.data.sample import Sample, image_path, is_url
 from cutline.errors import DataError
 from cutline.files import ImageRef
 from cutline.messages import format_name, format_text, format_value
@@ -15,21 +15,32 @@ from cutline.messages import format_name, format_text, format_value
 IMAGE_KEYS = ("file_name", "image", "image_path", "path", "image_name", "filename")
 CAPTION_KEYS = ("captions", "caption", "text", "comment")
 ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it numbers the captions
-URL_KEYS = ("url", "image_url")
+URL_KEYS = ("url", "image_url", "URL", "IMAGE_URL")
 DEFAULT_COLUMNS = Columns()
 """no column is named: columns are recognized by their default names, the keys above"""
+UrlPolicy: TypeAlias = Literal["keep", "allow", "reject"]
+"""what becomes of rows whose image is an address: `keep` takes it for a path, which cannot be
+opened, and refuses rows that have no image but an address; `allow` takes it, also from a column of
+addresses; `reject` refuses both, and names the flag that allows them"""
 IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
 """the fix in errors where no column is recognized as the image column"""
 
 
-def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COLUMNS) -> Sample:
-    """Return the sample of a row whose image is a path.
+def parse_row(
+    row: object,
+    root: str,
+    where: str,
+    columns: Columns = DEFAULT_COLUMNS,
+    urls: UrlPolicy = "keep",
+) -> Sample:
+    """Return the sample of a row whose image is a path or an address.
 
     Args:
         row: The row, which must be a dictionary.
         root: Folder that image paths are relative to.
         where: File and line, with which error messages begin.
         columns: Column names, where they differ from the defaults.
+        urls: What becomes of addresses.
 
     Raises:
         DataError: The row has no image, lacks a named column, or has a value of the wrong type.
@@ -41,12 +52,30 @@ def parse_row(row: object, root: str, where: str, columns: Columns = DEFAULT_COL
         )
     require_columns(columns, row, where)
     name = row[columns.image_column] if columns.image_column else first_value(row, IMAGE_KEYS)
+    if not name and not columns.image_column and (url := find_url(row)):
+        if urls != "allow":
+            raise urls_only_error(where, urls)
+        name = url
     if not isinstance(name, str) or not name:
         raise DataError(
             f"{where}: the row names no image; "
             f"give its path as `{columns.image_column or 'file_name'}`"
         )
-    return make_sample(row, image_path(name, root), name, where, columns)
+    return make_sample(row, locate_image(name, where, root, urls), name, where, columns)
+
+
+def locate_image(name: str, where: str, root: str, urls: UrlPolicy = "keep") -> str:
+    """Return the path of an image, or its address as written.
+
+    Raises:
+        DataError: It is an address, and `urls` rejects them.
+    """
+    if urls == "reject" and is_url(name):
+        raise DataError(
+            f"{where}: the image is at {format_text(name)}; "
+            "pass --allow-urls to fetch it, or download it"
+        )
+    return image_path(name, root)
 
 
 def make_sample(
@@ -56,7 +85,7 @@ def make_sample(
     where: str,
     columns: Columns = DEFAULT_COLUMNS,
 ) -> Sample:
-    """Return the sample of an image with the captions, id, prompt, domain and group in its row.
+    """Return the sample of an image with the captions and the other columns of its row.
 
     Args:
         row: Values by column.
@@ -76,11 +105,24 @@ def make_sample(
     return Sample(
         image=image,
         captions=parse_captions(captions, where),
-        id=parse_id(first_value(row, ID_KEYS), where) or default_id,
+        id=_parse_row_id(row, where, columns) or default_id,
         prompt=_parse_prompt(row, where, columns),
         domain=domain if isinstance(domain, str) else "",
         group=_parse_group(row.get(columns.group_column), where) if columns.group_column else "",
+        url=find_url(row) or (image if isinstance(image, str) and is_url(image) else ""),
     )
+
+
+def _parse_row_id(row: Mapping[str, Any], where: str, columns: Columns) -> str:
+    return parse_id(
+        row[columns.id_column] if columns.id_column else first_value(row, ID_KEYS), where
+    )
+
+
+def find_url(row: Mapping[str, Any]) -> str:
+    """Return the address in a row, or "" if there is none."""
+    url = first_value(row, URL_KEYS)
+    return url if isinstance(url, str) else ""
 
 
 def _parse_prompt(row: Mapping[str, Any], where: str, columns: Columns) -> str | None:
@@ -143,11 +185,12 @@ def reject_columns(columns: Columns, path: Path | str) -> None:
         )
 
 
-def urls_only_error(path: Path | str) -> DataError:
+def urls_only_error(path: Path | str, urls: UrlPolicy = "keep") -> DataError:
     """Return the error for a table of image URLs."""
+    hint = ", or pass --allow-urls" if urls == "reject" else ""
     return DataError(
         f"{path}: contains URLs of images instead of images; "
-        "download them with img2dataset, and give the folder that it writes"
+        f"download them with img2dataset, and give the folder that it writes{hint}"
     )
 
 

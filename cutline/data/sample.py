@@ -1,12 +1,16 @@
 """`Sample`, an image with its captions; merge samples of the same image."""
 
+import itertools
 import os
 import zlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
+from typing import cast
 
+from cutline.data.tolerant import Tolerant
+from cutline.errors import DataError
 from cutline.files import ImageRef
 
 MAX_IMAGE_BYTES = 512 << 20
@@ -74,10 +78,12 @@ def group_by_image(
     groups: dict[Hashable, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(key(sample), []).append(sample)
-    return [group[0] if len(group) == 1 else _join_captions(group) for group in groups.values()]
+    return [_join_captions(group) for group in groups.values()]
 
 
 def _join_captions(group: list[Sample]) -> Sample:
+    if len(group) == 1:
+        return group[0]
     captions = tuple(caption for sample in group for caption in sample.captions)
     return replace(group[0], captions=captions)
 
@@ -87,13 +93,31 @@ def merge_rows(rows: Iterable[Sample]) -> list[Sample]:
     return group_by_image(rows, attrgetter("image", "prompt", "group"))
 
 
+def is_url(name: str) -> bool:
+    """Return whether an image is named by an address, such as `https://…` or `s3://…`."""
+    return "://" in name
+
+
+def merge_adjacent(rows: Tolerant[Sample]) -> Tolerant[Sample]:
+    """Merge adjacent rows that have the same image, prompt and group, and pass on errors."""
+    for key, group in itertools.groupby(rows, _row_key):
+        if isinstance(key, DataError):
+            yield key
+        else:
+            yield _join_captions(list(cast(Iterator[Sample], group)))
+
+
+def _row_key(row: Sample | DataError) -> Hashable:
+    return row if isinstance(row, DataError) else (row.image, row.prompt, row.group)
+
+
 @lru_cache(maxsize=1)  # rows of the same image usually follow each other
 def image_path(name: str, root: str) -> str:
     """Return the normalized path of an image that a data file names relative to `root`.
 
     Absolute paths and URLs are kept.
     """
-    if "://" in name:
+    if is_url(name):
         return name
     # pathlib would take ten times as long.
     return os.path.normpath(os.path.join(root, name))  # noqa: PTH118

@@ -93,11 +93,18 @@ class _SampleCount:
 
 def _stream_groups(shards: list[str], allow_pipe: bool) -> Iterator[Group]:
     for shard in shards:
-        yield from _stream_shard(shard, allow_pipe)
+        yield from iter_groups(shard, allow_pipe)
 
 
-def _stream_shard(shard: str, allow_pipe: bool) -> Iterator[Group]:
-    """Yield the members of a shard, key by key, while it is read from front to back."""
+def iter_groups(shard: str, allow_pipe: bool = False) -> Iterator[Group]:
+    """Yield the members of a shard, key by key, while it is read from front to back.
+
+    The members of a key must follow each other, or they are several groups.
+
+    Raises:
+        DataError: The shard cannot be read, or not to its end.
+        ConfigError: It is a command, and `allow_pipe` is false.
+    """
     try:
         stream = _open_shard(shard, allow_pipe)
         try:

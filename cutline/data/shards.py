@@ -1,13 +1,13 @@
-"""Tar shards: find them, or read them all at once."""
+"""Tar shards: find them."""
 
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cutline.data.folder import find_index, list_images, match_paths, natural_sort_key
-from cutline.data.sample import Sample
-from cutline.data.tar import read_tar
+from cutline.data.folder import find_index, match_paths
+from cutline.data.names import natural_sort_key
+from cutline.data.walk import scan_images
 from cutline.errors import ConfigError, DataError
 from cutline.messages import format_text
 
@@ -35,8 +35,8 @@ def _is_shard_spec(spec: str) -> bool:
     if COMMAND.match(spec):
         return True
     if os.path.isdir(spec):  # noqa: PTH112  # Path.is_dir() raises if the name is too long
-        folder = Path(spec)
-        return bool(_list_folder(spec)) and not find_index(folder) and not list_images(folder)
+        has_shards = bool(list_tar_files(spec)) and not find_index(Path(spec))
+        return has_shards and not any(scan_images(Path(spec)))
     return spec.lower().partition("?")[0].endswith(SHARD_SUFFIXES)
 
 
@@ -101,7 +101,7 @@ def _find_shards(pattern: str) -> list[str]:
     if is_remote(pattern) or os.path.isfile(pattern):  # noqa: PTH113
         return [pattern]
     files = filter(os.path.isfile, match_paths(pattern))
-    shards = _list_folder(pattern) or sorted(files, key=natural_sort_key)
+    shards = list_tar_files(pattern) or sorted(files, key=natural_sort_key)
     if not shards:
         raise DataError(
             f"{format_text(pattern)}: no shards found; give .tar files, a folder of them, "
@@ -111,7 +111,8 @@ def _find_shards(pattern: str) -> list[str]:
     return [f"./{shard}" if is_remote(shard) else shard for shard in shards]
 
 
-def _list_folder(folder: str) -> list[str]:
+def list_tar_files(folder: str) -> list[str]:
+    """Return the tar files in a folder in natural order."""
     files = [str(path) for path in Path(folder).glob("*.tar") if path.is_file()]
     return sorted(files, key=natural_sort_key)
 
@@ -121,11 +122,11 @@ def is_remote(shard: str) -> bool:
     return bool(COMMAND.match(shard)) or "://" in shard
 
 
-def read_shards(urls: str) -> list[Sample]:
-    """Read all samples of local, uncompressed shards, as `read_tar` does.
+def list_local_shards(urls: str) -> list[str]:
+    """Return the shards that `urls` refers to, as `list_shards` does.
 
     Raises:
-        DataError: A shard cannot be read, or is a URL or a command.
+        DataError: A shard is a URL or a command, or there are none.
     """
     shards = list_shards(urls)
     for shard in filter(is_remote, shards):
@@ -133,7 +134,7 @@ def read_shards(urls: str) -> list[Sample]:
             f"{format_text(shard)}: only training with `data.stream` reads URLs and commands; "
             "download the shard"
         )
-    return [sample for shard in shards for sample in read_tar(shard)]
+    return shards
 
 
 def not_installed(shard: str, package: str) -> ConfigError:

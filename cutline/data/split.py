@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from cutline.config import DataConfig
-from cutline.data.folder import natural_sort_key
+from cutline.data.names import natural_sort_key
 from cutline.data.sample import Sample
 from cutline.errors import ConfigError, DataError
 from cutline.messages import format_value

@@ -5,24 +5,25 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 from cutline.config import Columns
+from cutline.data.csv_rows import Row, split_csv
 from cutline.data.row import (
     DEFAULT_COLUMNS,
     IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
+    UrlPolicy,
     parse_row,
     reject_columns,
     reject_repeated_columns,
     require_columns,
     urls_only_error,
 )
-from cutline.data.sample import Sample, merge_rows
-from cutline.data.text import read_text
+from cutline.data.sample import Sample
+from cutline.data.text import iter_lines
+from cutline.data.tolerant import Tolerant, attempt, raise_errors
 from cutline.errors import DataError
 from cutline.messages import format_text
 
@@ -31,15 +32,16 @@ _DELIMITERS = ",\t;|"
 _FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")  # name.jpg#0<TAB>caption
 _NUMBERED_CAPTION = re.compile(r"\s*(\d+)\s+(.*)")
 
-Row = tuple[int, list[str]]  # number of the first line, and cells
 
+def iter_table(
+    path: Path,
+    image_root: str = "",
+    columns: Columns = DEFAULT_COLUMNS,
+    urls: UrlPolicy = "keep",
+) -> Tolerant[Sample]:
+    """Yield the rows of a table in one of these formats.
 
-def read_table(
-    path: Path, image_root: str = "", columns: Columns = DEFAULT_COLUMNS
-) -> list[Sample]:
-    """Read a table in one of these formats.
-
-    - The first line names the columns, as `read_jsonl` recognizes them; cells are separated by
+    - The first line names the columns, as `iter_jsonl` recognizes them; cells are separated by
       commas, tabs or semicolons, and quoted if they contain separators or line breaks. Tables with
       tabs may do without quoting. A cell such as `["a dog", "a cat"]` is a list, as JSON or as
       pandas writes it.
@@ -52,33 +54,55 @@ def read_table(
         path: The file.
         image_root: Folder that image paths are relative to (default: the folder of the file).
         columns: Column names, where they differ from the defaults.
+        urls: What becomes of addresses.
 
-    Returns:
-        One sample per image and prompt.
+    Yields:
+        A sample for each row, or the error of an invalid one, which names the file and the line.
 
     Raises:
-        DataError: The file cannot be read as a table; the message names the file and the line.
+        DataError: The file cannot be read as a table.
     """
-    text = read_text(path)
-    text = text if "\n" in text else text.replace("\r", "\n")
-    header = text.lstrip().partition("\n")[0].rstrip("\r")
+    header = _read_header(path)
     if not header:
-        return []
+        return
     root = image_root or str(path.parent)
     if _FLICKR_LINE.fullmatch(header):
         reject_columns(columns, path)
-        return merge_rows(_parse_flickr(text, root, path))
-    delimiter = _find_delimiter(header, path, columns)
+        yield from _parse_flickr(_read_lines(path), root, path)
+        return
+    delimiter = _find_delimiter(header, path, columns, urls)
     if delimiter == "|":
-        rows = _split_at_bars(text)
+        rows = _split_at_bars(_read_lines(path))
     elif delimiter == "\t":
-        rows = _split_at_tabs(text, path)
+        rows = _split_at_tabs(path)
     else:
-        rows = _parse_csv(text, delimiter, path)
-    return merge_rows(_parse_rows(rows, root, path, columns))
+        rows = split_csv(_read_lines(path), delimiter, path)
+    names = _read_names(rows, path, columns)
+    for row in rows:
+        if isinstance(row, DataError):
+            yield row
+        else:
+            yield attempt(_parse_row, row, names, root, path, columns, urls)
 
 
-def _find_delimiter(header: str, path: Path, columns: Columns) -> str:
+def _read_lines(path: Path) -> Tolerant[str]:
+    r"""Yield the lines of a table with their ends; if none has "\n", those that end with "\r"."""
+    lines = iter_lines(path)
+    first = next(lines, "")
+    if isinstance(first, str) and "\r" in first and not first.endswith("\n"):
+        yield from io.StringIO(first.replace("\r", "\n"), newline="\n")
+    elif first:
+        yield first
+    yield from lines
+
+
+def _read_header(path: Path) -> str:
+    """Return the first line that is not blank, or ""."""
+    lines = (line.lstrip() for line in raise_errors(_read_lines(path)))
+    return next(filter(None, lines), "").removesuffix("\n").rstrip("\r")
+
+
+def _find_delimiter(header: str, path: Path, columns: Columns, urls: UrlPolicy) -> str:
     """Return the delimiter that gives the most columns, one of which must be the image column."""
     try:
         headers = {
@@ -90,16 +114,23 @@ def _find_delimiter(header: str, path: Path, columns: Columns) -> str:
             f"{path}, line 1: the column names cannot be read ({error}); "
             "give a table whose first line contains them"
         ) from None
-    image_names = {columns.image_column} if columns.image_column else set(IMAGE_KEYS)
+    image_names = {columns.image_column} if columns.image_column else {*IMAGE_KEYS}
+    if urls == "allow" and not columns.image_column:
+        image_names.update(URL_KEYS)
     candidates = [delimiter for delimiter in headers if image_names & set(headers[delimiter])]
     if candidates:
         return max(candidates, key=lambda delimiter: len(headers[delimiter]))
-    raise _no_image_column(max(headers.values(), key=len), path, columns)
+    raise _no_image_column(max(headers.values(), key=len), path, columns, urls)
 
 
-def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataError:
-    if any(name.lower() in URL_KEYS or name.startswith(("http://", "https://")) for name in names):
-        return urls_only_error(path)
+def _no_image_column(names: list[str], path: Path, columns: Columns, urls: UrlPolicy) -> DataError:
+    has_urls = any(name.startswith(("http://", "https://")) for name in names)
+    if has_urls and urls == "allow":
+        return DataError(
+            f"{path}, line 1: the columns have no names; add a first line with `url` and `caption`"
+        )
+    if has_urls or any(name.lower() in URL_KEYS for name in names):
+        return urls_only_error(path, urls)
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
     return DataError(
         f"{path}, line 1: none of the columns {format_text(', '.join(names))} is recognized as "
@@ -107,57 +138,49 @@ def _no_image_column(names: list[str], path: Path, columns: Columns) -> DataErro
     )
 
 
-def _split_at_tabs(text: str, path: Path) -> Iterator[Row]:
+def _split_at_tabs(path: Path) -> Tolerant[Row]:
     """Split rows as quoted TSV, or if that fails, as TSV in which quotes are plain characters."""
-    try:
-        return iter(list(_parse_csv(text, "\t", path)))
-    except DataError:
-        return _parse_csv(text, "\t", path, quoting=csv.QUOTE_NONE)
+    lines = (line for line in _read_lines(path) if isinstance(line, str))
+    has_errors = any(isinstance(row, DataError) for row in split_csv(lines, "\t", path))
+    quoting = csv.QUOTE_NONE if has_errors else csv.QUOTE_MINIMAL
+    return split_csv(_read_lines(path), "\t", path, quoting)
 
 
-def _parse_csv(
-    text: str, delimiter: str, path: Path, quoting: int = csv.QUOTE_MINIMAL
-) -> Iterator[Row]:
-    file = io.StringIO(text, newline="")
-    reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=cast(Any, quoting))
-    line = 1
-    try:
-        for cells in reader:
-            if any(cells):
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        is_long = "field limit" in str(error) and reader.line_num == line
-        hint = "shorten the cell, or write JSON Lines" if is_long else "correct its quotes"
-        raise DataError(f"{path}, line {line}: the row cannot be read ({error}); {hint}") from None
-
-
-def _split_at_bars(text: str) -> Iterator[Row]:
+def _split_at_bars(lines: Tolerant[str]) -> Tolerant[Row]:
     num_columns = 0  # unknown until the first line, which split("|", -1) splits at every bar
-    for line, content in enumerate(text.split("\n"), 1):
-        if content.strip():
-            cells = [cell.strip() for cell in content.split("|", num_columns - 1)]
+    for number, line in enumerate(lines, 1):
+        if isinstance(line, DataError):
+            yield line
+        elif line.strip():
+            cells = [cell.strip() for cell in line.split("|", num_columns - 1)]
             num_columns = num_columns or len(cells)
             # In Flickr30k, a row of 2199200615.jpg lacks its second bar.
             if len(cells) == num_columns - 1 and (match := _NUMBERED_CAPTION.fullmatch(cells[-1])):
                 cells[-1:] = match.groups()
-            yield line, cells
+            yield number, cells
 
 
-def _parse_rows(rows: Iterator[Row], root: str, path: Path, columns: Columns) -> Iterator[Sample]:
-    line, header = next(rows)
+def _read_names(rows: Tolerant[Row], path: Path, columns: Columns) -> list[str]:
+    """Return the names of the columns, which are the first row."""
+    line, header = next(raise_errors(rows))
     names = [name.strip() for name in header]
     reject_repeated_columns(names, f"{path}, line {line}")
     require_columns(columns, names, f"{path}, line {line}")
-    for line, cells in rows:
-        where = f"{path}, line {line}"
-        if len(cells) != len(names):
-            raise DataError(
-                f"{where}: {len(cells)} cells for {len(names)} columns; "
-                "put quotes around cells that contain the delimiter"
-            )
-        values = (_parse_cell(cell) if not cell or cell[0] == "[" else cell for cell in cells)
-        yield parse_row(dict(zip(names, values, strict=True)), root, where, columns)
+    return names
+
+
+def _parse_row(
+    row: Row, names: list[str], root: str, path: Path, columns: Columns, urls: UrlPolicy
+) -> Sample:
+    line, cells = row
+    where = f"{path}, line {line}"
+    if len(cells) != len(names):
+        raise DataError(
+            f"{where}: {len(cells)} cells for {len(names)} columns; "
+            "put quotes around cells that contain the delimiter"
+        )
+    values = (_parse_cell(cell) if not cell or cell[0] == "[" else cell for cell in cells)
+    return parse_row(dict(zip(names, values, strict=True)), root, where, columns, urls)
 
 
 def _parse_cell(cell: str) -> object:
@@ -182,13 +205,16 @@ def _parse_repr(cell: str) -> object:
     return value if "".join(repr(value).split()) == "".join(cell.split()) else None
 
 
-def _parse_flickr(text: str, root: str, path: Path) -> Iterator[Sample]:
-    for line, content in enumerate(text.split("\n"), 1):
-        if content.strip():
-            where = f"{path}, line {line}"
-            match = _FLICKR_LINE.fullmatch(content.rstrip("\r"))
-            if not match:
-                raise DataError(
-                    f"{where}: not of the form `name.jpg#0<TAB>caption`; correct or remove it"
-                )
-            yield parse_row({"file_name": match[1], "caption": match[2]}, root, where)
+def _parse_flickr(lines: Tolerant[str], root: str, path: Path) -> Tolerant[Sample]:
+    for number, line in enumerate(lines, 1):
+        if isinstance(line, DataError):
+            yield line
+        elif line.strip():
+            yield attempt(_parse_flickr_line, line, root, f"{path}, line {number}")
+
+
+def _parse_flickr_line(line: str, root: str, where: str) -> Sample:
+    match = _FLICKR_LINE.fullmatch(line.removesuffix("\n").rstrip("\r"))
+    if not match:
+        raise DataError(f"{where}: not of the form `name.jpg#0<TAB>caption`; correct or remove it")
+    return parse_row({"file_name": match[1], "caption": match[2]}, root, where)

@@ -3,19 +3,22 @@
 The image `000.jpg` has its captions beside it, in `000.txt`, `000.caption` or `000.json`.
 """
 
+import json
 import logging
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import TarError
 
-from cutline.data.folder import IMAGE_EXTENSIONS, SIDECAR_EXTENSIONS
-from cutline.data.row import CAPTION_KEYS, first_value, parse_captions
+from cutline.data.names import IMAGE_EXTENSIONS, SIDECAR_EXTENSIONS
+from cutline.data.row import CAPTION_KEYS, find_url, first_value, parse_captions
 from cutline.data.sample import MAX_IMAGE_BYTES, Sample
 from cutline.data.tar_reader import Member, TarSource, iter_members
 from cutline.data.text import decode_text, parse_json, split_lines
+from cutline.data.tolerant import Tolerant, attempt
 from cutline.errors import DataError, ImageError
 from cutline.files import ImageRef
 from cutline.messages import format_text
@@ -72,20 +75,36 @@ class TarImage(ImageRef):
         return data
 
 
-def read_tar(path: str) -> list[Sample]:
-    """Read an uncompressed tar file, except for the bytes of its images.
+def iter_tar(path: str) -> Tolerant[Sample]:
+    """Yield the images of an uncompressed tar file, except for their bytes.
 
     Captions are in `key.txt` or `key.caption`, one per line, or in `key.json` under `captions`,
     `caption`, `text` or `comment`, or in `key.captions.json`. The members of a key may be apart
     from each other. Members that are too large or sparse are skipped, with a warning.
 
-    Returns:
-        The images in the order of the file; the id of each is the name of the tar file and its key.
+    Yields:
+        The images in the order of the file, the id of each being the name of the tar file and its
+        key, and the errors of captions that cannot be read. If the file is damaged, the error comes
+        first, before the images that precede the damage.
 
     Raises:
-        DataError: The file, or a caption in it, cannot be read.
+        DataError: Nothing of the file can be read.
     """
     groups: dict[str, Members] = {}
+    try:
+        _group_members(path, groups)
+    except DataError as error:
+        if not groups:
+            raise
+        yield error
+    for key, members in groups.items():
+        sample = attempt(join_members, path, key, members)
+        if sample is not None:
+            yield sample
+
+
+def _group_members(path: str, groups: dict[str, Members]) -> None:
+    """Add the members of a tar file to `groups`, by key. Raises DataError if it is damaged."""
     try:
         with Path(path).open("rb") as file:
             source = TarSource(file, seekable=True)
@@ -98,8 +117,6 @@ def read_tar(path: str) -> list[Sample]:
             f"{path}: not a tar file that can be read ({error}); "
             "decompress it if it is compressed, otherwise copy it again"
         ) from None
-    samples = (join_members(path, key, members) for key, members in groups.items())
-    return [sample for sample in samples if sample]
 
 
 def read_members(
@@ -153,7 +170,16 @@ def join_members(shard: str, key: str, members: Members) -> Sample | None:
     if image is None:
         return None
     captions = _read_captions(members, f"{shard}/{format_text(key)}")
-    return Sample(image, captions, f"{Path(shard).name}/{key}")
+    return Sample(image, captions, f"{Path(shard).name}/{key}", url=_read_url(members.get("json")))
+
+
+def _read_url(data: Content | None) -> str:
+    """Return the address in img2dataset's JSON file of an image, or ""."""
+    if isinstance(data, bytes) and b'url"' in data:
+        with suppress(ValueError, RecursionError):
+            value = json.loads(data)
+            return find_url(value) if isinstance(value, dict) else ""
+    return ""
 
 
 def _read_captions(members: Members, name: str) -> tuple[str, ...]:
