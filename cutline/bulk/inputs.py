@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from cutline.config import DataSource, SourceConfig, UrlPolicy
 from cutline.data import Sample, count_data, iter_data, iter_list, list_shards
 from cutline.data.folder import is_image, match_paths, natural_sort_key
-from cutline.data.remote import RemoteImage, is_address, iter_remote
+from cutline.data.iterate import iter_streamed_shard
+from cutline.data.remote import RemoteImage, is_remote_address, open_remote
+from cutline.data.remote_folder import walk_remote
 from cutline.data.shards import is_shards
 from cutline.data.text import read_lines
-from cutline.data.urls import UrlImage, is_url
+from cutline.data.urls import UrlImage, open_url
 from cutline.errors import CutlineError, DataError
 from cutline.files import is_device
 from cutline.messages import format_text
+from cutline.web import is_web_address
 
 STDIN = "-"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -50,12 +53,14 @@ class Collection:
         names: What was named as source, by which a later run knows that it is the same: kinds with
             paths or addresses.
         settings: How data is read, where it is not as by default.
+        open_shard: Opens one of the shards for reading from front to back.
     """
 
     inputs: Sequence[Input]
     folder: Path
     names: Sequence[tuple[str, str]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    open_shard: Callable[[str], IO[bytes]] = open_remote
 
     def describe(self, state: Path) -> dict[str, Any]:
         """Return what a manifest in the folder `state` keeps of the source.
@@ -66,9 +71,18 @@ class Collection:
         return {"source": sources, **self.settings}
 
     def iter_samples(self) -> Samples:
-        """Yield the samples of all sources."""
+        """Yield the samples of all sources, and the error of each that cannot be read.
+
+        Raises:
+            DataError: The only source cannot be read.
+        """
         for source in self.inputs:
-            yield from source.read()
+            try:
+                yield from source.read()
+            except DataError as error:
+                if len(self.inputs) == 1:
+                    raise
+                yield error
 
     def count(self) -> int | None:
         """Count the samples; None if that takes too long."""
@@ -151,9 +165,9 @@ def _changed_settings(config: SourceConfig, source: DataSource) -> dict[str, str
 
 def _find(path: str) -> list[_Found]:
     """Return what a path names: one source, or all that match a pattern."""
-    if is_url(path) or is_address(path):
-        is_tar = is_shards(path)
-        return [_Found("shard" if is_tar else "address" if is_url(path) else "remote", path)]
+    if is_web_address(path) or is_remote_address(path):
+        kind = "address" if is_web_address(path) else "remote"
+        return [_Found("shard" if is_shards(path) else kind, path)]
     if is_shards(path):
         return [_found_shard(shard) for shard in list_shards(path)]
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises if the name is too long
@@ -226,7 +240,7 @@ class _Opener:
                 inputs.append(self._open(each))
         if self._config.from_list:
             inputs.append(self._open_list(self._config.from_list))
-        return Collection(inputs, Path(self._folder))
+        return Collection(inputs, Path(self._folder), open_shard=self.open_shard)
 
     def _open(self, found: _Found) -> Input:
         match found.kind:
@@ -237,7 +251,12 @@ class _Opener:
             case "address":
                 sample = Sample(UrlImage(found.path, self._policy), (), found.path, url=found.path)
                 return Input(lambda: iter([sample]), lambda: 1)
-        return Input(partial(iter_remote, found.path, not self._is_single), _unknown)
+        return Input(partial(self._iter_remote, found.path), _unknown)
+
+    def _iter_remote(self, address: str) -> Samples:
+        """Yield the images at an address that fsspec knows."""
+        for image in walk_remote(address):
+            yield Sample(image, (), image.name if self._is_single else str(image))
 
     def _open_files(self, files: Sequence[str]) -> Input:
         def read() -> Samples:
@@ -260,13 +279,24 @@ class _Opener:
         name = self._relative(found.path) if found.folder else found.path
 
         def read() -> Samples:
-            for sample in self._resolve(iter_data(replace(self._source, path=found.path))):
+            samples = (
+                iter_data(replace(self._source, path=found.path))
+                if found.folder
+                else iter_streamed_shard(found.path, self.open_shard)
+            )
+            for sample in samples:
                 if isinstance(sample, Sample):  # its id is the name of the shard, and its key
                     key = sample.id.partition("/")[2]
                     sample = replace(sample, id=f"{name}/{key}")
                 yield sample
 
         return Input(read, _unknown, shard=found.path)
+
+    def open_shard(self, path: str) -> IO[bytes]:
+        """Open a shard for reading from front to back."""
+        if is_web_address(path):
+            return open_url(path, self._policy)
+        return open_remote(path) if is_remote_address(path) else Path(path).open("rb")
 
     def _open_list(self, path: str) -> Input:
         def read() -> Samples:
@@ -292,7 +322,7 @@ class _Opener:
     def _resolve_address(self, sample: Sample, address: str) -> Sample | CutlineError:
         if not self._config.allow_urls:
             return DataError(f"{sample.id}: an address; fetch it with --allow-urls")
-        image = UrlImage(address, self._policy) if is_url(address) else RemoteImage(address)
+        image = UrlImage(address, self._policy) if is_web_address(address) else RemoteImage(address)
         return replace(sample, image=image, url=sample.url or address)
 
     def _rename(self, samples: Samples, found: _Found) -> Samples:

@@ -85,7 +85,8 @@ class CaptionRun:
             try:
                 self._caption(samples, engine, stop)
             except (CutlineError, KeyboardInterrupt):
-                self._finish()
+                if len(self.manifest.index):  # else nothing could be read, and there is no output
+                    self._finish()
                 raise
             self._finish()
 
