@@ -35,6 +35,7 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.urls import UrlPolicy
 
 __all__ = [
     "PRESETS",
@@ -72,6 +73,7 @@ __all__ = [
     "TextConfig",
     "TextSettings",
     "TrainingPrecision",
+    "UrlPolicy",
     "VisionConfig",
     "VisionSettings",
     "from_dict",
