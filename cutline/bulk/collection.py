@@ -13,7 +13,6 @@ from cutline.bulk.engine import CaptionJob, Engine, Result, caption_samples
 from cutline.bulk.inputs import Collection
 from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.output import FileOutput, Output, PrintedOutput
-from cutline.bulk.processes import caption_in_processes
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_run_report
 from cutline.bulk.run import CaptionRun, Counts
@@ -148,6 +147,8 @@ def choose_engine(settings: CollectionSettings, ordered: bool) -> Engine:
 
         engine: Engine = partial(caption_on_ray, job=job, address=run.ray_address)
     elif run.devices:
+        from cutline.bulk.processes import caption_in_processes
+
         engine = partial(caption_in_processes, job=job, devices=run.devices)
     else:
         return lambda samples: caption_samples(job.load(), job, samples, ordered)

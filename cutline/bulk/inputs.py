@@ -11,8 +11,9 @@ from typing import IO, Any, TypeAlias
 
 from cutline.config import DataSource, SourceConfig, UrlPolicy
 from cutline.data import Sample, count_data, iter_data, iter_list, list_shards
-from cutline.data.folder import is_image, match_paths, natural_sort_key
+from cutline.data.folder import match_paths
 from cutline.data.iterate import iter_streamed_shard
+from cutline.data.names import is_image, natural_sort_key
 from cutline.data.remote import RemoteImage, is_remote_address, open_remote
 from cutline.data.remote_folder import walk_remote
 from cutline.data.shards import is_shards

@@ -12,7 +12,7 @@ from cutline.bulk.output import Output
 from cutline.bulk.record import Record, TextEdit
 from cutline.config import Existing
 from cutline.data import Sample
-from cutline.data.folder import IMAGE_EXTENSIONS, is_image
+from cutline.data.names import IMAGE_EXTENSIONS, is_image
 from cutline.data.text import decode_text
 from cutline.errors import ConfigError
 from cutline.files import write_text

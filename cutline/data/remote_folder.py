@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cutline.data.folder import is_image, natural_sort_key
+from cutline.data.names import is_image, natural_sort_key
 from cutline.data.remote import RemoteImage, find_version, open_filesystem, remote_errors
 from cutline.errors import DataError
 from cutline.messages import format_text

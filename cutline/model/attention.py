@@ -64,7 +64,8 @@ def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Ten
     scores = (q.double() * q.shape[-1] ** -0.5) @ k.double().transpose(-1, -2)  # (R, H, T, S)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return (scores.softmax(-1) @ v.double()).to(q.dtype)
+    out: Tensor = scores.softmax(-1) @ v.double()
+    return out.to(q.dtype)
 
 
 class SelfAttention(nn.Module):
