@@ -115,8 +115,7 @@ class Manifest:
         recorded = _read_settings(path)
         names = dict.fromkeys([*recorded, *settings])
         differences = [
-            f"{name} was {format_value(recorded.get(name))}, "
-            f"and is {format_value(settings.get(name))}"
+            f"{name} was {_describe(recorded, name)}, and is {_describe(settings, name)}"
             for name in names
             if recorded.get(name) != settings.get(name)
         ]
@@ -261,6 +260,10 @@ class Manifest:
             return []
         with self._part_path(self._next_part - 1).open("rb") as file:
             return [Record.from_json(line) for line in file]
+
+
+def _describe(settings: Mapping[str, Any], name: str) -> str:
+    return format_value(settings[name]) if name in settings else "the default"
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -83,8 +83,12 @@ def test_other_settings_are_refused_with_their_names(tmp_path: Path) -> None:
     with Manifest(tmp_path, {"num_beams": 3, "prompt": "a photo of", "source": ["photos"]}):
         pass
     with (
-        pytest.raises(ConfigError, match=r"num_beams was 3, and is 5; top_p was None") as caught,
-        Manifest(tmp_path, {"num_beams": 5, "top_p": 1, "prompt": "a photo of", "source": ["photos"]}),
+        pytest.raises(
+            ConfigError, match=r"num_beams was 3, and is 5; top_p was the default, and is 1"
+        ) as caught,
+        Manifest(
+            tmp_path, {"num_beams": 5, "top_p": 1, "prompt": "a photo of", "source": ["photos"]}
+        ),
     ):
         pass
     assert "prompt" not in str(caught.value)

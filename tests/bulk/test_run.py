@@ -172,7 +172,9 @@ def test_parts_divide_the_collection(case: Case, tmp_path: Path) -> None:
         run = case.run(engine, part=f"{part}/3")
         assert run.counts.total == len(engine.ids) > 5
         ids += engine.ids
-    assert sorted(ids) == [sample.id for sample in list_samples(case.images) if isinstance(sample, Sample)]
+    assert sorted(ids) == [
+        sample.id for sample in list_samples(case.images) if isinstance(sample, Sample)
+    ]
 
 
 def test_a_limit_counts_new_captions(case: Case) -> None:

@@ -93,7 +93,9 @@ def test_a_changed_image_replaces_its_own_line_only(images: Path, existing: Exis
     (images / "a.jpg").write_bytes(b"changed")
     run(images, existing)
     lines = ["by hand", caption_text(b"changed")]
-    assert (images / "a.txt").read_text().split("\n")[:-1] == lines[:: 1 if existing == "append" else -1]
+    assert (images / "a.txt").read_text().split("\n")[:-1] == lines[
+        :: 1 if existing == "append" else -1
+    ]
 
 
 def test_a_recorded_name_stays_when_another_image_joins(images: Path) -> None:
