@@ -96,6 +96,7 @@ def test_no_ngram_occurs_twice(size: int, tokens: list[int], forbidden: set[int]
         (("2 3",), [2, 4], set()),
         (("2 3 4",), [2, 3], {4}),
         (("2 3 4",), [3], set()),
+        (("2 2 4",), [2], set()),
         (("2 3 4", "3 5", "3 4", "0"), [2, 3], {0, 4, 5}),
         (("2 3 4 5 2 3 4",), [2, 3, 4, 5, 2, 3], set()),  # longer than captions
     ],
