@@ -15,10 +15,30 @@ def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
     """Call `target` in a new process, forked from one that has imported torch where possible."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["cutline.training"])
+    context.set_forkserver_preload(["cutline.training", "cutline.bulk.collection"])
     process: BaseProcess = context.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     return process
+
+
+def start_command(words: list[str]) -> BaseProcess:
+    """Run `cutline WORDS…` in a new process, which stop signals reach as in a terminal."""
+    return start(_main, words)
+
+
+def _main(words: list[str]) -> None:
+    import signal
+
+    import torch
+
+    from cutline.cli import main
+    from cutline.interrupt import STOP_SIGNALS
+
+    torch.set_num_threads(1)
+    for number in STOP_SIGNALS:  # which the caller of the tests may ignore, as nohup does
+        signal.signal(number, signal.SIG_DFL)
+    os.setpgrp()
+    main(words)
 
 
 def run_command(

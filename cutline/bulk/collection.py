@@ -14,7 +14,7 @@ from cutline.bulk.inputs import Collection
 from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.output import FileOutput, Output, PrintedOutput
 from cutline.bulk.record import Failure, Record
-from cutline.bulk.report import RandomSamples, write_run_report
+from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts
 from cutline.bulk.text_output import TextOutput
 from cutline.checkpoint import load_checkpoint
@@ -95,7 +95,7 @@ def caption_collection(
             if destination.failures:
                 write_failures(destination.failures, run.iter_failures())
             if settings.report:
-                write_run_report(settings.report, run, samples)
+                write_collection_report(settings.report, run, samples)
     return Summary(run.counts, output.describe(), destination.failures)
 
 

@@ -107,6 +107,10 @@ def find_destination(
             )
         return Destination("sidecars", folder, output or extension, suffix)
     path = Path(output)
+    if path.name in TEXT_EXTENSIONS:
+        raise ConfigError(
+            f"{output}: give {path.name} alone for a file beside each image, or name a folder"
+        )
     ends_as_folder = output.endswith(("/", os.sep))
     if path.is_dir() or ends_as_folder or not path.suffix:
         in_shards = config.folder_format == "shards" or (
@@ -116,18 +120,8 @@ def find_destination(
     path = path.with_name(f"{path.stem}{suffix}{path.suffix}")
     if path.suffix.lower() == ".tar":
         return Destination("shard", path, extension, suffix)
-    _check_table(output)
+    find_table_format(output)
     return Destination("file", path, extension, suffix)
-
-
-def _check_table(output: str) -> None:
-    try:
-        find_table_format(output)
-    except ConfigError:
-        raise ConfigError(
-            f"{output}: captions cannot be written to such a file; give a .jsonl, .csv, .parquet "
-            "or .tar file, a folder, or `.txt` for a file beside each image"
-        ) from None
 
 
 def normalize_extension(extension: str) -> str:

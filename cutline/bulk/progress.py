@@ -1,5 +1,6 @@
 """Progress of a run: a bar in a terminal, else a line a minute."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,7 @@ class RunProgress:
             TextColumn("{task.description}"),
             console=self._console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # never results of a pipe
         )
         self._bars.start()
         self._bar_task = self._bars.add_task("", total=None)

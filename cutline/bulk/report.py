@@ -48,7 +48,7 @@ class RandomSamples:
         return (sample for _, _, sample in sorted(self._heap, key=lambda each: each[1]))
 
 
-def write_run_report(path: str | Path, run: CaptionRun, samples: RandomSamples) -> None:
+def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSamples) -> None:
     """Write an HTML report of all captions of a manifest.
 
     Args:

@@ -39,9 +39,7 @@ class EvaluationOutputs:
 
     def check(self, inputs: Sequence[str]) -> None:
         """Raise CutlineError for a file that cannot be written, or is one of `inputs`."""
-        from cutline.data import find_table_format
-
-        if self.output and find_table_format(self.output) == "parquet":
+        if self.output and not self.output.lower().endswith((".jsonl", ".csv")):
             raise ConfigError(f"{self.output}: evaluate writes captions to a .jsonl or .csv file")
         check_outputs(self.output, self.report, self.json_file, inputs=inputs)
 

@@ -29,7 +29,7 @@ def find_table_format(path: str | Path) -> TableFormat:
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
         raise ConfigError(
-            f"{path}: captions cannot be written to a {suffix or 'nameless'} file; "
+            f"{path}: captions cannot be written to {f'a {suffix}' if suffix else 'such a'} file; "
             "give a .jsonl, .csv or .parquet file"
         )
     return _FORMATS[suffix]

@@ -4,12 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cutline.data import check_output, open_data, write_captions
-from cutline.data.write import list_sidecars
+from cutline.data import find_table_format, open_data, write_captions
 from cutline.errors import ConfigError, DataError
 
 ROWS = [
@@ -21,12 +21,6 @@ ROWS = [
         "alternatives": ["một chú chó", "chó"],
     },
 ]
-
-
-def fill(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -53,7 +47,6 @@ def test_csv_is_written(tmp_path: Path) -> None:
 def test_files_without_rows_are_written(tmp_path: Path) -> None:
     write_captions(tmp_path / "out.jsonl", [])
     write_captions(tmp_path / "out.csv", [])
-    write_captions(tmp_path / "out", [])
     assert (tmp_path / "out.jsonl").read_text() == ""
     assert (tmp_path / "out.csv").read_text() == '"image","caption"\n'
 
@@ -112,91 +105,53 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path, name: str) ->
 
 def test_paths_that_cannot_be_written_are_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "out.jsonl", tmp_path / "file" / "out.csv", tmp_path / "file"):
-        message = r"file.*: cannot be written \(.*\); check the folder and its permissions"
+    for name in ("out.jsonl", "out.csv", "out.parquet"):
+        path = tmp_path / "file" / name
+        message = r"file.*: cannot be written \(.*\); check the folder"
         with pytest.raises(DataError, match=message):
             write_captions(path, ROWS)
 
 
-# ----------------------------------------------------------------------------------------- sidecars
+def test_the_format_follows_from_the_name() -> None:
+    assert find_table_format("a.jsonl") == "jsonl"
+    assert find_table_format("A.CSV") == "csv"
+    assert find_table_format(Path("a.parquet")) == "parquet"
 
 
-def test_captions_beside_the_images_are_read_back(tmp_path: Path) -> None:
-    fill(tmp_path, "a.jpg", "s/b.png", "s/b.jpg")
-    rows = [
-        {"image": sample.image, "caption": f"a {sample.id}\n in \u2028bed "}
-        for sample in open_data(tmp_path)
-    ]
-    write_captions(".txt", rows)
-    assert [(sample.id, sample.captions) for sample in open_data(tmp_path)] == [
-        ("a.jpg", ("a a.jpg in bed",)),
-        ("s/b.jpg", ("a s/b.jpg in bed",)),
-        ("s/b.png", ("a s/b.png in bed",)),
-    ]
-    assert (tmp_path / "a.txt").is_file()
-    assert (tmp_path / "s/b.png.txt").is_file()
-
-
-def test_captions_are_written_to_a_folder(tmp_path: Path) -> None:
-    names = ("a.jpg", "b.jpg")
-    fill(tmp_path / "images", *names)
-    rows = [{"image": str(tmp_path / "images" / name), "caption": name} for name in names]
-    write_captions(tmp_path / "out", rows)
-    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
-        "a.txt": "a.jpg\n",
-        "b.txt": "b.jpg\n",
-    }
-
-
-def test_sidecars_in_a_folder_keep_subfolders() -> None:
-    sidecars = list_sidecars(["p/a.jpg", "p/q/../s/b.jpg"], Path("out"))
-    assert sidecars == [Path("out/a.txt"), Path("out/s/b.txt")]
-    sidecars = list_sidecars(["/x/1.jpg", "/y/1.jpg"], Path("out"))
-    assert sidecars == [Path("out/x/1.txt"), Path("out/y/1.txt")]
-
-
-def test_sidecars_that_would_clash_keep_the_extension() -> None:
-    sidecars = list_sidecars(["a.jpg", "a.png", "b.png"])
-    assert sidecars == [Path("a.jpg.txt"), Path("a.png.txt"), Path("b.txt")]
-    assert list_sidecars(["a.jpg", "a.jpg"]) == [Path("a.txt"), Path("a.txt")]
-    assert list_sidecars(["odd.txt"]) == [Path("odd.txt.txt")]  # must not overwrite the image
-
-
-names = st.lists(
-    st.text(st.sampled_from("ab.txj"), min_size=1, max_size=7).filter(lambda name: name.strip(".")),
-    unique=True,
-)
-
-
-@given(names)
-def test_sidecars_are_distinct_and_overwrite_no_image(images: list[str]) -> None:
-    targets = list_sidecars(images)
-    assert len(set(targets)) == len(images)
-    assert not {str(target) for target in targets} & set(images) or any(
-        f"{image}.txt" in images for image in images
-    )
-
-
-# ------------------------------------------------------------------------------------------ outputs
-
-
-def test_the_kind_of_output_follows_from_the_path(tmp_path: Path) -> None:
-    assert check_output("a.jsonl") == "jsonl"
-    assert check_output("A.CSV") == "csv"
-    assert check_output(".txt") == "sidecars"
-    assert check_output("captions") == check_output("captions.v2/") == "folder"
-    (tmp_path / "is.parquet").mkdir()
-    assert check_output(tmp_path / "is.parquet") == "folder"
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".txt", ".json"])
+@pytest.mark.parametrize("suffix", [".docx", ".txt", ".json"])
 def test_other_outputs_are_refused_before_rows_are_read(tmp_path: Path, suffix: str) -> None:
     def rows():
         pytest.fail("read")
         yield
 
-    with pytest.raises(ConfigError) as caught:
-        write_captions(tmp_path / f"out{suffix}", rows())
-    fix = "give a .jsonl or .csv file, a folder, or `.txt` for a file beside each image"
     path = tmp_path / f"out{suffix}"
-    assert str(caught.value) == f"{path}: captions cannot be written to a {suffix} file; {fix}"
+    message = f"cannot be written to a {suffix} file; give a .jsonl, .csv or .parquet file"
+    with pytest.raises(ConfigError, match=message):
+        write_captions(path, rows())
+
+
+def test_parquet_is_read_back(tmp_path: Path) -> None:
+    rows = [
+        {
+            "image": str(tmp_path / f"{number}.jpg"),
+            "id": str(number),
+            "caption": "một chú chó",
+            "score": -0.5,
+            "alternatives": [{"caption": "a", "score": -1.0, "token_log_probs": [-0.5]}],
+            "original_captions": ["x", "y"],
+        }
+        for number in range(25_000)
+    ]
+    path = tmp_path / "out.parquet"
+    write_captions(path, iter(rows), list(rows[0]))
+    assert pq.read_table(path).to_pylist() == rows
+    samples = open_data(path)
+    assert [(sample.id, sample.captions) for sample in samples[:1]] == [("0", ("một chú chó",))]
+    write_captions(path, [], ["image", "caption"])
+    assert pq.read_table(path).column_names == ["image", "caption"]
+
+
+def test_names_of_files_that_are_not_utf_8_are_escaped(tmp_path: Path) -> None:
+    for name in ("out.jsonl", "out.csv", "out.parquet"):
+        write_captions(tmp_path / name, [{"image": "\udcff.jpg", "caption": "x"}])
+    assert pq.read_table(tmp_path / "out.parquet")["image"][0].as_py() == "\\udcff.jpg"

@@ -1,0 +1,210 @@
+"""Runs that are killed at random moments, stopped, and started again: real processes, real model.
+
+In the end every image has exactly one caption, that of a run which was never killed.
+"""
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from forked import start_command
+from PIL import Image
+from random_captioner import make_captioner
+
+from cutline.checkpoint import Checkpoint, save_native
+from cutline.cli.main import run_command
+from cutline.demo.scenes import make_scenes, write_scenes
+
+NUM_IMAGES = 120
+Captions = dict[str, str]  # by the name of the image's file
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of images in two subfolders; one of them cannot be read."""
+    folder = tmp_path_factory.mktemp("kill") / "images"
+    write_scenes(folder, make_scenes(NUM_IMAGES, seed=5), size=64)
+    (folder / "captions.jsonl").unlink()
+    (folder / "sub").mkdir()
+    for path in sorted(folder.glob("*.png"))[::2]:
+        path.rename(folder / "sub" / path.name)
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a captioner with random weights."""
+    folder = tmp_path_factory.mktemp("kill") / "model"
+    captioner = make_captioner()
+    weights = captioner.model.state_dict()
+    save_native(folder, Checkpoint(captioner.config, weights, captioner.tokenizer))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def expected(images: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Captions:
+    """Return the captions of a run that was never killed."""
+    out = tmp_path_factory.mktemp("kill") / "out.jsonl"
+    assert run_command(["caption", str(images), "-m", model, "-o", str(out)]) == 3
+    captions = read_rows(out)
+    assert len(captions) == NUM_IMAGES
+    return captions
+
+
+def read_rows(path: Path) -> Captions:
+    """Return the captions of an output file; no image occurs twice."""
+    if path.suffix == ".parquet":
+        rows = pq.read_table(path).to_pylist()
+    elif path.suffix == ".csv":
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+    else:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    captions = {Path(row["image"]).name: row["caption"] for row in rows}
+    assert len(captions) == len(rows)
+    return captions
+
+
+def kill_at_random(words: Sequence[str], numbers: Sequence[int], seed: int, longest: float) -> int:
+    """Start a command again and again, and send it a signal after up to `longest` seconds.
+
+    For two of three processes, this time counts from when the first image has been captioned.
+
+    Returns:
+        How many of the processes were ended by the signal.
+    """
+    rng = random.Random(seed)
+    stopped = 0
+    for index, number in enumerate(numbers):
+        process = start_command([*words, *SLOW])
+        parts = count_parts(words)
+        while index % 3 and process.is_alive() and count_parts(words) == parts:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, longest))
+        assert process.pid
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode is not None
+        assert process.exitcode in (-number, 128 + number, 0, 3), process.exitcode
+        stopped += process.exitcode not in (0, 3)
+    return stopped
+
+
+def count_parts(words: Sequence[str]) -> int:
+    """Count the parts of the manifest of a command."""
+    out, images = Path(words[words.index("-o") + 1]), Path(words[1])
+    state = images / ".cutline" / "txt" if out.name == ".txt" else Path(f"{out}.state")
+    return len(list(state.glob("part-*.jsonl")))
+
+
+def finish(words: Sequence[str]) -> None:
+    """Let a command end; it lists the image that cannot be read."""
+    assert run_command([*words]) == 3
+
+
+STOPS = [signal.SIGKILL] * 20
+SLOW = ["--batch-size", "1"]
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".jsonl",
+        pytest.param(".parquet", marks=pytest.mark.slow),
+        pytest.param(".csv", marks=pytest.mark.slow),
+    ],
+)
+def test_a_file(images: Path, model: str, expected: Captions, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"out{suffix}"
+    words = ["caption", str(images), "-m", model, "-o", str(out)]
+    assert kill_at_random(words, STOPS, 1, 0.3) >= 5
+    finish(words)
+    assert read_rows(out) == expected
+    failed = [json.loads(line) for line in Path(f"{out}.failed.jsonl").read_text().splitlines()]
+    assert [(each["id"], each["kind"]) for each in failed] == [("broken.png", "image")]
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_ctrl_c_and_sigterm_write_what_is_done(
+    images: Path, model: str, expected: Captions, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    words = ["caption", str(images), "-m", model, "-o", str(out)]
+    counts = [0]
+    for number in [signal.SIGINT, signal.SIGTERM] * 3:
+        kill_at_random(words, [number], counts[-1], 0.3)
+        rows = read_rows(out) if out.exists() else {}
+        assert rows.items() <= expected.items()
+        counts.append(len(rows))
+    assert counts == sorted(counts)  # nothing is lost
+    finish(words)
+    assert read_rows(out) == expected
+
+
+@pytest.mark.parametrize("existing", [pytest.param("skip", marks=pytest.mark.slow), "append"])
+def test_text_files(
+    images: Path, model: str, expected: Captions, tmp_path: Path, existing: str
+) -> None:
+    folder = tmp_path / "images"
+    for path in images.rglob("*.png"):
+        target = folder / path.relative_to(images)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+        if path.stem.endswith("5"):
+            target.with_suffix(".txt").write_text("by hand\n")
+    words = ["caption", str(folder), "-m", model, "-o", ".txt", "--existing", existing]
+    kill_at_random(words, STOPS, 2, 0.3)
+    finish(words)
+    for name, caption in expected.items():
+        (text,) = folder.rglob(f"{Path(name).stem}.txt")
+        lines = text.read_text().splitlines()
+        by_hand = ["by hand"] if Path(name).stem.endswith("5") else []
+        mine = [] if by_hand and existing == "skip" else [" ".join(caption.split())]
+        assert lines == [*by_hand, *mine]
+
+
+def test_images_that_come_change_and_go_meanwhile(images: Path, model: str, tmp_path: Path) -> None:
+    folder, out = tmp_path / "images", tmp_path / "out.jsonl"
+    folder.mkdir()
+    paths = sorted(path for path in images.rglob("scene*.png"))
+    for path in paths[:60]:
+        os.link(path, folder / path.name)
+    words = ["caption", str(folder), "-m", model, "-o", str(out)]
+    for step in range(5):
+        kill_at_random(words, [signal.SIGKILL, signal.SIGTERM], step, 0.3)
+        os.link(paths[60 + step], folder / paths[60 + step].name)
+        (folder / paths[step].name).unlink()
+        changed = folder / paths[10 + step].name
+        changed.unlink()
+        Image.open(paths[80 + step]).save(changed)
+    assert run_command(words) == 0
+    captions = read_rows(out)
+    again = tmp_path / "again.jsonl"
+    assert run_command(["caption", str(folder), "-m", model, "-o", str(again)]) == 0
+    assert captions == read_rows(again)
+    assert sorted(captions) == sorted(path.name for path in folder.iterdir())
+
+
+def test_nothing_is_captioned_twice(
+    images: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a killed run has committed is not captioned again."""
+    out = tmp_path / "out.jsonl"
+    words = ["caption", str(images), "-m", model, "-o", str(out)]
+    kill_at_random(words, [signal.SIGKILL] * 3, 7, 0.3)
+    records: list[dict[str, Any]] = []
+    for part in sorted(Path(f"{out}.state").glob("part-*.jsonl")):
+        records += [json.loads(line) for line in part.read_text().splitlines()]
+    ids = [record["id"] for record in records]
+    assert len(set(ids)) == len(ids)
+    finish(words)
+    num_done = sum("row" in record for record in records)
+    assert f"{num_done:,} images were captioned by an earlier run" in capsys.readouterr().err
