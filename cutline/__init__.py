@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SchedulerClosedError,
     )
     from cutline.evaluation import Evaluation, evaluate
+    from cutline.image_to_text import pipeline
     from cutline.scheduler import CaptionScheduler
     from cutline.scoring import CaptionScore
     from cutline.training import Interrupted, train
@@ -72,6 +73,7 @@ _MODULES = {
     "VisionConfig": "cutline.config",
     "evaluate": "cutline.evaluation",
     "load": "cutline.captioner",
+    "pipeline": "cutline.image_to_text",
     "read_recipe": "cutline.config",
     "train": "cutline.training",
 }
@@ -106,6 +108,7 @@ __all__ = [
     "VisionConfig",
     "evaluate",
     "load",
+    "pipeline",
     "read_recipe",
     "train",
 ]

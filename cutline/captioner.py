@@ -257,6 +257,7 @@ class Captioner:
                 f"max_length {config.max_length} is above the model's {positions} positions: "
                 "lower max_length"
             )
+        self.tokenizer.encode_bad_words(config.bad_words)  # checks them
         return config
 
     def _make_request(

@@ -161,6 +161,7 @@ def test_stream_is_lazy(captioner: Captioner, images: list[Image.Image]) -> None
         (None, {"sample": True, "seeds": 5}, "give one seed for all images, or a list"),
         (None, {"num_workers": -1}, "num_workers must be at least 0, not -1"),
         (None, {"num_beams": 2, "num_captions": 3}, "num_captions 3 is above num_beams 2"),
+        (None, {"bad_words": ["red", "%"]}, "bad_words '%' is not in the model's vocabulary"),
         (None, {"workers": 2}, "the argument `workers` is now `num_workers`"),
         (None, {"num_beem": 2}, "unknown argument `num_beem`: did you mean `num_beams`?"),
         (None, {"batchsize": 2}, "unknown argument `batchsize`: did you mean `batch_size`?"),
@@ -284,6 +285,39 @@ def test_score_equals_the_score_of_the_search(
             same_tokens = score.token_ids == (*alternative.token_ids, captioner.tokenizer.sep_id)
             if same_tokens and len(alternative.token_ids) < 2:
                 assert score.log_prob == pytest.approx(alternative.score, abs=1e-4)
+                num_compared += 1
+    assert num_compared
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 8, "num_captions": 8},
+        {"num_beams": 8, "num_captions": 8, "beam_scoring": "huggingface"},
+        {"num_beams": 4, "num_captions": 4, "repetition_penalty": 2.0, "bad_words": ["a", "the"]},
+        {"num_beams": 1},
+        {"sample": True, "num_captions": 8, "temperature": 0.8},
+    ],
+    ids=str,
+)
+def test_token_log_probs_equal_those_of_score(
+    captioner: Captioner, images: list[Image.Image], settings: dict[str, Any]
+) -> None:
+    """Also where penalties and limits led to the caption; one that is cut has no end token."""
+    tokenizer, num_compared = captioner.tokenizer, 0
+    settings |= {"min_length": 0, "max_length": 7}
+    captions = captioner.caption(images, token_log_probs=True, **settings)
+    for image, caption, plain in zip(
+        images, captions, captioner.caption(images, **settings), strict=True
+    ):
+        assert (plain.token_ids, plain.token_log_probs) == (caption.token_ids, ())
+        for each in caption.alternatives:
+            cut = len(tokenizer.encode_prompt(captioner.config.prompt)) + len(each.token_ids) == 7
+            assert len(each.token_log_probs) == len(each.token_ids) + (not cut)
+            [score] = captioner.score(image, each.text)
+            if score.token_ids[:-1] == each.token_ids:
+                expected = score.token_log_probs[: len(each.token_log_probs)]
+                assert each.token_log_probs == pytest.approx(expected, abs=1e-4)
                 num_compared += 1
     assert num_compared
 

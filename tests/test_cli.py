@@ -150,6 +150,24 @@ def test_settings_are_flags(model: Path, scenes: Path) -> None:
     ]
 
 
+def test_bad_words_and_log_probabilities(model: Path, scenes: Path, tmp_path: Path) -> None:
+    photo, output = scenes / "scene-000000.png", tmp_path / "captions.jsonl"
+    flags = ("-m", model, "--token-log-probs", "--num-captions", 2, "-o", output)
+    result = run("caption", photo, "--bad-words", "a", "left of", *flags)
+    assert result.returncode == 0, result.stderr
+    [expected] = cutline.load(model).caption(
+        photo, num_captions=2, bad_words=["a", "left of"], token_log_probs=True
+    )
+    row = json.loads(output.read_text())
+    assert (row["caption"], len(row["alternatives"])) == (expected.text, 2)
+    for values, other in zip(row["alternatives"], expected.alternatives, strict=True):
+        assert values["token_log_probs"] == pytest.approx(other.token_log_probs, abs=1e-6)
+    assert row["token_log_probs"] == row["alternatives"][0]["token_log_probs"]
+    missing = run("caption", photo, "-m", model, "--bad-words", "a", "😀")
+    assert (missing.returncode, missing.stdout) == (2, b"")
+    assert "bad_words '😀' is not in the model's vocabulary" in missing.stderr.decode()
+
+
 @pytest.mark.parametrize("output", ["captions.jsonl", "captions.csv", "texts/"])
 def test_captions_go_to_files(model: Path, scenes: Path, tmp_path: Path, output: str) -> None:
     result = run(

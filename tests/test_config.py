@@ -109,6 +109,10 @@ REJECTED: list[tuple[Kind, dict[str, Any], str]] = [
         "no_repeat_ngram_size must be at least 0, not -1",
     ),
     (GenerationConfig, {"num_captions": 4}, "num_captions 4 is above num_beams 3"),
+    (GenerationConfig, {"bad_words": "dog"}, "bad_words must be a list, not 'dog'"),
+    (GenerationConfig, {"bad_words": ["dog", 5]}, "bad_words[1] must be a string, not 5"),
+    (GenerationConfig, {"bad_words": ["dog", ""]}, "bad_words[1] is empty: remove it"),
+    (GenerationConfig, {"bad_words": [" \n"]}, "bad_words[0] is empty: remove it"),
     (DataConfig, {"val_fraction": 1.0}, "val_fraction must be in [0, 1), not 1.0"),
     (DataConfig, {"val_fraction": -0.1}, "val_fraction must be in [0, 1), not -0.1"),
     (
@@ -376,7 +380,9 @@ UNUSUAL = Recipe(
     data=DataConfig(train="t", clean="none", crop_scale=(0.25, 0.75), captions_per_image=2),
     optim=OptimConfig(lr=3e-4, betas=(0.8, 0.95), schedule="constant"),
     eval=EvalConfig(select_by="loss"),
-    generation=GenerationConfig(num_beams=7, beam_scoring="huggingface"),
+    generation=GenerationConfig(
+        num_beams=7, beam_scoring="huggingface", bad_words=("dog", "hot dog")
+    ),
 )
 
 

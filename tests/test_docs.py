@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cutline.cli.main import run_command
-from cutline.demo.pipeline import run_demo
+from cutline.demo.run import run_demo
 from cutline.demo.scenes import make_scenes, write_scenes
 
 REPOSITORY = Path(__file__).parents[1]

@@ -12,6 +12,10 @@ class Caption:
     """sum of log-probabilities / length ** length_penalty; `beam_scoring` defines the length"""
     token_ids: tuple[int, ...]
     """the generated tokens: no prompt, no [SEP], no padding"""
+    token_log_probs: tuple[float, ...] = ()
+    """with `token_log_probs=True`, the log-probability of each of them given those before it, then
+    that of [SEP] unless `max_length` cut the caption: those of the model, as in `CaptionScore`,
+    before penalties, limits and temperature"""
     alternatives: tuple["Caption", ...] = field(default=(), compare=False, repr=False)
     """all `num_captions` captions of the image, best first, this one included"""
     index: int = field(default=0, compare=False, repr=False)

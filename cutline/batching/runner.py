@@ -4,6 +4,7 @@ import logging
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from cutline.device import is_out_of_memory, use_device
 from cutline.engine import CudaGraphStep, choose_num_threads, limit_threads
 from cutline.errors import GenerationError
 from cutline.generation import Batch, Hypothesis, NewRequests, Prompts, Step
-from cutline.generation.batch import Result
+from cutline.generation.batch import Result, make_search
 from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
 from cutline.tokenizer import Tokenizer
@@ -173,7 +174,8 @@ class BatchRunner:
             step: Step[TextCache] = self._step
             if self._record_steps:
                 step = CudaGraphStep(step, self._cache)
-            self._batch = Batch(step, self._cache)
+            encode_words = self._tokenizer.encode_bad_words
+            self._batch = Batch(step, self._cache, partial(make_search, encode_words=encode_words))
         return self._batch
 
     def _step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
@@ -216,6 +218,7 @@ class BatchRunner:
                 self._tokenizer.decode(hypothesis.token_ids),
                 hypothesis.score,
                 hypothesis.token_ids,
+                hypothesis.token_log_probs,
                 candidate=hypothesis.candidate,
             )
             for hypothesis in hypotheses
@@ -282,5 +285,5 @@ def no_caption(request: CaptionRequest) -> GenerationError:
     """Return the error of a request without hypotheses."""
     return GenerationError(
         f"{request.name}: there is no caption, because the model's output is NaN (are its "
-        "weights damaged?) or no_repeat_ngram_size forbids every token"
+        "weights damaged?) or no_repeat_ngram_size and bad_words forbid every token"
     )

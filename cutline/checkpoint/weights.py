@@ -1,5 +1,6 @@
 """`Checkpoint`, and the conversion of weights between formats."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,8 @@ from cutline.messages import format_name, format_value
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
 
+FINGERPRINT_VALUES = 64
+"""values of each weight that a fingerprint depends on, at least"""
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -30,6 +33,20 @@ class Checkpoint:
     tokenizer: Tokenizer
     extra_weights: tuple[str, ...] = ()
     """names of further weights in the file, which `load_checkpoint(..., partial=True)` ignores"""
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that tell this captioner from others.
+
+        They depend on the settings, the vocabulary, and some values of each weight: training
+        changes nearly all values.
+        """
+        digest = hashlib.sha256(f"{self.config} {self.tokenizer.to_json()}".encode())
+        for name, weight in sorted(self.weights.items()):
+            values = weight.reshape(-1)
+            step = max(1, len(values) // FINGERPRINT_VALUES)
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(values[::step].contiguous().float().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 def build_empty_model(config: CaptionConfig) -> CaptionModel:

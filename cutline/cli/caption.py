@@ -1,168 +1,168 @@
 """`cutline caption`."""
 
-import dataclasses
-import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message, print_result, read_stdin
-from cutline.cli.flags import Flags, ModelFlags, Output
-from cutline.config import GenerationConfig, InferenceConfig
-from cutline.errors import ConfigError, CutlineError, DataError
-from cutline.files import check_writable
-from cutline.progress import progress_bar
+from cutline.cli.console import print_message, print_result, read_stdin, stderr_console
+from cutline.cli.flags import (
+    DataFlags,
+    Flags,
+    ModelFlags,
+    Output,
+    ReportOutput,
+    check_outputs,
+)
+from cutline.config import (
+    CheckpointOptions,
+    GenerationConfig,
+    InferenceConfig,
+    OutputConfig,
+    RunConfig,
+    SourceConfig,
+    UrlPolicy,
+)
+from cutline.errors import ConfigError, CutlineError
 
 if TYPE_CHECKING:
-    from cutline.batching import Caption
+    from cutline.bulk.collection import CollectionSettings, Summary
+    from cutline.bulk.inputs import Collection
+    from cutline.bulk.record import Failure, Record
+    from cutline.bulk.run import Counts
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class SourceFlags(SourceConfig):
+    """Source: which images are captioned, beyond those named on the command line."""
+
+    urls: Annotated[UrlPolicy, Flags] = field(default_factory=UrlPolicy)
+    data: Annotated[DataFlags, Flags] = field(default_factory=DataFlags)
+
+
+@dataclass(frozen=True)
+class OutputFlags(OutputConfig):
+    """Output: where captions go, and how they are written."""
+
+    output: Output = ""
+    """file or folder to write: captions.jsonl, .csv or .parquet, metadata.jsonl for Hugging Face's
+    imagefolder, a folder of .txt files or of tar shards, a .tar file, or .txt or .caption for a
+    file beside each image"""
+    report: ReportOutput = ""
+    """HTML report: images with their captions, lengths, scores and failures"""
 
 
 def caption_command(
     images: Positional[Annotated[list[str], arg(metavar="IMAGE [IMAGE …]")]],
-    output: Output = "",
     *,
     prompt: str | None = None,
+    source: Annotated[SourceFlags, Flags] = SourceFlags(),
+    outputs: Annotated[OutputFlags, Flags] = OutputFlags(),
+    run: Annotated[RunConfig, Flags] = RunConfig(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
-    """Caption images: `path<TAB>caption` lines on stdout, or a file.
+    """Caption images and collections: `path<TAB>caption` lines on stdout, or an output.
+
+    With an output, captions are kept as they come, in a folder beside it. The same command goes on
+    where it was stopped or killed, and captions only what is missing.
 
     Examples:
         cutline caption photos --model runs/my-run -o captions.jsonl
 
         cutline caption 'photos/*.jpg' --num-beams 5 --num-captions 3
 
-    Args:
-        images: Files, folders, patterns such as 'photos/*.jpg', or - for one image on stdin.
-        output: File or folder to write: captions.jsonl, captions.csv, a folder for one .txt per
-            image, or .txt for one beside each image.
-        prompt: Prompt of every caption (default: the model's own).
-    """
-    from cutline.data import check_output
+        cutline caption photos -o .txt --existing skip
 
-    if not images:
+        cutline caption 'shards/*.tar' -o captioned/ --devices cuda:0 cuda:1
+
+    Args:
+        images: Files, folders, patterns such as 'photos/*.jpg', tables (.jsonl, .csv, .tsv,
+            .parquet), tar shards, addresses (https://, s3://, hf://), or - for one image on stdin.
+        prompt: Prompt of every caption, which the model is given and which is cut from the caption
+            (default: that of the data, else the model's own).
+    """
+    from cutline.bulk.collection import CollectionSettings
+    from cutline.bulk.engine import CaptionJob
+
+    if not images and not source.from_list:
         raise ConfigError(
             "name the images to caption: files, folders, patterns such as 'photos/*.jpg', "
             "or - for stdin"
         )
-    if output:
-        check_output(output)
-    names, num_missing = find_inputs(images)
-    if output:
-        check_caption_output(output, names)
-    sources = [read_stdin() if name == "-" else name for name in names]
-    stream = model.load(inference).stream(
-        sources,
-        prompt,
-        batch_size=min(inference.batch_size, max(1, len(sources))),
-        num_workers=inference.num_workers,
-        **dataclasses.asdict(generation),
-    )
-    results = zip(names, progress_bar(stream, len(names), "captioning"), strict=True)
-    num_captioned = write_results(results, output, generation.num_captions)
-    num_inputs = len(names) + num_missing
-    if num_captioned == num_inputs:
+    if outputs.report:
+        check_outputs(outputs.report)
+    options = CheckpointOptions(model.config, model.tokenizer, model.image_size)
+    job = CaptionJob(model.name, options, inference, generation, prompt)
+    settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report)
+    return run_collection(find_collection(images, source), settings)
+
+
+def find_collection(paths: list[str], source: SourceFlags) -> "Collection":
+    """Return the images that the command line names."""
+    from cutline.bulk.inputs import open_collection, open_stdin
+
+    if STDIN in paths:
+        if len(paths) > 1 or source.from_list:
+            raise ConfigError("- is one image on stdin, and stands alone; name files instead")
+        return open_stdin(read_stdin())
+    return open_collection(paths, source, source.data.source(""), source.urls)
+
+
+def run_collection(collection: "Collection", settings: "CollectionSettings") -> int:
+    """Caption a collection, tell what happens on stderr, and return the exit code."""
+    from cutline.bulk.collection import Listener, caption_collection
+    from cutline.bulk.progress import RunProgress
+
+    with RunProgress(stderr_console(), print_message, collection.count) as progress:
+        listener = Listener(print_record, progress.update, print_failure)
+        summary = caption_collection(collection, settings, listener)
+    return print_summary(summary)
+
+
+def print_record(record: "Record") -> None:
+    """Print a `name<TAB>caption` line for each alternative."""
+    row = record.row
+    name = row["image"].translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+    texts = [each["caption"] for each in row.get("alternatives", ())] or [row["caption"]]
+    print_result("".join(f"{name}\t{text}\n" for text in texts))
+
+
+def print_failure(failure: "Failure") -> None:
+    """Print why an image was not captioned."""
+    print_message(f"skipped: {failure.reason}")
+
+
+def print_summary(summary: "Summary") -> int:
+    """Print what was written where, and return the exit code."""
+    counts = summary.counts
+    for line in (*summary.written, *describe_skipped(counts)):
+        print_message(line)
+    num_failed = counts.failed + counts.failed_before
+    if not num_failed:
         return 0
+    if num_failed == counts.total:
+        raise CutlineError("no image could be captioned: the messages above say why")
+    place = f"in {summary.failures}" if summary.failures else "above"
     print_message(
-        f"{num_inputs - num_captioned} of {num_inputs} images could not be captioned; "
-        "they are listed above"
+        f"{num_failed:,} of {counts.total:,} images could not be captioned; they are listed {place}"
     )
     return 3
 
 
-def find_inputs(paths: Sequence[str]) -> tuple[list[str], int]:
-    """Find the images to caption.
-
-    Returns:
-        The images, - for stdin among them, and how many of `paths` have none, which are listed.
-
-    Raises:
-        DataError: There is no image.
-    """
-    from cutline.data import find_images
-
-    names: dict[str, str] = {}  # by normalized path
-    num_missing = 0
-    for path in paths:
-        try:
-            found = [path] if path == "-" else find_images([path])
-        except DataError as error:
-            if len(paths) == 1:
-                raise
-            print_message(f"skipped: {error}")
-            found, num_missing = [], num_missing + 1
-        for name in found:
-            names.setdefault(os.path.normpath(name), name)
-    if not names:
-        raise DataError("there is no image to caption: the messages above say why")
-    return list(names.values()), num_missing
-
-
-def check_caption_output(output: str, names: Sequence[str]) -> None:
-    """Raise CutlineError if the captions of the images `names` cannot be written to `output`."""
-    from cutline.data import check_output, list_sidecars
-
-    beside_images = check_output(output) == "sidecars"
-    for path in {text.parent for text in list_sidecars(names)} if beside_images else {output}:
-        check_writable(path)
-
-
-def write_results(
-    results: "Iterable[tuple[str, Caption | CutlineError]]", output: str, num_captions: int
-) -> int:
-    """Print captions as they come, or write them to `output` at the end or after Ctrl-C.
-
-    Returns:
-        The number of images that were captioned; the others are listed.
-
-    Raises:
-        CutlineError: No image could be captioned, or `output` cannot be written: then the captions
-            are printed.
-    """
-    from cutline.batching import Caption
-    from cutline.data import write_captions
-
-    captions: list[tuple[str, Caption]] = []
-    try:
-        for name, result in results:
-            if not isinstance(result, Caption):
-                print_message(f"skipped: {result}")
-                continue
-            captions.append((name, result))
-            if not output:
-                print_captions(name, result)
-    finally:  # also after Ctrl-C: keep the captions so far
-        if output and captions:
-            try:
-                rows = [caption_row(name, caption, num_captions) for name, caption in captions]
-                write_captions(output, rows)
-            except DataError:
-                for name, caption in captions:
-                    print_captions(name, caption)
-                raise
-    if not captions:
-        raise CutlineError("no image could be captioned: the messages above say why")
-    return len(captions)
-
-
-def print_captions(name: str, caption: "Caption") -> None:
-    """Print a `name<TAB>caption` line for each alternative."""
-    name = name.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
-    print_result("".join(f"{name}\t{each.text}\n" for each in caption.alternatives))
-
-
-def caption_row(name: str, caption: "Caption", num_captions: int) -> dict[str, Any]:
-    """Return a caption as a row of an output file."""
-    row: dict[str, Any] = {
-        "image": name,
-        "caption": caption.text,
-        "score": round(caption.score, 6),
-    }
-    if num_captions > 1:
-        row["alternatives"] = [
-            {"caption": alternative.text, "score": round(alternative.score, 6)}
-            for alternative in caption.alternatives
-        ]
-    return row
+def describe_skipped(counts: "Counts") -> Iterator[str]:
+    """Yield how many images were skipped, and how to caption them nevertheless."""
+    if counts.done_before:
+        yield f"{counts.done_before:,} images were captioned by an earlier run"
+    if counts.failed_before:
+        hint = "--retry-failed tries them again"
+        yield f"{counts.failed_before:,} images failed in an earlier run; {hint}"
+    if counts.existing:
+        hint = "--existing overwrite, append or prepend changes them"
+        yield f"{counts.existing:,} images have a caption already, and were skipped; {hint}"
+    if counts.repeated:
+        yield f"{counts.repeated:,} images occur several times, and were captioned once"

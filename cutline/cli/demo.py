@@ -35,7 +35,7 @@ def demo_command(
     if photos:
         draw_photos(Path(photos), seed)
         return 0
-    from cutline.demo.pipeline import run_demo
+    from cutline.demo.run import run_demo
 
     console = stderr_console()
     result = run_demo(Path(output), seed, console.print, progress_bar)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cutline.cli.caption import caption_row
 from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import (
     Data,
@@ -40,10 +39,9 @@ class EvaluationOutputs:
 
     def check(self, inputs: Sequence[str]) -> None:
         """Raise CutlineError for a file that cannot be written, or is one of `inputs`."""
-        from cutline.data import check_output
+        from cutline.data import find_table_format
 
-        # text files beside images hold the references, and would be overwritten
-        if self.output and check_output(self.output) not in ("jsonl", "csv"):
+        if self.output and find_table_format(self.output) == "parquet":
             raise ConfigError(f"{self.output}: evaluate writes captions to a .jsonl or .csv file")
         check_outputs(self.output, self.report, self.json_file, inputs=inputs)
 
@@ -103,6 +101,7 @@ def evaluate_command(
 
 def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_captions: int) -> int:
     """Write the requested files, print the scores, and return the exit code."""
+    from cutline.bulk.record import describe_caption
     from cutline.data import write_captions
     from cutline.evaluation import write_evaluation_report
 
@@ -111,7 +110,8 @@ def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_capt
     if outputs.output:
         rows = [
             {
-                **caption_row(image.sample.name, image.caption, num_captions),
+                "image": image.sample.name,
+                **describe_caption(image.caption),
                 "cider": round(image.scores.cider, 6),
             }
             for image in evaluation.images

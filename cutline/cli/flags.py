@@ -83,12 +83,17 @@ class ModelFlags(CheckpointOptions):
     """hub id, .pth, Hugging Face folder, cutline folder or training run (default: $CUTLINE_MODEL,
     else Salesforce/blip-image-captioning-base)"""
 
+    @property
+    def name(self) -> str:
+        """Return the checkpoint to load."""
+        return self.model or os.environ.get("CUTLINE_MODEL") or DEFAULT_MODEL
+
     def load(self, inference: DeviceConfig) -> "Captioner":
         """Load the captioner."""
         from cutline.captioner import load
 
         return load(
-            self.model or os.environ.get("CUTLINE_MODEL") or DEFAULT_MODEL,
+            self.name,
             inference.device,
             inference.precision,
             engine=inference.engine,

@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
     CaptionText,
@@ -34,6 +35,7 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.urls import UrlPolicy
 
 __all__ = [
     "PRESETS",
@@ -50,6 +52,7 @@ __all__ = [
     "DistributedConfig",
     "Engine",
     "EvalConfig",
+    "Existing",
     "ExtraMetric",
     "GenerationConfig",
     "GenerationKwargs",
@@ -63,10 +66,14 @@ __all__ = [
     "MetricTokenizer",
     "ModelSettings",
     "OptimConfig",
+    "OutputConfig",
     "Recipe",
+    "RunConfig",
+    "SourceConfig",
     "TextConfig",
     "TextSettings",
     "TrainingPrecision",
+    "UrlPolicy",
     "VisionConfig",
     "VisionSettings",
     "from_dict",

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, TypedDict, cast
 from cutline.config.renames import reject_renamed_keywords
 from cutline.config.validation import (
     Settings,
+    reject,
     require,
     require_at_least,
     require_between,
@@ -36,6 +37,10 @@ class GenerationConfig(Settings):
     """score = sum of log-probabilities / length ** length_penalty"""
     no_repeat_ngram_size: int = 0
     """no n-gram of this size occurs twice (0: off)"""
+    bad_words: tuple[str, ...] = ()
+    """words or phrases that are never generated: the last token of each is forbidden after its
+    other tokens. So are words that begin with these tokens (with dog, also doggy, if it is encoded
+    as dog ##gy), but not other forms (dogs, if it is a token of its own)"""
     num_captions: int = 1
     """captions per image, best first"""
     beam_scoring: BeamScoring = "blip"
@@ -51,6 +56,9 @@ class GenerationConfig(Settings):
     """sampling: keep the most likely tokens that together reach this probability (1: all)"""
     seed: int = 0
     """sampling: the same seed gives an image, and copies of it, the same caption in any batch"""
+    token_log_probs: bool = False
+    """also return the log-probability of each token: that of the model, as `score` computes it,
+    before penalties, limits and temperature"""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Raise ConfigError for an unknown keyword, where `__init__` would raise TypeError."""
@@ -71,6 +79,9 @@ class GenerationConfig(Settings):
         require_between(self, -10, 10, "length_penalty")
         require_between(self, 0.0001, 10000, "temperature")
         require_positive(self, "top_p", maximum=1)
+        for index, word in enumerate(self.bad_words):
+            if not word.strip():
+                reject(self, f"bad_words[{index}]", "is empty: remove it, or write a word")
         require(
             self.sample or self.num_captions <= self.num_beams,
             f"num_captions {self.num_captions} is above num_beams {self.num_beams}: "
@@ -93,6 +104,7 @@ class GenerationKwargs(TypedDict, total=False):
     repetition_penalty: float
     length_penalty: float
     no_repeat_ngram_size: int
+    bad_words: tuple[str, ...]
     num_captions: int
     beam_scoring: BeamScoring
     sample: bool
@@ -100,3 +112,4 @@ class GenerationKwargs(TypedDict, total=False):
     top_k: int
     top_p: float
     seed: int
+    token_log_probs: bool

@@ -9,19 +9,18 @@ from cutline.data.sample import Sample, group_by_image
 from cutline.data.shard_stream import stream_shards
 from cutline.data.shards import is_shards, list_shards, reject_commands
 from cutline.data.split import split_samples
-from cutline.data.write import check_output, list_sidecars, write_captions
+from cutline.data.write import find_table_format, write_captions
 
 __all__ = [
     "Sample",
-    "check_output",
     "count_data",
     "find_images",
+    "find_table_format",
     "group_by_image",
     "is_shards",
     "iter_data",
     "iter_list",
     "list_shards",
-    "list_sidecars",
     "no_captions_error",
     "open_data",
     "open_related_data",

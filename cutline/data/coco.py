@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from cutline.config import Columns
 from cutline.data.row import (
     DEFAULT_COLUMNS,
-    UrlPolicy,
+    UrlHandling,
     first_value,
     locate_image,
     parse_captions,
@@ -35,7 +35,7 @@ def iter_coco(
     image_root: str = "",
     split: str = "",
     columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlPolicy = "keep",
+    urls: UrlHandling = "keep",
 ) -> Tolerant[Sample]:
     """Yield the images in the parsed content of a JSON file in one of three forms.
 
@@ -87,7 +87,7 @@ def reject_split(split: str, path: Path | str) -> None:
         raise DataError(f"{path}: has no split `{split}`; leave the split out")
 
 
-def _parse_blip(row: object, root: str, where: str, columns: Columns, urls: UrlPolicy) -> Sample:
+def _parse_blip(row: object, root: str, where: str, columns: Columns, urls: UrlHandling) -> Sample:
     sample = parse_row(row, root, where, columns, urls)
     number = _COCO_FILE_NAME.search(sample.id)
     return replace(sample, id=str(int(number[1]))) if number else sample

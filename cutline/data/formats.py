@@ -10,7 +10,7 @@ from cutline.data.folder import find_index, match_paths
 from cutline.data.jsonl import iter_jsonl
 from cutline.data.names import natural_sort_key
 from cutline.data.parquet import iter_parquet
-from cutline.data.row import IMAGE_KEYS, UrlPolicy
+from cutline.data.row import IMAGE_KEYS, UrlHandling
 from cutline.data.sample import Sample
 from cutline.data.table import TABLE_SUFFIXES, iter_table
 from cutline.data.text import iter_lines, parse_json, read_text, require_regular_file
@@ -34,7 +34,7 @@ _MAX_ROW_LENGTH = 100_000
 """in characters; a longer first line is an entire COCO file, which takes long to parse twice"""
 
 
-def iter_file(path: Path, source: DataSource, urls: UrlPolicy = "keep") -> Tolerant[Sample]:
+def iter_file(path: Path, source: DataSource, urls: UrlHandling = "keep") -> Tolerant[Sample]:
     """Yield the rows of a file, whose suffix determines the format.
 
     Args:

@@ -4,11 +4,12 @@ Memory does not grow with the number of samples.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from cutline.config import DataSource
 from cutline.data.coco import reject_split
@@ -23,7 +24,7 @@ from cutline.data.formats import (
 from cutline.data.listed import ListedColumns
 from cutline.data.open import expand_source, no_images_error
 from cutline.data.parquet_columns import count_rows
-from cutline.data.row import UrlPolicy, reject_columns
+from cutline.data.row import UrlHandling, reject_columns
 from cutline.data.sample import Sample, image_path, is_url, merge_adjacent
 from cutline.data.shard_stream import iter_groups
 from cutline.data.shards import is_shards, list_local_shards, list_tar_files
@@ -66,7 +67,7 @@ def iter_data(
     """
     source = expand_source(source)
     is_empty = True
-    urls: UrlPolicy = "allow" if allow_urls else "reject"
+    urls: UrlHandling = "allow" if allow_urls else "reject"
     for item in merge_adjacent(_iter_source(source, recursive, urls)):
         is_empty = False
         yield item
@@ -88,7 +89,7 @@ def iter_list(lines: Iterable[str], root: str = "") -> Iterator[Sample]:
         yield Sample(image_path(name, root), (), name, url=name if is_url(name) else "")
 
 
-def _iter_source(source: DataSource, recursive: bool, urls: UrlPolicy) -> Tolerant[Sample]:
+def _iter_source(source: DataSource, recursive: bool, urls: UrlHandling) -> Tolerant[Sample]:
     path = Path(source.path)
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises if the name is too long
         return _iter_folder(source, recursive, urls)
@@ -101,7 +102,7 @@ def _iter_source(source: DataSource, recursive: bool, urls: UrlPolicy) -> Tolera
     return iter_file(path, source, urls)
 
 
-def _iter_tables(paths: list[Path], source: DataSource, urls: UrlPolicy) -> Tolerant[Sample]:
+def _iter_tables(paths: list[Path], source: DataSource, urls: UrlHandling) -> Tolerant[Sample]:
     read = partial(iter_file, source=replace(source, split=""), urls=urls)
     return read_files(map(str, paths), lambda path: read(Path(path)))
 
@@ -110,7 +111,22 @@ def _iter_shard(shard: str) -> Tolerant[Sample]:
     if not _is_compressed(shard):
         yield from iter_tar(shard)
         return
-    for _, key, members in iter_groups(shard):
+    yield from iter_streamed_shard(shard)
+
+
+def iter_streamed_shard(
+    shard: str, open_shard: Callable[[str], IO[bytes]] | None = None
+) -> Tolerant[Sample]:
+    """Yield the samples of a shard that is read from front to back, with the bytes of their images.
+
+    Args:
+        shard: Path or address of the shard, which may be compressed.
+        open_shard: Opens it (default: as training does, but no commands).
+
+    Raises:
+        DataError: It cannot be read, or not to its end.
+    """
+    for _, key, members in iter_groups(shard, open_shard=open_shard):
         sample = attempt(join_members, shard, key, members)
         if sample is not None:
             yield sample
@@ -122,7 +138,7 @@ def _is_compressed(path: str) -> bool:
     return False
 
 
-def _iter_folder(source: DataSource, recursive: bool, urls: UrlPolicy) -> Tolerant[Sample]:
+def _iter_folder(source: DataSource, recursive: bool, urls: UrlHandling) -> Tolerant[Sample]:
     folder = Path(source.path)
     if source.split:
         split = find_split(source)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cutline.config import Columns
-from cutline.data.row import DEFAULT_COLUMNS, UrlPolicy, parse_row, require_columns
+from cutline.data.row import DEFAULT_COLUMNS, UrlHandling, parse_row, require_columns
 from cutline.data.sample import Sample
 from cutline.data.text import iter_lines, parse_json
 from cutline.data.tolerant import Tolerant, attempt
@@ -14,7 +14,7 @@ def iter_jsonl(
     path: Path,
     image_root: str = "",
     columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlPolicy = "keep",
+    urls: UrlHandling = "keep",
 ) -> Tolerant[Sample]:
     """Yield rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "prompt": "a photo of "}`.
 

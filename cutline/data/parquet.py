@@ -9,7 +9,7 @@ from typing import Any
 from cutline.config import Columns
 from cutline.data.parquet_columns import IMG2DATASET_KEYS, iter_rows, open_images, parquet_errors
 from cutline.data.parquet_image import ParquetImage
-from cutline.data.row import DEFAULT_COLUMNS, UrlPolicy, make_sample, parse_row
+from cutline.data.row import DEFAULT_COLUMNS, UrlHandling, make_sample, parse_row
 from cutline.data.sample import Sample, merge_rows
 from cutline.data.tolerant import Tolerant, attempt, raise_errors
 from cutline.errors import DataError
@@ -73,7 +73,7 @@ def iter_parquet(
     path: Path,
     image_root: str = "",
     columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlPolicy = "keep",
+    urls: UrlHandling = "keep",
     max_rows: int | None = None,
 ) -> Tolerant[Sample]:
     """Yield the rows of a Parquet file, whose columns have the names that `iter_jsonl` recognizes.

@@ -14,7 +14,7 @@ from cutline.data.row import (
     IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
-    UrlPolicy,
+    UrlHandling,
     reject_repeated_columns,
     require_columns,
     urls_only_error,
@@ -73,7 +73,7 @@ class ImageColumn:
 
 
 @contextmanager
-def open_images(path: Path, columns: Columns, urls: UrlPolicy = "keep") -> Iterator[ImageColumn]:
+def open_images(path: Path, columns: Columns, urls: UrlHandling = "keep") -> Iterator[ImageColumn]:
     """Open a file and find its column of images. Raises DataError if there is none."""
     with parquet_errors(path):
         file = _open_file(path)
@@ -119,7 +119,7 @@ def count_rows(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
-def _find_image_column(file: Any, path: Path, columns: Columns, urls: UrlPolicy) -> ImageColumn:
+def _find_image_column(file: Any, path: Path, columns: Columns, urls: UrlHandling) -> ImageColumn:
     """Return the column of images. Raises DataError if there is none."""
     names = file.schema_arrow.names
     reject_repeated_columns(names, str(path))

@@ -5,12 +5,31 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cutline.errors import ConfigError
+
 MAX_VALUES_PER_BYTE = 8
 """values that a column of a row group may declare, per byte of the file"""
 MAX_DICTIONARY_BYTES = 1 << 30
 """size of a row group up to which equal values are kept once; pyarrow's limit is 2 GiB"""
 MAX_COMPRESSION = 4
 """compression of a larger row group, which holds images, and these are compressed already"""
+
+
+def import_pyarrow(path: str | Path) -> tuple[Any, Any]:
+    """Return the modules `pyarrow` and `pyarrow.parquet`, which the file `path` needs.
+
+    Raises:
+        ConfigError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet files need pyarrow, which is not installed: "
+            "pip install 'cutline[parquet]'"
+        ) from None
+    return pa, pq
 
 
 def open_parquet(path: str | Path) -> Any:
@@ -20,7 +39,7 @@ def open_parquet(path: str | Path) -> Any:
         ValueError: It declares far more values than it can hold. A damaged file raises this and
             many other errors.
     """
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
     limit = MAX_VALUES_PER_BYTE * Path(path).stat().st_size

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 
 from cutline.data.parquet_file import open_parquet, read_columns
-from cutline.data.sample import MAX_IMAGE_BYTES
+from cutline.data.sample import MAX_IMAGE_BYTES, stamp_image
 from cutline.errors import ImageError
 from cutline.files import ImageRef
 from cutline.messages import first_line
@@ -54,6 +54,10 @@ class ParquetImage(ImageRef):
         if len(data) > MAX_IMAGE_BYTES:
             raise ImageError(f"{self}: the image has {len(data):,} bytes; remove it")
         return data
+
+    def stamp(self) -> str:
+        """Return the size and the time of the last change of the file."""
+        return stamp_image(self.path)
 
 
 _lock = Lock()

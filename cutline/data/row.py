@@ -18,7 +18,7 @@ ID_KEYS = ("image_id", "img_id", "id", "key")  # `id` late: in some files it num
 URL_KEYS = ("url", "image_url", "URL", "IMAGE_URL")
 DEFAULT_COLUMNS = Columns()
 """no column is named: columns are recognized by their default names, the keys above"""
-UrlPolicy: TypeAlias = Literal["keep", "allow", "reject"]
+UrlHandling: TypeAlias = Literal["keep", "allow", "reject"]
 """what becomes of rows whose image is an address: `keep` takes it for a path, which cannot be
 opened, and refuses rows that have no image but an address; `allow` takes it, also from a column of
 addresses; `reject` refuses both, and names the flag that allows them"""
@@ -31,7 +31,7 @@ def parse_row(
     root: str,
     where: str,
     columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlPolicy = "keep",
+    urls: UrlHandling = "keep",
 ) -> Sample:
     """Return the sample of a row whose image is a path or an address.
 
@@ -64,7 +64,7 @@ def parse_row(
     return make_sample(row, locate_image(name, where, root, urls), name, where, columns)
 
 
-def locate_image(name: str, where: str, root: str, urls: UrlPolicy = "keep") -> str:
+def locate_image(name: str, where: str, root: str, urls: UrlHandling = "keep") -> str:
     """Return the path of an image, or its address as written.
 
     Raises:
@@ -185,7 +185,7 @@ def reject_columns(columns: Columns, path: Path | str) -> None:
         )
 
 
-def urls_only_error(path: Path | str, urls: UrlPolicy = "keep") -> DataError:
+def urls_only_error(path: Path | str, urls: UrlHandling = "keep") -> DataError:
     """Return the error for a table of image URLs."""
     hint = ", or pass --allow-urls" if urls == "reject" else ""
     return DataError(

@@ -4,7 +4,7 @@ import itertools
 import logging
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -96,17 +96,24 @@ def _stream_groups(shards: list[str], allow_pipe: bool) -> Iterator[Group]:
         yield from iter_groups(shard, allow_pipe)
 
 
-def iter_groups(shard: str, allow_pipe: bool = False) -> Iterator[Group]:
+def iter_groups(
+    shard: str, allow_pipe: bool = False, open_shard: Callable[[str], IO[bytes]] | None = None
+) -> Iterator[Group]:
     """Yield the members of a shard, key by key, while it is read from front to back.
 
     The members of a key must follow each other, or they are several groups.
+
+    Args:
+        shard: The shard.
+        allow_pipe: Whether a `pipe:` command is run.
+        open_shard: Opens the shard (default: as training does).
 
     Raises:
         DataError: The shard cannot be read, or not to its end.
         ConfigError: It is a command, and `allow_pipe` is false.
     """
     try:
-        stream = _open_shard(shard, allow_pipe)
+        stream = open_shard(shard) if open_shard else _open_shard(shard, allow_pipe)
         try:
             source = TarSource(stream, seekable=False)
             by_key = itertools.groupby(read_members(source, shard), key=itemgetter(0))

@@ -14,7 +14,7 @@ from cutline.data.row import (
     IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
-    UrlPolicy,
+    UrlHandling,
     parse_row,
     reject_columns,
     reject_repeated_columns,
@@ -37,7 +37,7 @@ def iter_table(
     path: Path,
     image_root: str = "",
     columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlPolicy = "keep",
+    urls: UrlHandling = "keep",
 ) -> Tolerant[Sample]:
     """Yield the rows of a table in one of these formats.
 
@@ -102,7 +102,7 @@ def _read_header(path: Path) -> str:
     return next(filter(None, lines), "").removesuffix("\n").rstrip("\r")
 
 
-def _find_delimiter(header: str, path: Path, columns: Columns, urls: UrlPolicy) -> str:
+def _find_delimiter(header: str, path: Path, columns: Columns, urls: UrlHandling) -> str:
     """Return the delimiter that gives the most columns, one of which must be the image column."""
     try:
         headers = {
@@ -123,7 +123,9 @@ def _find_delimiter(header: str, path: Path, columns: Columns, urls: UrlPolicy) 
     raise _no_image_column(max(headers.values(), key=len), path, columns, urls)
 
 
-def _no_image_column(names: list[str], path: Path, columns: Columns, urls: UrlPolicy) -> DataError:
+def _no_image_column(
+    names: list[str], path: Path, columns: Columns, urls: UrlHandling
+) -> DataError:
     has_urls = any(name.startswith(("http://", "https://")) for name in names)
     if has_urls and urls == "allow":
         return DataError(
@@ -170,7 +172,7 @@ def _read_names(rows: Tolerant[Row], path: Path, columns: Columns) -> list[str]:
 
 
 def _parse_row(
-    row: Row, names: list[str], root: str, path: Path, columns: Columns, urls: UrlPolicy
+    row: Row, names: list[str], root: str, path: Path, columns: Columns, urls: UrlHandling
 ) -> Sample:
     line, cells = row
     where = f"{path}, line {line}"

@@ -15,7 +15,7 @@ from tarfile import TarError
 
 from cutline.data.names import IMAGE_EXTENSIONS, SIDECAR_EXTENSIONS
 from cutline.data.row import CAPTION_KEYS, find_url, first_value, parse_captions
-from cutline.data.sample import MAX_IMAGE_BYTES, Sample
+from cutline.data.sample import MAX_IMAGE_BYTES, Sample, stamp_image
 from cutline.data.tar_reader import Member, TarSource, iter_members
 from cutline.data.text import decode_text, parse_json, split_lines
 from cutline.data.tolerant import Tolerant, attempt
@@ -51,6 +51,8 @@ class TarImage(ImageRef):
     """position of its first byte in the tar file"""
     size: int
     """bytes"""
+    modified: float = 0
+    """time of its last change; 0 if unknown"""
 
     def __str__(self) -> str:
         return f"{self.shard}/{format_text(self.name)}"
@@ -73,6 +75,10 @@ class TarImage(ImageRef):
         if len(data) < self.size:
             raise ImageError(f"{self}: the shard ends before the image does; copy it again")
         return data
+
+    def stamp(self) -> str:
+        """Return the size, and the time of the last change, else that of the shard."""
+        return f"{self.size}-{self.modified or stamp_image(self.shard)}"
 
 
 def iter_tar(path: str) -> Tolerant[Sample]:
@@ -109,7 +115,11 @@ def _group_members(path: str, groups: dict[str, Members]) -> None:
         with Path(path).open("rb") as file:
             source = TarSource(file, seekable=True)
             for key, extension, content in read_members(
-                source, path, lambda member: TarImage(path, member.name, member.offset, member.size)
+                source,
+                path,
+                lambda member: TarImage(
+                    path, member.name, member.offset, member.size, member.modified
+                ),
             ):
                 groups.setdefault(key, {}).setdefault(extension, content)
     except TAR_ERRORS as error:

@@ -6,6 +6,7 @@ mistakes others for the end of the file. Only its parser of a single header bloc
 
 import gzip
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from tarfile import (
@@ -29,6 +30,7 @@ MAX_HEADER_BYTES = 1 << 20
 _CHUNK = 1 << 20
 """bytes that are read at once to skip a member of a stream"""
 _GZIP_MAGIC = b"\x1f\x8b"
+_TIME = re.compile(rb"-?\d{1,20}(\.\d{1,20})?")
 _PAX_TYPES = (XHDTYPE, SOLARIS_XHDTYPE)
 _EXTENSION_TYPES = (*_PAX_TYPES, XGLTYPE, GNUTYPE_LONGNAME, GNUTYPE_LONGLINK)
 
@@ -44,6 +46,8 @@ class Member:
     """bytes"""
     problem: str = ""
     """why it cannot be read, for messages; empty if it can"""
+    modified: float = 0
+    """time of its last change, in seconds since 1970; 0 if unknown"""
 
 
 class TarSource:
@@ -145,7 +149,8 @@ def iter_members(source: TarSource) -> Iterator[Member]:
         has_data = info.isreg() or info.type not in SUPPORTED_TYPES
         end = source.position + (_pad(size) if has_data else 0)
         problem = extension.problem or ("it is sparse" if is_sparse else "")
-        member = Member(extension.name or info.name, source.position, size, problem)
+        modified = extension.modified or info.mtime
+        member = Member(extension.name or info.name, source.position, size, problem, modified)
         if info.isreg():
             yield member
         try:
@@ -180,6 +185,7 @@ class _Extension:
     def __init__(self) -> None:
         self.name = ""
         self.size: int | None = None
+        self.modified = 0.0
         self.problem = ""
 
     def read(self, info: TarInfo, source: TarSource) -> None:
@@ -216,9 +222,16 @@ class _Extension:
                 if not value.isdigit() or len(value) > 20:
                     raise ReadError("a header is damaged")
                 self.size = int(value)
+            elif key == b"mtime":
+                self.modified = _parse_time(value)
             elif key.startswith(b"GNU.sparse."):
                 self.problem = self.problem or "it is sparse"
             position += length
+
+
+def _parse_time(value: bytes) -> float:
+    """Return the time in a header; 0 for one that is damaged, because the rest may be read."""
+    return float(value) if _TIME.fullmatch(value) else 0
 
 
 def _decode_name(name: bytes) -> str:

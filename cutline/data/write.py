@@ -1,73 +1,75 @@
-"""Write captions to files atomically."""
+"""Write captions to a table, atomically: JSON Lines, CSV or Parquet."""
 
 import csv
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from cutline.data.parquet_file import import_pyarrow
 from cutline.errors import ConfigError, DataError
-from cutline.files import atomic_write, write_text
+from cutline.files import atomic_write
 
 Row = Mapping[str, Any]
-OutputFormat = Literal["jsonl", "csv", "folder", "sidecars"]
+TableFormat = Literal["jsonl", "csv", "parquet"]
+_FORMATS: dict[str, TableFormat] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+ROW_GROUP = 10_000
+"""rows of a Parquet file that are in memory together"""
 
 
-def check_output(path: str | Path) -> OutputFormat:
-    """Return the format in which `write_captions` would write to a path.
+def find_table_format(path: str | Path) -> TableFormat:
+    """Return the format in which `write_captions` writes a file.
 
     Raises:
         ConfigError: The path has an unsupported extension.
     """
-    suffix = Path(path).suffix.lower() or (Path(path).name if Path(path).name == ".txt" else "")
-    if Path(path).is_dir() or str(path).endswith(("/", os.sep)):
-        return "folder"
-    if str(path) == ".txt":
-        return "sidecars"
-    formats: dict[str, OutputFormat] = {".jsonl": "jsonl", ".csv": "csv", "": "folder"}
-    if suffix not in formats:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
         raise ConfigError(
-            f"{path}: captions cannot be written to a {suffix} file; "
-            "give a .jsonl or .csv file, a folder, or `.txt` for a file beside each image"
+            f"{path}: captions cannot be written to a {suffix or 'nameless'} file; "
+            "give a .jsonl, .csv or .parquet file"
         )
-    return formats[suffix]
+    return _FORMATS[suffix]
 
 
-def write_captions(path: str | Path, rows: Iterable[Row]) -> None:
+def write_captions(path: str | Path, rows: Iterable[Row], columns: Sequence[str] = ()) -> None:
     """Write captions in a format that the path determines.
 
     - `captions.jsonl`: one row per line.
     - `captions.csv`: one column per key; lists are written as JSON.
-    - A folder: each caption in a .txt file named after its image, in subfolders like the images'.
-    - `.txt`: each caption in a .txt file beside its image.
+    - `captions.parquet`: one column per key.
 
-    Existing files are overwritten.
+    An existing file is replaced.
 
     Args:
-        path: File or folder to write.
-        rows: Rows such as `{"image": path, "caption": text, "score": number}`; .txt files contain
-            the caption only, the other formats all keys.
+        path: The file to write.
+        rows: Rows such as `{"image": path, "caption": text, "score": number}`.
+        columns: Names of all columns, so that the rows need not be in memory together (default:
+            all keys; JSON Lines needs none).
 
     Raises:
-        DataError: A file cannot be written.
-        ConfigError: The path has an unsupported extension.
+        DataError: The file cannot be written.
+        ConfigError: The path has an unsupported extension, or pyarrow is not installed.
     """
-    output_format = check_output(path)
-    rows = list(rows)
+    table_format = find_table_format(path)
     try:
-        if output_format == "jsonl":
+        if table_format == "jsonl":
             _write_jsonl(Path(path), rows)
-        elif output_format == "csv":
-            _write_csv(Path(path), rows)
-        else:
-            _write_sidecars(None if output_format == "sidecars" else Path(path), rows)
+            return
+        if not columns:
+            rows = list(rows)
+            columns = list(
+                dict.fromkeys(["image", "caption", *(key for row in rows for key in row)])
+            )
+        write = _write_csv if table_format == "csv" else _write_parquet
+        write(Path(path), rows, columns)
     except OSError as error:
         raise DataError(
-            f"{error.filename or path}: cannot be written ({error.strerror}); "
-            "check the folder and its permissions"
+            f"{error.filename or path}: cannot be written ({error.strerror or error}); "
+            "check the folder, its permissions and the free space"
         ) from None
 
 
@@ -85,13 +87,12 @@ def _open_atomic(path: Path, newline: str) -> Iterator[IO[str]]:
         yield file
 
 
-def _write_jsonl(path: Path, rows: list[Row]) -> None:
+def _write_jsonl(path: Path, rows: Iterable[Row]) -> None:
     with _open_atomic(path, newline="\n") as file:
         file.writelines(_to_json(dict(row)) + "\n" for row in rows)
 
 
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    columns = list(dict.fromkeys(["image", "caption", *(key for row in rows for key in row)]))
+def _write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     with _open_atomic(path, newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
@@ -106,26 +107,26 @@ def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=os.fspath)
 
 
-def _write_sidecars(folder: Path | None, rows: list[Row]) -> None:
-    sidecars = list_sidecars([str(row["image"]) for row in rows], folder)
-    for sidecar, row in zip(sidecars, rows, strict=True):
-        write_text(sidecar, " ".join(row["caption"].split()) + "\n")
+def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    pa, pq = import_pyarrow(path)
+    number = pa.float64()
+    alternative = {"caption": pa.string(), "score": number, "token_log_probs": pa.list_(number)}
+    types = {
+        "score": number,
+        "alternatives": pa.list_(pa.struct(alternative)),
+        "token_log_probs": pa.list_(number),
+        "original_captions": pa.list_(pa.string()),
+    }
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
+    iterator = iter(rows)
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while group := list(islice(iterator, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(list(map(_make_encodable, group)), schema))
 
 
-def list_sidecars(images: Sequence[str], folder: Path | None = None) -> list[Path]:
-    """Return the path of each image's text file, beside it or in `folder`.
-
-    The sidecar of `a.jpg` is `a.txt`, unless it would overwrite an image or also be the sidecar of
-    another image: `a.jpg` and `a.png` get `a.jpg.txt` and `a.png.txt`.
-    """
-    targets = [Path(image) for image in images]
-    if folder and images:
-        # Not Path.absolute(), which keeps "..", nor resolve(), which follows links.
-        absolute = [Path(os.path.abspath(image)) for image in images]  # noqa: PTH100
-        common = os.path.commonpath([target.parent for target in absolute])
-        targets = [folder / target.relative_to(common) for target in absolute]
-    short = {target: target.with_suffix(".txt") for target in targets}
-    long = {target: target.with_name(target.name + ".txt") for target in targets}
-    # A short name is used only if its path is neither an image nor another sidecar.
-    uses = Counter([*short, *short.values(), *long.values()])
-    return [short[target] if uses[short[target]] == 1 else long[target] for target in targets]
+def _make_encodable(row: Row) -> dict[str, Any]:
+    """Escape lone surrogates in the texts of a row, as in the other formats."""
+    return {
+        key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for key, value in row.items()
+    }

@@ -12,6 +12,7 @@ from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
 from cutline.generation.beam import BeamSearch
 from cutline.generation.interfaces import CacheT, Hypothesis, Progress, Prompts, Search, Step
+from cutline.generation.logits_processors import EncodeWords, make_bad_words
 from cutline.generation.sample import Sampling
 
 Result = tuple[Hashable, list[Hypothesis]]
@@ -35,7 +36,11 @@ class NewRequests(Generic[CacheT]):
     """their settings; `seed` is that of the image"""
 
 
-def make_search(prompts: Prompts, configs: Sequence[GenerationConfig]) -> Search:
+def make_search(
+    prompts: Prompts,
+    configs: Sequence[GenerationConfig],
+    encode_words: EncodeWords | None = None,
+) -> Search:
     """Make the search for requests whose settings differ in their seeds only.
 
     Raises:
@@ -43,9 +48,11 @@ def make_search(prompts: Prompts, configs: Sequence[GenerationConfig]) -> Search
     """
     config = configs[0]
     check_prompt_length(int(prompts.lengths.max()), config)
-    if config.sample:
-        return Sampling(prompts, config, [config.seed for config in configs])
-    return Sampling(prompts, config, None) if config.num_beams == 1 else BeamSearch(prompts, config)
+    bad_words = make_bad_words(config, encode_words, prompts.input_ids.device)
+    if config.num_beams > 1 and not config.sample:
+        return BeamSearch(prompts, config, bad_words)
+    seeds = [config.seed for config in configs] if config.sample else None
+    return Sampling(prompts, config, seeds, bad_words)
 
 
 def check_prompt_length(num_tokens: int, config: GenerationConfig) -> None:

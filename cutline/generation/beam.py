@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax, pad
 
 from cutline.config import GenerationConfig
 from cutline.generation.interfaces import Hypothesis, Progress, Prompts
-from cutline.generation.logits_processors import changes_scores, process_logits
+from cutline.generation.logits_processors import BadWords, changes_scores, process_logits
 from cutline.generation.state import (
     BatchState,
     BeamHypotheses,
@@ -20,6 +20,7 @@ from cutline.generation.state import (
     common_prefix,
     gather_beams,
     length_normalizer,
+    new_log_probs,
     to_hypotheses,
     trim,
 )
@@ -35,14 +36,18 @@ class BeamSearch(BatchState):
         lengths: (B,), their number.
         beam_scores: (B, K), their sums of log-probabilities.
         hypotheses: Captions that have ended.
+        log_probs: (B, K, W), the model's own log-probabilities of the tokens, if requested.
     """
 
-    def __init__(self, prompts: Prompts, config: GenerationConfig) -> None:
-        self.config, self.end_id = config, prompts.end_id
+    def __init__(
+        self, prompts: Prompts, config: GenerationConfig, bad_words: BadWords | None = None
+    ) -> None:
+        self.config, self.end_id, self.bad_words = config, prompts.end_id, bad_words
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
         self.ids = prompts.left_align(config.max_length)[:, None]  # (B, 1, W)
         num_images, device = len(self.ids), self.ids.device
-        self.hypotheses = BeamHypotheses(num_images, config.num_beams, config.max_length, device)
+        self.hypotheses = BeamHypotheses(num_images, config, device)
+        self.log_probs = new_log_probs(self.ids, config)
         self.beam_scores = torch.zeros(num_images, 1, device=device)
         first = torch.zeros(num_images, 1, dtype=torch.long, device=device)
         self.next_tokens = self.beam_indices = first
@@ -57,7 +62,9 @@ class BeamSearch(BatchState):
             Which images are done, (B,).
         """
         config, num_beams = self.config, self.config.num_beams
-        scores, beams, tokens = self._find_candidates(logits.float(), 2 * num_beams)  # (B, 2K)
+        logits = logits.float()
+        scores, beams, tokens = self._find_candidates(logits, 2 * num_beams)  # (B, 2K)
+        log_probs = self._append_log_probs(logits, beams, tokens)  # (B, 2K, W), or None
         is_end = tokens == self.end_id
         new_tokens = self.lengths - self.prompt_lengths
         # (B, 1) each: of candidates that end here, and of beams that end at max_length
@@ -66,7 +73,8 @@ class BeamSearch(BatchState):
 
         # An end token among the first K candidates completes a caption; one below them is dropped.
         ended = torch.where(is_end, scores / end_norm, -torch.inf)[:, :num_beams]
-        self.hypotheses.add(ended, gather_beams(self.ids, beams[:, :num_beams]))
+        ended_log_probs = None if log_probs is None else log_probs[:, :num_beams]
+        self.hypotheses.add(ended, gather_beams(self.ids, beams[:, :num_beams]), ended_log_probs)
 
         # The best K candidates without an end token become the new beams. There are always K among
         # the 2K candidates, since an end token can follow each beam only once.
@@ -76,6 +84,7 @@ class BeamSearch(BatchState):
         self.next_tokens = tokens.gather(1, ranks)
         ids = gather_beams(self.ids, self.beam_indices)
         self.ids = append_tokens(ids, self.lengths, self.next_tokens)
+        self.log_probs = None if log_probs is None else gather_beams(log_probs, ranks)
         self.lengths = self.lengths + 1
 
         # An image is done when no beam can beat its worst hypothesis. As the best score that a beam
@@ -90,7 +99,7 @@ class BeamSearch(BatchState):
         at_limit = self.lengths >= config.max_length
         added = at_limit[:, None] & (~done[:, None] if blip else ranks < num_beams)
         limit_scores = torch.where(added, self.beam_scores / limit_norm, -torch.inf)
-        self.hypotheses.add(limit_scores, self.ids)
+        self.hypotheses.add(limit_scores, self.ids, self.log_probs)
         return done | at_limit
 
     def _find_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,7 +107,9 @@ class BeamSearch(BatchState):
         config = self.config
         if changes_scores(config):
             log_probs = log_softmax(logits, -1)
-            log_probs = process_logits(log_probs, self.ids, self.lengths, self.end_id, config)
+            log_probs = process_logits(
+                log_probs, self.ids, self.lengths, self.end_id, config, self.bad_words
+            )
             return select_top(log_probs + self.beam_scores[..., None], count)
         # The best candidates of all beams are among the best of each beam, so log-probabilities of
         # the whole vocabulary need not be computed. One more per beam makes up for an end token
@@ -111,11 +122,23 @@ class BeamSearch(BatchState):
         # In a flattened row, the token of rank r of beam k is at k * tokens.shape[2] + r.
         return scores, beams, tokens.flatten(1).gather(1, beams * tokens.shape[2] + ranks)
 
+    def _append_log_probs(self, logits: Tensor, beams: Tensor, tokens: Tensor) -> Tensor | None:
+        """Return the log-probabilities of the tokens of all candidates, before any penalties."""
+        if self.log_probs is None:
+            return None
+        # In flattened logits, token v of beam k is at k * V + v.
+        chosen = logits.flatten(1).gather(1, beams * logits.shape[2] + tokens)
+        log_probs = chosen - logits.logsumexp(-1).gather(1, beams)
+        return append_tokens(gather_beams(self.log_probs, beams), self.lengths, log_probs)
+
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""
         count, found = self.config.num_captions, self.hypotheses
         return to_hypotheses(
-            found.scores[images, :count], found.tokens[images, :count], self.prompt_lengths[images]
+            found.scores[images, :count],
+            found.tokens[images, :count],
+            self.prompt_lengths[images],
+            log_probs=None if found.log_probs is None else found.log_probs[images, :count],
         )
 
     def progress(self, image: int) -> Progress:

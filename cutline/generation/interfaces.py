@@ -3,6 +3,7 @@
 Shapes: B images, K beams, T new tokens of a step (first the padded prompts, then 1), V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 NO_TOKEN = -1  # fills rows of token ids after their last token
+NO_LOG_PROB = math.nan  # fills rows of log-probabilities
 
 
 class Cache(Protocol):
@@ -78,6 +80,9 @@ class Hypothesis:
     """sum of log-probabilities / length ** length_penalty"""
     candidate: int = 0
     """its number in `Progress`"""
+    token_log_probs: tuple[float, ...] = ()
+    """on request, the model's log-probabilities of the tokens, and of the end token if there is
+    one"""
 
 
 @dataclass(frozen=True)

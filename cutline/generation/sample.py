@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import NO_TOKEN, Hypothesis, Progress, Prompts
-from cutline.generation.logits_processors import process_logits
+from cutline.generation.interfaces import NO_LOG_PROB, NO_TOKEN, Hypothesis, Progress, Prompts
+from cutline.generation.logits_processors import BadWords, process_logits
 from cutline.generation.state import (
     BatchState,
     append_tokens,
     gather_beams,
     length_normalizer,
+    new_log_probs,
     to_hypotheses,
 )
 
@@ -30,10 +31,15 @@ class Sampling(BatchState):
         sums: (B, K), sums of their log-probabilities.
         ended: (B, K), whether a caption has its end token.
         uniforms: (B, max_length, K), random numbers in [0, 1), or None for greedy search.
+        log_probs: (B, K, W), the model's own log-probabilities of the tokens, if requested.
     """
 
     def __init__(
-        self, prompts: Prompts, config: GenerationConfig, seeds: Sequence[int] | None
+        self,
+        prompts: Prompts,
+        config: GenerationConfig,
+        seeds: Sequence[int] | None,
+        bad_words: BadWords | None = None,
     ) -> None:
         """Begin the captions.
 
@@ -41,11 +47,13 @@ class Sampling(BatchState):
             prompts: The prompts of the images.
             config: How to choose tokens, and the number of captions per image.
             seeds: One per image, or None for greedy search, which has one caption per image.
+            bad_words: The tokens of the settings' `bad_words`.
         """
         num_captions = 1 if seeds is None else config.num_captions
-        self.config, self.end_id = config, prompts.end_id
+        self.config, self.end_id, self.bad_words = config, prompts.end_id, bad_words
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
         self.ids = prompts.left_align(config.max_length)[:, None].expand(-1, num_captions, -1)
+        self.log_probs = new_log_probs(self.ids, config)
         shape, device = self.ids.shape[:2], self.ids.device
         self.sums = torch.zeros(shape, device=device)
         self.ended = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -65,7 +73,9 @@ class Sampling(BatchState):
         """
         (num_images, num_captions), num_beams = self.sums.shape, logits.shape[1]
         logits = logits.float().expand(-1, num_captions, -1)
-        scores = process_logits(logits, self.ids, self.lengths, self.end_id, self.config)
+        scores = process_logits(
+            logits, self.ids, self.lengths, self.end_id, self.config, self.bad_words
+        )
         if self.uniforms is None:
             tokens = scores.argmax(-1)
         else:
@@ -74,6 +84,9 @@ class Sampling(BatchState):
         # A caption is scored by the model's own log-probabilities, before any processing.
         log_probs = logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
         self.sums = torch.where(self.ended, self.sums, self.sums + log_probs)
+        if self.log_probs is not None:
+            log_probs = log_probs.masked_fill(self.ended, NO_LOG_PROB)
+            self.log_probs = append_tokens(self.log_probs, self.lengths, log_probs)
         self.next_tokens = tokens.masked_fill(self.ended, self.end_id)
         # After the prompt there is one beam, which all captions continue; later each has its own.
         caption = torch.arange(num_captions, device=logits.device)
@@ -95,7 +108,10 @@ class Sampling(BatchState):
         )
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         captions = gather_beams(ids.masked_fill(past_end, NO_TOKEN), order)
-        return to_hypotheses(scores, captions, starts, order)
+        log_probs = None
+        if self.log_probs is not None:
+            log_probs = gather_beams(self.log_probs[images], order)
+        return to_hypotheses(scores, captions, starts, order, log_probs)
 
     def progress(self, image: int) -> Progress:
         """Return what is known of the captions of an image: all tokens so far are settled."""

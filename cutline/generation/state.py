@@ -3,6 +3,7 @@
 Shapes: B images, K beams, W = max_length tokens (NO_TOKEN after the last).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Self
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation.interfaces import NO_TOKEN, Hypothesis
+from cutline.generation.interfaces import NO_LOG_PROB, NO_TOKEN, Hypothesis
 
 
 class BatchState:
@@ -37,16 +38,16 @@ class BeamHypotheses(BatchState):
     Attributes:
         scores: (B, N).
         tokens: (B, N, W), prompt included.
+        log_probs: (B, N, W), of the tokens and the end token, if requested.
     """
 
-    def __init__(
-        self, num_images: int, num_hypotheses: int, max_length: int, device: torch.device
-    ) -> None:
-        shape = (num_images, num_hypotheses)
+    def __init__(self, num_images: int, config: GenerationConfig, device: torch.device) -> None:
+        shape = (num_images, config.num_beams)
         self.scores = torch.full(shape, -torch.inf, device=device)
-        self.tokens = torch.full((*shape, max_length), NO_TOKEN, device=device)
+        self.tokens = torch.full((*shape, config.max_length), NO_TOKEN, device=device)
+        self.log_probs = new_log_probs(self.tokens, config)
 
-    def add(self, scores: Tensor, tokens: Tensor) -> None:
+    def add(self, scores: Tensor, tokens: Tensor, log_probs: Tensor | None) -> None:
         """Add captions with scores (B, M) and tokens (B, M, W), and keep the N best.
 
         The sort is stable: as in transformers, a caption is only displaced by a better one.
@@ -54,12 +55,25 @@ class BeamHypotheses(BatchState):
         num_kept = self.scores.shape[1]
         scores = torch.cat([self.scores, scores], 1)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
-        self.scores = scores[:, :num_kept]
-        self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), order[:, :num_kept])
+        self.scores, best = scores[:, :num_kept], order[:, :num_kept]
+        self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), best)
+        if self.log_probs is not None and log_probs is not None:
+            self.log_probs = gather_beams(torch.cat([self.log_probs, log_probs], 1), best)
+
+
+def new_log_probs(ids: Tensor, config: GenerationConfig) -> Tensor | None:
+    """Return empty rows of log-probabilities for rows of ids, if they are requested."""
+    if not config.token_log_probs:
+        return None
+    return torch.full(ids.shape, NO_LOG_PROB, device=ids.device)
 
 
 def to_hypotheses(
-    scores: Tensor, tokens: Tensor, starts: Tensor, candidates: Tensor | None = None
+    scores: Tensor,
+    tokens: Tensor,
+    starts: Tensor,
+    candidates: Tensor | None = None,
+    log_probs: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the captions of each image, without prompts; scores of -inf and NaN are no captions.
 
@@ -68,18 +82,27 @@ def to_hypotheses(
         tokens: (B, N, W), prompt included.
         starts: (B,), the number of tokens of each prompt.
         candidates: (B, N), the number of each candidate (None: 0, 1, …).
+        log_probs: (B, N, W), of the tokens and the end token, if requested.
     """
     if candidates is None:
         candidates = torch.arange(scores.shape[1]).expand(scores.shape)
-    images = zip(*(tensor.tolist() for tensor in (scores, tokens, starts, candidates)), strict=True)
+    values = [scores, tokens, candidates, *([] if log_probs is None else [log_probs])]
+    images = zip(*(tensor.tolist() for tensor in values), strict=True)
     return [
         [
-            Hypothesis(trim(row[start:]), score, candidate)
-            for score, row, candidate in zip(image_scores, rows, image_candidates, strict=True)
-            if score > -torch.inf
+            _to_hypothesis(start, *caption)
+            for caption in zip(*image, strict=True)
+            if caption[0] > -torch.inf
         ]
-        for image_scores, rows, start, image_candidates in images
+        for start, image in zip(starts.tolist(), images, strict=True)
     ]
+
+
+def _to_hypothesis(
+    start: int, score: float, tokens: list[int], candidate: int, log_probs: Sequence[float] = ()
+) -> Hypothesis:
+    token_log_probs = tuple(value for value in log_probs[start:] if not math.isnan(value))
+    return Hypothesis(trim(tokens[start:]), score, candidate, token_log_probs)
 
 
 def trim(tokens: Sequence[int]) -> tuple[int, ...]:
@@ -117,5 +140,8 @@ def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
 
 
 def append_tokens(ids: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
-    """Return a copy of ids (B, K, W) with tokens (B, K) after the first `lengths` (B,) of a row."""
+    """Return a copy of ids (B, K, W) with tokens (B, K) after the first `lengths` (B,) of a row.
+
+    Either may be log-probabilities instead, those of the tokens.
+    """
     return ids.scatter(2, lengths[:, None, None].expand(-1, ids.shape[1], 1), tokens[..., None])

@@ -52,6 +52,22 @@ def attend(
     return out.to(q.dtype)
 
 
+def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Compute `attend` for keys and values of a cache, so that no row depends on the others.
+
+    In bf16 on a CPU, a fused kernel rounds partial sums, and where these end depends on the unused
+    positions of the cache, which depend on the other rows. In float64 the order of a sum does not
+    change the result once it is rounded to bf16; keys are few, so that this costs little.
+    """
+    if k.dtype != torch.bfloat16 or k.device.type != "cpu":
+        return attend(q, k, v, mask=mask)
+    scores = (q.double() * q.shape[-1] ** -0.5) @ k.double().transpose(-1, -2)  # (R, H, T, S)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    out: Tensor = scores.softmax(-1) @ v.double()
+    return out.to(q.dtype)
+
+
 class SelfAttention(nn.Module):
     """Self-attention with one fused projection for queries, keys and values."""
 
@@ -82,10 +98,13 @@ class SelfAttention(nn.Module):
         """
         heads = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         q, k, v = heads  # (R, H, T, d)
-        if cache is not None:
+        if cache is None:
+            dropout = self.dropout if self.training else 0.0
+            attended = attend(q, k, v, dropout, mask, causal)
+        else:
             k, v = cache.append(k, v)  # (R, H, S, d)
-        dropout = self.dropout if self.training else 0.0
-        out: Tensor = self.proj(merge_heads(attend(q, k, v, dropout, mask, causal)))
+            attended = attend_to_cache(q, k, v, mask)
+        out: Tensor = self.proj(merge_heads(attended))
         return out
 
 

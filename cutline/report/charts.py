@@ -37,9 +37,19 @@ def render_curve(
     return _render_chart(_plot_curve(finite, log_x) if finite else [], title, x_label, y_label)
 
 
-def render_histogram(counts: Mapping[int, int], title: str, x_label: str, y_label: str) -> str:
-    """Return a chart with a bar for the count of each integer: `{3: 10, 4: 2}`."""
-    return _render_chart(_plot_bars(counts) if counts else [], title, x_label, y_label)
+def render_histogram(
+    counts: Mapping[int, int], title: str, x_label: str, y_label: str, unit: float = 1
+) -> str:
+    """Return a chart with a bar for the count of each integer, `{3: 10, 4: 2}`.
+
+    Args:
+        counts: Counts by integer.
+        title: Title of the chart.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+        unit: What the integers are multiplied by, as in 0.1 for tenths.
+    """
+    return _render_chart(_plot_bars(counts, unit) if counts else [], title, x_label, y_label)
 
 
 def _render_chart(plot: list[str], title: str, x_label: str, y_label: str) -> str:
@@ -91,7 +101,7 @@ def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
     ]
 
 
-def _plot_bars(counts: Mapping[int, int]) -> list[str]:
+def _plot_bars(counts: Mapping[int, int], unit: float) -> list[str]:
     """Return the grid, the labels and the bars of one or more integers."""
     low, high = min(counts), max(counts)
     bin_width = math.ceil((high - low + 1) / MAX_BARS)  # integers per bar
@@ -103,7 +113,7 @@ def _plot_bars(counts: Mapping[int, int]) -> list[str]:
     grid = [_render_grid_line(_BOTTOM - y / scale * (_BOTTOM - _TOP), y) for y in y_ticks]
     labels, bars = [], []
     for i in range(0, len(bin_counts), math.ceil(len(bin_counts) / 10)):
-        center, label = _LEFT + (i + 0.5) * width, _format_number(low + i * bin_width)
+        center, label = _LEFT + (i + 0.5) * width, _format_number((low + i * bin_width) * unit)
         labels.append(_render_text(center, _BOTTOM + 28, label, "middle"))
     for i, count in enumerate(bin_counts):
         x, height = _LEFT + i * width + width / 10, count / scale * (_BOTTOM - _TOP)

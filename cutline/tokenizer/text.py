@@ -47,9 +47,18 @@ def join_tokens(tokens: Sequence[str], prefix: str = "##") -> str:
     have no spaces, and that `prefix` is also removed from the first token.
     """
     text = " ".join(tokens).replace(f" {prefix}", "").removeprefix(prefix).strip()
+    return _WIDE_SPACE.sub("", _join_contractions(text))
+
+
+def join_bert_tokens(tokens: Sequence[str], prefix: str = "##") -> str:
+    """Join WordPiece tokens to text as `BertTokenizer.decode` in transformers does."""
+    return _join_contractions(" ".join(tokens).replace(f" {prefix}", "").strip())
+
+
+def _join_contractions(text: str) -> str:
     for spaced, joined in _CONTRACTIONS:
         text = text.replace(spaced, joined)
-    return _WIDE_SPACE.sub("", text)
+    return text
 
 
 def join_settled_tokens(tokens: Sequence[str], prefix: str = "##") -> str:

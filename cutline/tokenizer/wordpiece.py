@@ -7,10 +7,17 @@ from typing import NamedTuple
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
-from cutline.errors import ConfigError, DataError
+from cutline.config import GenerationConfig
+from cutline.errors import ConfigError, DataError, SettingError
 from cutline.files import write_text
+from cutline.messages import format_value
 from cutline.tokenizer.read import BLIP_TOKENS, SPECIAL_TOKENS, build_tokenizer, read_tokenizer
-from cutline.tokenizer.text import join_settled_tokens, join_tokens, remove_surrogates
+from cutline.tokenizer.text import (
+    join_bert_tokens,
+    join_settled_tokens,
+    join_tokens,
+    remove_surrogates,
+)
 from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
 
 
@@ -157,6 +164,19 @@ class Tokenizer:
         """Encode `[DEC] prompt`, from which generation starts."""
         return [self.dec_id, *self._encode(prompt)]
 
+    def encode_bad_words(self, words: Sequence[str]) -> list[list[int]]:
+        """Encode words or phrases that are not to be generated.
+
+        Raises:
+            SettingError: One has no tokens, or unknown ones, so that no caption can contain it.
+        """
+        encoded = [self._encode(word) for word in words]
+        for word, token_ids in zip(words, encoded, strict=True):
+            if not token_ids or self.unk_id in token_ids:
+                problem = "is not in the model's vocabulary, so it is never generated: remove it"
+                raise SettingError(GenerationConfig, "bad_words", f"{format_value(word)} {problem}")
+        return encoded
+
     def encode_text(self, text: str, max_tokens: int = 35) -> list[int]:
         """Encode `[CLS] text [SEP]` for the matcher.
 
@@ -175,6 +195,16 @@ class Tokenizer:
             KeyError: An id is outside the vocabulary.
         """
         return join_tokens(self._words(ids), self._prefix)
+
+    def decode_as_bert(self, ids: Iterable[int]) -> str:
+        """Decode ids to text as `BertTokenizer` in transformers does.
+
+        Unlike in `decode`, Chinese and Japanese have spaces, and a first token keeps its `##`.
+
+        Raises:
+            KeyError: An id is outside the vocabulary.
+        """
+        return join_bert_tokens(self._words(ids), self._prefix)
 
     def decode_settled(self, ids: Iterable[int]) -> str:
         """Decode the first ids of a text to the longest text that no further id changes.

@@ -67,7 +67,7 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
     model, tokenizer = init_model(recipe, train)
-    _check_lengths(recipe, model.config, tokenizer, val)
+    _check_generation(recipe, model.config, tokenizer, val)
     if recipe.data.stream:
         dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config, allow_pipe)
     else:
@@ -75,10 +75,10 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     return RunSetup(model, tokenizer, dataset, train, val)
 
 
-def _check_lengths(
+def _check_generation(
     recipe: Recipe, config: CaptionConfig, tokenizer: Tokenizer, val: Sequence[Sample]
 ) -> None:
-    """Raise ConfigError if captions do not fit the model, or no validation image has room for one.
+    """Raise ConfigError if captions do not fit the model, or cannot be generated in validation.
 
     Otherwise, the first evaluation would raise it, after an epoch of training.
     """
@@ -95,6 +95,7 @@ def _check_lengths(
         prompts = {sample.prompt_or(config.prompt) for sample in val}
         shortest = min(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
         check_prompt_length(shortest, recipe.generation)
+        tokenizer.encode_bad_words(recipe.generation.bad_words)
 
 
 def require_memory(config: CaptionConfig) -> None:

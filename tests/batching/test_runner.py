@@ -1,6 +1,7 @@
 """A batch of requests with their own settings: any mix gives each the caption it gets alone."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ from torch import Tensor
 import cutline
 from cutline.batching import BatchRunner, CaptionRequest, TextEvent
 from cutline.captioner import Captioner
-from cutline.config import GenerationConfig
+from cutline.config import GenerationConfig, GenerationKwargs
 from cutline.generation import Progress
 from cutline.image import to_pixels
 from cutline.model.cache import TextCache
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "salesforce-micro"
+BAD_WORDS: list[tuple[str, ...]] = [(), (), ("star", "a red"), ("circle", "Blue", "a")]
 PROMPTS = ("a picture of ", "", "a photo of a red ")
 
 
@@ -51,6 +53,7 @@ def configs(draw: st.DrawFn) -> GenerationConfig:
         repetition_penalty=draw(st.sampled_from([1.0, 0.8, 1.3, 2.0])),
         length_penalty=draw(st.sampled_from([1.0, 0.0, -1.0, 2.0])),
         no_repeat_ngram_size=draw(st.sampled_from([0, 0, 1, 2, 3])),
+        bad_words=draw(st.sampled_from(BAD_WORDS)),
         num_captions=draw(st.integers(1, 4 if sample else num_beams)),
         beam_scoring=draw(st.sampled_from(["blip", "huggingface"])),
         sample=sample,
@@ -58,6 +61,7 @@ def configs(draw: st.DrawFn) -> GenerationConfig:
         top_k=draw(st.sampled_from([50, 0, 3])),
         top_p=draw(st.sampled_from([1.0, 0.9, 0.5])),
         seed=draw(st.integers(0, 3)),
+        token_log_probs=draw(st.booleans()),
     )
 
 
@@ -85,6 +89,8 @@ def assert_equal(caption: cutline.Caption, expected: cutline.Caption) -> None:
     pairs = zip(caption.alternatives, expected.alternatives, strict=True)
     assert all(c.token_ids == e.token_ids and c.text == e.text for c, e in pairs)
     assert caption.score == pytest.approx(expected.score, rel=1e-4, abs=1e-5)
+    for c, e in zip(caption.alternatives, expected.alternatives, strict=True):
+        assert c.token_log_probs == pytest.approx(e.token_log_probs, abs=1e-4)
 
 
 def collect_text(request: CaptionRequest) -> dict[int, str]:
@@ -162,6 +168,28 @@ def run_steps(runner: BatchRunner, waiting: list[CaptionRequest], count: int) ->
     with torch.inference_mode():
         for _ in range(count):
             runner.run_step(waiting)
+
+
+def test_bad_words_hold_for_their_own_request_only() -> None:
+    """Whatever the search, and whatever the case of the word; the prompt may contain it."""
+    searches: list[GenerationKwargs] = [
+        {},
+        {"num_beams": 1},
+        {"sample": True, "num_captions": 4, "temperature": 2.0},
+        {"num_beams": 6, "num_captions": 6, "beam_scoring": "huggingface"},
+    ]
+    configs = [
+        GenerationConfig(bad_words=bad_words, **settings)
+        for settings in searches
+        for bad_words in ((), ("Star",), ("green star", "circle", "a  red"))
+    ]
+    requests = [make_request(0, "a green star and ", config) for config in configs]
+    run_steps(make_runner(6), list(requests), 80)
+    texts = [[each.text for each in request.result(0).alternatives] for request in requests]
+    for free, no_star, no_phrases in zip(texts[::3], texts[1::3], texts[2::3], strict=True):
+        assert any("star" in text.split() for text in free)
+        assert all("star" not in text.split() for text in no_star)
+        assert not any(re.search(r"green star|\bcircle|\ba red", text) for text in no_phrases)
 
 
 def is_running(runner: BatchRunner, request: CaptionRequest) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from cutline.config import DataSource
 from cutline.data import Sample, open_data, parquet, parquet_image
 from cutline.data.parquet_image import ParquetImage
+from cutline.data.sample import stamp_image
 from cutline.errors import DataError, ImageError
 from cutline.image import open_image
 
@@ -64,6 +65,15 @@ def test_bytes_of_images_are_not_loaded(tmp_path: Path) -> None:
     assert len(pickle.dumps(samples)) < 1500
     assert grays(samples) == [0, 1, 2, 3, 4]
     assert grays(list(reversed(pickle.loads(pickle.dumps(samples))))) == [4, 3, 2, 1, 0]
+
+
+def test_stamps_are_those_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [{"image": encode_png(gray)} for gray in range(3)])
+    stamps = [stamp_image(sample.image) for sample in open_data(path)]
+    assert stamps == [f"{path.stat().st_size}-{path.stat().st_mtime_ns}"] * 3
+    sample = open_data(path)[0]
+    path.unlink()
+    assert stamp_image(sample.image) == ""
 
 
 def test_hugging_faces_structs_are_read(tmp_path: Path) -> None:

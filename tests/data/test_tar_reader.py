@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutline.data import Sample, open_data, stream_shards, tar, tar_reader
+from cutline.data.sample import stamp_image
 from cutline.errors import DataError
 
 BLOCK = 512
@@ -173,3 +175,30 @@ def test_large_images_make_the_shuffle_buffer_smaller(
     ordered = [sample.id for sample in stream(shard)]
     early = [ordered.index(id) - index for index, id in enumerate(shuffle())]
     assert max(early) <= 3  # no sample comes before those that do not fit into the buffer with it
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_stamps_have_the_time_of_the_member(tmp_path: Path, format: int) -> None:
+    def stamp(time: float, size: int = 1) -> str:
+        with tarfile.open(tmp_path / "s.tar", "w", format=format) as archive:
+            info = tarfile.TarInfo("a.jpg")
+            info.size, info.mtime = size, time
+            archive.addfile(info, BytesIO(bytes(size)))
+        (sample,) = open_data(tmp_path / "s.tar")
+        return stamp_image(sample.image)
+
+    assert stamp(10) == "1-10"
+    assert stamp(10, 2) == "2-10"
+    assert stamp(1_700_000_000.25).startswith("1-1700000000")
+    assert (stamp(10.5) == "1-10.5") == (format == tarfile.PAX_FORMAT)
+    assert stamp(0).startswith("1-10240-")  # size and time of the shard
+    if format == tarfile.USTAR_FORMAT:
+        os.utime(tmp_path / "s.tar", (5, 5))
+        (sample,) = open_data(tmp_path / "s.tar")
+        assert stamp_image(sample.image) == "1-10240-5000000000"
+
+
+def test_damaged_times_are_ignored(tmp_path: Path) -> None:
+    for value in ("", "x", "nan", "inf", "1e5", "9" * 500, "1_0", "٣"):
+        shard = write_shard(tmp_path / "s.tar", pax({"mtime": value}) + make_member("a.jpg", b"x"))
+        assert stamp_image(open_data(shard)[0].image) == f"1-{stamp_image(str(shard))}"

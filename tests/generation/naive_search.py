@@ -20,7 +20,10 @@ Logits = Callable[[History], Tensor]
 def process_row(
     scores: Tensor, tokens: History, end_id: int, config: GenerationConfig
 ) -> list[float]:
-    """Apply penalties and limits to the scores (V,) of the next token, in BLIP's order."""
+    """Apply penalties and limits to the scores (V,) of the next token, in BLIP's order.
+
+    A bad word is its token ids, as text.
+    """
     result = scores.tolist()
     for token in set(tokens):
         result[token] *= (
@@ -31,9 +34,17 @@ def process_row(
     for token in range(len(result)):
         if size and (*tokens[len(tokens) - size + 1 :], token) in seen:
             result[token] = -math.inf
+    for *before, token in map(parse_word, config.bad_words):
+        if tokens[len(tokens) - len(before) :] == tuple(before):
+            result[token] = -math.inf
     if len(tokens) < config.min_length:
         result[end_id] = -math.inf
     return result
+
+
+def parse_word(word: str) -> list[int]:
+    """Return the token ids of a bad word."""
+    return list(map(int, word.split()))
 
 
 def normalize_score(
@@ -109,12 +120,20 @@ def score_caption(
     logits: Logits, prompt: History, new: History, end_id: int, config: GenerationConfig
 ) -> float:
     """Return the model's own score of a caption, which ends unless it has max_length tokens."""
-    ended = len(prompt) + len(new) < config.max_length
+    log_probs = compute_log_probs(logits, prompt, new, end_id, config.max_length)
+    ended = len(log_probs) > len(new)
+    return normalize_score(sum(log_probs), prompt, len(new), ended, config)
+
+
+def compute_log_probs(
+    logits: Logits, prompt: History, new: History, end_id: int, max_length: int
+) -> list[float]:
+    """Return the model's log-probability of each token of a caption, and of its end token."""
+    ended = len(prompt) + len(new) < max_length
     tokens = new + (end_id,) * ended
-    total = sum(
+    return [
         float(log_softmax(logits(prompt + tokens[:i]), -1)[token]) for i, token in enumerate(tokens)
-    )
-    return normalize_score(total, prompt, len(new), ended, config)
+    ]
 
 
 def next_probabilities(

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import beam_search as naive_beam_search
-from naive_search import score_caption
+from naive_search import compute_log_probs, score_caption
 from torch import Tensor
 from toy_model import (
     END,
@@ -58,6 +58,19 @@ def test_beam_search_equals_naive_beam_search(case: Case) -> None:
 
 @quick
 @given(cases())
+def test_token_log_probs_are_those_of_the_model(case: Case) -> None:
+    """Of every caption, whatever penalties and limits led to it."""
+    model, config = case.make_model(), case.config
+    for image, captions in enumerate(search_case(case)):
+        logits, prompt = partial(model.logits, image), tuple(case.prompts[image])
+        for caption in captions:
+            log_probs = compute_log_probs(logits, prompt, caption.token_ids, END, config.max_length)
+            expected = log_probs if config.token_log_probs else []
+            assert list(caption.token_log_probs) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@quick
+@given(cases())
 def test_captions_do_not_depend_on_the_batch_and_done_images_leave_it(case: Case) -> None:
     model, prompts = case.make_model(), case.make_prompts()
     batched = beam_search(model.step, model.start(prompts), prompts, case.config)
@@ -92,7 +105,8 @@ def test_one_beam_is_greedy_search_without_repetition_penalty(case: Case) -> Non
     for captions, expected in zip(search_case(case), greedy, strict=True):
         for caption in captions:  # there is none where every token is forbidden
             assert caption.token_ids == expected[0].token_ids
-            if not (case.config.min_length or case.config.no_repeat_ngram_size):
+            config = case.config
+            if not (config.min_length or config.no_repeat_ngram_size or config.bad_words):
                 assert caption.score == pytest.approx(expected[0].score, rel=1e-4)
 
 

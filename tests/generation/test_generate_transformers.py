@@ -1,5 +1,6 @@
 """Captions of random models compared with transformers' `BlipForConditionalGeneration`."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import next_probabilities
 from torch import Tensor
-from toy_model import END, Case, cases
+from toy_model import END, Case, cases, encode_words, make_search
 from transformers import (
     BlipConfig,
     BlipForConditionalGeneration,
     LogitsProcessorList,
     MinLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -85,6 +87,7 @@ def generate_with_transformers(
         "length_penalty",
         "no_repeat_ngram_size",
     ]
+    words = encode_words(config.bad_words)
     if config.num_beams == 1:
         names.remove("length_penalty")
     output = model.generate(
@@ -94,6 +97,7 @@ def generate_with_transformers(
         do_sample=False,
         return_dict_in_generate=True,
         output_scores=True,
+        bad_words_ids=words or None,
         **{name: getattr(config, name) for name in names},
     )
     rows = [row[len(prompt) :] for row in output.sequences.tolist()]
@@ -116,6 +120,7 @@ def generate_with_cutline(
         model.prefill_images(model.vision(pixels), config.max_length + longest, mask),
         Prompts(ids, mask, SEP),
         config,
+        make_search=make_search,
     )
 
 
@@ -160,6 +165,31 @@ def test_captions_and_scores_equal_transformers(
             )
 
 
+@torch.no_grad()
+@quick
+@given(searches(), st.integers(0, 4), st.integers(1, 3), st.data())
+def test_captions_without_bad_words_equal_transformers(
+    config: GenerationConfig, seed: int, size: int, data: st.DataObject
+) -> None:
+    """Bad words are taken from the captions that there are without them."""
+    blip, model = make_models(seed, 3.0)
+    pixels = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    row = [START, 5, 9]
+    words: tuple[str, ...] = ()
+    for _ in range(3):
+        config = replace(config, bad_words=words)
+        [captions] = generate_with_cutline(model, pixels, [row], config)
+        expected = generate_with_transformers(blip, pixels, row, config)
+        assert [c.token_ids for c in captions] == [c.token_ids for c in expected]
+        if config.num_beams > 1:
+            assert [c.score for c in captions] == pytest.approx(
+                [c.score for c in expected], rel=1e-5, abs=1e-4
+            )
+        tokens = (*row, *captions[0].token_ids)
+        start = data.draw(st.integers(0, max(0, len(tokens) - size)))
+        words = (*words, " ".join(map(str, tokens[start : start + size])))
+
+
 @settings(quick, max_examples=50)
 @given(cases(sample=True))
 def test_sampling_probabilities_equal_transformers(case: Case) -> None:
@@ -175,6 +205,8 @@ def test_sampling_probabilities_equal_transformers(case: Case) -> None:
     )
     if config.no_repeat_ngram_size:
         processors.insert(1, NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+    if config.bad_words:
+        processors.insert(1, NoBadWordsLogitsProcessor(encode_words(config.bad_words)))
     logits = case.make_model().logits(0, tuple(tokens))
     expected = processors(torch.tensor([tokens]), logits[None].clone()).softmax(-1)[0]
     probabilities = next_probabilities(logits, tuple(tokens), END, config)

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import process_row
-from toy_model import END, Case, cases
+from toy_model import END, Case, cases, encode_words
 
 from cutline.config import GenerationConfig
 from cutline.generation.interfaces import NO_TOKEN
-from cutline.generation.logits_processors import process_logits
+from cutline.generation.logits_processors import make_bad_words, process_logits
 from cutline.generation.state import append_tokens
 
 quick = settings(max_examples=80, deadline=None, derandomize=True)
@@ -21,7 +21,8 @@ def process(scores: list[float], tokens: list[int], config: GenerationConfig) ->
     """Apply `process_logits` to one row."""
     lengths = torch.tensor([sum(token != NO_TOKEN for token in tokens)])
     ids = torch.tensor([[tokens]])
-    processed = process_logits(torch.tensor([[scores]]), ids, lengths, END, config)
+    words = make_bad_words(config, encode_words, torch.device("cpu"))
+    processed = process_logits(torch.tensor([[scores]]), ids, lengths, END, config, words)
     result: list[float] = processed.flatten().tolist()
     return result
 
@@ -39,7 +40,8 @@ def test_a_batch_is_processed_row_by_row(case: Case, data: st.DataObject) -> Non
         ids = append_tokens(ids, prompts.lengths + number, new[..., number])
     scores = torch.randn(*shape[:2], case.vocab, generator=generator)
     before = scores.clone()
-    processed = process_logits(scores, ids, prompts.lengths + shape[2], END, case.config)
+    words = make_bad_words(case.config, encode_words, torch.device("cpu"))
+    processed = process_logits(scores, ids, prompts.lengths + shape[2], END, case.config, words)
     assert torch.equal(scores, before)  # the input is unchanged
     for image in range(shape[0]):
         for beam in range(beams):
@@ -81,6 +83,28 @@ def test_minus_infinity_never_becomes_nan() -> None:
 )
 def test_no_ngram_occurs_twice(size: int, tokens: list[int], forbidden: set[int]) -> None:
     config = GenerationConfig(no_repeat_ngram_size=size, min_length=0)
+    scores = process([0.5] * 6, tokens, config)
+    assert {token for token, score in enumerate(scores) if score == -math.inf} == forbidden
+
+
+@pytest.mark.parametrize(
+    ("words", "tokens", "forbidden"),
+    [
+        (("2",), [3], {2}),
+        (("2", "4"), [2, 2], {2, 4}),
+        (("2 3",), [4, 2], {3}),
+        (("2 3",), [2, 4], set()),
+        (("2 3 4",), [2, 3], {4}),
+        (("2 3 4",), [3], set()),
+        (("2 2 4",), [2], set()),
+        (("2 3 4", "3 5", "3 4", "0"), [2, 3], {0, 4, 5}),
+        (("2 3 4 5 2 3 4",), [2, 3, 4, 5, 2, 3], set()),  # longer than captions
+    ],
+)
+def test_the_last_token_of_a_bad_word_is_forbidden_after_the_others(
+    words: tuple[str, ...], tokens: list[int], forbidden: set[int]
+) -> None:
+    config = GenerationConfig(bad_words=words, min_length=0, max_length=6)
     scores = process([0.5] * 6, tokens, config)
     assert {token for token, score in enumerate(scores) if score == -math.inf} == forbidden
 

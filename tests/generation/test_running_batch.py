@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_model import Case, ToyCache, ToyModel, cases, make_prompts
+from toy_model import Case, ToyCache, ToyModel, cases, make_prompts, make_search
 
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
 from cutline.generation import Batch, Hypothesis, NewRequests, Progress, Prompts, generate
-from cutline.generation.batch import compact, make_search
+from cutline.generation.batch import compact
 from cutline.generation.interfaces import Search
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
@@ -30,7 +30,8 @@ def make_request(
 
 def caption_alone(model: ToyModel, number: int, request: Case) -> list[Hypothesis]:
     prompts = make_prompts(request.prompts[:1])
-    [captions] = generate(model.step, model.start(prompts, [number]), prompts, request.config)
+    cache, config = model.start(prompts, [number]), request.config
+    [captions] = generate(model.step, cache, prompts, config, make_search=make_search)
     return captions
 
 
@@ -38,6 +39,8 @@ def assert_equal(captions: list[Hypothesis], expected: list[Hypothesis]) -> None
     assert [c.token_ids for c in captions] == [c.token_ids for c in expected]
     assert [c.score for c in captions] == pytest.approx([c.score for c in expected], rel=1e-5)
     assert [c.candidate for c in captions] == [c.candidate for c in expected]
+    for caption, other in zip(captions, expected, strict=True):
+        assert caption.token_log_probs == pytest.approx(other.token_log_probs, rel=1e-5)
 
 
 any_case = st.one_of(cases(), cases(sample=True))
@@ -51,7 +54,7 @@ def test_any_mix_of_requests_that_come_and_go_equals_each_alone(
     """Requests join at any step, in groups of any size; some are removed before they are done."""
     requests = [replace(case, config=replace(case.config, seed=n)) for n, case in enumerate(drawn)]
     model, waiting = ToyModel(14, seed=5), list(range(len(requests)))
-    batch: Batch[ToyCache] = Batch(model.step)
+    batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
     results: dict[object, list[Hypothesis]] = {}
     removed = set()
     while waiting or len(batch):
@@ -79,7 +82,7 @@ def test_any_mix_of_requests_that_come_and_go_equals_each_alone(
 def test_settled_tokens_are_those_of_the_captions(case: Case) -> None:
     """Settled tokens never change, and a draft continues them."""
     model = case.make_model()
-    batch: Batch[ToyCache] = Batch(model.step)
+    batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
     results = batch.add(make_request(model, [0], [case]))
     steps: list[Progress] = []
     while len(batch):
@@ -101,7 +104,7 @@ def test_settled_tokens_are_those_of_the_captions(case: Case) -> None:
 def test_every_token_of_greedy_search_is_settled_at_once() -> None:
     model = ToyModel(9, seed=2)
     config = GenerationConfig(num_beams=1, max_length=8, min_length=8)
-    batch: Batch[ToyCache] = Batch(model.step)
+    batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
     batch.add(make_request(model, [0], [Case(9, 0, [[0, 2]], 0, config)]))
     for count in range(1, 6):
         assert len(batch.progress(0).settled[0]) == count
@@ -111,7 +114,7 @@ def test_every_token_of_greedy_search_is_settled_at_once() -> None:
 def test_the_draft_of_a_beam_search_is_its_best_beam() -> None:
     config = GenerationConfig(num_beams=3, max_length=10, min_length=10)
     model, case = ToyModel(9, seed=2), Case(9, 0, [[0]], 0, config)
-    batch: Batch[ToyCache] = Batch(model.step)
+    batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
     batch.add(make_request(model, [0], [case]))
     progress = batch.progress(0)
     assert (progress.settled, len(progress.draft)) == ([()], 1)
@@ -144,7 +147,7 @@ def test_requests_of_equal_settings_share_a_search() -> None:
 def test_a_failed_start_leaves_the_batch_as_it_was() -> None:
     model, config = ToyModel(9), GenerationConfig(max_length=9)
     requests = [Case(9, 0, [[0]], 0, config)] * 2
-    batch: Batch[ToyCache] = Batch(model.step)
+    batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
     batch.add(make_request(model, [0], requests))
     too_long = Case(9, 0, [[0] * 9], 0, config)
     with pytest.raises(ConfigError, match=r"max_length 9 leaves no room .* has 9 tokens"):

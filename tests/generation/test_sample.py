@@ -9,9 +9,24 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from naive_search import caption_probabilities, next_probabilities, score_caption
+from naive_search import (
+    caption_probabilities,
+    compute_log_probs,
+    next_probabilities,
+    score_caption,
+)
 from naive_search import greedy_search as naive_greedy_search
-from toy_model import END, Case, History, ToyModel, cases, greedy_search, make_prompts, sample
+from toy_model import (
+    END,
+    Case,
+    History,
+    ToyModel,
+    cases,
+    greedy_search,
+    make_prompts,
+    make_search,
+    sample,
+)
 
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, generate
@@ -31,6 +46,10 @@ def test_greedy_search_equals_naive_greedy_search(case: Case) -> None:
         score = score_caption(logits, prompt, tokens, END, case.config)
         assert [caption.token_ids for caption in captions] == [tokens]
         assert captions[0].score == pytest.approx(score, rel=1e-4, abs=1e-5)
+        log_probs = compute_log_probs(logits, prompt, tokens, END, case.config.max_length)
+        assert list(captions[0].token_log_probs) == pytest.approx(
+            log_probs if case.config.token_log_probs else [], rel=1e-4, abs=1e-5
+        )
 
 
 NEUTRAL = {
@@ -96,7 +115,8 @@ def test_captions_are_drawn_with_their_probabilities(options: dict[str, float]) 
 def test_sampled_tokens_are_possible_and_scored_by_the_model(case: Case) -> None:
     config, model, prompts = case.config, case.make_model(), case.make_prompts()
     relaxed = replace(config, top_p=min(1, config.top_p + 1e-6))
-    batched = generate(model.step, model.start(prompts), prompts, config)
+    cache = model.start(prompts)
+    batched = generate(model.step, cache, prompts, config, make_search=make_search)
     for image, captions in enumerate(batched):
         prompt, logits = tuple(case.prompts[image]), partial(model.logits, image)
         scores = [caption.score for caption in captions]
@@ -110,6 +130,9 @@ def test_sampled_tokens_are_possible_and_scored_by_the_model(case: Case) -> None
                 assert token in next_probabilities(logits(history), history, END, relaxed)
             score = score_caption(logits, prompt, caption.token_ids, END, config)
             assert caption.score == pytest.approx(score, rel=1e-4, abs=1e-5)
+            log_probs = compute_log_probs(logits, prompt, caption.token_ids, END, config.max_length)
+            expected = log_probs if config.token_log_probs else []
+            assert list(caption.token_log_probs) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 @quick

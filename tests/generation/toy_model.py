@@ -1,16 +1,22 @@
-"""A toy model whose logits depend on the image and all tokens so far; its cache is the tokens."""
+"""A toy model whose logits depend on the image and all tokens so far; its cache is the tokens.
+
+A word is its token ids, as text.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from hypothesis import strategies as st
+from naive_search import parse_word
 from torch import Tensor
 
 from cutline.config import GenerationConfig
-from cutline.generation import Hypothesis, Prompts, generate
+from cutline.generation import Hypothesis, Prompts, batch, generate
 from cutline.generation.beam import BeamSearch
 from cutline.generation.interfaces import CacheT, Step
+from cutline.generation.logits_processors import make_bad_words
 from cutline.generation.sample import Sampling
 
 END = 1
@@ -113,10 +119,24 @@ class Case:
         return make_prompts(self.prompts, self.padding)
 
 
+def bad_words(vocab: int) -> st.SearchStrategy[tuple[str, ...]]:
+    """Draw no bad words, or a few of one to three tokens."""
+    word = st.lists(st.integers(0, vocab - 1), min_size=1, max_size=3)
+    words = st.lists(word.map(lambda tokens: " ".join(map(str, tokens))), max_size=2)
+    return st.one_of(st.just(()), words.map(tuple))
+
+
+def encode_words(words: Sequence[str]) -> list[list[int]]:
+    return list(map(parse_word, words))
+
+
+make_search = partial(batch.make_search, encode_words=encode_words)
+
+
 @st.composite
 def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
     """Draw small vocabularies and any settings; in sampling, some token is always allowed."""
-    vocab = draw(st.integers(11, 14) if sample else st.integers(2, 12))
+    vocab = draw(st.integers(13, 14) if sample else st.integers(2, 12))
     tokens = st.integers(0, vocab - 1)
     prompts = draw(st.lists(st.lists(tokens, min_size=1, max_size=4), min_size=1, max_size=3))
     max_length = draw(st.integers(5, 9))
@@ -128,12 +148,14 @@ def cases(draw: st.DrawFn, sample: bool = False, max_beams: int = 5) -> Case:
         repetition_penalty=draw(st.sampled_from([1.0, 0.6, 1.3, 3.0])),
         length_penalty=draw(st.sampled_from([1.0, 0.0, -1.0, 0.5, 3.0])),
         no_repeat_ngram_size=draw(st.sampled_from([0, 0, 1, 2, 3, 4])),
+        bad_words=draw(bad_words(vocab)),
         num_captions=draw(st.integers(1, 3 if sample else num_beams)),
         beam_scoring=draw(st.sampled_from(["blip", "huggingface"])),
         sample=sample,
         temperature=draw(st.sampled_from([1.0, 0.4, 2.5])) if sample else 1.0,
         top_k=draw(st.sampled_from([50, 0, 1, 3])) if sample else 50,
         top_p=draw(st.sampled_from([1.0, 0.9, 0.5, 0.1])) if sample else 0.9,
+        token_log_probs=draw(st.booleans()),
     )
     return Case(vocab, draw(st.integers(0, 10**6)), prompts, draw(tokens), config)
 
@@ -142,8 +164,13 @@ def beam_search(
     step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run beam search, also with one beam."""
+    words = make_bad_words(config, encode_words, torch.device("cpu"))
     return generate(
-        step, cache, prompts, config, make_search=lambda prompts, _: BeamSearch(prompts, config)
+        step,
+        cache,
+        prompts,
+        config,
+        make_search=lambda prompts, _: BeamSearch(prompts, config, words),
     )
 
 
@@ -151,9 +178,7 @@ def greedy_search(
     step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run greedy search, whatever num_beams is."""
-    return generate(
-        step, cache, prompts, config, make_search=lambda prompts, _: Sampling(prompts, config, None)
-    )
+    return sample(step, cache, prompts, config, None)
 
 
 def sample(
@@ -161,13 +186,14 @@ def sample(
     cache: CacheT,
     prompts: Prompts,
     config: GenerationConfig,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None,
 ) -> list[list[Hypothesis]]:
-    """Sample captions."""
+    """Sample captions, or search greedily without seeds."""
+    words = make_bad_words(config, encode_words, torch.device("cpu"))
     return generate(
         step,
         cache,
         prompts,
         config,
-        make_search=lambda prompts, _: Sampling(prompts, config, seeds),
+        make_search=lambda prompts, _: Sampling(prompts, config, seeds, words),
     )

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
+from cutline.errors import ConfigError
+from cutline.messages import format_value
 from cutline.tokenizer import Tokenizer, clean_caption
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -170,12 +172,17 @@ def test_prompt_and_caption_equal_their_concatenation(
 @any_text
 @given(st.lists(st.integers(0, len(VOCAB) - 1)))
 def test_decoding_equals_transformers(small: Tokenizer, vocab: Path, ids: list[int]) -> None:
-    # cutline joins Chinese and Japanese without spaces, transformers does not
+    def decode(ids: list[int]) -> str:
+        return str(
+            make_slow_reference(vocab).decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=True
+            )
+        )
+
+    assert small.decode_as_bert(ids) == decode(ids)
+    # `decode` joins Chinese and Japanese without spaces, transformers does not
     ids = [index for index in ids if not set(VOCAB[index]) & set("人狗。かカ")]
-    text = make_slow_reference(vocab).decode(
-        ids, skip_special_tokens=True, clean_up_tokenization_spaces=True
-    )
-    assert small.decode(ids) == str(text).removeprefix("##")
+    assert small.decode(ids) == decode(ids).removeprefix("##")
 
 
 @cache
@@ -229,6 +236,24 @@ def test_special_tokens_in_text_are_plain_text(small: Tokenizer, tmp_path: Path,
         assert specials.isdisjoint(ids[1:-1])
         assert tokenizer.decode(ids).replace(" ", "") == f"{name}ofa{name}dog".lower()
         assert prompt_length == len(tokenizer.encode_prompt(f"{name} of "))
+
+
+def test_bad_words_are_encoded_as_in_captions(small: Tokenizer) -> None:
+    words = ["Dog", " doggy  man", "人", "[SEP]"]
+    encoded = small.encode_bad_words(words)
+    assert encoded == [small.encode_prompt(word)[1:] for word in words]
+    assert list(map(len, encoded)) == [1, 3, 1, 5]
+    assert small.encode_bad_words(()) == []
+
+
+@pytest.mark.parametrize("word", ["😀", "dog 😀", "\u200b", "\udcff", "x" * 1000])
+def test_bad_words_that_cannot_be_generated_are_errors(small: Tokenizer, word: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        small.encode_bad_words(["dog", word])
+    assert str(error.value) == (
+        f"bad_words {format_value(word)} is not in the model's vocabulary, so it is never "
+        "generated: remove it"
+    )
 
 
 def test_lone_surrogates_are_removed(small: Tokenizer) -> None:

@@ -326,6 +326,13 @@ def test_prompts_without_room_for_a_caption_are_refused_before_training(
             train(run, show_progress=False)
 
 
+def test_unknown_bad_words_are_refused_before_training(recipe: Build) -> None:
+    run = recipe(generation=GenerationConfig(max_length=30, bad_words=("a", "😀")))
+    with pytest.raises(cutline.ConfigError, match="bad_words '😀' is not in the model's vocab"):
+        train(run, show_progress=False)
+    assert not (Path(run.output) / "state.safetensors").exists()
+
+
 def test_fine_tuning_keeps_sizes_vocabulary_and_prompt(recipe: Build, tmp_path: Path) -> None:
     first = train(recipe(), show_progress=False)
     second = recipe(

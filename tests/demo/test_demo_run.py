@@ -10,7 +10,7 @@ import cutline
 from cutline.cli.main import run_command
 from cutline.data import open_data
 from cutline.demo.grammar import describe_scene, is_correct
-from cutline.demo.pipeline import run_demo
+from cutline.demo.run import run_demo
 from cutline.demo.scenes import make_scenes
 from cutline.errors import ConfigError
 

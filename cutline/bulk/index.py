@@ -1,0 +1,109 @@
+"""`SlotIndex`: which ids have been recorded, and where, in about 50 bytes for each."""
+
+import hashlib
+from array import array
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NO_PART = 2**32 - 1
+"""part of an id that has been claimed, but has no record yet"""
+NO_POSITION = -1
+MIN_NEW, NEW_SHARE = 100_000, 4
+"""new ids in a dictionary, which takes more memory than the sorted array: as many as this, or as
+one of so many"""
+_DIGEST_BYTES = 16
+
+
+class SlotIndex:
+    """Numbers ids in the order in which they first occurred; holds what is known of each.
+
+    The columns have a value for each number, which is called a slot.
+
+    Attributes:
+        stamps: Hash of the stamp of the last record.
+        parts: Number of the part that holds the last record, or `NO_PART`.
+        offsets: Position of the last record in its part, in bytes.
+        failed: Whether the last record is a failure.
+        positions: Position of the id in the source of this run, or `NO_POSITION`.
+    """
+
+    def __init__(self) -> None:
+        self.stamps, self.parts, self.offsets = array("Q"), array("I"), array("Q")
+        self.failed, self.positions = array("b"), array("q")
+        self._keys: npt.NDArray[Any] = np.empty(0, f"S{_DIGEST_BYTES}")  # sorted
+        self._slots: npt.NDArray[np.int64] = np.empty(0, np.int64)  # of the keys
+        self._new: dict[bytes, int] = {}
+        self._digests = bytearray()  # by slot
+
+    def __len__(self) -> int:
+        """Return the number of slots."""
+        return len(self.parts)
+
+    def find(self, id: str) -> int | None:
+        """Return the slot of an id, or None."""
+        return self._find(hash_id(id))
+
+    def _find(self, digest: bytes) -> int | None:
+        if (slot := self._new.get(digest)) is not None:
+            return slot
+        if not len(self._keys):
+            return None
+        place = int(np.searchsorted(self._keys, np.bytes_(digest)))
+        # numpy drops zeros at the end
+        found = place < len(self._keys) and self._keys[place] == digest.rstrip(b"\0")
+        return int(self._slots[place]) if found else None
+
+    def add(self, id: str) -> int:
+        """Return the slot of an id, which is new if the id is."""
+        digest = hash_id(id)
+        slot = self._find(digest)
+        if slot is None:
+            slot = self._new[digest] = len(self)
+            self._digests += digest
+            self.stamps.append(0)
+            self.parts.append(NO_PART)
+            self.offsets.append(0)
+            self.failed.append(0)
+            self.positions.append(NO_POSITION)
+            if len(self._new) > max(MIN_NEW, len(self) // NEW_SHARE):
+                self._sort()
+        return slot
+
+    def set_record(self, slot: int, stamp: str, part: int, offset: int, failed: bool) -> None:
+        """Let a record be the last one of a slot."""
+        self.stamps[slot], self.failed[slot] = hash_stamp(stamp), failed
+        self.parts[slot], self.offsets[slot] = part, offset
+
+    def order(self, seen_only: bool) -> npt.NDArray[np.int64]:
+        """Return the slots that have records: those of this run's source in its order, then others.
+
+        Args:
+            seen_only: Whether to leave out the others.
+        """
+        positions = np.array(self.positions, np.int64)
+        slots = np.flatnonzero(np.array(self.parts) != NO_PART)
+        if seen_only:
+            slots = slots[positions[slots] != NO_POSITION]
+        places = positions[slots]
+        places[places == NO_POSITION] = np.iinfo(np.int64).max
+        return slots[np.argsort(places, kind="stable")]
+
+    def _sort(self) -> None:
+        """Move all keys to the sorted array."""
+        keys = np.frombuffer(bytes(self._digests), f"S{_DIGEST_BYTES}")
+        self._slots = np.argsort(keys, kind="stable")
+        self._keys = keys[self._slots]
+        self._new = {}
+
+
+def hash_id(id: str) -> bytes:
+    """Return 16 bytes that stand for an id."""
+    data = id.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def hash_stamp(stamp: str) -> int:
+    """Return an integer of 64 bits that stands for a stamp."""
+    return int.from_bytes(hashlib.blake2b(stamp.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,122 @@
+"""`Output`: where the captions of a run go; and those that are a single file, or stdout."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.record import Record, TextEdit
+from cutline.data import Sample, write_captions
+from cutline.errors import ConfigError
+
+
+class Output:
+    """Where captions go. This one writes nothing; subclasses say what is written, and when.
+
+    A run reads samples in one thread, which calls `skips` and `note`, and calls everything else in
+    another.
+    """
+
+    def resume(self, manifest: Manifest) -> None:
+        """Repeat what a killed run may not have written, although it had recorded it."""
+
+    def part_key(self, sample: Sample) -> str:
+        """Return what decides to which part of the collection a sample belongs."""
+        return sample.id
+
+    def skips(self, sample: Sample) -> bool:
+        """Return whether a sample that is not recorded has a text that is kept."""
+        return False
+
+    def note(self, sample: Sample, done: bool) -> None:
+        """Note that the source contains a sample, which is recorded, or is about to be."""
+
+    def plan_edit(self, sample: Sample, text: str) -> TextEdit | None:
+        """Return the change of a text file that a caption makes, to be recorded before it."""
+        return None
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write what can be written of records that have just been committed."""
+
+    def finish(self, manifest: Manifest, complete: bool) -> None:
+        """Write the rest, at the end of a run or when it is stopped.
+
+        Args:
+            manifest: All records.
+            complete: Whether the source was read to its end.
+        """
+
+    def describe(self) -> list[str]:
+        """Return what was written where, in a few words each, after `finish`."""
+        return []
+
+
+class PrintedOutput(Output):
+    """Captions that are printed as they come."""
+
+    def __init__(self, show: Callable[[Record], None]) -> None:
+        """Print with a function."""
+        self._show = show
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Print captions."""
+        for record in records:
+            if not record.kind:
+                self._show(record)
+
+
+class FileOutput(Output):
+    """A .jsonl, .csv or .parquet file with a row for each caption, in the order of the source.
+
+    A file called metadata.jsonl gets the columns of Hugging Face's imagefolder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._count = path, 0
+        self._is_imagefolder = path.name == "metadata.jsonl"
+
+    def skips(self, sample: Sample) -> bool:
+        """Return false; refuse an image that imagefolder would not find."""
+        if self._is_imagefolder:
+            name_in_folder(sample, self.path.parent)
+        return False
+
+    def finish(self, manifest: Manifest, complete: bool) -> None:
+        """Replace the file by one with all captions."""
+        self._count = 0
+        columns = ["file_name", "text"] if self._is_imagefolder else list(manifest.columns)
+        write_captions(self.path, self._iter_rows(manifest, complete), columns)
+
+    def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:
+        for record in manifest.iter_records(seen_only=complete):
+            if record.kind:
+                continue
+            self._count += 1
+            if self._is_imagefolder:
+                name = os.path.relpath(record.row["image"], self.path.parent)
+                yield {"file_name": Path(name).as_posix(), "text": record.row["caption"]}
+            else:
+                yield record.row
+
+    def describe(self) -> list[str]:
+        """Return the file and the number of its captions."""
+        return [f"{self.path}: {self._count:,} captions"]
+
+
+def name_in_folder(sample: Sample, folder: Path) -> str:
+    """Return the path of an image within a folder.
+
+    Raises:
+        ConfigError: It is not in the folder.
+    """
+    name = ".."
+    if isinstance(sample.image, str) and "://" not in sample.image:
+        name = os.path.relpath(sample.image, folder)
+    if Path(name).parts[0] == "..":
+        raise ConfigError(
+            f"{sample.name}: not a file in {folder} or a folder below it, where Hugging Face's "
+            "imagefolder expects the images of its metadata.jsonl; write the file there, or give "
+            "it another name"
+        )
+    return name

@@ -1,0 +1,95 @@
+"""HTML report of a run: images with their captions, lengths, scores and failures."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from cutline.bulk.index import hash_id
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.run import CaptionRun
+from cutline.data import Sample
+from cutline.errors import ImageError
+from cutline.image import open_thumbnail
+from cutline.report import (
+    THUMBNAIL_SIZE,
+    Card,
+    render_gallery,
+    render_histogram,
+    render_key_figures,
+    render_table,
+    write_report,
+)
+
+NUM_IMAGES = 48
+MAX_FAILURES = 200
+SCORES_PER_UNIT = 20
+
+
+class RandomSamples:
+    """A random choice of the samples of a run: those whose ids have the lowest hashes."""
+
+    def __init__(self, size: int = NUM_IMAGES) -> None:
+        """Choose at most `size` samples."""
+        self._size = size
+        self._heap: list[tuple[int, str, Sample]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Choose from one more sample."""
+        key = -int.from_bytes(hash_id(sample.id), "big")
+        if len(self._heap) < self._size:
+            heapq.heappush(self._heap, (key, sample.id, sample))
+        elif key > self._heap[0][0]:
+            heapq.heapreplace(self._heap, (key, sample.id, sample))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Iterate over the samples that were chosen."""
+        return (sample for _, _, sample in sorted(self._heap, key=lambda each: each[1]))
+
+
+def write_run_report(path: str | Path, run: CaptionRun, samples: RandomSamples) -> None:
+    """Write an HTML report of all captions of a manifest.
+
+    Args:
+        path: The HTML file.
+        run: The run.
+        samples: Images to show.
+    """
+    counts, lengths, scores = run.counts, Counter[int](), Counter[int]()
+    for record in run.manifest.iter_records(seen_only=run.complete):
+        if not record.kind:
+            lengths[len(record.row["caption"].split())] += 1
+            scores[round(record.row["score"] * SCORES_PER_UNIT)] += 1
+    failures = [
+        [failure.id, failure.kind, failure.reason]
+        for failure in islice(run.iter_failures(), MAX_FAILURES)
+    ]
+    figures = [
+        (f"{lengths.total():,}", "captions"),
+        (f"{counts.captioned:,}", "of this run"),
+        (f"{counts.failed + counts.failed_before:,}", "failed"),
+    ]
+    unit = 1 / SCORES_PER_UNIT
+    sections = [
+        ("Result", render_key_figures(figures)),
+        ("Captions", render_gallery(list(_make_cards(run.manifest, samples)))),
+        ("Lengths", render_histogram(lengths, "Words of a caption", "words", "captions")),
+        ("Scores", render_histogram(scores, "Score of a caption", "score", "captions", unit)),
+    ]
+    if failures:
+        sections.append(("Failures", render_table(failures, ("id", "kind", "reason"))))
+    intro = "Images chosen at random, with their captions; how long and how likely captions are."
+    write_report(path, "Captions", intro, sections)
+
+
+def _make_cards(manifest: Manifest, samples: RandomSamples) -> Iterator[Card]:
+    for sample in samples:
+        record = manifest.find_record(sample.id)
+        if record is None or record.kind:
+            continue
+        try:
+            image = open_thumbnail(sample.image, THUMBNAIL_SIZE)
+        except ImageError:  # removed since it was captioned
+            continue
+        yield Card(image, record.row["caption"], f"{record.row['score']:.2f} · {sample.id}")

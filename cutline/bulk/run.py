@@ -1,0 +1,202 @@
+"""The run: samples that are not done yet → engine → records → output."""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from cutline.bulk.engine import Engine, Result
+from cutline.bulk.index import hash_id
+from cutline.bulk.manifest import Manifest, Status
+from cutline.bulk.output import Output
+from cutline.bulk.record import Failure, Record, describe_error, make_row
+from cutline.config import OutputConfig, RunConfig
+from cutline.data import Sample
+from cutline.data.sample import stamp_image
+from cutline.errors import CutlineError, DataError
+from cutline.interrupt import Interrupted, StopSignal
+
+
+@dataclass
+class Counts:
+    """What became of the samples of a run."""
+
+    captioned: int = 0
+    failed: int = 0
+    done_before: int = 0
+    """captioned by an earlier run"""
+    failed_before: int = 0
+    existing: int = 0
+    """skipped, because they have a text"""
+    repeated: int = 0
+    """contained in the source several times"""
+
+    @property
+    def skipped(self) -> int:
+        """Return the number of samples that were not captioned, and did not fail now."""
+        return self.done_before + self.failed_before + self.existing + self.repeated
+
+    @property
+    def total(self) -> int:
+        """Return the number of samples that the source has yielded, and that are dealt with."""
+        return self.captioned + self.failed + self.skipped
+
+
+@dataclass
+class CaptionRun:
+    """A run over a collection.
+
+    Attributes:
+        counts: What became of its samples so far.
+        source_failures: What of the source could not be read, such as rows of a table.
+        on_result: Called after each result.
+        on_failure: Called with each failure.
+        on_sample: Called with each sample that is captioned, or has been; perhaps in another
+            thread.
+        complete: Whether the source was read to its end, and all of it is recorded.
+    """
+
+    manifest: Manifest
+    output: Output
+    config: RunConfig = field(default_factory=RunConfig)
+    output_config: OutputConfig = field(default_factory=OutputConfig)
+    on_result: Callable[[Counts], None] = lambda counts: None
+    on_failure: Callable[[Failure], None] = lambda failure: None
+    on_sample: Callable[[Sample], None] = lambda sample: None
+    counts: Counts = field(default_factory=Counts)
+    source_failures: list[Failure] = field(default_factory=list)
+    complete: bool = False
+    start_time: float = field(default_factory=time.monotonic)
+    _reached_limit: bool = field(default=False, init=False)
+
+    def run(self, samples: Iterable[Sample | CutlineError], engine: Engine) -> None:
+        """Caption what is missing, and write the output: at the end, or when the run is stopped.
+
+        Args:
+            samples: The collection, with errors for parts of it that cannot be read.
+            engine: Captions.
+
+        Raises:
+            Interrupted: A signal stopped the run; what is done has been written.
+            CutlineError: The run cannot go on, or the output cannot be written.
+        """
+        self.output.resume(self.manifest)
+        with StopSignal() as stop:
+            try:
+                self._caption(samples, engine, stop)
+            except (CutlineError, KeyboardInterrupt):
+                if len(self.manifest.index):  # else nothing could be read, and there is no output
+                    self._finish()
+                raise
+            self._finish()
+
+    def _caption(
+        self, samples: Iterable[Sample | CutlineError], engine: Engine, stop: StopSignal
+    ) -> None:
+        stamps: dict[str, str] = {}  # of the samples that the engine has
+        with closing(_as_generator(engine(self._select(samples, stamps)))) as results:
+            for sample, result in stop.interrupt_waiting(results):
+                self._record(sample, stamps.pop(sample.id), result)
+                if stop.requested:
+                    raise Interrupted("", stop.signal_number)
+        self.complete = not self._reached_limit and not self.source_failures
+
+    def _select(
+        self, samples: Iterable[Sample | CutlineError], stamps: dict[str, str]
+    ) -> Iterator[Sample]:
+        """Yield the samples to caption. The engine may call this in a thread of its own."""
+        count = 0
+        for sample in samples:
+            if isinstance(sample, CutlineError):
+                self._fail(describe_error(str(sample).partition(": ")[0], sample))
+                continue
+            if not self._is_in_part(sample) or not self._is_missing(sample, stamps):
+                continue
+            count += 1
+            if self.config.limit and count > self.config.limit:
+                self._reached_limit = True
+                return
+            yield sample
+
+    def _fail(self, failure: Failure) -> None:
+        self.source_failures.append(failure)
+        self.counts.failed += 1
+        self.on_failure(failure)
+
+    def _is_in_part(self, sample: Sample) -> bool:
+        number, count = self.config.part_number
+        key = hash_id(self.output.part_key(sample))
+        return number == int.from_bytes(key[:8], "big") % count
+
+    def _is_missing(self, sample: Sample, stamps: dict[str, str]) -> bool:
+        """Return whether a sample is to be captioned, and count it if it is not."""
+        stamp = stamp_sample(sample)
+        match self.manifest.claim(sample.id, stamp, self.config.retry_failed):
+            case Status.REPEATED:
+                self.counts.repeated += 1
+                return False
+            case Status.FAILED:
+                self.counts.failed_before += 1
+                return False
+            case Status.DONE:
+                self.counts.done_before += 1
+                self.output.note(sample, done=True)
+                self.on_sample(sample)
+                return False
+        if self.output.skips(sample):
+            self.counts.existing += 1
+            return False
+        self.output.note(sample, done=False)
+        self.on_sample(sample)
+        stamps[sample.id] = stamp
+        return True
+
+    def _record(self, sample: Sample, stamp: str, result: Result) -> None:
+        record = self._make_record(sample, stamp, result)
+        if failure := record.failure:
+            self.counts.failed += 1
+            self.on_failure(failure)
+        else:
+            self.counts.captioned += 1
+        self.manifest.add(record)
+        if self.manifest.is_due():
+            self._commit()
+        self.on_result(self.counts)
+
+    def _make_record(self, sample: Sample, stamp: str, result: Result) -> Record:
+        error = result
+        if not isinstance(result, CutlineError):
+            text = self.output_config.format_caption(result.text)
+            try:
+                edit = self.output.plan_edit(sample, text)
+                return Record(sample.id, stamp, make_row(sample, result, text), edit=edit)
+            except DataError as raised:  # the text file that exists cannot be read
+                error = raised
+        assert isinstance(error, CutlineError)
+        failure = describe_error(sample.id, error)
+        return Record(sample.id, stamp, kind=failure.kind, reason=failure.reason)
+
+    def _commit(self) -> None:
+        if records := self.manifest.commit():
+            self.output.write(records)
+
+    def _finish(self) -> None:
+        self._commit()
+        self.output.finish(self.manifest, self.complete)
+
+    def iter_failures(self) -> Iterator[Failure]:
+        """Yield what failed, in this run and in earlier ones."""
+        yield from self.source_failures
+        yield from self.manifest.iter_failures(seen_only=self.complete)
+
+
+def _as_generator(results: Iterator[tuple[Sample, Result]]) -> Generator[tuple[Sample, Result]]:
+    yield from results
+
+
+def stamp_sample(sample: Sample) -> str:
+    """Return what changes when the image of a sample does, or its prompt; empty if unknown."""
+    stamp = stamp_image(sample.image)
+    if sample.prompt is None or not stamp:
+        return stamp
+    return f"{stamp} {hash_id(sample.prompt).hex()}"
