@@ -22,6 +22,7 @@ from cutline.data.row import (
 from cutline.data.sample import Sample
 from cutline.data.tolerant import Tolerant, attempt
 from cutline.errors import DataError
+from cutline.messages import format_name
 
 Locate: TypeAlias = Callable[[str, str], str]
 """returns the path of an image from its name and where it is named"""
@@ -104,8 +105,9 @@ def _parse_coco(
     for number, image in enumerate(images, 1):
         yield attempt(_parse_image, image, captions, names, locate, f"{path}, image {number}")
     if captions:
+        id = format_name(next(iter(captions)))
         yield DataError(
-            f"{path}: has captions of image {next(iter(captions))}, which is not in `images`; "
+            f"{path}: has captions of image {id}, which is not in `images`; "
             "add it there, or remove the captions"
         )
 
@@ -122,7 +124,8 @@ def _parse_image(
     id, name = _parse_id(image, ("id",), where), _parse_text(image, "file_name", where)
     if id in names:
         raise DataError(
-            f"{where}: {name} has the same id as {names[id]}, {id}; make the ids unique"
+            f"{where}: {format_name(name)} has the same id as {format_name(names[id])}, "
+            f"{format_name(id)}; make the ids unique"
         )
     names[id] = name
     domain = "" if image.get("domain") is None else _parse_text(image, "domain", where)

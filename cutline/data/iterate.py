@@ -5,7 +5,7 @@ Memory does not grow with the number of samples.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -160,16 +160,15 @@ def _iter_images(folder: Path, source: DataSource, recursive: bool) -> Tolerant[
         found = walk_images(folder, recursive=recursive)
         if not any(isinstance(file, IndexFile) for file in found):
             reject_columns(source.columns, folder)
-    columns = None
-    for file in walk_images(folder, recursive=recursive):
-        if isinstance(file, DataError):
-            yield file
-        elif isinstance(file, IndexFile):
-            columns = columns or ListedColumns()
-            yield from _load_list(file.path, source, columns)
-        else:
-            sample = attempt(make_file_sample, file, folder)
-            yield columns.add_to(sample) if columns and isinstance(sample, Sample) else sample
+    with closing(ListedColumns()) as columns:
+        for file in walk_images(folder, recursive=recursive):
+            if isinstance(file, DataError):
+                yield file
+            elif isinstance(file, IndexFile):
+                yield from _load_list(file.path, source, columns)
+            else:
+                sample = attempt(make_file_sample, file, folder)
+                yield columns.add_to(sample) if isinstance(sample, Sample) else sample
 
 
 def _load_list(path: str, source: DataSource, columns: ListedColumns) -> Iterator[DataError]:

@@ -21,7 +21,12 @@ class ListedColumns:
     def __init__(self) -> None:
         # Whoever reads the images may do so in another thread than the one that began.
         self.database = sqlite3.connect("", check_same_thread=False)
+        self.is_empty = True
         self.database.execute("CREATE TABLE rows (path BLOB PRIMARY KEY, fields) WITHOUT ROWID")
+
+    def close(self) -> None:
+        """Delete the database."""
+        self.database.close()
 
     def load(self, path: str, rows: Tolerant[Sample]) -> Iterator[DataError]:
         """Add the rows of a list; rows of the same image are merged.
@@ -49,6 +54,7 @@ class ListedColumns:
                     ) from None
 
     def _add(self, image: str, row: Sample) -> None:
+        self.is_empty = False
         if earlier := self._find(image):
             row = replace(earlier, captions=earlier.captions + row.captions)
         fields = json.dumps([row.captions, row.prompt, row.domain, row.group, row.url])
@@ -68,7 +74,7 @@ class ListedColumns:
 
         Its own captions are kept only if the lists have none.
         """
-        row = self._find(str(sample.image))
+        row = None if self.is_empty else self._find(str(sample.image))
         if not row:
             return sample
         return replace(row, captions=row.captions or sample.captions, id=sample.id)

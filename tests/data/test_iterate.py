@@ -540,7 +540,7 @@ def test_lists_of_paths_and_addresses_are_read(tmp_path: Path) -> None:
     assert next(iter_list(itertools.repeat("a.jpg"))).image == "a.jpg"
 
 
-LENGTHS = [3_000, pytest.param(100_000, marks=pytest.mark.slow)]
+LENGTHS = [2_000, pytest.param(50_000, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -18,8 +18,8 @@ import pytest
 from fuzz_process import Limits, check_cases
 from tars import write_tar
 
-from cutline.data import open_data, stream_shards
-from cutline.errors import CutlineError
+from cutline.data import iter_data, open_data, stream_shards
+from cutline.errors import CutlineError, DataError
 from cutline.files import ImageRef
 
 LIMITS = Limits(memory=300_000_000, seconds=30)
@@ -229,7 +229,7 @@ def run_case(seed: int, folder: Path) -> None:
     rng = random.Random(seed)
     path = MAKERS[seed % len(MAKERS)](rng, folder)
     first_error = None
-    readers = [open_data, *([stream] if ".tar" in path.name else [])]
+    readers = [open_data, read_all, *([stream] if ".tar" in path.name else [])]
     for read in readers:
         try:
             for sample in islice(read(path), 100):
@@ -239,6 +239,16 @@ def run_case(seed: int, folder: Path) -> None:
             first_error = error
     if first_error:
         raise first_error
+
+
+def read_all(path: Path) -> Any:
+    """Yield the samples among errors, each of which is a sentence that names the data."""
+    for item in iter_data(path):
+        if isinstance(item, DataError):
+            assert str(item).startswith(str(path)), item
+            assert len(str(item)) < 1000, item
+        else:
+            yield item
 
 
 def stream(path: Path) -> Any:
