@@ -38,7 +38,7 @@ class Record:
     """What became of one sample: a caption, or a failure."""
 
     id: str
-    stamp: str
+    stamp: str = ""
     """what changes when the image or the prompt does"""
     row: dict[str, Any] = field(default_factory=dict)
     """columns of the output; empty for a failure"""

@@ -146,8 +146,12 @@ def path_for_id(id: str) -> PurePosixPath:
     return clean.with_name(f"{clean.name}-{digest}")
 
 
+# Surrogates that do not stand for a byte cannot be part of a file name.
+_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\ud800-\udc7f\udd00-\udfff]')
+
+
 def _clean_name(name: str) -> str:
-    name = "_" if name == ".." else re.sub(r'[\x00-\x1f<>:"|?*]', "_", name)
+    name = "_" if name == ".." else _FORBIDDEN.sub("_", name)
     data = name.encode("utf-8", "surrogateescape")
     return name if len(data) <= MAX_NAME_BYTES else data[:MAX_NAME_BYTES].decode("utf-8", "ignore")
 
