@@ -69,6 +69,8 @@ class NewShardOutput(ShardOutput):
         """Hold the image of a sample until its shard is written."""
         build = None
         with self._lock:
+            if done and not self._missing:
+                return
             slot = self._manifest.find_slot(sample.id)
             number = self._members.number_of(slot)
             if self._is_finished or (done and slot not in self._missing.get(number, ())):
