@@ -1,4 +1,4 @@
-"""`SlotIndex`: which ids have been recorded, and where, in about 50 bytes for each."""
+"""`SlotIndex`: which ids have been recorded, and where, in about 60 bytes for each."""
 
 import hashlib
 from array import array
@@ -10,6 +10,8 @@ import numpy.typing as npt
 NO_PART = 2**32 - 1
 """part of an id that has been claimed, but has no record yet"""
 NO_POSITION = -1
+NO_ORDER = 2**32 - 1
+"""order of an id that has never had a caption"""
 MIN_NEW, NEW_SHARE = 100_000, 4
 """new ids in a dictionary, which takes more memory than the sorted array: as many as this, or as
 one of so many"""
@@ -27,11 +29,15 @@ class SlotIndex:
         offsets: Position of the last record in its part, in bytes.
         failed: Whether the last record is a failure.
         positions: Position of the id in the source of this run, or `NO_POSITION`.
+        orders: How many ids had a caption before this one did, or `NO_ORDER`: a number that later
+            runs do not change.
+        captioned: The slots by these numbers.
     """
 
     def __init__(self) -> None:
         self.stamps, self.parts, self.offsets = array("Q"), array("I"), array("Q")
         self.failed, self.positions = array("b"), array("q")
+        self.orders, self.captioned = array("I"), array("I")
         self._keys: npt.NDArray[Any] = np.empty(0, f"S{_DIGEST_BYTES}")  # sorted
         self._slots: npt.NDArray[np.int64] = np.empty(0, np.int64)  # of the keys
         self._new: dict[bytes, int] = {}
@@ -67,6 +73,7 @@ class SlotIndex:
             self.offsets.append(0)
             self.failed.append(0)
             self.positions.append(NO_POSITION)
+            self.orders.append(NO_ORDER)
             if len(self._new) > max(MIN_NEW, len(self) // NEW_SHARE):
                 self._sort()
         return slot
@@ -75,6 +82,9 @@ class SlotIndex:
         """Let a record be the last one of a slot."""
         self.stamps[slot], self.failed[slot] = hash_stamp(stamp), failed
         self.parts[slot], self.offsets[slot] = part, offset
+        if not failed and self.orders[slot] == NO_ORDER:
+            self.orders[slot] = len(self.captioned)
+            self.captioned.append(slot)
 
     def order(self, seen_only: bool) -> npt.NDArray[np.int64]:
         """Return the slots that have records: those of this run's source in its order, then others.
@@ -102,6 +112,12 @@ def hash_id(id: str) -> bytes:
     """Return 16 bytes that stand for an id."""
     data = id.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def is_in_part(key: str, part: tuple[int, int]) -> bool:
+    """Return whether a key belongs to part I of N, given I and N."""
+    number, count = part
+    return int.from_bytes(hash_id(key)[:8], "big") % count == number
 
 
 def hash_stamp(stamp: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +21,8 @@ from cutline.files import atomic_write, remove_partial
 from cutline.messages import format_value
 
 VERSION = 1
+Position: TypeAlias = tuple[int, int]
+"""where a record is: number of the part, and position in it in bytes"""
 MAX_PART_RECORDS = 1000
 MIN_PART_SECONDS, MAX_PART_SECONDS = 0.5, 30.0
 """seconds of work that a killed run loses: at first, and after an hour"""
@@ -221,10 +223,30 @@ class Manifest:
             slot = self.index.find(id)
             if slot is None or self.index.parts[slot] == NO_PART:
                 return None
-            return self._read_record(slot)
+            return self._read_record(self._position(slot))
 
-    def _read_record(self, slot: int) -> Record:
-        part, offset = self.index.parts[slot], self.index.offsets[slot]
+    def find_slot(self, id: str) -> int:
+        """Return the slot of an id, which the source contains or a record has."""
+        with self._lock:
+            return self.index.add(id)
+
+    def find_caption(self, slot: int) -> Position | None:
+        """Return where the last record of a slot is, if that is a caption."""
+        with self._lock:
+            if self.index.parts[slot] == NO_PART or self.index.failed[slot]:
+                return None
+            return self._position(slot)
+
+    def read_record(self, position: Position) -> Record:
+        """Return a record."""
+        with self._lock:
+            return self._read_record(position)
+
+    def _position(self, slot: int) -> Position:
+        return self.index.parts[slot], self.index.offsets[slot]
+
+    def _read_record(self, position: Position) -> Record:
+        part, offset = position
         file = self._open_parts.pop(part, None) or self._part_path(part).open("rb")
         self._open_parts[part] = file
         if len(self._open_parts) > MAX_OPEN_PARTS:
@@ -240,7 +262,7 @@ class Manifest:
         """
         for slot in self.index.order(seen_only):
             with self._lock:
-                record = self._read_record(int(slot))
+                record = self._read_record(self._position(slot))
             yield record
 
     def iter_failures(self, seen_only: bool) -> Iterator[Failure]:
@@ -250,7 +272,7 @@ class Manifest:
         for slot in self.index.order(seen_only):
             if self.index.failed[slot]:
                 with self._lock:
-                    failure = self._read_record(int(slot)).failure
+                    failure = self._read_record(self._position(slot)).failure
                 assert failure is not None
                 yield failure
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cutline.bulk.manifest import Manifest
-from cutline.bulk.record import Record, TextEdit
+from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.data import Sample, write_captions
 from cutline.errors import ConfigError
 
@@ -20,6 +20,21 @@ class Output:
 
     def resume(self, manifest: Manifest) -> None:
         """Repeat what a killed run may not have written, although it had recorded it."""
+
+    def begin_shard(self, path: str, prefix: str) -> bool:
+        """Note that the samples of a tar shard follow, in the thread that reads them.
+
+        Args:
+            path: Path or address of the shard.
+            prefix: What the ids of its samples begin with, before a slash and the key.
+
+        Returns:
+            Whether to read it.
+        """
+        return True
+
+    def end_shard(self) -> None:
+        """Note that all samples of this shard have been read, and passed to `skips` or `note`."""
 
     def part_key(self, sample: Sample) -> str:
         """Return what decides to which part of the collection a sample belongs."""
@@ -50,6 +65,10 @@ class Output:
     def describe(self) -> list[str]:
         """Return what was written where, in a few words each, after `finish`."""
         return []
+
+    def iter_failures(self) -> Iterator[Failure]:
+        """Yield what could not be written although it is captioned, after `finish`."""
+        return iter(())
 
 
 class PrintedOutput(Output):

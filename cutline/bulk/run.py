@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from cutline.bulk.engine import Engine, Result
-from cutline.bulk.index import hash_id
+from cutline.bulk.index import hash_id, is_in_part
 from cutline.bulk.manifest import Manifest, Status
 from cutline.bulk.output import Output
 from cutline.bulk.record import Failure, Record, describe_error, make_row
@@ -124,9 +124,7 @@ class CaptionRun:
         self.on_failure(failure)
 
     def _is_in_part(self, sample: Sample) -> bool:
-        number, count = self.config.part_number
-        key = hash_id(self.output.part_key(sample))
-        return number == int.from_bytes(key[:8], "big") % count
+        return is_in_part(self.output.part_key(sample), self.config.part_number)
 
     def _is_missing(self, sample: Sample, stamps: dict[str, str]) -> bool:
         """Return whether a sample is to be captioned, and count it if it is not."""
@@ -188,6 +186,7 @@ class CaptionRun:
         """Yield what failed, in this run and in earlier ones."""
         yield from self.source_failures
         yield from self.manifest.iter_failures(seen_only=self.complete)
+        yield from self.output.iter_failures()
 
 
 def _as_generator(results: Iterator[tuple[Sample, Result]]) -> Generator[tuple[Sample, Result]]:

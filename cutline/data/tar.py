@@ -39,6 +39,12 @@ TAR_ERRORS = (TarError, OSError, EOFError, zlib.error)
 """errors that reading a damaged tar file raises"""
 
 
+def split_member_name(name: str) -> tuple[str, str]:
+    """Return the key of a member, and its extension in lower case; both "" if it has none."""
+    match = _MEMBER_NAME.fullmatch(name)
+    return (match[1], match[2].lower()) if match else ("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class TarImage(ImageRef):
     """An image in an uncompressed tar file."""

@@ -48,6 +48,12 @@ class Member:
     """why it cannot be read, for messages; empty if it can"""
     modified: float = 0
     """time of its last change, in seconds since 1970; 0 if unknown"""
+    start: int = 0
+    """position of its first header"""
+    end: int = 0
+    """position after its last block"""
+    is_file: bool = True
+    """whether it is a regular file, not a folder or a link"""
 
 
 class TarSource:
@@ -117,6 +123,13 @@ def _decompress(stream: IO[bytes]) -> IO[bytes]:
     return cast(IO[bytes], gzip.GzipFile(fileobj=source)) if start == _GZIP_MAGIC else source
 
 
+def is_compressed(file: IO[bytes]) -> bool:
+    """Return whether an open file, which can be read in any order, is compressed with gzip."""
+    start = file.read(len(_GZIP_MAGIC))
+    file.seek(0)
+    return start == _GZIP_MAGIC
+
+
 class _Rejoined:
     """A stream whose first bytes have been read already."""
 
@@ -135,7 +148,12 @@ def iter_members(source: TarSource) -> Iterator[Member]:
         TarError: The file is damaged.
         OSError: It cannot be read.
     """
-    extension = _Extension()
+    return (member for member in iter_all_members(source) if member.is_file)
+
+
+def iter_all_members(source: TarSource) -> Iterator[Member]:
+    """Yield the members of a tar file, as `iter_members` does, with folders and links."""
+    extension, start = _Extension(), source.position
     while block := _read_header_block(source):
         info = TarInfo.frombuf(block, "utf-8", "surrogateescape")
         if info.type in _EXTENSION_TYPES:
@@ -149,15 +167,22 @@ def iter_members(source: TarSource) -> Iterator[Member]:
         has_data = info.isreg() or info.type not in SUPPORTED_TYPES
         end = source.position + (_pad(size) if has_data else 0)
         problem = extension.problem or ("it is sparse" if is_sparse else "")
-        modified = extension.modified or info.mtime
-        member = Member(extension.name or info.name, source.position, size, problem, modified)
-        if info.isreg():
-            yield member
+        member = Member(
+            extension.name or info.name,
+            source.position,
+            size,
+            problem,
+            extension.modified or info.mtime,
+            start=start,
+            end=end,
+            is_file=info.isreg(),
+        )
+        yield member
         try:
             source.skip(end - source.position)
         except ReadError:
             raise _truncated(member) from None
-        extension = _Extension()
+        extension, start = _Extension(), source.position
 
 
 def _truncated(member: Member) -> ReadError:

@@ -67,10 +67,15 @@ def write_captions(path: str | Path, rows: Iterable[Row], columns: Sequence[str]
         write = _write_csv if table_format == "csv" else _write_parquet
         write(Path(path), rows, columns)
     except OSError as error:
-        raise DataError(
-            f"{error.filename or path}: cannot be written ({error.strerror or error}); "
-            "check the folder, its permissions and the free space"
-        ) from None
+        raise not_writable(str(error.filename or path), error) from None
+
+
+def not_writable(name: str, error: OSError) -> DataError:
+    """Return the error of a file that cannot be written."""
+    return DataError(
+        f"{name}: cannot be written ({error.strerror or error}); "
+        "check the folder, its permissions and the free space"
+    )
 
 
 @contextmanager

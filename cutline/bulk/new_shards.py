@@ -1,0 +1,243 @@
+"""`NewShardOutput`: tar shards of images that come from anywhere, with their captions."""
+
+import logging
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tarfile import TarError
+
+from cutline.bulk.held_image import HeldImage, hold_sample
+from cutline.bulk.index import NO_ORDER
+from cutline.bulk.manifest import Manifest, Position
+from cutline.bulk.record import Record
+from cutline.bulk.shard_groups import OldShard, add_sample
+from cutline.bulk.shard_members import ShardMember, ShardMembers
+from cutline.bulk.shard_output import ShardOutput
+from cutline.data import Sample
+from cutline.data.tar_writer import TarWriter
+from cutline.data.write import not_writable
+from cutline.errors import DataError, ImageError
+
+logger = logging.getLogger(__name__)
+
+
+class NewShardOutput(ShardOutput):
+    """New shards of so many images each, in the order in which they were captioned first.
+
+    An image stays in its shard. A shard is written when it is full, the last one at every stop. It
+    is built from the shard that is there and from what changed, so that only images which are in no
+    shard yet are held.
+    """
+
+    def __init__(
+        self, path: Path, extension: str, shard_size: int | None, suffix: str = ""
+    ) -> None:
+        """Choose where shards are written.
+
+        Args:
+            path: The folder, or the single shard.
+            extension: Extension of the members that have captions.
+            shard_size: Images in a shard; None for a single one.
+            suffix: End of the names of a part of the collection, such as -00003-of-00016.
+
+        Raises:
+            ConfigError: Other members have the extension.
+        """
+        super().__init__(path, extension, is_single=shard_size is None)
+        self._shard_size, self._suffix = shard_size or NO_ORDER, suffix
+        self._members = ShardMembers(self._manifest, self._shard_size)
+        # Shards that are not as they should be, with the slots whose images are not there yet.
+        self._missing: dict[int, set[int]] = {}
+        self._arriving: dict[int, HeldImage] = {}
+        self._held: dict[int, HeldImage] = {}  # of recorded captions
+
+    def resume(self, manifest: Manifest) -> None:
+        """Find the shards that are not as they should be."""
+        super().resume(manifest)
+        self._members = ShardMembers(manifest, self._shard_size)
+        shutil.rmtree(self._state / "images", ignore_errors=True)
+        for number in range(len(self._members)):
+            expected = [position for _, position in self._members.iter_shard(number)]
+            if self._read_positions(number) != expected:
+                self._missing[number] = self._find_missing(number)
+
+    # The thread that reads
+
+    def note(self, sample: Sample, done: bool) -> None:
+        """Hold the image of a sample until its shard is written."""
+        build = None
+        with self._lock:
+            if done and not self._missing:
+                return
+            slot = self._manifest.find_slot(sample.id)
+            number = self._members.number_of(slot)
+            if self._is_finished or (done and slot not in self._missing.get(number, ())):
+                return
+            held = self._hold(sample, slot)
+            if done:
+                self._held[slot] = held
+                self._missing[number].discard(slot)
+                build = self._plan_if_ready(number)
+            else:
+                self._arriving[slot] = held
+        if build:
+            self._start_build(build)
+
+    def _hold(self, sample: Sample, slot: int) -> HeldImage:
+        copy = self._state / "images" / str(slot)
+        try:
+            return hold_sample(sample, copy)
+        except OSError as error:
+            raise not_writable(str(copy), error) from None
+
+    # The thread that writes
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write the shards that these records complete."""
+        with self._lock:
+            touched = {number for record in records if (number := self._note_record(record)) >= 0}
+            builds = list(filter(None, map(self._plan_if_ready, sorted(touched))))
+        for build in builds:
+            self._start_build(build)
+        self._raise_errors(wait=False)
+
+    def _note_record(self, record: Record) -> int:
+        """Note a record, and return the number of its shard; -1 if it never had a caption."""
+        slot = self._manifest.find_slot(record.id)
+        if held := self._arriving.pop(slot, None):
+            if record.kind:
+                held.release()
+            else:
+                self._held[slot] = held
+        number = self._members.number_of(slot)
+        if number >= 0:
+            if number not in self._missing:
+                self._missing[number] = self._find_missing(number)
+            self._missing[number].discard(slot)
+        return number
+
+    def finish(self, manifest: Manifest, complete: bool) -> None:
+        """Write all shards that are not as they should be, with the images that are there."""
+        with self._lock:
+            self._is_finished = True
+            if self._is_single:
+                self._missing.setdefault(0, set())
+            for number in self._members.find_outdated() if complete else ():
+                self._missing.setdefault(number, set())
+        for number in sorted(self._missing):
+            with self._lock:
+                build = self._plan(number, seen_only=complete)
+            self._start_build(build)
+        self._raise_errors(wait=True)
+        if complete and not self._is_single:
+            self._remove_excess()
+        shutil.rmtree(self._state / "images", ignore_errors=True)
+
+    def _remove_excess(self) -> None:
+        """Remove shards beyond the last one, from before --new-run or with another shard size."""
+        name = re.compile(rf"(\d{{5,}}){re.escape(self._suffix)}\.tar")
+        for path in self._path.glob(f"*{self._suffix}.tar"):
+            match = name.fullmatch(path.name)
+            if match and int(match[1]) >= len(self._members):
+                path.unlink()
+
+    # What is there
+
+    def _path_of(self, number: int) -> Path:
+        return self._path if self._is_single else self._path / f"{number:05}{self._suffix}.tar"
+
+    def _read_positions(self, number: int) -> list[Position]:
+        """Return the records that a shard was built from."""
+        content = self._read_content(self._path_of(number))
+        return [(part, offset) for part, offset in content or ()]
+
+    def _find_missing(self, number: int) -> set[int]:
+        """Return the slots whose images are neither in the shard nor held."""
+        there = set(self._read_positions(number))
+        return {
+            slot
+            for slot, position in self._members.iter_shard(number)
+            if position not in there and slot not in self._held
+        }
+
+    def _plan_if_ready(self, number: int) -> Callable[[], None] | None:
+        if self._missing.get(number, True) or not self._members.is_full(number):
+            return None
+        return self._plan(number, seen_only=False)
+
+    def _plan(self, number: int, seen_only: bool) -> Callable[[], None]:
+        """Return a function that builds a shard of what is there now."""
+        del self._missing[number]
+        members = list(self._members.iter_shard(number, seen_only))
+        images = {slot: self._held[slot] for slot, _ in members if slot in self._held}
+        return partial(self._build, self._path_of(number), members, images, is_final=seen_only)
+
+    # The thread that builds
+
+    def _build(
+        self,
+        path: Path,
+        members: Sequence[ShardMember],
+        images: Mapping[int, HeldImage],
+        is_final: bool,
+    ) -> None:
+        """Build a shard, unless it is as it should be, or is to be left until more is there.
+
+        Args:
+            path: The shard.
+            members: What it should contain.
+            images: Images by slots.
+            is_final: Whether no more will be there.
+        """
+        content = self._read_content(path)
+        old = [(part, offset) for part, offset in content or ()]
+        there = set(old)
+        available = [each for each in members if each[1] in there or each[0] in images]
+        # A file that was not built here may have what is not available.
+        is_foreign = content is None and path.exists()
+        is_enough = len(available) == len(members) or ((is_final or not is_foreign) and available)
+        if not members and not self._is_single:
+            path.unlink(missing_ok=True)
+        elif is_enough and (content is None or old != [position for _, position in available]):
+            self._write_content(path, self._write_shard(path, old, available, images))
+        with self._lock:
+            for slot, image in images.items():
+                self._held.pop(slot, None)
+                image.release()
+
+    def _write_shard(
+        self,
+        path: Path,
+        old: Sequence[Position],
+        members: Sequence[ShardMember],
+        images: Mapping[int, HeldImage],
+    ) -> list[Position]:
+        """Write a shard; return the records that are in it.
+
+        Raises:
+            DataError: It cannot be written, or the old one is damaged.
+        """
+        written: list[Position] = []
+        try:
+            with self._create(path) as tar, OldShard(path, old) as shard:
+                keys = shard.keep(position for _, position in members)
+                for slot, position in members:
+                    if position in shard:
+                        shard.copy(position, tar)
+                        written.append(position)
+                    elif self._add(tar, position, images[slot], keys):
+                        written.append(position)
+        except TarError as error:
+            raise DataError(f"{path}: damaged ({error}); remove it, and try again") from None
+        return written
+
+    def _add(self, tar: TarWriter, position: Position, image: HeldImage, keys: set[str]) -> bool:
+        record = self._manifest.read_record(position)
+        try:
+            add_sample(tar, record, image.read(record.stamp), image.name, keys, self._extension)
+        except ImageError as error:
+            logger.warning("%s; left out of the shard", error)
+            return False
+        return True

@@ -1,0 +1,125 @@
+"""`ShardOutput`: tar shards, which a thread of their own builds, and what each was built from."""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.output import Output
+from cutline.bulk.shard_captions import caption_member_extension
+from cutline.data.sample import stamp_image
+from cutline.data.tar_writer import TarWriter, create_tar
+from cutline.data.write import not_writable
+from cutline.files import atomic_write, remove_partial
+
+MAX_BUILDS = 2
+"""shards that are built or wait for it; further ones make the run wait"""
+
+
+class ShardOutput(Output):
+    """Tar shards in a folder, or a single one. Subclasses say what is in them.
+
+    Each shard is built from what the manifest and the source say. What that was is kept beside the
+    manifest: a shard is built again if it changes, or if the shard is not the file that was built.
+    So a run that is killed at any moment loses nothing.
+    """
+
+    def __init__(self, path: Path, extension: str, is_single: bool) -> None:
+        """Choose where captions go.
+
+        Args:
+            path: The folder, or the single shard.
+            extension: Extension of the members that have captions.
+            is_single: Whether it is a single shard.
+
+        Raises:
+            ConfigError: Other members have the extension.
+        """
+        self._path, self._is_single = path, is_single
+        self._extension = caption_member_extension(extension)
+        self._manifest = Manifest(None)
+        self._state = Path()
+        self._lock = threading.RLock()
+        self._is_finished = False
+        self._pool = ThreadPoolExecutor(1, "cutline-shards")
+        self._builds: deque[Future[None]] = deque()
+        self._free = threading.Semaphore(MAX_BUILDS)
+        self._num_built = 0
+
+    def resume(self, manifest: Manifest) -> None:
+        """Open the state."""
+        assert manifest.folder is not None
+        self._manifest, self._state = manifest, manifest.folder
+
+    def describe(self) -> list[str]:
+        """Return where shards were written, and how many."""
+        if self._is_single:
+            return [f"{self._path}: {'written' if self._num_built else 'as it was'}"]
+        return [f"{self._path}: {self._num_built:,} shards written"]
+
+    # Building
+
+    def _start_build(self, build: Callable[[], None]) -> None:
+        """Build a shard in the thread that does so; wait if it has others to build.
+
+        The lock must not be held, because that thread needs it.
+        """
+        self._free.acquire()
+        self._builds.append(self._pool.submit(self._run_build, build))
+
+    def _run_build(self, build: Callable[[], None]) -> None:
+        try:
+            build()
+        finally:
+            self._free.release()
+
+    def _raise_errors(self, wait: bool) -> None:
+        """Raise the error of a shard that could not be written; called by one thread only.
+
+        Args:
+            wait: Whether to wait for all shards.
+        """
+        first: BaseException | None = None
+        while self._builds and (wait or self._builds[0].done()):
+            error = self._builds.popleft().exception()
+            first = first or error
+        if first:
+            raise first
+
+    @contextmanager
+    def _create(self, path: Path) -> Iterator[TarWriter]:
+        """Write a shard."""
+        remove_partial([path, self._state_path(path)])
+        with create_tar(path) as tar:
+            yield tar
+        self._num_built += 1
+
+    # What shards were built from
+
+    def _read_content(self, path: Path) -> Any:
+        """Return what a shard was built from; None if it is not there, or something else is."""
+        try:
+            state = json.loads(self._state_path(path).read_bytes())
+            return state["content"] if state["stamp"] == stamp_image(str(path)) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write_content(self, path: Path, content: Any) -> None:
+        """Note what a shard was built from, in types of JSON."""
+        state = {"stamp": stamp_image(str(path)), "content": content}
+        state_path = self._state_path(path)
+        try:
+            with atomic_write(state_path) as temporary:
+                temporary.write_text(json.dumps(state), encoding="utf-8")
+        except OSError as error:
+            raise not_writable(str(state_path), error) from None
+
+    def _state_path(self, path: Path) -> Path:
+        root = self._path.parent if self._is_single else self._path
+        relative = path.relative_to(root)
+        return self._state / "shards" / relative.with_name(f"{relative.name}.json")

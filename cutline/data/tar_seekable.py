@@ -1,0 +1,74 @@
+"""Open any tar shard so that it can be read in any order."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from gzip import BadGzipFile
+from pathlib import Path
+from tarfile import ReadError
+from tempfile import TemporaryFile
+from typing import IO
+
+from cutline.data.shards import is_remote
+from cutline.data.tar_reader import TarSource, is_compressed
+from cutline.data.write import not_writable
+from cutline.errors import CutlineError
+from cutline.messages import first_line
+
+_CHUNK = 1 << 20
+_DAMAGE = (EOFError, BadGzipFile, zlib.error)
+
+
+def open_local_shard(path: str) -> IO[bytes]:
+    """Open a shard on this machine."""
+    return Path(path).open("rb")
+
+
+@contextmanager
+def open_seekable_tar(
+    path: str, open_shard: Callable[[str], IO[bytes]], folder: Path
+) -> Iterator[TarSource]:
+    """Open a tar shard, or a temporary copy of one that is compressed or remote.
+
+    Args:
+        path: Path or address of the shard.
+        open_shard: Opens it for reading from front to back.
+        folder: Where the copy is written.
+
+    Raises:
+        TAR_ERRORS: The shard cannot be read.
+        DataError: The copy cannot be written.
+    """
+    try:
+        stream = open_shard(path)
+    except CutlineError as error:
+        raise ReadError(str(error)) from None
+    with closing(stream):
+        if not is_remote(path) and not is_compressed(stream):
+            yield TarSource(stream, seekable=True)
+            return
+        try:
+            with TemporaryFile(dir=folder) as copy:
+                copy.writelines(_read_chunks(stream, is_whole=is_remote(path)))
+                copy.flush()
+                yield TarSource(copy, seekable=True)
+        except OSError as error:
+            raise not_writable(str(folder), error) from None
+
+
+def _read_chunks(stream: IO[bytes], is_whole: bool) -> Iterator[bytes]:
+    """Yield the content of a shard, decompressed.
+
+    Args:
+        stream: The shard.
+        is_whole: Whether damage is an error, not the end: a transfer may have been interrupted.
+    """
+    try:
+        content = TarSource(stream, seekable=False).stream
+        # A read of a damaged gzip file returns nothing of what comes before the damage.
+        read = getattr(content, "read1", content.read)
+        while chunk := read(_CHUNK):
+            yield chunk
+    except Exception as error:  # file systems have errors of their own
+        if is_whole or not isinstance(error, _DAMAGE):
+            raise ReadError(first_line(error)) from None
