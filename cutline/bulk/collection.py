@@ -12,10 +12,12 @@ from cutline.bulk.destination import Destination, find_destination
 from cutline.bulk.engine import CaptionJob, Engine, Result, caption_samples
 from cutline.bulk.inputs import Collection
 from cutline.bulk.manifest import Manifest, remove_manifest
+from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.output import FileOutput, Output, PrintedOutput
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts
+from cutline.bulk.shard_copies import ShardCopyOutput
 from cutline.bulk.text_output import TextOutput
 from cutline.checkpoint import load_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
@@ -88,7 +90,7 @@ def caption_collection(
         if settings.report:
             run.on_sample = samples.add
         try:
-            run.run(collection.iter_samples(), choose_engine(settings, ordered=state is None))
+            run.run(collection.iter_samples(output), choose_engine(settings, ordered=state is None))
         except Interrupted as error:
             raise _explain_stop(error, run.counts, state) from None
         finally:
@@ -109,10 +111,9 @@ def _explain_stop(error: Interrupted, counts: Counts, state: Path | None) -> Int
 
 def choose_destination(collection: Collection, settings: CollectionSettings) -> Destination:
     """Return where the captions of a collection go."""
-    from_shards = bool(collection.inputs) and len(collection.shards) == len(collection.inputs)
     suffix = settings.run.part_suffix
     return find_destination(
-        settings.output, settings.outputs, suffix, collection.folder, from_shards
+        settings.output, settings.outputs, suffix, collection.folder, collection.from_shards
     )
 
 
@@ -131,7 +132,18 @@ def make_output(
         case "text" | "sidecars":
             folder = destination.path if destination.kind == "text" else None
             return TextOutput(folder, destination.extension, settings.outputs.existing)
-    raise NotImplementedError
+    is_single = destination.kind == "shard"
+    if collection.from_shards:
+        return ShardCopyOutput(
+            destination.path,
+            destination.extension,
+            settings.outputs.existing,
+            is_single=is_single,
+            part=settings.run.part_number,
+            open_shard=collection.open_shard,
+        )
+    shard_size = None if is_single else settings.outputs.shard_size
+    return NewShardOutput(destination.path, destination.extension, shard_size, destination.suffix)
 
 
 def choose_engine(settings: CollectionSettings, ordered: bool) -> Engine:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from cutline.bulk.output import Output
 from cutline.config import DataSource, SourceConfig, UrlPolicy
 from cutline.data import Sample, count_data, iter_data, iter_list, list_shards
 from cutline.data.folder import match_paths
@@ -42,6 +43,16 @@ class Input:
     """counts its samples, if that is cheap"""
     shard: str = ""
     """path or address of the tar shard, if it is one"""
+    prefix: str = ""
+    """what the ids of the shard's samples begin with, before a slash and the key"""
+
+    def iter_samples(self, output: Output) -> Samples:
+        """Yield the samples, and tell the output where a shard begins and ends."""
+        if not self.shard:
+            yield from self.read()
+        elif output.begin_shard(self.shard, self.prefix):
+            yield from self.read()
+            output.end_shard()
 
 
 @dataclass(frozen=True)
@@ -71,15 +82,18 @@ class Collection:
         sources = [f"{kind} {_relative_to(path, state)}" for kind, path in self.names]
         return {"source": sources, **self.settings}
 
-    def iter_samples(self) -> Samples:
+    def iter_samples(self, output: Output) -> Samples:
         """Yield the samples of all sources, and the error of each that cannot be read.
+
+        Args:
+            output: Where the captions go.
 
         Raises:
             DataError: The only source cannot be read.
         """
         for source in self.inputs:
             try:
-                yield from source.read()
+                yield from source.iter_samples(output)
             except DataError as error:
                 if len(self.inputs) == 1:
                     raise
@@ -92,9 +106,9 @@ class Collection:
         return sum(known) if len(known) == len(counts) else None
 
     @property
-    def shards(self) -> list[Input]:
-        """Return the sources that are tar shards."""
-        return [source for source in self.inputs if source.shard]
+    def from_shards(self) -> bool:
+        """Return whether all sources are tar shards."""
+        return bool(self.inputs) and all(source.shard for source in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -291,7 +305,7 @@ class _Opener:
                     sample = replace(sample, id=f"{name}/{key}")
                 yield sample
 
-        return Input(read, _unknown, shard=found.path)
+        return Input(read, _unknown, found.path, name)
 
     def open_shard(self, path: str) -> IO[bytes]:
         """Open a shard for reading from front to back."""

@@ -7,7 +7,7 @@ from tarfile import ReadError, TarError
 
 from cutline.bulk.text_output import encode_text
 from cutline.config import Existing
-from cutline.data.folder import IMAGE_EXTENSIONS
+from cutline.data.names import IMAGE_EXTENSIONS
 from cutline.data.sample import MAX_IMAGE_BYTES
 from cutline.data.tar import MAX_CAPTION_BYTES, split_member_name
 from cutline.data.tar_reader import Member, TarSource, iter_all_members

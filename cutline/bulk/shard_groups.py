@@ -15,7 +15,7 @@ from PIL import Image
 from cutline.bulk.manifest import Position
 from cutline.bulk.record import Record
 from cutline.bulk.text_output import encode_text, path_for_id
-from cutline.data.folder import IMAGE_EXTENSIONS
+from cutline.data.names import IMAGE_EXTENSIONS
 from cutline.data.tar import split_member_name
 from cutline.data.tar_reader import TarSource, iter_members
 from cutline.data.tar_writer import TarWriter
