@@ -129,12 +129,12 @@ class Manifest:
 
     def _read_parts(self, folder: Path) -> None:
         parts = sorted(name for path in folder.iterdir() if _PART.fullmatch(name := path.name))
-        remove_partial([folder / name for name in (*parts[-1:], "manifest.json")])
         for name in parts:
             number = int(name[5:13])
             self._next_part = number + 1
             with (folder / name).open("rb") as file:
                 self._read_part(number, file)
+        remove_partial([self._part_path(self._next_part), folder / "manifest.json"])
 
     def _read_part(self, number: int, file: IO[bytes]) -> None:
         offset = 0

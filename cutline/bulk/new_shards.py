@@ -101,7 +101,7 @@ class NewShardOutput(ShardOutput):
             builds = list(filter(None, map(self._plan_if_ready, sorted(touched))))
         for build in builds:
             self._start_build(build)
-        self._raise_errors(wait=False)
+        self._raise_error(wait=False)
 
     def _note_record(self, record: Record) -> int:
         """Note a record, and return the number of its shard; -1 if it never had a caption."""
@@ -130,7 +130,7 @@ class NewShardOutput(ShardOutput):
             with self._lock:
                 build = self._plan(number, seen_only=complete)
             self._start_build(build)
-        self._raise_errors(wait=True)
+        self._raise_error(wait=True)
         if complete and not self._is_single:
             self._remove_excess()
         shutil.rmtree(self._state / "images", ignore_errors=True)

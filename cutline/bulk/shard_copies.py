@@ -174,7 +174,7 @@ class ShardCopyOutput(ShardOutput):
                         ready.append(shard)
         for shard in ready:
             self._start_build(partial(self._build, shard))
-        self._raise_errors(wait=False)
+        self._raise_error(wait=False)
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Wait for the copies; write a single one in any case."""
@@ -182,7 +182,7 @@ class ShardCopyOutput(ShardOutput):
             self._is_finished = True
         if self._is_single and self._current:
             self._start_build(partial(self._build, self._current))
-        self._raise_errors(wait=True)
+        self._raise_error(wait=True)
 
     def describe(self) -> list[str]:
         """Return where shards were written, how many, and how many are to come."""

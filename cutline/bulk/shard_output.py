@@ -49,6 +49,7 @@ class ShardOutput(Output):
         self._pool = ThreadPoolExecutor(1, "cutline-shards")
         self._builds: deque[Future[None]] = deque()
         self._free = threading.Semaphore(MAX_BUILDS)
+        self._error: BaseException | None = None
         self._num_built = 0
 
     def resume(self, manifest: Manifest) -> None:
@@ -60,7 +61,8 @@ class ShardOutput(Output):
         """Return where shards were written, and how many."""
         if self._is_single:
             return [f"{self._path}: {'written' if self._num_built else 'as it was'}"]
-        return [f"{self._path}: {self._num_built:,} shards written"]
+        noun = "shard" if self._num_built == 1 else "shards"
+        return [f"{self._path}: {self._num_built:,} {noun} written"]
 
     # Building
 
@@ -74,22 +76,23 @@ class ShardOutput(Output):
 
     def _run_build(self, build: Callable[[], None]) -> None:
         try:
-            build()
+            if not self._error:
+                build()
+        except BaseException as error:
+            self._error = error
         finally:
             self._free.release()
 
-    def _raise_errors(self, wait: bool) -> None:
-        """Raise the error of a shard that could not be written; called by one thread only.
+    def _raise_error(self, wait: bool) -> None:
+        """Raise the error of a shard that could not be written, after which none is built.
 
         Args:
-            wait: Whether to wait for all shards.
+            wait: Whether to wait for all shards; it is called by one thread only.
         """
-        first: BaseException | None = None
-        while self._builds and (wait or self._builds[0].done()):
-            error = self._builds.popleft().exception()
-            first = first or error
-        if first:
-            raise first
+        while self._builds and (wait or self._error or self._builds[0].done()):
+            self._builds.popleft().result()
+        if self._error:
+            raise self._error
 
     @contextmanager
     def _create(self, path: Path) -> Iterator[TarWriter]:
