@@ -254,7 +254,7 @@ def test_errors_are_one_line_and_an_exit_code(
         (
             ("evaluate", scenes, "-m", model, "-o", "captions.xlsx"),
             2,
-            "captions.xlsx: captions cannot be written to a .xlsx file",
+            "captions.xlsx: evaluate writes captions to a .jsonl or .csv file",
         ),
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
         (("caption", "-m", model), 2, "name the images to caption"),

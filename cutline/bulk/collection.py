@@ -22,6 +22,7 @@ from cutline.bulk.text_output import TextOutput
 from cutline.checkpoint import load_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
 from cutline.data import Sample, write_captions
+from cutline.errors import ConfigError
 from cutline.interrupt import Interrupted
 
 
@@ -133,6 +134,11 @@ def make_output(
             folder = destination.path if destination.kind == "text" else None
             return TextOutput(folder, destination.extension, settings.outputs.existing)
     is_single = destination.kind == "shard"
+    if is_single and collection.from_shards and len(collection.inputs) > 1:
+        raise ConfigError(
+            f"{destination.path}: a single shard, which cannot have the captions of several; "
+            "name a folder as output"
+        )
     if collection.from_shards:
         return ShardCopyOutput(
             destination.path,
@@ -196,8 +202,12 @@ def describe_settings(
     job = settings.job
     defaults = dataclasses.asdict(GenerationConfig())
     generation = dataclasses.asdict(job.generation)
+    sizes = {}
+    if state and choose_destination(collection, settings).kind == "shards":
+        sizes["shard_size"] = settings.outputs.shard_size
     return {
         **collection.describe(state),
+        **sizes,
         "model": hash_model(job),
         "precision": job.inference.precision,
         "prompt": job.prompt,

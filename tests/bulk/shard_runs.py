@@ -22,9 +22,10 @@ from cutline.bulk.record import Failure
 from cutline.bulk.run import CaptionRun, Counts
 from cutline.config import RunConfig
 from cutline.data import Sample
-from cutline.data.tar import join_members, read_members, read_tar
+from cutline.data.tar import iter_tar, join_members, read_members
 from cutline.data.tar_reader import TarSource
 from cutline.data.tar_writer import TarWriter
+from cutline.data.tolerant import raise_errors
 from cutline.errors import CutlineError, ImageError
 from cutline.files import ImageRef
 
@@ -37,6 +38,11 @@ class FinishedRun:
     complete: bool
     failures: list[Failure]
     output: Output
+
+
+def read_tar(path: str) -> list[Sample]:
+    """Return the samples of an uncompressed tar file."""
+    return list(raise_errors(iter_tar(path)))
 
 
 def caption_of(data: bytes) -> str:

@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def kill_at_random(words: Sequence[str], numbers: Sequence[int], seed: int, long
             time.sleep(0.01)
         time.sleep(rng.uniform(0, longest))
         assert process.pid
-        os.kill(process.pid, number)
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(process.pid, number)
         process.join(60)
         assert process.exitcode is not None
         assert process.exitcode in (-number, 128 + number, 0, 3), process.exitcode

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from shard_runs import FinishedRun, caption_of, read_all, read_files, run, run_killed
+from shard_runs import FinishedRun, caption_of, read_all, read_files, read_tar, run, run_killed
 from tars import write_tar
 
 from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.shard_groups import find_image_extension, make_key
 from cutline.config import RunConfig
 from cutline.data import Sample
-from cutline.data.tar import read_tar
 from cutline.errors import DataError
 
 
