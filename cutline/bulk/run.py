@@ -181,6 +181,9 @@ class CaptionRun:
     def _finish(self) -> None:
         self._commit()
         self.output.finish(self.manifest, self.complete)
+        for failure in self.output.iter_failures():
+            self.counts.failed += 1
+            self.on_failure(failure)
 
     def iter_failures(self) -> Iterator[Failure]:
         """Yield what failed, in this run and in earlier ones."""
