@@ -16,7 +16,12 @@ class Output:
 
     A run reads samples in one thread, which calls `skips` and `note`, and calls everything else in
     another.
+
+    Attributes:
+        is_immediate: Whether each record is written at once, not with others.
     """
+
+    is_immediate = False
 
     def resume(self, manifest: Manifest) -> None:
         """Repeat what a killed run may not have written, although it had recorded it."""
@@ -73,6 +78,8 @@ class Output:
 
 class PrintedOutput(Output):
     """Captions that are printed as they come."""
+
+    is_immediate = True
 
     def __init__(self, show: Callable[[Record], None]) -> None:
         """Print with a function."""

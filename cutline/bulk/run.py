@@ -85,7 +85,7 @@ class CaptionRun:
             try:
                 self._caption(samples, engine, stop)
             except (CutlineError, KeyboardInterrupt):
-                if len(self.manifest.index):  # else nothing could be read, and there is no output
+                if self.manifest.has_records:  # else there is nothing to write
                     self._finish()
                 raise
             self._finish()
@@ -157,7 +157,7 @@ class CaptionRun:
         else:
             self.counts.captioned += 1
         self.manifest.add(record)
-        if self.manifest.is_due():
+        if self.output.is_immediate or self.manifest.is_due():
             self._commit()
         self.on_result(self.counts)
 
