@@ -163,7 +163,10 @@ def choose_engine(settings: CollectionSettings, ordered: bool) -> Engine:
     if run.cluster:
         from cutline.bulk.ray_cluster import caption_on_ray
 
-        engine: Engine = partial(caption_on_ray, job=job, address=run.ray_address)
+        num_actors = run.ray_actors or None
+        engine: Engine = partial(
+            caption_on_ray, job=job, address=run.ray_address, num_actors=num_actors
+        )
     elif run.devices:
         from cutline.bulk.processes import caption_in_processes
 

@@ -155,7 +155,7 @@ def choose_resources(ray: Any, device: str, num_actors: int | None) -> ActorReso
     if device.startswith("cuda") or (device == "auto" and gpus):
         if not gpus and not num_actors:
             raise ConfigError(
-                "the Ray cluster has no GPU: choose the device cpu, or give a number of actors if "
+                "the Ray cluster has no GPU: choose the device cpu, or pass --ray-actors N if "
                 "the cluster grows on demand"
             )
         return ActorResources(num_actors or gpus, num_cpus=1, num_gpus=1, device="cuda")
