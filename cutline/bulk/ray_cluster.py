@@ -20,9 +20,8 @@ from cutline.bulk.ray_connection import ActorResources, choose_resources, connec
 from cutline.data import Sample
 from cutline.errors import ImageError, WorkerError
 from cutline.messages import first_line, format_text, one_line
+from cutline.worker import MAX_DEATHS
 
-MAX_DEATHS = 3
-"""deaths of actors after which a sample is given up or, while they load the model, the job"""
 BATCHES_PER_ACTOR = 3
 """batches that an actor has at once, so that it never waits for the next one"""
 PATIENCE = 60.0

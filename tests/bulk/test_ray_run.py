@@ -1,4 +1,4 @@
-"""`cutline caption --cluster ray`: the same run, on a real local Ray, whose processes are killed."""
+"""`cutline caption --cluster ray`: the same run on a real Ray, whose processes are killed."""
 
 import json
 import os
