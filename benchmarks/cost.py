@@ -8,6 +8,7 @@ collection needs, and where the bottleneck is with faster devices.
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import tyro
 from tyro.conf import Positional
 
 HOUR = 3600
+WIDTH = 100
 SPEEDUPS = (1, 10, 100, 1000)
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -152,7 +154,7 @@ def format_cost(cost: Cost) -> str:
         ("**wall time**", "the longest", f"{format_number(cost.wall_hours)} h: {cost.bottleneck}"),
     ]
     amounts = (
-        f"N = {options.images:g}, D = {options.devices:,}, c = {options.cores_per_device:g}, "
+        f"N = {options.images:,.0f}, D = {options.devices:,}, c = {options.cores_per_device:g}, "
         f"R = {options.read_gb_per_s:g} GB/s"
     )
     return format_table(("", "formula", amounts), rows)
@@ -182,11 +184,12 @@ def describe_result(result: dict[str, Any]) -> str:
     machine, options = result["machine"], result["options"]
     device = machine.get("gpu") if options["device"] != "cpu" else ""
     device = device or f"{machine['threads']} threads of {machine['cpu']}"
-    return (
+    text = (
         f"Measured on {machine['date']}: BLIP {options['size']}, {options['precision']}, "
-        f"{options['num_beams']} beams, {options['length']} tokens,\n"
-        f"batch {options['batch_size']}; a device is {device}.\n"
+        f"{options['num_beams']} beams, {options['length']} tokens, batch {options['batch_size']}. "
+        f"The device is {device}."
     )
+    return textwrap.fill(text, WIDTH) + "\n"
 
 
 def format_result(result: dict[str, Any], options: Options) -> str:
