@@ -85,7 +85,7 @@ class CaptionRun:
             try:
                 self._caption(samples, engine, stop)
             except (CutlineError, KeyboardInterrupt):
-                if len(self.manifest.index):  # else nothing could be read, and there is no output
+                if self.manifest.has_records:  # else there is nothing to write
                     self._finish()
                 raise
             self._finish()
