@@ -15,7 +15,7 @@ def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
     """Call `target` in a new process, forked from one that has imported torch where possible."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["cutline.training", "cutline.bulk.collection"])
+    context.set_forkserver_preload(["cutline.training", "cutline.bulk.collection", "cutline.cli"])
     process: BaseProcess = context.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     return process

@@ -24,6 +24,7 @@ from cutline.config import GenerationConfig, OutputConfig, RunConfig
 from cutline.data import Sample, write_captions
 from cutline.errors import ConfigError
 from cutline.interrupt import Interrupted
+from cutline.messages import format_text
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def make_output(
     show: Callable[[Record], None],
 ) -> Output:
     """Return the output at a destination."""
+    require_local_images(destination, collection)
     match destination.kind:
         case "print":
             return PrintedOutput(show)
@@ -150,6 +152,16 @@ def make_output(
         )
     shard_size = None if is_single else settings.outputs.shard_size
     return NewShardOutput(destination.path, destination.extension, shard_size, destination.suffix)
+
+
+def require_local_images(destination: Destination, collection: Collection) -> None:
+    """Raise ConfigError if images should have captions beside them, and are certainly no files."""
+    place = next((source.place for source in collection.inputs if source.place), "")
+    if place and (destination.kind == "sidecars" or destination.is_imagefolder):
+        raise ConfigError(
+            f"{format_text(place)}: has no image files on this machine that captions could be "
+            "written beside; name a folder or a file as output"
+        )
 
 
 def choose_engine(settings: CollectionSettings, ordered: bool) -> Engine:

@@ -13,6 +13,7 @@ from cutline.files import check_writable, is_device
 Kind = Literal["print", "file", "shard", "text", "shards", "sidecars"]
 TEXT_EXTENSIONS = (".txt", ".caption")
 STATE_FOLDER = ".cutline"
+IMAGEFOLDER_NAME = "metadata.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Destination:
             case "file" | "shard":
                 return self.path.with_name(f"{self.path.name}.failed.jsonl")
         return self.path.with_name(f"{self.path.name}{self.suffix}.failed.jsonl")
+
+    @property
+    def is_imagefolder(self) -> bool:
+        """Return whether it is the metadata.jsonl of Hugging Face's imagefolder."""
+        return self.kind == "file" and self.path.name == IMAGEFOLDER_NAME
 
     def check(self, new_run: bool) -> None:
         """Check that the output can be written, and belongs to a run if it exists.

@@ -23,7 +23,7 @@ from cutline.data.urls import UrlImage, open_url
 from cutline.errors import CutlineError, DataError
 from cutline.files import is_device
 from cutline.messages import format_text
-from cutline.web import is_web_address
+from cutline.web import hide_credentials, is_web_address
 
 STDIN = "-"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -45,6 +45,8 @@ class Input:
     """path or address of the tar shard, if it is one"""
     prefix: str = ""
     """what the ids of the shard's samples begin with, before a slash and the key"""
+    place: str = ""
+    """shard or address that has its images, if they are certainly no local files"""
 
     def iter_samples(self, output: Output) -> Samples:
         """Yield the samples, and tell the output where a shard begins and ends."""
@@ -265,8 +267,9 @@ class _Opener:
                 return self._open_shard(found)
             case "address":
                 sample = Sample(UrlImage(found.path, self._policy), (), found.path, url=found.path)
-                return Input(lambda: iter([sample]), lambda: 1)
-        return Input(partial(self._iter_remote, found.path), _unknown)
+                return Input(lambda: iter([sample]), lambda: 1, place=sample.name)
+        place = hide_credentials(found.path)
+        return Input(partial(self._iter_remote, found.path), _unknown, place=place)
 
     def _iter_remote(self, address: str) -> Samples:
         """Yield the images at an address that fsspec knows."""
@@ -305,7 +308,7 @@ class _Opener:
                     sample = replace(sample, id=f"{name}/{key}")
                 yield sample
 
-        return Input(read, _unknown, found.path, name)
+        return Input(read, _unknown, found.path, name, hide_credentials(found.path))
 
     def open_shard(self, path: str) -> IO[bytes]:
         """Open a shard for reading from front to back."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from cutline.bulk.index import NO_PART, NO_POSITION, SlotIndex, hash_stamp
 from cutline.bulk.record import Failure, Record
-from cutline.errors import ConfigError, DataError
+from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.files import atomic_write, remove_partial
 from cutline.messages import format_value
 
@@ -69,6 +70,7 @@ class Manifest:
         self._open_parts: OrderedDict[int, IO[bytes]] = OrderedDict()
         self._start = self._last_commit = time.monotonic()
         self._file_lock: FileLock | None = None
+        self._created: list[Path] = []  # folders, by this run
 
     def __enter__(self) -> Self:
         """Open the folder, and read the records that it holds.
@@ -79,6 +81,7 @@ class Manifest:
         """
         if self.folder is None:
             return self
+        self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file_lock = FileLock(self.folder / "lock")
         try:
@@ -106,6 +109,20 @@ class Manifest:
         self._open_parts.clear()
         if self._file_lock is not None:
             self._file_lock.release()
+        if isinstance(error, CutlineError) and self._created and not self.has_records:
+            self._remove_created()
+
+    def _remove_created(self) -> None:
+        """Leave no trace of a run that has not even begun."""
+        shutil.rmtree(self._created[0], ignore_errors=True)
+        with suppress(OSError):  # other files are there
+            for folder in self._created[1:]:
+                folder.rmdir()
+
+    @property
+    def has_records(self) -> bool:
+        """Return whether there are records, be they committed or not."""
+        return self._next_part > 1 or bool(self._pending)
 
     def _check_settings(self, path: Path) -> None:
         # As they are read again: with lists instead of tuples.

@@ -18,9 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from forked import start_command
 from PIL import Image
-from random_captioner import make_captioner
 
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.demo.scenes import make_scenes, write_scenes
 
@@ -39,16 +37,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.rename(folder / "sub" / path.name)
     (folder / "broken.png").write_bytes(b"no image")
     return folder
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a captioner with random weights."""
-    folder = tmp_path_factory.mktemp("kill") / "model"
-    captioner = make_captioner()
-    weights = captioner.model.state_dict()
-    save_native(folder, Checkpoint(captioner.config, weights, captioner.tokenizer))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,21 @@ def test_what_is_committed_is_done_in_the_next_run(tmp_path: Path) -> None:
         assert list(manifest.columns) == ["image", "caption", "score"]
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    state = tmp_path / "photos" / ".cutline" / "txt"
+    with pytest.raises(ConfigError), Manifest(state):
+        raise ConfigError("no file that a text could be written beside")
+    assert not list((tmp_path / "photos").iterdir())
+    with Manifest(state) as manifest:
+        manifest.add(make_record("a.jpg"))
+        manifest.commit()
+    with pytest.raises(ConfigError), Manifest(state):
+        raise ConfigError("again")
+    with Manifest(state) as manifest:
+        assert manifest.claim("a.jpg", "10-20") is Status.DONE
+
+
 def test_a_changed_image_is_new_and_its_last_record_counts(tmp_path: Path) -> None:
     for stamp, caption in (("10-20", "old"), ("10-21", "new")):
         with Manifest(tmp_path) as manifest:
