@@ -33,9 +33,10 @@ def open_samples(paths: Sequence[str]) -> list[Sample]:
 
 def find_images(paths: Sequence[str]) -> list[str]:
     """Return the paths of the images, without those whose ids are repeated."""
-    return list(
-        {sample.id: str(sample.image) for sample in reversed(open_samples(paths))}.values()
-    )[::-1]
+    images: dict[str, str] = {}
+    for sample in open_samples(paths):
+        images.setdefault(sample.id, str(sample.image))
+    return list(images.values())
 
 
 @pytest.fixture
