@@ -201,11 +201,6 @@ class Manifest:
             self._pending.append((self.index.add(record.id), record))
             self.columns.update(dict.fromkeys(record.row))
 
-    @property
-    def has_records(self) -> bool:
-        """Return whether there are any records."""
-        return self._next_part > 1 or bool(self._pending)
-
     def is_due(self) -> bool:
         """Return whether to commit: after some seconds, more of them in a longer run."""
         now = time.monotonic()
