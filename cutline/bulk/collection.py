@@ -83,9 +83,10 @@ def caption_collection(
     destination.check(settings.run.new_run)
     output = make_output(destination, collection, settings, listener.show)
     state = destination.state
+    description = describe_settings(collection, settings, state)
     if state and settings.run.new_run:
-        remove_manifest(state)
-    with Manifest(state, describe_settings(collection, settings, state)) as manifest:
+        remove_manifest(state, output.forget)
+    with Manifest(state, description) as manifest:
         run = CaptionRun(manifest, output, settings.run, settings.outputs)
         run.on_result, run.on_failure = listener.on_result, listener.on_failure
         samples = RandomSamples()

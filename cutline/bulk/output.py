@@ -26,6 +26,9 @@ class Output:
     def resume(self, manifest: Manifest) -> None:
         """Repeat what a killed run may not have written, although it had recorded it."""
 
+    def forget(self, record: Record) -> None:
+        """Undo what an earlier run has written for a record, which shall be made again."""
+
     def begin_shard(self, path: str, prefix: str) -> bool:
         """Note that the samples of a tar shard follow, in the thread that reads them.
 

@@ -1,6 +1,5 @@
 """The run: samples that are not done yet → engine → records → output."""
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -66,7 +65,6 @@ class CaptionRun:
     counts: Counts = field(default_factory=Counts)
     source_failures: list[Failure] = field(default_factory=list)
     complete: bool = False
-    start_time: float = field(default_factory=time.monotonic)
     _reached_limit: bool = field(default=False, init=False)
 
     def run(self, samples: Iterable[Sample | CutlineError], engine: Engine) -> None:
