@@ -171,7 +171,7 @@ def test_costs_follow_from_measurements() -> None:
     """The tables of the page are what the command beside them prints."""
     page = (DOCS / "clusters.md").read_text(encoding="utf-8")
     line = re.search(r"^\$ python (benchmarks/cost\.py .*)$", page, re.M)
-    tables = re.search(r"^<!-- cost -->\n(.*)^<!-- /cost -->$", page, re.M | re.S)
+    tables = re.search(r"^<!-- cost -->\n\n(.*)\n<!-- /cost -->$", page, re.M | re.S)
     assert line
     assert tables
     command = [sys.executable, *shlex.split(line[1])]
