@@ -32,7 +32,7 @@ class CaptionJob:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     prompt: str | None = None
-    """prompt of the samples that have none of their own; None for the model's"""
+    """prompt of every caption; None for that of each sample, or else the model's"""
 
     def load(self, device: str = "") -> Captioner:
         """Load the captioner, on another device than that of the settings if one is given."""
@@ -99,12 +99,15 @@ def stream_results(
     Raises:
         ConfigError: The model cannot do what a setting asks for.
     """
-    default = captioner.config.prompt if job.prompt is None else job.prompt
+
+    def choose_prompt(sample: Sample) -> str:
+        return sample.prompt_or(captioner.config.prompt) if job.prompt is None else job.prompt
+
     # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
     images, prompts = itertools.tee(samples)
     return captioner.stream(
         (sample.image for sample in images),
-        (sample.prompt_or(default) for sample in prompts),
+        map(choose_prompt, prompts),
         batch_size=batch_size,
         num_workers=job.inference.num_workers,
         ordered=ordered,

@@ -1,4 +1,4 @@
-"""`SlotIndex`: which ids have been recorded, and where, in about 60 bytes for each."""
+"""`SlotIndex`: which ids have been recorded, and where, in about 100 bytes for each."""
 
 import hashlib
 from array import array
