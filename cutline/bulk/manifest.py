@@ -151,6 +151,7 @@ class Manifest:
             self._next_part = number + 1
             with (folder / name).open("rb") as file:
                 self._read_part(number, file)
+        self.index.compact()
         remove_partial([self._part_path(self._next_part), folder / "manifest.json"])
 
     def _read_part(self, number: int, file: IO[bytes]) -> None:
