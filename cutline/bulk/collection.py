@@ -3,9 +3,11 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cutline.bulk.destination import Destination, find_destination
@@ -86,7 +88,10 @@ def caption_collection(
     description = describe_settings(collection, settings, state)
     if state and settings.run.new_run:
         remove_manifest(state, output.forget)
-    with Manifest(state, description) as manifest:
+    with (
+        _open_folder(state, settings.report) as folder,
+        Manifest(folder, description) as manifest,
+    ):
         run = CaptionRun(manifest, output, settings.run, settings.outputs)
         run.on_result, run.on_failure = listener.on_result, listener.on_failure
         samples = RandomSamples()
@@ -102,6 +107,16 @@ def caption_collection(
             if settings.report:
                 write_collection_report(settings.report, run, samples)
     return Summary(run.counts, output.describe(), destination.failures)
+
+
+@contextmanager
+def _open_folder(state: Path | None, report: str) -> Iterator[Path | None]:
+    """Yield the folder of the manifest, which a report needs also if captions are printed."""
+    if state or not report:
+        yield state
+        return
+    with TemporaryDirectory(prefix="cutline-") as folder:
+        yield Path(folder)
 
 
 def _explain_stop(error: Interrupted, counts: Counts, state: Path | None) -> Interrupted:

@@ -1,4 +1,4 @@
-"""`SlotIndex`: which ids have been recorded, and where, in about 100 bytes for each."""
+"""`SlotIndex`: which ids have been recorded, and where, in about 70 bytes for each."""
 
 import hashlib
 from array import array
@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 NO_PART = 2**32 - 1
 """part of an id that has been claimed, but has no record yet"""
-NO_POSITION = -1
+NO_POSITION = 2**32 - 1
+"""position of an id that the source of this run has not contained yet"""
 NO_ORDER = 2**32 - 1
 """order of an id that has never had a caption"""
-MIN_NEW, NEW_SHARE = 100_000, 4
+MIN_NEW, NEW_SHARE = 50_000, 16
 """new ids in a dictionary, which takes more memory than the sorted array: as many as this, or as
 one of so many"""
 _DIGEST_BYTES = 16
@@ -36,12 +37,11 @@ class SlotIndex:
 
     def __init__(self) -> None:
         self.stamps, self.parts, self.offsets = array("Q"), array("I"), array("Q")
-        self.failed, self.positions = array("b"), array("q")
+        self.failed, self.positions = array("b"), array("I")
         self.orders, self.captioned = array("I"), array("I")
         self._keys: npt.NDArray[Any] = np.empty(0, f"S{_DIGEST_BYTES}")  # sorted
-        self._slots: npt.NDArray[np.int64] = np.empty(0, np.int64)  # of the keys
+        self._slots: npt.NDArray[np.uint32] = np.empty(0, np.uint32)  # of the keys
         self._new: dict[bytes, int] = {}
-        self._digests = bytearray()  # by slot
 
     def __len__(self) -> int:
         """Return the number of slots."""
@@ -56,7 +56,7 @@ class SlotIndex:
             return slot
         if not len(self._keys):
             return None
-        place = int(np.searchsorted(self._keys, np.bytes_(digest)))
+        place = self._keys.searchsorted(np.bytes_(digest))
         # numpy drops zeros at the end
         found = place < len(self._keys) and self._keys[place] == digest.rstrip(b"\0")
         return int(self._slots[place]) if found else None
@@ -66,16 +66,15 @@ class SlotIndex:
         digest = hash_id(id)
         slot = self._find(digest)
         if slot is None:
-            slot = self._new[digest] = len(self)
-            self._digests += digest
+            slot = self._new[digest] = len(self.parts)
             self.stamps.append(0)
             self.parts.append(NO_PART)
             self.offsets.append(0)
             self.failed.append(0)
             self.positions.append(NO_POSITION)
             self.orders.append(NO_ORDER)
-            if len(self._new) > max(MIN_NEW, len(self) // NEW_SHARE):
-                self._sort()
+            if len(self._new) > max(MIN_NEW, slot // NEW_SHARE):
+                self.compact()
         return slot
 
     def set_record(self, slot: int, stamp: str, part: int, offset: int, failed: bool) -> None:
@@ -86,25 +85,30 @@ class SlotIndex:
             self.orders[slot] = len(self.captioned)
             self.captioned.append(slot)
 
-    def order(self, seen_only: bool) -> npt.NDArray[np.int64]:
+    def order(self, seen_only: bool) -> npt.NDArray[np.uint32]:
         """Return the slots that have records: those of this run's source in its order, then others.
 
         Args:
             seen_only: Whether to leave out the others.
         """
-        positions = np.array(self.positions, np.int64)
-        slots = np.flatnonzero(np.array(self.parts) != NO_PART)
+        positions = np.array(self.positions, np.uint32)
+        is_chosen = np.array(self.parts, np.uint32) != NO_PART
         if seen_only:
-            slots = slots[positions[slots] != NO_POSITION]
-        places = positions[slots]
-        places[places == NO_POSITION] = np.iinfo(np.int64).max
-        return slots[np.argsort(places, kind="stable")]
+            is_chosen &= positions != NO_POSITION
+        slots = np.flatnonzero(is_chosen).astype(np.uint32)
+        positions = positions[slots]
+        if np.all(positions[:-1] <= positions[1:]):  # as usual; sorting takes more memory
+            return slots
+        return slots[np.argsort(positions, kind="stable")]
 
-    def _sort(self) -> None:
+    def compact(self) -> None:
         """Move all keys to the sorted array."""
-        keys = np.frombuffer(bytes(self._digests), f"S{_DIGEST_BYTES}")
-        self._slots = np.argsort(keys, kind="stable")
-        self._keys = keys[self._slots]
+        keys = np.frombuffer(b"".join(self._new), f"S{_DIGEST_BYTES}")
+        slots = np.fromiter(self._new.values(), np.uint32, len(self._new))
+        order = np.argsort(keys)
+        places = self._keys.searchsorted(keys[order])
+        self._keys = np.insert(self._keys, places, keys[order])
+        self._slots = np.insert(self._slots, places, slots[order])
         self._new = {}
 
 

@@ -145,6 +145,7 @@ class Manifest:
             self._next_part = number + 1
             with (folder / name).open("rb") as file:
                 self._read_part(number, file)
+        self.index.compact()
         remove_partial([self._part_path(self._next_part), folder / "manifest.json"])
 
     def _read_part(self, number: int, file: IO[bytes]) -> None:
@@ -196,7 +197,12 @@ class Manifest:
             self.columns.update(dict.fromkeys(record.row))
 
     def is_due(self) -> bool:
-        """Return whether to commit: after some seconds, more of them in a longer run."""
+        """Return whether to commit: after some seconds, more of them in a longer run.
+
+        What is not written to a folder need not wait.
+        """
+        if self.folder is None:
+            return bool(self._pending)
         now = time.monotonic()
         wait = min(MAX_PART_SECONDS, max(MIN_PART_SECONDS, (now - self._start) / 120))
         full = len(self._pending) >= MAX_PART_RECORDS
@@ -296,7 +302,9 @@ class Manifest:
 
 
 def _describe(settings: Mapping[str, Any], name: str) -> str:
-    return format_value(settings[name]) if name in settings else "the default"
+    if name not in settings:
+        return "the default"
+    return "not given" if settings[name] is None else format_value(settings[name])
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 Captions: TypeAlias = dict[str, str]
 """captions by the names of images, such as scene-000003"""
+Caption: TypeAlias = Callable[..., tuple[int, str, str]]
+"""runs `cutline caption`; returns the exit code, stdout and stderr"""
 
 FAST = ["--num-beams", "1", "--max-length", "12"]
 """settings of captions that take little time"""
@@ -72,7 +74,7 @@ def read_captions(path: Path, extension: str = ".txt") -> Captions:
 def _iter_texts(path: Path, extension: str) -> Iterator[tuple[str, str]]:
     with tarfile.open(path) as tar:
         for member in tar:
-            if member.name.endswith(extension):
+            if member.name.endswith(extension) and not member.name.endswith(".orig.txt"):
                 file = tar.extractfile(member)
                 assert file
                 yield member.name, file.read().decode()

@@ -2,11 +2,15 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
-from bulk_outputs import FAST, Captions, read_lines
+from bulk_outputs import FAST, Caption, Captions, read_lines
+from bulk_sources import Images
 from random_captioner import make_captioner
+from web_server import WebServer
 
 from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import run_command
@@ -42,3 +46,37 @@ def plain_captions(scenes: list[Path], model: str) -> Captions:
     assert len(captions) == len(scenes)
     assert len(set(captions.values())) > len(scenes) / 2
     return captions
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[WebServer]:
+    """Return a web server."""
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture
+def images(
+    scenes: list[Path], tmp_path: Path, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Images]:
+    """Return the images, from which sources are made in a temporary folder."""
+    monkeypatch.chdir(tmp_path)  # where a list on stdin leaves its state
+    yield Images(scenes, tmp_path, server)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def caption(model: str, capsys: pytest.CaptureFixture[str]) -> Caption:
+    """Return a function that runs `cutline caption` with some words.
+
+    It returns the exit code, and what was printed to stdout and stderr.
+    """
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = run_command(["caption", "-m", model, *FAST, *map(str, words)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -3,15 +3,12 @@
 import io
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import fsspec
 import pytest
 from bulk_outputs import FAST, Captions, read_captions, read_lines, read_tree
 from bulk_sources import SOURCES, Images, Source
-from web_server import WebServer
 
 from cutline.cli.main import run_command
 
@@ -29,25 +26,6 @@ OUTPUTS = {
 }
 BESIDE = ("metadata", "txt", "caption")
 """outputs that only local files can have"""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    """Return a web server."""
-    with WebServer() as server:
-        yield server
-
-
-@pytest.fixture
-def images(
-    scenes: list[Path], tmp_path: Path, server: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Images]:
-    """Return the images, from which sources are made in a temporary folder."""
-    monkeypatch.chdir(tmp_path)  # where a list on stdin leaves its state
-    yield Images(scenes, tmp_path, server)
-    filesystem = fsspec.filesystem("memory")
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
 
 
 class Command:
