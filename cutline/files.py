@@ -2,6 +2,7 @@
 
 import errno
 import filecmp
+import hashlib
 import os
 import re
 import shutil
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from cutline.errors import CutlineError
 
+MAX_NAME_BYTES = 220
+"""length of a file name; file systems allow 255"""
+_TEMPORARY = re.compile(r"\.(.+)\.\d+\.(?:tmp|old)", re.DOTALL)
 PRIVATE_SUFFIX = ".d"
 """suffix of a folder beside a temporary file, for the temporary files of other libraries"""
 
@@ -22,7 +26,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file atomically: it is replaced completely or not at all.
 
     If the block ends with an error, or with Ctrl-C, `path` is left unchanged and the temporary file
-    is removed. Devices and pipes, such as /dev/stdout, are not replaced but written to.
+    is removed. Devices and pipes, such as /dev/stdout, are not replaced but written to; of a link,
+    the file that it leads to is replaced.
 
     Args:
         path: The file to write; its folder is created.
@@ -34,6 +39,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     if is_device(path):
         yield path
         return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     with atomic_writes([path]) as (temporary,):
         yield temporary
 
@@ -72,7 +79,13 @@ def atomic_writes(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def _temporary(path: Path, suffix: str = "tmp") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{suffix}")
+    return path.with_name(f".{_shorten_name(path.name)}.{os.getpid()}.{suffix}")
+
+
+def _shorten_name(name: str) -> str:
+    """Return a name, or a hash of one that leaves no room for what is added."""
+    data = os.fsencode(name)
+    return name if len(data) < MAX_NAME_BYTES else hashlib.sha256(data).hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -133,14 +146,18 @@ def write_text(path: str | Path, text: str) -> None:
 
 def remove_partial(paths: Iterable[Path]) -> None:
     """Remove the temporary files that killed processes left when they wrote `paths`."""
+    names: dict[Path, set[str]] = {}
     for path in paths:
-        temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.(tmp|old)")
-        folder = path.parent
+        names.setdefault(path.parent, set()).add(_shorten_name(path.name))
+    for folder, written in names.items():
         for name in os.listdir(folder) if folder.is_dir() else []:  # noqa: PTH208
-            if temporary.fullmatch(name):
-                (folder / name).unlink(missing_ok=True)
-            elif temporary.fullmatch(name.removesuffix(PRIVATE_SUFFIX)):
+            match = _TEMPORARY.fullmatch(name.removesuffix(PRIVATE_SUFFIX))
+            if not match or match[1] not in written:
+                continue
+            if name.endswith(PRIVATE_SUFFIX):
                 shutil.rmtree(folder / name, ignore_errors=True)
+            else:
+                (folder / name).unlink(missing_ok=True)
 
 
 def check_writable(path: str | Path) -> None:

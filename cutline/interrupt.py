@@ -82,6 +82,8 @@ class StopSignal:
         while True:
             self._waiting = True
             try:
+                if self.requested:  # since the last item
+                    raise Interrupted("", self.signal_number)
                 item = next(iterator)
             except StopIteration:
                 return

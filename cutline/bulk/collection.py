@@ -5,28 +5,23 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cutline.bulk.destination import Destination, find_destination
-from cutline.bulk.engine import CaptionJob, Engine, Result, caption_samples
+from cutline.bulk.destination import Destination, find_destination, make_output
+from cutline.bulk.dispatch import choose_engine
+from cutline.bulk.engine import CaptionJob
 from cutline.bulk.inputs import Collection
 from cutline.bulk.manifest import Manifest, remove_manifest
-from cutline.bulk.new_shards import NewShardOutput
-from cutline.bulk.output import FileOutput, Output, PrintedOutput
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts
-from cutline.bulk.shard_copies import ShardCopyOutput
-from cutline.bulk.text_output import TextOutput
 from cutline.checkpoint import load_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
-from cutline.data import Sample, write_captions
-from cutline.errors import ConfigError
+from cutline.data import write_captions
+from cutline.files import remove_partial
 from cutline.interrupt import Interrupted
-from cutline.messages import format_text
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,8 @@ def caption_collection(
     """
     destination = choose_destination(collection, settings)
     destination.check(settings.run.new_run)
-    output = make_output(destination, collection, settings, listener.show)
+    part = settings.run.part_number
+    output = make_output(destination, collection, settings.outputs, part, listener.show)
     state = destination.state
     description = describe_settings(collection, settings, state)
     if state and settings.run.new_run:
@@ -92,13 +88,16 @@ def caption_collection(
         _open_folder(state, settings.report) as folder,
         Manifest(folder, description) as manifest,
     ):
+        if destination.failures:
+            remove_partial([destination.path, destination.failures])
         run = CaptionRun(manifest, output, settings.run, settings.outputs)
         run.on_result, run.on_failure = listener.on_result, listener.on_failure
         samples = RandomSamples()
         if settings.report:
             run.on_sample = samples.add
         try:
-            run.run(collection.iter_samples(output), choose_engine(settings, ordered=state is None))
+            engine = choose_engine(settings.job, settings.run, ordered=state is None)
+            run.run(collection.iter_samples(output), engine)
         except Interrupted as error:
             raise _explain_stop(error, run.counts, state) from None
         finally:
@@ -135,92 +134,6 @@ def choose_destination(collection: Collection, settings: CollectionSettings) -> 
     )
 
 
-def make_output(
-    destination: Destination,
-    collection: Collection,
-    settings: CollectionSettings,
-    show: Callable[[Record], None],
-) -> Output:
-    """Return the output at a destination."""
-    require_local_images(destination, collection)
-    match destination.kind:
-        case "print":
-            return PrintedOutput(show)
-        case "file":
-            return FileOutput(destination.path)
-        case "text" | "sidecars":
-            folder = destination.path if destination.kind == "text" else None
-            return TextOutput(folder, destination.extension, settings.outputs.existing)
-    is_single = destination.kind == "shard"
-    if is_single and collection.from_shards and len(collection.inputs) > 1:
-        raise ConfigError(
-            f"{destination.path}: a single shard, which cannot have the captions of several; "
-            "name a folder as output"
-        )
-    if collection.from_shards:
-        return ShardCopyOutput(
-            destination.path,
-            destination.extension,
-            settings.outputs.existing,
-            is_single=is_single,
-            part=settings.run.part_number,
-            open_shard=collection.open_shard,
-        )
-    shard_size = None if is_single else settings.outputs.shard_size
-    return NewShardOutput(destination.path, destination.extension, shard_size, destination.suffix)
-
-
-def require_local_images(destination: Destination, collection: Collection) -> None:
-    """Raise ConfigError if images should have captions beside them, and are certainly no files."""
-    place = next((source.place for source in collection.inputs if source.place), "")
-    if place and (destination.kind == "sidecars" or destination.is_imagefolder):
-        raise ConfigError(
-            f"{format_text(place)}: has no image files on this machine that captions could be "
-            "written beside; name a folder or a file as output"
-        )
-
-
-def choose_engine(settings: CollectionSettings, ordered: bool) -> Engine:
-    """Return the engine that the settings ask for; it loads the model when it has work to do.
-
-    Args:
-        settings: The settings.
-        ordered: Whether results must come in the order of the samples.
-    """
-    job, run = settings.job, settings.run
-    if run.cluster:
-        from cutline.bulk.ray_cluster import caption_on_ray
-
-        num_actors = run.ray_actors or None
-        engine: Engine = partial(
-            caption_on_ray, job=job, address=run.ray_address, num_actors=num_actors
-        )
-    elif run.devices:
-        from cutline.bulk.processes import caption_in_processes
-
-        engine = partial(caption_in_processes, job=job, devices=run.devices)
-    else:
-        return lambda samples: caption_samples(job.load(), job, samples, ordered)
-    return partial(in_order, engine) if ordered else engine
-
-
-def in_order(engine: Engine, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Result]]:
-    """Caption samples with an engine, and yield the results in the order of the samples."""
-    waiting: dict[str, Result | None] = {}
-
-    def read() -> Iterator[Sample]:
-        for sample in samples:
-            waiting[sample.id] = None
-            yield sample
-
-    done: dict[str, tuple[Sample, Result]] = {}
-    for sample, result in engine(read()):
-        done[sample.id] = sample, result
-        while waiting and (first := next(iter(waiting))) in done:
-            del waiting[first]
-            yield done.pop(first)
-
-
 def describe_settings(
     collection: Collection, settings: CollectionSettings, state: Path | None
 ) -> dict[str, Any]:
@@ -233,12 +146,14 @@ def describe_settings(
     job = settings.job
     defaults = dataclasses.asdict(GenerationConfig())
     generation = dataclasses.asdict(job.generation)
-    sizes = {}
-    if state and choose_destination(collection, settings).kind == "shards":
-        sizes["shard_size"] = settings.outputs.shard_size
+    destination, layout = choose_destination(collection, settings), {}
+    if destination.kind in ("text", "shard", "shards"):
+        layout["caption_extension"] = destination.extension
+    if destination.kind == "shards":
+        layout["shard_size"] = str(settings.outputs.shard_size)
     return {
         **collection.describe(state),
-        **sizes,
+        **layout,
         "model": hash_model(job),
         "precision": job.inference.precision,
         "prompt": job.prompt,

@@ -77,6 +77,15 @@ def caption_samples(
         yield running.pop(result.index), result
 
 
+def caption_locally(
+    samples: Iterator[Sample], job: CaptionJob, ordered: bool = False
+) -> Iterator[tuple[Sample, Result]]:
+    """Load the captioner and caption samples in this process; load nothing if there are none."""
+    first = list(itertools.islice(samples, 1))
+    if first:
+        yield from caption_samples(job.load(), job, itertools.chain(first, samples), ordered)
+
+
 def stream_results(
     captioner: Captioner,
     job: CaptionJob,

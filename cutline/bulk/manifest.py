@@ -22,6 +22,7 @@ from cutline.files import atomic_write, remove_partial
 from cutline.messages import format_value
 
 VERSION = 1
+LOCK_NAME, MANIFEST_NAME = "lock", "manifest.json"
 Position: TypeAlias = tuple[int, int]
 """where a record is: number of the part, and position in it in bytes"""
 MAX_PART_RECORDS = 1000
@@ -29,6 +30,7 @@ MIN_PART_SECONDS, MAX_PART_SECONDS = 0.5, 30.0
 """seconds of work that a killed run loses: at first, and after an hour"""
 MAX_OPEN_PARTS = 32
 _PART = re.compile(r"part-(\d{8})\.jsonl")
+_STATE_NAME = re.compile(r"lock|shards|images|part-\d{8}\.jsonl|\..*\.tmp")
 
 
 class Status(Enum):
@@ -39,6 +41,8 @@ class Status(Enum):
     FAILED = "failed"
     REPEATED = "repeated"
     """the source of this run contained the id before"""
+    AMBIGUOUS = "ambiguous"
+    """likewise, but with another image or prompt"""
 
 
 class Manifest:
@@ -85,7 +89,7 @@ class Manifest:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file_lock = _lock_folder(self.folder)
         try:
-            self._check_settings(self.folder / "manifest.json")
+            self._check_settings(self.folder / MANIFEST_NAME)
             self._read_parts(self.folder)
         except BaseException:
             self._file_lock.release()
@@ -146,7 +150,7 @@ class Manifest:
             with (folder / name).open("rb") as file:
                 self._read_part(number, file)
         self.index.compact()
-        remove_partial([self._part_path(self._next_part), folder / "manifest.json"])
+        remove_partial([self._part_path(self._next_part), folder / MANIFEST_NAME])
 
     def _read_part(self, number: int, file: IO[bytes]) -> None:
         offset = 0
@@ -177,12 +181,13 @@ class Manifest:
         with self._lock:
             slot = self.index.add(id)
             if self.index.positions[slot] != NO_POSITION:
-                return Status.REPEATED
+                is_same = self.index.stamps[slot] == hash_stamp(stamp)
+                return Status.REPEATED if is_same or not stamp else Status.AMBIGUOUS
             self.index.positions[slot] = self._next_position
             self._next_position += 1
-            if self.index.parts[slot] == NO_PART:
-                return Status.NEW
-            if stamp and self.index.stamps[slot] != hash_stamp(stamp):
+            is_changed = bool(stamp) and self.index.stamps[slot] != hash_stamp(stamp)
+            self.index.stamps[slot] = hash_stamp(stamp) if is_changed else self.index.stamps[slot]
+            if self.index.parts[slot] == NO_PART or is_changed:
                 return Status.NEW
             if self.index.failed[slot]:
                 return Status.NEW if retry_failed else Status.FAILED
@@ -282,6 +287,11 @@ class Manifest:
                 record = self._read_record(self._position(slot))
             yield record
 
+    def count_gone(self) -> int:
+        """Return the number of captions of ids that the source of this run has not contained."""
+        index = self.index
+        return sum(index.positions[slot] == NO_POSITION for slot in index.captioned)
+
     def iter_failures(self, seen_only: bool) -> Iterator[Failure]:
         """Yield the failures, in the same order."""
         if not any(self.index.failed):
@@ -318,7 +328,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def _lock_folder(folder: Path) -> FileLock:
-    lock = FileLock(folder / "lock")
+    lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -329,7 +339,7 @@ def _lock_folder(folder: Path) -> FileLock:
 
 
 def remove_manifest(folder: Path, forget: Callable[[Record], None]) -> None:
-    """Remove the folder of a manifest, if it exists.
+    """Remove what a manifest holds, if it exists; its folder stays.
 
     Args:
         folder: The folder.
@@ -340,7 +350,8 @@ def remove_manifest(folder: Path, forget: Callable[[Record], None]) -> None:
     """
     if not folder.exists():
         return
-    if not (folder / "manifest.json").is_file() and any(folder.iterdir()):
+    names = [path.name for path in folder.iterdir()]
+    if MANIFEST_NAME not in names and not all(map(_STATE_NAME.fullmatch, names)):
         raise DataError(f"{folder}: not the state of a run; move it away, or name another output")
     lock = _lock_folder(folder)
     try:
@@ -348,6 +359,9 @@ def remove_manifest(folder: Path, forget: Callable[[Record], None]) -> None:
             with path.open("rb") as file, suppress(ValueError, TypeError):  # damaged
                 for line in file:
                     forget(Record.from_json(line))
+        # The manifest last: without it, a folder is not believed to be the state of a run.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
+            if path.name != LOCK_NAME:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     finally:
         lock.release()
-    shutil.rmtree(folder)

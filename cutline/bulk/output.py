@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.data import Sample, write_captions
+from cutline.data.sample import is_url
 from cutline.errors import ConfigError
 
 
@@ -59,6 +61,10 @@ class Output:
         """Return the change of a text file that a caption makes, to be recorded before it."""
         return None
 
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        """Return columns that the row of a sample has only in this output."""
+        return {}
+
     def write(self, records: Sequence[Record]) -> None:
         """Write what can be written of records that have just been committed."""
 
@@ -98,18 +104,25 @@ class PrintedOutput(Output):
 class FileOutput(Output):
     """A .jsonl, .csv or .parquet file with a row for each caption, in the order of the source.
 
-    A file called metadata.jsonl gets the columns of Hugging Face's imagefolder.
+    The metadata.jsonl of Hugging Face's imagefolder has other columns.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._count = path, 0
-        self._is_imagefolder = path.name == "metadata.jsonl"
+    def __init__(self, path: Path, is_imagefolder: bool = False) -> None:
+        """Write to a file, if asked with the columns of imagefolder."""
+        self.path, self._is_imagefolder = path, is_imagefolder
+        self._count = 0
 
     def skips(self, sample: Sample) -> bool:
         """Return false; refuse an image that imagefolder would not find."""
         if self._is_imagefolder:
             name_in_folder(sample, self.path.parent)
         return False
+
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        """Return the name of the image for imagefolder."""
+        if not self._is_imagefolder:
+            return {}
+        return {"file_name": name_in_folder(sample, self.path.parent)}
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
@@ -123,8 +136,7 @@ class FileOutput(Output):
                 continue
             self._count += 1
             if self._is_imagefolder:
-                name = os.path.relpath(record.row["image"], self.path.parent)
-                yield {"file_name": Path(name).as_posix(), "text": record.row["caption"]}
+                yield {"file_name": record.row["file_name"], "text": record.row["caption"]}
             else:
                 yield record.row
 
@@ -134,18 +146,18 @@ class FileOutput(Output):
 
 
 def name_in_folder(sample: Sample, folder: Path) -> str:
-    """Return the path of an image within a folder.
+    """Return the path of an image within a folder, with slashes.
 
     Raises:
         ConfigError: It is not in the folder.
     """
-    name = ".."
-    if isinstance(sample.image, str) and "://" not in sample.image:
-        name = os.path.relpath(sample.image, folder)
-    if Path(name).parts[0] == "..":
-        raise ConfigError(
-            f"{sample.name}: not a file in {folder} or a folder below it, where Hugging Face's "
-            "imagefolder expects the images of its metadata.jsonl; write the file there, or give "
-            "it another name"
-        )
-    return name
+    with suppress(ValueError):  # on another drive
+        path = sample.name if isinstance(sample.image, str) and not is_url(sample.image) else ".."
+        name = Path(os.path.relpath(path, folder))
+        if name.parts[0] != "..":
+            return name.as_posix()
+    raise ConfigError(
+        f"{sample.name}: not a file in {folder} or a folder below it, where Hugging Face's "
+        "imagefolder expects the images of its metadata.jsonl; write the file there, or give it "
+        "another name"
+    )

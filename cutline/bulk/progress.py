@@ -94,8 +94,8 @@ class RunProgress:
         seconds = max(time.monotonic() - self._start, 1e-3)
         rate = (counts.captioned + counts.failed) / seconds
         parts = [f"{rate:.3g} images/s"]
-        if counts.failed:
-            parts.append(f"{counts.failed:,} failed")
+        if counts.all_failed:
+            parts.append(f"{counts.all_failed:,} failed")
         if counts.skipped:
             parts.append(f"{counts.skipped:,} skipped")
         if self._total and rate:

@@ -1,6 +1,8 @@
 """`Record`: what became of one sample, as a line of JSON in the manifest."""
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -10,6 +12,7 @@ from cutline.errors import ConfigError, CutlineError, DataError, GenerationError
 from cutline.messages import one_line
 
 SCORE_DIGITS = 6
+_NUMBERED_IMAGE = re.compile(r"^image \d+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,13 @@ class TextEdit:
     """A text file that a caption changes, recorded before it is changed."""
 
     path: str
+    """relative to the folder of the output or, beside images, to the folder of all images"""
     original: str
     """hash of its content before; empty if there was no file"""
     text: str
     """its content afterwards"""
+    without: str = ""
+    """hash of its content without captions of this run; empty if there was no file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,13 @@ class Record:
         return cls(**values, edit=TextEdit(**edit) if edit else None)
 
 
-def describe_error(id: str, error: CutlineError) -> Failure:
+def describe_source_error(error: CutlineError) -> Failure:
+    """Return the failure of a part of the source, such as a row, with its place as id."""
+    reason = one_line(str(error))
+    return Failure(reason.partition(": ")[0], "data", reason)
+
+
+def describe_error(sample: Sample, error: CutlineError) -> Failure:
     """Return the failure of a sample, given its error."""
     match error:
         case DataError():
@@ -76,18 +88,20 @@ def describe_error(id: str, error: CutlineError) -> Failure:
             kind = "prompt"
         case _:
             kind = "image"
-    return Failure(id, kind, one_line(str(error)))
+    # An engine knows only the number of an image.
+    reason = _NUMBERED_IMAGE.sub(lambda _: f"{sample.name}: ", str(error))
+    return Failure(sample.id, kind, one_line(reason))
 
 
-def make_row(sample: Sample, caption: Caption, text: str) -> dict[str, Any]:
+def make_row(sample: Sample, caption: Caption, format_text: Callable[[str], str]) -> dict[str, Any]:
     """Return the columns of a caption, and those of its source.
 
     Args:
         sample: The sample.
         caption: Its caption.
-        text: The text of the caption, as it is written.
+        format_text: Returns what is written for the text of a caption.
     """
-    row = {"image": sample.name, "id": sample.id, **describe_caption(caption), "caption": text}
+    row = {"image": sample.name, "id": sample.id, **describe_caption(caption, format_text)}
     if sample.url:
         row["url"] = sample.url
     if sample.captions:
@@ -95,17 +109,19 @@ def make_row(sample: Sample, caption: Caption, text: str) -> dict[str, Any]:
     return row
 
 
-def describe_caption(caption: Caption) -> dict[str, Any]:
+def describe_caption(caption: Caption, format_text: Callable[[str], str] = str) -> dict[str, Any]:
     """Return the columns of a caption: its text and score, and those of its alternatives."""
-    columns = _describe_alternative(caption)
+    columns = _describe_alternative(caption, format_text)
     if len(caption.alternatives) > 1:
-        columns["alternatives"] = list(map(_describe_alternative, caption.alternatives))
+        columns["alternatives"] = [
+            _describe_alternative(each, format_text) for each in caption.alternatives
+        ]
     return columns
 
 
-def _describe_alternative(caption: Caption) -> dict[str, Any]:
+def _describe_alternative(caption: Caption, format_text: Callable[[str], str]) -> dict[str, Any]:
     columns: dict[str, Any] = {
-        "caption": caption.text,
+        "caption": format_text(caption.text),
         "score": round(caption.score, SCORE_DIGITS),
     }
     if caption.token_log_probs:

@@ -68,7 +68,7 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
     figures = [
         (f"{lengths.total():,}", "captions"),
         (f"{counts.captioned:,}", "of this run"),
-        (f"{counts.failed + counts.failed_before:,}", "failed"),
+        (f"{counts.all_failed:,}", "failed"),
     ]
     unit = 1 / SCORES_PER_UNIT
     sections = [

@@ -8,12 +8,19 @@ from cutline.bulk.engine import Engine, Result
 from cutline.bulk.index import hash_id, is_in_part
 from cutline.bulk.manifest import Manifest, Status
 from cutline.bulk.output import Output
-from cutline.bulk.record import Failure, Record, describe_error, make_row
+from cutline.bulk.record import (
+    Failure,
+    Record,
+    describe_error,
+    describe_source_error,
+    make_row,
+)
 from cutline.config import OutputConfig, RunConfig
 from cutline.data import Sample
 from cutline.data.sample import stamp_image
 from cutline.errors import CutlineError, DataError
 from cutline.interrupt import Interrupted, StopSignal
+from cutline.messages import format_value
 
 
 @dataclass
@@ -22,6 +29,8 @@ class Counts:
 
     captioned: int = 0
     failed: int = 0
+    unreadable: int = 0
+    """parts of the source that cannot be read, such as rows of a table"""
     done_before: int = 0
     """captioned by an earlier run"""
     failed_before: int = 0
@@ -29,6 +38,8 @@ class Counts:
     """skipped, because they have a text"""
     repeated: int = 0
     """contained in the source several times"""
+    gone: int = 0
+    """captioned by an earlier run, and not contained in the source any more"""
 
     @property
     def skipped(self) -> int:
@@ -38,7 +49,12 @@ class Counts:
     @property
     def total(self) -> int:
         """Return the number of samples that the source has yielded, and that are dealt with."""
-        return self.captioned + self.failed + self.skipped
+        return self.captioned + self.failed + self.unreadable + self.skipped
+
+    @property
+    def all_failed(self) -> int:
+        """Return the number of failures, those of earlier runs included."""
+        return self.failed + self.unreadable + self.failed_before
 
 
 @dataclass
@@ -82,7 +98,7 @@ class CaptionRun:
         with StopSignal() as stop:
             try:
                 self._caption(samples, engine, stop)
-            except (CutlineError, KeyboardInterrupt):
+            except BaseException:
                 if self.manifest.has_records:  # else there is nothing to write
                     self._finish()
                 raise
@@ -106,7 +122,7 @@ class CaptionRun:
         count = 0
         for sample in samples:
             if isinstance(sample, CutlineError):
-                self._fail(describe_error(str(sample).partition(": ")[0], sample))
+                self._fail(describe_source_error(sample))
                 continue
             if not self._is_in_part(sample) or not self._is_missing(sample, stamps):
                 continue
@@ -118,7 +134,7 @@ class CaptionRun:
 
     def _fail(self, failure: Failure) -> None:
         self.source_failures.append(failure)
-        self.counts.failed += 1
+        self.counts.unreadable += 1  # in the thread that reads; `failed` is of the other one
         self.on_failure(failure)
 
     def _is_in_part(self, sample: Sample) -> bool:
@@ -130,6 +146,9 @@ class CaptionRun:
         match self.manifest.claim(sample.id, stamp, self.config.retry_failed):
             case Status.REPEATED:
                 self.counts.repeated += 1
+                return False
+            case Status.AMBIGUOUS:
+                self._fail(Failure(sample.id, "data", _describe_ambiguity(sample)))
                 return False
             case Status.FAILED:
                 self.counts.failed_before += 1
@@ -162,14 +181,15 @@ class CaptionRun:
     def _make_record(self, sample: Sample, stamp: str, result: Result) -> Record:
         error = result
         if not isinstance(result, CutlineError):
-            text = self.output_config.format_caption(result.text)
+            row = make_row(sample, result, self.output_config.format_caption)
+            row |= self.output.describe_sample(sample)
             try:
-                edit = self.output.plan_edit(sample, text)
-                return Record(sample.id, stamp, make_row(sample, result, text), edit=edit)
+                edit = self.output.plan_edit(sample, row["caption"])
+                return Record(sample.id, stamp, row, edit=edit)
             except DataError as raised:  # the text file that exists cannot be read
                 error = raised
         assert isinstance(error, CutlineError)
-        failure = describe_error(sample.id, error)
+        failure = describe_error(sample, error)
         return Record(sample.id, stamp, kind=failure.kind, reason=failure.reason)
 
     def _commit(self) -> None:
@@ -179,6 +199,7 @@ class CaptionRun:
     def _finish(self) -> None:
         self._commit()
         self.output.finish(self.manifest, self.complete)
+        self.counts.gone = self.manifest.count_gone() if self.complete else 0
         for failure in self.output.iter_failures():
             self.counts.failed += 1
             self.on_failure(failure)
@@ -192,6 +213,13 @@ class CaptionRun:
 
 def _as_generator(results: Iterator[tuple[Sample, Result]]) -> Generator[tuple[Sample, Result]]:
     yield from results
+
+
+def _describe_ambiguity(sample: Sample) -> str:
+    return (
+        f"{sample.name}: another image or prompt has the same id, {format_value(sample.id)}; "
+        "name a column of unique ids with --id-column"
+    )
 
 
 def stamp_sample(sample: Sample) -> str:

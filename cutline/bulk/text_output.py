@@ -1,24 +1,27 @@
 """`TextOutput`: a text file for each caption, beside its image or in a folder."""
 
+import errno
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
-from cutline.bulk.record import Record, TextEdit
+from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.config import Existing
 from cutline.data import Sample
 from cutline.data.names import IMAGE_EXTENSIONS, is_image
 from cutline.data.text import decode_text
-from cutline.errors import ConfigError
-from cutline.files import write_text
+from cutline.errors import ConfigError, DataError
+from cutline.files import remove_partial, write_text
+from cutline.messages import one_line
 
 logger = logging.getLogger(__name__)
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_NAME_BYTES = 200
 """length of a file name; the limit of file systems, 255, less what is added to it"""
 
@@ -31,55 +34,70 @@ class TextOutput(Output):
     meanwhile is left alone.
     """
 
-    def __init__(self, folder: Path | None, extension: str, existing: Existing) -> None:
+    def __init__(
+        self, folder: Path | None, images: Path, extension: str, existing: Existing
+    ) -> None:
         """Choose where files are written, and what becomes of those that exist.
 
         Args:
             folder: The folder; None for a file beside each image.
+            images: The folder of all images.
             extension: Extension of the files, such as .txt.
             existing: What becomes of a file that exists.
         """
-        self._folder, self._extension, self._existing = folder, extension, existing
+        self._folder, self._images = folder, images
+        self._extension, self._existing = extension, existing
+        self._root = images if folder is None else folder
         self._manifest = Manifest(None)
         self._num_written = self._num_restored = 0
+        self._failures: list[Failure] = []
 
     def resume(self, manifest: Manifest) -> None:
         """Change the files of the last part, if a killed run had not done it yet."""
         self._manifest = manifest
-        self.write(manifest.read_last_part())
+        records = manifest.read_last_part()
+        remove_partial(self._root / record.edit.path for record in records if record.edit)
+        self.write(records)
         self._num_written = 0
 
     def forget(self, record: Record) -> None:
         """Take a caption out of its file, if the file is as the run left it."""
         if record.edit:
-            undo_edit(record.edit)
+            undo_edit(record.edit, self._root)
 
     def skips(self, sample: Sample) -> bool:
-        """Return whether the image has a file that is kept."""
-        path = self._find_path(sample)
-        return self._existing == "skip" and path.exists()
+        """Return whether the image has a file that is kept: one that this run has not written."""
+        if self._existing != "skip" or not self._has_file(sample):
+            return False
+        path, last = self._find_path(sample), self._find_edit(sample)
+        is_own = last is not None and read_content(self._root / last.path) == encode_text(last.text)
+        return path.exists() and not is_own
 
     def note(self, sample: Sample, done: bool) -> None:
         """Write the file of a caption again if it has been removed."""
-        if not done or self._find_path(sample).exists():
+        if not done or self._has_file(sample):
             return
-        record = self._manifest.find_record(sample.id)
-        if record and record.edit and not Path(record.edit.path).exists():
-            write_text(record.edit.path, record.edit.text)
+        edit = self._find_edit(sample)
+        if edit and not (self._root / edit.path).exists():
+            write_text(self._root / edit.path, edit.text)
             self._num_restored += 1
 
     def plan_edit(self, sample: Sample, text: str) -> TextEdit:
-        """Return the change of the image's file; the name that was recorded once stays."""
-        caption = " ".join(text.split())
-        record = self._manifest.find_record(sample.id)
-        last = record.edit if record else None
-        path = Path(last.path) if last else self._find_path(sample)
+        """Return the change of the image's file; the name that was recorded once stays.
+
+        Raises:
+            DataError: The file that exists cannot be read.
+        """
+        caption, last = " ".join(text.split()), self._find_edit(sample)
+        path = self._root / last.path if last else self._find_path(sample)
         content = read_content(path)
+        original = without = hash_content(content)
         lines = [] if self._existing == "overwrite" else split_content(content, path)
         if last and content == encode_text(last.text):  # ours, for an older version of the image
             lines = lines[:-1] if self._existing == "append" else lines[1:]
-        new = self._combine(lines, caption)
-        return TextEdit(str(path), hash_content(content), "".join(f"{line}\n" for line in new))
+            without = last.without
+        new = "".join(f"{line}\n" for line in self._combine(lines, caption))
+        return TextEdit(os.path.relpath(path, self._root), original, new, without)
 
     def _combine(self, lines: list[str], caption: str) -> list[str]:
         match self._existing:
@@ -94,8 +112,18 @@ class TextOutput(Output):
     def write(self, records: Sequence[Record]) -> None:
         """Change the files of records."""
         for record in records:
-            if record.edit and apply_edit(record.edit):
-                self._num_written += 1
+            if not record.edit:
+                continue
+            try:
+                self._num_written += apply_edit(record.edit, self._root)
+            except (OSError, DataError) as error:
+                if getattr(error, "errno", None) in _DISK_FULL:
+                    raise
+                self._failures.append(Failure(record.id, "output", one_line(str(error))))
+
+    def iter_failures(self) -> Iterator[Failure]:
+        """Yield the files that could not be written."""
+        yield from self._failures
 
     def describe(self) -> list[str]:
         """Return where files were written, and how many."""
@@ -103,25 +131,48 @@ class TextOutput(Output):
         restored = f", {self._num_restored:,} written again" if self._num_restored else ""
         return [f"{place}: {self._num_written:,} captions{restored}"]
 
-    def _find_path(self, sample: Sample) -> Path:
-        """Return the file of an image that has no recorded one."""
-        is_local = isinstance(sample.image, str) and "://" not in sample.image
-        if not self._folder:
-            if not is_local:
+    def _find_edit(self, sample: Sample) -> TextEdit | None:
+        """Return what was recorded last of the image's file."""
+        record = self._manifest.find_record(sample.id)
+        return record.edit if record else None
+
+    def _has_file(self, sample: Sample) -> bool:
+        """Return whether there is a file with one of the names that that of the image may have."""
+        return any(map(os.path.exists, self._list_names(sample)))
+
+    def _list_names(self, sample: Sample) -> list[str]:
+        """Return the names that the file of an image may have, the usual one first.
+
+        Raises:
+            ConfigError: The image is not a file, and has no place beside it.
+        """
+        image = sample.name if is_local(sample) else ""
+        if self._folder is None:
+            if not image:
                 raise ConfigError(
                     f"{sample.name}: not a file, so that no text can be written beside it; "
                     "name a folder or a file as output"
                 )
-            return Path(name_text_file(sample.name, self._extension))
-        name = path_for_id(sample.id)
-        if is_local and name.name == os.path.basename(sample.name):  # noqa: PTH119
-            sibling = Path(name_text_file(sample.name, self._extension))
-            return self._folder / name.with_name(sibling.name)
-        return self._folder / name.with_name(name.name + self._extension)
+            return [os.path.splitext(image)[0] + self._extension, image + self._extension]  # noqa: PTH122
+        name = os.path.join(self._folder, path_for_id(sample.id))  # noqa: PTH118
+        names = [name + self._extension]
+        if image and os.path.relpath(image, self._images) == os.path.normpath(sample.id):
+            names.insert(0, os.path.splitext(name)[0] + self._extension)  # noqa: PTH122
+        return names
+
+    def _find_path(self, sample: Sample) -> Path:
+        """Return the file of an image that has no recorded one."""
+        names = self._list_names(sample)
+        return Path(names[has_namesake(sample.name, self._extension) if len(names) > 1 else 0])
 
 
-def name_text_file(image: str, extension: str) -> str:
-    """Return the path of the text file beside an image.
+def is_local(sample: Sample) -> bool:
+    """Return whether the image of a sample is a file."""
+    return isinstance(sample.image, str) and "://" not in sample.image
+
+
+def has_namesake(image: str, extension: str) -> bool:
+    """Return whether the text file of an image keeps the image's extension in its name.
 
     That of `a.jpg` is `a.txt`; if there is also an `a.png`, they are `a.jpg.txt` and `a.png.txt`.
     """
@@ -129,9 +180,7 @@ def name_text_file(image: str, extension: str) -> str:
     own = suffix.lower().removeprefix(".")
     others = (f"{stem}.{other}" for other in _SPELLINGS if other.lower() != own)
     taken = suffix == extension or (is_image(stem) and os.path.exists(stem))  # noqa: PTH110
-    if taken or any(map(os.path.exists, others)):
-        return image + extension
-    return stem + extension
+    return taken or any(map(os.path.exists, others))
 
 
 _SPELLINGS = sorted({spelling for name in IMAGE_EXTENSIONS for spelling in (name, name.upper())})
@@ -161,43 +210,57 @@ def _clean_name(name: str) -> str:
     return name if len(data) <= MAX_NAME_BYTES else data[:MAX_NAME_BYTES].decode("utf-8", "ignore")
 
 
-def apply_edit(edit: TextEdit) -> bool:
-    """Change a text file as recorded, unless that has been done; return whether it was changed."""
-    content = read_content(Path(edit.path))
+def apply_edit(edit: TextEdit, root: Path) -> bool:
+    """Change a text file as recorded, unless that has been done; return whether it was changed.
+
+    Args:
+        edit: The change.
+        root: The folder that its path is relative to.
+    """
+    path = root / edit.path
+    content = read_content(path)
     if content == encode_text(edit.text):
         return False
     if hash_content(content) != edit.original:
-        logger.warning("%s: left as it is, because it was changed meanwhile", edit.path)
+        logger.warning("%s: left as it is, because it was changed meanwhile", path)
         return False
-    write_text(edit.path, edit.text)
+    write_text(path, edit.text)
     return True
 
 
-def undo_edit(edit: TextEdit) -> None:
+def undo_edit(edit: TextEdit, root: Path) -> None:
     """Give a text file the content that it had before, if that can be made from what is recorded.
 
     That of a file that was overwritten is lost, and a file that was changed later stays.
     """
-    path, lines = Path(edit.path), edit.text.split("\n")[:-1]
+    path, lines = root / edit.path, edit.text.split("\n")[:-1]
     if read_content(path) != encode_text(edit.text):
         return
-    if not edit.original:
+    if not edit.without:
         path.unlink()
         return
     for rest in (lines[:-1], lines[1:]):
         text = "".join(f"{line}\n" for line in rest)
         for content in (text, text.removesuffix("\n")):
-            if hash_content(encode_text(content)) == edit.original:
+            if hash_content(encode_text(content)) == edit.without:
                 write_text(path, content)
                 return
 
 
 def read_content(path: Path) -> bytes | None:
-    """Return the content of a file, or None if there is none."""
+    """Return the content of a file, or None if there is none.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from None
 
 
 def split_content(content: bytes | None, path: Path) -> list[str]:

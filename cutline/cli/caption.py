@@ -95,6 +95,8 @@ def caption_command(
             "or - for stdin"
         )
     if outputs.report:
+        if not outputs.report.lower().endswith((".html", ".htm")):
+            raise ConfigError(f"{outputs.report}: a report is an HTML file; name it report.html")
         check_outputs(outputs.report)
     options = CheckpointOptions(model.config, model.tokenizer, model.image_size)
     job = CaptionJob(model.name, options, inference, generation, prompt)
@@ -142,7 +144,7 @@ def print_summary(summary: "Summary") -> int:
     counts = summary.counts
     for line in (*summary.written, *describe_skipped(counts)):
         print_message(line)
-    num_failed = counts.failed + counts.failed_before
+    num_failed = counts.all_failed
     if not num_failed:
         return 0
     if num_failed == counts.total:
@@ -165,5 +167,7 @@ def describe_skipped(counts: "Counts") -> Iterator[str]:
             f"skipped, because they have a caption already: {counts.existing:,}; "
             "--existing overwrite, append or prepend changes it"
         )
+    if counts.gone:
+        yield f"left out, because the sources do not contain them any more: {counts.gone:,}"
     if counts.repeated:
         yield f"skipped, because the sources contain them several times: {counts.repeated:,}"

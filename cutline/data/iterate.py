@@ -168,7 +168,10 @@ def _iter_images(folder: Path, source: DataSource, recursive: bool) -> Tolerant[
                 yield from _load_list(file.path, source, columns)
             else:
                 sample = attempt(make_file_sample, file, folder)
-                yield columns.add_to(sample) if isinstance(sample, Sample) else sample
+                if isinstance(sample, DataError):  # the image may be captioned nevertheless
+                    yield sample
+                    sample = make_file_sample(replace(file, sidecar=""), folder)
+                yield columns.add_to(sample)
 
 
 def _load_list(path: str, source: DataSource, columns: ListedColumns) -> Iterator[DataError]:

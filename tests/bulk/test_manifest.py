@@ -163,4 +163,4 @@ def test_only_the_folder_of_a_manifest_is_removed(tmp_path: Path) -> None:
     remove_manifest(tmp_path / "state", forgotten.append)
     remove_manifest(tmp_path / "state", forgotten.append)
     assert forgotten == [make_record("a")]
-    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]

@@ -152,7 +152,7 @@ def test_what_cannot_be_read_of_the_source_is_listed_and_keeps_other_captions(ca
     error = DataError("photos.csv, line 7: 2 cells for 3 columns; put quotes around them")
     run = case.run(FakeEngine(), [*samples[:20], error])
     assert [failure.id for failure in run.source_failures] == ["photos.csv, line 7"]
-    assert run.counts.failed == 1
+    assert run.counts.unreadable == 1
     assert len(case.rows()) == 60  # the rest of the table may return
 
 
@@ -229,3 +229,17 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     case.run(engine)
     assert len(engine.ids) == 50
     case.check()
+
+
+def test_an_id_that_two_images_have_is_listed(case: Case) -> None:
+    samples = [Sample(str(case.images / f"00{n}.jpg"), (), str(n // 2)) for n in range(4)]
+    run = case.run(FakeEngine(), [*samples, samples[0]])
+    assert [failure.id for failure in run.source_failures] == ["0", "1"]
+    assert "--id-column" in run.source_failures[0].reason
+    assert (run.counts.captioned, run.counts.repeated) == (2, 1)
+
+
+def test_what_the_source_does_not_contain_any_more_is_counted(case: Case) -> None:
+    case.run(FakeEngine())
+    run = case.run(FakeEngine(), list_samples(case.images)[:10])
+    assert run.counts.gone == 50

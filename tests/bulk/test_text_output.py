@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.record import Record
 from cutline.bulk.run import CaptionRun
-from cutline.bulk.text_output import TextOutput, name_text_file, path_for_id
+from cutline.bulk.text_output import TextOutput, has_namesake, path_for_id
 from cutline.config import Existing
 from cutline.data import Sample
 from cutline.errors import ConfigError
@@ -30,7 +30,7 @@ def run(
     samples = [Sample(str(path), (), path.relative_to(images).as_posix()) for path in paths]
     state = (folder or images) / ".cutline"
     with Manifest(state) as manifest:
-        caption_run = CaptionRun(manifest, TextOutput(folder, extension, existing))
+        caption_run = CaptionRun(manifest, TextOutput(folder, images, extension, existing))
         caption_run.run(samples, engine or FakeEngine())
         return caption_run
 
@@ -128,7 +128,7 @@ def test_a_killed_run_changes_files_later_once(
     """Records are committed, and the process ends before any of the files is changed."""
     (images / "a.txt").write_text("by hand\n")
     with Manifest(images / ".cutline") as manifest:
-        output = TextOutput(None, ".txt", existing)
+        output = TextOutput(None, images, ".txt", existing)
         output.resume(manifest)
         for name in ("a.jpg", "b.jpg"):
             sample = Sample(str(images / name), (), name)
@@ -155,7 +155,7 @@ def test_a_new_run_undoes_what_the_last_one_wrote(
     (images / "a.txt").write_text(before)
     run(images, existing)
     (images / "b.txt").write_text("corrected by hand\n")
-    remove_manifest(images / ".cutline", TextOutput(None, ".txt", existing).forget)
+    remove_manifest(images / ".cutline", TextOutput(None, images, ".txt", existing).forget)
     assert texts(images) == {"a.txt": before, "b.txt": "corrected by hand\n"}
 
 
@@ -168,7 +168,7 @@ def test_text_that_is_not_utf_8_is_left_alone_and_listed(images: Path) -> None:
 
 
 def test_an_image_without_a_file_has_no_place_beside_it(images: Path) -> None:
-    output = TextOutput(None, ".txt", "skip")
+    output = TextOutput(None, Path("images"), ".txt", "skip")
     with pytest.raises(ConfigError, match="name a folder or a file as output"):
         output.skips(Sample(b"bytes", (), "shard.tar/0"))
 
@@ -176,17 +176,16 @@ def test_an_image_without_a_file_has_no_place_beside_it(images: Path) -> None:
 def test_names_never_overwrite_an_image(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.PNG", "b.jpg", "odd.txt", "c.jpg.jpg", "c.jpg"):
         (tmp_path / name).touch()
-    names = {
-        name: Path(name_text_file(str(tmp_path / name), ".txt")).name
+    assert {
+        name: has_namesake(str(tmp_path / name), ".txt")
         for name in ("a.jpg", "a.PNG", "b.jpg", "odd.txt", "c.jpg.jpg", "c.jpg")
-    }
-    assert names == {
-        "a.jpg": "a.jpg.txt",
-        "a.PNG": "a.PNG.txt",
-        "b.jpg": "b.txt",
-        "odd.txt": "odd.txt.txt",
-        "c.jpg.jpg": "c.jpg.jpg.txt",
-        "c.jpg": "c.txt",
+    } == {
+        "a.jpg": True,  # a.jpg.txt
+        "a.PNG": True,
+        "b.jpg": False,  # b.txt
+        "odd.txt": True,
+        "c.jpg.jpg": True,
+        "c.jpg": False,
     }
 
 
@@ -209,3 +208,53 @@ def test_rows_name_the_text(images: Path) -> None:
     run(images)
     part = next((images / ".cutline").glob("part-*.jsonl")).read_text().splitlines()[0]
     assert json.loads(part)["edit"]["original"] == ""
+
+
+def test_a_changed_image_is_captioned_again_though_its_text_exists(images: Path) -> None:
+    run(images)
+    (images / "b.txt").write_text("corrected by hand\n")
+    for name in ("a.jpg", "b.jpg"):
+        (images / name).write_bytes(f"changed {name}".encode())
+    counts = run(images).counts
+    assert (counts.captioned, counts.existing) == (1, 1)
+    assert (images / "a.txt").read_text() == line("changed a.jpg")
+    assert (images / "b.txt").read_text() == "corrected by hand\n"
+    remove_manifest(images / ".cutline", TextOutput(None, images, ".txt", "skip").forget)
+    assert list(texts(images)) == ["b.txt"]
+
+
+def test_folders_can_be_moved_and_named_from_elsewhere(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(Path("images"))
+    expected = texts(images)
+    images.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    (tmp_path / "moved" / "a.txt").unlink()
+    engine = FakeEngine()
+    run(Path(), engine=engine)
+    assert engine.ids == []
+    assert texts(tmp_path / "moved") == expected
+
+
+def test_a_text_that_cannot_be_written_is_listed_and_the_others_are_written(
+    images: Path,
+) -> None:
+    (images / "a.txt").mkdir()
+    caption_run = run(images, "append")
+    assert caption_run.counts.failed == 1
+    assert sorted(path.name for path in images.rglob("*.txt") if path.is_file()) == [
+        "b.txt",
+        "c.txt",
+        "d.v2.txt",
+    ]
+
+
+def test_ids_that_are_no_paths_keep_their_extension(images: Path, tmp_path: Path) -> None:
+    a, b = (str(images / name) for name in ("a.jpg", "b.jpg"))
+    samples = [Sample(a, (), "1.png"), Sample(b, (), "1.jpg")]
+    with Manifest(tmp_path / "state") as manifest:
+        output = TextOutput(tmp_path / "out", images, ".txt", "skip")
+        CaptionRun(manifest, output).run(samples, FakeEngine())
+    assert texts(tmp_path / "out") == {"1.jpg.txt": line("b.jpg"), "1.png.txt": line("a.jpg")}
