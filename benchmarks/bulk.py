@@ -1,13 +1,14 @@
 """Measure captioning a collection beside the model alone, and n-best captions from one encoding.
 
     python benchmarks/bulk.py
-    python benchmarks/bulk.py --images photos --precision bf16
+    python benchmarks/bulk.py --images photos --precision bf16 --output result.json
 
 A run over image files, which opens them, captions them and writes captions.jsonl with its manifest,
 takes turns with the model alone, whose images are in memory as pixels. Then several captions of
 each image are sampled: from one encoding of the image, and with a call for each caption, which
 encodes the image each time, as data-juicer's image_captioning_mapper does. Weights are random, and
-all captions have the same length. Progress goes to stderr, a table and a line of JSON to stdout.
+all captions have the same length. Progress goes to stderr, a table to stdout. The result, to
+`--output`, has what `cost.py` computes costs from.
 """
 
 import itertools
@@ -23,6 +24,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from inputs import PHOTOGRAPH, make_images, write_model, write_photographs
+from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
 
@@ -70,6 +72,8 @@ class Options:
     """captions that are sampled of each image"""
     nbest_images: int = 8
     """images of which several captions are sampled"""
+    output: Path | None = None
+    """JSON file for the result"""
 
 
 class Benchmark:
@@ -124,6 +128,21 @@ class Benchmark:
                     self.samples, lambda samples: caption_samples(self.captioner, self.job, samples)
                 )
             assert run.counts.captioned == len(self.samples)
+            self.written = {
+                "caption_bytes": count_bytes(output.path),
+                "state_bytes": sum(map(count_bytes, (Path(folder) / "state").iterdir())),
+            }
+
+    def open_images(self) -> None:
+        """Open and resize the image files, in one thread."""
+        side = self.captioner.config.vision.image_size
+        for sample in self.samples:
+            to_pixels(open_image(sample.image), side)
+
+    def measure_sizes(self) -> dict[str, float]:
+        """Return the bytes that are read and written, per image."""
+        sizes = {"image_bytes": sum(count_bytes(Path(sample.name)) for sample in self.samples)}
+        return {name: size / len(self.samples) for name, size in (sizes | self.written).items()}
 
     def sample_together(self) -> None:
         """Sample several captions of each image from one encoding."""
@@ -140,6 +159,11 @@ class Benchmark:
         self.captioner.caption(
             images, batch_size=batch_size, sample=True, **self.length, **settings
         )
+
+
+def count_bytes(path: Path) -> int:
+    """Return the size of a file."""
+    return path.stat().st_size
 
 
 def time_runs(kinds: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
@@ -160,13 +184,18 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     with tempfile.TemporaryDirectory() as folder:
         benchmark = Benchmark(options, Path(folder))
-        kinds = {"model alone": benchmark.run_model, "collection": benchmark.run_collection}
+        kinds = {
+            "model alone": benchmark.run_model,
+            "collection": benchmark.run_collection,
+            "opening images": benchmark.open_images,
+        }
         rates = time_runs(kinds, options.repeats)
         nbest = {
             "one encoding": benchmark.sample_together,
             "a call for each": benchmark.sample_each,
         }
         nbest_seconds = time_runs(nbest, options.repeats)
+        sizes = benchmark.measure_sizes()
     seconds = rates | nbest_seconds
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {
@@ -177,13 +206,21 @@ def main() -> None:
     for name, median in medians.items():
         table.add_row(name, f"{median:.2f}", f"{ratios[name]:.3f}" if name in ratios else "")
     Console().print(table)
-    result = {
-        "options": asdict(options),
-        "torch": torch.__version__,
-        "seconds": seconds,
-        "ratios": ratios,
-    }
-    print(json.dumps(result))  # noqa: T201
+    if options.output:
+        count = len(benchmark.samples)
+        measured = {
+            **sizes,
+            "decode_seconds": medians["opening images"] / count,
+            "device_seconds": medians["model alone"] / count,
+        }
+        result = {
+            "machine": describe_machine(),
+            "options": {name: value for name, value in asdict(options).items() if name != "output"},
+            "seconds": seconds,
+            "ratios": ratios,
+            "measured": measured,
+        }
+        options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

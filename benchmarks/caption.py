@@ -9,22 +9,19 @@ Weights are random, and all captions have the same length. Progress goes to stde
 stdout.
 """
 
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 import tyro
 from chart import draw_chart
 from cold_start import measure_memory, measure_starts
 from inputs import PHOTOGRAPH, make_images, write_model, write_photographs
+from machine import describe_machine
 from rich.console import Console
 from roofline import Roofline, measure_roofline, minimum_seconds
 from runners import RUNNERS, Images, Runner, find_runner
@@ -42,7 +39,6 @@ from scenarios import (
 from summary import bars, show
 
 from cutline.config import CaptionConfig
-from cutline.device import has_native_bf16
 from cutline.files import write_text
 
 progress = Console(stderr=True, highlight=False, markup=False)
@@ -116,7 +112,7 @@ class Benchmark:
         roofline = before.best(measure_roofline(small))
         scenarios = [self._entry(scenario, outcomes, roofline) for scenario, outcomes in timed]
         result = {
-            "machine": self._machine(),
+            "machine": describe_machine(),
             "options": self._option_values(),
             "roofline": asdict(roofline),
             "scenarios": scenarios,
@@ -213,37 +209,6 @@ class Benchmark:
             "repeats": self.repeats,
             "limit": self.limit,
         }
-
-    def _machine(self) -> dict[str, Any]:
-        names = ("cutline", "torch", "transformers", "openvino", "numpy")
-        return {
-            "cpu": cpu_model(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "native_bf16": has_native_bf16(torch.device("cpu")),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "versions": {name: version for name in names if (version := package_version(name))},
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        }
-
-
-def cpu_model() -> str:
-    """Return the name of the CPU."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
-
-
-def package_version(name: str) -> str:
-    """Return the version of a package, or "" if it is not installed."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def main(options: Options) -> None:

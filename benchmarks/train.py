@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from caption import cpu_model
 from inputs import write_model
+from machine import cpu_model
 from rich.console import Console
 from rich.table import Table
 from train_worker import Worker

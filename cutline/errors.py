@@ -66,3 +66,7 @@ class DeadlineExceededError(CutlineError):
 
 class SchedulerClosedError(CutlineError):
     """A request to a scheduler that has been closed, or whose model failed."""
+
+
+class WorkerError(CutlineError):
+    """Processes that cannot be started, or that die whatever they do."""

@@ -181,3 +181,20 @@ def test_requests_in_a_scheduler_are_measured() -> None:
     mix = medians.pop("mix")
     assert result["mix_ratio"] == pytest.approx(mix / statistics.mean(medians.values()))
     assert [len(seconds) for seconds in result["latency"].values()] == [2, 2]
+
+
+def test_a_collection_is_measured_beside_the_model(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("bulk.py")
+    flags = ["--size", "tiny", "--repeats", "2", "--num-images", "8", "--batch-size", "4"]
+    more = ["--length", "9", "--candidates", "3", "--output", str(tmp_path / "result.json")]
+    command = [sys.executable, str(script), *flags, *more]
+    subprocess.run(command, check=True, capture_output=True)
+    result = read(tmp_path)
+    medians = {name: statistics.median(seconds) for name, seconds in result["seconds"].items()}
+    ratios, measured = result["ratios"], result["measured"]
+    assert ratios["collection"] == medians["model alone"] / medians["collection"]
+    assert ratios["one encoding"] == medians["a call for each"] / medians["one encoding"]
+    assert measured["device_seconds"] == medians["model alone"] / 8
+    assert measured["decode_seconds"] == medians["opening images"] / 8
+    assert measured["image_bytes"] > 10_000
+    assert 50 < measured["caption_bytes"] < measured["state_bytes"] < 5_000

@@ -268,6 +268,22 @@ def test_bf16_scores_are_close_to_fp32(captioner: Captioner, images: list[Image.
     assert all(caption.text for caption in bf16.caption(images))
 
 
+@pytest.mark.parametrize("settings", [{"num_beams": 3}, {"sample": True, "top_k": 8}])
+def test_bf16_captions_do_not_depend_on_the_batch(
+    captioner: Captioner, images: list[Image.Image], settings: dict[str, Any]
+) -> None:
+    """To the last bit: a run that goes on has other batches than one that was not stopped."""
+    bf16 = Captioner(copy.deepcopy(captioner.model), captioner.tokenizer, "cpu", "bf16", "packed")
+    prompts = ["a", "a red circle left of", ""] * len(images)
+    prompts = prompts[: len(images)]
+    alone = bf16.caption(images, prompts, batch_size=1, **settings)
+    assert bf16.caption(images, prompts, batch_size=len(images), **settings) == alone
+    reversed_captions = list(
+        bf16.stream(iter(images[::-1]), iter(prompts[::-1]), batch_size=3, **settings)
+    )
+    assert reversed_captions[::-1] == alone
+
+
 def test_score_equals_the_score_of_the_search(
     captioner: Captioner, images: list[Image.Image]
 ) -> None:

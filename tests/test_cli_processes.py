@@ -152,7 +152,7 @@ def test_one_missing_path_among_many_is_listed(scenes: Path, model: Path, tmp_pa
     assert [line.split("\t")[0] for line in lines] == [*map(str, photos)]
     messages = result.stderr.decode().splitlines()
     assert messages[0].startswith(f"cutline: skipped: {missing}: no images found")
-    assert messages[1] == "cutline: 1 images occur several times, and were captioned once"
+    assert messages[1] == "cutline: skipped, because the sources contain them several times: 1"
     assert messages[2].startswith("cutline: 1 of 4 images could not be captioned")
     result = run("caption", missing, tmp_path / "other.jpg", "-m", model)
     assert result.returncode == 1

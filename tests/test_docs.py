@@ -1,6 +1,7 @@
 """Every command and snippet of README.md and docs/ runs as printed, page by page."""
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -37,8 +38,18 @@ TESTED_ELSEWHERE = {
     "python benchmarks/train.py --output docs/benchmarks/train.json": "tests/test_benchmarks.py",
     "python benchmarks/caption.py --output docs/benchmarks/caption.json "
     "--chart docs/benchmarks/caption.svg": "tests/test_benchmarks.py",
+    "python benchmarks/bulk.py --output docs/benchmarks/bulk.json": "tests/test_benchmarks.py",
+    "python benchmarks/cost.py docs/benchmarks/bulk.json --images 1e9 --devices 1000 "
+    "--cores-per-device 4 --read-gb-per-s 20": "below, in test_costs_follow_from_measurements",
     "make test": "runs this test",
     "source .venv/bin/activate": "a shell builtin",
+}
+# what a Slurm job finds, for scripts; its commands run on this machine
+SLURM = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "1"}
+PROGRAMS = {
+    "cutline": f'exec "{sys.executable}" -m cutline "$@"',
+    "srun": 'exec "$@"',
+    "scontrol": "exit 1  # no command is stopped, so that no job is put into the queue again",
 }
 
 
@@ -95,18 +106,47 @@ def test_commands_and_snippets_of_a_page(
     environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    for name in ("runs", "photos"):  # each page starts where the demo ends
-        shutil.rmtree(name, ignore_errors=True)
-    for block in find_blocks("console", "python"):
+    remove_results(clone)
+    for block in find_blocks("console", "python", "bash"):
         if block.page != page:
             continue
         if block.language == "python":
             run_python("-c", block.text)
             continue
+        if block.language == "bash":
+            run_script(block.text)
+            continue
         for line in block.text.splitlines():
             if line.startswith("$ ") and line[2:] not in TESTED_ELSEWHERE:
                 run_line(line[2:])
                 capfd.readouterr()
+
+
+def remove_results(clone: Path) -> None:
+    """Remove what other pages have made: each starts where the demo ends."""
+    for path in clone.iterdir():
+        if path.name not in ("recipes", "docs", "cutline-demo", "ucm-captions"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def run_script(text: str) -> None:
+    """Run a bash script in the current folder, with stand-ins for Slurm's programs."""
+    bash = shutil.which("bash")
+    if not bash:
+        pytest.skip("bash is not installed")
+    subprocess.run([bash, "-n", "-c", text], check=True)
+    folder = Path(".venv", "bin")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, command in PROGRAMS.items():
+        (folder / name).write_text(f"#!/bin/sh\n{command}\n")
+        (folder / name).chmod(0o755)
+    (folder / "activate").touch()
+    path = f"{folder.absolute()}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | SLURM | {"PATH": path}
+    result = subprocess.run(
+        [bash, "-c", text], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def run_line(line: str) -> None:
@@ -125,6 +165,18 @@ def run_python(*words: str) -> None:
     """Run Python in its own process."""
     result = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr
+
+
+def test_costs_follow_from_measurements() -> None:
+    """The tables of the page are what the command beside them prints."""
+    page = (DOCS / "clusters.md").read_text(encoding="utf-8")
+    line = re.search(r"^\$ python (benchmarks/cost\.py .*)$", page, re.M)
+    tables = re.search(r"^<!-- cost -->\n\n(.*)\n<!-- /cost -->$", page, re.M | re.S)
+    assert line
+    assert tables
+    command = [sys.executable, *shlex.split(line[1])]
+    result = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    assert tables[1] == result.stdout.decode(), "copy the output of the command to the page"
 
 
 def test_links_have_targets() -> None:

@@ -85,11 +85,12 @@ def caption_collection(
     destination.check(settings.run.new_run)
     output = make_output(destination, collection, settings, listener.show)
     state = destination.state
+    description = describe_settings(collection, settings, state)
     if state and settings.run.new_run:
-        remove_manifest(state)
+        remove_manifest(state, output.forget)
     with (
         _open_folder(state, settings.report) as folder,
-        Manifest(folder, describe_settings(collection, settings, state)) as manifest,
+        Manifest(folder, description) as manifest,
     ):
         run = CaptionRun(manifest, output, settings.run, settings.outputs)
         run.on_result, run.on_failure = listener.on_result, listener.on_failure
@@ -190,7 +191,10 @@ def choose_engine(settings: CollectionSettings, ordered: bool) -> Engine:
     if run.cluster:
         from cutline.bulk.ray_cluster import caption_on_ray
 
-        engine: Engine = partial(caption_on_ray, job=job, address=run.ray_address)
+        num_actors = run.ray_actors or None
+        engine: Engine = partial(
+            caption_on_ray, job=job, address=run.ray_address, num_actors=num_actors
+        )
     elif run.devices:
         from cutline.bulk.processes import caption_in_processes
 

@@ -32,7 +32,7 @@ class CaptionJob:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     prompt: str | None = None
-    """prompt of the samples that have none of their own; None for the model's"""
+    """prompt of every caption; None for that of each sample, or else the model's"""
 
     def load(self, device: str = "") -> Captioner:
         """Load the captioner, on another device than that of the settings if one is given."""
@@ -65,7 +65,6 @@ def caption_samples(
     first = list(itertools.islice(samples, job.inference.batch_size))
     if not first:
         return
-    default = captioner.config.prompt if job.prompt is None else job.prompt
     running: dict[int, Sample] = {}
 
     def read() -> Iterator[Sample]:
@@ -73,16 +72,44 @@ def caption_samples(
             running[index] = sample
             yield sample
 
+    for result in stream_results(captioner, job, read(), len(first), ordered):
+        assert result.index is not None
+        yield running.pop(result.index), result
+
+
+def stream_results(
+    captioner: Captioner,
+    job: CaptionJob,
+    samples: Iterator[Sample],
+    batch_size: int,
+    ordered: bool = False,
+) -> Iterator[Result]:
+    """Caption samples as they come.
+
+    Args:
+        captioner: What `job.load` returned.
+        job: The settings.
+        samples: The samples, which a thread of its own reads.
+        batch_size: Number of images captioned together.
+        ordered: Whether to return results in the order of the samples, else as they are done.
+
+    Returns:
+        An iterator over the results; the attribute `index` of each is the number of its sample.
+
+    Raises:
+        ConfigError: The model cannot do what a setting asks for.
+    """
+
+    def choose_prompt(sample: Sample) -> str:
+        return sample.prompt_or(captioner.config.prompt) if job.prompt is None else job.prompt
+
     # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
-    images, prompts = itertools.tee(read())
-    results = captioner.stream(
+    images, prompts = itertools.tee(samples)
+    return captioner.stream(
         (sample.image for sample in images),
-        (sample.prompt_or(default) for sample in prompts),
-        batch_size=min(job.inference.batch_size, len(first)),
+        map(choose_prompt, prompts),
+        batch_size=batch_size,
         num_workers=job.inference.num_workers,
         ordered=ordered,
         **dataclasses.asdict(job.generation),
     )
-    for result in results:
-        assert result.index is not None
-        yield running.pop(result.index), result

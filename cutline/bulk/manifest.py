@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -83,13 +83,7 @@ class Manifest:
             return self
         self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file_lock = FileLock(self.folder / "lock")
-        try:
-            self._file_lock.acquire(timeout=0)
-        except Timeout:
-            raise DataError(
-                f"{self.folder}: another run writes there; wait for it, or name another output"
-            ) from None
+        self._file_lock = _lock_folder(self.folder)
         try:
             self._check_settings(self.folder / "manifest.json")
             self._read_parts(self.folder)
@@ -323,14 +317,37 @@ def _read_settings(path: Path) -> dict[str, Any]:
     raise DataError(f"{path}: damaged; start again with --new-run")
 
 
-def remove_manifest(folder: Path) -> None:
+def _lock_folder(folder: Path) -> FileLock:
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(
+            f"{folder}: another run writes there; wait for it, or name another output"
+        ) from None
+    return lock
+
+
+def remove_manifest(folder: Path, forget: Callable[[Record], None]) -> None:
     """Remove the folder of a manifest, if it exists.
 
+    Args:
+        folder: The folder.
+        forget: Called with each record, to undo what was written for it.
+
     Raises:
-        DataError: It holds other files than those of a manifest.
+        DataError: It holds other files than those of a manifest, or another run uses it.
     """
     if not folder.exists():
         return
     if not (folder / "manifest.json").is_file() and any(folder.iterdir()):
         raise DataError(f"{folder}: not the state of a run; move it away, or name another output")
+    lock = _lock_folder(folder)
+    try:
+        for path in sorted(folder.glob("part-*.jsonl")):
+            with path.open("rb") as file, suppress(ValueError, TypeError):  # damaged
+                for line in file:
+                    forget(Record.from_json(line))
+    finally:
+        lock.release()
     shutil.rmtree(folder)

@@ -16,10 +16,18 @@ class Output:
 
     A run reads samples in one thread, which calls `skips` and `note`, and calls everything else in
     another.
+
+    Attributes:
+        is_immediate: Whether each record is written at once, not with others.
     """
+
+    is_immediate = False
 
     def resume(self, manifest: Manifest) -> None:
         """Repeat what a killed run may not have written, although it had recorded it."""
+
+    def forget(self, record: Record) -> None:
+        """Undo what an earlier run has written for a record, which shall be made again."""
 
     def begin_shard(self, path: str, prefix: str) -> bool:
         """Note that the samples of a tar shard follow, in the thread that reads them.
@@ -73,6 +81,8 @@ class Output:
 
 class PrintedOutput(Output):
     """Captions that are printed as they come."""
+
+    is_immediate = True
 
     def __init__(self, show: Callable[[Record], None]) -> None:
         """Print with a function."""

@@ -1,6 +1,5 @@
 """The run: samples that are not done yet → engine → records → output."""
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -66,7 +65,6 @@ class CaptionRun:
     counts: Counts = field(default_factory=Counts)
     source_failures: list[Failure] = field(default_factory=list)
     complete: bool = False
-    start_time: float = field(default_factory=time.monotonic)
     _reached_limit: bool = field(default=False, init=False)
 
     def run(self, samples: Iterable[Sample | CutlineError], engine: Engine) -> None:
@@ -157,7 +155,7 @@ class CaptionRun:
         else:
             self.counts.captioned += 1
         self.manifest.add(record)
-        if self.manifest.is_due():
+        if self.output.is_immediate or self.manifest.is_due():
             self._commit()
         self.on_result(self.counts)
 
@@ -181,6 +179,9 @@ class CaptionRun:
     def _finish(self) -> None:
         self._commit()
         self.output.finish(self.manifest, self.complete)
+        for failure in self.output.iter_failures():
+            self.counts.failed += 1
+            self.on_failure(failure)
 
     def iter_failures(self) -> Iterator[Failure]:
         """Yield what failed, in this run and in earlier ones."""

@@ -49,6 +49,11 @@ class TextOutput(Output):
         self.write(manifest.read_last_part())
         self._num_written = 0
 
+    def forget(self, record: Record) -> None:
+        """Take a caption out of its file, if the file is as the run left it."""
+        if record.edit:
+            undo_edit(record.edit)
+
     def skips(self, sample: Sample) -> bool:
         """Return whether the image has a file that is kept."""
         path = self._find_path(sample)
@@ -166,6 +171,25 @@ def apply_edit(edit: TextEdit) -> bool:
         return False
     write_text(edit.path, edit.text)
     return True
+
+
+def undo_edit(edit: TextEdit) -> None:
+    """Give a text file the content that it had before, if that can be made from what is recorded.
+
+    That of a file that was overwritten is lost, and a file that was changed later stays.
+    """
+    path, lines = Path(edit.path), edit.text.split("\n")[:-1]
+    if read_content(path) != encode_text(edit.text):
+        return
+    if not edit.original:
+        path.unlink()
+        return
+    for rest in (lines[:-1], lines[1:]):
+        text = "".join(f"{line}\n" for line in rest)
+        for content in (text, text.removesuffix("\n")):
+            if hash_content(encode_text(content)) == edit.original:
+                write_text(path, content)
+                return
 
 
 def read_content(path: Path) -> bytes | None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,8 +15,9 @@ from PIL import ExifTags, Image
 
 from cutline.errors import ImageError
 from cutline.files import ImageRef
-from cutline.image import ImageSource, hold_image
-from cutline.image.open import silence_pillow
+from cutline.image import ImageSource, describe_failure, hold_image
+from cutline.image.open import name_image, silence_pillow
+from cutline.image.pool import ProcessDiedError
 from cutline.image.prefetch import start_pool
 
 HASH_THUMBNAIL_SIZE = (9, 8)
@@ -62,9 +64,24 @@ def inspect_images(
         num_workers: Processes that open images (0: threads of this process).
     """
     remaining = iter(sources)
-    with start_pool(num_workers) as pool:
+    pool = start_pool(num_workers)
+    try:
         while chunk := list(islice(remaining, CHUNK_SIZE)):
-            yield from pool.map(inspect_image, chunk, chunksize=8)
+            futures = [pool.submit(inspect_image, source) for source in chunk]
+            for source, future in zip(chunk, futures, strict=True):
+                yield _result_of(future, source)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result_of(
+    future: Future[ImageInfo | ImageProblem], source: ImageSource
+) -> ImageInfo | ImageProblem:
+    """Return a result; for an image that killed the processes that opened it, a problem."""
+    try:
+        return future.result()
+    except ProcessDiedError as error:
+        return ImageProblem("unreadable", str(describe_failure(name_image(source), error)))
 
 
 def inspect_image(source: ImageSource) -> ImageInfo | ImageProblem:

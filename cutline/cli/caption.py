@@ -84,7 +84,7 @@ def caption_command(
         images: Files, folders, patterns such as 'photos/*.jpg', tables (.jsonl, .csv, .tsv,
             .parquet), tar shards, addresses (https://, s3://, hf://), or - for one image on stdin.
         prompt: Prompt of every caption, which the model is given and which is cut from the caption
-            (default: that of the data, else the model's own).
+            (default: that of each image in the data, else the model's own).
     """
     from cutline.bulk.collection import CollectionSettings
     from cutline.bulk.engine import CaptionJob
@@ -157,12 +157,13 @@ def print_summary(summary: "Summary") -> int:
 def describe_skipped(counts: "Counts") -> Iterator[str]:
     """Yield how many images were skipped, and how to caption them nevertheless."""
     if counts.done_before:
-        yield f"{counts.done_before:,} images were captioned by an earlier run"
+        yield f"captioned by an earlier run: {counts.done_before:,}"
     if counts.failed_before:
-        hint = "--retry-failed tries them again"
-        yield f"{counts.failed_before:,} images failed in an earlier run; {hint}"
+        yield f"failed in an earlier run: {counts.failed_before:,}; --retry-failed tries them again"
     if counts.existing:
-        hint = "--existing overwrite, append or prepend changes them"
-        yield f"{counts.existing:,} images have a caption already, and were skipped; {hint}"
+        yield (
+            f"skipped, because they have a caption already: {counts.existing:,}; "
+            "--existing overwrite, append or prepend changes it"
+        )
     if counts.repeated:
-        yield f"{counts.repeated:,} images occur several times, and were captioned once"
+        yield f"skipped, because the sources contain them several times: {counts.repeated:,}"

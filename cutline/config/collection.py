@@ -11,6 +11,8 @@ Existing = Literal["skip", "overwrite", "append", "prepend"]
 FolderFormat = Literal["auto", "text", "shards"]
 Cluster = Literal["", "ray"]
 CAPTION_FIELD = "{caption}"
+MAX_ACTORS = 100_000
+"""processes of a cluster"""
 _PART = re.compile(r"(\d{1,9})/(\d{1,9})")
 _EXTENSION = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -83,18 +85,22 @@ class RunConfig(Settings):
     ray_address: str = ""
     """address of the Ray cluster, such as auto or ray://HOST:10001 (default: that in RAY_ADDRESS,
     else a local cluster that ends with the run)"""
+    ray_actors: int = 0
+    """processes of the Ray cluster that hold the model (0: one per GPU or, without GPUs, per 4 CPU
+    cores)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0, "limit")
+        require_at_least(self, 0, "ray_actors", maximum=MAX_ACTORS)
         match = _PART.fullmatch(self.part)
         if self.part and not (match and int(match[1]) < int(match[2])):
             reject(
                 self, "part", f"must be I/N with I from 0 to N - 1, not {format_value(self.part)}"
             )
         require(
-            bool(self.cluster) or not self.ray_address,
-            "ray_address is for the Ray cluster: add --cluster ray, or remove it",
+            bool(self.cluster) or not (self.ray_address or self.ray_actors),
+            "ray_address and ray_actors are for the Ray cluster: add --cluster ray, or remove them",
         )
         require(
             not (self.cluster and self.devices),

@@ -4,7 +4,7 @@ No image is opened here.
 """
 
 from cutline.data.iterate import count_data, iter_data, iter_list
-from cutline.data.open import find_images, no_captions_error, open_data, open_related_data
+from cutline.data.open import no_captions_error, open_data, open_related_data
 from cutline.data.sample import Sample, group_by_image
 from cutline.data.shard_stream import stream_shards
 from cutline.data.shards import is_shards, list_shards, reject_commands
@@ -14,7 +14,6 @@ from cutline.data.write import find_table_format, write_captions
 __all__ = [
     "Sample",
     "count_data",
-    "find_images",
     "find_table_format",
     "group_by_image",
     "is_shards",

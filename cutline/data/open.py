@@ -1,14 +1,13 @@
 """Open datasets of any format, and find images, by path."""
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from cutline.config import Columns, DataSource
 from cutline.data.coco import reject_split
-from cutline.data.folder import find_index, iter_folder, list_data_files, list_images, match_paths
+from cutline.data.folder import find_index, iter_folder, list_data_files
 from cutline.data.formats import (
     FORMATS,
     SPLIT_NAMES,
@@ -17,7 +16,6 @@ from cutline.data.formats import (
     list_parquet_files,
     match_parquet_files,
 )
-from cutline.data.names import is_image, natural_sort_key
 from cutline.data.parquet import read_parquet
 from cutline.data.row import DEFAULT_COLUMNS, reject_columns
 from cutline.data.sample import Sample, merge_rows
@@ -26,8 +24,6 @@ from cutline.data.tar import iter_tar
 from cutline.data.text import require_regular_file
 from cutline.data.tolerant import raise_errors
 from cutline.errors import DataError
-from cutline.files import is_device
-from cutline.messages import format_text
 
 
 def open_data(source: DataSource | str | Path) -> list[Sample]:
@@ -170,41 +166,3 @@ def _read_folder(source: DataSource) -> list[Sample]:
         return _read_tables(tables, source)
     reject_columns(source.columns, path)
     return samples
-
-
-def find_images(paths: Sequence[str]) -> list[str]:
-    """Return the images that match files, folders and patterns such as `photos/**/*.jpg`.
-
-    A file may have any name; folders and patterns match only files with an image extension. Each
-    image is returned once; those of a folder or pattern are in natural order.
-
-    Raises:
-        DataError: One of the paths matches no image.
-    """
-    images: dict[str, str] = {}  # by normalized path
-    for path in paths:
-        # Not Path.expanduser(), which would drop "./".
-        for image in _find_images_at(os.path.expanduser(path)):  # noqa: PTH111
-            images.setdefault(os.path.normpath(image), image)
-    return list(images.values())
-
-
-def _find_images_at(path: str) -> list[str]:
-    if os.path.isfile(path):  # noqa: PTH113  # Path.is_file() raises if the name is too long
-        return [path]
-    if "://" in path:
-        raise DataError(f"{format_text(path)}: a URL; download the image and give the file")
-    if is_device(path):
-        raise DataError(f"{path}: a pipe or a device, not an image file; give - to read stdin")
-    if os.path.isdir(path):  # noqa: PTH112
-        images = list_images(Path(path))
-    else:
-        matches = [Path(match) for match in match_paths(path)]
-        images = [str(match) for match in matches if is_image(str(match)) and match.is_file()]
-        images += [image for match in matches if match.is_dir() for image in list_images(match)]
-    if not images:
-        raise DataError(
-            f"{format_text(path)}: no images found; give image files, folders that contain images, "
-            "or patterns such as 'photos/*.jpg'"
-        )
-    return sorted(set(images), key=natural_sort_key)

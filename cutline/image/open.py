@@ -82,7 +82,7 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
 @contextmanager
 def hold_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image as `open_image` does, and count its memory as used until the block ends."""
-    name = one_line(_display_name(source))
+    name = name_image(source)
     if isinstance(source, ImageRef):
         source = source.read()
     with ExitStack() as memory:
@@ -122,15 +122,15 @@ def silence_pillow() -> Iterator[None]:
         filters.remove(_PILLOW_FILTER)
 
 
-def _display_name(source: ImageSource) -> str:
-    """Return the name of the image in error messages."""
+def name_image(source: ImageSource) -> str:
+    """Return the name of an image in error messages."""
     match source:
         case str() | Path() | ImageRef():
-            return str(source)
+            return one_line(str(source))
         case bytes():
             return "an image given as bytes"
         case Image.Image():
-            return str(getattr(source, "filename", "")) or "an image given as PIL.Image"
+            return one_line(str(getattr(source, "filename", ""))) or "an image given as PIL.Image"
         case np.ndarray():
             return "an image given as an array"
     raise ImageError(

@@ -4,23 +4,16 @@ import os
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from concurrent.futures import (
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-)
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
-from cutline.errors import CutlineError, ImageError
+from cutline.errors import ImageError, WorkerError
 from cutline.image.open import ImageSource, hold_image
+from cutline.image.pool import ProcessPool
 from cutline.image.resize import to_pixels
-from cutline.worker import init_worker
 
 T = TypeVar("T")
 
@@ -103,7 +96,7 @@ class ImagePrefetcher(Generic[T]):
         self._pool = start_pool(num_workers)
         self._permits = threading.Semaphore(max_taken)
         self._closed = False
-        self._queue: queue.SimpleQueue[OpenedImage[T] | _End] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[OpenedImage[T] | _End | WorkerError] = queue.SimpleQueue()
         self._opened: dict[int, OpenedImage[T]] = {}  # those that have not been returned
         self._num_returned = 0
         self._end: _End | None = None
@@ -118,7 +111,7 @@ class ImagePrefetcher(Generic[T]):
         self._permits.release()
         self._thread.join(CLOSE_TIMEOUT)
         # Threads are not joined: one may be blocked by a file that cannot be read.
-        self._pool.shutdown(wait=isinstance(self._pool, ProcessPoolExecutor), cancel_futures=True)
+        self._pool.shutdown(wait=isinstance(self._pool, ProcessPool), cancel_futures=True)
 
     @property
     def exhausted(self) -> bool:
@@ -162,6 +155,8 @@ class ImagePrefetcher(Generic[T]):
             except queue.Empty:
                 self.in_order &= not wait
                 return None
+            if isinstance(message, WorkerError):
+                raise message
             if isinstance(message, _End):
                 self._end = message
             else:
@@ -182,23 +177,20 @@ class ImagePrefetcher(Generic[T]):
                 future = self._pool.submit(read_pixels, source, self._image_size)
                 self._return_later(future, num_images, item)
                 num_images += 1
-        except BrokenExecutor as raised:
-            error = CutlineError(
-                f"a process that opens images was killed ({raised}), perhaps for lack of memory: "
-                "lower num_workers"
-            )
         except BaseException as raised:  # raised again in the thread that takes the images
             error = raised
         self._queue.put(_End(num_images, error))
 
     def _return_later(self, future: "Future[Tensor | ImageError]", index: int, item: T) -> None:
         def put(future: "Future[Tensor | ImageError]") -> None:
-            if not future.cancelled():
-                error = future.exception()
-                pixels = (
-                    future.result() if error is None else describe_failure(f"image {index}", error)
-                )
-                self._queue.put(OpenedImage(index, pixels, item))
+            if future.cancelled():
+                return
+            error = future.exception()
+            if isinstance(error, WorkerError):
+                self._queue.put(error)
+                return
+            pixels = describe_failure(f"image {index}", error) if error else future.result()
+            self._queue.put(OpenedImage(index, pixels, item))
 
         future.add_done_callback(put)
 
@@ -207,7 +199,7 @@ def start_pool(num_workers: int) -> Executor:
     """Start worker processes, or threads if `num_workers` is 0."""
     if not num_workers:
         return ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2)))
-    return ProcessPoolExecutor(num_workers, get_context("spawn"), init_worker)
+    return ProcessPool(num_workers)
 
 
 def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:

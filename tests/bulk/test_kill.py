@@ -197,4 +197,4 @@ def test_nothing_is_captioned_twice(
     assert len(set(ids)) == len(ids)
     finish(words)
     num_done = sum("row" in record for record in records)
-    assert f"{num_done:,} images were captioned by an earlier run" in capsys.readouterr().err
+    assert f"captioned by an earlier run: {num_done:,}" in capsys.readouterr().err

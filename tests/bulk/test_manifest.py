@@ -149,13 +149,18 @@ def test_records_are_lines_of_ascii(tmp_path: Path) -> None:
 
 
 def test_only_the_folder_of_a_manifest_is_removed(tmp_path: Path) -> None:
+    forgotten: list[Record] = []
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.jpg").touch()
     with pytest.raises(DataError, match="not the state of a run"):
-        remove_manifest(folder)
-    with Manifest(tmp_path / "state"):
-        pass
-    remove_manifest(tmp_path / "state")
-    remove_manifest(tmp_path / "state")
+        remove_manifest(folder, forgotten.append)
+    with Manifest(tmp_path / "state") as manifest:
+        manifest.add(make_record("a"))
+        manifest.commit()
+        with pytest.raises(DataError, match="another run"):
+            remove_manifest(tmp_path / "state", forgotten.append)
+    remove_manifest(tmp_path / "state", forgotten.append)
+    remove_manifest(tmp_path / "state", forgotten.append)
+    assert forgotten == [make_record("a")]
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]

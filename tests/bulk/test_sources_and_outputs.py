@@ -90,7 +90,7 @@ def test_every_source_and_output(
     assert printed.out == ""
     after = read_tree(images.folder)
     assert command.run(monkeypatch) == 0
-    assert "12 images were captioned by an earlier run" in capsys.readouterr().err
+    assert "captioned by an earlier run: 12" in capsys.readouterr().err
     assert read_tree(images.folder) == after
     assert before.items() <= after.items()
     assert command.read() == plain_captions

@@ -9,7 +9,7 @@ from fake_engine import FakeEngine, caption_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.bulk.manifest import Manifest
+from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.record import Record
 from cutline.bulk.run import CaptionRun
 from cutline.bulk.text_output import TextOutput, name_text_file, path_for_id
@@ -145,6 +145,18 @@ def test_a_killed_run_changes_files_later_once(
     text = "by hand, later\n" if changed else expected.format(c=line("a.jpg"))
     assert (images / "a.txt").read_text() == text  # what somebody changed is theirs
     assert (images / "b.txt").read_text() == line("b.jpg")
+
+
+@pytest.mark.parametrize("existing", ["skip", "append", "prepend"])
+@pytest.mark.parametrize("before", ["by hand", "by hand\nagain\n"])
+def test_a_new_run_undoes_what_the_last_one_wrote(
+    images: Path, existing: Existing, before: str
+) -> None:
+    (images / "a.txt").write_text(before)
+    run(images, existing)
+    (images / "b.txt").write_text("corrected by hand\n")
+    remove_manifest(images / ".cutline", TextOutput(None, ".txt", existing).forget)
+    assert texts(images) == {"a.txt": before, "b.txt": "corrected by hand\n"}
 
 
 def test_text_that_is_not_utf_8_is_left_alone_and_listed(images: Path) -> None:

@@ -77,6 +77,29 @@ def test_each_problem_of_an_image_is_reported_and_nothing_else(
     assert "3.png" in summarize(result)
 
 
+class Killer(ImageRef):
+    """An image that ends the process that reads it."""
+
+    def read(self) -> bytes:
+        os._exit(1)
+
+    def __str__(self) -> str:
+        return "killer\n.png"
+
+
+@pytest.mark.slow
+def test_an_image_that_kills_processes_is_unreadable(clean: list[Sample]) -> None:
+    sources = [clean[0].image, Killer(), clean[1].image]
+    results = list(inspect_images(sources, num_workers=1))
+    problem = results.pop(1)
+    assert isinstance(problem, ImageProblem)
+    assert (problem.kind, problem.message.partition(" (")[0]) == (
+        "unreadable",
+        r"killer\n.png: cannot be opened",
+    )
+    assert results == list(inspect_images([clean[0].image, clean[1].image]))
+
+
 def test_a_path_inside_a_file_is_missing_and_an_invalid_path_is_unreadable(
     clean: list[Sample],
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cutline.data import Sample, find_images, open_data
+from cutline.data import Sample, open_data
 from cutline.data.folder import match_paths, natural_sort_key
 from cutline.errors import CutlineError, DataError
 
@@ -128,17 +128,6 @@ def test_data_files_are_regular_files(tmp_path: Path, name: str) -> None:
             open_data(tmp_path / file)
 
 
-def test_patterns_follow_links_but_not_in_circles(tmp_path: Path) -> None:
-    fill(tmp_path, "a/1.jpg", "b/2.jpg", "a/.hidden/3.jpg", "a/[x]/4.jpg")
-    expected = find_images([f"{tmp_path}/**/*.jpg"])
-    assert len(expected) == 3
-    for link in ("a/up", "a/up2", "b/up"):
-        (tmp_path / link).symlink_to(tmp_path)
-    assert find_images([f"{tmp_path}/**/*.jpg"]) == expected
-    (tmp_path / "c").symlink_to(tmp_path / "b")
-    assert len(find_images([f"{tmp_path}/**/*.jpg"])) == 4
-
-
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["**", "*", "a", "b", "[ab]", "x.jpg", "*.jpg"]), max_size=4))
 def test_patterns_match_what_glob_matches(
@@ -160,14 +149,3 @@ def test_names_that_are_too_long_or_invalid_are_missing_files() -> None:
     for path in ("a" * 10_000, "a\0b", "a\0b.jsonl", "a" * 300 + ".csv"):
         with pytest.raises(CutlineError, match=r"no such file or folder|without NUL characters"):
             open_data(path)
-        with pytest.raises(DataError, match="no images found"):
-            find_images([path])
-
-
-def test_urls_pipes_and_devices_are_named_as_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^https://example\.com/a\.jpg: a URL; download"):
-        find_images(["https://example.com/a.jpg"])
-    os.mkfifo(tmp_path / "pipe")
-    for path in (str(tmp_path / "pipe"), "/dev/zero"):
-        with pytest.raises(DataError, match="a pipe or a device, not an image file; give -"):
-            find_images([path])

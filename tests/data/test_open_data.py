@@ -1,14 +1,12 @@
 """Datasets are recognized by their form; image arguments become lists of files."""
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from cutline.config import Columns, DataSource
-from cutline.data import Sample, find_images, open_data, open_related_data
+from cutline.data import Sample, open_data, open_related_data
 from cutline.errors import DataError
 
 FORMATS = (
@@ -199,92 +197,3 @@ def test_related_data_may_have_the_default_columns_instead_of_the_named_ones(
     ):
         source = DataSource(str(tmp_path / name), columns=columns)
         assert open_related_data(source) == open_related("own.csv")
-
-
-# ------------------------------------------------------------------------------------------- images
-
-
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    fill(
-        tmp_path,
-        "p/10.jpg",
-        "p/9.jpg",
-        "p/s/1.PNG",
-        "p/notes.txt",
-        "p/.hidden.jpg",
-        "p/[1].jpg",
-        "p/ảnh.webp",
-        "p/odd.dat",
-        "empty/x.txt",
-    )
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_files_are_taken_in_the_order_given(photos: Path) -> None:
-    assert find_images(["p/9.jpg", "p/odd.dat", "p/[1].jpg", "p/10.jpg"]) == [
-        "p/9.jpg",
-        "p/odd.dat",
-        "p/[1].jpg",
-        "p/10.jpg",
-    ]
-
-
-def test_folders_are_listed_in_natural_order(photos: Path) -> None:
-    images = ["p/9.jpg", "p/10.jpg", "p/[1].jpg", "p/s/1.PNG", "p/ảnh.webp"]
-    assert find_images(["p"]) == images
-    assert find_images(["p/"]) == images
-    assert find_images([str(photos / "p")]) == [str(photos / name) for name in images]
-
-
-def test_patterns_are_expanded(photos: Path) -> None:
-    assert find_images(["p/*.jpg"]) == ["p/9.jpg", "p/10.jpg", "p/[1].jpg"]
-    assert find_images(["p/**/*.PNG"]) == ["p/s/1.PNG"]
-    assert find_images(["[op]"]) == find_images(["p"])  # a pattern may match folders
-    assert find_images([str(photos / "p/?.jpg")]) == [str(photos / "p/9.jpg")]
-    assert "p/notes.txt" not in find_images(["p/*"])
-
-
-def test_each_image_is_listed_once(photos: Path) -> None:
-    assert find_images(["p/10.jpg", "./p/10.jpg", "p/*.jpg", "p"])[:3] == [
-        "p/10.jpg",
-        "p/9.jpg",
-        "p/[1].jpg",
-    ]
-    assert len(find_images(["p", "./p", "p/*"])) == 5
-
-
-def test_a_path_without_images_is_refused(photos: Path) -> None:
-    for path in ("p/no.jpg", "q", "p/*.gif", "empty", ""):
-        with pytest.raises(DataError) as caught:
-            find_images(["p", path])
-        fix = "give image files, folders that contain images, or patterns such as 'photos/*.jpg'"
-        assert str(caught.value) == f"{path}: no images found; {fix}"
-
-
-def test_no_paths_give_no_images() -> None:
-    assert find_images([]) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
-def test_file_names_need_not_be_utf8(tmp_path: Path) -> None:
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).touch()
-    (name,) = find_images([str(tmp_path)])
-    assert Path(name).is_file()
-    assert open_data(tmp_path)[0].image == name
-
-
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser can read every folder"
-)
-def test_an_unreadable_folder_is_named_in_the_error(tmp_path: Path) -> None:
-    fill(tmp_path, "locked/a.jpg")
-    (tmp_path / "locked").chmod(0)
-    try:
-        with pytest.raises(
-            DataError, match=r"locked: the folder cannot be read \(Permission denied\)"
-        ):
-            find_images([str(tmp_path)])
-    finally:
-        (tmp_path / "locked").chmod(0o700)

@@ -1,7 +1,11 @@
 """Images that are read in the background."""
 
 import itertools
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +24,8 @@ from cutline.image import (
     prefetch_images,
     to_pixels,
 )
+
+needs_sigkill = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +130,53 @@ def test_no_more_images_are_taken_than_released(files: list[ImageSource]) -> Non
 
 
 class Killer(ImageRef):
-    """An image reference that ends the process that reads it."""
+    """An image that kills the process that reads it."""
 
     def read(self) -> bytes:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
 
 
-def test_a_killed_worker_process_is_an_error(files: list[ImageSource]) -> None:
-    images = prefetch_images([(files[0], 0), (Killer(), 1)], 16, 2, num_workers=1)
-    errors = [next(images)[0] for _ in range(2)][1:]
-    assert "image 1: cannot be opened" in str(errors[0])
+@needs_sigkill
+def test_an_image_that_kills_processes_is_an_error(files: list[ImageSource]) -> None:
+    """It is opened again, beside others that are not blamed."""
+    sources = [*files[:3], Killer(), *files[3:]]
+    images = prefetch_images(zip(sources, itertools.count()), 16, 10, num_workers=2)
+    results = [pixels for pixels, _ in images]
+    assert str(results.pop(3)).startswith(
+        "image 3: cannot be opened (the process that opened it was killed by SIGKILL, perhaps for "
+        "lack of memory)"
+    )
+    assert [isinstance(pixels, Tensor) for pixels in results] == [n != 2 for n in range(9)]
+
+
+@needs_sigkill
+def test_processes_may_be_killed_at_any_time(files: list[ImageSource]) -> None:
+    kills = itertools.cycle([True, *[False] * 19])
+    pairs = zip(files * 5, itertools.count())
+    numbers = []
+    for pixels, number in prefetch_images(pairs, 16, 10, num_workers=2):
+        if next(kills):
+            multiprocessing.active_children()[0].kill()
+        assert isinstance(pixels, Tensor) == (number % 9 != 2)
+        numbers.append(number)
+    assert numbers == list(range(45))
+    assert multiprocessing.active_children() == []
+
+
+def test_processes_that_cannot_start_are_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from cutline.image import prefetch_images\n"
+        "list(prefetch_images([('a.png', 0)], 16, 2, num_workers=1))\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert result.returncode == 1
+    assert 'below `if __name__ == "__main__":`' in result.stderr  # says the new process
+    assert result.stderr.splitlines()[-1] == (
+        "cutline.errors.WorkerError: a process that opens images ended with exit code 1 before it "
+        "was ready, perhaps for lack of memory: lower num_workers"
+    )
 
 
 def test_an_image_that_cannot_be_sent_to_a_process_is_an_error(files: list[ImageSource]) -> None:

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cutline.model.attention import CrossAttention, SelfAttention, make_text_mask
+from cutline.model.attention import (
+    CrossAttention,
+    SelfAttention,
+    attend,
+    attend_to_cache,
+    make_text_mask,
+)
 
 quick = settings(max_examples=35, deadline=None, derandomize=True)
 sizes = st.integers(1, 4)
@@ -108,3 +114,25 @@ def test_text_mask_hides_padding_and_later_tokens(lengths: list[int], causal: bo
                 assert bool(mask[row, 0, query, key]) == (
                     key < length and (key <= query or not causal)
                 )
+
+
+@quick
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 4), st.integers(0, 999))
+def test_unused_positions_of_a_cache_change_nothing_in_bf16(
+    keys: int, unused: int, tokens: int, seed: int
+) -> None:
+    q, k, v = (
+        make_tensor(seed + number, 3, 2, length, 16).bfloat16()
+        for number, length in enumerate((tokens, keys, keys))
+    )
+    used = torch.ones(3, 1, tokens, keys, dtype=torch.bool)
+    out = attend_to_cache(q, k, v, used)
+    torch.testing.assert_close(out, attend(q, k, v), rtol=0.02, atol=0.02)
+    # The used positions stay in order, with unused ones anywhere between them.
+    order = torch.randperm(keys + unused, generator=torch.Generator().manual_seed(seed))
+    places = order[:keys].sort().values
+    wide_k, wide_v = (make_tensor(seed, 3, 2, keys + unused, 16).bfloat16() for _ in range(2))
+    wide_k[:, :, places], wide_v[:, :, places] = k, v
+    mask = torch.zeros(3, 1, tokens, keys + unused, dtype=torch.bool)
+    mask[..., places] = True
+    assert torch.equal(attend_to_cache(q, wide_k, wide_v, mask), out)
