@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cutline.bulk.destination import IMAGEFOLDER_NAME
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.data import Sample, write_captions
@@ -103,7 +104,7 @@ class FileOutput(Output):
 
     def __init__(self, path: Path) -> None:
         self.path, self._count = path, 0
-        self._is_imagefolder = path.name == "metadata.jsonl"
+        self._is_imagefolder = path.name == IMAGEFOLDER_NAME
 
     def skips(self, sample: Sample) -> bool:
         """Return false; refuse an image that imagefolder would not find."""

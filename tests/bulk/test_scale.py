@@ -57,7 +57,7 @@ def watch(words: list[str], state: Path) -> Watched:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "cutline", *words], env=environment)
-    watched, recorded = Watched(), count_records(state)
+    watched, recorded = Watched(), list_parts(state)
     new: dict[str, int] = {}
     while process.poll() is None:
         for path in state.glob("part-*.jsonl") if state.exists() else ():
@@ -74,7 +74,7 @@ def watch(words: list[str], state: Path) -> Watched:
     return watched
 
 
-def count_records(state: Path) -> set[str]:
+def list_parts(state: Path) -> set[str]:
     """Return the names of the parts of a manifest."""
     return {path.name for path in state.glob("part-*.jsonl")}
 
@@ -107,6 +107,11 @@ def record_images(state: Path, folder: Path, names: Iterable[str]) -> None:
         manifest.commit()
 
 
+def show(figures: str) -> None:
+    """Show what was measured; pytest -s prints it."""
+    sys.stderr.write(f"{figures}\n")
+
+
 def count_lines(path: Path) -> int:
     """Count the lines of a file."""
     with path.open("rb") as file:
@@ -122,7 +127,7 @@ def test_memory_does_not_grow_while_20_000_images_are_captioned(
         os.link(scenes[index % len(scenes)], folder / f"{index:05}.png")
     words = ["caption", str(folder), "-m", model, "-o", str(out), "--max-length", "8"]
     run = watch([*words, "--num-beams", "1"], Path(f"{out}.state"))
-    print(f"20,000 captions: {run.seconds:.0f} s, grew {run.growth(2000):.0f} MB, {run.peak:.0f}")
+    show(f"20,000 captions: {run.seconds:.0f} s, {run.growth(2000):.0f} of {run.peak:.0f} MB")
     assert run.code == 0
     assert count_lines(out) == 20_000
     assert run.growth(after=2000) < 50
@@ -171,7 +176,7 @@ def test_a_million_captions_of_earlier_runs_cost_seconds(
 ) -> None:
     out = million / f"{name}.jsonl"
     run = watch(make_words(million, SOURCES[name], model), Path(f"{out}.state"))
-    print(f"{name}: {run.first_caption:.0f} s, {run.seconds:.0f} s in all, {run.peak:.0f} MB")
+    show(f"{name}: {run.first_caption:.0f} s, {run.seconds:.0f} s in all, {run.peak:.0f} MB")
     assert run.code == 0
     assert count_lines(out) == 1_000_000
     assert run.first_caption < 60
@@ -197,7 +202,7 @@ def test_100_000_paths_take_little_memory(kind: str, model: str, tmp_path: Path)
         assert run.code == 0
         assert count_lines(out) == count
         peaks.append(run.peak)
-    print(f"{kind}: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
+    show(f"{kind}: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
     assert peaks[1] - peaks[0] < 100
 
 
