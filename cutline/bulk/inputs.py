@@ -113,7 +113,7 @@ class Collection:
         return bool(self.inputs) and all(source.shard for source in self.inputs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
     """What one of the named paths is."""
 
@@ -149,7 +149,7 @@ def open_collection(
     collection = _Opener(found, config, source, policy).open()
     return replace(
         collection,
-        names=_name_sources(paths, found, config, str(collection.folder)),
+        names=_name_sources(paths, config, str(collection.folder)),
         settings=_changed_settings(config, source),
     )
 
@@ -160,12 +160,10 @@ def open_stdin(image: bytes) -> Collection:
     return Collection([Input(lambda: iter([sample]), lambda: 1)], Path(), [("", STDIN)])
 
 
-def _name_sources(
-    paths: Sequence[str], found: Sequence[_Found | DataError], config: SourceConfig, folder: str
-) -> list[tuple[str, str]]:
+def _name_sources(paths: Sequence[str], config: SourceConfig, folder: str) -> list[tuple[str, str]]:
     """Return kind and path of what was named; files, which a shell may have named, by folder."""
-    files = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113
-    one_file = len(paths) == 1 and bool(files) and _found_file(files[0]).kind != "file"
+    files = set(filter(os.path.isfile, paths))
+    one_file = len(paths) == 1 and bool(files) and _found_file(paths[0]).kind != "file"
     names = [("", path) for path in paths if path not in files or one_file]
     if files and not one_file:
         names.append(("files in", folder))

@@ -33,9 +33,10 @@ def list_sidecar_names(image: str) -> list[str]:
     return [f"{name}.{extension}" for extension in SIDECAR_EXTENSIONS for name in (image, stem)]
 
 
-def natural_sort_key(path: str) -> tuple[list[str], str]:
+def natural_sort_key(path: str) -> tuple[str, str]:
     """Return a sort key that puts 2.jpg before 10.jpg and keeps the files of a folder together."""
-    return ([natural_name_key(part) for part in Path(path).parts], path)
+    # One text for all parts, because a list of them would take a kilobyte.
+    return "\0".join(map(natural_name_key, Path(path).parts)), path
 
 
 def natural_name_key(name: str) -> str:
@@ -44,6 +45,6 @@ def natural_name_key(name: str) -> str:
 
 
 def _encode_number(match: re.Match[str]) -> str:
-    """Return a text that sorts as the number does, and before all characters of names."""
+    """Return a text that sorts as the number does, before all characters of usual names."""
     digits = str(int(match[0]))
-    return f"\0{chr(len(digits))}{digits}"
+    return f"\1{chr(len(digits))}{digits}"
