@@ -42,7 +42,6 @@ class DeviceProcess:
     Attributes:
         device: Its device.
         is_ready: Whether the process has loaded the model.
-        has_loaded: Whether this process, or one before it, has loaded the model.
         num_failed_starts: Number of processes in a row before this one that have not.
     """
 
@@ -55,7 +54,7 @@ class DeviceProcess:
             num_sharing: Number of processes on this device.
             limit: Number of samples that a process has at a time.
         """
-        self.device, self.has_loaded, self.num_failed_starts = device, False, 0
+        self.device, self.num_failed_starts = device, 0
         self._arguments, self._limit = (job, device, num_sharing), limit
         self._waiting: deque[_Task] = deque()  # those of processes that died
         self._start()
@@ -93,7 +92,7 @@ class DeviceProcess:
         except (EOFError, OSError):
             return self._process.explain_end()
         if message is None:
-            self.is_ready = self.has_loaded = True
+            self.is_ready = True
             self.num_failed_starts = 0
             self._send_waiting()
         return message

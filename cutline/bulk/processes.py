@@ -122,7 +122,7 @@ class _Dispatcher:
         """Replace a process that has died; return the samples that it died of."""
         name = f"the process that captions on {process.device}"
         self._num_deaths += 1
-        if not process.is_ready and self._gives_up(process):
+        if not process.is_ready and process.num_failed_starts + 1 >= MAX_DEATHS:
             raise WorkerError(
                 f"{name} {reason} before its model was loaded, perhaps for lack of memory: "
                 "use fewer processes or a smaller model"
@@ -134,11 +134,6 @@ class _Dispatcher:
             )
         logger.warning("%s %s; it is started again", name, reason)
         return [(sample, _blame(sample, reason)) for sample in process.replace()]
-
-    def _gives_up(self, process: DeviceProcess) -> bool:
-        """Return whether no process is started again after one that has not loaded the model."""
-        nobody_has_loaded = not any(each.has_loaded for each in self._processes)
-        return nobody_has_loaded or process.num_failed_starts + 1 >= MAX_DEATHS
 
 
 def _blame(sample: Sample, reason: str) -> ImageError:

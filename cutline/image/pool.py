@@ -39,7 +39,6 @@ class ProcessPool(Executor):
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
         self._closed = False
-        self._has_started = False
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function in a process."""
@@ -94,10 +93,7 @@ class ProcessPool(Executor):
             except (EOFError, OSError):
                 reason = self._remove(process)
             else:
-                self._has_started = True
                 return process
-            if not self._has_started:  # nor will another one
-                break
         raise WorkerError(
             f"a process that opens images {reason} before it was ready, "
             "perhaps for lack of memory: lower num_workers"
