@@ -9,6 +9,7 @@ from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.data import Sample, write_captions
 from cutline.errors import ConfigError
+from cutline.files import relative_path
 
 
 class Output:
@@ -123,8 +124,8 @@ class FileOutput(Output):
                 continue
             self._count += 1
             if self._is_imagefolder:
-                name = os.path.relpath(record.row["image"], self.path.parent)
-                yield {"file_name": Path(name).as_posix(), "text": record.row["caption"]}
+                name = relative_path(record.row["image"], self.path.parent)
+                yield {"file_name": name, "text": record.row["caption"]}
             else:
                 yield record.row
 
@@ -139,10 +140,9 @@ def name_in_folder(sample: Sample, folder: Path) -> str:
     Raises:
         ConfigError: It is not in the folder.
     """
-    name = ".."
-    if isinstance(sample.image, str) and "://" not in sample.image:
-        name = os.path.relpath(sample.image, folder)
-    if Path(name).parts[0] == "..":
+    path = sample.local_path
+    name = relative_path(path, folder) if path else ".."
+    if name.partition("/")[0] == ".." or os.path.isabs(name):  # noqa: PTH117
         raise ConfigError(
             f"{sample.name}: not a file in {folder} or a folder below it, where Hugging Face's "
             "imagefolder expects the images of its metadata.jsonl; write the file there, or give "
