@@ -12,7 +12,6 @@ from typing import Any
 
 from cutline.bulk.destination import Destination, find_destination
 from cutline.bulk.engine import CaptionJob, Engine, Result, caption_samples
-from cutline.bulk.inputs import Collection
 from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.output import FileOutput, Output, PrintedOutput
@@ -20,6 +19,7 @@ from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts
 from cutline.bulk.shard_copies import ShardCopyOutput
+from cutline.bulk.sources import Collection
 from cutline.bulk.text_output import TextOutput
 from cutline.checkpoint import load_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
