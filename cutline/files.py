@@ -196,6 +196,15 @@ def is_device(path: str | Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def relative_path(path: str | Path, folder: str | Path) -> str:
+    """Return a path relative to a folder, with slashes; the absolute one if drives differ."""
+    try:
+        path = os.path.relpath(path, folder)
+    except ValueError:
+        path = os.path.abspath(path)  # noqa: PTH100  # keeps links
+    return Path(path).as_posix()
+
+
 class ImageRef(ABC):
     """An image inside a larger file, such as a shard, whose bytes are read on demand.
 

@@ -22,13 +22,13 @@ from cutline.errors import CutlineError, ImageError
 from cutline.files import ImageRef
 from cutline.image import ImageSource
 from cutline.messages import format_value
+from cutline.web import is_web_address
 
 TASK = "image-to-text"
 
 Records: TypeAlias = list[dict[str, str]]
 """the captions of an image as transformers returns them: [{"generated_text": "a dog"}]"""
 
-_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:image/[^,]{,100};base64,", re.IGNORECASE)
 
 
@@ -209,7 +209,7 @@ def _to_source(image: Any, policy: tuple[Sequence[str], float | None]) -> Any:
     """Return an image as captioners take it, given as transformers took it."""
     if not isinstance(image, str):
         return image
-    if _ADDRESS.match(image):
+    if is_web_address(image):
         return _to_url_image(image, *policy)
     if _DATA_URL.match(image):
         return DataUrlImage(image)

@@ -1,5 +1,6 @@
 """Files are replaced completely or not at all."""
 
+import ntpath
 import os
 import stat
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from cutline.files import (
     atomic_write,
     atomic_writes,
     check_writable,
+    relative_path,
     remove_partial,
     write_text,
 )
@@ -195,3 +197,14 @@ def test_if_one_file_changes_the_set_is_always_whole(tmp_path: Path, calls: int)
     write_set(tmp_path, "old", "same", "same")
     start(die_while_replacing, tmp_path, calls, "new", "same", "same").join(120)
     assert read_set(tmp_path) in (["old", "same", "same"], ["new", "same", "same"])
+
+
+def test_relative_paths_have_slashes_and_end_at_drives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert relative_path(tmp_path / "a" / "b.jpg", tmp_path / "c") == "../a/b.jpg"
+    assert relative_path(tmp_path, tmp_path) == "."
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "path", ntpath)  # the rules of Windows
+        name = relative_path("D:/photos/a.jpg", "C:/out")
+    assert name.replace("\\", "/") == "D:/photos/a.jpg"

@@ -12,11 +12,11 @@ from typing import Any
 from cutline.bulk.destination import Destination, find_destination, make_output
 from cutline.bulk.dispatch import choose_engine
 from cutline.bulk.engine import CaptionJob
-from cutline.bulk.inputs import Collection
 from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts
+from cutline.bulk.sources import Collection
 from cutline.checkpoint import load_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
 from cutline.data import write_captions

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from cutline.bulk.inputs import Collection
 from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.output import FileOutput, Output, PrintedOutput
 from cutline.bulk.record import Record
 from cutline.bulk.shard_copies import ShardCopyOutput
+from cutline.bulk.sources import Collection
 from cutline.bulk.text_output import TextOutput
 from cutline.config import OutputConfig
 from cutline.data.names import is_image

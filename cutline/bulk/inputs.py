@@ -1,127 +1,27 @@
-"""`Collection`: the sources that were named, as one stream of samples with unique ids."""
+"""Open the sources that were named: files, folders, tables, lists, shards and addresses."""
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO
 
-from cutline.bulk.output import Output
+from cutline.bulk.found_source import FoundSource, find_sources, name_sources
+from cutline.bulk.sources import STDIN, Collection, Input, Samples
 from cutline.config import DataSource, SourceConfig, UrlPolicy
-from cutline.data import Sample, count_data, iter_data, iter_list, list_shards
-from cutline.data.folder import match_paths
+from cutline.data import Sample, count_data, iter_data, iter_list
 from cutline.data.iterate import iter_streamed_shard
-from cutline.data.names import is_image, natural_sort_key
-from cutline.data.remote import RemoteImage, is_remote_address, open_remote
+from cutline.data.remote import RemoteImage, is_remote_address, is_store_address, open_remote
 from cutline.data.remote_folder import walk_remote
-from cutline.data.shards import is_shards
-from cutline.data.text import read_lines
+from cutline.data.sample import is_url
+from cutline.data.text import iter_lines
 from cutline.data.urls import UrlImage, open_url
 from cutline.errors import CutlineError, DataError
-from cutline.files import is_device
+from cutline.files import ImageRef, relative_path
 from cutline.messages import format_text
 from cutline.web import hide_credentials, is_web_address
-
-STDIN = "-"
-_WILDCARD = re.compile(r"[*?\[]")
-_DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".token", ".parquet")
-
-Samples: TypeAlias = Iterator[Sample | CutlineError]
-"""samples, and errors for parts of the data that cannot be read"""
-
-
-@dataclass(frozen=True)
-class Input:
-    """One of the sources of a collection."""
-
-    read: Callable[[], Samples]
-    """yields its samples, with ids that are unique within it"""
-    count: Callable[[], int | None]
-    """counts its samples, if that is cheap"""
-    shard: str = ""
-    """path or address of the tar shard, if it is one"""
-    prefix: str = ""
-    """what the ids of the shard's samples begin with, before a slash and the key"""
-    place: str = ""
-    """shard or address that has its images, if they are certainly no local files"""
-
-    def iter_samples(self, output: Output) -> Samples:
-        """Yield the samples, and tell the output where a shard begins and ends."""
-        if not self.shard:
-            yield from self.read()
-        elif output.begin_shard(self.shard, self.prefix):
-            yield from self.read()
-            output.end_shard()
-
-
-@dataclass(frozen=True)
-class Collection:
-    """All images that a run captions.
-
-    Attributes:
-        inputs: The sources, in order.
-        folder: The folder that holds all local ones.
-        names: What was named as source, by which a later run knows that it is the same: kinds with
-            paths or addresses.
-        settings: How data is read, where it is not as by default.
-        open_shard: Opens one of the shards for reading from front to back.
-    """
-
-    inputs: Sequence[Input]
-    folder: Path
-    names: Sequence[tuple[str, str]] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-    open_shard: Callable[[str], IO[bytes]] = open_remote
-
-    def describe(self, state: Path) -> dict[str, Any]:
-        """Return what a manifest in the folder `state` keeps of the source.
-
-        Local paths are relative to the folder, so that both can be moved together.
-        """
-        sources = [f"{kind} {_relative_to(path, state)}" for kind, path in self.names]
-        return {"source": sources, **self.settings}
-
-    def iter_samples(self, output: Output) -> Samples:
-        """Yield the samples of all sources, and the error of each that cannot be read.
-
-        Args:
-            output: Where the captions go.
-
-        Raises:
-            DataError: The only source cannot be read.
-        """
-        for source in self.inputs:
-            try:
-                yield from source.iter_samples(output)
-            except DataError as error:
-                if len(self.inputs) == 1:
-                    raise
-                yield error
-
-    def count(self) -> int | None:
-        """Count the samples; None if that takes too long."""
-        counts = [source.count() for source in self.inputs]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    @property
-    def from_shards(self) -> bool:
-        """Return whether all sources are tar shards."""
-        return bool(self.inputs) and all(source.shard for source in self.inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What one of the named paths is."""
-
-    kind: str
-    """file, folder, table, shard, address (of an image) or remote (an address of fsspec)"""
-    path: str
-    folder: str = ""
-    """local folder that its images are relative to; empty if there is none"""
 
 
 def open_collection(
@@ -138,20 +38,15 @@ def open_collection(
     Raises:
         DataError: The only path does not exist, or has no images.
     """
-    found: list[_Found | DataError] = []
-    for path in paths:
-        try:
-            found += _find(os.path.expanduser(path))  # noqa: PTH111
-        except DataError as error:
-            if len(paths) == 1 and not config.from_list:
-                raise
-            found.append(error)
+    paths = list(map(os.path.expanduser, paths))
+    found = find_sources(paths)
+    if len(paths) == 1 and not config.from_list and isinstance(found[0], DataError):
+        raise found[0]
     collection = _Opener(found, config, source, policy).open()
-    return replace(
-        collection,
-        names=_name_sources(paths, config, str(collection.folder)),
-        settings=_changed_settings(config, source),
-    )
+    names = name_sources(paths, str(collection.folder))
+    if config.from_list:
+        names.append(("list", config.from_list))
+    return replace(collection, names=names, settings=_changed_settings(config, source))
 
 
 def open_stdin(image: bytes) -> Collection:
@@ -160,66 +55,10 @@ def open_stdin(image: bytes) -> Collection:
     return Collection([Input(lambda: iter([sample]), lambda: 1)], Path(), [("", STDIN)])
 
 
-def _name_sources(paths: Sequence[str], config: SourceConfig, folder: str) -> list[tuple[str, str]]:
-    """Return kind and path of what was named; files, which a shell may have named, by folder."""
-    files = set(filter(os.path.isfile, paths))
-    one_file = len(paths) == 1 and bool(files) and _found_file(paths[0]).kind != "file"
-    names = [("", path) for path in paths if path not in files or one_file]
-    if files and not one_file:
-        names.append(("files in", folder))
-    if config.from_list:
-        names.append(("list", config.from_list))
-    return names
-
-
 def _changed_settings(config: SourceConfig, source: DataSource) -> dict[str, str]:
     values = {"recursive": config.recursive, **asdict(replace(source, path=""))}
     defaults = {"recursive": True, **asdict(DataSource(""))}
     return {name: str(value) for name, value in values.items() if value != defaults[name]}
-
-
-def _find(path: str) -> list[_Found]:
-    """Return what a path names: one source, or all that match a pattern."""
-    if is_web_address(path) or is_remote_address(path):
-        kind = "address" if is_web_address(path) else "remote"
-        return [_Found("shard" if is_shards(path) else kind, path)]
-    if is_shards(path):
-        return [_found_shard(shard) for shard in list_shards(path)]
-    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises if the name is too long
-        return [_Found("folder", path, path)]
-    if os.path.isfile(path):  # noqa: PTH113
-        return [_found_file(path)]
-    if is_device(path):
-        raise DataError(f"{path}: a pipe or a device, not an image file; give - to read stdin")
-    return _match(path)
-
-
-def _found_shard(shard: str) -> _Found:
-    is_local = "://" not in shard and not shard.lstrip().lower().startswith("pipe:")
-    return _Found("shard", shard, os.path.dirname(shard) or "." if is_local else "")  # noqa: PTH120
-
-
-def _found_file(path: str, folder: str = "") -> _Found:
-    is_table = path.lower().endswith(_DATA_SUFFIXES)
-    folder = folder or os.path.dirname(path) or "."  # noqa: PTH120
-    return _Found("table" if is_table else "file", path, folder)
-
-
-def _match(pattern: str) -> list[_Found]:
-    """Return the images and folders that match a pattern or, without any, the tables."""
-    head = os.path.dirname(_WILDCARD.split(pattern)[0]) or "."  # noqa: PTH120
-    found = [
-        _Found("folder", path, head) if os.path.isdir(path) else _found_file(path, head)  # noqa: PTH112
-        for path in sorted(set(match_paths(pattern)), key=natural_sort_key)
-    ]
-    images = [each for each in found if each.kind == "folder" or is_image(each.path)]
-    chosen = images or [each for each in found if each.kind == "table"]
-    if not chosen:
-        raise DataError(
-            f"{format_text(pattern)}: no images found; give image files, folders that contain "
-            "images, or patterns such as 'photos/*.jpg'"
-        )
-    return chosen
 
 
 class _Opener:
@@ -227,18 +66,19 @@ class _Opener:
 
     def __init__(
         self,
-        found: Sequence[_Found | DataError],
+        found: Sequence[FoundSource | DataError],
         config: SourceConfig,
         source: DataSource,
         policy: UrlPolicy,
     ) -> None:
         self._found, self._config, self._source, self._policy = found, config, source, policy
-        folders = [each.folder for each in found if isinstance(each, _Found) and each.folder]
+        folders = [each.folder for each in found if isinstance(each, FoundSource) and each.folder]
         if config.from_list:
             is_stdin = config.from_list == STDIN
             default = "." if is_stdin else os.path.dirname(config.from_list) or "."  # noqa: PTH120
             folders.append(source.image_root or default)
         self._folder = _find_common_folder(folders)
+        self._addresses: dict[str, str] = {}  # of shards, by what they are called
         self._is_single = len(found) + bool(config.from_list) == 1
 
     def open(self) -> Collection:
@@ -257,7 +97,7 @@ class _Opener:
             inputs.append(self._open_list(self._config.from_list))
         return Collection(inputs, Path(self._folder), open_shard=self.open_shard)
 
-    def _open(self, found: _Found) -> Input:
+    def _open(self, found: FoundSource) -> Input:
         match found.kind:
             case "folder" | "table":
                 return self._open_data(found)
@@ -281,7 +121,7 @@ class _Opener:
 
         return Input(read, lambda: len(files))
 
-    def _open_data(self, found: _Found) -> Input:
+    def _open_data(self, found: FoundSource) -> Input:
         source = replace(self._source, path=found.path)
         recursive = self._config.recursive
 
@@ -291,14 +131,16 @@ class _Opener:
 
         return Input(read, partial(count_data, source, recursive=recursive))
 
-    def _open_shard(self, found: _Found) -> Input:
-        name = self._relative(found.path) if found.folder else found.path
+    def _open_shard(self, found: FoundSource) -> Input:
+        path = hide_credentials(found.path)
+        self._addresses[path] = found.path
+        name = self._relative(path) if found.folder else path
 
         def read() -> Samples:
             samples = (
-                iter_data(replace(self._source, path=found.path))
+                iter_data(replace(self._source, path=path))
                 if found.folder
-                else iter_streamed_shard(found.path, self.open_shard)
+                else iter_streamed_shard(path, self.open_shard)
             )
             for sample in samples:
                 if isinstance(sample, Sample):  # its id is the name of the shard, and its key
@@ -306,42 +148,60 @@ class _Opener:
                     sample = replace(sample, id=f"{name}/{key}")
                 yield sample
 
-        return Input(read, _unknown, found.path, name, hide_credentials(found.path))
+        return Input(read, _unknown, path, name, place=path)
 
     def open_shard(self, path: str) -> IO[bytes]:
-        """Open a shard for reading from front to back."""
+        """Open a shard for reading from front to back; its address may lack the password."""
+        path = self._addresses.get(path, path)
         if is_web_address(path):
             return open_url(path, self._policy)
         return open_remote(path) if is_remote_address(path) else Path(path).open("rb")
 
     def _open_list(self, path: str) -> Input:
-        def read() -> Samples:
-            lines: Iterable[str] = read_stdin_lines() if path == STDIN else read_lines(Path(path))
-            return self._resolve(iter_list(lines, self._source.image_root))
-
         source = replace(self._source, path=path)
         count = _unknown if path == STDIN else partial(count_data, source)
-        return Input(read, count)
+        return Input(lambda: self._resolve(self._iter_list(path)), count)
+
+    def _iter_list(self, path: str) -> Samples:
+        lines: Iterable[str | DataError] = (
+            read_stdin_lines() if path == STDIN else iter_lines(Path(path), "surrogateescape")
+        )
+        samples = iter_list(lines, self._source.image_root)
+        first = next(samples, None)
+        if first is None:
+            name = "stdin" if path == STDIN else path
+            raise DataError(
+                f"{name}: the list names no images; write a path or an address on each line"
+            )
+        yield first
+        yield from samples
 
     def _resolve(self, samples: Samples) -> Samples:
         """Turn addresses in data into images that are fetched, or into errors."""
         for sample in samples:
-            if (
-                isinstance(sample, Sample)
-                and isinstance(sample.image, str)
-                and "://" in sample.image
-            ):
-                yield self._resolve_address(sample, sample.image)
+            if isinstance(sample, Sample) and isinstance(sample.image, str):
+                yield self._resolve_image(sample, sample.image)
             else:
                 yield sample
 
-    def _resolve_address(self, sample: Sample, address: str) -> Sample | CutlineError:
+    def _resolve_image(self, sample: Sample, address: str) -> Sample | CutlineError:
+        if not is_url(address):
+            return sample
+        name = format_text(hide_credentials(address))
         if not self._config.allow_urls:
-            return DataError(f"{sample.id}: an address; fetch it with --allow-urls")
-        image = UrlImage(address, self._policy) if is_web_address(address) else RemoteImage(address)
+            return DataError(f"{name}: an address; fetch it with --allow-urls")
+        if is_web_address(address):
+            image: ImageRef = UrlImage(address, self._policy)
+        elif is_store_address(address):
+            image = RemoteImage(address)
+        else:
+            return DataError(
+                f"{name}: not an address of a web server or an object store, and others are not "
+                "read from data; name it on the command line, or download the image"
+            )
         return replace(sample, image=image, url=sample.url or address)
 
-    def _rename(self, samples: Samples, found: _Found) -> Samples:
+    def _rename(self, samples: Samples, found: FoundSource) -> Samples:
         """Make ids unique among several sources; those of local images become their paths."""
         if self._is_single:
             yield from samples
@@ -356,7 +216,7 @@ class _Opener:
 
     def _relative(self, path: str) -> str:
         """Return a local path relative to the folder of all sources."""
-        return Path(os.path.relpath(path, self._folder)).as_posix()
+        return relative_path(path, self._folder)
 
 
 def _find_common_folder(folders: Sequence[str]) -> str:
@@ -369,16 +229,6 @@ def _find_common_folder(folders: Sequence[str]) -> str:
         return os.path.relpath(os.path.commonpath(map(os.path.abspath, folders)))
     except ValueError:  # on several drives
         return "."
-
-
-def _relative_to(path: str, folder: Path) -> str:
-    """Return a local path relative to a folder; addresses and `-` stay."""
-    if path == STDIN or "://" in path:
-        return path
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # on another drive
-        return path
 
 
 def read_stdin_lines() -> Iterator[str]:

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.data import Sample, write_captions
-from cutline.data.sample import is_url
 from cutline.errors import ConfigError
+from cutline.files import relative_path
 
 
 class Output:
@@ -151,13 +150,12 @@ def name_in_folder(sample: Sample, folder: Path) -> str:
     Raises:
         ConfigError: It is not in the folder.
     """
-    with suppress(ValueError):  # on another drive
-        path = sample.name if isinstance(sample.image, str) and not is_url(sample.image) else ".."
-        name = Path(os.path.relpath(path, folder))
-        if name.parts[0] != "..":
-            return name.as_posix()
-    raise ConfigError(
-        f"{sample.name}: not a file in {folder} or a folder below it, where Hugging Face's "
-        "imagefolder expects the images of its metadata.jsonl; write the file there, or give it "
-        "another name"
-    )
+    path = sample.local_path
+    name = relative_path(path, folder) if path else ".."
+    if name.partition("/")[0] == ".." or os.path.isabs(name):  # noqa: PTH117
+        raise ConfigError(
+            f"{sample.name}: not a file in {folder} or a folder below it, where Hugging Face's "
+            "imagefolder expects the images of its metadata.jsonl; write the file there, or give "
+            "it another name"
+        )
+    return name

@@ -146,7 +146,7 @@ class TextOutput(Output):
         Raises:
             ConfigError: The image is not a file, and has no place beside it.
         """
-        image = sample.name if is_local(sample) else ""
+        image = sample.local_path
         if self._folder is None:
             if not image:
                 raise ConfigError(
@@ -164,11 +164,6 @@ class TextOutput(Output):
         """Return the file of an image that has no recorded one."""
         names = self._list_names(sample)
         return Path(names[has_namesake(sample.name, self._extension) if len(names) > 1 else 0])
-
-
-def is_local(sample: Sample) -> bool:
-    """Return whether the image of a sample is a file."""
-    return isinstance(sample.image, str) and "://" not in sample.image
 
 
 def has_namesake(image: str, extension: str) -> bool:

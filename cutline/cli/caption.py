@@ -28,9 +28,9 @@ from cutline.errors import ConfigError, CutlineError
 
 if TYPE_CHECKING:
     from cutline.bulk.collection import CollectionSettings, Summary
-    from cutline.bulk.inputs import Collection
     from cutline.bulk.record import Failure, Record
     from cutline.bulk.run import Counts
+    from cutline.bulk.sources import Collection
 
 STDIN = "-"
 

@@ -6,6 +6,7 @@ from typing import Any, Self, TypedDict
 
 from cutline.config.generation import GenerationConfig, GenerationKwargs
 from cutline.config.inference import InferenceConfig
+from cutline.config.urls import MAX_TIMEOUT
 from cutline.config.validation import (
     Settings,
     reject,
@@ -19,8 +20,6 @@ from cutline.messages import format_name, format_value
 DEFAULT_NEW_TOKENS = 20
 """what `generate` adds to a prompt at most, unless told otherwise"""
 MAX_LENGTH = 100_000
-MAX_TIMEOUT = 86_400.0
-"""seconds; the operating system has a limit"""
 
 
 @dataclass(frozen=True)

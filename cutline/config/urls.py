@@ -7,7 +7,7 @@ from cutline.config.validation import Settings, reject, require_at_least, requir
 from cutline.messages import format_value
 
 MAX_TIMEOUT = 86_400
-"""in seconds: a day"""
+"""in seconds: a day; the operating system has a limit"""
 MAX_REDIRECTS = 100
 """redirects of one address"""
 

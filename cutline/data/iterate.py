@@ -75,18 +75,22 @@ def iter_data(
         raise no_images_error(source.path)
 
 
-def iter_list(lines: Iterable[str], root: str = "") -> Iterator[Sample]:
+def iter_list(lines: Iterable[str | DataError], root: str = "") -> Tolerant[Sample]:
     """Yield the images that a list names, one path or address on each line.
 
     Args:
-        lines: The lines; blank ones, and spaces around names, are ignored.
+        lines: The lines; blank ones, and spaces around names, are ignored. Errors among them are
+            passed on.
         root: Folder that paths are relative to (default: the current folder).
 
     Yields:
         Samples without captions, whose ids are the names as written.
     """
-    for name in filter(None, map(str.strip, lines)):
-        yield Sample(image_path(name, root), (), name, url=name if is_url(name) else "")
+    for line in lines:
+        if isinstance(line, DataError):
+            yield line
+        elif name := line.strip():
+            yield Sample(image_path(name, root), (), name, url=name if is_url(name) else "")
 
 
 def _iter_source(source: DataSource, recursive: bool, urls: UrlHandling) -> Tolerant[Sample]:

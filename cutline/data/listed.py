@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cutline.data.sample import Sample, is_url, merge_adjacent
+from cutline.data.sample import Sample, merge_adjacent
 from cutline.data.tolerant import Tolerant
 from cutline.errors import DataError
 
@@ -44,9 +44,9 @@ class ListedColumns:
         for row in merge_adjacent(rows):
             if isinstance(row, DataError):
                 yield row
-            elif isinstance(row.image, str) and not is_url(row.image):
+            elif image := row.local_path:
                 try:
-                    self._add(row.image, row)
+                    self._add(image, row)
                 except sqlite3.Error as error:
                     raise DataError(
                         f"{path}: its rows do not fit into the temporary folder ({error}); "

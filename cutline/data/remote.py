@@ -24,6 +24,9 @@ _WRAPPER_NAMES = (
 )
 _WRAPPERS = frozenset(_WRAPPER_NAMES.split())
 """file systems that read what other addresses, or a template, name"""
+_STORE_NAMES = "abfs abfss adl az file gcs gs hf local memory oss s3 s3a"
+_STORES = frozenset(_STORE_NAMES.split())
+"""file systems whose addresses name no host, so that they cannot lead into a private network"""
 _VERSION_KEYS = (
     "ETag",
     "etag",
@@ -86,6 +89,15 @@ class RemoteImage(ImageRef):
 def is_remote_address(text: str) -> bool:
     """Return whether a text is an address for fsspec, though maybe an invalid one."""
     return bool(_ADDRESS.match(text)) and not is_web_address(text)
+
+
+def is_store_address(text: str) -> bool:
+    """Return whether an address is one of an object store, or of a file on this machine.
+
+    Only these may be in data, which somebody else may have written.
+    """
+    match = _ADDRESS.match(text)
+    return match is not None and not match[2] and match[1].lower() in _STORES
 
 
 def open_remote(address: str) -> IO[bytes]:

@@ -11,6 +11,7 @@ from cutline.data.sample import Sample, image_path, is_url
 from cutline.errors import DataError
 from cutline.files import ImageRef
 from cutline.messages import format_name, format_text, format_value
+from cutline.web import hide_credentials
 
 IMAGE_KEYS = ("file_name", "image", "image_path", "path", "image_name", "filename")
 CAPTION_KEYS = ("captions", "caption", "text", "comment")
@@ -72,7 +73,7 @@ def locate_image(name: str, where: str, root: str, urls: UrlHandling = "keep") -
     """
     if urls == "reject" and is_url(name):
         raise DataError(
-            f"{where}: the image is at {format_text(name)}; "
+            f"{where}: the image is at {format_text(hide_credentials(name))}; "
             "pass --allow-urls to fetch it, or download it"
         )
     return image_path(name, root)

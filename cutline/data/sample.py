@@ -44,6 +44,11 @@ class Sample:
         """Return the image's display name: its path, or the id if the image is given as bytes."""
         return self.id if isinstance(self.image, bytes) else str(self.image)
 
+    @property
+    def local_path(self) -> str:
+        """Return the path of the image if it is a file of its own on this machine, or ""."""
+        return self.image if isinstance(self.image, str) and not is_url(self.image) else ""
+
     def prompt_or(self, default: str) -> str:
         """Return the sample's own prompt, which may be empty, or `default` if it has none."""
         return default if self.prompt is None else self.prompt

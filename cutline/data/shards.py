@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cutline.data.folder import find_index, match_paths
 from cutline.data.names import natural_sort_key
+from cutline.data.sample import is_url
 from cutline.data.walk import scan_images
 from cutline.errors import ConfigError, DataError
 from cutline.messages import format_text
@@ -119,7 +120,7 @@ def list_tar_files(folder: str) -> list[str]:
 
 def is_remote(shard: str) -> bool:
     """Return whether a shard is a URL or a command, not a local file."""
-    return bool(COMMAND.match(shard)) or "://" in shard
+    return bool(COMMAND.match(shard)) or is_url(shard)
 
 
 def list_local_shards(urls: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cutline.data import Sample, group_by_image
+from cutline.data.sample import is_url
 from cutline.evaluation.caption_file import CaptionRow
 
 
@@ -135,7 +136,7 @@ def _get_path(sample: Sample) -> str:
 
 def _absolute_path(image: str) -> str:
     # Path.absolute() would keep "..".
-    return image if "://" in image else os.path.abspath(image)  # noqa: PTH100
+    return image if is_url(image) else os.path.abspath(image)  # noqa: PTH100
 
 
 def _get_file_name(image: str) -> str:

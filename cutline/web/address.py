@@ -13,7 +13,8 @@ _MAX_HOST_LENGTH = 253
 _WEB_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 # `urlsplit` would silently remove some of these.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+# In addresses of Azure, the name of a container is in the place of the user.
+_USER_INFO = re.compile(r"(?<!\babfs)(?<!\babfss)(?<!\badl)(?<!\baz)://[^/?#]*@", re.IGNORECASE)
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SAFE = "%/?:@!$&'()*+,;=[]~"
@@ -47,7 +48,7 @@ def is_web_address(text: str) -> bool:
 
 def hide_credentials(url: str) -> str:
     """Return an address without the user and password that it may contain."""
-    return _USER_INFO.sub("…@", url)
+    return _USER_INFO.sub("://…@", url)
 
 
 def parse_url(text: str) -> Url:

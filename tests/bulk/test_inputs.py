@@ -1,17 +1,27 @@
 """What is named on the command line, as one stream of samples with unique ids."""
 
+import io
+import json
+import ntpath
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from bulk_outputs import Caption, read_table
+from bulk_sources import PRIVATE, Images, write_rows
+from tars import write_tar
+from web_server import send
 
 from cutline.bulk.inputs import open_collection
-from cutline.bulk.output import Output
+from cutline.bulk.output import Output, name_in_folder
 from cutline.config import DataSource, SourceConfig, UrlPolicy
 from cutline.data import Sample
-from cutline.errors import CutlineError, DataError
+from cutline.data import text as text_module
+from cutline.errors import ConfigError, CutlineError, DataError
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -162,3 +172,142 @@ def test_the_name_of_a_source_does_not_depend_on_the_files_that_a_shell_names(
 
     assert describe("p/9.jpg") == describe("p/9.jpg", "p/10.jpg") == {"source": ["files in ../p"]}
     assert describe("p") == describe(str(photos / "p")) != describe("p/*.jpg")
+
+
+def test_a_home_folder_and_many_files_are_named_by_what_they_are(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name(*paths: str) -> object:
+        return open_collection(paths, SourceConfig(), DataSource(""), UrlPolicy()).names
+
+    fill(photos, "a.csv", "b.csv")
+    monkeypatch.setenv("HOME", str(photos))
+    monkeypatch.setenv("USERPROFILE", str(photos))
+    assert name("~/p/9.jpg") == [("files in", f"{photos}/p")]
+    assert name("~/p") == [("", f"{photos}/p")]
+    assert name("~/a.csv") == [("", f"{photos}/a.csv")]
+    assert name("a.csv", "b.csv", "p") == [("", "p"), ("files in", ".")]
+
+
+def test_images_on_another_drive_are_in_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path("C:/out")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "path", ntpath)  # the rules of Windows
+        with pytest.raises(ConfigError, match="not a file in"):
+            name_in_folder(Sample("D:/a.jpg", (), "a"), folder)
+
+
+def test_a_folder_is_no_image_of_itself(tmp_path: Path) -> None:
+    assert name_in_folder(Sample(str(tmp_path / "a.jpg"), (), "a"), tmp_path) == "a.jpg"
+    assert name_in_folder(Sample(str(tmp_path / "..a.jpg"), (), "a"), tmp_path) == "..a.jpg"
+    assert name_in_folder(Sample(str(tmp_path), (), "a"), tmp_path) == "."
+    for image in (str(tmp_path / "../a.jpg"), "https://a/b.jpg", b"", str(tmp_path.parent)):
+        with pytest.raises(ConfigError, match="not a file in"):
+            name_in_folder(Sample(image, (), "a"), tmp_path)
+
+
+# Lists
+
+
+def read_list(path: str, **config: bool) -> list[Sample | CutlineError]:
+    """Return the samples and errors of a list."""
+    source = SourceConfig(from_list=path, **config)
+    collection = open_collection([], source, DataSource(""), UrlPolicy())
+    return list(collection.iter_samples(Output()))
+
+
+def test_lists_go_on_after_lines_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_module, "MAX_LINE_BYTES", 100)
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"a.jpg\n" + b"x" * 1000 + b"\ncaf\xe9.jpg\nb.jpg")
+    first, error, *others = read_list(str(path))
+    assert isinstance(error, DataError)
+    assert "list.txt, line 2: longer than" in str(error)
+    images = [item.image for item in (first, *others) if isinstance(item, Sample)]
+    assert images == ["a.jpg", "caf\udce9.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_a_list_without_names_is_refused(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"list\.txt: the list names no images; write a path"):
+        read_list(str(path))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"\n")))
+    with pytest.raises(DataError, match=r"^stdin: the list names no images"):
+        read_list("-")
+
+
+# Addresses in data
+
+
+def test_addresses_in_data_do_not_lead_to_private_hosts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        protocols = ("ftp", "webhdfs", "sftp", "ssh", "smb", "jlab", "hdfs", "git", "s3::ftp")
+        lines = [f"{protocol}://u:secret@127.0.0.1:{port}/a.jpg" for protocol in protocols]
+        (tmp_path / "list.txt").write_text("\n".join([*lines, "memory://a.jpg"]))
+        *errors, sample = read_list(str(tmp_path / "list.txt"), allow_urls=True)
+        assert isinstance(sample, Sample)
+        for protocol, error in zip(protocols, errors, strict=True):
+            assert str(error).startswith(f"{protocol}://…@127.0.0.1:{port}/a.jpg: not an address")
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".txt", ".tar", ".png"])
+def test_credentials_are_written_nowhere(
+    suffix: str, images: Images, caption: Caption, scenes: list[Path]
+) -> None:
+    def add_user(address: str) -> str:
+        return address.replace("://", "://me:secret@")
+
+    addresses = list(map(add_user, [*images.serve()[:2], images.server.url("/missing.png")]))
+    words: list[object] = addresses
+    if suffix == ".jsonl":
+        path = images.folder / "list.jsonl"
+        path.write_text("".join(json.dumps({"url": url}) + "\n" for url in addresses))
+        words = [path, "--allow-urls"]
+    elif suffix == ".txt":
+        path = images.folder / "list.txt"
+        path.write_text("\n".join(addresses))
+        words = ["--from-list", path, "--allow-urls"]
+    elif suffix == ".tar":
+        image, row = scenes[0].read_bytes(), json.dumps({"url": addresses[0]})
+        shard = write_tar(images.folder / "0.tar", {"a.png": image, "a.json": row, "b.png": image})
+        images.server.answers["/0.tar"] = send(Path(shard).read_bytes())
+        words = [add_user(images.server.url("/0.tar")), add_user(images.server.url("/1.tar"))]
+    images.server.requests.clear()
+    out = images.folder / "out"
+    code, _, err = caption(*words, "-o", out / "captions.jsonl", *PRIVATE)
+    assert code == 3
+    assert "://…@127.0.0.1" in err
+    rows = read_table(out / "captions.jsonl")
+    assert len(rows) == 2
+    assert all("://…@127.0.0.1" in row["id"] for row in rows)
+    assert "://…@127.0.0.1" in rows[0]["url"]
+    assert all("Authorization" in headers for _, headers in images.server.requests)
+    if suffix == ".tar":
+        assert caption(*words, "-o", out / "shards", *PRIVATE)[0] == 3
+    written = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".tar"]
+    assert len(written) > 2
+    assert not any(b"secret" in path.read_bytes() for path in written)
+    assert not any("secret" in str(path) for path in out.rglob("*"))
+    assert "secret" not in err
+
+
+def test_a_table_of_addresses_that_are_not_allowed_shows_no_credentials(
+    images: Images, caption: Caption
+) -> None:
+    table = write_rows(images.folder / "list.csv", ["http://me:secret@127.0.0.1/a.jpg"])
+    names = write_rows(images.folder / "list.txt", ["http://me:secret@127.0.0.1/a.jpg"])
+    for index, words in enumerate(([table], ["--from-list", names])):
+        code, _, err = caption(*words, "-o", images.folder / f"{index}.jsonl")
+        assert code == 1
+        assert "--allow-urls" in err
+        assert "secret" not in err

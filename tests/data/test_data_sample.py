@@ -3,12 +3,19 @@
 import pytest
 
 from cutline.data import Sample, group_by_image
+from cutline.data.remote import RemoteImage
 from cutline.data.sample import image_path, merge_rows
 
 
 def test_a_sample_is_named_after_its_path_or_id() -> None:
     assert Sample("images/a.jpg", (), "7").name == "images/a.jpg"
     assert Sample(b"\xff\xd8", (), "7").name == "7"
+
+
+def test_only_files_of_their_own_have_a_local_path() -> None:
+    assert Sample("images/a.jpg", (), "7").local_path == "images/a.jpg"
+    for image in ("https://a/b.jpg", "s3://a/b.jpg", b"\xff\xd8", RemoteImage("file:///a.jpg")):
+        assert Sample(image, (), "7").local_path == ""
 
 
 def test_a_samples_own_prompt_takes_precedence_even_if_empty() -> None:

@@ -545,6 +545,8 @@ def test_lists_of_paths_and_addresses_are_read(tmp_path: Path) -> None:
     ]
     assert count_data(path) == 6
     assert next(iter_list(itertools.repeat("a.jpg"))).image == "a.jpg"
+    error = DataError("line 2: too long")
+    assert list(iter_list(["a.jpg", error, "b.jpg"]))[1] is error
 
 
 LENGTHS = [2_000, pytest.param(50_000, marks=pytest.mark.slow)]

@@ -13,13 +13,15 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.registry import known_implementations
 
 from cutline.data import remote
 from cutline.data.folder import list_images, match_paths
-from cutline.data.remote import RemoteImage, is_remote_address, open_remote
+from cutline.data.remote import RemoteImage, is_remote_address, is_store_address, open_remote
 from cutline.data.remote_folder import walk_remote
 from cutline.errors import ConfigError, DataError, ImageError
 
+STORES = "abfs abfss adl az file gcs gs hf local memory oss s3 s3a"
 on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such names, links and pipes")
 
 
@@ -54,6 +56,16 @@ def test_addresses_are_recognized() -> None:
         assert is_remote_address(text), text
     for text in ("a.jpg", "/a/b", "http://a", "HTTPS://a", "C:\\a", "c://a", "a b://c", "pipe:cat"):
         assert not is_remote_address(text), text
+
+
+def test_only_addresses_that_name_no_host_may_be_in_data() -> None:
+    for text in ("s3://b/a.jpg", "GS://b/a", "hf://datasets/a/b", "abfss://c@d/e", "file:///a"):
+        assert is_store_address(text), text
+    for protocol in known_implementations:
+        if protocol not in STORES.split():
+            assert not is_store_address(f"{protocol}://127.0.0.1/a.jpg"), protocol
+    for text in ("s3::ftp://h/a", "a.jpg", "a b://c", "http://h/a.jpg", "nope://h/a"):
+        assert not is_store_address(text), text
 
 
 def test_a_folder_is_walked_in_natural_order(memory: Any) -> None:

@@ -101,6 +101,9 @@ def test_credentials_are_sent_and_hidden() -> None:
     assert parse_url("http://user:p%40ss@a.org/").authorization == "Basic dXNlcjpwQHNz"
     assert hide_credentials(url) == "http://…@a.org/x@y"
     assert hide_credentials("http://a.org/@me?x=y@z") == "http://a.org/@me?x=y@z"
+    assert hide_credentials("a.csv/FTP://u:p@h/x") == "a.csv/FTP://…@h/x"
+    for container in ("abfs://c@a.dfs.core.windows.net/x", "ABFSS://c@a/x", "az://c@a/x"):
+        assert hide_credentials(container) == container
     with pytest.raises(UrlError) as error:
         parse_url("http://user:secret@a.org:secret/")
     assert "secret" not in str(error.value)

@@ -158,8 +158,6 @@ def _count_truncated(
 
 def _find_missing_images(samples: Iterable[Sample]) -> Iterator[str]:
     """Yield the local image paths that do not exist, each once."""
-    images = (sample.image for sample in samples)
-    paths = (image for image in images if isinstance(image, str) and "://" not in image)
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(sample.local_path for sample in samples if sample.local_path):
         if not os.path.isfile(path):  # noqa: PTH113  # Path.is_file() is several times slower
             yield path
