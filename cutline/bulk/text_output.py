@@ -61,10 +61,8 @@ class TextOutput(Output):
 
     def note(self, sample: Sample, done: bool) -> None:
         """Write the file of a caption again if it has been removed."""
-        if not done or self._find_path(sample).exists():
-            return
-        record = self._manifest.find_record(sample.id)
-        if record and record.edit and not Path(record.edit.path).exists():
+        record = self._manifest.find_record(sample.id) if done else None
+        if record and record.edit and not os.path.exists(record.edit.path):  # noqa: PTH110
             write_text(record.edit.path, record.edit.text)
             self._num_restored += 1
 
