@@ -6,6 +6,7 @@ The command runs in a process of its own, which is watched from here.
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -134,7 +135,7 @@ def test_memory_does_not_grow_while_20_000_images_are_captioned(
 
 
 @pytest.fixture(scope="module")
-def million(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
+def million(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Path]:
     """Return a folder with a million images, all but 100 of them captioned, and a list of them."""
     base = tmp_path_factory.mktemp("scale")
     names = list(link_images(base / "photos", 1_000_000))
@@ -145,7 +146,8 @@ def million(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     record_images(folder, base / "photos", names[:-100])
     for path in folder.glob("part-*.jsonl"):
         os.link(path, listed / path.name)
-    return base
+    yield base
+    shutil.rmtree(base)
 
 
 SOURCES = {
