@@ -183,10 +183,11 @@ def test_texts_that_exist(
     out = output if output == ".txt" else str(images.folder / output)
     if output == "texts/":
         shutil.copytree(paths[0].parent, out, ignore=shutil.ignore_patterns("*.png"))
-        (Path(out) / ".cutline").mkdir()  # as of an earlier run
+        assert caption(paths[0].parent, "-o", out, "--existing", existing)[0] == 2
     source = shard if output == "shards/" else paths[0].parent
-    for _ in range(2):
-        code, _, err = caption(source, "-o", out, "--existing", existing)
+    for is_second in (False, True):
+        flags = ["--new-run"] if output == "texts/" and not is_second else []
+        code, _, err = caption(source, "-o", out, "--existing", existing, *flags)
         assert code == 0, err
         skipped = "skipped, because they have a caption already: 1; --existing overwrite"
         assert (skipped in err) == (existing == "skip")
