@@ -1,26 +1,23 @@
 """`NewShardOutput`: tar shards of images that come from anywhere, with their captions."""
 
-import logging
 import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tarfile import TarError
 
-from cutline.bulk.held_image import HeldImage, hold_sample
+from cutline.bulk.held_image import HeldImage, SavedImage, hold_sample
 from cutline.bulk.index import NO_ORDER
 from cutline.bulk.manifest import Manifest, Position
-from cutline.bulk.record import Record
+from cutline.bulk.record import Failure, Record
 from cutline.bulk.shard_groups import OldShard, add_sample
 from cutline.bulk.shard_members import ShardMember, ShardMembers
 from cutline.bulk.shard_output import ShardOutput
 from cutline.data import Sample
 from cutline.data.tar_writer import TarWriter
-from cutline.data.write import not_writable
 from cutline.errors import DataError, ImageError
-
-logger = logging.getLogger(__name__)
+from cutline.messages import one_line
 
 
 class NewShardOutput(ShardOutput):
@@ -52,15 +49,15 @@ class NewShardOutput(ShardOutput):
         self._missing: dict[int, set[int]] = {}
         self._arriving: dict[int, HeldImage] = {}
         self._held: dict[int, HeldImage] = {}  # of recorded captions
+        self._failures: dict[str, Failure] = {}  # by id
 
     def resume(self, manifest: Manifest) -> None:
         """Find the shards that are not as they should be."""
         super().resume(manifest)
         self._members = ShardMembers(manifest, self._shard_size)
-        shutil.rmtree(self._state / "images", ignore_errors=True)
         for number in range(len(self._members)):
             expected = [position for _, position in self._members.iter_shard(number)]
-            if self._read_positions(number) != expected:
+            if self._read_shard(number) != expected:
                 self._missing[number] = self._find_missing(number)
 
     # The thread that reads
@@ -75,7 +72,7 @@ class NewShardOutput(ShardOutput):
             number = self._members.number_of(slot)
             if self._is_finished or (done and slot not in self._missing.get(number, ())):
                 return
-            held = self._hold(sample, slot)
+            held = hold_sample(sample, self._temporary / str(slot))
             if done:
                 self._held[slot] = held
                 self._missing[number].discard(slot)
@@ -85,12 +82,13 @@ class NewShardOutput(ShardOutput):
         if build:
             self._start_build(build)
 
-    def _hold(self, sample: Sample, slot: int) -> HeldImage:
-        copy = self._state / "images" / str(slot)
-        try:
-            return hold_sample(sample, copy)
-        except OSError as error:
-            raise not_writable(str(copy), error) from None
+    def prepare(self, sample: Sample) -> Sample:
+        """Return a sample that has been noted so that its image is kept when it is fetched."""
+        with self._lock:
+            held = self._arriving.get(self._manifest.find_slot(sample.id))
+        if held and isinstance(held.image, SavedImage):
+            return replace(sample, image=held.image)
+        return sample
 
     # The thread that writes
 
@@ -133,7 +131,10 @@ class NewShardOutput(ShardOutput):
         self._raise_error(wait=True)
         if complete and not self._is_single:
             self._remove_excess()
-        shutil.rmtree(self._state / "images", ignore_errors=True)
+
+    def iter_failures(self) -> Iterator[Failure]:
+        """Yield the images that could not be read again, and are in no shard."""
+        yield from self._failures.values()
 
     def _remove_excess(self) -> None:
         """Remove shards beyond the last one, from before --new-run or with another shard size."""
@@ -148,14 +149,13 @@ class NewShardOutput(ShardOutput):
     def _path_of(self, number: int) -> Path:
         return self._path if self._is_single else self._path / f"{number:05}{self._suffix}.tar"
 
-    def _read_positions(self, number: int) -> list[Position]:
+    def _read_shard(self, number: int) -> list[Position]:
         """Return the records that a shard was built from."""
-        content = self._read_content(self._path_of(number))
-        return [(part, offset) for part, offset in content or ()]
+        return self._read_positions(self._path_of(number)) or []
 
     def _find_missing(self, number: int) -> set[int]:
         """Return the slots whose images are neither in the shard nor held."""
-        there = set(self._read_positions(number))
+        there = set(self._read_shard(number))
         return {
             slot
             for slot, position in self._members.iter_shard(number)
@@ -191,17 +191,17 @@ class NewShardOutput(ShardOutput):
             images: Images by slots.
             is_final: Whether no more will be there.
         """
-        content = self._read_content(path)
-        old = [(part, offset) for part, offset in content or ()]
+        known = self._read_positions(path)
+        old = known or []
         there = set(old)
         available = [each for each in members if each[1] in there or each[0] in images]
         # A file that was not built here may have what is not available.
-        is_foreign = content is None and path.exists()
+        is_foreign = known is None and path.exists()
         is_enough = len(available) == len(members) or ((is_final or not is_foreign) and available)
         if not members and not self._is_single:
             path.unlink(missing_ok=True)
-        elif is_enough and (content is None or old != [position for _, position in available]):
-            self._write_content(path, self._write_shard(path, old, available, images))
+        elif is_enough and known != [position for _, position in available]:
+            self._write_positions(path, self._write_shard(path, old, available, images))
         with self._lock:
             for slot, image in images.items():
                 self._held.pop(slot, None)
@@ -238,6 +238,8 @@ class NewShardOutput(ShardOutput):
         try:
             add_sample(tar, record, image.read(record.stamp), image.name, keys, self._extension)
         except ImageError as error:
-            logger.warning("%s; left out of the shard", error)
+            reason = f"{one_line(str(error))}; left out of the shard"
+            self._failures[record.id] = Failure(record.id, "image", reason)
             return False
+        self._failures.pop(record.id, None)
         return True

@@ -75,6 +75,9 @@ class Output:
             complete: Whether the source was read to its end.
         """
 
+    def close(self) -> None:
+        """Stop what is going on in other threads, at the end of a run, whatever happened."""
+
     def describe(self) -> list[str]:
         """Return what was written where, in a few words each, after `finish`."""
         return []

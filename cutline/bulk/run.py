@@ -95,7 +95,7 @@ class CaptionRun:
             CutlineError: The run cannot go on, or the output cannot be written.
         """
         self.output.resume(self.manifest)
-        with StopSignal() as stop:
+        with closing(self.output), StopSignal() as stop:
             try:
                 self._caption(samples, engine, stop)
             except BaseException:

@@ -5,6 +5,7 @@ import json
 import os
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +36,8 @@ class _Shard:
     path: str
     prefix: str
     copy: Path
+    temporary: Path
+    """where the source is kept from when it is first fetched until its copy is written"""
     stamp: str
     slots: "array[int]" = field(default_factory=lambda: array("q"))
     """samples that have captions, or will have them"""
@@ -93,21 +96,18 @@ class ShardCopyOutput(ShardOutput):
         """Return whether this part of the collection has the shard.
 
         Raises:
-            ConfigError: The shard would be replaced by its copy, or is not the only one, and the
-                output is.
+            ConfigError: The shard would be replaced by its copy.
         """
         if prefix in self._prefixes or not is_in_part(prefix, self._part):
             return False
-        if self._is_single and self._prefixes:
-            raise ConfigError(
-                f"{self._path}: a single shard, which cannot have the captions of several; "
-                "name a folder as output"
-            )
         copy = self._path if self._is_single else self._path / name_copy(prefix)
         if copy.exists() and os.path.exists(path) and copy.samefile(path):  # noqa: PTH110
             raise ConfigError(f"{path}: the source; name another folder as output")
+        if self._current and not self._current.is_read:  # its end could not be read
+            self._current.temporary.unlink(missing_ok=True)
+        temporary = self._temporary / str(len(self._prefixes))
         self._prefixes.add(prefix)
-        self._current = _Shard(path, prefix, copy, stamp_image(path))
+        self._current = _Shard(path, prefix, copy, temporary, stamp_image(path))
         return True
 
     def end_shard(self) -> None:
@@ -156,7 +156,7 @@ class ShardCopyOutput(ShardOutput):
         try:
             with self._open(shard) as source:
                 members = list_members(source, shard.path, is_whole=False)
-        except TAR_ERRORS:  # which whoever reads the images reports
+        except (*TAR_ERRORS, CancelledError):  # which whoever reads the images reports
             return set()
         return set(find_layout(members, self._extension).texts)
 
@@ -198,6 +198,12 @@ class ShardCopyOutput(ShardOutput):
 
     def _build(self, shard: _Shard) -> None:
         """Write the copy of a shard, unless it has been written from the same."""
+        try:
+            self._update_copy(shard)
+        finally:
+            shard.temporary.unlink(missing_ok=True)
+
+    def _update_copy(self, shard: _Shard) -> None:
         with self._lock:
             slots = list(shard.slots)
         positions = list(filter(None, map(self._manifest.find_caption, slots)))
@@ -215,11 +221,12 @@ class ShardCopyOutput(ShardOutput):
         self._num_done += 1
 
     def _describe_content(self, shard: _Shard, positions: Sequence[Position]) -> str:
-        values = [shard.stamp, self._extension, self._existing, positions]
+        parts = self._stamp_parts(positions)
+        values = [shard.stamp, self._extension, self._existing, positions, parts]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
     def _open(self, shard: _Shard) -> AbstractContextManager[TarSource]:
-        return open_seekable_tar(shard.path, self._open_shard, self._state)
+        return open_seekable_tar(shard.path, self._open_shard, shard.temporary, self._check_open)
 
     def _write_copy(self, shard: _Shard, captions: Mapping[str, str]) -> None:
         with self._open(shard) as source:

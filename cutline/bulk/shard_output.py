@@ -1,15 +1,16 @@
 """`ShardOutput`: tar shards, which a thread of their own builds, and what each was built from."""
 
 import json
+import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cutline.bulk.manifest import Manifest
+from cutline.bulk.manifest import Manifest, Position
 from cutline.bulk.output import Output
 from cutline.bulk.shard_captions import caption_member_extension
 from cutline.data.sample import stamp_image
@@ -45,7 +46,7 @@ class ShardOutput(Output):
         self._manifest = Manifest(None)
         self._state = Path()
         self._lock = threading.RLock()
-        self._is_finished = False
+        self._is_finished = self._is_closed = False
         self._pool = ThreadPoolExecutor(1, "cutline-shards")
         self._builds: deque[Future[None]] = deque()
         self._free = threading.Semaphore(MAX_BUILDS)
@@ -56,6 +57,20 @@ class ShardOutput(Output):
         """Open the state."""
         assert manifest.folder is not None
         self._manifest, self._state = manifest, manifest.folder
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    @property
+    def _temporary(self) -> Path:
+        """Return the folder of files that are removed at the end of the run."""
+        return self._state / "temporary"
+
+    def close(self) -> None:
+        """End the shard that is being built, which the next run builds again, and build no more."""
+        with self._lock:
+            self._is_finished = self._is_closed = True
+        self._pool.shutdown()
+        if self._state.name:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def describe(self) -> list[str]:
         """Return where shards were written, and how many."""
@@ -69,19 +84,29 @@ class ShardOutput(Output):
     def _start_build(self, build: Callable[[], None]) -> None:
         """Build a shard in the thread that does so; wait if it has others to build.
 
-        The lock must not be held, because that thread needs it.
+        The lock must not be held, because that thread needs it. Nothing is built after `close`.
         """
         self._free.acquire()
-        self._builds.append(self._pool.submit(self._run_build, build))
+        with self._lock:
+            if self._is_closed:
+                self._free.release()
+            else:
+                self._builds.append(self._pool.submit(self._run_build, build))
 
     def _run_build(self, build: Callable[[], None]) -> None:
         try:
             if not self._error:
+                self._check_open()
                 build()
         except BaseException as error:
             self._error = error
         finally:
             self._free.release()
+
+    def _check_open(self) -> None:
+        """Raise CancelledError after `close`."""
+        if self._is_closed:
+            raise CancelledError
 
     def _raise_error(self, wait: bool) -> None:
         """Raise the error of a shard that could not be written, after which none is built.
@@ -98,7 +123,7 @@ class ShardOutput(Output):
     def _create(self, path: Path) -> Iterator[TarWriter]:
         """Write a shard."""
         remove_partial([path, self._state_path(path)])
-        with create_tar(path) as tar:
+        with create_tar(path, self._check_open) as tar:
             yield tar
         self._num_built += 1
 
@@ -121,6 +146,32 @@ class ShardOutput(Output):
                 temporary.write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
             raise not_writable(str(state_path), error) from None
+
+    def _read_positions(self, path: Path) -> list[Position] | None:
+        """Return the records that a shard was built from; None if that is not known.
+
+        A part that was removed gives its number to another, with other records at the same
+        positions; the old ones get positions that no record has.
+        """
+        content = self._read_content(path)
+        if not isinstance(content, dict):
+            return None
+        positions, parts = content["positions"], content["parts"]
+        now = self._stamp_parts(positions)
+        return [
+            (part, offset) if now[str(part)] == parts.get(str(part)) else (-1, index)
+            for index, (part, offset) in enumerate(positions)
+        ]
+
+    def _write_positions(self, path: Path, positions: Sequence[Position]) -> None:
+        """Note the records that a shard was built from."""
+        content = {"positions": positions, "parts": self._stamp_parts(positions)}
+        self._write_content(path, content)
+
+    def _stamp_parts(self, positions: Iterable[Position]) -> dict[str, str]:
+        """Return the size and time of each part of the manifest that has one of the records."""
+        numbers = sorted({part for part, _ in positions})
+        return {str(n): stamp_image(str(self._state / f"part-{n:08}.jsonl")) for n in numbers}
 
     def _state_path(self, path: Path) -> Path:
         root = self._path.parent if self._is_single else self._path

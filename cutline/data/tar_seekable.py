@@ -1,12 +1,12 @@
 """Open any tar shard so that it can be read in any order."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from gzip import BadGzipFile
 from pathlib import Path
 from tarfile import ReadError
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 from typing import IO
 
 from cutline.data.shards import is_remote
@@ -26,34 +26,55 @@ def open_local_shard(path: str) -> IO[bytes]:
 
 @contextmanager
 def open_seekable_tar(
-    path: str, open_shard: Callable[[str], IO[bytes]], folder: Path
+    path: str,
+    open_shard: Callable[[str], IO[bytes]],
+    copy: Path,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[TarSource]:
-    """Open a tar shard, or a temporary copy of one that is compressed or remote.
+    """Open a tar shard, or a copy of one that is compressed or remote.
 
     Args:
         path: Path or address of the shard.
         open_shard: Opens it for reading from front to back.
-        folder: Where the copy is written.
+        copy: The copy, which is written if it does not exist, and stays.
+        check: Called before each write; what it raises ends the writing.
 
     Raises:
         TAR_ERRORS: The shard cannot be read.
         DataError: The copy cannot be written.
     """
+    if not copy.exists():
+        with closing(_open(path, open_shard)) as stream:
+            if not is_remote(path) and not is_compressed(stream):
+                yield TarSource(stream, seekable=True)
+                return
+            _write_copy(copy, _read_chunks(stream, is_whole=is_remote(path)), check)
+    with copy.open("rb") as file:
+        yield TarSource(file, seekable=True)
+
+
+def _open(path: str, open_shard: Callable[[str], IO[bytes]]) -> IO[bytes]:
     try:
-        stream = open_shard(path)
+        return open_shard(path)
     except CutlineError as error:
         raise ReadError(str(error)) from None
-    with closing(stream):
-        if not is_remote(path) and not is_compressed(stream):
-            yield TarSource(stream, seekable=True)
-            return
-        try:
-            with TemporaryFile(dir=folder) as copy:
-                copy.writelines(_read_chunks(stream, is_whole=is_remote(path)))
-                copy.flush()
-                yield TarSource(copy, seekable=True)
-        except OSError as error:
-            raise not_writable(str(folder), error) from None
+
+
+def _write_copy(copy: Path, chunks: Iterable[bytes], check: Callable[[], None]) -> None:
+    temporary = copy
+    try:
+        copy.parent.mkdir(exist_ok=True)
+        with NamedTemporaryFile(dir=copy.parent, delete=False) as file:
+            temporary = Path(file.name)
+            for chunk in chunks:
+                check()
+                file.write(chunk)
+        temporary.replace(copy)
+    except OSError as error:
+        raise not_writable(str(copy.parent), error) from None
+    finally:
+        if temporary != copy:
+            temporary.unlink(missing_ok=True)
 
 
 def _read_chunks(stream: IO[bytes], is_whole: bool) -> Iterator[bytes]:

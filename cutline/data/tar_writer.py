@@ -2,7 +2,7 @@
 
 import gzip
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -20,9 +20,17 @@ _GZIP_LEVEL = 1  # higher ones hardly make images smaller, and take several time
 class TarWriter:
     """Writes the members of a tar file, one after the other."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        """Write to an open file, which messages call `name`."""
-        self._file, self._name = file, name
+    def __init__(
+        self, file: IO[bytes], name: str, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write to an open file.
+
+        Args:
+            file: The file.
+            name: What messages call it.
+            check: Called before each write; what it raises ends the writing.
+        """
+        self._file, self._name, self._check = file, name, check
 
     def add(self, name: str, data: bytes) -> None:
         """Add a member.
@@ -56,6 +64,7 @@ class TarWriter:
         self._write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _write(self, data: bytes) -> None:
+        self._check()
         try:
             self._file.write(data)
         except OSError as error:
@@ -81,8 +90,12 @@ def read_range(source: IO[bytes], start: int, end: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def create_tar(path: Path) -> Iterator[TarWriter]:
+def create_tar(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[TarWriter]:
     """Write a tar file, which is complete or absent; compressed if its name says so.
+
+    Args:
+        path: The file.
+        check: Called before each write; what it raises ends the writing.
 
     Raises:
         DataError: It cannot be written.
@@ -94,7 +107,7 @@ def create_tar(path: Path) -> Iterator[TarWriter]:
             if path.name.lower().endswith(_GZIP_SUFFIXES):
                 compressed = gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)
                 file = cast(IO[bytes], stack.enter_context(compressed))
-            tar = TarWriter(file, str(path))
+            tar = TarWriter(file, str(path), check)
             yield tar
             tar.finish()
     except OSError as error:

@@ -1,6 +1,7 @@
 """New tar shards of images that come from anywhere."""
 
 import json
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -10,14 +11,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from shard_runs import FinishedRun, caption_of, read_all, read_files, read_tar, run, run_killed
+from shard_runs import (
+    FinishedRun,
+    caption_all,
+    caption_of,
+    read_all,
+    read_files,
+    read_tar,
+    run,
+    run_killed,
+)
 from tars import write_tar
+from web_server import WebServer, send
 
+from cutline.bulk.engine import Result
+from cutline.bulk.held_image import hold_sample
+from cutline.bulk.manifest import Manifest
 from cutline.bulk.new_shards import NewShardOutput
+from cutline.bulk.run import CaptionRun
 from cutline.bulk.shard_groups import find_image_extension, make_key
-from cutline.config import RunConfig
+from cutline.config import RunConfig, UrlPolicy
 from cutline.data import Sample
+from cutline.data.urls import UrlImage
 from cutline.errors import DataError
+
+LOCAL = UrlPolicy(allow_private_hosts=("127.0.0.1",))
 
 
 def caption_files(
@@ -68,7 +86,7 @@ def check(source: Path, out: Path) -> dict[str, tuple[str, bytes, str]]:
     files = {sample.id: Path(str(sample.image)).read_bytes() for sample in read_files(source)}
     assert {id: image for id, (_, image, _) in rows.items()} == files
     assert all(caption == caption_of(image) for _, image, caption in rows.values())
-    assert not (state_of(out) / "images").exists()
+    assert not (state_of(out) / "temporary").exists()
     return rows
 
 
@@ -246,9 +264,7 @@ def test_shards_of_another_size_and_of_an_earlier_run_are_replaced(tmp_path: Pat
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])
-def test_image_that_vanishes_is_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, as_bytes: bool
-) -> None:
+def test_image_that_vanishes_is_left_out_and_reported(tmp_path: Path, as_bytes: bool) -> None:
     write_images(tmp_path / "in", [f"{n}.jpg" for n in range(6)])
 
     def samples() -> Iterator[Sample]:
@@ -259,12 +275,75 @@ def test_image_that_vanishes_is_left_out(
         (tmp_path / "in" / "1.jpg").write_text("changed")
 
     output = NewShardOutput(tmp_path / "out", "txt", 6)
-    run(output, state_of(tmp_path / "out"), samples())
+    finished = run(output, state_of(tmp_path / "out"), samples())
     rows = read_rows(tmp_path / "out")
     assert len(rows) == (6 if as_bytes else 4)
-    assert ("left out of the shard" in caplog.text) is not as_bytes
-    caption_files(tmp_path / "in", tmp_path / "out", 6)
+    reported = {failure.id: failure for failure in finished.failures}
+    assert set(reported) == (set() if as_bytes else {"0.jpg", "1.jpg"})
+    assert finished.counts.failed == len(reported)
+    assert all(failure.kind == "image" for failure in reported.values())
+    assert all("left out of the shard" in failure.reason for failure in reported.values())
+    assert not caption_files(tmp_path / "in", tmp_path / "out", 6).failures
     check(tmp_path / "in", tmp_path / "out")
+
+
+def test_address_that_fails_later_is_reported_by_every_run(tmp_path: Path) -> None:
+    with WebServer() as server:
+        image = UrlImage(server.url("/0"), LOCAL)
+        server.answers["/0"] = [send(b"first"), *[send(status=404)] * 2]
+        for _ in range(2):
+            finished = caption_samples([Sample(image, (), "0")], tmp_path / "out")
+            (failure,) = finished.failures
+            assert (failure.id, finished.counts.failed) == ("0", 1)
+            assert "404" in failure.reason
+            assert not read_rows(tmp_path / "out")
+
+
+def test_shard_has_the_image_that_was_captioned(tmp_path: Path) -> None:
+    names = [f"{n}.jpg" for n in range(6)]
+    with WebServer() as server, Manifest(state_of(tmp_path / "out")) as manifest:
+        for name in names:  # each answer is another image
+            server.answers[f"/{name}"] = [send(f"{name} {n}".encode()) for n in range(3)]
+        samples = [Sample(UrlImage(server.url(f"/{name}"), LOCAL), (), name) for name in names]
+        output = NewShardOutput(tmp_path / "out", "txt", 4)
+
+        def engine(samples: Iterator[Sample]) -> Iterator[tuple[Sample, Result]]:
+            return caption_all(map(output.prepare, samples))
+
+        CaptionRun(manifest, output).run(samples, engine)
+        assert len(server.requests) == 6
+    rows = read_rows(tmp_path / "out")
+    assert {id: image for id, (_, image, _) in rows.items()} == {
+        name: f"{name} 0".encode() for name in names
+    }
+    assert all(caption == caption_of(image) for _, image, caption in rows.values())
+    assert not (state_of(tmp_path / "out") / "temporary").exists()
+
+
+def test_image_is_fetched_again_where_no_copy_can_be_kept(tmp_path: Path) -> None:
+    with WebServer() as server:
+        server.answers["/0"] = send(b"image")
+        image = UrlImage(server.url("/0"), LOCAL)
+        held = hold_sample(Sample(image, (), "0"), tmp_path / "temporary" / "0")
+        (tmp_path / "temporary").rmdir()  # as on another machine
+        saved = pickle.loads(pickle.dumps(held.image))
+        assert (str(saved), saved.stamp()) == (str(image), "")
+        assert saved.read() == held.read("") == b"image"
+        assert len(server.requests) == 2
+
+
+def test_records_of_a_part_whose_number_is_used_again(tmp_path: Path) -> None:
+    state = state_of(tmp_path / "out")
+    sizes = []
+    for version in range(2):
+        samples = [Sample(b"%d version %d" % (n, version), (), f"{n}.jpg") for n in range(8)]
+        assert caption_samples(samples, tmp_path / "out").counts.captioned == 8
+        images = {id: image for id, (_, image, _) in read_rows(tmp_path / "out").items()}
+        assert images == {sample.id: sample.image for sample in samples}
+        (part,) = state.glob("part-*")
+        sizes.append(part.stat().st_size)
+        part.unlink()  # as the message for a damaged part says
+    assert sizes[0] == sizes[1]  # so that records are at the same positions
 
 
 def test_few_images_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +356,7 @@ def test_few_images_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             yield Sample(b"%d" % number, (), f"{number}.jpg")
             held.append(len(output._held) + len(output._arriving))
             if number % 10 == 0:
-                copies = list((state_of(tmp_path / "out") / "images").iterdir())
+                copies = list((state_of(tmp_path / "out") / "temporary").iterdir())
                 assert len(copies) <= held[-1] + 1
 
     run(output, state_of(tmp_path / "out"), samples())
@@ -384,8 +463,6 @@ def test_real_captioner(tmp_path: Path) -> None:
     from random_captioner import draw_images, make_captioner
 
     from cutline.bulk.engine import CaptionJob, caption_samples
-    from cutline.bulk.manifest import Manifest
-    from cutline.bulk.run import CaptionRun
 
     (tmp_path / "in").mkdir()
     for number, image in enumerate(draw_images(10)):

@@ -4,7 +4,10 @@ import gzip
 import os
 import random
 import tarfile
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -15,8 +18,13 @@ from hypothesis import strategies as st
 from shard_runs import FinishedRun, caption_of, read_all, read_shards, read_tar, run, run_killed
 from tars import write_tar
 
+from cutline.bulk.collection import CollectionSettings, make_output
+from cutline.bulk.destination import Destination
+from cutline.bulk.engine import CaptionJob
+from cutline.bulk.inputs import open_collection
+from cutline.bulk.manifest import Manifest
 from cutline.bulk.shard_copies import ShardCopyOutput, name_copy
-from cutline.config import Existing, RunConfig
+from cutline.config import DataSource, Existing, RunConfig, SourceConfig, UrlPolicy
 from cutline.errors import ConfigError, DataError
 
 EXTENSIONS = ["jpg", "PNG", "webp", "txt", "json", "cls", "orig.txt", "bin", "caption"]
@@ -218,6 +226,53 @@ def _missing(name: str) -> Callable[[str], IO[bytes]]:
     return open_shard
 
 
+def test_copy_with_captions_of_a_part_whose_number_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(tmp_path / "in" / "s.tar", {"a.jpg": "A"})
+    for caption in ("one", "two"):
+        monkeypatch.setattr("shard_runs.caption_of", lambda data, caption=caption: caption)
+        assert caption_shards(tmp_path / "in", tmp_path / "out").counts.captioned == 1
+        assert read_all(tmp_path / "out" / "s.tar")["a.txt"] == caption.encode()
+        (part,) = (tmp_path / "out.state").glob("part-*")
+        part.unlink()
+
+
+def test_shard_that_is_being_built_at_the_end_is_left_to_the_next_run(tmp_path: Path) -> None:
+    output = ShardCopyOutput(tmp_path / "out", "txt", "skip")
+    started = threading.Event()
+
+    def build() -> None:
+        with output._create(tmp_path / "out" / "s.tar") as tar:
+            while True:
+                tar.add("x", b"")
+                started.set()
+
+    with Manifest(tmp_path / "state") as manifest:
+        output.resume(manifest)
+        for _ in range(2):  # the second one waits
+            output._start_build(build)
+        assert started.wait(10)
+        output.close()
+        for _ in range(5):  # more than may wait
+            output._start_build(build)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_no_shard_is_built_after_the_run(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "s.tar", {"a.txt": "no image"})
+    output = ShardCopyOutput(tmp_path / "out", "txt", "skip")
+
+    def samples():  # type: ignore[no-untyped-def]
+        assert output.begin_shard(shard, "s.tar")
+        yield from ()
+
+    run(output, tmp_path / "state", samples())
+    output.end_shard()
+    output._start_build(partial(output._build, output._current))
+    assert not (tmp_path / "out").exists()
+
+
 # ---------------------------------------------------------------------------------- files and parts
 
 
@@ -247,6 +302,34 @@ def test_compressed_and_remote_shards(tmp_path: Path) -> None:
     assert read_all(tmp_path / "far" / "s.tar")["b.txt"] == b"old\n" + caption_of(b"B").encode()
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_remote_shard_is_fetched_once_to_be_copied(tmp_path: Path, mode: str) -> None:
+    plain = write_tar(tmp_path / "s.tar", {"a.jpg": b"A", "b.jpg": b"B", "b.txt": b"old"})
+    data = Path(write_tar(tmp_path / "packed.tar", read_all(Path(plain)), mode)).read_bytes()
+    fetched: list[str] = []
+
+    def fetch(address: str) -> IO[bytes]:
+        fetched.append(address)
+        return BytesIO(data)
+
+    for _ in range(2):
+        output = ShardCopyOutput(tmp_path / "out", "txt", "skip", open_shard=fetch)
+
+        def samples(output: ShardCopyOutput = output):  # type: ignore[no-untyped-def]
+            for name in ("1.tar", "2.tar"):
+                assert output.begin_shard(f"s3://bucket/{name}", name)
+                for sample in read_tar(plain):
+                    yield replace(sample, id=sample.id.replace("s.tar", name))
+                output.end_shard()
+
+        run(output, tmp_path / "state", samples())
+        assert not (tmp_path / "state" / "temporary").exists()
+    # The second run has to look for texts again: samples with one are not recorded.
+    assert fetched[:2] == ["s3://bucket/1.tar", "s3://bucket/2.tar"]
+    assert len(fetched) == 4
+    assert list(read_all(tmp_path / "out" / "1.tar")) == ["a.jpg", "a.txt", "b.jpg", "b.txt"]
+
+
 def test_parts_have_whole_shards(tmp_path: Path) -> None:
     for number in range(12):
         write_tar(tmp_path / "in" / f"{number}.tar", {f"{n}.jpg": f"{number} {n}" for n in "ab"})
@@ -270,9 +353,14 @@ def test_single_shard_is_written_at_every_stop(tmp_path: Path) -> None:
     second = caption_shards(tmp_path / "in", tmp_path / "out.tar")
     assert (first.counts.captioned, second.counts.captioned) == (7, 13)
     assert all(s.captions for s in read_tar(str(tmp_path / "out.tar")))
-    write_tar(tmp_path / "in" / "t.tar", members)
+
+
+def test_single_shard_cannot_have_the_captions_of_several(tmp_path: Path) -> None:
+    shards = [write_tar(tmp_path / f"{name}.tar", {"a.jpg": "A"}) for name in "st"]
+    collection = open_collection(shards, SourceConfig(), DataSource(shards[0]), UrlPolicy())
+    destination = Destination("shard", tmp_path / "out.tar")
     with pytest.raises(ConfigError, match=r"out\.tar: a single shard.*name a folder"):
-        caption_shards(tmp_path / "in", tmp_path / "out.tar")
+        make_output(destination, collection, CollectionSettings(CaptionJob("")), print)
 
 
 def test_source_is_never_replaced(tmp_path: Path) -> None:
