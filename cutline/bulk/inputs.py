@@ -125,11 +125,17 @@ class _Opener:
         source = replace(self._source, path=found.path)
         recursive = self._config.recursive
 
-        def read() -> Samples:
-            samples = iter_data(source, recursive=recursive, allow_urls=self._config.allow_urls)
+        def read(read_texts: bool = True) -> Samples:
+            samples = iter_data(
+                source,
+                recursive=recursive,
+                allow_urls=self._config.allow_urls,
+                read_texts=read_texts,
+            )
             return self._rename(self._resolve(samples), found)
 
-        return Input(read, partial(count_data, source, recursive=recursive))
+        count = partial(count_data, source, recursive=recursive)
+        return Input(read, count, read_images=partial(read, read_texts=False))
 
     def _open_shard(self, found: FoundSource) -> Input:
         path = hide_credentials(found.path)

@@ -20,9 +20,11 @@ class Output:
 
     Attributes:
         is_immediate: Whether each record is written at once, not with others.
+        has_original_captions: Whether captions of the source are written, too.
     """
 
     is_immediate = False
+    has_original_captions = True
 
     def resume(self, manifest: Manifest) -> None:
         """Repeat what a killed run may not have written, although it had recorded it."""

@@ -34,6 +34,8 @@ class TextOutput(Output):
     meanwhile is left alone.
     """
 
+    has_original_captions = False  # reading a million texts takes a minute
+
     def __init__(
         self, folder: Path | None, images: Path, extension: str, existing: Existing
     ) -> None:

@@ -38,7 +38,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def iter_data(
-    source: DataSource | str | Path, *, recursive: bool = True, allow_urls: bool = False
+    source: DataSource | str | Path,
+    *,
+    recursive: bool = True,
+    allow_urls: bool = False,
+    read_texts: bool = True,
 ) -> Tolerant[Sample]:
     """Yield the samples of a dataset of any format that `open_data` reads, as they are read.
 
@@ -55,6 +59,7 @@ def iter_data(
         source: As `open_data` takes it.
         recursive: Whether a folder includes its subfolders.
         allow_urls: Whether images may be addresses, which are yielded as `sample.image`.
+        read_texts: Whether the captions beside the images of a folder are read.
 
     Yields:
         The samples in the order of the data, and in between a DataError for each row, caption file,
@@ -68,7 +73,7 @@ def iter_data(
     source = expand_source(source)
     is_empty = True
     urls: UrlHandling = "allow" if allow_urls else "reject"
-    for item in merge_adjacent(_iter_source(source, recursive, urls)):
+    for item in merge_adjacent(_iter_source(source, recursive, urls, read_texts)):
         is_empty = False
         yield item
     if is_empty:
@@ -93,10 +98,12 @@ def iter_list(lines: Iterable[str | DataError], root: str = "") -> Tolerant[Samp
             yield Sample(image_path(name, root), (), name, url=name if is_url(name) else "")
 
 
-def _iter_source(source: DataSource, recursive: bool, urls: UrlHandling) -> Tolerant[Sample]:
+def _iter_source(
+    source: DataSource, recursive: bool, urls: UrlHandling, read_texts: bool
+) -> Tolerant[Sample]:
     path = Path(source.path)
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises if the name is too long
-        return _iter_folder(source, recursive, urls)
+        return _iter_folder(source, recursive, urls, read_texts)
     if is_shards(source.path):
         reject_split(source.split, source.path)
         reject_columns(source.columns, source.path)
@@ -142,12 +149,14 @@ def _is_compressed(path: str) -> bool:
     return False
 
 
-def _iter_folder(source: DataSource, recursive: bool, urls: UrlHandling) -> Tolerant[Sample]:
+def _iter_folder(
+    source: DataSource, recursive: bool, urls: UrlHandling, read_texts: bool
+) -> Tolerant[Sample]:
     folder = Path(source.path)
     if source.split:
         split = find_split(source)
         if isinstance(split, DataSource):
-            return _iter_folder(split, recursive, urls)
+            return _iter_folder(split, recursive, urls, read_texts)
         return _iter_tables(split, source, urls)
     if not any(scan_images(folder, recursive=recursive)):
         if shards := list_tar_files(source.path):
@@ -155,10 +164,12 @@ def _iter_folder(source: DataSource, recursive: bool, urls: UrlHandling) -> Tole
             return read_files(shards, _iter_shard)
         if tables := list_parquet_files(folder, recursive=recursive):
             return _iter_tables(tables, source, urls)
-    return _iter_images(folder, source, recursive)
+    return _iter_images(folder, source, recursive, read_texts)
 
 
-def _iter_images(folder: Path, source: DataSource, recursive: bool) -> Tolerant[Sample]:
+def _iter_images(
+    folder: Path, source: DataSource, recursive: bool, read_texts: bool
+) -> Tolerant[Sample]:
     """Yield the images in a folder, with the columns that lists add."""
     if source.columns.names:
         found = walk_images(folder, recursive=recursive)
@@ -171,6 +182,7 @@ def _iter_images(folder: Path, source: DataSource, recursive: bool) -> Tolerant[
             elif isinstance(file, IndexFile):
                 yield from _load_list(file.path, source, columns)
             else:
+                file = file if read_texts else replace(file, sidecar="")
                 sample = attempt(make_file_sample, file, folder)
                 if isinstance(sample, DataError):  # the image may be captioned nevertheless
                     yield sample

@@ -311,3 +311,14 @@ def test_a_table_of_addresses_that_are_not_allowed_shows_no_credentials(
         assert code == 1
         assert "--allow-urls" in err
         assert "secret" not in err
+
+
+def test_an_output_without_original_captions_reads_no_texts(photos: Path) -> None:
+    (photos / "p" / "9.txt").write_bytes(b"caf\xe9")
+    collection = open_collection(["p"], SourceConfig(), DataSource(""), UrlPolicy())
+    items = list(collection.iter_samples(Output()))
+    assert [isinstance(item, Sample) for item in items] == [False, *[True] * 5]
+    texts = TextOutput(None, photos, ".txt", "skip")
+    assert list(collection.iter_samples(texts)) == [
+        item for item in items if isinstance(item, Sample)
+    ]
