@@ -65,9 +65,9 @@ class HeldImage:
         now = stamp_image(self.image)
         if now and now != stamp and not stamp.startswith(f"{now} "):
             raise ImageError(f"{format_text(self.name)}: changed since it was captioned")
-        return (
-            self.image.read() if isinstance(self.image, ImageRef) else self._read_file(self.image)
-        )
+        if isinstance(self.image, ImageRef):
+            return self.image.read()
+        return self._read_file(self.image)
 
     def _read_file(self, path: str | Path) -> bytes:
         try:

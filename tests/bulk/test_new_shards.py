@@ -290,7 +290,10 @@ def test_image_that_vanishes_is_left_out_and_reported(tmp_path: Path, as_bytes: 
 def test_address_that_fails_later_is_reported_by_every_run(tmp_path: Path) -> None:
     with WebServer() as server:
         image = UrlImage(server.url("/0"), LOCAL)
-        server.answers["/0"] = [send(b"first"), *[send(status=404)] * 2]
+        server.answers["/0"] = send(b"image")
+        assert not caption_samples([Sample(image, (), "0")], tmp_path / "out").failures
+        (tmp_path / "out" / "00000.tar").unlink()
+        server.answers["/0"] = send(status=404)
         for _ in range(2):
             finished = caption_samples([Sample(image, (), "0")], tmp_path / "out")
             (failure,) = finished.failures
