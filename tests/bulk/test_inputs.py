@@ -18,6 +18,7 @@ from web_server import send
 
 from cutline.bulk.inputs import open_collection
 from cutline.bulk.output import Output, name_in_folder
+from cutline.bulk.text_output import TextOutput
 from cutline.config import DataSource, SourceConfig, UrlPolicy
 from cutline.data import Sample
 from cutline.data import text as text_module
