@@ -18,13 +18,11 @@ from hypothesis import strategies as st
 from shard_runs import FinishedRun, caption_of, read_all, read_shards, read_tar, run, run_killed
 from tars import write_tar
 
-from cutline.bulk.collection import CollectionSettings, make_output
-from cutline.bulk.destination import Destination
-from cutline.bulk.engine import CaptionJob
+from cutline.bulk.destination import Destination, make_output
 from cutline.bulk.inputs import open_collection
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.shard_copies import ShardCopyOutput, name_copy
-from cutline.config import DataSource, Existing, RunConfig, SourceConfig, UrlPolicy
+from cutline.config import DataSource, Existing, OutputConfig, RunConfig, SourceConfig, UrlPolicy
 from cutline.errors import ConfigError, DataError
 
 EXTENSIONS = ["jpg", "PNG", "webp", "txt", "json", "cls", "orig.txt", "bin", "caption"]
@@ -270,6 +268,7 @@ def test_no_shard_is_built_after_the_run(tmp_path: Path) -> None:
     run(output, tmp_path / "state", samples())
     output.end_shard()
     output._start_build(partial(output._build, output._current))
+    output._raise_error(wait=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -360,7 +359,7 @@ def test_single_shard_cannot_have_the_captions_of_several(tmp_path: Path) -> Non
     collection = open_collection(shards, SourceConfig(), DataSource(shards[0]), UrlPolicy())
     destination = Destination("shard", tmp_path / "out.tar")
     with pytest.raises(ConfigError, match=r"out\.tar: a single shard.*name a folder"):
-        make_output(destination, collection, CollectionSettings(CaptionJob("")), print)
+        make_output(destination, collection, OutputConfig(), (0, 1), print)
 
 
 def test_source_is_never_replaced(tmp_path: Path) -> None:
