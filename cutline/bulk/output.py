@@ -58,6 +58,10 @@ class Output:
     def note(self, sample: Sample, done: bool) -> None:
         """Note that the source contains a sample, which is recorded, or is about to be."""
 
+    def prepare(self, sample: Sample) -> Sample:
+        """Return a sample that has just been noted, with its image as it is to be read."""
+        return sample
+
     def plan_edit(self, sample: Sample, text: str) -> TextEdit | None:
         """Return the change of a text file that a caption makes, to be recorded before it."""
         return None

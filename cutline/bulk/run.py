@@ -130,7 +130,7 @@ class CaptionRun:
             if self.config.limit and count > self.config.limit:
                 self._reached_limit = True
                 return
-            yield sample
+            yield self.output.prepare(sample)
 
     def _fail(self, failure: Failure) -> None:
         self.source_failures.append(failure)
