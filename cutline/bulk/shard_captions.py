@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from tarfile import ReadError, TarError
 
-from cutline.bulk.text_output import encode_text
+from cutline.bulk.text_edit import encode_text
 from cutline.config import Existing
 from cutline.data.names import IMAGE_EXTENSIONS
 from cutline.data.sample import MAX_IMAGE_BYTES

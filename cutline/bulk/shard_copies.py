@@ -17,7 +17,7 @@ from cutline.bulk.manifest import Manifest, Position
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.shard_captions import CaptionedCopy, find_layout, list_members
 from cutline.bulk.shard_output import ShardOutput
-from cutline.bulk.text_output import path_for_id
+from cutline.bulk.text_names import path_for_id
 from cutline.config import Existing
 from cutline.data import Sample
 from cutline.data.sample import stamp_image

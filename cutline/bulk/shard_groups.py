@@ -14,7 +14,8 @@ from PIL import Image
 
 from cutline.bulk.manifest import Position
 from cutline.bulk.record import Record
-from cutline.bulk.text_output import encode_text, path_for_id
+from cutline.bulk.text_edit import encode_text
+from cutline.bulk.text_names import path_for_id
 from cutline.data.names import IMAGE_EXTENSIONS
 from cutline.data.tar import split_member_name
 from cutline.data.tar_reader import TarSource, iter_members

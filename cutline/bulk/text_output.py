@@ -1,29 +1,29 @@
 """`TextOutput`: a text file for each caption, beside its image or in a folder."""
 
 import errno
-import hashlib
-import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
 from cutline.bulk.record import Failure, Record, TextEdit
+from cutline.bulk.text_edit import (
+    apply_edit,
+    encode_text,
+    hash_content,
+    read_content,
+    split_content,
+    undo_edit,
+)
+from cutline.bulk.text_names import has_namesake, path_for_id
 from cutline.config import Existing
 from cutline.data import Sample
-from cutline.data.names import IMAGE_EXTENSIONS, is_image
-from cutline.data.text import decode_text
 from cutline.errors import ConfigError, DataError
 from cutline.files import remove_partial, write_text
 from cutline.messages import one_line
 
-logger = logging.getLogger(__name__)
-
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-MAX_NAME_BYTES = 200
-"""length of a file name; the limit of file systems, 255, less what is added to it"""
 
 
 class TextOutput(Output):
@@ -164,115 +164,3 @@ class TextOutput(Output):
         """Return the file of an image that has no recorded one."""
         names = self._list_names(sample)
         return Path(names[has_namesake(sample.name, self._extension) if len(names) > 1 else 0])
-
-
-def has_namesake(image: str, extension: str) -> bool:
-    """Return whether the text file of an image keeps the image's extension in its name.
-
-    That of `a.jpg` is `a.txt`; if there is also an `a.png`, they are `a.jpg.txt` and `a.png.txt`.
-    """
-    stem, suffix = os.path.splitext(image)  # noqa: PTH122
-    own = suffix.lower().removeprefix(".")
-    others = (f"{stem}.{other}" for other in _SPELLINGS if other.lower() != own)
-    taken = suffix == extension or (is_image(stem) and os.path.exists(stem))  # noqa: PTH110
-    return taken or any(map(os.path.exists, others))
-
-
-_SPELLINGS = sorted({spelling for name in IMAGE_EXTENSIONS for spelling in (name, name.upper())})
-
-
-def path_for_id(id: str) -> PurePosixPath:
-    """Return a relative path that stands for an id, whatever it contains.
-
-    If it differs from the id, it has a part of the id's hash in its name.
-    """
-    path = id.partition("://")[2] or id
-    parts = [_clean_name(name) for name in re.split(r"[/\\]", path) if name not in ("", ".")]
-    clean = PurePosixPath(*parts or ["_"])
-    if str(clean) == id:
-        return clean
-    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return clean.with_name(f"{clean.name}-{digest}")
-
-
-# Surrogates that do not stand for a byte cannot be part of a file name.
-_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\ud800-\udc7f\udd00-\udfff]')
-
-
-def _clean_name(name: str) -> str:
-    name = "_" if name == ".." else _FORBIDDEN.sub("_", name)
-    data = name.encode("utf-8", "surrogateescape")
-    return name if len(data) <= MAX_NAME_BYTES else data[:MAX_NAME_BYTES].decode("utf-8", "ignore")
-
-
-def apply_edit(edit: TextEdit, root: Path) -> bool:
-    """Change a text file as recorded, unless that has been done; return whether it was changed.
-
-    Args:
-        edit: The change.
-        root: The folder that its path is relative to.
-    """
-    path = root / edit.path
-    content = read_content(path)
-    if content == encode_text(edit.text):
-        return False
-    if hash_content(content) != edit.original:
-        logger.warning("%s: left as it is, because it was changed meanwhile", path)
-        return False
-    write_text(path, edit.text)
-    return True
-
-
-def undo_edit(edit: TextEdit, root: Path) -> None:
-    """Give a text file the content that it had before, if that can be made from what is recorded.
-
-    That of a file that was overwritten is lost, and a file that was changed later stays.
-    """
-    path, lines = root / edit.path, edit.text.split("\n")[:-1]
-    if read_content(path) != encode_text(edit.text):
-        return
-    if not edit.without:
-        path.unlink()
-        return
-    for rest in (lines[:-1], lines[1:]):
-        text = "".join(f"{line}\n" for line in rest)
-        for content in (text, text.removesuffix("\n")):
-            if hash_content(encode_text(content)) == edit.without:
-                write_text(path, content)
-                return
-
-
-def read_content(path: Path) -> bytes | None:
-    """Return the content of a file, or None if there is none.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from None
-
-
-def split_content(content: bytes | None, path: Path) -> list[str]:
-    """Return the lines of a text file.
-
-    Raises:
-        DataError: It is not UTF-8.
-    """
-    text = decode_text(content or b"", str(path)).removesuffix("\n")
-    return text.split("\n") if text else []
-
-
-def encode_text(text: str) -> bytes:
-    """Return the bytes that `write_text` writes."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def hash_content(content: bytes | None) -> str:
-    """Return the hash of a file's content; empty if there is no file."""
-    return "" if content is None else hashlib.sha256(content).hexdigest()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cutline.bulk.manifest import Manifest, remove_manifest
 from cutline.bulk.record import Record
 from cutline.bulk.run import CaptionRun
-from cutline.bulk.text_output import TextOutput, has_namesake, path_for_id
+from cutline.bulk.text_names import has_namesake, path_for_id
+from cutline.bulk.text_output import TextOutput
 from cutline.config import Existing
 from cutline.data import Sample
 from cutline.errors import ConfigError
