@@ -103,7 +103,7 @@ def caption_collection(
         finally:
             if destination.failures:
                 write_failures(destination.failures, run.iter_failures())
-            if settings.report:
+            if settings.report and manifest.has_records:
                 write_collection_report(settings.report, run, samples)
     return Summary(run.counts, output.describe(), destination.failures)
 
