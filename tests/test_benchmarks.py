@@ -38,6 +38,7 @@ def measured(result: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
     ]
 
 
+@pytest.mark.slow
 def test_results_of_a_tiny_run_are_consistent(tmp_path: Path) -> None:
     """A single run for all assertions, because it takes seconds."""
     pytest.importorskip("transformers")

@@ -22,6 +22,7 @@ PAGES = {
     path.relative_to(REPOSITORY).as_posix(): path
     for path in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
 }
+SLOW_PAGES = ("docs/fine-tuning.md", "docs/clusters.md", "docs/drop-ins.md")
 # flags added to a command, so that it ends within seconds
 SHORTENED = {
     "--overfit 1": "--optim.batch-size 2 --optim.lr 3e-3",
@@ -94,7 +95,10 @@ def test_pages_have_commands_and_snippets() -> None:
     assert len(find_blocks("python")) > 5
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page in SLOW_PAGES else page for page in PAGES],
+)
 def test_commands_and_snippets_of_a_page(
     clone: Path,
     page: str,

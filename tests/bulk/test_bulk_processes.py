@@ -130,6 +130,7 @@ def test_two_processes_give_the_captions_of_one_though_they_are_killed(
     assert "was killed by SIGKILL; it is started again" in caplog.text
 
 
+@pytest.mark.slow
 @needs_sigkill
 def test_an_image_that_kills_processes_is_an_error(job: CaptionJob) -> None:
     samples = make_samples(20)
@@ -157,7 +158,7 @@ def test_processes_that_die_of_all_images_are_an_error(
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        pytest.param(KilledJob, "was killed by SIGKILL", marks=needs_sigkill),
+        pytest.param(KilledJob, "was killed by SIGKILL", marks=[needs_sigkill, pytest.mark.slow]),
         pytest.param(BrokenJob, r"failed \(KeyError: 'weight'\)", marks=pytest.mark.slow),
     ],
 )
@@ -166,6 +167,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error(kind: type[CaptionJob], reaso
         list(caption_in_processes(iter(make_samples(1)), kind("model"), ["cpu"]))
 
 
+@pytest.mark.slow
 def test_errors_of_the_model_and_the_settings_are_raised(job: CaptionJob, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(b"no weights")
     settings = GenerationConfig(max_length=1000)
@@ -284,6 +286,7 @@ def wait_for_end(pids: list[int], seconds: float) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_processes_end_when_their_parent_is_killed(parent: Parent) -> None:
     assert parent.process.stdout

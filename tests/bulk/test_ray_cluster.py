@@ -112,6 +112,7 @@ def to_texts(results: Iterator[tuple[Sample, Result]]) -> dict[str, str]:
     return texts
 
 
+@pytest.mark.slow
 def test_results_are_those_of_this_process(
     ray: ModuleType,
     job: CaptionJob,

@@ -25,6 +25,8 @@ OUTPUTS = {
     "caption": ["--caption-extension", "caption"],
 }
 BESIDE = ("metadata", "txt", "caption")
+USUAL_OUTPUTS = ("stdout", "jsonl", "shards", "txt")
+"""those that are tested with every source in the usual suite; the others are slow together"""
 """outputs that only local files can have"""
 
 
@@ -61,7 +63,13 @@ def is_possible(source: Source, output: str) -> bool:
     return source.kind == "files" or output not in BESIDE
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(
+    "output",
+    [
+        output if output in USUAL_OUTPUTS else pytest.param(output, marks=pytest.mark.slow)
+        for output in OUTPUTS
+    ],
+)
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_and_output(
     name: str,

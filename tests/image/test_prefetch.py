@@ -137,6 +137,7 @@ class Killer(ImageRef):
         raise AssertionError
 
 
+@pytest.mark.slow
 @needs_sigkill
 def test_an_image_that_kills_processes_is_an_error(files: list[ImageSource]) -> None:
     """It is opened again, beside others that are not blamed."""
@@ -164,6 +165,7 @@ def test_processes_may_be_killed_at_any_time(files: list[ImageSource]) -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_start_are_an_error(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
