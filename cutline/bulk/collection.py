@@ -4,19 +4,20 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cutline.bulk.destination import Destination, find_destination, make_output
-from cutline.bulk.dispatch import choose_engine
+from cutline.bulk.destination import Destination, find_destination
+from cutline.bulk.dispatch import choose_engine, make_output
 from cutline.bulk.engine import CaptionJob
-from cutline.bulk.manifest import Manifest, remove_manifest
+from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_collection_report
-from cutline.bulk.run import CaptionRun, Counts
+from cutline.bulk.run import CaptionRun, Counts, Listener
 from cutline.bulk.sources import Collection
+from cutline.bulk.state import remove_state
 from cutline.checkpoint import load_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
 from cutline.data import write_captions
@@ -48,25 +49,19 @@ class Summary:
     """the list of what failed, if it is a file"""
 
 
-@dataclass
-class Listener:
-    """What is told of a run while it goes on; nobody listens by default."""
-
-    show: Callable[[Record], None] = lambda record: None
-    """called with each caption, if they are printed"""
-    on_result: Callable[[Counts], None] = lambda counts: None
-    on_failure: Callable[[Failure], None] = lambda failure: None
-
-
 def caption_collection(
-    collection: Collection, settings: CollectionSettings, listener: Listener
+    collection: Collection,
+    settings: CollectionSettings,
+    show: Callable[[Record], None],
+    listener: Listener,
 ) -> Summary:
     """Caption what is missing of a collection.
 
     Args:
         collection: The images.
         settings: How they are captioned, and where captions go.
-        listener: What is told of it.
+        show: Called with each caption, if captions are printed.
+        listener: What is told of the run.
 
     Returns:
         What became of the images.
@@ -79,22 +74,21 @@ def caption_collection(
     destination = choose_destination(collection, settings)
     destination.check(settings.run.new_run)
     part = settings.run.part_number
-    output = make_output(destination, collection, settings.outputs, part, listener.show)
+    output = make_output(destination, collection, settings.outputs, part, show)
     state = destination.state
     description = describe_settings(collection, settings, state)
     if state and settings.run.new_run:
-        remove_manifest(state, output.forget)
+        remove_state(state, output.forget)
     with (
         _open_folder(state, settings.report) as folder,
         Manifest(folder, description) as manifest,
     ):
         if destination.failures:
             remove_partial([destination.path, destination.failures])
-        run = CaptionRun(manifest, output, settings.run, settings.outputs)
-        run.on_result, run.on_failure = listener.on_result, listener.on_failure
         samples = RandomSamples()
         if settings.report:
-            run.on_sample = samples.add
+            listener = replace(listener, on_sample=samples.add)
+        run = CaptionRun(manifest, output, settings.run, settings.outputs, listener)
         try:
             engine = choose_engine(settings.job, settings.run, ordered=state is None)
             run.run(collection.iter_samples(output), engine)

@@ -1,23 +1,16 @@
-"""`Destination`: what kind of output a path names, and where the state lies; make the output."""
+"""`Destination`: what kind of output a path names, and where the state of the run lies."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cutline.bulk.new_shards import NewShardOutput
-from cutline.bulk.output import FileOutput, Output, PrintedOutput
-from cutline.bulk.record import Record
-from cutline.bulk.shard_copies import ShardCopyOutput
-from cutline.bulk.sources import Collection
-from cutline.bulk.text_output import TextOutput
+from cutline.bulk.state import has_state
 from cutline.config import OutputConfig
 from cutline.data.names import is_image
 from cutline.data.write import find_table_format
 from cutline.errors import ConfigError
 from cutline.files import check_writable, is_device
-from cutline.messages import format_text
 
 Kind = Literal["print", "file", "shard", "text", "shards", "sidecars"]
 TEXT_EXTENSIONS = (".txt", ".caption")
@@ -94,8 +87,8 @@ class Destination:
 
     def _has_manifest(self) -> bool:
         if self.path.is_dir():  # all parts of a collection write there
-            return any(self.path.glob(f"{STATE_FOLDER}/{self.kind}*/manifest.json"))
-        return self.state is not None and (self.state / "manifest.json").is_file()
+            return any(map(has_state, self.path.glob(f"{STATE_FOLDER}/{self.kind}*")))
+        return self.state is not None and has_state(self.state)
 
 
 def find_destination(
@@ -145,95 +138,3 @@ def find_destination(
 def normalize_extension(extension: str) -> str:
     """Return an extension with a dot."""
     return f".{extension.removeprefix('.')}"
-
-
-def make_output(
-    destination: Destination,
-    collection: Collection,
-    outputs: OutputConfig,
-    part: tuple[int, int],
-    show: Callable[[Record], None],
-) -> Output:
-    """Return the output at a destination.
-
-    Args:
-        destination: Where captions go.
-        collection: The images.
-        outputs: How captions are written.
-        part: I and N of part I/N of the collection.
-        show: Called with each caption, if captions are printed.
-
-    Raises:
-        ConfigError: The destination cannot have the captions of these images, or a setting has no
-            effect there.
-    """
-    require_local_images(destination, collection)
-    reject_unused_settings(destination, collection, outputs)
-    match destination.kind:
-        case "print":
-            return PrintedOutput(show)
-        case "file":
-            return FileOutput(destination.path, destination.is_imagefolder)
-        case "text" | "sidecars":
-            folder = destination.path if destination.kind == "text" else None
-            extension = destination.extension
-            return TextOutput(folder, collection.folder, extension, outputs.existing)
-    return _make_shard_output(destination, collection, outputs, part)
-
-
-def _make_shard_output(
-    destination: Destination,
-    collection: Collection,
-    outputs: OutputConfig,
-    part: tuple[int, int],
-) -> Output:
-    is_single = destination.kind == "shard"
-    if is_single and collection.from_shards and len(collection.inputs) > 1:
-        raise ConfigError(
-            f"{destination.path}: a single shard, which cannot have the captions of several; "
-            "name a folder as output"
-        )
-    path, extension = destination.path, destination.extension
-    if collection.from_shards:
-        return ShardCopyOutput(
-            path,
-            extension,
-            outputs.existing,
-            is_single=is_single,
-            part=part,
-            open_shard=collection.open_shard,
-        )
-    shard_size = None if is_single else outputs.shard_size
-    return NewShardOutput(path, extension, shard_size, destination.suffix)
-
-
-def reject_unused_settings(
-    destination: Destination, collection: Collection, outputs: OutputConfig
-) -> None:
-    """Raise ConfigError for a setting that has no effect on the output."""
-    used = {
-        "text": {"existing", "caption_extension", "folder_format"},
-        "sidecars": {"existing", "caption_extension"},
-        "shards": {"caption_extension", "folder_format"},
-        "shard": {"caption_extension"},
-    }.get(destination.kind, set())
-    if destination.kind in ("shard", "shards"):
-        used = used | ({"existing"} if collection.from_shards else {"shard_size"})
-    if destination.kind == "shard":
-        used = used - {"shard_size"}
-    for setting in fields(OutputConfig):
-        is_changed = getattr(outputs, setting.name) != setting.default
-        if is_changed and setting.name not in used | {"caption_template"}:
-            raise ConfigError(
-                f"{setting.name} has no effect on this output: remove it, or name another output"
-            )
-
-
-def require_local_images(destination: Destination, collection: Collection) -> None:
-    """Raise ConfigError if images should have captions beside them, and are certainly no files."""
-    place = next((source.place for source in collection.inputs if source.place), "")
-    if place and (destination.kind == "sidecars" or destination.is_imagefolder):
-        raise ConfigError(
-            f"{format_text(place)}: has no image files on this machine that captions could be "
-            "written beside; name a folder or a file as output"
-        )

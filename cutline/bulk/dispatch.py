@@ -1,12 +1,33 @@
-"""Choose the engine of a run: this process, several processes or a cluster."""
+"""Choose the engine and the output of a run."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 
+from cutline.bulk.destination import Destination, Kind
 from cutline.bulk.engine import CaptionJob, Engine, Result, caption_locally
-from cutline.config import RunConfig
+from cutline.bulk.new_shards import NewShardOutput
+from cutline.bulk.output import FileOutput, Output, PrintedOutput
+from cutline.bulk.record import Record
+from cutline.bulk.shard_copies import ShardCopyOutput
+from cutline.bulk.sources import Collection
+from cutline.bulk.text_output import TextOutput
+from cutline.config import OutputConfig, RunConfig
 from cutline.data import Sample
+from cutline.errors import ConfigError
+from cutline.messages import format_text
+
+_USED_SETTINGS: dict[Kind, tuple[str, ...]] = {
+    "print": (),
+    "file": (),
+    "text": ("existing", "caption_extension", "folder_format"),
+    "sidecars": ("existing", "caption_extension"),
+    "shard": ("caption_extension",),
+    "shards": ("caption_extension", "folder_format", "shard_size"),
+}
+"""settings besides the template that have an effect on an output; on copies of shards, those of
+`reject_unused_settings`"""
 
 
 def choose_engine(job: CaptionJob, run: RunConfig, ordered: bool) -> Engine:
@@ -47,3 +68,87 @@ def in_order(engine: Engine, samples: Iterator[Sample]) -> Iterator[tuple[Sample
         done[sample.id] = sample, result
         while waiting and waiting[0] in done:
             yield done.pop(waiting.popleft())
+
+
+def make_output(
+    destination: Destination,
+    collection: Collection,
+    outputs: OutputConfig,
+    part: tuple[int, int],
+    show: Callable[[Record], None],
+) -> Output:
+    """Return the output at a destination.
+
+    Args:
+        destination: Where captions go.
+        collection: The images.
+        outputs: How captions are written.
+        part: I and N of part I/N of the collection.
+        show: Called with each caption, if captions are printed.
+
+    Raises:
+        ConfigError: The destination cannot have the captions of these images, or a setting has no
+            effect there.
+    """
+    require_local_images(destination, collection)
+    reject_unused_settings(destination, collection, outputs)
+    match destination.kind:
+        case "print":
+            return PrintedOutput(show)
+        case "file":
+            return FileOutput(destination.path, destination.is_imagefolder)
+        case "text" | "sidecars":
+            folder = destination.path if destination.kind == "text" else None
+            extension = destination.extension
+            return TextOutput(folder, collection.folder, extension, outputs.existing)
+    return _make_shard_output(destination, collection, outputs, part)
+
+
+def _make_shard_output(
+    destination: Destination,
+    collection: Collection,
+    outputs: OutputConfig,
+    part: tuple[int, int],
+) -> Output:
+    is_single = destination.kind == "shard"
+    if is_single and collection.from_shards and len(collection.inputs) > 1:
+        raise ConfigError(
+            f"{destination.path}: a single shard, which cannot have the captions of several; "
+            "name a folder as output"
+        )
+    path, extension = destination.path, destination.extension
+    if collection.from_shards:
+        return ShardCopyOutput(
+            path,
+            extension,
+            outputs.existing,
+            is_single=is_single,
+            part=part,
+            open_shard=collection.open_shard,
+        )
+    shard_size = None if is_single else outputs.shard_size
+    return NewShardOutput(path, extension, shard_size, destination.suffix)
+
+
+def reject_unused_settings(
+    destination: Destination, collection: Collection, outputs: OutputConfig
+) -> None:
+    """Raise ConfigError for a setting that has no effect on the output."""
+    used = {"caption_template", *_USED_SETTINGS[destination.kind]}
+    if collection.from_shards and destination.kind in ("shard", "shards"):
+        used = used - {"shard_size"} | {"existing"}
+    for setting in fields(OutputConfig):
+        if getattr(outputs, setting.name) != setting.default and setting.name not in used:
+            raise ConfigError(
+                f"{setting.name} has no effect on this output: remove it, or name another output"
+            )
+
+
+def require_local_images(destination: Destination, collection: Collection) -> None:
+    """Raise ConfigError if images should have captions beside them, and are certainly no files."""
+    place = next((source.place for source in collection.inputs if source.place), "")
+    if place and (destination.kind == "sidecars" or destination.is_imagefolder):
+        raise ConfigError(
+            f"{format_text(place)}: has no image files on this machine that captions could be "
+            "written beside; name a folder or a file as output"
+        )

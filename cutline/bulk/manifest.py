@@ -1,36 +1,27 @@
 """`Manifest`: what a run has done so far, in a folder, so that no later run does it again."""
 
 import json
-import re
 import shutil
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeAlias
+from typing import Any, Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from cutline.bulk.index import NO_PART, NO_POSITION, SlotIndex, hash_stamp
+from cutline.bulk.parts import Parts, Position
 from cutline.bulk.record import Failure, Record
-from cutline.errors import ConfigError, CutlineError, DataError
-from cutline.files import atomic_write, remove_partial
-from cutline.messages import format_value
+from cutline.bulk.state import check_settings, lock_state
+from cutline.errors import CutlineError, DataError
 
-VERSION = 1
-LOCK_NAME, MANIFEST_NAME = "lock", "manifest.json"
-Position: TypeAlias = tuple[int, int]
-"""where a record is: number of the part, and position in it in bytes"""
 MAX_PART_RECORDS = 1000
 MIN_PART_SECONDS, MAX_PART_SECONDS = 0.5, 30.0
 """seconds of work that a killed run loses: at first, and after an hour"""
-MAX_OPEN_PARTS = 32
-_PART = re.compile(r"part-(\d{8})\.jsonl")
-_STATE_NAME = re.compile(r"lock|shards|images|part-\d{8}\.jsonl|\..*\.tmp")
 
 
 class Status(Enum):
@@ -53,6 +44,7 @@ class Manifest:
 
     Attributes:
         folder: The folder; None to keep records only until they are returned by `commit`.
+        parts: The files of the records; None without a folder, or before it is open.
         columns: Names of the columns that rows have, in the order in which they first occurred.
         index: What is known of each id.
     """
@@ -65,13 +57,12 @@ class Manifest:
             settings: What the captions depend on, by name, in types of JSON.
         """
         self.folder, self._settings = folder, dict(settings or {})
+        self.parts: Parts | None = None
         self.index = SlotIndex()
         self.columns: dict[str, None] = {}
         self._lock = threading.Lock()
         self._pending: list[tuple[int, Record]] = []
         self._next_position = 0
-        self._next_part = 1
-        self._open_parts: OrderedDict[int, IO[bytes]] = OrderedDict()
         self._start = self._last_commit = time.monotonic()
         self._file_lock: FileLock | None = None
         self._created: list[Path] = []  # folders, by this run
@@ -87,10 +78,11 @@ class Manifest:
             return self
         self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file_lock = _lock_folder(self.folder)
+        self._file_lock = lock_state(self.folder)
         try:
-            self._check_settings(self.folder / MANIFEST_NAME)
-            self._read_parts(self.folder)
+            check_settings(self.folder, self._settings)
+            self.parts = Parts(self.folder)
+            self._read_parts(self.parts)
         except BaseException:
             self._file_lock.release()
             raise
@@ -102,9 +94,8 @@ class Manifest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for file in self._open_parts.values():
-            file.close()
-        self._open_parts.clear()
+        if self.parts is not None:
+            self.parts.close()
         if self._file_lock is not None:
             self._file_lock.release()
         if isinstance(error, CutlineError) and self._created and not self.has_records:
@@ -120,53 +111,31 @@ class Manifest:
     @property
     def has_records(self) -> bool:
         """Return whether there are records, be they committed or not."""
-        return self._next_part > 1 or bool(self._pending)
+        return bool(self._pending or (self.parts and self.parts.numbers))
 
-    def _check_settings(self, path: Path) -> None:
-        # As they are read again: with lists instead of tuples.
-        settings = json.loads(json.dumps({"version": VERSION, **self._settings}))
-        if not path.exists():
-            with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-            return
-        recorded = _read_settings(path)
-        names = dict.fromkeys([*recorded, *settings])
-        differences = [
-            f"{name} was {_describe(recorded, name)}, and is {_describe(settings, name)}"
-            for name in names
-            if recorded.get(name) != settings.get(name)
-        ]
-        if differences:
-            raise ConfigError(
-                f"{path.parent}: the run there has other settings ({'; '.join(differences)}); "
-                "use the same settings, name another output, or start again with --new-run"
-            )
-
-    def _read_parts(self, folder: Path) -> None:
-        parts = sorted(name for path in folder.iterdir() if _PART.fullmatch(name := path.name))
-        for name in parts:
-            number = int(name[5:13])
-            self._next_part = number + 1
-            with (folder / name).open("rb") as file:
-                self._read_part(number, file)
+    def _read_parts(self, parts: Parts) -> None:
+        for number in parts.numbers:
+            self._read_part(number, parts.path(number))
         self.index.compact()
-        remove_partial([self._part_path(self._next_part), folder / MANIFEST_NAME])
 
-    def _read_part(self, number: int, file: IO[bytes]) -> None:
+    def _read_part(self, number: int, path: Path) -> None:
         offset = 0
-        for line in file:
-            try:
-                values = json.loads(line)
-                slot = self.index.add(values["id"])
-                stamp = values.get("stamp", "")
-                self.index.set_record(slot, stamp, number, offset, "kind" in values)
-                self.columns.update(dict.fromkeys(values.get("row", ())))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise DataError(
-                    f"{file.name}: damaged at byte {offset:,}; remove this file, and its images "
-                    "are captioned again"
-                ) from None
-            offset += len(line)
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    self._read_line(line, number, offset)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    raise DataError(
+                        f"{path}: damaged at byte {offset:,}; remove this file, and its images are "
+                        "captioned again"
+                    ) from None
+                offset += len(line)
+
+    def _read_line(self, line: bytes, number: int, offset: int) -> None:
+        values = json.loads(line)  # not a `Record`, which takes longer, for millions of lines
+        slot = self.index.add(values["id"])
+        self.index.set_record(slot, values.get("stamp", ""), number, offset, "kind" in values)
+        self.columns.update(dict.fromkeys(values.get("row", ())))
 
     # Samples
 
@@ -186,7 +155,8 @@ class Manifest:
             self.index.positions[slot] = self._next_position
             self._next_position += 1
             is_changed = bool(stamp) and self.index.stamps[slot] != hash_stamp(stamp)
-            self.index.stamps[slot] = hash_stamp(stamp) if is_changed else self.index.stamps[slot]
+            if is_changed:
+                self.index.stamps[slot] = hash_stamp(stamp)
             if self.index.parts[slot] == NO_PART or is_changed:
                 return Status.NEW
             if self.index.failed[slot]:
@@ -219,14 +189,10 @@ class Manifest:
         Returns:
             The records.
         """
-        with self._lock:
-            pending = self._pending
-        if pending and self.folder is not None:
-            number, offset = self._next_part, 0
+        pending = self._pending
+        if pending and self.parts is not None:
             lines = [record.to_json() for _, record in pending]
-            with atomic_write(self._part_path(number)) as temporary:
-                temporary.write_bytes(b"".join(lines))
-            self._next_part += 1
+            number, offset = self.parts.write(lines), 0
             with self._lock:
                 for (slot, record), line in zip(pending, lines, strict=True):
                     self.index.set_record(slot, record.stamp, number, offset, bool(record.kind))
@@ -234,10 +200,6 @@ class Manifest:
         self._pending = []
         self._last_commit = time.monotonic()
         return [record for _, record in pending]
-
-    def _part_path(self, number: int) -> Path:
-        assert self.folder is not None
-        return self.folder / f"part-{number:08}.jsonl"
 
     def find_record(self, id: str) -> Record | None:
         """Return the last record of an id, or None."""
@@ -268,13 +230,8 @@ class Manifest:
         return self.index.parts[slot], self.index.offsets[slot]
 
     def _read_record(self, position: Position) -> Record:
-        part, offset = position
-        file = self._open_parts.pop(part, None) or self._part_path(part).open("rb")
-        self._open_parts[part] = file
-        if len(self._open_parts) > MAX_OPEN_PARTS:
-            self._open_parts.popitem(last=False)[1].close()
-        file.seek(offset)
-        return Record.from_json(file.readline())
+        assert self.parts is not None  # there are no positions without parts
+        return self.parts.read(position)
 
     def iter_records(self, seen_only: bool) -> Iterator[Record]:
         """Yield the last record of each id: those of this run's source in its order, then others.
@@ -305,63 +262,4 @@ class Manifest:
 
     def read_last_part(self) -> list[Record]:
         """Return the records of the last part, of which a killed run may not have written all."""
-        if self.folder is None or self._next_part == 1:
-            return []
-        with self._part_path(self._next_part - 1).open("rb") as file:
-            return [Record.from_json(line) for line in file]
-
-
-def _describe(settings: Mapping[str, Any], name: str) -> str:
-    if name not in settings:
-        return "the default"
-    return "not given" if settings[name] is None else format_value(settings[name])
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(settings, dict):
-            return settings
-    except ValueError:
-        pass
-    raise DataError(f"{path}: damaged; start again with --new-run")
-
-
-def _lock_folder(folder: Path) -> FileLock:
-    lock = FileLock(folder / LOCK_NAME)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise DataError(
-            f"{folder}: another run writes there; wait for it, or name another output"
-        ) from None
-    return lock
-
-
-def remove_manifest(folder: Path, forget: Callable[[Record], None]) -> None:
-    """Remove what a manifest holds, if it exists; its folder stays.
-
-    Args:
-        folder: The folder.
-        forget: Called with each record, to undo what was written for it.
-
-    Raises:
-        DataError: It holds other files than those of a manifest, or another run uses it.
-    """
-    if not folder.exists():
-        return
-    names = [path.name for path in folder.iterdir()]
-    if MANIFEST_NAME not in names and not all(map(_STATE_NAME.fullmatch, names)):
-        raise DataError(f"{folder}: not the state of a run; move it away, or name another output")
-    lock = _lock_folder(folder)
-    try:
-        for path in sorted(folder.glob("part-*.jsonl")):
-            with path.open("rb") as file, suppress(ValueError, TypeError):  # damaged
-                for line in file:
-                    forget(Record.from_json(line))
-        # The manifest last: without it, a folder is not believed to be the state of a run.
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
-            if path.name != LOCK_NAME:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    finally:
-        lock.release()
+        return self.parts.read_last() if self.parts else []

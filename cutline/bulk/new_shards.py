@@ -9,7 +9,8 @@ from tarfile import TarError
 
 from cutline.bulk.held_image import HeldImage, SavedImage, hold_sample
 from cutline.bulk.index import NO_ORDER
-from cutline.bulk.manifest import Manifest, Position
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.parts import Position
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.shard_groups import OldShard, add_sample
 from cutline.bulk.shard_members import ShardMember, ShardMembers

@@ -4,7 +4,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cutline.bulk.run import Counts
@@ -46,12 +45,7 @@ class RunProgress:
         threading.Thread(target=self._count_samples, name="cutline-count", daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar_task is not None:
             self._bars.stop()
 

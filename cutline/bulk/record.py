@@ -21,7 +21,7 @@ class Failure:
 
     id: str
     kind: str
-    """image, data, prompt or caption: what could not be read or made"""
+    """image, data, prompt, caption or output: what could not be read, made or written"""
     reason: str
 
 

@@ -57,6 +57,18 @@ class Counts:
         return self.failed + self.unreadable + self.failed_before
 
 
+@dataclass(frozen=True)
+class Listener:
+    """What is told of a run while it goes on; nobody listens by default."""
+
+    on_result: Callable[[Counts], None] = lambda counts: None
+    """called after each result"""
+    on_failure: Callable[[Failure], None] = lambda failure: None
+    """called with each failure"""
+    on_sample: Callable[[Sample], None] = lambda sample: None
+    """called with each sample that is captioned, or has been; perhaps in another thread"""
+
+
 @dataclass
 class CaptionRun:
     """A run over a collection.
@@ -64,10 +76,6 @@ class CaptionRun:
     Attributes:
         counts: What became of its samples so far.
         source_failures: What of the source could not be read, such as rows of a table.
-        on_result: Called after each result.
-        on_failure: Called with each failure.
-        on_sample: Called with each sample that is captioned, or has been; perhaps in another
-            thread.
         complete: Whether the source was read to its end, and all of it is recorded.
     """
 
@@ -75,12 +83,10 @@ class CaptionRun:
     output: Output
     config: RunConfig = field(default_factory=RunConfig)
     output_config: OutputConfig = field(default_factory=OutputConfig)
-    on_result: Callable[[Counts], None] = lambda counts: None
-    on_failure: Callable[[Failure], None] = lambda failure: None
-    on_sample: Callable[[Sample], None] = lambda sample: None
-    counts: Counts = field(default_factory=Counts)
-    source_failures: list[Failure] = field(default_factory=list)
-    complete: bool = False
+    listener: Listener = field(default_factory=Listener)
+    counts: Counts = field(default_factory=Counts, init=False)
+    source_failures: list[Failure] = field(default_factory=list, init=False)
+    complete: bool = field(default=False, init=False)
     _reached_limit: bool = field(default=False, init=False)
 
     def run(self, samples: Iterable[Sample | CutlineError], engine: Engine) -> None:
@@ -135,7 +141,7 @@ class CaptionRun:
     def _fail(self, failure: Failure) -> None:
         self.source_failures.append(failure)
         self.counts.unreadable += 1  # in the thread that reads; `failed` is of the other one
-        self.on_failure(failure)
+        self.listener.on_failure(failure)
 
     def _is_in_part(self, sample: Sample) -> bool:
         return is_in_part(self.output.part_key(sample), self.config.part_number)
@@ -156,13 +162,13 @@ class CaptionRun:
             case Status.DONE:
                 self.counts.done_before += 1
                 self.output.note(sample, done=True)
-                self.on_sample(sample)
+                self.listener.on_sample(sample)
                 return False
         if self.output.skips(sample):
             self.counts.existing += 1
             return False
         self.output.note(sample, done=False)
-        self.on_sample(sample)
+        self.listener.on_sample(sample)
         stamps[sample.id] = stamp
         return True
 
@@ -170,13 +176,13 @@ class CaptionRun:
         record = self._make_record(sample, stamp, result)
         if failure := record.failure:
             self.counts.failed += 1
-            self.on_failure(failure)
+            self.listener.on_failure(failure)
         else:
             self.counts.captioned += 1
         self.manifest.add(record)
         if self.output.is_immediate or self.manifest.is_due():
             self._commit()
-        self.on_result(self.counts)
+        self.listener.on_result(self.counts)
 
     def _make_record(self, sample: Sample, stamp: str, result: Result) -> Record:
         error = result
@@ -202,7 +208,7 @@ class CaptionRun:
         self.counts.gone = self.manifest.count_gone() if self.complete else 0
         for failure in self.output.iter_failures():
             self.counts.failed += 1
-            self.on_failure(failure)
+            self.listener.on_failure(failure)
 
     def iter_failures(self) -> Iterator[Failure]:
         """Yield what failed, in this run and in earlier ones."""

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cutline.bulk.index import is_in_part
-from cutline.bulk.manifest import Manifest, Position
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.parts import Position
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.shard_captions import CaptionedCopy, find_layout, list_members
 from cutline.bulk.shard_output import ShardOutput

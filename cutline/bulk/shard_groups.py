@@ -12,7 +12,7 @@ from typing import IO, NamedTuple, Self
 
 from PIL import Image
 
-from cutline.bulk.manifest import Position
+from cutline.bulk.parts import Position
 from cutline.bulk.record import Record
 from cutline.bulk.text_edit import encode_text
 from cutline.bulk.text_names import path_for_id

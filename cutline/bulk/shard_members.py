@@ -6,7 +6,8 @@ from typing import TypeAlias
 import numpy as np
 
 from cutline.bulk.index import NO_ORDER, NO_POSITION
-from cutline.bulk.manifest import Manifest, Position
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.parts import Position
 
 ShardMember: TypeAlias = tuple[int, Position]
 """a sample in a shard: its slot, and where its caption is recorded"""

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cutline.bulk.manifest import Manifest, Position
+from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
+from cutline.bulk.parts import Position
 from cutline.bulk.shard_captions import caption_member_extension
 from cutline.data.sample import stamp_image
 from cutline.data.tar_writer import TarWriter, create_tar
@@ -170,8 +171,9 @@ class ShardOutput(Output):
 
     def _stamp_parts(self, positions: Iterable[Position]) -> dict[str, str]:
         """Return the size and time of each part of the manifest that has one of the records."""
-        numbers = sorted({part for part, _ in positions})
-        return {str(n): stamp_image(str(self._state / f"part-{n:08}.jsonl")) for n in numbers}
+        parts, numbers = self._manifest.parts, sorted({part for part, _ in positions})
+        assert parts is not None
+        return {str(number): stamp_image(str(parts.path(number))) for number in numbers}
 
     def _state_path(self, path: Path) -> Path:
         root = self._path.parent if self._is_single else self._path

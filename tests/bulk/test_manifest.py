@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cutline.bulk.manifest import Manifest, Status, remove_manifest
+from cutline.bulk.manifest import Manifest, Status
 from cutline.bulk.record import Failure, Record, TextEdit
+from cutline.bulk.state import remove_state
 from cutline.errors import ConfigError, DataError
 
 NAMES = ("a.jpg", "b\n.jpg", "\udcff.jpg", "ü/日本.png")
@@ -135,7 +136,7 @@ def test_many_parts_are_read_with_few_open_files(tmp_path: Path) -> None:
             manifest.commit()
         records = list(manifest.iter_records(False))
         assert [record.id for record in records] == [str(number) for number in range(100)]
-        assert len(manifest._open_parts) <= 32
+        assert len(manifest.parts._open) <= 32
 
 
 def test_records_are_lines_of_ascii(tmp_path: Path) -> None:
@@ -154,13 +155,13 @@ def test_only_the_folder_of_a_manifest_is_removed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.jpg").touch()
     with pytest.raises(DataError, match="not the state of a run"):
-        remove_manifest(folder, forgotten.append)
+        remove_state(folder, forgotten.append)
     with Manifest(tmp_path / "state") as manifest:
         manifest.add(make_record("a"))
         manifest.commit()
         with pytest.raises(DataError, match="another run"):
-            remove_manifest(tmp_path / "state", forgotten.append)
-    remove_manifest(tmp_path / "state", forgotten.append)
-    remove_manifest(tmp_path / "state", forgotten.append)
+            remove_state(tmp_path / "state", forgotten.append)
+    remove_state(tmp_path / "state", forgotten.append)
+    remove_state(tmp_path / "state", forgotten.append)
     assert forgotten == [make_record("a")]
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from shard_runs import FinishedRun, caption_of, read_all, read_shards, read_tar, run, run_killed
 from tars import write_tar
 
-from cutline.bulk.destination import Destination, make_output
+from cutline.bulk.destination import Destination
+from cutline.bulk.dispatch import make_output
 from cutline.bulk.inputs import open_collection
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.shard_copies import ShardCopyOutput, name_copy

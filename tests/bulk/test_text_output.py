@@ -9,9 +9,10 @@ from fake_engine import FakeEngine, caption_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.bulk.manifest import Manifest, remove_manifest
+from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Record
 from cutline.bulk.run import CaptionRun
+from cutline.bulk.state import remove_state
 from cutline.bulk.text_names import has_namesake, path_for_id
 from cutline.bulk.text_output import TextOutput
 from cutline.config import Existing
@@ -156,7 +157,7 @@ def test_a_new_run_undoes_what_the_last_one_wrote(
     (images / "a.txt").write_text(before)
     run(images, existing)
     (images / "b.txt").write_text("corrected by hand\n")
-    remove_manifest(images / ".cutline", TextOutput(None, images, ".txt", existing).forget)
+    remove_state(images / ".cutline", TextOutput(None, images, ".txt", existing).forget)
     assert texts(images) == {"a.txt": before, "b.txt": "corrected by hand\n"}
 
 
@@ -220,7 +221,7 @@ def test_a_changed_image_is_captioned_again_though_its_text_exists(images: Path)
     assert (counts.captioned, counts.existing) == (1, 1)
     assert (images / "a.txt").read_text() == line("changed a.jpg")
     assert (images / "b.txt").read_text() == "corrected by hand\n"
-    remove_manifest(images / ".cutline", TextOutput(None, images, ".txt", "skip").forget)
+    remove_state(images / ".cutline", TextOutput(None, images, ".txt", "skip").forget)
     assert list(texts(images)) == ["b.txt"]
 
 
