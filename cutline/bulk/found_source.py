@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cutline.data import list_shards
 from cutline.data.folder import match_paths
@@ -19,12 +20,15 @@ _WILDCARD = re.compile(r"[*?\[]")
 _DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".token", ".parquet")
 
 
+SourceKind = Literal["file", "folder", "table", "shard", "address", "remote"]
+"""address: of an image on a web server; remote: of what fsspec reads"""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundSource:
     """What one of the named paths is."""
 
-    kind: str
-    """file, folder, table, shard, address (of an image) or remote (an address of fsspec)"""
+    kind: SourceKind
     path: str
     folder: str = ""
     """local folder that its images are relative to; empty if there is none"""
@@ -43,8 +47,9 @@ def find_sources(paths: Sequence[str]) -> list[FoundSource | DataError]:
 
 def _find(path: str) -> list[FoundSource]:
     """Return what a path names: one source, or all that match a pattern."""
-    if is_web_address(path) or is_remote_address(path):
-        kind = "address" if is_web_address(path) else "remote"
+    is_web = is_web_address(path)
+    if is_web or is_remote_address(path):
+        kind: SourceKind = "address" if is_web else "remote"
         return [FoundSource("shard" if is_shards(path) else kind, path)]
     if is_shards(path):
         return [_found_shard(shard) for shard in list_shards(path)]

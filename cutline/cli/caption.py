@@ -76,7 +76,7 @@ def caption_command(
 
         cutline caption 'photos/*.jpg' --num-beams 5 --num-captions 3
 
-        cutline caption photos -o .txt --existing skip
+        cutline caption photos -o .txt --existing append
 
         cutline caption 'shards/*.tar' -o captioned/ --devices cuda:0 cuda:1
 

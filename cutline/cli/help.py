@@ -147,7 +147,7 @@ def _make_flag(name: str, hint: Any, options: Options, text: str, default: Any) 
 def _metavar(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return "{" + ",".join(map(str, arguments)) + "}"
+        return "{" + ",".join(str(choice) for choice in arguments if choice != "") + "}"
     if origin in (Union, UnionType):
         return _metavar(next(kind for kind in arguments if kind is not NoneType))
     if origin in (tuple, list):
