@@ -158,10 +158,7 @@ def describe_settings(
 
 def hash_model(job: CaptionJob) -> str:
     """Return the fingerprint of the captioner that a job loads."""
-    options = job.checkpoint
-    return load_checkpoint(
-        job.model, options.config or None, options.tokenizer or None, options.image_size or None
-    ).fingerprint()
+    return load_checkpoint(job.model, **job.checkpoint.arguments).fingerprint()
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:

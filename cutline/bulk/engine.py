@@ -41,9 +41,7 @@ class CaptionJob:
             device or self.inference.device,
             self.inference.precision,
             engine=self.inference.engine,
-            config=self.checkpoint.config or None,
-            tokenizer=self.checkpoint.tokenizer or None,
-            image_size=self.checkpoint.image_size or None,
+            **self.checkpoint.arguments,
         )
 
 

@@ -33,9 +33,7 @@ def convert_command(
 
     check_destination(out, to)
     check_writable(out)
-    checkpoint = load_checkpoint(
-        model, options.config or None, options.tokenizer or None, options.image_size or None
-    )
+    checkpoint = load_checkpoint(model, **options.arguments)
     save_checkpoint(out, checkpoint, to)
     print_message(f"wrote {out}")
     return 0

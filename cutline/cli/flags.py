@@ -97,7 +97,5 @@ class ModelFlags(CheckpointOptions):
             inference.device,
             inference.precision,
             engine=inference.engine,
-            config=self.config or None,
-            tokenizer=self.tokenizer or None,
-            image_size=self.image_size or None,
+            **self.arguments,
         )

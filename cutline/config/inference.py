@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cutline.config.limits import MAX_BATCH_SIZE, MAX_IMAGE_SIZE, MAX_WORKERS
 from cutline.config.validation import Settings, require_at_least
@@ -73,3 +73,12 @@ class CheckpointOptions(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0, "image_size", maximum=MAX_IMAGE_SIZE)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `cutline.load`."""
+        return {
+            "config": self.config or None,
+            "tokenizer": self.tokenizer or None,
+            "image_size": self.image_size or None,
+        }

@@ -219,13 +219,7 @@ def init_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, T
 def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
     """Load the captioner to fine-tune, with the recipe's prompt and regularization."""
     init = recipe.init
-    checkpoint = load_checkpoint(
-        init.captioner,
-        init.config or None,
-        init.tokenizer or None,
-        init.image_size or None,
-        partial=True,
-    )
+    checkpoint = load_checkpoint(init.captioner, **init.arguments, partial=True)
     if checkpoint.extra_weights:
         logger.info("%s: unused: %s", init.captioner, ", ".join(checkpoint.extra_weights))
     checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
