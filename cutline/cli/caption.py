@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from cutline.bulk.run import Counts
     from cutline.bulk.sources import Collection
 
-STDIN = "-"
-
 
 @dataclass(frozen=True)
 class SourceFlags(SourceConfig):
@@ -107,6 +105,7 @@ def caption_command(
 def find_collection(paths: list[str], source: SourceFlags) -> "Collection":
     """Return the images that the command line names."""
     from cutline.bulk.inputs import open_collection, open_stdin
+    from cutline.bulk.sources import STDIN
 
     if STDIN in paths:
         if len(paths) > 1 or source.from_list:
