@@ -51,17 +51,16 @@ def iter_file(path: Path, source: DataSource, urls: UrlHandling = "keep") -> Tol
     """
     require_regular_file(path)
     suffix = path.suffix.lower()
-    options = (source.image_root, source.columns, urls)
     if suffix == ".json" and not is_jsonl(path, source.columns.image_column):
         content = parse_json(read_text(path), str(path))
-        return iter_coco(content, path, source.image_root, source.split, source.columns, urls)
+        return iter_coco(content, path, source, urls)
     reject_split(source.split, path)
     if suffix in (".json", ".jsonl", ".ndjson"):
-        return iter_jsonl(path, *options)
+        return iter_jsonl(path, source, urls)
     if suffix in TABLE_SUFFIXES:
-        return iter_table(path, *options)
+        return iter_table(path, source, urls)
     if suffix == ".parquet":
-        return iter_parquet(path, *options, MAX_PARQUET_ROWS)
+        return iter_parquet(path, source, urls, MAX_PARQUET_ROWS)
     raise DataError(f"{path}: not a supported data format; give {FORMATS}")
 
 

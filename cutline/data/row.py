@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
 from cutline.config.data import PLACEHOLDER
 from cutline.data.sample import Sample, image_path, is_url
 from cutline.errors import DataError
@@ -25,6 +25,11 @@ opened, and refuses rows that have no image but an address; `allow` takes it, al
 addresses; `reject` refuses both, and names the flag that allows them"""
 IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
 """the fix in errors where no column is recognized as the image column"""
+
+
+def image_folder(path: Path, source: DataSource) -> str:
+    """Return the folder that image paths in the data file `path` are relative to."""
+    return source.image_root or str(path.parent)
 
 
 def parse_row(

@@ -7,14 +7,14 @@ import json
 import re
 from pathlib import Path
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
 from cutline.data.csv_rows import Row, split_csv
 from cutline.data.row import (
-    DEFAULT_COLUMNS,
     IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
     UrlHandling,
+    image_folder,
     parse_row,
     reject_columns,
     reject_repeated_columns,
@@ -33,12 +33,7 @@ _FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")  # name.jpg#0<TAB>caption
 _NUMBERED_CAPTION = re.compile(r"\s*(\d+)\s+(.*)")
 
 
-def iter_table(
-    path: Path,
-    image_root: str = "",
-    columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlHandling = "keep",
-) -> Tolerant[Sample]:
+def iter_table(path: Path, source: DataSource, urls: UrlHandling) -> Tolerant[Sample]:
     """Yield the rows of a table in one of these formats.
 
     - The first line names the columns, as `iter_jsonl` recognizes them; cells are separated by
@@ -52,8 +47,7 @@ def iter_table(
 
     Args:
         path: The file.
-        image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Column names, where they differ from the defaults.
+        source: Says where the images are, and which column names differ from the defaults.
         urls: What becomes of addresses.
 
     Yields:
@@ -65,7 +59,7 @@ def iter_table(
     header = _read_header(path)
     if not header:
         return
-    root = image_root or str(path.parent)
+    root, columns = image_folder(path, source), source.columns
     if _FLICKR_LINE.fullmatch(header):
         reject_columns(columns, path)
         yield from _parse_flickr(_read_lines(path), root, path)
