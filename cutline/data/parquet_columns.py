@@ -15,6 +15,7 @@ from cutline.data.row import (
     IMAGE_KEYS,
     URL_KEYS,
     UrlHandling,
+    no_image_column_error,
     reject_repeated_columns,
     require_columns,
     urls_only_error,
@@ -118,10 +119,7 @@ def _find_image_column(file: Any, path: Path, columns: Columns, urls: UrlHandlin
     if not name and any(name.lower() in URL_KEYS for name in names):
         raise urls_only_error(path, urls)
     if not name:
-        raise DataError(
-            f"{path}: none of the columns {format_text(', '.join(names))} is recognized "
-            f"as the image column; rename the right one to `image`, or {IMAGE_COLUMN_HINT}"
-        )
+        raise no_image_column_error(names, str(path), "image")
     column = ImageColumn(file, name)
     if column.fields and not {"bytes", "path"} & column.fields:
         fields = format_text(", ".join(sorted(column.fields)))

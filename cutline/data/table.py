@@ -10,11 +10,11 @@ from pathlib import Path
 from cutline.config import Columns, DataSource
 from cutline.data.csv_rows import Row, split_csv
 from cutline.data.row import (
-    IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
     UrlHandling,
     image_folder,
+    no_image_column_error,
     parse_row,
     reject_columns,
     reject_repeated_columns,
@@ -25,7 +25,6 @@ from cutline.data.sample import Sample
 from cutline.data.text import iter_lines
 from cutline.data.tolerant import Tolerant, attempt, raise_errors
 from cutline.errors import DataError
-from cutline.messages import format_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".token")
 _DELIMITERS = ",\t;|"
@@ -128,10 +127,7 @@ def _no_image_column(
     if has_urls or any(name.lower() in URL_KEYS for name in names):
         return urls_only_error(path, urls)
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
-    return DataError(
-        f"{path}, line 1: none of the columns {format_text(', '.join(names))} is recognized as "
-        f"the image column; rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
-    )
+    return no_image_column_error(names, f"{path}, line 1", "file_name")
 
 
 def _split_at_tabs(path: Path) -> Tolerant[Row]:
