@@ -11,7 +11,7 @@ from pathlib import Path
 from cutline.data.names import INDEX_NAMES, natural_sort_key
 from cutline.data.sample import Sample
 from cutline.data.text import read_text, split_lines
-from cutline.data.tolerant import Tolerant, attempt, raise_errors
+from cutline.data.tolerant import Tolerant, attempt
 from cutline.data.walk import ImageFile, walk_images
 from cutline.errors import DataError
 
@@ -63,16 +63,6 @@ def make_file_sample(image: ImageFile, folder: Path) -> Sample:
     captions = split_lines(read_text(Path(image.sidecar))) if image.sidecar else ()
     name = image.path.removeprefix(os.path.join(folder, ""))  # noqa: PTH118  # faster than Path
     return Sample(image.path, captions, name.replace(os.sep, "/"))
-
-
-def list_images(folder: Path) -> list[str]:
-    """Return the image files in a folder and its subfolders in natural order, without hidden ones.
-
-    Raises:
-        DataError: A folder cannot be read.
-    """
-    images = raise_errors(walk_images(folder))
-    return [image.path for image in images if isinstance(image, ImageFile)]
 
 
 def match_paths(pattern: str) -> list[str]:
