@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cutline.config import Columns, DataSource
+from cutline.data.find import reject_split
 from cutline.data.row import (
     UrlHandling,
     first_value,
@@ -73,12 +74,6 @@ def iter_coco(
         f"{path}: neither COCO captions nor a list of rows; "
         "it must contain `images` and `annotations`, or a list"
     )
-
-
-def reject_split(split: str, path: Path | str) -> None:
-    """Raise DataError if a split of data without splits is requested."""
-    if split:
-        raise DataError(f"{path}: has no split `{split}`; leave the split out")
 
 
 def _parse_blip(row: object, root: str, where: str, columns: Columns, urls: UrlHandling) -> Sample:

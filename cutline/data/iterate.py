@@ -12,15 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from cutline.config import DataSource
-from cutline.data.coco import reject_split
+from cutline.data.find import find_split, list_parquet_files, match_parquet_files, reject_split
 from cutline.data.folder import make_file_sample
-from cutline.data.formats import (
-    find_split,
-    is_jsonl,
-    iter_file,
-    list_parquet_files,
-    match_parquet_files,
-)
+from cutline.data.formats import is_jsonl, iter_file
 from cutline.data.listed import ListedColumns
 from cutline.data.open import expand_source, no_images_error
 from cutline.data.parquet_columns import count_rows

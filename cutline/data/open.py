@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from cutline.config import Columns, DataSource
-from cutline.data.coco import reject_split
-from cutline.data.folder import find_index, iter_folder, list_data_files
-from cutline.data.formats import (
-    FORMATS,
+from cutline.data.find import (
     SPLIT_NAMES,
+    find_index,
     find_split,
-    iter_file,
+    list_data_files,
     list_parquet_files,
     match_parquet_files,
+    reject_split,
 )
+from cutline.data.folder import iter_folder
+from cutline.data.formats import FORMATS, iter_file
 from cutline.data.parquet import read_parquet
 from cutline.data.row import DEFAULT_COLUMNS, reject_columns
 from cutline.data.sample import Sample, merge_rows

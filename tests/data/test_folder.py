@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cutline.data import Sample, open_data
-from cutline.data.folder import match_paths, natural_sort_key
+from cutline.data.find import match_paths
+from cutline.data.names import natural_sort_key
 from cutline.errors import CutlineError, DataError
 
 

@@ -16,7 +16,8 @@ import pytest
 from fsspec.registry import known_implementations
 
 from cutline.data import remote
-from cutline.data.folder import iter_folder, match_paths
+from cutline.data.find import match_paths
+from cutline.data.folder import iter_folder
 from cutline.data.remote import RemoteImage, is_remote_address, is_store_address, open_remote
 from cutline.data.remote_folder import walk_remote
 from cutline.data.tolerant import raise_errors
