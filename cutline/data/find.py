@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cutline.config import DataSource
 from cutline.data.names import INDEX_NAMES, natural_sort_key
+from cutline.data.walk import is_folder
 from cutline.errors import DataError
 from cutline.messages import format_text
 
@@ -118,5 +119,5 @@ def _walk_folders(root: str) -> Iterator[str]:
             raise DataError(f"{root}: more than {MAX_FOLDERS:,} folders; remove links between them")
         names: list[str] = []
         with suppress(OSError), os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+            names = [entry.name for entry in entries if is_folder(entry) and entry.name[0] != "."]
         pending += [(f"{folder}{name}/", (*parents, real_path)) for name in names]

@@ -60,7 +60,7 @@ class _Names:
     def add(self, entry: os.DirEntry[str]) -> None:
         """Add an entry of the folder."""
         name = entry.name
-        if _is_dir(entry):  # links to folders are not followed
+        if is_folder(entry):  # links to folders are not followed
             if not name.startswith(".") and not entry.is_symlink():
                 self.folders.append(name)
         elif is_image(name):
@@ -96,7 +96,8 @@ class _Names:
             yield natural_name_key(name), is_folder, path, self
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -191,7 +192,7 @@ def scan_images(folder: Path, *, recursive: bool = True) -> Iterator[str]:
     while pending:
         with suppress(OSError), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                if _is_dir(entry):
+                if is_folder(entry):
                     if recursive and not entry.name.startswith(".") and not entry.is_symlink():
                         pending.append(entry.path)
                 elif is_image(entry.name) and _is_openable(entry):
