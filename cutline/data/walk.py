@@ -60,8 +60,8 @@ class _Names:
     def add(self, entry: os.DirEntry[str]) -> None:
         """Add an entry of the folder."""
         name = entry.name
-        if is_folder(entry):  # links to folders are not followed
-            if not name.startswith(".") and not entry.is_symlink():
+        if is_folder(entry):
+            if _is_walked(entry):
                 self.folders.append(name)
         elif is_image(name):
             if _is_openable(entry):
@@ -102,6 +102,11 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_walked(folder: os.DirEntry[str]) -> bool:
+    """Return whether a folder is neither hidden nor a link, which could lead in circles."""
+    return not folder.name.startswith(".") and not folder.is_symlink()
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -193,7 +198,7 @@ def scan_images(folder: Path, *, recursive: bool = True) -> Iterator[str]:
         with suppress(OSError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if is_folder(entry):
-                    if recursive and not entry.name.startswith(".") and not entry.is_symlink():
+                    if recursive and _is_walked(entry):
                         pending.append(entry.path)
                 elif is_image(entry.name) and _is_openable(entry):
                     yield entry.path
