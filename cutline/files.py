@@ -1,4 +1,4 @@
-"""Write files atomically; refer to images inside larger files."""
+"""Write files atomically; refer to images that are read on demand."""
 
 import errno
 import filecmp
@@ -206,9 +206,9 @@ def relative_path(path: str | Path, folder: str | Path) -> str:
 
 
 class ImageRef(ABC):
-    """An image inside a larger file, such as a shard, whose bytes are read on demand.
+    """An image in a larger file, such as a shard, or at an address, which is read on demand.
 
-    `str()` gives the name of the file and of the image in it.
+    `str()` gives the name of the file and of the image in it, or the address.
     """
 
     __slots__ = ()
@@ -218,7 +218,7 @@ class ImageRef(ABC):
         """Return the bytes of the image file.
 
         Raises:
-            ImageError: The image cannot be read; the message names the file and the image.
+            ImageError: The image cannot be read; the message names it.
         """
 
     def stamp(self) -> str:

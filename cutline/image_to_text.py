@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack, overload
@@ -15,9 +15,10 @@ from PIL import Image
 
 from cutline.batching import Caption
 from cutline.captioner import Captioner, load
-from cutline.config import Engine, InferencePrecision
+from cutline.config import Engine, InferencePrecision, UrlPolicy
 from cutline.config.huggingface import PipelineConfig, PipelineKwargs
 from cutline.config.validation import require
+from cutline.data.urls import UrlImage
 from cutline.errors import CutlineError, ImageError
 from cutline.files import ImageRef
 from cutline.image import ImageSource
@@ -109,7 +110,8 @@ class ImageToTextPipeline:
             GenerationError: An image cannot be captioned.
         """
         config = self.config.merge(arguments)
-        to_source = partial(_to_source, policy=(self.allow_private_hosts, config.timeout))
+        policy = UrlPolicy(self.allow_private_hosts, config.timeout)
+        to_source = partial(_to_source, policy=policy)
         if isinstance(inputs, list | tuple):
             return list(self._caption(list(map(to_source, inputs)), config))
         if _is_image(inputs):
@@ -205,23 +207,13 @@ def _iterate(images: Any) -> Iterator[Any]:
     return (images[index] for index in range(len(images)))
 
 
-def _to_source(image: Any, policy: tuple[Sequence[str], float | None]) -> Any:
+def _to_source(image: Any, policy: UrlPolicy) -> Any:
     """Return an image as captioners take it, given as transformers took it."""
-    if not isinstance(image, str):
-        return image
-    if is_web_address(image):
-        return _to_url_image(image, *policy)
-    if _DATA_URL.match(image):
+    if isinstance(image, str) and is_web_address(image):
+        return UrlImage(image, policy)
+    if isinstance(image, str) and _DATA_URL.match(image):
         return DataUrlImage(image)
     return image
-
-
-def _to_url_image(url: str, allow_private_hosts: Sequence[str], timeout: float | None) -> ImageRef:
-    from cutline.config import UrlPolicy
-    from cutline.data.urls import UrlImage
-
-    policy = UrlPolicy(allow_private_hosts=tuple(allow_private_hosts))
-    return UrlImage(url, policy if timeout is None else replace(policy, timeout=timeout))
 
 
 def _draw_seeds() -> Iterator[int]:

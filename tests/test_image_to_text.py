@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +298,6 @@ def server(paths: list[str]) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.skipif(find_spec("cutline.data.urls") is None, reason="needs cutline.data.urls")
 def test_addresses_are_fetched(
     images: list[Image.Image], server: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

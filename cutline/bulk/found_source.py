@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cutline.data import list_shards
-from cutline.data.folder import match_paths
+from cutline.data.find import match_paths
 from cutline.data.names import is_image, natural_sort_key
 from cutline.data.remote import is_remote_address
 from cutline.data.shards import is_remote, is_shards

@@ -40,7 +40,7 @@ def check_outputs(*paths: str, inputs: Sequence[str] = ()) -> None:
         ConfigError: One of them is a folder, or an input.
         CutlineError: One of them cannot be written.
     """
-    from cutline.data.folder import find_index
+    from cutline.data.find import find_index
 
     read = [Path(path) for path in inputs if path]
     read += [index for path in read if path.is_dir() and (index := find_index(path))]

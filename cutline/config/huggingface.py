@@ -6,7 +6,7 @@ from typing import Any, Self, TypedDict
 
 from cutline.config.generation import GenerationConfig, GenerationKwargs
 from cutline.config.inference import InferenceConfig
-from cutline.config.urls import MAX_TIMEOUT
+from cutline.config.urls import MAX_TIMEOUT, UrlPolicy
 from cutline.config.validation import (
     Settings,
     reject,
@@ -113,8 +113,8 @@ class PipelineConfig(Settings):
     """how captions are generated"""
     prompt: str = ""
     """the beginning of every caption, which the generated text includes"""
-    timeout: float | None = None
-    """seconds that fetching an image from its address may take (default: 30)"""
+    timeout: float = UrlPolicy.timeout
+    """seconds that fetching an image from its address may take"""
     batch_size: int = 8
     """images captioned together"""
     num_workers: int = 0
@@ -122,8 +122,7 @@ class PipelineConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.timeout is not None:
-            require_positive(self, "timeout", maximum=MAX_TIMEOUT)
+        require_positive(self, "timeout", maximum=MAX_TIMEOUT)
         InferenceConfig(batch_size=self.batch_size, num_workers=self.num_workers)  # checks both
 
     def merge(self, arguments: PipelineKwargs) -> Self:

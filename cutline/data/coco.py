@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
+from cutline.data.find import reject_split
 from cutline.data.row import (
-    DEFAULT_COLUMNS,
     UrlHandling,
     first_value,
+    image_folder,
     locate_image,
     parse_captions,
     parse_id,
@@ -30,12 +31,7 @@ _COCO_FILE_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$")
 
 
 def iter_coco(
-    content: object,
-    path: Path,
-    image_root: str = "",
-    split: str = "",
-    columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlHandling = "keep",
+    content: object, path: Path, source: DataSource, urls: UrlHandling
 ) -> Tolerant[Sample]:
     """Yield the images in the parsed content of a JSON file in one of three forms.
 
@@ -49,9 +45,8 @@ def iter_coco(
     Args:
         content: Parsed content of the file.
         path: The file, for error messages and relative image paths.
-        image_root: Folder that image paths are relative to (default: the folder of the file).
-        split: Split of a Karpathy file (default: all); `train` includes `restval`, as usual.
-        columns: Column names, where they differ from the defaults, for BLIP's form only.
+        source: Says where the images are, which split of a Karpathy file is meant (`train` includes
+            `restval`, as usual), and which column names differ from the defaults, in BLIP's form.
         urls: What becomes of addresses.
 
     Yields:
@@ -60,7 +55,7 @@ def iter_coco(
     Raises:
         DataError: The content is in none of these forms, or lacks the split.
     """
-    root = image_root or str(path.parent)
+    root, split, columns = image_folder(path, source), source.split, source.columns
     locate = partial(locate_image, root=root, urls=urls)
     if isinstance(content, dict) and isinstance(images := content.get("images"), list):
         reject_columns(columns, path)
@@ -79,12 +74,6 @@ def iter_coco(
         f"{path}: neither COCO captions nor a list of rows; "
         "it must contain `images` and `annotations`, or a list"
     )
-
-
-def reject_split(split: str, path: Path | str) -> None:
-    """Raise DataError if a split of data without splits is requested."""
-    if split:
-        raise DataError(f"{path}: has no split `{split}`; leave the split out")
 
 
 def _parse_blip(row: object, root: str, where: str, columns: Columns, urls: UrlHandling) -> Sample:

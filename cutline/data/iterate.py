@@ -7,20 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import IO
 
 from cutline.config import DataSource
-from cutline.data.coco import reject_split
+from cutline.data.find import find_split, list_parquet_files, match_parquet_files, reject_split
 from cutline.data.folder import make_file_sample
-from cutline.data.formats import (
-    find_split,
-    is_jsonl,
-    iter_file,
-    list_parquet_files,
-    match_parquet_files,
-)
+from cutline.data.formats import is_jsonl, iter_file
 from cutline.data.listed import ListedColumns
 from cutline.data.open import expand_source, no_images_error
 from cutline.data.parquet_columns import count_rows
@@ -114,15 +107,12 @@ def _iter_source(
 
 
 def _iter_tables(paths: list[Path], source: DataSource, urls: UrlHandling) -> Tolerant[Sample]:
-    read = partial(iter_file, source=replace(source, split=""), urls=urls)
-    return read_files(map(str, paths), lambda path: read(Path(path)))
+    source = replace(source, split="")
+    return read_files(map(str, paths), lambda path: iter_file(Path(path), source, urls))
 
 
 def _iter_shard(shard: str) -> Tolerant[Sample]:
-    if not _is_compressed(shard):
-        yield from iter_tar(shard)
-        return
-    yield from iter_streamed_shard(shard)
+    return iter_streamed_shard(shard) if _is_compressed(shard) else iter_tar(shard)
 
 
 def iter_streamed_shard(

@@ -2,20 +2,15 @@
 
 from pathlib import Path
 
-from cutline.config import Columns
-from cutline.data.row import DEFAULT_COLUMNS, UrlHandling, parse_row, require_columns
+from cutline.config import DataSource
+from cutline.data.row import UrlHandling, image_folder, parse_row, require_columns
 from cutline.data.sample import Sample
 from cutline.data.text import iter_lines, parse_json
 from cutline.data.tolerant import Tolerant, attempt
 from cutline.errors import DataError
 
 
-def iter_jsonl(
-    path: Path,
-    image_root: str = "",
-    columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlHandling = "keep",
-) -> Tolerant[Sample]:
+def iter_jsonl(path: Path, source: DataSource, urls: UrlHandling) -> Tolerant[Sample]:
     """Yield rows such as `{"file_name": "a.jpg", "captions": ["a dog"], "prompt": "a photo of "}`.
 
     Only the image is required. These names are recognized:
@@ -27,8 +22,7 @@ def iter_jsonl(
 
     Args:
         path: The file.
-        image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Column names, where they differ from the defaults.
+        source: Says where the images are, and which column names differ from the defaults.
         urls: What becomes of addresses.
 
     Yields:
@@ -37,7 +31,7 @@ def iter_jsonl(
     Raises:
         DataError: The file cannot be read, or its first row lacks a named column.
     """
-    root = image_root or str(path.parent)
+    root, columns = image_folder(path, source), source.columns
     is_checked = False
     for number, line in enumerate(iter_lines(path), 1):
         if isinstance(line, DataError):

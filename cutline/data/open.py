@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from cutline.config import Columns, DataSource
-from cutline.data.coco import reject_split
-from cutline.data.folder import find_index, iter_folder, list_data_files
-from cutline.data.formats import (
-    FORMATS,
+from cutline.data.find import (
     SPLIT_NAMES,
+    find_index,
     find_split,
-    iter_file,
+    list_data_files,
     list_parquet_files,
     match_parquet_files,
+    reject_split,
 )
+from cutline.data.folder import iter_folder
+from cutline.data.formats import FORMATS, iter_file
 from cutline.data.parquet import read_parquet
 from cutline.data.row import DEFAULT_COLUMNS, reject_columns
 from cutline.data.sample import Sample, merge_rows
@@ -124,7 +125,7 @@ def _read(source: DataSource) -> list[Sample]:
     is_folder = os.path.isdir(path)  # noqa: PTH112  # Path.is_dir() raises if the name is too long
     if is_folder and source.split:
         split = find_split(source)
-        return _read(split) if isinstance(split, DataSource) else _read_tables(split, source)
+        return _read(split) if isinstance(split, DataSource) else read_parquet(split, source)
     if is_shards(source.path):
         reject_split(source.split, source.path)
         reject_columns(source.columns, source.path)
@@ -133,7 +134,7 @@ def _read(source: DataSource) -> list[Sample]:
     if is_folder:
         return _read_folder(source)
     if not os.path.exists(path):  # noqa: PTH110
-        return _read_tables(match_parquet_files(source), source)
+        return read_parquet(match_parquet_files(source), source)
     return _read_file(path, source)
 
 
@@ -142,11 +143,7 @@ def _read_file(path: Path, source: DataSource) -> list[Sample]:
         return merge_rows(raise_errors(iter_file(path, source)))
     require_regular_file(path)
     reject_split(source.split, path)
-    return _read_tables([path], source)
-
-
-def _read_tables(paths: list[Path], source: DataSource) -> list[Sample]:
-    return read_parquet(paths, source.image_root, source.columns)
+    return read_parquet([path], source)
 
 
 def _read_folder(source: DataSource) -> list[Sample]:
@@ -163,6 +160,6 @@ def _read_folder(source: DataSource) -> list[Sample]:
         ]
     samples = list(raise_errors(iter_folder(path)))
     if not samples and (tables := list_parquet_files(path)):
-        return _read_tables(tables, source)
+        return read_parquet(tables, source)
     reject_columns(source.columns, path)
     return samples

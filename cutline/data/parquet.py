@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
 from cutline.data.parquet_columns import IMG2DATASET_KEYS, iter_rows, open_images, parquet_errors
 from cutline.data.parquet_image import ParquetImage
-from cutline.data.row import DEFAULT_COLUMNS, UrlHandling, make_sample, parse_row
+from cutline.data.row import UrlHandling, image_folder, make_sample, parse_row
 from cutline.data.sample import Sample, merge_rows
 from cutline.data.tolerant import Tolerant, attempt, raise_errors
 from cutline.errors import DataError
@@ -22,9 +22,7 @@ MAX_GROUP_BYTES = 100_000_000
 """size of the images in a row group; likewise"""
 
 
-def read_parquet(
-    paths: Sequence[Path], image_root: str = "", columns: Columns = DEFAULT_COLUMNS
-) -> list[Sample]:
+def read_parquet(paths: Sequence[Path], source: DataSource) -> list[Sample]:
     """Read Parquet files, as `iter_parquet` does.
 
     If a row group is too large for training, which reads in random order, a warning names the file
@@ -38,9 +36,9 @@ def read_parquet(
         ConfigError: pyarrow is not installed.
     """
     samples = merge_rows(
-        sample for path in paths for sample in raise_errors(iter_parquet(path, image_root, columns))
+        sample for path in paths for sample in raise_errors(iter_parquet(path, source, "keep"))
     )
-    groups = (group for path in paths for group in _list_embedded(path, columns))
+    groups = (group for path in paths for group in _list_embedded(path, source.columns))
     largest = max(groups, key=lambda group: group.load, default=None)
     if largest and largest.load > 1:
         logger.warning(
@@ -70,11 +68,7 @@ class _RowGroup:
 
 
 def iter_parquet(
-    path: Path,
-    image_root: str = "",
-    columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlHandling = "keep",
-    max_rows: int | None = None,
+    path: Path, source: DataSource, urls: UrlHandling, max_rows: int | None = None
 ) -> Tolerant[Sample]:
     """Yield the rows of a Parquet file, whose columns have the names that `iter_jsonl` recognizes.
 
@@ -83,8 +77,7 @@ def iter_parquet(
 
     Args:
         path: The file.
-        image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Column names, where they differ from the defaults.
+        source: Says where the images are, and which column names differ from the defaults.
         urls: What becomes of addresses.
         max_rows: Rows that are converted to Python at a time (default: a row group, in which equal
             texts are one object).
@@ -98,7 +91,7 @@ def iter_parquet(
         DataError: The file cannot be read, or has no column of images.
         ConfigError: pyarrow is not installed.
     """
-    root = image_root or str(path.parent)
+    root, columns = image_folder(path, source), source.columns
     with open_images(path, columns, urls) as images:
         first_row = 1
         for group in range(images.file.num_row_groups):

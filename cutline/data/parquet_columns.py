@@ -15,11 +15,12 @@ from cutline.data.row import (
     IMAGE_KEYS,
     URL_KEYS,
     UrlHandling,
+    no_image_column_error,
     reject_repeated_columns,
     require_columns,
     urls_only_error,
 )
-from cutline.errors import ConfigError, CutlineError, DataError
+from cutline.errors import CutlineError, DataError
 from cutline.messages import first_line, format_text
 
 IMG2DATASET_KEYS = ("jpg", "png", "webp")
@@ -76,22 +77,11 @@ class ImageColumn:
 def open_images(path: Path, columns: Columns, urls: UrlHandling = "keep") -> Iterator[ImageColumn]:
     """Open a file and find its column of images. Raises DataError if there is none."""
     with parquet_errors(path):
-        file = _open_file(path)
+        file = open_parquet(path)
     with file:
         with parquet_errors(path):
             image_column = _find_image_column(file, path, columns, urls)
         yield image_column
-
-
-def _open_file(path: Path) -> Any:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            f"{path}: Parquet files need pyarrow, which is not installed: "
-            "pip install 'cutline[parquet]'"
-        ) from None
-    return open_parquet(path)
 
 
 @contextmanager
@@ -115,7 +105,7 @@ def count_rows(path: Path) -> int:
         DataError: The file cannot be read.
         ConfigError: pyarrow is not installed.
     """
-    with parquet_errors(path), _open_file(path) as file:
+    with parquet_errors(path), open_parquet(path) as file:
         return int(file.metadata.num_rows)
 
 
@@ -129,10 +119,7 @@ def _find_image_column(file: Any, path: Path, columns: Columns, urls: UrlHandlin
     if not name and any(name.lower() in URL_KEYS for name in names):
         raise urls_only_error(path, urls)
     if not name:
-        raise DataError(
-            f"{path}: none of the columns {format_text(', '.join(names))} is recognized "
-            f"as the image column; rename the right one to `image`, or {IMAGE_COLUMN_HINT}"
-        )
+        raise no_image_column_error(names, str(path), "image")
     column = ImageColumn(file, name)
     if column.fields and not {"bytes", "path"} & column.fields:
         fields = format_text(", ".join(sorted(column.fields)))

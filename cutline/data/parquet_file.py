@@ -36,11 +36,11 @@ def open_parquet(path: str | Path) -> Any:
     """Open a Parquet file as a `pyarrow.parquet.ParquetFile`.
 
     Raises:
+        ConfigError: pyarrow is not installed.
         ValueError: It declares far more values than it can hold. A damaged file raises this and
             many other errors.
     """
-    import pyarrow.parquet as pq
-
+    _, pq = import_pyarrow(path)
     file = pq.ParquetFile(path)
     limit = MAX_VALUES_PER_BYTE * Path(path).stat().st_size
     for group in range(file.num_row_groups):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
 from cutline.config.data import PLACEHOLDER
 from cutline.data.sample import Sample, image_path, is_url
 from cutline.errors import DataError
@@ -24,7 +24,12 @@ UrlHandling: TypeAlias = Literal["keep", "allow", "reject"]
 opened, and refuses rows that have no image but an address; `allow` takes it, also from a column of
 addresses; `reject` refuses both, and names the flag that allows them"""
 IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
-"""the fix in errors where no column is recognized as the image column"""
+"""the fix in errors where the image column is not found, or is another one"""
+
+
+def image_folder(path: Path, source: DataSource) -> str:
+    """Return the folder that image paths in the data file `path` are relative to."""
+    return source.image_root or str(path.parent)
 
 
 def parse_row(
@@ -184,6 +189,14 @@ def reject_columns(columns: Columns, path: Path | str) -> None:
             f"{path}: this kind of data has no columns; "
             f"remove the setting that names the column `{columns.names[0]}`"
         )
+
+
+def no_image_column_error(names: Iterable[str], where: str, usual_name: str) -> DataError:
+    """Return the error for a table whose image column, usually `usual_name`, has another name."""
+    return DataError(
+        f"{where}: none of the columns {format_text(', '.join(names))} is recognized as "
+        f"the image column; rename the right one to `{usual_name}`, or {IMAGE_COLUMN_HINT}"
+    )
 
 
 def urls_only_error(path: Path | str, urls: UrlHandling = "keep") -> DataError:

@@ -14,8 +14,8 @@ from cutline.errors import DataError
 from cutline.files import ImageRef
 
 MAX_IMAGE_BYTES = 512 << 20
-"""size of an image file in a shard or table: 100 megapixels, the most that is decoded, take 400 MB
-without compression"""
+"""size of an image file in a shard or table, or at an address: 100 megapixels, the most that is
+decoded, take 400 MB without compression"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Sample:
     """One image and its captions."""
 
     image: str | bytes | ImageRef
-    """path of the image, its bytes, or its position in a shard or table; not opened, so the file
-    may be missing"""
+    """path or address of the image, its bytes, or a reference to it; not opened, so that it may be
+    missing"""
     captions: tuple[str, ...]
     """captions as written, none of them blank; empty if there are none"""
     id: str

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cutline.data.folder import find_index, match_paths
+from cutline.data.find import find_index, match_paths
 from cutline.data.names import natural_sort_key
 from cutline.data.sample import is_url
 from cutline.data.walk import scan_images

@@ -7,14 +7,14 @@ import json
 import re
 from pathlib import Path
 
-from cutline.config import Columns
+from cutline.config import Columns, DataSource
 from cutline.data.csv_rows import Row, split_csv
 from cutline.data.row import (
-    DEFAULT_COLUMNS,
-    IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
     UrlHandling,
+    image_folder,
+    no_image_column_error,
     parse_row,
     reject_columns,
     reject_repeated_columns,
@@ -25,7 +25,6 @@ from cutline.data.sample import Sample
 from cutline.data.text import iter_lines
 from cutline.data.tolerant import Tolerant, attempt, raise_errors
 from cutline.errors import DataError
-from cutline.messages import format_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".token")
 _DELIMITERS = ",\t;|"
@@ -33,12 +32,7 @@ _FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")  # name.jpg#0<TAB>caption
 _NUMBERED_CAPTION = re.compile(r"\s*(\d+)\s+(.*)")
 
 
-def iter_table(
-    path: Path,
-    image_root: str = "",
-    columns: Columns = DEFAULT_COLUMNS,
-    urls: UrlHandling = "keep",
-) -> Tolerant[Sample]:
+def iter_table(path: Path, source: DataSource, urls: UrlHandling) -> Tolerant[Sample]:
     """Yield the rows of a table in one of these formats.
 
     - The first line names the columns, as `iter_jsonl` recognizes them; cells are separated by
@@ -52,8 +46,7 @@ def iter_table(
 
     Args:
         path: The file.
-        image_root: Folder that image paths are relative to (default: the folder of the file).
-        columns: Column names, where they differ from the defaults.
+        source: Says where the images are, and which column names differ from the defaults.
         urls: What becomes of addresses.
 
     Yields:
@@ -65,7 +58,7 @@ def iter_table(
     header = _read_header(path)
     if not header:
         return
-    root = image_root or str(path.parent)
+    root, columns = image_folder(path, source), source.columns
     if _FLICKR_LINE.fullmatch(header):
         reject_columns(columns, path)
         yield from _parse_flickr(_read_lines(path), root, path)
@@ -134,10 +127,7 @@ def _no_image_column(
     if has_urls or any(name.lower() in URL_KEYS for name in names):
         return urls_only_error(path, urls)
     require_columns(Columns(columns.image_column), names, f"{path}, line 1")
-    return DataError(
-        f"{path}, line 1: none of the columns {format_text(', '.join(names))} is recognized as "
-        f"the image column; rename the right one to `file_name`, or {IMAGE_COLUMN_HINT}"
-    )
+    return no_image_column_error(names, f"{path}, line 1", "file_name")
 
 
 def _split_at_tabs(path: Path) -> Tolerant[Row]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from cutline.data.tolerant import Tolerant, attempt, raise_errors
+from cutline.data.tolerant import Tolerant, attempt
 from cutline.errors import DataError
 from cutline.files import is_device
 from cutline.strict_json import RepeatedKeyError, find_repeated_key, parse_strict_json
@@ -30,16 +30,6 @@ def read_text(path: Path) -> str:
     """
     with _open_file(path) as file:
         return decode_text(file.read(), str(path))
-
-
-def read_lines(path: Path, errors: str = "strict") -> Iterator[str]:
-    """Yield the lines of a text file, as `iter_lines` does, without their ends.
-
-    Raises:
-        DataError: The file cannot be read or decoded, or a line is too long.
-    """
-    for line in raise_errors(iter_lines(path, errors)):
-        yield line.removesuffix("\n")
 
 
 def iter_lines(path: Path, errors: str = "strict") -> Tolerant[str]:

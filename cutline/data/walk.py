@@ -60,8 +60,8 @@ class _Names:
     def add(self, entry: os.DirEntry[str]) -> None:
         """Add an entry of the folder."""
         name = entry.name
-        if _is_dir(entry):  # links to folders are not followed
-            if not name.startswith(".") and not entry.is_symlink():
+        if is_folder(entry):
+            if _is_walked(entry):
                 self.folders.append(name)
         elif is_image(name):
             if _is_openable(entry):
@@ -96,11 +96,17 @@ class _Names:
             yield natural_name_key(name), is_folder, path, self
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_walked(folder: os.DirEntry[str]) -> bool:
+    """Return whether a folder is neither hidden nor a link, which could lead in circles."""
+    return not folder.name.startswith(".") and not folder.is_symlink()
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -191,8 +197,8 @@ def scan_images(folder: Path, *, recursive: bool = True) -> Iterator[str]:
     while pending:
         with suppress(OSError), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                if _is_dir(entry):
-                    if recursive and not entry.name.startswith(".") and not entry.is_symlink():
+                if is_folder(entry):
+                    if recursive and _is_walked(entry):
                         pending.append(entry.path)
                 elif is_image(entry.name) and _is_openable(entry):
                     yield entry.path

@@ -4,12 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cutline.data.text import (
-    parse_json,
-    read_lines,
-    read_text,
-    split_lines,
-)
+from cutline.data.text import iter_lines, parse_json, read_text, split_lines
+from cutline.data.tolerant import raise_errors
 from cutline.errors import DataError
 
 
@@ -67,7 +63,8 @@ def test_json_that_python_cannot_parse_is_an_error(text: str) -> None:
 def test_lines_are_those_of_the_text(tmp_path: Path, encoding: str) -> None:
     text = "a\r\nb\u2028c\n\n" + "d" * 100_000
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
-    assert list(read_lines(tmp_path / "a.txt")) == text.split("\n")
+    lines = raise_errors(iter_lines(tmp_path / "a.txt"))
+    assert [line.removesuffix("\n") for line in lines] == text.split("\n")
 
 
 def test_a_line_that_is_too_long_is_an_error(
@@ -76,7 +73,7 @@ def test_a_line_that_is_too_long_is_an_error(
     monkeypatch.setattr("cutline.data.text.MAX_LINE_BYTES", 1000)
     (tmp_path / "a.txt").write_text(f"{'x' * 998}\n{'x' * 1000}\n")
     with pytest.raises(DataError, match=r"a\.txt, line 2: longer than"):
-        list(read_lines(tmp_path / "a.txt"))
+        list(raise_errors(iter_lines(tmp_path / "a.txt")))
 
 
 def test_utf32_is_not_taken_for_utf16(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tars import write_tar
 
 from cutline.config import Columns, DataSource
 from cutline.data import Sample, count_data, iter_data, iter_list, open_data
-from cutline.data.text import read_lines
+from cutline.data.text import iter_lines
 from cutline.errors import DataError
 
 
@@ -530,7 +530,7 @@ def test_tables_of_addresses_need_names_of_columns(tmp_path: Path) -> None:
 def test_lists_of_paths_and_addresses_are_read(tmp_path: Path) -> None:
     names = b"a.jpg\r\n\n  ./b/../c.jpg\t\n/far/d.jpg\nhttps://x/e?f=1\ns3://b/\xff.jpg\n"
     path = write(tmp_path / "list.txt", b"\xef\xbb\xbf" + names)
-    lines = list(read_lines(path, errors="surrogateescape"))
+    lines = list(iter_lines(path, errors="surrogateescape"))
     assert [(sample.image, sample.id) for sample in iter_list(lines)] == [
         ("a.jpg", "a.jpg"),
         ("c.jpg", "./b/../c.jpg"),
@@ -568,7 +568,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(
     else:
         path = write(tmp_path / kind, rows)
     del rows, table
-    samples = iter_list(read_lines(path)) if kind == "list.txt" else iter_data(path)
+    samples = iter_list(iter_lines(path)) if kind == "list.txt" else iter_data(path)
     next(samples)  # imports pyarrow
     tracemalloc.start()
     try:

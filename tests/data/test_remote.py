@@ -16,9 +16,12 @@ import pytest
 from fsspec.registry import known_implementations
 
 from cutline.data import remote
-from cutline.data.folder import list_images, match_paths
+from cutline.data.find import match_paths
+from cutline.data.folder import iter_folder
 from cutline.data.remote import RemoteImage, is_remote_address, is_store_address, open_remote
 from cutline.data.remote_folder import walk_remote
+from cutline.data.tolerant import raise_errors
+from cutline.data.walk import scan_images
 from cutline.errors import ConfigError, DataError, ImageError
 
 STORES = "abfs abfss adl az file gcs gs hf local memory oss s3 s3a"
@@ -152,7 +155,7 @@ def test_patterns_match_what_they_match_on_the_disk(tmp_path: Path, pattern: str
         (tmp_path / name).touch()
     expected = set()
     for path in match_paths(f"{tmp_path}/{pattern}"):
-        found = [path] if Path(path).is_file() else list_images(Path(path))
+        found = [path] if Path(path).is_file() else scan_images(Path(path))
         expected |= {os.path.normpath(image) for image in found if Path(image).suffix != ".txt"}
     images = [image.address for image in walk_remote(f"file://{tmp_path}/{pattern}")]
     assert expected == {image.removeprefix("file://") for image in images}
@@ -206,7 +209,8 @@ def test_the_disk_is_walked_as_folders_are(
     (folder / "gone.jpg").symlink_to(tmp_path / "missing")
     os.mkfifo(folder / "pipe.jpg")
     images = list(walk_remote(f"file://{folder}"))
-    assert [image.address for image in images] == [f"file://{path}" for path in list_images(folder)]
+    expected = [f"file://{sample.image}" for sample in raise_errors(iter_folder(folder))]
+    assert [image.address for image in images] == expected
     assert [record.message.rpartition("/")[2] for record in caplog.records] == [
         "pipe.jpg: skipped, because it is not a regular file"
     ] * 2

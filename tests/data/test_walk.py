@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutline.data.folder import list_images
 from cutline.data.names import is_image, list_sidecar_names, natural_sort_key
+from cutline.data.tolerant import raise_errors
 from cutline.data.walk import ImageFile, IndexFile, scan_images, walk_images
 from cutline.errors import DataError
 
@@ -19,6 +19,11 @@ def fill(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
+
+
+def list_images(folder: Path) -> list[str]:
+    found = raise_errors(walk_images(folder))
+    return [file.path for file in found if isinstance(file, ImageFile)]
 
 
 def slow_key(path: str) -> tuple[object, ...]:
