@@ -16,14 +16,13 @@ from typing import Any
 
 import pytest
 import torch
-from random_captioner import draw_images, make_captioner
+from random_captioner import draw_images, save_captioner
 
 from cutline.batching import Caption
 from cutline.bulk import processes
 from cutline.bulk.engine import CaptionJob, Result, caption_samples
 from cutline.bulk.processes import caption_in_processes
 from cutline.captioner import Captioner
-from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.data import Sample
 from cutline.errors import CheckpointError, ConfigError, WorkerError
@@ -69,11 +68,8 @@ class ThreadsJob(CaptionJob):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> CaptionJob:
-    captioner = make_captioner()
     folder = tmp_path_factory.mktemp("bulk") / "model"
-    save_checkpoint(
-        folder, Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer)
-    )
+    save_captioner(folder)
     return CaptionJob(str(folder), inference=InferenceConfig("cpu", "fp32", batch_size=3))
 
 

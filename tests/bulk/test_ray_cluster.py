@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from random_captioner import draw_images, make_captioner
+from random_captioner import draw_images, save_captioner
 from test_worker import is_running
 
 from cutline.batching import Caption
@@ -22,7 +22,6 @@ from cutline.bulk.engine import CaptionJob, Result, caption_samples
 from cutline.bulk.ray_cluster import caption_on_ray
 from cutline.bulk.ray_connection import connect_ray
 from cutline.captioner import Captioner
-from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.data import Sample
 from cutline.errors import CheckpointError, ConfigError, ImageError, WorkerError
@@ -75,9 +74,7 @@ def ray() -> ModuleType:
 def job(tmp_path_factory: pytest.TempPathFactory) -> CaptionJob:
     """Return a job; its folder has images, too."""
     folder = tmp_path_factory.mktemp("job")
-    captioner = make_captioner()
-    weights = captioner.model.state_dict()
-    save_checkpoint(folder / "model", Checkpoint(captioner.config, weights, captioner.tokenizer))
+    save_captioner(folder / "model")
     for index, image in enumerate(draw_images(NUM_IMAGES)):
         image.save(folder / f"{index}.png")
     return CaptionJob(str(folder / "model"), inference=InferenceConfig("cpu", "fp32", batch_size=2))
