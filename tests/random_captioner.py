@@ -1,9 +1,12 @@
 """A captioner with random weights, and images for it."""
 
+from pathlib import Path
+
 import torch
 from PIL import Image
 
 from cutline.captioner import Captioner
+from cutline.checkpoint import Checkpoint, save_native
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.demo.drawing import draw_scene
 from cutline.demo.scenes import make_scenes
@@ -34,6 +37,14 @@ def make_captioner() -> Captioner:
             if parameter.dim() > 1:
                 parameter.normal_(std=0.35)
     return Captioner(model, tokenizer, "cpu", "fp32")
+
+
+def save_captioner(folder: Path) -> Captioner:
+    """Save the captioner to a folder, and return it."""
+    captioner = make_captioner()
+    weights = captioner.model.state_dict()
+    save_native(folder, Checkpoint(captioner.config, weights, captioner.tokenizer))
+    return captioner
 
 
 def draw_images(count: int) -> list[Image.Image]:

@@ -9,9 +9,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from random_captioner import make_captioner
+from random_captioner import save_captioner
 
-from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.demo.scenes import make_scenes, write_scenes
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "caption.py"
@@ -113,11 +112,7 @@ def test_scenarios_in_separate_processes(tmp_path: Path) -> None:
 def test_fp32_leaves_every_caption_unchanged(tmp_path: Path) -> None:
     """Accuracy of each precision, with a random captioner on drawn scenes."""
     data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
-    captioner = make_captioner()
-    save_checkpoint(
-        tmp_path / "model",
-        Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer),
-    )
+    save_captioner(tmp_path / "model")
     command = [
         sys.executable,
         str(SCRIPT.with_name("accuracy.py")),

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 from forked import run_command
-from random_captioner import make_captioner
+from random_captioner import save_captioner
 
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import COMMANDS
 from cutline.cli.main import run_command as run_in_process
 from cutline.demo.scenes import make_scenes, write_scenes
@@ -42,10 +41,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a captioner with random weights."""
     folder = tmp_path_factory.mktemp("processes") / "model"
-    captioner = make_captioner()
-    save_native(
-        folder, Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer)
-    )
+    save_captioner(folder)
     return folder
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from proc import is_running, wait_for_end
 
 from cutline.worker import init_worker
 
@@ -32,14 +33,6 @@ def work(folder: str) -> None:
     (Path(os.environ["STARTED"]) / str(os.getpid())).touch()
     while True:  # never idle
         sum(range(10_000))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -67,9 +60,7 @@ def test_busy_workers_end_when_their_parent_is_killed(tmp_path: Path, method: st
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    while any(map(is_running, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_end(pids, deadline - time.monotonic())
 
 
 def test_a_worker_without_work_ends_too() -> None:

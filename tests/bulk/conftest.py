@@ -9,10 +9,9 @@ import fsspec
 import pytest
 from bulk_outputs import FAST, Caption, Captions, read_lines
 from bulk_sources import Images
-from random_captioner import make_captioner
+from random_captioner import save_captioner
 from web_server import WebServer
 
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.demo.scenes import make_scenes, write_scenes
 
@@ -21,9 +20,7 @@ from cutline.demo.scenes import make_scenes, write_scenes
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a captioner with random weights."""
     folder = tmp_path_factory.mktemp("bulk") / "model"
-    captioner = make_captioner()
-    weights = captioner.model.state_dict()
-    save_native(folder, Checkpoint(captioner.config, weights, captioner.tokenizer))
+    save_captioner(folder)
     return str(folder)
 
 

@@ -31,7 +31,7 @@ class FakeEngine:
     def __call__(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Result]]:
         rng = random.Random(self.seed)
         count = 0
-        while group := list(islice(samples, 7)):
+        while group := list(islice(samples, 5)):
             rng.shuffle(group)
             for sample in group:
                 if count == self.stop_after:
@@ -45,7 +45,7 @@ class FakeEngine:
         try:
             data = image.read() if isinstance(image, ImageRef) else image
             data = Path(data).read_bytes() if isinstance(data, str) else data
-        except OSError:
+        except (OSError, ImageError):
             return ImageError(f"{sample.name}: no such image; check the path")
         if not data:
             return ImageError(f"{sample.name}: the file is empty; copy it again or remove it")

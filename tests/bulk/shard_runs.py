@@ -1,6 +1,5 @@
 """Runs that write tar shards, with an engine without a model; and runs that are killed."""
 
-import hashlib
 import os
 import signal
 import sys
@@ -12,10 +11,9 @@ from operator import itemgetter
 from pathlib import Path
 
 import forked
+from fake_engine import FakeEngine
 
 import cutline.bulk.manifest as manifest_module
-from cutline.batching import Caption
-from cutline.bulk.engine import Result
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
 from cutline.bulk.record import Failure
@@ -26,8 +24,7 @@ from cutline.data.tar import iter_tar, join_members, read_members
 from cutline.data.tar_reader import TarSource
 from cutline.data.tar_writer import TarWriter
 from cutline.data.tolerant import raise_errors
-from cutline.errors import CutlineError, ImageError
-from cutline.files import ImageRef
+from cutline.errors import CutlineError
 
 
 @dataclass
@@ -43,30 +40,6 @@ class FinishedRun:
 def read_tar(path: str) -> list[Sample]:
     """Return the samples of an uncompressed tar file."""
     return list(raise_errors(iter_tar(path)))
-
-
-def caption_of(data: bytes) -> str:
-    """Return the caption of an image file."""
-    return f"caption {hashlib.sha256(data).hexdigest()[:12]}"
-
-
-def caption_sample(sample: Sample) -> tuple[Sample, Result]:
-    """Caption a sample; an image that is empty or missing fails."""
-    image = sample.image
-    try:
-        data = image.read() if isinstance(image, ImageRef) else image
-        data = Path(data).read_bytes() if isinstance(data, str) else data
-    except (OSError, ImageError):
-        data = b""
-    if not data:
-        return sample, ImageError(f"{sample.name}: the file is empty or missing")
-    return sample, Caption(caption_of(data), -1.5, (1, 2))
-
-
-def caption_all(samples: Iterator[Sample]) -> Iterator[tuple[Sample, Result]]:
-    """Caption samples, in another order than theirs."""
-    while group := [sample for _, sample in zip(range(5), samples, strict=False)]:
-        yield from map(caption_sample, reversed(group))
 
 
 def read_files(folder: Path) -> Iterator[Sample]:
@@ -109,21 +82,12 @@ def run(
     with Manifest(state) as manifest:
         caption_run = CaptionRun(manifest, output, config or RunConfig())
         try:
-            caption_run.run(samples, lambda each: _stop_after(caption_all(each), stop_after))
+            caption_run.run(samples, FakeEngine(stop_after=stop_after))
         except KeyboardInterrupt:
             assert stop_after >= 0
         return FinishedRun(
             caption_run.counts, caption_run.complete, [*caption_run.iter_failures()], output
         )
-
-
-def _stop_after(
-    results: Iterator[tuple[Sample, Result]], count: int
-) -> Iterator[tuple[Sample, Result]]:
-    for number, result in enumerate(results):
-        if number == count:
-            raise KeyboardInterrupt
-        yield result
 
 
 def read_all(path: Path) -> dict[str, bytes]:

@@ -10,54 +10,28 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from random_captioner import draw_images, make_captioner
+from deadly import BrokenJob, DeadlyImage, DeadlyJob
+from proc import find_descendants, wait_for_end
+from random_captioner import draw_images, save_captioner
 
 from cutline.batching import Caption
 from cutline.bulk import processes
 from cutline.bulk.engine import CaptionJob, Result, caption_samples
 from cutline.bulk.processes import caption_in_processes
 from cutline.captioner import Captioner
-from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.data import Sample
 from cutline.errors import CheckpointError, ConfigError, WorkerError
-from cutline.files import ImageRef
 
 needs_sigkill = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 IMAGES = draw_images(8)
-
-
-class Killer(ImageRef):
-    """An image that kills the process that reads it."""
-
-    def read(self) -> bytes:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-    def __str__(self) -> str:
-        return "killer\n.png"
-
-
-class KilledJob(CaptionJob):
-    """Kills the process that loads the model."""
-
-    def load(self, device: str = "") -> Captioner:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-
-class BrokenJob(CaptionJob):
-    """Fails to load the model, with an error that nobody expects."""
-
-    def load(self, device: str = "") -> Captioner:
-        raise KeyError("weight")
 
 
 class ThreadsJob(CaptionJob):
@@ -69,11 +43,8 @@ class ThreadsJob(CaptionJob):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> CaptionJob:
-    captioner = make_captioner()
     folder = tmp_path_factory.mktemp("bulk") / "model"
-    save_checkpoint(
-        folder, Checkpoint(captioner.config, captioner.model.state_dict(), captioner.tokenizer)
-    )
+    save_captioner(folder)
     return CaptionJob(str(folder), inference=InferenceConfig("cpu", "fp32", batch_size=3))
 
 
@@ -135,7 +106,7 @@ def test_two_processes_give_the_captions_of_one_though_they_are_killed(
 def test_an_image_that_kills_processes_is_an_error(job: CaptionJob) -> None:
     samples = make_samples(20)
     others = [sample for sample in samples if sample.id != "7"]
-    samples[7] = replace(samples[7], image=Killer())
+    samples[7] = replace(samples[7], image=DeadlyImage())
     found = outcomes(caption_in_processes(iter(samples), job, ["cpu"]))
     assert str(found.pop("7")).startswith(
         r"killer\n.png: the process that captioned it was killed by SIGKILL"
@@ -149,7 +120,7 @@ def test_processes_that_die_of_all_images_are_an_error(
     job: CaptionJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "MAX_FRUITLESS_DEATHS", 2)
-    samples = (replace(sample, image=Killer()) for sample in make_samples(9))
+    samples = (replace(sample, image=DeadlyImage()) for sample in make_samples(9))
     with pytest.raises(WorkerError, match=r"SIGKILL, .* no image was captioned between 2 such"):
         list(caption_in_processes(samples, job, ["cpu"]))
     assert multiprocessing.active_children() == []
@@ -158,7 +129,7 @@ def test_processes_that_die_of_all_images_are_an_error(
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        pytest.param(KilledJob, "was killed by SIGKILL", marks=[needs_sigkill, pytest.mark.slow]),
+        pytest.param(DeadlyJob, "was killed by SIGKILL", marks=[needs_sigkill, pytest.mark.slow]),
         pytest.param(BrokenJob, r"failed \(KeyError: 'weight'\)", marks=pytest.mark.slow),
     ],
 )
@@ -244,23 +215,9 @@ if __name__ == "__main__":
 """
 
 
-@dataclass
-class Parent:
-    """A process that captions without end."""
-
-    process: subprocess.Popen[str]
-
-    def descendants(self) -> list[int]:
-        """Return the processes that it has started, and those that they have started."""
-        found = [self.process.pid]
-        for pid in found:
-            for file in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, file.read_text().split())
-        return found[1:]
-
-
 @pytest.fixture
-def parent(job: CaptionJob, tmp_path: Path) -> Iterator[Parent]:
+def parent(job: CaptionJob, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Return a process that captions without end."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT.format(path=sys.path, model=job.model))
     pipe = subprocess.PIPE
@@ -268,48 +225,34 @@ def parent(job: CaptionJob, tmp_path: Path) -> Iterator[Parent]:
         [sys.executable, script], stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
     with process:
-        yield Parent(process)
+        yield process
         process.kill()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait_for_end(pids: list[int], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while any(map(is_running, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
 @needs_proc
-def test_processes_end_when_their_parent_is_killed(parent: Parent) -> None:
-    assert parent.process.stdout
-    parent.process.stdout.readline()
-    pids = parent.descendants()
+def test_processes_end_when_their_parent_is_killed(parent: subprocess.Popen[str]) -> None:
+    assert parent.stdout
+    parent.stdout.readline()
+    pids = find_descendants(parent.pid)
     assert len(pids) >= 2  # one that captions, and one that opens images for it
-    parent.process.kill()
+    parent.kill()
     wait_for_end(pids, 2)
-    assert parent.process.communicate()[1] == ""
+    assert parent.communicate()[1] == ""
 
 
 @needs_proc
 @pytest.mark.parametrize("when", ["loads", pytest.param("captions", marks=pytest.mark.slow)])
-def test_ctrl_c_ends_all_processes_quietly(parent: Parent, when: str) -> None:
-    assert parent.process.stdout
+def test_ctrl_c_ends_all_processes_quietly(parent: subprocess.Popen[str], when: str) -> None:
+    assert parent.stdout
     if when == "captions":
-        parent.process.stdout.readline()
-    while not parent.descendants():
+        parent.stdout.readline()
+    while not find_descendants(parent.pid):
         time.sleep(0.01)
-    pids = parent.descendants()
-    os.killpg(parent.process.pid, signal.SIGINT)  # as a terminal does
-    assert parent.process.communicate(timeout=20)[1] == ""
-    assert parent.process.returncode == 0
+    pids = find_descendants(parent.pid)
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    assert parent.communicate(timeout=20)[1] == ""
+    assert parent.returncode == 0
     wait_for_end(pids, 2)  # those that opened images end after the one that they did it for
 
 

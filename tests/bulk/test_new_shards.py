@@ -8,13 +8,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from fake_engine import FakeEngine, caption_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from shard_runs import (
     FinishedRun,
-    caption_all,
-    caption_of,
     read_all,
     read_files,
     read_tar,
@@ -85,7 +84,7 @@ def check(source: Path, out: Path) -> dict[str, tuple[str, bytes, str]]:
     rows = read_rows(out)
     files = {sample.id: Path(str(sample.image)).read_bytes() for sample in read_files(source)}
     assert {id: image for id, (_, image, _) in rows.items()} == files
-    assert all(caption == caption_of(image) for _, image, caption in rows.values())
+    assert all(caption == caption_text(image) for _, image, caption in rows.values())
     assert not (state_of(out) / "temporary").exists()
     return rows
 
@@ -109,7 +108,7 @@ def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
     for sample in samples:
         row = json.loads(sample["json"])
         (image,) = (sample[each] for each in ("jpg", "png", "webp") if each in sample)
-        assert sample["txt"].decode() == row["caption"] == caption_of(image)
+        assert sample["txt"].decode() == row["caption"] == caption_text(image)
         assert image == (tmp_path / "in" / row["id"]).read_bytes()
         assert row["image"] == str(tmp_path / "in" / row["id"])
     assert len(read_tar(str(tmp_path / "out" / "00000.tar"))) == 5
@@ -124,7 +123,7 @@ def test_all_columns_are_carried_along(tmp_path: Path) -> None:
     assert row == {
         "image": "x\udcff/1.jpg",
         "id": "x\udcff/1.jpg",
-        "caption": caption_of(b"A"),
+        "caption": caption_text(b"A"),
         "url": "https://host/1.jpg",
         "original_captions": ["a dog"],
     }
@@ -311,7 +310,7 @@ def test_shard_has_the_image_that_was_captioned(tmp_path: Path) -> None:
         output = NewShardOutput(tmp_path / "out", "txt", 4)
 
         def engine(samples: Iterator[Sample]) -> Iterator[tuple[Sample, Result]]:
-            return caption_all(map(output.prepare, samples))
+            return FakeEngine()(map(output.prepare, samples))
 
         CaptionRun(manifest, output).run(samples, engine)
         assert len(server.requests) == 6
@@ -319,7 +318,7 @@ def test_shard_has_the_image_that_was_captioned(tmp_path: Path) -> None:
     assert {id: image for id, (_, image, _) in rows.items()} == {
         name: f"{name} 0".encode() for name in names
     }
-    assert all(caption == caption_of(image) for _, image, caption in rows.values())
+    assert all(caption == caption_text(image) for _, image, caption in rows.values())
     assert not (state_of(tmp_path / "out") / "temporary").exists()
 
 

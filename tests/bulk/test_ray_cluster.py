@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -13,20 +12,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import deadly
 import pytest
-from random_captioner import draw_images, make_captioner
-from test_worker import is_running
+from deadly import BrokenJob, DeadlyImage, DeadlyJob
+from proc import find_descendants, wait_for_end
+from random_captioner import draw_images, save_captioner
 
 from cutline.batching import Caption
 from cutline.bulk.engine import CaptionJob, Result, caption_samples
 from cutline.bulk.ray_cluster import caption_on_ray
 from cutline.bulk.ray_connection import connect_ray
-from cutline.captioner import Captioner
-from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.data import Sample
 from cutline.errors import CheckpointError, ConfigError, ImageError, WorkerError
-from cutline.files import ImageRef
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -37,37 +35,11 @@ NUM_IMAGES = 40
 ACTOR = "ray::CaptionActor"
 
 
-class Killer(ImageRef):
-    """An image that kills the process that reads it."""
-
-    def read(self) -> bytes:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-    def __str__(self) -> str:
-        return "killer\n.png"
-
-
-class KilledJob(CaptionJob):
-    """Kills the process that loads the model."""
-
-    def load(self, device: str = "") -> Captioner:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-
-class BrokenJob(CaptionJob):
-    """Fails to load the model, with an error that nobody expects."""
-
-    def load(self, device: str = "") -> Captioner:
-        raise KeyError("weight")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> ModuleType:
-    """Import Ray, which takes a second; its actors cannot import this module."""
+    """Import Ray, which takes a second; its actors cannot import `deadly`."""
     module = import_module("ray")
-    module.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    module.cloudpickle.register_pickle_by_value(deadly)
     return module
 
 
@@ -75,9 +47,7 @@ def ray() -> ModuleType:
 def job(tmp_path_factory: pytest.TempPathFactory) -> CaptionJob:
     """Return a job; its folder has images, too."""
     folder = tmp_path_factory.mktemp("job")
-    captioner = make_captioner()
-    weights = captioner.model.state_dict()
-    save_checkpoint(folder / "model", Checkpoint(captioner.config, weights, captioner.tokenizer))
+    save_captioner(folder / "model")
     for index, image in enumerate(draw_images(NUM_IMAGES)):
         image.save(folder / f"{index}.png")
     return CaptionJob(str(folder / "model"), inference=InferenceConfig("cpu", "fp32", batch_size=2))
@@ -161,7 +131,7 @@ def test_a_killed_actor_is_replaced(
 def test_a_sample_that_kills_its_actors_is_given_up(
     job: CaptionJob, samples: list[Sample], expected: dict[str, str]
 ) -> None:
-    some = [*samples[:7], Sample(Killer(), (), "killer"), *samples[7:]]
+    some = [*samples[:7], Sample(DeadlyImage(), (), "killer"), *samples[7:]]
     found = {s.id: result for s, result in caption_on_ray(iter(some), job, num_actors=2)}
     error = found.pop("killer")
     assert isinstance(error, ImageError)
@@ -182,7 +152,7 @@ def test_what_no_actor_can_load_is_an_error(
     (tmp_path / "model.pth").write_bytes(b"no weights")
     fail(replace(job, model=str(tmp_path / "model.pth")), CheckpointError, "model.pth")
     fail(replace(job, generation=GenerationConfig(max_length=400)), ConfigError, "max_length 400")
-    fail(KilledJob("", inference=job.inference), WorkerError, "its worker process has died")
+    fail(DeadlyJob("", inference=job.inference), WorkerError, "its worker process has died")
     fail(BrokenJob("", inference=job.inference), KeyError, "weight")
     cuda = replace(job, inference=InferenceConfig("cuda"))
     with pytest.raises(ConfigError, match="has no GPU"):
@@ -232,7 +202,7 @@ def test_few_samples_are_taken_ahead_and_a_closed_run_ends_its_actors(
             break
     results.close()  # type: ignore[attr-defined]
     assert ray.is_initialized()  # it was before
-    wait_for_end(find_processes(os.getpid(), ACTOR))
+    wait_for_end(find_processes(os.getpid(), ACTOR), 120)
 
 
 SCRIPT = """
@@ -274,7 +244,7 @@ def test_a_stopped_run_stops_its_cluster(
         process.send_signal(number)
         code = process.wait(60)
     assert code == (-number if number == signal.SIGKILL else 128 + number)
-    wait_for_end(processes)
+    wait_for_end(processes, 120)
 
 
 def find_processes(parent: int, *words: str) -> list[int]:
@@ -282,18 +252,3 @@ def find_processes(parent: int, *words: str) -> list[int]:
     commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in find_descendants(parent)}
     texts = {pid: path.read_text() for pid, path in commands.items() if path.exists()}
     return [pid for pid, text in texts.items() if any(word in text for word in words)]
-
-
-def find_descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [each for child in children for each in (int(child), *find_descendants(int(child)))]
-
-
-def wait_for_end(processes: list[int]) -> None:
-    deadline = time.monotonic() + 120
-    while any(map(is_running, processes)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

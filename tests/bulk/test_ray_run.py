@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from random_captioner import make_captioner
+from random_captioner import save_captioner
 
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.demo.scenes import make_scenes, write_scenes
 
@@ -28,9 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray")
     write_scenes(folder / "images", make_scenes(300, seed=5), size=64)
     (folder / "images" / "broken.png").write_bytes(b"no image")
-    captioner = make_captioner()
-    weights = captioner.model.state_dict()
-    save_native(folder / "model", Checkpoint(captioner.config, weights, captioner.tokenizer))
+    save_captioner(folder / "model")
     return folder
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from fake_engine import caption_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shard_runs import FinishedRun, caption_of, read_all, read_shards, read_tar, run, run_killed
+from shard_runs import FinishedRun, read_all, read_shards, read_tar, run, run_killed
 from tars import write_tar
 
 from cutline.bulk.destination import Destination
@@ -103,7 +104,7 @@ def test_all_members_are_carried_along_and_captions_come_after_images(
     assert [member for member in after if member in kept] == kept  # byte for byte, in order
     for sample in read_tar(str(folder / "out" / "a.tar")):
         key = sample.id.removeprefix("a.tar/")
-        caption = caption_of(sample.image.read())
+        caption = caption_text(sample.image.read())
         original = contents.get(f"{key}.txt", contents.get(f"./{key}.txt", b"")).decode()
         if key not in has_text or existing == "overwrite":
             assert sample.captions == (caption,)
@@ -124,9 +125,9 @@ def test_caption_is_beside_its_image(tmp_path: Path) -> None:
     assert read_all(tmp_path / "out" / "x" / "s.tar") == {
         "./a.jpg": b"A",
         "./a.cls": b"7",
-        "./a.txt": caption_of(b"A").encode(),
+        "./a.txt": caption_text(b"A").encode(),
         "b.png": b"B",
-        "b.txt": caption_of(b"B").encode(),
+        "b.txt": caption_text(b"B").encode(),
         "b.orig.txt": b"old",
         "c.json": b"[]",
     }
@@ -161,7 +162,7 @@ def test_line_is_added_to_texts_of_any_encoding(
     output = ShardCopyOutput(tmp_path / "out", "text", "append")
     run(output, tmp_path / "state", read_shards(tmp_path / "in", output))
     members = read_all(tmp_path / "out" / "s.tar")
-    assert members["a.text"] == expected.replace(b"NEW", caption_of(b"A").encode())
+    assert members["a.text"] == expected.replace(b"NEW", caption_text(b"A").encode())
     assert members["a.orig.txt"] == text
 
 
@@ -195,7 +196,7 @@ def test_damaged_shard_is_copied_up_to_the_damage(
     assert [failure.id for failure in caption_run.failures] == ["s.tar/b"]
     assert read_all(tmp_path / "out" / "s.tar") == {
         "a.jpg": b"A",
-        "a.txt": caption_of(b"A").encode(),
+        "a.txt": caption_text(b"A").encode(),
     }
     assert read_all(tmp_path / "out" / "t.tar.gz") == {"a.jpg": b"A"}
     assert caplog.text.count("what follows is not copied") == 2
@@ -230,7 +231,7 @@ def test_copy_with_captions_of_a_part_whose_number_is_used_again(
 ) -> None:
     write_tar(tmp_path / "in" / "s.tar", {"a.jpg": "A"})
     for caption in ("one", "two"):
-        monkeypatch.setattr("shard_runs.caption_of", lambda data, caption=caption: caption)
+        monkeypatch.setattr("fake_engine.caption_text", lambda data, caption=caption: caption)
         assert caption_shards(tmp_path / "in", tmp_path / "out").counts.captioned == 1
         assert read_all(tmp_path / "out" / "s.tar")["a.txt"] == caption.encode()
         (part,) = (tmp_path / "out.state").glob("part-*")
@@ -283,7 +284,7 @@ def test_compressed_and_remote_shards(tmp_path: Path) -> None:
     caption_shards(tmp_path / "in", tmp_path / "out")
     for name in ("s.tar.gz", "t.tgz"):
         assert gzip.decompress((tmp_path / "out" / name).read_bytes())
-        text = caption_of(b"A").encode()
+        text = caption_text(b"A").encode()
         assert read_all(tmp_path / "out" / name) == {**members, "a.txt": text}
 
     plain = write_tar(tmp_path / "plain.tar", members)
@@ -299,7 +300,7 @@ def test_compressed_and_remote_shards(tmp_path: Path) -> None:
         output.end_shard()
 
     run(output, tmp_path / "far.state", samples())
-    assert read_all(tmp_path / "far" / "s.tar")["b.txt"] == b"old\n" + caption_of(b"B").encode()
+    assert read_all(tmp_path / "far" / "s.tar")["b.txt"] == b"old\n" + caption_text(b"B").encode()
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

@@ -25,9 +25,9 @@ OUTPUTS = {
     "caption": ["--caption-extension", "caption"],
 }
 BESIDE = ("metadata", "txt", "caption")
+"""outputs that only local files can have"""
 USUAL_OUTPUTS = ("stdout", "jsonl", "shards", "txt")
 """those that are tested with every source in the usual suite; the others are slow together"""
-"""outputs that only local files can have"""
 
 
 class Command:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from random_captioner import make_captioner
+from random_captioner import save_captioner
 
-from cutline.checkpoint import Checkpoint, save_checkpoint
 from cutline.demo.scenes import make_scenes, write_scenes
 
 
@@ -50,7 +49,7 @@ def launch(arguments: list[str], num_processes: int) -> list[subprocess.Complete
 def prepare_inputs(folder: Path) -> tuple[Path, Path]:
     """Return data of 7 images and a missing one, and a model that captions them nearly right."""
     data = write_scenes(folder / "scenes", make_scenes(7, seed=3))
-    captioner = make_captioner()
+    captioner = save_captioner(folder / "model")
     images = sorted(data.parent.glob("*.png"))
     rows = [
         {"file_name": image.name, "captions": [f"{caption.text} star"]}
@@ -58,8 +57,6 @@ def prepare_inputs(folder: Path) -> tuple[Path, Path]:
     ]
     rows.append({"file_name": "gone.png", "captions": ["a star"]})
     data.write_text("\n".join(map(json.dumps, rows)))
-    weights = captioner.model.state_dict()
-    save_checkpoint(folder / "model", Checkpoint(captioner.config, weights, captioner.tokenizer))
     return data, folder / "model"
 
 

@@ -2,8 +2,6 @@
 
 import itertools
 import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deadly import DeadlyImage
 from PIL import Image
 from torch import Tensor
 
@@ -129,19 +128,11 @@ def test_no_more_images_are_taken_than_released(files: list[ImageSource]) -> Non
         assert [image.index for image in prefetcher.take(1, wait=True)] == [3]
 
 
-class Killer(ImageRef):
-    """An image that kills the process that reads it."""
-
-    def read(self) -> bytes:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-
 @pytest.mark.slow
 @needs_sigkill
 def test_an_image_that_kills_processes_is_an_error(files: list[ImageSource]) -> None:
     """It is opened again, beside others that are not blamed."""
-    sources = [*files[:3], Killer(), *files[3:]]
+    sources = [*files[:3], DeadlyImage(), *files[3:]]
     images = prefetch_images(zip(sources, itertools.count()), 16, 10, num_workers=2)
     results = [pixels for pixels, _ in images]
     assert str(results.pop(3)).startswith(
@@ -182,7 +173,7 @@ def test_processes_that_cannot_start_are_an_error(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_sent_to_a_process_is_an_error(files: list[ImageSource]) -> None:
-    class Local(Killer):
+    class Local(DeadlyImage):
         """Cannot be pickled."""
 
     pairs = [(files[0], 0), (Local(), 1), (files[1], 2)]
