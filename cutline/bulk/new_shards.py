@@ -11,7 +11,7 @@ from cutline.bulk.held_image import HeldImage, SavedImage, hold_sample
 from cutline.bulk.index import NO_ORDER
 from cutline.bulk.manifest import Manifest, Position
 from cutline.bulk.record import Failure, Record
-from cutline.bulk.shard_groups import OldShard, add_sample
+from cutline.bulk.shard_groups import add_sample, open_old_shard
 from cutline.bulk.shard_members import ShardMember, ShardMembers
 from cutline.bulk.shard_output import ShardOutput
 from cutline.data import Sample
@@ -221,7 +221,7 @@ class NewShardOutput(ShardOutput):
         """
         written: list[Position] = []
         try:
-            with self._create(path) as tar, OldShard(path, old) as shard:
+            with self._create(path) as tar, open_old_shard(path, old) as shard:
                 keys = shard.keep(position for _, position in members)
                 for slot, position in members:
                     if position in shard:
