@@ -15,6 +15,7 @@ from PIL import Image
 
 from cutline.bulk.manifest import Position
 from cutline.bulk.record import Record
+from cutline.bulk.shard_captions import encode_caption
 from cutline.bulk.text_edit import encode_text
 from cutline.bulk.text_names import path_for_id
 from cutline.data.names import IMAGE_EXTENSIONS
@@ -122,7 +123,7 @@ def add_sample(
     key = make_key(record.id, keys)
     keys.add(key)
     tar.add(f"{key}.{find_image_extension(name, image)}", image)
-    tar.add(f"{key}.{extension}", encode_text(" ".join(record.row["caption"].split())))
+    tar.add(f"{key}.{extension}", encode_caption(record.row["caption"]))
     tar.add(f"{key}.json", encode_text(json.dumps(record.row, ensure_ascii=False)))
 
 
