@@ -16,9 +16,9 @@ from multiprocessing import (
 )
 from typing import Any
 
-from cutline.errors import WorkerError
+from cutline.errors import ImageError, WorkerError
 from cutline.interrupt import STOP_SIGNALS
-from cutline.messages import first_line
+from cutline.messages import first_line, one_line
 
 MAX_DEATHS = 3
 """processes that may die while they work on the same thing, before it is blamed"""
@@ -78,6 +78,19 @@ class WorkerProcess:
         self._process.kill()
         self._process.join(END_TIMEOUT)
         self.connection.close()
+
+
+def blame_image(name: str, reason: str) -> ImageError:
+    """Return the error of an image that MAX_DEATHS processes died with.
+
+    Args:
+        name: The image.
+        reason: What became of the process, such as "was killed by SIGKILL".
+    """
+    return ImageError(
+        f"{one_line(name)}: the process that captioned it {reason}, perhaps for lack of memory; "
+        "check the image and memory, and try again"
+    )
 
 
 def _run(function: Callable[..., object], *args: Any) -> None:

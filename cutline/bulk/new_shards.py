@@ -1,6 +1,7 @@
 """`NewShardOutput`: tar shards of images that come from anywhere, with their captions."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,13 +9,12 @@ from pathlib import Path
 from tarfile import TarError
 
 from cutline.bulk.held_image import HeldImage, SavedImage, hold_sample
-from cutline.bulk.index import NO_ORDER
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.parts import Position
 from cutline.bulk.record import Failure, Record
-from cutline.bulk.shard_groups import OldShard, add_sample
-from cutline.bulk.shard_members import ShardMember, ShardMembers
+from cutline.bulk.shard_groups import add_sample, open_old_shard
 from cutline.bulk.shard_output import ShardOutput
+from cutline.bulk.shard_plan import PlannedSample, ShardPlan
 from cutline.data import Sample
 from cutline.data.tar_writer import TarWriter
 from cutline.errors import DataError, ImageError
@@ -44,8 +44,8 @@ class NewShardOutput(ShardOutput):
             ConfigError: Other members have the extension.
         """
         super().__init__(path, extension, is_single=shard_size is None)
-        self._shard_size, self._suffix = shard_size or NO_ORDER, suffix
-        self._members = ShardMembers(self._manifest, self._shard_size)
+        self._shard_size, self._suffix = shard_size or sys.maxsize, suffix
+        self._plan = ShardPlan(self._manifest, self._shard_size)
         # Shards that are not as they should be, with the slots whose images are not there yet.
         self._missing: dict[int, set[int]] = {}
         self._arriving: dict[int, HeldImage] = {}
@@ -55,9 +55,9 @@ class NewShardOutput(ShardOutput):
     def resume(self, manifest: Manifest) -> None:
         """Find the shards that are not as they should be."""
         super().resume(manifest)
-        self._members = ShardMembers(manifest, self._shard_size)
-        for number in range(len(self._members)):
-            expected = [position for _, position in self._members.iter_shard(number)]
+        self._plan = ShardPlan(manifest, self._shard_size)
+        for number in range(len(self._plan)):
+            expected = [position for _, position in self._plan.iter_shard(number)]
             if self._read_shard(number) != expected:
                 self._missing[number] = self._find_missing(number)
 
@@ -70,14 +70,14 @@ class NewShardOutput(ShardOutput):
             if done and not self._missing:
                 return
             slot = self._manifest.find_slot(sample.id)
-            number = self._members.number_of(slot)
+            number = self._plan.number_of(slot)
             if self._is_finished or (done and slot not in self._missing.get(number, ())):
                 return
             held = hold_sample(sample, self._temporary / str(slot))
             if done:
                 self._held[slot] = held
                 self._missing[number].discard(slot)
-                build = self._plan_if_ready(number)
+                build = self._make_build_if_ready(number)
             else:
                 self._arriving[slot] = held
         if build:
@@ -97,7 +97,7 @@ class NewShardOutput(ShardOutput):
         """Write the shards that these records complete."""
         with self._lock:
             touched = {number for record in records if (number := self._note_record(record)) >= 0}
-            builds = list(filter(None, map(self._plan_if_ready, sorted(touched))))
+            builds = list(filter(None, map(self._make_build_if_ready, sorted(touched))))
         for build in builds:
             self._start_build(build)
         self._raise_error(wait=False)
@@ -110,7 +110,7 @@ class NewShardOutput(ShardOutput):
                 held.release()
             else:
                 self._held[slot] = held
-        number = self._members.number_of(slot)
+        number = self._plan.number_of(slot)
         if number >= 0:
             if number not in self._missing:
                 self._missing[number] = self._find_missing(number)
@@ -123,11 +123,11 @@ class NewShardOutput(ShardOutput):
             self._is_finished = True
             if self._is_single:
                 self._missing.setdefault(0, set())
-            for number in self._members.find_outdated() if complete else ():
+            for number in self._plan.find_outdated() if complete else ():
                 self._missing.setdefault(number, set())
         for number in sorted(self._missing):
             with self._lock:
-                build = self._plan(number, seen_only=complete)
+                build = self._make_build(number, seen_only=complete)
             self._start_build(build)
         self._raise_error(wait=True)
         if complete and not self._is_single:
@@ -142,7 +142,7 @@ class NewShardOutput(ShardOutput):
         name = re.compile(rf"(\d{{5,}}){re.escape(self._suffix)}\.tar")
         for path in self._path.glob(f"*{self._suffix}.tar"):
             match = name.fullmatch(path.name)
-            if match and int(match[1]) >= len(self._members):
+            if match and int(match[1]) >= len(self._plan):
                 path.unlink()
 
     # What is there
@@ -159,28 +159,28 @@ class NewShardOutput(ShardOutput):
         there = set(self._read_shard(number))
         return {
             slot
-            for slot, position in self._members.iter_shard(number)
+            for slot, position in self._plan.iter_shard(number)
             if position not in there and slot not in self._held
         }
 
-    def _plan_if_ready(self, number: int) -> Callable[[], None] | None:
-        if self._missing.get(number, True) or not self._members.is_full(number):
+    def _make_build_if_ready(self, number: int) -> Callable[[], None] | None:
+        if self._missing.get(number, True) or not self._plan.is_full(number):
             return None
-        return self._plan(number, seen_only=False)
+        return self._make_build(number, seen_only=False)
 
-    def _plan(self, number: int, seen_only: bool) -> Callable[[], None]:
+    def _make_build(self, number: int, seen_only: bool) -> Callable[[], None]:
         """Return a function that builds a shard of what is there now."""
         del self._missing[number]
-        members = list(self._members.iter_shard(number, seen_only))
-        images = {slot: self._held[slot] for slot, _ in members if slot in self._held}
-        return partial(self._build, self._path_of(number), members, images, is_final=seen_only)
+        samples = list(self._plan.iter_shard(number, seen_only))
+        images = {slot: self._held[slot] for slot, _ in samples if slot in self._held}
+        return partial(self._build, self._path_of(number), samples, images, is_final=seen_only)
 
     # The thread that builds
 
     def _build(
         self,
         path: Path,
-        members: Sequence[ShardMember],
+        samples: Sequence[PlannedSample],
         images: Mapping[int, HeldImage],
         is_final: bool,
     ) -> None:
@@ -188,18 +188,18 @@ class NewShardOutput(ShardOutput):
 
         Args:
             path: The shard.
-            members: What it should contain.
+            samples: What it should contain.
             images: Images by slots.
             is_final: Whether no more will be there.
         """
         known = self._read_positions(path)
         old = known or []
         there = set(old)
-        available = [each for each in members if each[1] in there or each[0] in images]
+        available = [each for each in samples if each.position in there or each.slot in images]
         # A file that was not built here may have what is not available.
         is_foreign = known is None and path.exists()
-        is_enough = len(available) == len(members) or ((is_final or not is_foreign) and available)
-        if not members and not self._is_single:
+        is_enough = len(available) == len(samples) or ((is_final or not is_foreign) and available)
+        if not samples and not self._is_single:
             path.unlink(missing_ok=True)
         elif is_enough and known != [position for _, position in available]:
             self._write_positions(path, self._write_shard(path, old, available, images))
@@ -212,7 +212,7 @@ class NewShardOutput(ShardOutput):
         self,
         path: Path,
         old: Sequence[Position],
-        members: Sequence[ShardMember],
+        samples: Sequence[PlannedSample],
         images: Mapping[int, HeldImage],
     ) -> list[Position]:
         """Write a shard; return the records that are in it.
@@ -222,9 +222,9 @@ class NewShardOutput(ShardOutput):
         """
         written: list[Position] = []
         try:
-            with self._create(path) as tar, OldShard(path, old) as shard:
-                keys = shard.keep(position for _, position in members)
-                for slot, position in members:
+            with self._create(path) as tar, open_old_shard(path, old) as shard:
+                keys = shard.keep(position for _, position in samples)
+                for slot, position in samples:
                     if position in shard:
                         shard.copy(position, tar)
                         written.append(position)

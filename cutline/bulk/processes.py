@@ -16,9 +16,8 @@ from cutline.bulk.device_process import DeviceProcess
 from cutline.bulk.engine import CaptionJob, Result
 from cutline.bulk.reader import SampleReader
 from cutline.data import Sample
-from cutline.errors import CutlineError, ImageError, WorkerError
-from cutline.messages import one_line
-from cutline.worker import MAX_DEATHS
+from cutline.errors import CutlineError, WorkerError
+from cutline.worker import MAX_DEATHS, blame_image
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +132,4 @@ class _Dispatcher:
                 f"{self._num_deaths} such ends: lower batch_size, or check memory and the device"
             )
         logger.warning("%s %s; it is started again", name, reason)
-        return [(sample, _blame(sample, reason)) for sample in process.replace()]
-
-
-def _blame(sample: Sample, reason: str) -> ImageError:
-    return ImageError(
-        f"{one_line(sample.name)}: the process that captioned it {reason}, perhaps for lack of "
-        "memory; check the image and memory, and try again"
-    )
+        return [(sample, blame_image(sample.name, reason)) for sample in process.replace()]

@@ -18,9 +18,9 @@ from cutline.bulk.actor import CaptionActor
 from cutline.bulk.engine import CaptionJob, Result
 from cutline.bulk.ray_connection import ActorResources, choose_resources, connect_ray
 from cutline.data import Sample
-from cutline.errors import ImageError, WorkerError
-from cutline.messages import first_line, format_text, one_line
-from cutline.worker import MAX_DEATHS
+from cutline.errors import WorkerError
+from cutline.messages import first_line, format_text
+from cutline.worker import MAX_DEATHS, blame_image
 
 BATCHES_PER_ACTOR = 3
 """batches that an actor has at once, so that it never waits for the next one"""
@@ -205,19 +205,12 @@ class _ActorPool:
             self._suspects.extend(_Batch([sample], deaths) for sample in batch.samples)
             return
         for sample in batch.samples:
-            yield sample, _death_error(sample)
+            yield sample, blame_image(sample.name, f"died {MAX_DEATHS} times")
 
     def close(self) -> None:
         """End the actors."""
         for actor in self._actors:
             self._ray.kill(actor.handle)
-
-
-def _death_error(sample: Sample) -> ImageError:
-    return ImageError(
-        f"{one_line(sample.name)}: the process that captioned it died {MAX_DEATHS} times, perhaps "
-        "for lack of memory; check the image and memory, and try again"
-    )
 
 
 def _start_error(reason: str) -> WorkerError:

@@ -1,15 +1,13 @@
 """Samples that a thread of its own reads, so that one that is late does not hold up results."""
 
 import queue
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Self
 
+from cutline.background import BackgroundReader
 from cutline.data import Sample
-
-CLOSE_TIMEOUT = 0.1  # seconds to wait for the thread, which the iterator may block
 
 
 class SampleReader:
@@ -29,22 +27,18 @@ class SampleReader:
         """
         self.ended = False
         self.arrivals, self._signal = Pipe(duplex=False)
-        self._samples = samples
-        self._permits = threading.Semaphore(max_taken)
-        self._closed = False
         self._error: BaseException | None = None
         self._queue: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._read, name="cutline-samples", daemon=True)
-        self._thread.start()
+        self._reader = BackgroundReader(
+            samples, max_taken, self._put, self._finish, "cutline-samples"
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed = True
-        self._permits.release()
         self.arrivals.close()
-        self._thread.join(CLOSE_TIMEOUT)
+        self._reader.close()
 
     def take(self) -> Sample | None:
         """Return the next sample, or None after the last one."""
@@ -55,22 +49,15 @@ class SampleReader:
 
     def release(self) -> None:
         """Let one more sample be read."""
-        self._permits.release()
+        self._reader.release()
 
     def raise_error(self) -> None:
         """Raise the error of the iterator, if it raised one."""
         if self._error is not None:
             raise self._error
 
-    def _read(self) -> None:
-        try:
-            while self._permits.acquire() and not self._closed:
-                sample = next(self._samples, None)
-                if sample is None:
-                    break
-                self._put(sample)
-        except BaseException as error:  # raised again in the thread that takes the samples
-            self._error = error
+    def _finish(self, error: BaseException | None) -> None:
+        self._error = error
         self._put(None)
 
     def _put(self, sample: Sample | None) -> None:

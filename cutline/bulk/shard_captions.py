@@ -37,6 +37,11 @@ def caption_member_extension(extension: str) -> str:
     return name
 
 
+def encode_caption(caption: str) -> bytes:
+    """Return the content of the member that has a caption: a single line."""
+    return encode_text(" ".join(caption.split()))
+
+
 def list_members(source: TarSource, name: str, is_whole: bool) -> list[Member]:
     """Return the members of a shard; those before the damage, if it is damaged.
 
@@ -119,7 +124,7 @@ class CaptionedCopy:
             extension: Extension of the members for captions, without a dot.
             existing: What becomes of such a member that exists.
         """
-        self._source, self._members, self._name = source, members, name
+        self._source, self._members, self._name = source, members, format_text(name)
         self._extension, self._existing = extension, existing
         self._layout = find_layout(members, extension)
 
@@ -145,7 +150,7 @@ class CaptionedCopy:
             key = layout.ends.get(index, "")
             if key in captions and key not in layout.texts:
                 image = self._members[layout.images[key]].name
-                tar.add(_rename(image, self._extension), _encode(captions[key]))
+                tar.add(_rename(image, self._extension), encode_caption(captions[key]))
         for key in captions.keys() - layout.images.keys():
             logger.warning("%s: has no image %s any more", self._name, format_text(key))
 
@@ -165,7 +170,7 @@ class CaptionedCopy:
     def _change(self, member: Member, key: str, caption: str, tar: TarWriter) -> None:
         end = member.offset + member.size
         original = b"".join(read_range(self._source.stream, member.offset, end))
-        tar.add(member.name, self._combine(original, _encode(caption)))
+        tar.add(member.name, self._combine(original, encode_caption(caption)))
         if key not in self._layout.originals:
             tar.add(_rename(member.name, ORIGINAL_EXTENSION), original)
 
@@ -183,10 +188,6 @@ def _rename(name: str, extension: str) -> str:
     """Return the name of another member of the same key."""
     stem = name[: -len(split_member_name(name)[1])]
     return stem + extension
-
-
-def _encode(caption: str) -> bytes:
-    return encode_text(" ".join(caption.split()))
 
 
 def _to_utf8(text: bytes) -> bytes:

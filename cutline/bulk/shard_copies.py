@@ -240,5 +240,6 @@ class ShardCopyOutput(ShardOutput):
 def name_copy(prefix: str) -> PurePosixPath:
     """Return the path of a shard's copy, given what the ids of its samples begin with."""
     suffix = next(filter(prefix.lower().endswith, SHARD_SUFFIXES), "")
-    stem = path_for_id(prefix[: len(prefix) - len(suffix)])
-    return stem.with_name(f"{stem.name}{prefix[len(prefix) - len(suffix) :] or '.tar'}")
+    length = len(prefix) - len(suffix)
+    stem = path_for_id(prefix[:length])
+    return stem.with_name(f"{stem.name}{prefix[length:] or '.tar'}")

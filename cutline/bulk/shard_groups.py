@@ -3,17 +3,19 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from tarfile import BLOCKSIZE, ReadError
-from types import TracebackType
-from typing import IO, NamedTuple, Self
+from tarfile import ReadError
+from typing import IO, NamedTuple
 
 from PIL import Image
 
 from cutline.bulk.parts import Position
 from cutline.bulk.record import Record
+from cutline.bulk.shard_captions import encode_caption
 from cutline.bulk.text_edit import encode_text
 from cutline.bulk.text_names import path_for_id
 from cutline.data.names import IMAGE_EXTENSIONS
@@ -23,7 +25,6 @@ from cutline.data.tar_writer import TarWriter
 from cutline.messages import first_line
 
 MAX_KEY_BYTES = 1000
-_EMPTY_TAR = bytes(2 * BLOCKSIZE)
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 """by Pillow's names of formats, where these are no extensions"""
 
@@ -38,46 +39,22 @@ class Group(NamedTuple):
     """position after the last block"""
 
 
+@dataclass
 class OldShard:
-    """A shard that is there, parts of which go into the one that replaces it.
+    """A shard that is there, parts of which go into the one that replaces it."""
 
-    Use it as a context manager.
-    """
-
-    def __init__(self, path: Path, positions: Sequence[Position]) -> None:
-        """Name the shard, and the records that it was built from; there may be none."""
-        self._path, self._positions = path, positions
-        self._groups: dict[Position, Group] = {}
-
-    def __enter__(self) -> Self:
-        """Open the shard.
-
-        Raises:
-            TarError: It cannot be read.
-        """
-        self._file = self._path.open("rb") if self._positions else BytesIO(_EMPTY_TAR)
-        groups = read_groups(self._file)
-        if len(groups) != len(self._positions):
-            raise ReadError(f"it has {len(groups):,} samples, not {len(self._positions):,}")
-        self._groups = dict(zip(self._positions, groups, strict=True))
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
+    file: IO[bytes]
+    groups: dict[Position, Group]
+    """its samples, by the records that they were built from"""
 
     def keep(self, positions: Iterable[Position]) -> set[str]:
         """Keep only the samples with these records, and return their keys."""
         kept = set(positions)
-        self._groups = {each: group for each, group in self._groups.items() if each in kept}
-        return {group.key for group in self._groups.values()}
+        self.groups = {each: group for each, group in self.groups.items() if each in kept}
+        return {group.key for group in self.groups.values()}
 
     def __contains__(self, position: Position) -> bool:
-        return position in self._groups
+        return position in self.groups
 
     def copy(self, position: Position, tar: TarWriter) -> None:
         """Copy a sample.
@@ -86,8 +63,29 @@ class OldShard:
             ReadError: It cannot be read.
             DataError: The tar file cannot be written.
         """
-        group = self._groups[position]
-        tar.copy(self._file, group.start, group.end)
+        group = self.groups[position]
+        tar.copy(self.file, group.start, group.end)
+
+
+@contextmanager
+def open_old_shard(path: Path, positions: Sequence[Position]) -> Iterator[OldShard]:
+    """Open a shard for the duration of the block.
+
+    Args:
+        path: The shard.
+        positions: The records that it was built from; if there are none, it is not opened.
+
+    Raises:
+        TarError: It cannot be read.
+    """
+    if not positions:
+        yield OldShard(BytesIO(), {})
+        return
+    with path.open("rb") as file:
+        groups = read_groups(file)
+        if len(groups) != len(positions):
+            raise ReadError(f"it has {len(groups):,} samples, not {len(positions):,}")
+        yield OldShard(file, dict(zip(positions, groups, strict=True)))
 
 
 def read_groups(file: IO[bytes]) -> list[Group]:
@@ -125,7 +123,7 @@ def add_sample(
     key = make_key(record.id, keys)
     keys.add(key)
     tar.add(f"{key}.{find_image_extension(name, image)}", image)
-    tar.add(f"{key}.{extension}", encode_text(" ".join(record.row["caption"].split())))
+    tar.add(f"{key}.{extension}", encode_caption(record.row["caption"]))
     tar.add(f"{key}.json", encode_text(json.dumps(record.row, ensure_ascii=False)))
 
 
@@ -139,7 +137,7 @@ def make_key(id: str, taken: Collection[str]) -> str:
     path = path_for_id(id)
     stem, _, extension = path.name.rpartition(".")
     is_image = bool(stem) and extension.lower() in IMAGE_EXTENSIONS
-    key = str(path.with_name(_replace_dots(stem if is_image else path.name)))
+    key = str(path.with_name((stem if is_image else path.name).replace(".", "_")))
     if len(key.encode("utf-8", "surrogateescape")) > MAX_KEY_BYTES:
         key = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
     if key in taken and is_image:
@@ -148,10 +146,6 @@ def make_key(id: str, taken: Collection[str]) -> str:
     while unique in taken:
         unique, number = f"{key}_{number}", number + 1
     return unique
-
-
-def _replace_dots(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def find_image_extension(name: str, data: bytes) -> str:

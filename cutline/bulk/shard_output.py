@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,7 +48,7 @@ class ShardOutput(Output):
         self._lock = threading.RLock()
         self._is_finished = self._is_closed = False
         self._pool = ThreadPoolExecutor(1, "cutline-shards")
-        self._builds: deque[Future[None]] = deque()
+        self._last_build: Future[None] | None = None
         self._free = threading.Semaphore(MAX_BUILDS)
         self._error: BaseException | None = None
         self._num_built = 0
@@ -92,7 +91,7 @@ class ShardOutput(Output):
             if self._is_closed:
                 self._free.release()
             else:
-                self._builds.append(self._pool.submit(self._run_build, build))
+                self._last_build = self._pool.submit(self._run_build, build)
 
     def _run_build(self, build: Callable[[], None]) -> None:
         try:
@@ -113,10 +112,10 @@ class ShardOutput(Output):
         """Raise the error of a shard that could not be written, after which none is built.
 
         Args:
-            wait: Whether to wait for all shards; it is called by one thread only.
+            wait: Whether to wait for all shards first.
         """
-        while self._builds and (wait or self._error or self._builds[0].done()):
-            self._builds.popleft().result()
+        if wait and self._last_build:
+            self._last_build.result()
         if self._error:
             raise self._error
 

@@ -156,11 +156,9 @@ def read_members(
     """
     last_image = ""
     for member in iter_members(source):
-        name = _MEMBER_NAME.fullmatch(member.name)
-        if not name or (extension := name[2].lower()) not in _EXTENSIONS:
-            continue
-        key, is_image = name[1], extension in IMAGE_EXTENSIONS
-        if is_image and key == last_image:
+        key, extension = split_member_name(member.name)
+        is_image = extension in IMAGE_EXTENSIONS
+        if extension not in _EXTENSIONS or (is_image and key == last_image):
             continue
         if problem := member.problem or _describe_excess(member.size, is_image):
             logger.warning("%s/%s: skipped, because %s", shard, format_text(member.name), problem)

@@ -37,23 +37,23 @@ _EXTENSION_TYPES = (*_PAX_TYPES, XGLTYPE, GNUTYPE_LONGNAME, GNUTYPE_LONGLINK)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar file."""
+    """A file, a folder or a link in a tar file."""
 
     name: str
+    is_file: bool
+    """whether it is a regular file"""
+    start: int
+    """position of its first header"""
     offset: int
     """position of its first byte"""
     size: int
     """bytes"""
-    problem: str = ""
-    """why it cannot be read, for messages; empty if it can"""
-    modified: float = 0
-    """time of its last change, in seconds since 1970; 0 if unknown"""
-    start: int = 0
-    """position of its first header"""
-    end: int = 0
+    end: int
     """position after its last block"""
-    is_file: bool = True
-    """whether it is a regular file, not a folder or a link"""
+    modified: float
+    """time of its last change, in seconds since 1970; 0 if unknown"""
+    problem: str
+    """why it cannot be read, for messages; empty if it can"""
 
 
 class TarSource:
@@ -91,7 +91,7 @@ class TarSource:
             raise ReadError("unexpected end of data")
         return data
 
-    def read_member(self, member: "Member") -> bytes:
+    def read_member(self, member: Member) -> bytes:
         """Return the content of the member that `iter_members` has just yielded.
 
         Raises:
@@ -152,7 +152,7 @@ def iter_members(source: TarSource) -> Iterator[Member]:
 
 
 def iter_all_members(source: TarSource) -> Iterator[Member]:
-    """Yield the members of a tar file, as `iter_members` does, with folders and links."""
+    """Yield all members of a tar file, as `iter_members` does, with folders and links."""
     extension, start = _Extension(), source.position
     while block := _read_header_block(source):
         info = TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -166,16 +166,15 @@ def iter_all_members(source: TarSource) -> Iterator[Member]:
         size = info.size if extension.size is None else extension.size
         has_data = info.isreg() or info.type not in SUPPORTED_TYPES
         end = source.position + (_pad(size) if has_data else 0)
-        problem = extension.problem or ("it is sparse" if is_sparse else "")
         member = Member(
-            extension.name or info.name,
-            source.position,
-            size,
-            problem,
-            extension.modified or info.mtime,
-            start=start,
-            end=end,
+            name=extension.name or info.name,
             is_file=info.isreg(),
+            start=start,
+            offset=source.position,
+            size=size,
+            end=end,
+            modified=extension.modified or info.mtime,
+            problem=extension.problem or ("it is sparse" if is_sparse else ""),
         )
         yield member
         try:

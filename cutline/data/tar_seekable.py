@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from gzip import BadGzipFile
 from pathlib import Path
 from tarfile import ReadError
-from tempfile import NamedTemporaryFile
+from threading import get_ident
 from typing import IO
 
 from cutline.data.shards import is_remote
@@ -61,11 +61,10 @@ def _open(path: str, open_shard: Callable[[str], IO[bytes]]) -> IO[bytes]:
 
 
 def _write_copy(copy: Path, chunks: Iterable[bytes], check: Callable[[], None]) -> None:
-    temporary = copy
+    temporary = copy.with_name(f"{copy.name}.{get_ident()}")  # other threads may write it, too
     try:
         copy.parent.mkdir(exist_ok=True)
-        with NamedTemporaryFile(dir=copy.parent, delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("wb") as file:
             for chunk in chunks:
                 check()
                 file.write(chunk)
@@ -73,8 +72,7 @@ def _write_copy(copy: Path, chunks: Iterable[bytes], check: Callable[[], None]) 
     except OSError as error:
         raise not_writable(str(copy.parent), error) from None
     finally:
-        if temporary != copy:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _read_chunks(stream: IO[bytes], is_whole: bool) -> Iterator[bytes]:

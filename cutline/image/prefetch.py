@@ -2,7 +2,6 @@
 
 import os
 import queue
-import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
+from cutline.background import BackgroundReader
 from cutline.errors import ImageError, WorkerError
 from cutline.image.open import ImageSource, hold_image
 from cutline.image.pool import ProcessPool
 from cutline.image.resize import to_pixels
 
 T = TypeVar("T")
-
-CLOSE_TIMEOUT = 0.1  # seconds to wait for the reading thread, which the iterable may block
 
 
 def prefetch_images(
@@ -92,24 +90,21 @@ class ImagePrefetcher(Generic[T]):
             max_wait: Seconds to wait for an image before the order is given up; None for no limit.
         """
         self.max_taken, self.in_order = max_taken, in_order
-        self._pairs, self._image_size, self._max_wait = pairs, image_size, max_wait
+        self._image_size, self._max_wait = image_size, max_wait
         self._pool = start_pool(num_workers)
-        self._permits = threading.Semaphore(max_taken)
-        self._closed = False
         self._queue: queue.SimpleQueue[OpenedImage[T] | _End | WorkerError] = queue.SimpleQueue()
         self._opened: dict[int, OpenedImage[T]] = {}  # those that have not been returned
-        self._num_returned = 0
+        self._num_submitted = self._num_returned = 0
         self._end: _End | None = None
-        self._thread = threading.Thread(target=self._read, name="cutline-prefetch", daemon=True)
-        self._thread.start()
+        self._reader = BackgroundReader(
+            pairs, max_taken, self._submit, self._finish, "cutline-prefetch"
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed = True
-        self._permits.release()
-        self._thread.join(CLOSE_TIMEOUT)
+        self._reader.close()
         # Threads are not joined: one may be blocked by a file that cannot be read.
         self._pool.shutdown(wait=isinstance(self._pool, ProcessPool), cancel_futures=True)
 
@@ -137,7 +132,7 @@ class ImagePrefetcher(Generic[T]):
 
     def release(self) -> None:
         """Let one more image be taken from the input."""
-        self._permits.release()
+        self._reader.release()
 
     def raise_error(self) -> None:
         """Raise the error of the iterable, if it raised one."""
@@ -163,23 +158,14 @@ class ImagePrefetcher(Generic[T]):
                 self._opened[message.index] = message
         return None
 
-    def _read(self) -> None:
-        """Take images from the iterable, in the background thread."""
-        num_images = 0
-        error: BaseException | None = None
-        try:
-            iterator = iter(self._pairs)
-            while self._permits.acquire() and not self._closed:
-                try:
-                    source, item = next(iterator)
-                except StopIteration:
-                    break
-                future = self._pool.submit(read_pixels, source, self._image_size)
-                self._return_later(future, num_images, item)
-                num_images += 1
-        except BaseException as raised:  # raised again in the thread that takes the images
-            error = raised
-        self._queue.put(_End(num_images, error))
+    def _submit(self, pair: tuple[ImageSource, T]) -> None:
+        source, item = pair
+        future = self._pool.submit(read_pixels, source, self._image_size)
+        self._return_later(future, self._num_submitted, item)
+        self._num_submitted += 1
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._queue.put(_End(self._num_submitted, error))
 
     def _return_later(self, future: "Future[Tensor | ImageError]", index: int, item: T) -> None:
         def put(future: "Future[Tensor | ImageError]") -> None:

@@ -1,7 +1,7 @@
-"""`ShardMembers`: which samples each new shard should contain."""
+"""`ShardPlan`: which samples each new shard should contain."""
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,11 +9,16 @@ from cutline.bulk.index import NO_ORDER, NO_POSITION
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.parts import Position
 
-ShardMember: TypeAlias = tuple[int, Position]
-"""a sample in a shard: its slot, and where its caption is recorded"""
+
+class PlannedSample(NamedTuple):
+    """A sample that a shard should contain."""
+
+    slot: int
+    position: Position
+    """where its caption is recorded"""
 
 
-class ShardMembers:
+class ShardPlan:
     """Numbers shards of so many samples each, in the order in which these were captioned first.
 
     A sample stays in its shard, which has fewer if one fails later, or leaves the source.
@@ -35,7 +40,7 @@ class ShardMembers:
         """Return whether no further samples come into a shard."""
         return (number + 1) * self._size <= len(self._index.captioned)
 
-    def iter_shard(self, number: int, seen_only: bool = False) -> Iterator[ShardMember]:
+    def iter_shard(self, number: int, seen_only: bool = False) -> Iterator[PlannedSample]:
         """Yield the samples of a shard.
 
         Args:
@@ -46,7 +51,7 @@ class ShardMembers:
         for slot in self._index.captioned[start : start + self._size]:
             position = self._manifest.find_caption(slot)
             if position and not (seen_only and self._index.positions[slot] == NO_POSITION):
-                yield slot, position
+                yield PlannedSample(slot, position)
 
     def find_outdated(self) -> list[int]:
         """Return the shards with samples that this run's source does not contain."""

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Record
-from cutline.bulk.shard_members import ShardMembers
+from cutline.bulk.shard_plan import ShardPlan
 
 records = st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=40)
 
 
 def list_shards(manifest: Manifest, size: int) -> list[list[str]]:
-    members = ShardMembers(manifest, size)
+    plan = ShardPlan(manifest, size)
     return [
-        [manifest.read_record(position).id for _, position in members.iter_shard(number)]
-        for number in range(len(members))
+        [manifest.read_record(position).id for _, position in plan.iter_shard(number)]
+        for number in range(len(plan))
     ]
 
 
@@ -56,7 +56,7 @@ def test_shards_with_samples_that_the_source_lacks_are_outdated(tmp_path: Path) 
     with Manifest(tmp_path) as manifest:
         for number in (0, 1, 2, 4, 6, 7, 8):
             manifest.claim(str(number), "")
-        members = ShardMembers(manifest, 3)
-        assert members.find_outdated() == [1, 3]
-        assert [len([*members.iter_shard(n, seen_only=True)]) for n in range(4)] == [3, 1, 3, 0]
-        assert [members.is_full(number) for number in range(4)] == [True, True, True, False]
+        plan = ShardPlan(manifest, 3)
+        assert plan.find_outdated() == [1, 3]
+        assert [len([*plan.iter_shard(n, seen_only=True)]) for n in range(4)] == [3, 1, 3, 0]
+        assert [plan.is_full(number) for number in range(4)] == [True, True, True, False]
