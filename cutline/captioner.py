@@ -1,7 +1,6 @@
 """`Captioner`, the main class of the package: images in, captions out."""
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -10,7 +9,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cutline.batching import BatchRunner, Caption, CaptionRequest
 from cutline.batching.inputs import (
@@ -32,8 +30,6 @@ from cutline.config import (
     InferencePrecision,
     reject_renamed_keywords,
 )
-from cutline.device import pick_device, pick_precision, use_device
-from cutline.engine import choose_num_threads, limit_threads, prepare_model
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.generation import check_prompt_length
 from cutline.image import (
@@ -41,26 +37,20 @@ from cutline.image import (
     ImageSource,
     OpenedImage,
     hold_image,
-    normalize,
     to_pixels,
 )
 from cutline.model import CaptionModel
+from cutline.predictor import Predictor
 from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
 from cutline.tokenizer import Tokenizer
 
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
 
 
-class Captioner:
-    """A model and its tokenizer, on a device, ready to caption.
+class Captioner(Predictor):
+    """A model and its tokenizer, on a device, ready to caption; for attributes see `Predictor`."""
 
-    Attributes:
-        model: The model, prepared for inference.
-        tokenizer: Its tokenizer.
-        device: The device of the model.
-        precision: "fp32", "bf16" or "int8".
-        dtype: The data type of the vision encoder's input.
-    """
+    model: CaptionModel
 
     def __init__(
         self,
@@ -77,28 +67,12 @@ class Captioner:
         Raises:
             ConfigError: The device is not available, or the settings are incompatible.
         """
-        chosen_device = pick_device(device)
-        self.precision = pick_precision(precision, chosen_device)
-        self.dtype = prepare_model(model, chosen_device, self.precision, engine)
-        # With the number of the GPU: the current one may be another in another thread.
-        self.device = model.text.token_embed.weight.device
-        self.model = model
-        self.tokenizer = tokenizer
+        super().__init__(model, tokenizer, device, precision, engine)
         self._record_steps = engine != "eager" and self.device.type == "cuda"
-        self._reset_process_state()
-
-    def _reset_process_state(self) -> None:
-        """Set what is neither copied nor pickled."""
         self._idle_runners: list[BatchRunner] = []  # at most one, see _acquire_runner
-        self._process_id = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        names = vars(self).keys() - {"_idle_runners", "_process_id"}
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._reset_process_state()
+        return super().__getstate__() | {"_idle_runners": []}
 
     @property
     def config(self) -> CaptionConfig:
@@ -300,24 +274,6 @@ class Captioner:
         del runner  # free its memory first
         return self.make_runner(slots)
 
-    def check_process(self) -> None:
-        """Raise ConfigError in a process that was forked after the captioner was made."""
-        if os.getpid() != self._process_id:
-            raise ConfigError(
-                "this captioner was loaded before the process was forked, where PyTorch's threads "
-                "do not exist and it would hang: load it in the new process, or start processes "
-                'with the method "spawn"'
-            )
-
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Return the image_embeds (B, N, D) of uint8 pixels (B, 3, S, S)."""
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()  # the copy then overlaps with work of the GPU
-        pixels = pixels.to(self.device, non_blocking=True)
-        embeds: Tensor = self.model.vision(normalize(pixels, self.config.image).to(self.dtype))
-        return embeds
-
-    @torch.inference_mode()
     def score(
         self,
         images: ImageSource | Sequence[ImageSource],
@@ -348,7 +304,7 @@ class Captioner:
                 f"there are {len(image_list)} images and {len(texts)} captions: "
                 "give one image per caption, or one image for all"
             )
-        with use_device(self.device), limit_threads(choose_num_threads(self.config)):
+        with self.inference():
             if len(image_list) == 1:
                 return self._score(image_list[0], texts, prompt)
             pairs = zip(image_list, texts, strict=True)

@@ -130,6 +130,7 @@ def _modernize_name(name: str) -> str:
 def _append_new_tokens(source: dict[str, Tensor], model: CaptionModel) -> tuple[str, ...]:
     """Append the model's [DEC] and [ENC] to weights without them; return what was appended."""
     embedding = model.text.token_embed.weight.detach().cpu()
+    assert model.text.lm_head is not None
     bias = model.text.lm_head.bias.detach().cpu()
     word_embeddings = source.get(_WORD_EMBEDDINGS)
     if word_embeddings is None or len(word_embeddings) != len(embedding) - NUM_NEW_TOKENS:

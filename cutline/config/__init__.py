@@ -20,6 +20,7 @@ from cutline.config.inference import (
     InferenceConfig,
     InferencePrecision,
 )
+from cutline.config.match import MatchConfig
 from cutline.config.metrics import ExtraMetric, MetricConfig, MetricTokenizer
 from cutline.config.model import (
     PRESETS,
@@ -61,6 +62,7 @@ __all__ = [
     "InferencePrecision",
     "InitConfig",
     "LoraConfig",
+    "MatchConfig",
     "MemoryConfig",
     "MetricConfig",
     "MetricTokenizer",

@@ -13,7 +13,7 @@ from cutline.engine.linear import Int8Linear, PackedLinear, UntiedLMHead, Upcast
 from cutline.engine.memory import keep_freed_memory
 from cutline.engine.threads import choose_num_threads, limit_threads
 from cutline.errors import ConfigError
-from cutline.model import CaptionModel
+from cutline.model import CaptionModel, VisionTextModel
 from cutline.model.text import TextTransformer
 
 MakeLinear = Callable[[Tensor, Tensor | None], nn.Module]
@@ -23,7 +23,7 @@ IMAGE_PROJECTION = "kv"  # projects image embeddings to keys and values: many ro
 
 
 def prepare_model(
-    model: CaptionModel, device: torch.device, precision: str, engine: Engine
+    model: VisionTextModel, device: torch.device, precision: str, engine: Engine
 ) -> torch.dtype:
     """Move `model` to `device` and replace its layers with faster ones, in place.
 
@@ -67,15 +67,15 @@ def check_supported(device: torch.device, precision: str, engine: Engine) -> Non
         raise ConfigError(f"OpenVINO needs the CPU, not {device.type}: choose another engine")
 
 
-def pack_fp32(model: CaptionModel, engine: Engine) -> None:
-    """Pack the layers of the text decoder that multiply few rows at each step.
+def pack_fp32(model: VisionTextModel, engine: Engine) -> None:
+    """Pack the layers of the text side that multiply few rows at each step.
 
     Packing does not speed up products of many rows.
     """
     replace_linears(model.text, PackedLinear, exclude=IMAGE_PROJECTION)
 
 
-def pack_bf16(model: CaptionModel, engine: Engine) -> None:
+def pack_bf16(model: VisionTextModel, engine: Engine) -> None:
     """Pack all layers where the CPU has native bf16; elsewhere, store in bf16, multiply in fp32.
 
     Without native bf16, the weights that are read at every step stay in fp32: converting them each
@@ -86,7 +86,8 @@ def pack_bf16(model: CaptionModel, engine: Engine) -> None:
         if engine == "packed":  # other engines pack the encoder themselves
             replace_linears(model.vision, PackedLinear)
         return
-    model.cache_dtype = torch.bfloat16
+    if isinstance(model, CaptionModel):
+        model.cache_dtype = torch.bfloat16
     if engine == "packed":
         replace_linears(model.vision, UpcastLinear)
     replace_linears(model.text, UpcastLinear, only=IMAGE_PROJECTION)
@@ -94,7 +95,7 @@ def pack_bf16(model: CaptionModel, engine: Engine) -> None:
     replace_linears(model.text, PackedLinear)
 
 
-def pack_int8(model: CaptionModel, engine: Engine) -> None:
+def pack_int8(model: VisionTextModel, engine: Engine) -> None:
     """Quantize all linear layers."""
     replace_linears(model.vision, Int8Linear)
     replace_linears(model.text, Int8Linear)
@@ -106,10 +107,10 @@ _PACK_FOR_CPU = {"fp32": pack_fp32, "bf16": pack_bf16, "int8": pack_int8}
 def replace_linears(
     module: nn.Module, make_linear: MakeLinear, only: str = "", exclude: str = ""
 ) -> None:
-    """Replace the linear layers of a module, and the LM head of a text decoder, in place.
+    """Replace the linear layers of a module, and its LM head if it has one, in place.
 
     Args:
-        module: The vision encoder or the text decoder.
+        module: The vision encoder or the text side.
         make_linear: Makes a layer from weight and bias.
         only: Replace only layers with this attribute name, and no LM head.
         exclude: Do not replace layers with this attribute name.
@@ -120,13 +121,13 @@ def replace_linears(
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and name != exclude and only in ("", name):
                 setattr(parent, name, make_linear(child.weight, child.bias))
-    if isinstance(module, TextTransformer) and not only:
+    if isinstance(module, TextTransformer) and module.lm_head is not None and not only:
         head = module.lm_head
         project = make_linear(module.token_embed.weight, head.bias)
         module.lm_head = UntiedLMHead(head.dense, head.norm, project)  # type: ignore[assignment]
 
 
-def compile_encoder(model: CaptionModel, precision: str, engine: Engine) -> nn.Module:
+def compile_encoder(model: VisionTextModel, precision: str, engine: Engine) -> nn.Module:
     """Return the vision encoder in the form that `engine` runs.
 
     The modules are imported here because their libraries are slow to import.

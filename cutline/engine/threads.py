@@ -12,18 +12,18 @@ from threading import Lock, local
 
 import torch
 
-from cutline.config import CaptionConfig
+from cutline.config import CaptionConfig, MatchConfig
 
 SMALL_MODEL = 2e9  # FLOP per caption; with fewer, a second thread saves less than a quarter
 TOKENS_PER_CAPTION = 48  # 16 steps with 3 beams, the default
 
 
-def choose_num_threads(config: CaptionConfig) -> int | None:
+def choose_num_threads(config: CaptionConfig | MatchConfig) -> int | None:
     """Return the largest number of threads that a model should use: 1 if it is small, else None."""
     return 1 if estimate_flops(config) < SMALL_MODEL else None
 
 
-def estimate_flops(config: CaptionConfig) -> float:
+def estimate_flops(config: CaptionConfig | MatchConfig) -> float:
     """Estimate the FLOP of the linear layers for one caption."""
     vision, text = config.vision, config.text
     block_weights = (4 + 2 * vision.mlp_ratio) * vision.embed_dim**2

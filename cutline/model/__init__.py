@@ -1,6 +1,16 @@
 """The networks: PyTorch modules that map tensors to tensors, without tokenizer or files."""
 
 from cutline.model.caption import CaptionLoss, CaptionModel, make_lm_labels
+from cutline.model.match import MatchModel, match_probability
 from cutline.model.vision import interpolate_pos_embed
+from cutline.model.vision_text import VisionTextModel
 
-__all__ = ["CaptionLoss", "CaptionModel", "interpolate_pos_embed", "make_lm_labels"]
+__all__ = [
+    "CaptionLoss",
+    "CaptionModel",
+    "MatchModel",
+    "VisionTextModel",
+    "interpolate_pos_embed",
+    "make_lm_labels",
+    "match_probability",
+]

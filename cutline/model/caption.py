@@ -3,14 +3,12 @@
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cutline.config import CaptionConfig
-from cutline.model.activation_checkpointing import CheckpointPolicy
 from cutline.model.cache import TextCache
-from cutline.model.text import TextTransformer
-from cutline.model.vision import VisionTransformer
+from cutline.model.vision_text import VisionTextModel
 
 IGNORE_INDEX = -100  # the label of a token that is not scored
 
@@ -42,37 +40,14 @@ def make_lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Te
     return input_ids.where(scored, IGNORE_INDEX)
 
 
-class CaptionModel(nn.Module):
+class CaptionModel(VisionTextModel):
     """Encodes images, scores captions given as token ids, and predicts their next tokens."""
 
+    config: CaptionConfig
+
     def __init__(self, config: CaptionConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.vision = VisionTransformer(config.vision)
-        self.text = TextTransformer(config.text, config.vision.embed_dim)
+        super().__init__(config, has_lm_head=True)
         self.cache_dtype: torch.dtype | None = None  # of keys and values; None: that of the weights
-
-    def checkpoint_activations(
-        self, vision_blocks: int = 0, text: bool = False, selective: bool = False
-    ) -> None:
-        """Recompute activations in the backward pass instead of saving them.
-
-        Args:
-            vision_blocks: Number of vision blocks with the policy "full", counted from the last.
-            text: Whether all text layers have the policy "full".
-            selective: Whether the other layers have the policy "selective", else "none".
-        """
-        default: CheckpointPolicy = "selective" if selective else "none"
-        depth = len(self.vision.blocks)
-        self.vision.checkpoint_policies = [
-            "full" if block >= depth - vision_blocks else default for block in range(depth)
-        ]
-        self.text.checkpoint_policy = "full" if text else default
-
-    def compile_layers(self) -> None:
-        """Compile each layer at its first call, in place: names and weights stay the same."""
-        for layer in (*self.vision.blocks, *self.text.layers):
-            layer.compile()
 
     def forward(
         self,

@@ -1,9 +1,9 @@
-"""The text decoder: BERT with cross-attention to the image in each layer.
+"""The text side: BERT with cross-attention to the image in each layer.
 
 BLIP models/med.py; Devlin et al., 2019, arXiv 1810.04805.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +74,9 @@ class LMHead(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """BERT with cross-attention and a tied LM head."""
+    """BERT with cross-attention and, for a captioner, a tied LM head."""
 
-    def __init__(self, config: TextConfig, image_dim: int) -> None:
+    def __init__(self, config: TextConfig, image_dim: int, has_lm_head: bool = True) -> None:
         super().__init__()
         self.config = config
         self.token_embed = nn.Embedding(config.vocab_size, config.embed_dim)
@@ -84,7 +84,7 @@ class TextTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(TextLayer(config, image_dim) for _ in range(config.depth))
-        self.lm_head = LMHead(config)
+        self.lm_head = LMHead(config) if has_lm_head else None
         self.checkpoint_policy: CheckpointPolicy = "none"
         self.init_weights()
 
@@ -117,6 +117,7 @@ class TextTransformer(nn.Module):
         attention_mask: Tensor | None = None,
         image_embeds: Tensor | None = None,
         causal: bool = True,
+        image_kv: Sequence[KeysValues] | None = None,
     ) -> Tensor:
         """Compute the hidden states of complete texts.
 
@@ -125,6 +126,7 @@ class TextTransformer(nn.Module):
             attention_mask: (R, T), 1 at tokens and 0 at padding; None without padding.
             image_embeds: (B, N, D_vision), or None for text alone (`mode="text"` in BLIP's code).
             causal: Whether a token attends only to itself and earlier tokens.
+            image_kv: What `project_image` yields, instead of image_embeds.
 
         Returns:
             (R, T, D).
@@ -132,8 +134,9 @@ class TextTransformer(nn.Module):
         mask = None if attention_mask is None else make_text_mask(attention_mask.bool(), causal)
         causal = causal and mask is None
         x = self.embed(input_ids, torch.arange(input_ids.shape[1], device=input_ids.device))
-        for layer in self.layers:
-            x = run_layer(layer, self.checkpoint_policy, x, mask, causal, image_embeds)
+        images = [image_embeds] * len(self.layers) if image_kv is None else image_kv
+        for layer, image in zip(self.layers, images, strict=True):
+            x = run_layer(layer, self.checkpoint_policy, x, mask, causal, image)
         return x
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
@@ -156,5 +159,6 @@ class TextTransformer(nn.Module):
 
     def compute_logits(self, x: Tensor) -> Tensor:
         """Map hidden states (..., D) to logits (..., V)."""
+        assert self.lm_head is not None
         logits: Tensor = self.lm_head(x, self.token_embed.weight)
         return logits

@@ -246,7 +246,9 @@ def test_plain_words_are_unchanged(words: list[str]) -> None:
 
 
 @given(
-    st.lists(WORDS.filter(lambda word: not ABBREVIATIONS.fullmatch(word)), min_size=1),
+    st.lists(
+        WORDS.filter(lambda word: word != "ol" and not ABBREVIATIONS.fullmatch(word)), min_size=1
+    ),  # "ol'" is a word
     st.sampled_from([",", ";", ":", " -", " --", "?", "!", '"', "...", "…", " –", "''"]),
 )
 def test_punctuation_is_dropped(words: list[str], mark: str) -> None:

@@ -1,0 +1,42 @@
+"""`VisionTextModel`: the image encoder and the BERT that captioner and matcher share."""
+
+from torch import nn
+
+from cutline.config import CaptionConfig, MatchConfig
+from cutline.model.activation_checkpointing import CheckpointPolicy
+from cutline.model.text import TextTransformer
+from cutline.model.vision import VisionTransformer
+
+
+class VisionTextModel(nn.Module):
+    """A Vision Transformer, and a BERT with cross-attention to the image."""
+
+    config: CaptionConfig | MatchConfig
+
+    def __init__(self, config: CaptionConfig | MatchConfig, has_lm_head: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTransformer(config.vision)
+        self.text = TextTransformer(config.text, config.vision.embed_dim, has_lm_head)
+
+    def checkpoint_activations(
+        self, vision_blocks: int = 0, text: bool = False, selective: bool = False
+    ) -> None:
+        """Recompute activations in the backward pass instead of saving them.
+
+        Args:
+            vision_blocks: Number of vision blocks with the policy "full", counted from the last.
+            text: Whether all text layers have the policy "full".
+            selective: Whether the other layers have the policy "selective", else "none".
+        """
+        default: CheckpointPolicy = "selective" if selective else "none"
+        depth = len(self.vision.blocks)
+        self.vision.checkpoint_policies = [
+            "full" if block >= depth - vision_blocks else default for block in range(depth)
+        ]
+        self.text.checkpoint_policy = "full" if text else default
+
+    def compile_layers(self) -> None:
+        """Compile each layer at its first call, in place: names and weights stay the same."""
+        for layer in (*self.vision.blocks, *self.text.layers):
+            layer.compile()
