@@ -9,7 +9,13 @@ from cutline.metrics.classification import (
 )
 from cutline.metrics.diversity import Diversity, compute_diversity
 from cutline.metrics.java import check_extra_metrics
-from cutline.metrics.retrieval import Recall, RetrievalScores, compute_recall
+from cutline.metrics.retrieval import (
+    Recall,
+    RetrievalScores,
+    average_recall,
+    compute_recall,
+    count_found,
+)
 from cutline.metrics.significance import (
     Difference,
     Interval,
@@ -37,6 +43,7 @@ __all__ = [
     "Recall",
     "RetrievalScores",
     "Scores",
+    "average_recall",
     "bootstrap_auroc",
     "bootstrap_intervals",
     "check_extra_metrics",
@@ -48,6 +55,7 @@ __all__ = [
     "compute_diversity",
     "compute_metrics",
     "compute_recall",
+    "count_found",
     "detect_wrong_pairs",
     "percentile_interval",
     "resample_auroc",

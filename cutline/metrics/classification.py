@@ -147,8 +147,8 @@ def _weighted_auroc(scores: Floats, is_right: NDArray[np.bool_], weights: Floats
     NaN where all pairs that count are right, or all are wrong.
     """
     order = np.argsort(scores)
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan))  # of runs of equal scores
-    weights, right = weights[:, order], is_right[order]
+    ranked, weights, right = scores[order], weights[:, order], is_right[order]
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))  # of runs of equal scores
     rights = np.add.reduceat(weights * right, starts, axis=1)
     wrongs = np.add.reduceat(weights * ~right, starts, axis=1)
     below = wrongs.cumsum(1) - wrongs / 2

@@ -39,6 +39,7 @@ def test_limits_of_auroc() -> None:
     assert compute_auroc([3, 2, 1, 0], right) == 0
     assert compute_auroc([1, 1, 1, 1], right) == 0.5
     assert compute_auroc([-np.inf, 0, 0, np.inf], right) == 0.875
+    assert compute_auroc([-np.inf] * 4, right) == 0.5
 
 
 @pytest.mark.parametrize("right", [[], [True, True], [False]])
