@@ -36,9 +36,11 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
 
 __all__ = [
+    "MAX_TEXT_TOKENS",
     "PRESETS",
     "AugmentConfig",
     "BeamScoring",
@@ -63,6 +65,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatchTaskConfig",
     "MemoryConfig",
     "MetricConfig",
     "MetricTokenizer",
@@ -72,6 +75,7 @@ __all__ = [
     "Recipe",
     "RunConfig",
     "SourceConfig",
+    "TaskName",
     "TextConfig",
     "TextSettings",
     "TrainingPrecision",

@@ -68,7 +68,7 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
         CutlineError: The data, the checkpoint and the settings do not fit together.
     """
     check_commands(recipe, allow_pipe)
-    if not recipe.init.captioner:
+    if not recipe.init.model:
         require_memory(recipe.model.to_config())
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
