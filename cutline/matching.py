@@ -58,7 +58,15 @@ def embed_texts(
 def match_texts(
     image_embeds: Tensor, encoded: Sequence[Sequence[list[int]]], model: MatchModel
 ) -> list[list[float]]:
-    """Compute the probability that a text belongs to its image.
+    """Compute the probability that a text belongs to its image; see `classify_texts`."""
+    logits = classify_texts(image_embeds, encoded, model)
+    return [match_probability(row).tolist() for row in logits]
+
+
+def classify_texts(
+    image_embeds: Tensor, encoded: Sequence[Sequence[list[int]]], model: MatchModel
+) -> list[Tensor]:
+    """Compute the ITM logits of texts that read their images.
 
     Args:
         image_embeds: (B, N, D).
@@ -66,25 +74,26 @@ def match_texts(
         model: The matcher.
 
     Returns:
-        The probability of each text of each image.
+        For each image, those of its K texts: (K, 2), "no match" and "match", on the CPU.
     """
     distinct = [list(dict.fromkeys(map(tuple, texts))) for texts in encoded]
-    found: list[dict[tuple[int, ...], float]] = [{} for _ in encoded]
+    found = [torch.empty(0, 2) for _ in encoded]
     order = sorted(range(len(encoded)), key=lambda image: len(distinct[image]))
     for count, group in groupby(order, key=lambda image: len(distinct[image])):
         images = list(group)
         if count:
             texts = [sorted(distinct[image], key=len) for image in images]  # for little padding
-            matches = _match_equally_many(image_embeds[images], texts, model)
-            for image, row, match in zip(images, texts, matches.tolist(), strict=True):
-                found[image] = dict(zip(row, match, strict=True))
-    return [[found[image][tuple(text)] for text in texts] for image, texts in enumerate(encoded)]
+            logits = _classify_equally_many(image_embeds[images], texts, model)
+            for image, row, row_logits in zip(images, texts, logits, strict=True):
+                rows = {text: number for number, text in enumerate(row)}
+                found[image] = row_logits[[rows[tuple(text)] for text in encoded[image]]]
+    return found
 
 
-def _match_equally_many(
+def _classify_equally_many(
     image_embeds: Tensor, encoded: Sequence[Sequence[tuple[int, ...]]], model: MatchModel
 ) -> Tensor:
-    """Return the probabilities (B, K) of the K texts of each of B images."""
+    """Return the ITM logits (B, K, 2) of the K texts of each of B images."""
     num_images, num_texts = len(encoded), len(encoded[0])
     columns = max(1, MAX_ROWS // num_images)
     image_kv = list(model.text.project_image(image_embeds))
@@ -93,5 +102,5 @@ def _match_equally_many(
         texts = [text for row in encoded for text in row[start : start + columns]]
         ids, mask = pad_texts(texts, model)
         logits = model.classify(model.read_pairs(ids, mask, image_kv=image_kv))
-        parts.append(match_probability(logits).view(num_images, -1).cpu())
+        parts.append(logits.view(num_images, -1, 2).cpu())
     return torch.cat(parts, 1)

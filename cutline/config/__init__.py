@@ -19,6 +19,7 @@ from cutline.config.inference import (
     Engine,
     InferenceConfig,
     InferencePrecision,
+    MatcherOptions,
 )
 from cutline.config.match import MatchConfig
 from cutline.config.metrics import ExtraMetric, MetricConfig, MetricTokenizer
@@ -66,6 +67,7 @@ __all__ = [
     "LoraConfig",
     "MatchConfig",
     "MatchTaskConfig",
+    "MatcherOptions",
     "MemoryConfig",
     "MetricConfig",
     "MetricTokenizer",

@@ -1,13 +1,28 @@
-"""Caption metrics: BLEU, ROUGE-L, CIDEr and diversity; METEOR and SPICE run in Java."""
+"""Metrics of captioners (METEOR and SPICE run in Java) and of matchers."""
 
+from cutline.metrics.classification import (
+    Detection,
+    bootstrap_auroc,
+    compute_auroc,
+    detect_wrong_pairs,
+    resample_auroc,
+)
 from cutline.metrics.diversity import Diversity, compute_diversity
 from cutline.metrics.java import check_extra_metrics
+from cutline.metrics.retrieval import (
+    Recall,
+    RetrievalScores,
+    average_recall,
+    compute_recall,
+    count_found,
+)
 from cutline.metrics.significance import (
     Difference,
     Interval,
     bootstrap_intervals,
     check_resamples,
     compare_stats,
+    percentile_interval,
 )
 from cutline.metrics.stats import (
     METRIC_NAMES,
@@ -21,16 +36,27 @@ from cutline.metrics.tokenizers import choose_tokenizer
 __all__ = [
     "METRIC_NAMES",
     "CorpusStats",
+    "Detection",
     "Difference",
     "Diversity",
     "Interval",
+    "Recall",
+    "RetrievalScores",
     "Scores",
+    "average_recall",
+    "bootstrap_auroc",
     "bootstrap_intervals",
     "check_extra_metrics",
     "check_resamples",
     "choose_tokenizer",
     "collect_stats",
     "compare_stats",
+    "compute_auroc",
     "compute_diversity",
     "compute_metrics",
+    "compute_recall",
+    "count_found",
+    "detect_wrong_pairs",
+    "percentile_interval",
+    "resample_auroc",
 ]

@@ -57,9 +57,9 @@ def bootstrap_intervals(
     """
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
-    chunks = _draw_resamples(rng, len(stats), resamples)
+    chunks = draw_resamples(rng, len(stats), resamples)
     scores = _concatenate(_score_resamples(stats, counts) for counts in chunks)
-    return {name: _compute_interval(values) for name, values in scores.items()}
+    return {name: percentile_interval(values) for name, values in scores.items()}
 
 
 def compare_stats(
@@ -86,7 +86,7 @@ def compare_stats(
     num_images = len(first)
     sums = first.sum(), second.sum()
     scores = [compute_scores(values, num_images) for values in sums]
-    draws = _draw_resamples(rng, num_images, resamples)
+    draws = draw_resamples(rng, num_images, resamples)
     bootstrap = _concatenate(
         _subtract(_score_resamples(first, counts), _score_resamples(second, counts))
         for counts in draws
@@ -99,13 +99,13 @@ def compare_stats(
         differences[name] = Difference(
             first=first_score,
             second=second_score,
-            interval=_compute_interval(bootstrap[name]),
+            interval=percentile_interval(bootstrap[name]),
             p_value=_compute_p_value(trials[name], second_score - first_score),
         )
     return differences
 
 
-def _draw_resamples(rng: np.random.Generator, num_images: int, resamples: int) -> Iterator[Floats]:
+def draw_resamples(rng: np.random.Generator, num_images: int, resamples: int) -> Iterator[Floats]:
     """Yield chunks of bootstrap resamples: how often each image is drawn, (R, N).
 
     Each resample consists of `num_images` draws.
@@ -168,7 +168,8 @@ def _concatenate(chunks: Iterable[dict[str, Floats]]) -> dict[str, Floats]:
     return {name: np.concatenate([chunk[name] for chunk in chunk_list]) for name in chunk_list[0]}
 
 
-def _compute_interval(values: Floats) -> Interval:
+def percentile_interval(values: Floats) -> Interval:
+    """Return the 95 % percentile interval of a score, given its value in each resample."""
     low, high = np.quantile(values, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return float(low), float(high)
 

@@ -15,7 +15,7 @@ from cutline.metrics import (
     compare_stats,
     compute_metrics,
 )
-from cutline.metrics.significance import _draw_resamples, _draw_swaps, _score_resamples
+from cutline.metrics.significance import _draw_swaps, _score_resamples, draw_resamples
 
 WORDS = ["a", "man", "dog", "red", "runs", "on", "the", "beach", "with", "two"]
 
@@ -44,7 +44,7 @@ def make_stats(seed: int, accuracy: float = 0.5, num_images: int = 60) -> Corpus
 def test_resample_is_scored_as_a_corpus() -> None:
     """BLEU and ROUGE-L are those of a corpus of the drawn images; CIDEr is the mean of theirs."""
     stats = make_stats(1)
-    draws = next(_draw_resamples(np.random.default_rng(3), len(stats), 4))
+    draws = next(draw_resamples(np.random.default_rng(3), len(stats), 4))
     assert (draws.sum(1) == len(stats)).all()
     scores, image_scores = _score_resamples(stats, draws), stats.score_images()
     for row, counts in enumerate(draws.astype(int)):
@@ -61,7 +61,7 @@ def test_resample_is_scored_as_a_corpus() -> None:
 
 def test_images_are_drawn_and_swapped_with_equal_probability() -> None:
     rng = np.random.default_rng(0)
-    draws = np.concatenate(list(_draw_resamples(rng, 11, 3000)))
+    draws = np.concatenate(list(draw_resamples(rng, 11, 3000)))
     assert draws.shape == (3000, 11)
     assert draws.mean(0) == pytest.approx(np.ones(11), abs=0.08)
     assert draws.var(0) == pytest.approx(np.full(11, 10 / 11), abs=0.12)  # of a multinomial
@@ -131,9 +131,9 @@ def test_swapping_the_captioners_changes_the_sign() -> None:
 def test_large_sets_are_drawn_in_small_chunks() -> None:
     rng = np.random.default_rng(0)
     for num_images, rows in ((11, 250), (100_000, 41), (5_000_000, 1)):
-        for draw in (_draw_resamples, _draw_swaps):
+        for draw in (draw_resamples, _draw_swaps):
             assert len(next(draw(rng, num_images, 300))) == rows
-    assert [len(chunk) for chunk in _draw_resamples(rng, 11, 600)] == [250, 250, 100]
+    assert [len(chunk) for chunk in draw_resamples(rng, 11, 600)] == [250, 250, 100]
 
 
 @pytest.mark.parametrize("resamples", [0, -1])

@@ -1,0 +1,61 @@
+"""Encode images in shares, one per process, and go on where an image cannot be read."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from cutline.config import InferenceConfig
+from cutline.distributed import gather_results, rank, world_size
+from cutline.errors import ImageError
+from cutline.image import ImageSource, prefetch_images
+from cutline.matcher import Matcher
+from cutline.progress import Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Applies functions to the embeddings of images; each process reads an equal share of them."""
+
+    matcher: Matcher
+    config: InferenceConfig
+    progress: Progress
+
+    def map(
+        self,
+        function: Callable[[Tensor, T], R],
+        inputs: Sequence[tuple[ImageSource, T]],
+        description: str,
+    ) -> list[R | ImageError]:
+        """Return the results for image_embeds (1, N, D) and the object of each image, in order."""
+
+        def map_share() -> list[R | ImageError]:
+            share = inputs[rank() :: world_size()]
+            encoded = self.progress(self._encode(share), len(share), description)
+            return [
+                embeds if isinstance(embeds, ImageError) else function(embeds, item)
+                for embeds, item in encoded
+            ]
+
+        results: dict[int, R | ImageError] = {}
+        for process_rank, share in enumerate(gather_results(map_share)):
+            results |= zip(range(process_rank, len(inputs), world_size()), share, strict=True)
+        return [results[index] for index in range(len(inputs))]
+
+    def _encode(
+        self, inputs: Iterable[tuple[ImageSource, T]]
+    ) -> Iterator[tuple[Tensor | ImageError, T]]:
+        size, batch_size = self.matcher.config.vision.image_size, self.config.batch_size
+        opened = prefetch_images(inputs, size, 2 * batch_size, self.config.num_workers)
+        while batch := list(islice(opened, batch_size)):
+            pixels = [pixels for pixels, _ in batch if isinstance(pixels, Tensor)]
+            with self.matcher.inference():
+                embeds = iter(self.matcher.encode_images(torch.stack(pixels)) if pixels else ())
+            for result, item in batch:
+                yield result if isinstance(result, ImageError) else next(embeds)[None], item
