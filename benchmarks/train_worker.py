@@ -19,9 +19,9 @@ from cold_start import memory_mib
 from cutline.config import CaptionConfig, Recipe, from_dict
 from cutline.model import make_lm_labels
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.batch import Batch
+from cutline.training.data.caption_batch import CaptionBatch
 
-Step = Callable[[Batch], float]
+Step = Callable[[CaptionBatch], float]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Worker:
 
 def make_batch(
     number: int, config: CaptionConfig, tokenizer: Tokenizer, images: int, captions: int
-) -> Batch:
+) -> CaptionBatch:
     """Return random images with captions of ten random tokens after the prompt."""
     generator = torch.Generator().manual_seed(number)
     size, prompt = config.vision.image_size, tokenizer.encode_prompt(config.prompt)
@@ -57,7 +57,8 @@ def make_batch(
     )
     ids[:, : len(prompt)], ids[:, -1] = torch.tensor(prompt), tokenizer.sep_id
     mask = torch.ones_like(ids)
-    return Batch(pixels, ids, mask, make_lm_labels(ids, mask, torch.full((len(ids),), len(prompt))))
+    labels = make_lm_labels(ids, mask, torch.full((len(ids),), len(prompt)))
+    return CaptionBatch(pixels=pixels, input_ids=ids, attention_mask=mask, labels=labels)
 
 
 def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
@@ -66,6 +67,7 @@ def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
     from cutline.training.loop.totals import sync_totals
     from cutline.training.loop.trainer import Trainer
     from cutline.training.setup import RunSetup
+    from cutline.training.tasks import make_task
 
     checkpoint = load_checkpoint(Path(worker.folder) / "cutline")
     config = without_dropout(checkpoint.config)
@@ -77,15 +79,14 @@ def cutline_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
     recipe = from_dict(Recipe, settings | dict(worker.settings))
     model = build_model(replace(checkpoint, config=config))
     rows: Any = range(worker.images)
-    trainer = Trainer(
-        recipe, RunSetup(model, checkpoint.tokenizer, rows, [], []), Path(), resume=False
-    )
+    setup = RunSetup(model, checkpoint.tokenizer, rows, [], [], make_task(recipe))
+    trainer = Trainer(recipe, setup, Path(), resume=False)
 
-    def step(batch: Batch) -> float:
+    def step(batch: CaptionBatch) -> float:
         before = trainer.state.loss_sum
         totals = sync_totals([batch], stop=False, save=False)
         trainer.train_step([batch], totals)
-        return (trainer.state.loss_sum - before) / totals.tokens
+        return (trainer.state.loss_sum - before) / totals.targets
 
     return step, config, checkpoint.tokenizer
 
@@ -111,7 +112,7 @@ def transformers_step(worker: Worker) -> tuple[Step, CaptionConfig, Tokenizer]:
     config, tokenizer = without_dropout(checkpoint.config), checkpoint.tokenizer
     del checkpoint
 
-    def step(batch: Batch) -> float:
+    def step(batch: CaptionBatch) -> float:
         pixel_values = normalize(batch.pixels, config.image).repeat_interleave(
             len(batch.input_ids) // len(batch.pixels), 0
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from cutline.batching.inputs import to_image_list
 from cutline.checkpoint import build_matcher, load_matcher_checkpoint
 from cutline.config import (
+    MAX_TEXT_TOKENS,
     CaptionConfig,
     DeviceConfig,
     Engine,
@@ -25,7 +26,6 @@ from cutline.errors import CutlineError, ImageError
 from cutline.image import ImageSource, prefetch_images
 from cutline.matching import (
     MAX_ROWS,
-    MAX_TEXT_TOKENS,
     embed_texts,
     encode_texts,
     match_texts,

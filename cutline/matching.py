@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cutline.config import MAX_TEXT_TOKENS
 from cutline.model import MatchModel, match_probability
 from cutline.tokenizer import Tokenizer
 
-MAX_TEXT_TOKENS = 35
-"""tokens of a text, [SEP] included, as in BLIP's code; longer texts are cut"""
 MAX_ROWS = 64
 """texts that read an image at once; more are no faster on a CPU, and need more memory"""
 

@@ -37,9 +37,11 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
 
 __all__ = [
+    "MAX_TEXT_TOKENS",
     "PRESETS",
     "AugmentConfig",
     "BeamScoring",
@@ -64,6 +66,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatchTaskConfig",
     "MatcherOptions",
     "MemoryConfig",
     "MetricConfig",
@@ -74,6 +77,7 @@ __all__ = [
     "Recipe",
     "RunConfig",
     "SourceConfig",
+    "TaskName",
     "TextConfig",
     "TextSettings",
     "TrainingPrecision",

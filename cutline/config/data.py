@@ -95,7 +95,8 @@ class CaptionText(Settings):
     max_words: int = 30
     """truncate captions after this many words"""
     max_tokens: int = 40
-    """truncate captions after this many tokens, prompt included; the end token is kept"""
+    """truncate captions after this many tokens, prompt included; the end token is kept. A matcher
+    reads at most 35"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,9 @@ class OptimConfig(Settings):
     """examples per batch and process; an example is a caption with its image, or an image with
     `data.captions_per_image` captions"""
     grad_accum_steps: int = 1
-    """batches per optimizer step; the loss is the mean over all of their scored tokens"""
+    """batches per optimizer step; the loss is the mean over all of their scored tokens, or pairs. A
+    matcher compares the images and texts of one batch only, so that this is no substitute for a
+    larger `batch_size`"""
     epochs: int = 5
     """passes over the training data"""
     max_steps: int = 0

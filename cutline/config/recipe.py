@@ -1,6 +1,6 @@
 """A recipe: every setting of one training run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cutline.config.data import DataConfig
@@ -10,6 +10,7 @@ from cutline.config.limits import MAX_BATCH_SIZE, MAX_VOCAB_SIZE
 from cutline.config.metrics import MetricTokenizer
 from cutline.config.model import ModelSettings
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
+from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.validation import (
     Settings,
     reject,
@@ -29,10 +30,12 @@ class InitConfig(CheckpointOptions):
 
     captioner: str = ""
     """captioner to fine-tune: hub id, .pth, Hugging Face folder, cutline folder or training run; it
-    brings its own sizes and vocabulary"""
+    brings its own sizes and vocabulary. With `task: match`, the matcher starts from its weights"""
+    matcher: str = ""
+    """with `task: match`: matcher to fine-tune, in place of `captioner`"""
     tokenizer: str = ""
     """vocabulary: vocab.txt, tokenizer.json or a folder with one of them (default: that of
-    `captioner`, else one trained on the training captions)"""
+    `captioner` or `matcher`, else one trained on the training captions)"""
     vision: str = ""
     """pretrained vision encoder (timm or DeiT names): .safetensors or .pth"""
     text: str = ""
@@ -44,15 +47,25 @@ class InitConfig(CheckpointOptions):
         super().__post_init__()
         require_at_least(self, 1, "vocab_size", maximum=MAX_VOCAB_SIZE)
         require(
-            not (self.captioner and (self.vision or self.text)),
-            "`init.captioner` already brings vision and text weights: "
-            "remove `init.vision` and `init.text`",
+            not (self.captioner and self.matcher),
+            "`init.captioner` and `init.matcher` are both given: remove one of them",
         )
+        for name in ("captioner", "matcher"):
+            require(
+                not (getattr(self, name) and (self.vision or self.text)),
+                f"`init.{name}` already brings vision and text weights: "
+                "remove `init.vision` and `init.text`",
+            )
         for name in ("config", "image_size"):
             require(
-                bool(self.captioner) or not getattr(self, name),
+                bool(self.model) or not getattr(self, name),
                 f"`init.{name}` needs `init.captioner`: without one, set sizes in `model`",
             )
+
+    @property
+    def model(self) -> str:
+        """Return the captioner or matcher to start from; empty if there is none."""
+        return self.captioner or self.matcher
 
 
 @dataclass(frozen=True)
@@ -71,8 +84,8 @@ class EvalConfig(Settings):
     """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto,
     which depends on the script of the reference captions"""
     select_by: Literal["captions", "loss"] = "captions"
-    """choose the best checkpoint by CIDEr + BLEU-4 of its captions, or by the loss on the reference
-    captions"""
+    """choose the best checkpoint by CIDEr + BLEU-4 of its captions (a matcher: by how often images
+    and captions find each other, the mean recall), or by the loss on the reference captions"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +98,8 @@ class EvalConfig(Settings):
 class Recipe(Settings):
     """Run settings: everything that defines a training run."""
 
+    task: TaskName = "caption"
+    """what to train: a captioner (caption), or a matcher of images and texts (match)"""
     output: str = "runs/captioner"
     """run directory: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
     run.json, tensorboard/"""
@@ -113,6 +128,7 @@ class Recipe(Settings):
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    match: MatchTaskConfig = field(default_factory=MatchTaskConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,15 +138,20 @@ class Recipe(Settings):
         require_at_least(self, 0, "seed", maximum=MAX_SEED)
         require_at_least(self, 1, "log_every")
         require_at_least(self, 0, "save_minutes")
+        if self.task == "match":
+            self._check_match()
+        else:
+            self._check_caption()
+        kind = "matcher" if self.init.matcher else "captioner"
         require(
-            not (self.init.captioner and self.model.sets_sizes),
-            "`model` and `init.captioner` both set sizes: with a captioner to fine-tune, `model` "
+            not (self.init.model and self.model.sets_sizes),
+            f"`model` and `init.{kind}` both set sizes: with a {kind} to fine-tune, `model` "
             "may set only prompt, label_smoothing, text.dropout, text.attn_dropout, "
             "vision.drop_path",
         )
         data = self.data
         require(
-            not data.stream or bool(self.init.captioner or self.init.tokenizer),
+            not data.stream or bool(self.init.model or self.init.tokenizer),
             "`data.stream` does not read the captions beforehand: "
             "set `init.tokenizer` or `init.captioner` for the vocabulary",
         )
@@ -143,6 +164,36 @@ class Recipe(Settings):
             "`data.cache_embeddings` needs a frozen vision encoder: set `optim.freeze` to "
             "'vision.*', or start every one of `lora.targets` with 'text.'",
         )
+
+    def _check_caption(self) -> None:
+        require(
+            not self.init.matcher,
+            "`init.matcher` needs `task: match`: set it, or give a captioner in `init.captioner`",
+        )
+        require(
+            self.match == MatchTaskConfig(),
+            "the settings of `match` need `task: match`: set it, or remove them",
+        )
+
+    def _check_match(self) -> None:
+        """Reject the settings that only a captioner has, and limit the length of texts."""
+        data, model = self.data, self.model
+        for name, is_set in (
+            ("model.prompt", model.prompt is not None),
+            ("model.label_smoothing", model.label_smoothing is not None),
+            ("generation", self.generation != GenerationConfig()),
+            ("eval.metric_tokenizer", self.eval.metric_tokenizer != "auto"),
+            ("data.prompt_column", data.prompt_column),
+            ("data.prompt_template", data.prompt_template),
+        ):
+            require(not is_set, f"`{name}` is for captioners only: remove it, or `task: match`")
+        require(
+            data.captions_per_image <= 1,
+            "a matcher has one caption per example: set `data.captions_per_image` to 0 for an "
+            "example of each caption, or to 1 for one of each image",
+        )
+        limited = replace(data, max_tokens=min(data.max_tokens, MAX_TEXT_TOKENS))
+        object.__setattr__(self, "data", limited)
 
     def _freezes_vision(self) -> bool:
         text_lora = all(target.startswith("text.") for target in self.lora.targets)

@@ -1,17 +1,11 @@
 """Prepare a run from its recipe: data, vocabulary and model."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from cutline.checkpoint import (
-    build_model,
-    load_checkpoint,
-    load_pretrained_text,
-    load_pretrained_vision,
-)
 from cutline.config import CaptionConfig, Columns, DataConfig, Recipe
 from cutline.config.size import count_parameters
 from cutline.data import (
@@ -24,13 +18,12 @@ from cutline.data import (
 )
 from cutline.device import available_memory
 from cutline.errors import ConfigError
-from cutline.generation.batch import check_prompt_length
-from cutline.model import CaptionModel
-from cutline.tokenizer import Tokenizer, clean_caption
+from cutline.model import VisionTextModel
+from cutline.tokenizer import Tokenizer
+from cutline.training.data.batch import LoaderConfig
 from cutline.training.data.dataset import CaptionDataset, check_caption_room, encode_captions
 from cutline.training.data.stream import ShardDataset, TrainDataset
-
-logger = logging.getLogger(__name__)
+from cutline.training.tasks import Task, make_task
 
 _CAPTION_HINT = "add captions, or name their column in `data.caption_column`"
 
@@ -39,7 +32,7 @@ _CAPTION_HINT = "add captions, or name their column in `data.caption_column`"
 class RunSetup:
     """The parts of a run before its first step."""
 
-    model: CaptionModel
+    model: VisionTextModel
     """with its initial weights, on the CPU"""
     tokenizer: Tokenizer
     dataset: TrainDataset
@@ -48,6 +41,19 @@ class RunSetup:
     """training samples; empty if they are streamed"""
     val_samples: list[Sample]
     """validation samples"""
+    task: Task
+
+    def loader_config(self, num_workers: int = 0, pin_memory: bool = False) -> LoaderConfig:
+        """Return how batches are collated and prefetched."""
+        return LoaderConfig(
+            partial(self.task.collate, tokenizer=self.tokenizer), num_workers, pin_memory
+        )
+
+    def make_val_dataset(self, recipe: Recipe, samples: Sequence[Sample]) -> CaptionDataset:
+        """Return the examples of `samples` without augmentation; see `make_dataset`."""
+        config = self.model.config
+        prompt, size = self.task.default_prompt(config), config.vision.image_size
+        return make_dataset(recipe, samples, self.tokenizer, prompt, size, augmented=False)
 
 
 def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
@@ -62,40 +68,19 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
         CutlineError: The data, the checkpoint and the settings do not fit together.
     """
     check_commands(recipe, allow_pipe)
-    if not recipe.init.captioner:
+    if not recipe.init.model:
         require_memory(recipe.model.to_config())
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
-    model, tokenizer = init_model(recipe, train)
-    _check_generation(recipe, model.config, tokenizer, val)
+    task = make_task(recipe)
+    model, tokenizer = task.init_model(train)
+    task.check(model.config, tokenizer, val)
+    prompt, size = task.default_prompt(model.config), model.config.vision.image_size
     if recipe.data.stream:
-        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, model.config, allow_pipe)
+        dataset: TrainDataset = make_shard_dataset(recipe, tokenizer, prompt, size, allow_pipe)
     else:
-        dataset = make_dataset(recipe, train, tokenizer, model.config, recipe.data.augment)
-    return RunSetup(model, tokenizer, dataset, train, val)
-
-
-def _check_generation(
-    recipe: Recipe, config: CaptionConfig, tokenizer: Tokenizer, val: Sequence[Sample]
-) -> None:
-    """Raise ConfigError if captions do not fit the model, or cannot be generated in validation.
-
-    Otherwise, the first evaluation would raise it, after an epoch of training.
-    """
-    max_positions = config.text.max_positions
-    for name, length in (
-        ("data.max_tokens", recipe.data.max_tokens),
-        ("generation.max_length", recipe.generation.max_length),
-    ):
-        if length > max_positions:
-            raise ConfigError(
-                f"{name} {length} is above the model's {max_positions} positions: lower it"
-            )
-    if val and recipe.eval.select_by == "captions":
-        prompts = {sample.prompt_or(config.prompt) for sample in val}
-        shortest = min(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
-        check_prompt_length(shortest, recipe.generation)
-        tokenizer.encode_bad_words(recipe.generation.bad_words)
+        dataset = make_dataset(recipe, train, tokenizer, prompt, size, recipe.data.augment)
+    return RunSetup(model, tokenizer, dataset, train, val, task)
 
 
 def require_memory(config: CaptionConfig) -> None:
@@ -113,18 +98,17 @@ def make_dataset(
     recipe: Recipe,
     samples: Sequence[Sample],
     tokenizer: Tokenizer,
-    config: CaptionConfig,
+    prompt: str | None,
+    image_size: int,
     augmented: bool,
 ) -> CaptionDataset:
-    """Return the examples of `samples`, with or without augmentation."""
-    captions = encode_captions(samples, tokenizer, recipe.data, config.prompt)
-    return CaptionDataset(
-        samples, captions, config.vision.image_size, recipe.data, recipe.seed, augmented
-    )
+    """Return the examples of `samples`, with or without augmentation; see `encode_captions`."""
+    captions = encode_captions(samples, tokenizer, recipe.data, prompt)
+    return CaptionDataset(samples, captions, image_size, recipe.data, recipe.seed, augmented)
 
 
 def make_shard_dataset(
-    recipe: Recipe, tokenizer: Tokenizer, config: CaptionConfig, allow_pipe: bool
+    recipe: Recipe, tokenizer: Tokenizer, prompt: str | None, image_size: int, allow_pipe: bool
 ) -> ShardDataset:
     """Return the examples streamed from the recipe's shards.
 
@@ -132,10 +116,8 @@ def make_shard_dataset(
         ConfigError: The prompt leaves no room for captions within `data.max_tokens`.
     """
     max_tokens = recipe.data.max_tokens
-    check_caption_room([tokenizer.encode("a", config.prompt, max_tokens)], max_tokens)
-    return ShardDataset(
-        recipe.data, tokenizer, config.prompt, config.vision.image_size, recipe.seed, allow_pipe
-    )
+    check_caption_room([tokenizer.encode("a", prompt or "", max_tokens)], max_tokens)
+    return ShardDataset(recipe.data, tokenizer, prompt, image_size, recipe.seed, allow_pipe)
 
 
 def check_commands(recipe: Recipe, allow_pipe: bool) -> None:
@@ -187,51 +169,3 @@ def _check_train_settings(data: DataConfig) -> None:
             f"{data.train}: with `data.stream`, columns, splits and image_root have no effect; "
             "remove these settings"
         )
-
-
-def init_model(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
-    """Build the model with its initial weights, and its tokenizer.
-
-    Args:
-        recipe: What to start from: a captioner, pretrained encoders or random weights.
-        train: Training samples, for a vocabulary that is trained on their captions.
-
-    Raises:
-        CheckpointError: Weights or a vocabulary cannot be read.
-        ConfigError: The settings are invalid.
-    """
-    init = recipe.init
-    if init.captioner:
-        return load_captioner(recipe)
-    tokenizer = Tokenizer.load(init.tokenizer) if init.tokenizer else train_tokenizer(recipe, train)
-    config = recipe.model.to_config()
-    config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
-    model = CaptionModel(config)
-    for path, load in ((init.vision, load_pretrained_vision), (init.text, load_pretrained_text)):
-        if path:
-            report = load(model, path)
-            logger.info("%s: %d weights loaded", path, report.loaded)
-            logger.info("  randomly initialized: %s", ", ".join(report.initialized) or "none")
-            logger.info("  unused: %s", ", ".join(report.unused) or "none")
-    return model, tokenizer
-
-
-def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
-    """Load the captioner to fine-tune, with the recipe's prompt and regularization."""
-    init = recipe.init
-    checkpoint = load_checkpoint(init.captioner, **init.arguments, partial=True)
-    if checkpoint.extra_weights:
-        logger.info("%s: unused: %s", init.captioner, ", ".join(checkpoint.extra_weights))
-    checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
-    return build_model(checkpoint), checkpoint.tokenizer
-
-
-def train_tokenizer(recipe: Recipe, train: Sequence[Sample]) -> Tokenizer:
-    """Train a vocabulary on the training captions, each after its prompt, as the model reads it."""
-    data, prompt = recipe.data, recipe.model.to_config().prompt
-    texts = (
-        f"{sample.prompt_or(prompt)} {clean_caption(caption, data.clean, data.max_words)}"
-        for sample in train
-        for caption in sample.captions
-    )
-    return Tokenizer.train(texts, recipe.init.vocab_size)

@@ -4,6 +4,7 @@ import pickle
 import threading
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,12 @@ from cutline.tokenizer import Tokenizer
 from cutline.training.data import dataset as dataset_module
 from cutline.training.data.batch import (
     LoaderConfig,
-    collate,
     collect_skipped,
     explain_worker_failure,
     load_batches,
     make_loader,
 )
+from cutline.training.data.caption_batch import collate_captions
 from cutline.training.data.dataset import CaptionDataset, Example, encode_captions
 from cutline.training.data.sampler import BatchSampler
 
@@ -105,7 +106,7 @@ def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes:
     ]
     captions = encode_captions(samples, tokenizer, PLAIN, "a picture of ")
     dataset = CaptionDataset(samples, captions, 32, PLAIN, seed=0)
-    batch = collate([dataset[(0, index)] for index in range(3)], tokenizer.pad_id)
+    batch = collate_captions([dataset[(0, index)] for index in range(3)], tokenizer.pad_id)
     for ids, labels, mask, text, prompt in zip(
         batch.input_ids,
         batch.labels,
@@ -119,7 +120,7 @@ def test_labels_are_the_caption_without_its_prompt(tokenizer: Tokenizer, scenes:
         assert tokenizer.decode(scored) == text
         assert tokenizer.decode(ids[(labels == -100) & (mask == 1)].tolist()) == prompt
         assert ids[0] == tokenizer.dec_id
-    assert batch.token_count == int((batch.labels != -100).sum())
+    assert batch.num_targets == int((batch.labels != -100).sum())
 
 
 @pytest.mark.parametrize("max_tokens", [4, 7])  # 7: [DEC], five words and [SEP]
@@ -166,7 +167,7 @@ def test_captions_of_an_image_are_drawn_anew_each_epoch(tokenizer: Tokenizer, sc
     chosen = {tuple(map(str, dataset[(epoch, 0)].captions)) for epoch in range(20)}
     assert len(chosen) > 5
     assert dataset[(3, 0)].captions == dataset[(3, 0)].captions
-    batch = collate([dataset[(0, 0)], dataset[(0, 1)]], tokenizer.pad_id)
+    batch = collate_captions([dataset[(0, 0)], dataset[(0, 1)]], tokenizer.pad_id)
     assert batch.input_ids.shape[0] == 4
     # The second image has one caption; the padding in place of another one is not scored.
     assert (batch.labels[3] == -100).all()
@@ -214,9 +215,11 @@ def test_batch_of_unreadable_images_is_empty_and_names_them(
     samples = [Sample(str(tmp_path / "gone.png"), ("a star",), "1")]
     captions = encode_captions(samples, tokenizer, PLAIN, "")
     dataset = CaptionDataset(samples, captions, 32, PLAIN, 0)
-    [batch] = load_batches(dataset, iter([[(0, 0)]]), LoaderConfig(tokenizer.pad_id))
+    [batch] = load_batches(
+        dataset, iter([[(0, 0)]]), LoaderConfig(partial(collate_captions, pad_id=tokenizer.pad_id))
+    )
     assert len(batch.pixels) == 0
-    assert batch.token_count == 0
+    assert batch.num_targets == 0
     assert "gone.png" in batch.skipped[0]
 
 
@@ -240,7 +243,11 @@ def test_only_the_end_of_a_worker_is_explained() -> None:
 
 def test_workers_watch_their_parent() -> None:
     """They end when it is killed; see test_worker.py."""
-    loader = make_loader(ThreadNames(), LoaderConfig(pad_id=0, num_workers=1), batch_size=2)
+    loader = make_loader(
+        ThreadNames(),
+        LoaderConfig(partial(collate_captions, pad_id=0), num_workers=1),
+        batch_size=2,
+    )
     messages = collect_skipped(list(loader))
     assert len(messages) == 2
     assert all("cutline-parent" in message for message in messages)

@@ -34,6 +34,7 @@ from cutline.training.diagnostics.memory import (
 from cutline.training.diagnostics.session import make_trainer, take_step
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import prepare_run
+from cutline.training.tasks import BatchLoss
 
 Build = Callable[..., Recipe]
 
@@ -123,7 +124,7 @@ def test_truncated_captions_are_counted(recipe: Build) -> None:
 def test_the_text_gives_chance_level_and_shortages(recipe: Build) -> None:
     result = dry_run(recipe())
     chance = math.log(result.vocab_size)
-    assert result.chance_loss == chance
+    assert result.chance[1] == chance
     expected = (
         f"{result.loss:.3f} per token; chance level is ln({result.vocab_size}) = {chance:.3f}"
     )
@@ -158,10 +159,10 @@ def test_a_run_that_does_not_fit_is_refused_before_its_first_step(
 def test_a_failing_step_raises_a_friendly_error(
     recipe: Build, monkeypatch: pytest.MonkeyPatch, error: Exception | None, message: str
 ) -> None:
-    def compute_loss(self: Trainer, model: torch.nn.Module, batch: object) -> torch.Tensor:
+    def compute_loss(self: Trainer, model: torch.nn.Module, batch: object) -> BatchLoss:
         if error:
             raise error
-        return sum(weight.sum() for weight in model.parameters()) * torch.nan
+        return BatchLoss(sum(weight.sum() for weight in model.parameters()) * torch.nan)
 
     monkeypatch.setattr(Trainer, "compute_loss", compute_loss)
     with pytest.raises(CutlineError, match=message):

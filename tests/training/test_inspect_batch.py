@@ -12,7 +12,7 @@ from tiny_recipe import NO_DROPOUT
 from cutline.config import Recipe
 from cutline.errors import DataError
 from cutline.training import inspect_first_batch, read_log, train
-from cutline.training.data.batch import LoaderConfig, load_batches
+from cutline.training.data.batch import load_batches
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import prepare_run
@@ -42,11 +42,11 @@ def test_tokens_have_labels_and_losses_that_add_up(
     setup = prepare_run(run)
     trainer = Trainer(run, setup, tmp_path, resume=False)
     keys = BatchSampler(len(setup.dataset), 5, 0).iter_batches(0, 1)
-    batch = next(load_batches(setup.dataset, keys, LoaderConfig(setup.tokenizer.pad_id)))
+    batch = next(load_batches(setup.dataset, keys, setup.loader_config()))
     with torch.no_grad():
-        loss = float(trainer.compute_loss(trainer.model.eval(), batch))
+        loss = float(trainer.compute_loss(trainer.model.eval(), batch).loss)
     assert loss == pytest.approx(total, abs=0.01)
-    assert loss / batch.token_count == pytest.approx(mean, abs=1e-4)
+    assert loss / batch.num_targets == pytest.approx(mean, abs=1e-4)
 
 
 def test_data_without_a_readable_image_are_refused(

@@ -17,6 +17,7 @@ from cutline.training import LrRangeResult, lr_report_path, run_lr_range_test, w
 from cutline.training.diagnostics import lr_finder
 from cutline.training.diagnostics.session import take_step
 from cutline.training.loop.trainer import Trainer
+from cutline.training.tasks import BatchLoss
 
 Build = Callable[..., Recipe]
 losses = st.lists(st.floats(0.01, 100), min_size=10, max_size=60)
@@ -94,7 +95,9 @@ def test_a_first_loss_that_is_nan_is_an_error(
     monkeypatch.setattr(
         Trainer,
         "compute_loss",
-        lambda self, model, batch: sum(weight.sum() for weight in model.parameters()) * torch.nan,
+        lambda self, model, batch: BatchLoss(
+            sum(weight.sum() for weight in model.parameters()) * torch.nan
+        ),
     )
     with pytest.raises(CutlineError, match=r"the first loss, at lr 0\.001, is NaN or infinite"):
         run_lr_range_test(recipe(), 1e-3, 1, show_progress=False)

@@ -17,6 +17,7 @@ from cutline.training import overfit
 from cutline.training.diagnostics import overfit as overfit_module
 from cutline.training.diagnostics.overfit import OverfitSample, make_overfit_recipe
 from cutline.training.loop.trainer import Trainer
+from cutline.training.tasks import BatchLoss
 
 Build = Callable[..., Recipe]
 QUICK = {"optim_batch_size": 3, "optim_lr": 1e-2, "optim_clip_norm": 1.0}
@@ -103,7 +104,9 @@ def test_a_nan_loss_is_an_error(recipe: Build, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         Trainer,
         "compute_loss",
-        lambda self, model, batch: sum(weight.sum() for weight in model.parameters()) * torch.nan,
+        lambda self, model, batch: BatchLoss(
+            sum(weight.sum() for weight in model.parameters()) * torch.nan
+        ),
     )
     with pytest.raises(CutlineError, match=r"NaN or infinite after 0 steps at lr 0\.001: lower"):
         overfit(recipe(), 1, show_progress=False)

@@ -5,6 +5,7 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from cutline.training import (
     train,
 )
 from cutline.training.data.batch import LoaderConfig
+from cutline.training.data.caption_batch import collate_captions
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import ShardDataset, stream_batches
 
@@ -88,7 +90,7 @@ def test_readers_share_all_examples_of_a_pass(shards: Path, num_readers: int) ->
 def test_resumed_stream_continues_where_it_stopped(shards: Path, num_workers: int) -> None:
     """The stream resumes beyond the first pass, and at any worker's turn."""
     dataset, sampler = make_dataset(shards), BatchSampler(20, 3, 1)
-    loader = LoaderConfig(pad_id=0, num_workers=num_workers)
+    loader = LoaderConfig(partial(collate_captions, pad_id=0), num_workers)
     full, resumed = (
         [batch.input_ids for batch in islice(stream_batches(dataset, sampler, start, loader), n)]
         for start, n in ((0, 12), (5, 7))

@@ -18,7 +18,7 @@ from cutline.training import read_log, train
 from cutline.training.loop import validation
 from cutline.training.loop.totals import sync_totals
 from cutline.training.loop.trainer import Trainer
-from cutline.training.loop.validation import compute_validation_loss, evaluate_captions
+from cutline.training.loop.validation import compute_validation_loss, evaluate_task
 from cutline.training.setup import prepare_run, read_samples
 
 Build = Callable[..., Recipe]
@@ -42,7 +42,7 @@ def describe_model(model: nn.Module) -> list[tuple[Any, ...]]:
     return [*modules, *tensors]
 
 
-@pytest.mark.parametrize("measure", [evaluate_captions, compute_validation_loss])
+@pytest.mark.parametrize("measure", [evaluate_task, compute_validation_loss])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -81,8 +81,10 @@ def test_validation_measures_the_current_weights(recipe: Build) -> None:
     captioner = cutline.Captioner(copied, trainer.setup.tokenizer, "cpu", "fp32")
     samples = trainer.setup.val_samples
     expected = cutline.evaluate(captioner, samples, batch_size=32, **asdict(run.generation))
-    evaluation = evaluate_captions(trainer)
-    assert evaluation.scores == expected.scores
+    evaluation = evaluate_task(trainer)
+    scores = asdict(expected.scores)
+    assert evaluation.metrics == {name: scores[name] for name in evaluation.metrics}
+    assert evaluation.score == expected.scores.cider + expected.scores.bleu4
     captions = [image.caption for image in evaluation.images]
     assert captions == [image.caption for image in expected.images]
     scores = captioner.score(

@@ -41,7 +41,7 @@ ExampleOrError = Example | str | CutlineError
 
 
 def encode_captions(
-    samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str
+    samples: Sequence[Sample], tokenizer: Tokenizer, data: DataConfig, prompt: str | None
 ) -> list[list[EncodedText]]:
     """Clean and tokenize the captions of each sample.
 
@@ -49,7 +49,7 @@ def encode_captions(
         samples: Samples with their captions.
         tokenizer: Vocabulary of the model.
         data: How captions are cleaned and truncated.
-        prompt: Prompt of the samples without one of their own.
+        prompt: Prompt of the samples without one of their own; None if no text has a prompt.
 
     Returns:
         The captions of each sample; those that are empty after cleaning are dropped.
@@ -58,7 +58,8 @@ def encode_captions(
     for sample in samples:
         texts = [clean_caption(caption, data.clean, data.max_words) for caption in sample.captions]
         texts = [text for text in texts if text]
-        prompts = [sample.prompt_or(prompt)] * len(texts)
+        own_prompt = "" if prompt is None else sample.prompt_or(prompt)
+        prompts = [own_prompt] * len(texts)
         encoded.append(tokenizer.encode_batch(texts, prompts, data.max_tokens))
     return encoded
 

@@ -17,7 +17,7 @@ from cutline.distributed import gather_results, rank, run_on_main, world_size
 from cutline.errors import CutlineError, ImageError
 from cutline.files import ImageRef
 from cutline.image import normalize, prefetch_images
-from cutline.model import CaptionModel
+from cutline.model import VisionTextModel
 from cutline.progress import Progress, no_progress
 from cutline.training.data.embedding_store import Embedding, EmbeddingStore
 
@@ -27,7 +27,7 @@ ImagesByKey = Mapping[bytes, str | bytes | ImageRef]
 
 def cache_embeddings(
     recipe: Recipe,
-    model: CaptionModel,
+    model: VisionTextModel,
     samples: Mapping[int, Sample],
     progress: Progress = no_progress,
 ) -> dict[int, Embedding | str]:
@@ -60,7 +60,7 @@ def cache_embeddings(
     }
 
 
-def open_store(recipe: Recipe, model: CaptionModel) -> EmbeddingStore:
+def open_store(recipe: Recipe, model: VisionTextModel) -> EmbeddingStore:
     """Open the store of `data.cache_embeddings` for the vision encoder of `model`."""
     bf16 = pick_precision(recipe.precision, pick_device(recipe.device)) == "bf16"
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -73,7 +73,7 @@ def open_store(recipe: Recipe, model: CaptionModel) -> EmbeddingStore:
     )
 
 
-def fingerprint_encoder(model: CaptionModel, dtype: torch.dtype) -> str:
+def fingerprint_encoder(model: VisionTextModel, dtype: torch.dtype) -> str:
     """Return a hash of all that an embedding depends on besides its image.
 
     These are the weights and sizes of the vision encoder, the normalization of pixels and the
@@ -162,7 +162,7 @@ def fill_store(
 @torch.no_grad()
 def compute_embeddings(
     recipe: Recipe,
-    model: CaptionModel,
+    model: VisionTextModel,
     store: EmbeddingStore,
     images: ImagesByKey,
     progress: Progress,

@@ -34,8 +34,8 @@ class ShardDataset:
 
     data: DataConfig
     tokenizer: Tokenizer
-    prompt: str
-    """prompt of the samples without one of their own"""
+    prompt: str | None
+    """prompt of the samples without one of their own; None if no text has a prompt"""
     image_size: int
     """side of the pixels"""
     seed: int

@@ -77,6 +77,8 @@ def dry_run(recipe: Recipe, allow_pipe: bool = False) -> DryRunResult:
         steps_per_epoch=trainer.steps_per_epoch,
         total_steps=trainer.total_steps,
         loss=loss,
+        chance=setup.task.chance_loss(setup.tokenizer.vocab_size),
+        unit=setup.task.unit,
         seconds_per_step=seconds,
         hardware=f"{trainer.device} in {'bf16' if trainer.bf16 else 'fp32'}",
         tensors=tensors,
@@ -140,7 +142,8 @@ def _measure_steps(trainer: Trainer, num_workers: int) -> tuple[float, float, tu
 def _encode_captions(
     samples: Sequence[Sample], setup: RunSetup, recipe: Recipe
 ) -> list[list[EncodedText]]:
-    return encode_captions(samples, setup.tokenizer, recipe.data, setup.model.config.prompt)
+    prompt = setup.task.default_prompt(setup.model.config)
+    return encode_captions(samples, setup.tokenizer, recipe.data, prompt)
 
 
 def _count_truncated(

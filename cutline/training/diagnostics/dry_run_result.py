@@ -1,6 +1,5 @@
 """The result of a dry run, and its text."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,7 +33,11 @@ class DryRunResult:
     steps_per_epoch: int
     total_steps: int
     loss: float
-    """loss per token of the first step, equal to that in the log of the run"""
+    """loss per token or pair of the first step, equal to that in the log of the run"""
+    chance: tuple[str, float]
+    """loss of a model that guesses: a formula, and its value"""
+    unit: str
+    """what the loss is averaged over: "token" or "pair" """
     seconds_per_step: float
     """time of the second step, which opens and trains on the images of the first"""
     hardware: str
@@ -53,11 +56,6 @@ class DryRunResult:
     """one message for each image of the first step that cannot be read"""
     output_has_run: bool
     """whether `output` holds a run, which training would not overwrite"""
-
-    @property
-    def chance_loss(self) -> float:
-        """Return the loss per token if all tokens of the vocabulary are equally likely: ln V."""
-        return math.log(self.vocab_size)
 
     @property
     def hours(self) -> float:
@@ -111,8 +109,8 @@ class DryRunResult:
         )
         yield (
             "first loss",
-            f"{self.loss:.3f} per token; chance level is ln({self.vocab_size:,}) = "
-            f"{self.chance_loss:.3f}",
+            f"{self.loss:.3f} per {self.unit}; chance level is {self.chance[0]} = "
+            f"{self.chance[1]:.3f}",
         )
 
     def _format_resources(self) -> Iterator[tuple[str, str]]:

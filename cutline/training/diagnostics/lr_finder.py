@@ -151,7 +151,7 @@ def _record_step(
             ) from None
         return replace(result, diverged=True)
     log.advance(
-        step, sum(len(batch.pixels) for batch in batches), sum(b.token_count for b in batches)
+        step, sum(len(batch.pixels) for batch in batches), sum(b.num_targets for b in batches)
     )
     log.log_training({"loss": loss})
     result = replace(result, lrs=(*result.lrs, lr), losses=(*result.losses, loss))

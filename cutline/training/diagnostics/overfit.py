@@ -1,4 +1,4 @@
-"""`--overfit`: train on a few batches until the model reproduces their captions.
+"""`--overfit`: train on a few batches until the model reproduces or finds their captions.
 
 A model that cannot overfit a batch has a wrong learning rate, prompt, loss or data.
 """
@@ -8,11 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cutline.captioner import Captioner
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError, ImageError
 from cutline.image import open_image, to_pixels
-from cutline.training.data.batch import Batch, LoaderConfig, collect_skipped, load_batches
+from cutline.training.data.batch import Batch, collect_skipped, load_batches
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.diagnostics.session import (
     check_single_process,
@@ -22,7 +21,7 @@ from cutline.training.diagnostics.session import (
 )
 from cutline.training.loop.trainer import Trainer
 from cutline.training.run.log import RunLog
-from cutline.training.setup import RunSetup, make_dataset, prepare_run
+from cutline.training.setup import RunSetup, prepare_run
 
 LOSS_THRESHOLD = 0.05
 """loss per token that ends the training"""
@@ -33,13 +32,14 @@ MIN_LR_FROM_SCRATCH, MIN_LR_FINE_TUNING = 3e-4, 1e-4
 
 @dataclass(frozen=True)
 class OverfitSample:
-    """A training image with its reference and the caption that the model generates."""
+    """A training image with its reference and what the model gives for it."""
 
     image: str
     """display name of the image"""
     reference: str
     """the image's first caption, after cleaning, truncation and tokenization"""
     caption: str
+    """the caption that a captioner generates, or the text that a matcher finds"""
 
     @property
     def exact(self) -> bool:
@@ -62,6 +62,10 @@ class OverfitResult:
     """one message for each image that cannot be read"""
     conflicts: tuple[str, ...]
     """one sentence for each image that occurs twice with different captions"""
+    answers: str = "generated"
+    """how the captions of the samples come about: "generated" or "found" """
+    unit: str = "token"
+    """what the loss is averaged over: "token" or "pair" """
 
     @property
     def success(self) -> bool:
@@ -85,7 +89,7 @@ class OverfitResult:
             return f"{result}: the model can overfit"
         if self.conflicts:
             return f"{result}: {'; '.join(self.conflicts)}"
-        if self.last_loss < LOSS_THRESHOLD:
+        if self.last_loss < LOSS_THRESHOLD and self.unit == "token":
             return (
                 f"{result}, although the loss is low: check that `model.prompt` is the text that "
                 "the captions start with"
@@ -97,7 +101,8 @@ class OverfitResult:
 
     def __str__(self) -> str:
         lines = [
-            f"{sample.image}\n  reference  {sample.reference}\n  generated  {sample.caption}\n"
+            f"{sample.image}\n  reference  {sample.reference}\n"
+            f"  {self.answers:<9}  {sample.caption}\n"
             for sample in self.samples
         ]
         lines += [f"skipped: {message}\n" for message in self.skipped]
@@ -107,7 +112,9 @@ class OverfitResult:
 def overfit(
     recipe: Recipe, batches: int = 1, show_progress: bool = True, allow_pipe: bool = False
 ) -> OverfitResult:
-    """Train on the first batches until the loss per token is below 0.05, then caption them.
+    """Train on the first batches until the loss per token or pair is below 0.05, and try the model.
+
+    A captioner then captions the images; a matcher finds the text of each image among theirs.
 
     Training ends after 300 steps at most. Everything that keeps a model from overfitting is off;
     see `make_overfit_recipe`. Only the first caption of each image is used. Nothing is written.
@@ -131,7 +138,7 @@ def overfit(
     trainer = make_trainer(recipe, replace(setup, dataset=dataset))
     num_batches = min(batches, trainer.steps_per_epoch)
     key_batches = list(trainer.sampler.iter_batches(0, num_batches))
-    loaded = list(load_batches(dataset, iter(key_batches), LoaderConfig(setup.tokenizer.pad_id)))
+    loaded = list(load_batches(dataset, iter(key_batches), setup.loader_config()))
     readable = [batch for batch in loaded if len(batch.pixels)]
     losses = _train_on_batches(trainer, readable or loaded, show_progress)
     last_losses = losses[-num_batches:]
@@ -141,7 +148,9 @@ def overfit(
         steps=len(losses),
         first_loss=losses[0],
         last_loss=sum(last_losses) / len(last_losses),
-        samples=tuple(_caption_samples(trainer, dataset, indices)),
+        samples=tuple(_answer_samples(trainer, dataset, indices)),
+        answers=setup.task.answers,
+        unit=setup.task.unit,
         skipped=tuple(collect_skipped(loaded)),
         conflicts=tuple(_find_conflicts(dataset, indices)),
     )
@@ -185,7 +194,7 @@ def _make_overfit_dataset(setup: RunSetup, recipe: Recipe) -> CaptionDataset:
     samples = [
         replace(sample, captions=sample.captions[:1]) for sample in peek_samples(setup, recipe)
     ]
-    return make_dataset(recipe, samples, setup.tokenizer, setup.model.config, augmented=False)
+    return setup.make_val_dataset(recipe, samples)
 
 
 def _train_on_batches(
@@ -202,7 +211,7 @@ def _train_on_batches(
                     f"the loss is NaN or infinite after {len(losses)} steps "
                     f"at lr {trainer.recipe.optim.lr:g}: lower `optim.lr`"
                 ) from None
-            log.advance(len(losses), len(batch.pixels), batch.token_count)
+            log.advance(len(losses), len(batch.pixels), batch.num_targets)
             log.log_training({"loss": losses[-1]})
             last_pass = losses[-len(batches) :]
             if len(last_pass) == len(batches) and sum(last_pass) / len(batches) < LOSS_THRESHOLD:
@@ -210,29 +219,20 @@ def _train_on_batches(
     return losses
 
 
-def _caption_samples(
+def _answer_samples(
     trainer: Trainer, dataset: CaptionDataset, indices: Sequence[int]
 ) -> list[OverfitSample]:
-    """Caption the samples with these indices by greedy search, except unreadable ones."""
-    setup, config = trainer.setup, trainer.model.config
+    """Return what the model gives for the samples with these indices, except unreadable ones."""
+    tokenizer = trainer.setup.tokenizer
     samples = [dataset.samples[index] for index in indices]
     encoded = [dataset.captions[index][0] for index in indices]
-    captioner = Captioner(trainer.export_model(), setup.tokenizer, str(trainer.device), "fp32")
-    captions = captioner.stream(
-        [sample.image for sample in samples],
-        [sample.prompt_or(config.prompt) for sample in samples],
-        num_beams=1,
-        max_length=max(len(reference.token_ids) for reference in encoded),
-        min_length=0,
-    )
+    answers = trainer.task.answer(trainer.export_model(), tokenizer, samples, encoded)
     return [
         OverfitSample(
-            sample.name,
-            setup.tokenizer.decode(reference.token_ids[reference.prompt_length :]),
-            caption.text,
+            sample.name, tokenizer.decode(reference.token_ids[reference.prompt_length :]), answer
         )
-        for sample, reference, caption in zip(samples, encoded, captions, strict=True)
-        if not isinstance(caption, CutlineError)
+        for sample, reference, answer in zip(samples, encoded, answers, strict=True)
+        if not isinstance(answer, CutlineError)
     ]
 
 

@@ -54,18 +54,18 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
         lr: Learning rate (default: the schedule's).
 
     Returns:
-        The loss per token before the step.
+        The loss per token or pair before the step.
 
     Raises:
         DivergedError: The loss is NaN or infinite; the weights are unchanged.
         DataError: No image of the step can be read.
     """
     totals = sync_totals(batches, stop=False, save=False)
-    if not totals.tokens:
+    if not totals.targets:
         first = f"; the first error: {totals.skipped[0]}" if totals.skipped else ""
         raise DataError(
             f"{trainer.recipe.data.train}: none of the images of a step can be read{first}"
         )
     trainer.state.loss_sum, trainer.state.token_count = 0.0, 0
     trainer.train_step(batches, totals, lr)
-    return trainer.state.loss_sum / totals.tokens
+    return trainer.state.loss_sum / totals.targets

@@ -50,9 +50,10 @@ def train(
     show_progress: bool = True,
     allow_pipe: bool = False,
 ) -> Path:
-    """Train a captioner.
+    """Train a captioner, or a matcher with `task: match`.
 
-    The run directory then holds `best/` and `last/` (captioners for `cutline.load`), `log.jsonl`,
+    The run directory then holds `best/` and `last/` (captioners for `cutline.load`, or matchers for
+    `cutline.load_matcher`), `log.jsonl`,
     `report.html`, `recipe.yaml`, `run.json` (versions, machine, fingerprint of the data), and
     `state.safetensors`, from which a stopped run resumes exactly as if it had not been stopped.
     Under `torchrun`, every process must call this; the main process writes.
@@ -169,7 +170,7 @@ def open_log(trainer: Trainer, show_progress: bool) -> RunLog:
         path = trainer.directory / LOG_FILE
         if uses_tensorboard(trainer.recipe):
             tensorboard = TensorBoardLog(trainer.directory, step)
-    return RunLog(path, tensorboard, step, trainer.total_steps, show_progress)
+    return RunLog(path, tensorboard, step, trainer.total_steps, show_progress, trainer.task.unit)
 
 
 def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
@@ -195,21 +196,22 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
             trainer.save()
             last_save = time.monotonic()
         grad_norm = trainer.train_step(batches, totals)
-        log.advance(state.step, totals.images, totals.tokens)
+        log.advance(state.step, totals.images, totals.targets)
         log.log_skipped(state.step, totals.skipped)
         if state.step % recipe.log_every == 0 or state.step == trainer.total_steps:
             log.log_training(describe_step(trainer, grad_norm))
-            state.loss_sum, state.token_count = 0.0, 0
+            state.loss_sum, state.token_count, state.value_sums = 0.0, 0, {}
         evaluate_if_due(trainer, log, stop)
 
 
 def describe_step(trainer: Trainer, grad_norm: float) -> dict[str, Any]:
     """Return a line for the log, with the mean loss since the last one."""
-    state = trainer.state
+    state, count = trainer.state, max(1, trainer.state.token_count)
     return {
         "step": state.step,
         "epoch": round(state.step / trainer.steps_per_epoch, 3),
-        "loss": state.loss_sum / max(1, state.token_count),
+        "loss": state.loss_sum / count,
+        **{name: value / count for name, value in state.value_sums.items()},
         "lr": trainer.lr,
         "grad_norm": grad_norm,
         "memory_gb": round(peak_memory(trainer.device) / 1e9, 3),

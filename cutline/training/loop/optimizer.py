@@ -9,14 +9,14 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from cutline.config import CaptionConfig, LoraConfig, OptimConfig
+from cutline.config import CaptionConfig, LoraConfig, MatchConfig, OptimConfig
 from cutline.errors import ConfigError
 from cutline.messages import format_value
-from cutline.model import CaptionModel
+from cutline.model import VisionTextModel
 from cutline.model.lora import add_lora
 
 
-def select_weights(model: CaptionModel, optim: OptimConfig, lora: LoraConfig) -> None:
+def select_weights(model: VisionTextModel, optim: OptimConfig, lora: LoraConfig) -> None:
     """Add LoRA to `model`, and freeze what is not trained.
 
     Raises:
@@ -48,7 +48,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def make_optimizer(
-    model: nn.Module, config: CaptionConfig, optim: OptimConfig
+    model: nn.Module, config: CaptionConfig | MatchConfig, optim: OptimConfig
 ) -> torch.optim.AdamW:
     """Make AdamW over the trained weights, in groups of equal `lr_scale` and weight decay."""
     groups = defaultdict(list)
@@ -65,17 +65,19 @@ def make_optimizer(
     return torch.optim.AdamW(settings, lr=optim.lr, betas=(first, second), fused=True)
 
 
-def compute_lr_scale(name: str, config: CaptionConfig, layer_decay: float) -> float:
+def compute_lr_scale(name: str, config: CaptionConfig | MatchConfig, layer_decay: float) -> float:
     """Return the factor of a weight's learning rate, by layer-wise decay (BEiT, Bao et al., 2021).
 
     It is `layer_decay` raised to the number of layers above the weight. Vision encoder and text
     decoder are counted separately: embeddings are below the first layer, and the encoder's final
-    norm and the LM head are above the last.
+    norm, the LM head and the weights of neither are above the last.
     """
     depth = (config.vision if name.startswith("vision.") else config.text).depth
     if layer := re.search(r"\.(?:blocks|layers)\.(\d+)\.", name):
         return layer_decay ** (depth - int(layer[1]))
-    is_top = name.startswith(("vision.norm.", "text.lm_head."))
+    is_top = name.startswith(("vision.norm.", "text.lm_head.")) or not name.startswith(
+        ("vision.", "text.")
+    )
     return 1.0 if is_top else float(layer_decay ** (depth + 1))
 
 

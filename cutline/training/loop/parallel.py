@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cutline.distributed import is_main_process, world_size
-from cutline.model import CaptionModel
+from cutline.model import VisionTextModel
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
 
 
-def wrap_distributed(model: CaptionModel, fsdp: bool) -> nn.Module:
+def wrap_distributed(model: VisionTextModel, fsdp: bool) -> nn.Module:
     """Prepare a model for training in several processes.
 
     Args:

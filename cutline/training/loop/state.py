@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,13 +32,15 @@ class TrainerState:
     loss_sum: float = 0.0
     """summed loss since the last line of the log"""
     token_count: int = 0
-    """scored tokens since the last line of the log"""
+    """tokens or pairs since the last line of the log"""
     epoch_loss_sum: float = 0.0
     """summed loss since the last evaluation"""
     epoch_token_count: int = 0
-    """scored tokens since the last evaluation"""
+    """tokens or pairs since the last evaluation"""
     num_images: int = 0
     """images trained on"""
+    value_sums: dict[str, float] = field(default_factory=dict)
+    """other values of the loss by name, summed since the last line of the log"""
 
 
 def save_state(

@@ -11,8 +11,8 @@ from cutline.training.data.batch import Batch, collect_skipped
 class StepTotals:
     """What the batches of a step hold, and what is requested, over all processes."""
 
-    tokens: int
-    """scored tokens"""
+    targets: int
+    """scored tokens, or pairs, over which the loss is averaged"""
     images: int
     skipped: list[str]
     """a message for each image that cannot be read"""
@@ -38,8 +38,8 @@ def sync_totals(
     """
     errors = [found for found in (error, *(batch.error for batch in batches)) if found]
     skipped = collect_skipped(batches)
-    tokens, images, num_skipped, stop_votes, save_votes, num_errors = all_reduce_sum(
-        sum(batch.token_count for batch in batches),
+    targets, images, num_skipped, stop_votes, save_votes, num_errors = all_reduce_sum(
+        sum(batch.num_targets for batch in batches),
         sum(len(batch.pixels) for batch in batches),
         len(skipped),
         stop,
@@ -50,4 +50,4 @@ def sync_totals(
         raise next(error for share in all_gather(errors) for error in share)
     if num_skipped:
         skipped = [message for share in all_gather(skipped) for message in share]
-    return StepTotals(int(tokens), int(images), skipped, stop_votes > 0, save_votes > 0)
+    return StepTotals(int(targets), int(images), skipped, stop_votes > 0, save_votes > 0)

@@ -3,24 +3,21 @@
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from cutline.checkpoint import Checkpoint, build_model, save_native
-from cutline.config import CaptionConfig, Recipe
+from cutline.checkpoint import save_native
+from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import all_reduce_sum, gather_results, rank, run_on_main, world_size
 from cutline.engine.memory import return_freed_memory
 from cutline.errors import ConfigError
-from cutline.image import normalize
-from cutline.model import CaptionModel
+from cutline.model import VisionTextModel
 from cutline.model.lora import merge_lora
-from cutline.training.data.batch import Batch, LoaderConfig
+from cutline.training.data.batch import Batch
 from cutline.training.data.sampler import BatchSampler
 from cutline.training.data.stream import read_batches
 from cutline.training.loop.divergence import require_finite_step, require_finite_weights
@@ -36,6 +33,7 @@ from cutline.training.loop.state import TrainerState, load_state, save_state, sa
 from cutline.training.loop.totals import StepTotals
 from cutline.training.run.directory import LAST, STATE_FILE
 from cutline.training.setup import RunSetup
+from cutline.training.tasks import BatchLoss
 
 
 class Trainer:
@@ -55,6 +53,7 @@ class Trainer:
             CheckpointError: The state cannot be read.
         """
         self.recipe, self.setup, self.directory = recipe, setup, directory
+        self.task = setup.task
         self.device = pick_device(recipe.device)
         self.bf16 = pick_precision(recipe.precision, self.device) == "bf16"
         if self.device.type == "cpu":
@@ -139,7 +138,7 @@ class Trainer:
             )
 
     def save(self) -> None:
-        """Save the captioner to `last/`, and the state; every process must call this.
+        """Save the model to `last/`, and the state; every process must call this.
 
         Raises:
             DivergedError: The model has diverged; the files are unchanged.
@@ -159,21 +158,25 @@ class Trainer:
             DivergedError: They are not.
         """
         config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
-        batch = Batch.dummy(config.vision, has_embeddings)
-        scored = replace(batch, labels=batch.input_ids)
+        batch = self.task.make_dummy(config, has_embeddings, scored=True)
         tensors = saved_tensors(self.model, self.ema, self.optimizer).values()
-        compute_loss = partial(self.compute_loss, self.model, scored)
-        require_finite_weights(tensors, compute_loss, self.state.step)
+        require_finite_weights(
+            tensors, lambda: self.compute_loss(self.model, batch).loss, self.state.step
+        )
 
     def save_checkpoint(self, name: str) -> None:
-        """Save the captioner to a folder of the run directory; every process must call this."""
-        checkpoint = self.export_checkpoint()
-        run_on_main(lambda: save_native(self.directory / name, checkpoint))
+        """Save the model to a folder of the run directory; every process must call this."""
+        weights, config, tokenizer = self.export_weights(), self.model.config, self.setup.tokenizer
+        run_on_main(
+            lambda: save_native(
+                self.directory / name, self.task.make_checkpoint(config, weights, tokenizer)
+            )
+        )
 
-    def export_checkpoint(self, rank0_only: bool = True) -> Checkpoint[CaptionConfig]:
-        """Return the captioner as it is saved: with averaged weights, and LoRA merged.
+    def export_weights(self, rank0_only: bool = True) -> dict[str, Tensor]:
+        """Return the weights as they are saved: averaged, and with LoRA merged.
 
-        Its weights share memory with the training model where they are neither averaged, merged
+        They share memory with the training model where they are neither averaged, merged
         nor sharded. Every process must call this.
 
         Args:
@@ -183,23 +186,23 @@ class Trainer:
         lora = self.recipe.lora
         if lora.rank:
             weights = merge_lora(weights, lora.scale)
-        return Checkpoint(self.model.config, weights, self.setup.tokenizer)
+        return weights
 
-    def export_model(self) -> CaptionModel:
-        """Build the captioner as it is saved, in evaluation mode; every process must call this.
+    def export_model(self) -> VisionTextModel:
+        """Build the network with `export_weights`, in evaluation mode; every process must call it.
 
         It is a second module that shares the weights of the training model: changing its mode or
         replacing its layers does not affect training. Its weights must not be changed in place;
-        see `export_checkpoint`.
+        see `export_weights`.
         """
-        return build_model(self.export_checkpoint(rank0_only=False)).to(self.device)
+        weights = self.export_weights(rank0_only=False)
+        model = self.task.build_model(self.model.config, weights, self.setup.tokenizer)
+        return model.to(self.device)
 
     def read_steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of each remaining optimizer step."""
-        loader = LoaderConfig(
-            self.setup.tokenizer.pad_id,
-            self.recipe.data.num_workers,
-            pin_memory=self.device.type == "cuda",
+        loader = self.setup.loader_config(
+            self.recipe.data.num_workers, pin_memory=self.device.type == "cuda"
         )
         start, stop = self.state.step, self.total_steps
         batches = read_batches(self.setup.dataset, self.sampler, start, stop, loader)
@@ -233,23 +236,24 @@ class Trainer:
         # neighboring seeds share no seeds.
         seed = self.recipe.seed * 1_000_003 + state.step
         torch.manual_seed(seed * world_size() + rank())
-        norm = self.update_weights(batches, totals.tokens) if totals.tokens else 0.0
+        norm = self.update_weights(batches, totals.targets) if totals.targets else 0.0
         if self.ema:
             update_ema(self.ema, self.model, state.step, optim.ema_decay)
-        state.token_count += totals.tokens
-        state.epoch_token_count += totals.tokens
+        state.token_count += totals.targets
+        state.epoch_token_count += totals.targets
         state.num_images += totals.images
         state.step += 1
         return norm
 
-    def update_weights(self, batches: list[Batch], tokens: int) -> float:
-        """Update the weights by the gradient of the mean loss over `tokens`.
+    def update_weights(self, batches: list[Batch], targets: int) -> float:
+        """Update the weights by the gradient of the mean loss over `targets`.
 
         Returns:
             The gradient norm, before clipping.
         """
-        losses = [self.backward(batch, tokens, last=batch is batches[-1]) for batch in batches]
-        (loss,) = all_reduce_sum(sum(losses))
+        self.task.prepare_step(self.model)
+        losses = [self.backward(batch, targets, last=batch is batches[-1]) for batch in batches]
+        loss, *values = all_reduce_sum(*map(sum, zip(*map(dict.values, losses), strict=True)))
         # An infinite limit only computes the norm, which is a DTensor with FSDP2.
         clip_norm = self.recipe.optim.clip_norm or math.inf
         norm = float(full_tensor(clip_grad_norm_(self.model.parameters(), clip_norm)))
@@ -258,44 +262,38 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.state.loss_sum += loss
         self.state.epoch_loss_sum += loss
+        for name, value in zip([*losses[0]][1:], values, strict=True):
+            self.state.value_sums[name] = self.state.value_sums.get(name, 0.0) + value
         return norm
 
-    def backward(self, batch: Batch, tokens: int, last: bool) -> float:
+    def backward(self, batch: Batch, targets: int, last: bool) -> dict[str, float]:
         """Add one batch's part of the gradient of the step.
 
         Args:
             batch: The batch.
-            tokens: Scored tokens of the step, over all batches and processes.
+            targets: Tokens or pairs of the step, over all batches and processes.
             last: Whether this is the last batch of the step, after which gradients are averaged.
 
         Returns:
-            The summed loss of the batch.
+            The summed loss of the batch, and its other values for the log, by name.
         """
-        # Each token of the step has the same weight, 1 / tokens, in whatever batch and process it
-        # is. The summed loss of a batch times 1 / tokens does that within a process. Over P
+        # Each target of the step has the same weight, 1 / targets, in whatever batch and process it
+        # is. The summed loss of a batch times 1 / targets does that within a process. Over P
         # processes the gradients are averaged, not summed, which divides them by P once more: the
         # factor world_size() makes up for it.
         with gradient_sync(self.model_wrapped, last):
-            loss = self.compute_loss(self.model_wrapped, batch)
-            (loss * (world_size() / tokens)).backward()
-        return float(loss.detach())
+            loss, values = self.compute_loss(self.model_wrapped, batch)
+            (loss * (world_size() / targets)).backward()
+        return {"loss": float(loss.detach())} | {name: float(values[name]) for name in values}
 
-    def compute_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the summed loss of a batch, ()."""
+    def compute_loss(self, model: nn.Module, batch: Batch) -> BatchLoss:
+        """Return the summed loss of a batch."""
         config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
         if not len(batch.pixels):
-            batch = Batch.dummy(config.vision, has_embeddings)
+            batch = self.task.make_dummy(config, has_embeddings, scored=False)
         batch = batch.to(self.device)
-        pixel_values = normalize(batch.pixels, config.image) if batch.image_embeds is None else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            output = model(
-                pixel_values,
-                batch.input_ids,
-                batch.attention_mask,
-                batch.labels,
-                image_embeds=batch.image_embeds,
-            )
-        return output.loss  # type: ignore[no-any-return]
+            return self.task.compute_loss(model, config, batch)
 
     def check_finite(self, loss: float, norm: float) -> None:
         """Raise DivergedError if the loss or the gradient norm is NaN or infinite."""

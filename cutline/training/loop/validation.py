@@ -5,26 +5,24 @@ The training model is not touched: all of this works on `Trainer.export_model`.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 
-from cutline.captioner import Captioner
-from cutline.config import GenerationKwargs
 from cutline.distributed import gather_results, rank, run_on_main, world_size
 from cutline.errors import DataError
-from cutline.evaluation import EvaluatedImage, Evaluation, evaluate
+from cutline.evaluation import EvaluatedImage
 from cutline.files import atomic_write
 from cutline.image import open_thumbnail
 from cutline.interrupt import StopSignal
 from cutline.progress import Progress, no_progress
-from cutline.training.data.batch import LoaderConfig, load_batches
+from cutline.training.data.batch import load_batches
 from cutline.training.loop.trainer import Trainer
 from cutline.training.run.directory import BEST, LOG_FILE, NUM_SAMPLES, sample_path
 from cutline.training.run.log import RunLog
-from cutline.training.setup import make_dataset
+from cutline.training.tasks import TaskEvaluation
 
 T = TypeVar("T")
 
@@ -93,13 +91,12 @@ def evaluate_model(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dic
         line["val_loss"], skipped = compute_validation_loss(trainer, _track(log, stop))
         log.log_skipped(state.step, skipped)
         return line, -line["val_loss"]
-    evaluation = evaluate_captions(trainer, _track(log, stop))
+    evaluation = evaluate_task(trainer, _track(log, stop))
     log.log_skipped(state.step, evaluation.skipped)
-    scores = evaluation.scores
-    line |= {name: value for name, value in asdict(scores).items() if isinstance(value, float)}
-    images = evaluation.images[:NUM_SAMPLES]
-    line["samples"] = run_on_main(lambda: save_samples(trainer.directory, images))
-    return line, scores.cider + scores.bleu4
+    line |= evaluation.metrics
+    if images := evaluation.images[:NUM_SAMPLES]:
+        line["samples"] = run_on_main(lambda: save_samples(trainer.directory, images))
+    return line, evaluation.score
 
 
 def _track(log: RunLog, stop: StopSignal) -> Progress:
@@ -111,23 +108,14 @@ def _track(log: RunLog, stop: StopSignal) -> Progress:
     return track
 
 
-def evaluate_captions(trainer: Trainer, progress: Progress = no_progress) -> Evaluation:
-    """Caption the validation images, and measure the captions; every process must call this.
+def evaluate_task(trainer: Trainer, progress: Progress = no_progress) -> TaskEvaluation:
+    """Evaluate the current weights as the task does; every process must call this.
 
     Raises:
         DataError: None of the images can be read.
     """
-    recipe, tokenizer = trainer.recipe, trainer.setup.tokenizer
-    captioner = Captioner(trainer.export_model(), tokenizer, str(trainer.device), "fp32")
-    settings = cast(GenerationKwargs, asdict(recipe.generation))
-    return evaluate(
-        captioner,
-        trainer.setup.val_samples,
-        batch_size=recipe.eval.batch_size,
-        metric_tokenizer=recipe.eval.metric_tokenizer,
-        progress=progress,
-        **settings,
-    )
+    model, setup = trainer.export_model(), trainer.setup
+    return trainer.task.evaluate(model, setup.tokenizer, setup.val_samples, progress)
 
 
 @torch.no_grad()
@@ -136,45 +124,45 @@ def compute_validation_loss(
 ) -> tuple[float, list[str]]:
     """Compute the mean loss of the validation captions; every process must call this.
 
-    Images are not augmented, and all of their captions count.
+    Images are not augmented. All captions of an image count, or as many as the task says.
 
     Returns:
-        The loss per token, and a message for each image that cannot be read.
+        The loss per token or pair, and a message for each image that cannot be read.
 
     Raises:
         DataError: None of the images can be read.
     """
     recipe, setup, model = trainer.recipe, trainer.setup, trainer.export_model()
-    recipe = replace(recipe, data=replace(recipe.data, captions_per_image=0))
-    dataset = make_dataset(
-        recipe, setup.val_samples, setup.tokenizer, model.config, augmented=False
-    )
+    count = trainer.task.validation_captions
+    recipe = replace(recipe, data=replace(recipe.data, captions_per_image=count))
+    dataset = setup.make_val_dataset(recipe, setup.val_samples)
     size = recipe.eval.batch_size
     keys = [(0, index) for index in range(len(dataset))]
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     batches = batches[rank() :: world_size()]
 
     def compute_share() -> tuple[float, int, list[str]]:
-        loss_sum, tokens = 0.0, 0
+        loss_sum, targets = 0.0, 0
         skipped: list[str] = []
-        loaded = load_batches(dataset, iter(batches), LoaderConfig(setup.tokenizer.pad_id))
+        torch.manual_seed(recipe.seed)  # negatives are drawn
+        loaded = load_batches(dataset, iter(batches), setup.loader_config())
         for batch in progress(loaded, len(batches), "validating"):
             if batch.error:
                 raise batch.error
             skipped += batch.skipped
             if len(batch.pixels):
-                loss_sum += float(trainer.compute_loss(model, batch))
-                tokens += batch.token_count
-        return loss_sum, tokens, skipped
+                loss_sum += float(trainer.compute_loss(model, batch).loss)
+                targets += batch.num_targets
+        return loss_sum, targets, skipped
 
-    loss_sums, token_counts, messages = zip(*gather_results(compute_share), strict=True)
+    loss_sums, target_counts, messages = zip(*gather_results(compute_share), strict=True)
     skipped = [message for share in messages for message in share]
-    if not sum(token_counts):
+    if not sum(target_counts):
         raise DataError(
             f"none of the {len(setup.val_samples)} validation images can be read; "
             f"the first error: {skipped[0]}"
         )
-    return sum(loss_sums) / sum(token_counts), skipped
+    return sum(loss_sums) / sum(target_counts), skipped
 
 
 def save_samples(directory: Path, images: Sequence[EvaluatedImage]) -> list[dict[str, str]]:

@@ -47,6 +47,7 @@ class RunLog:
         step: int,
         total_steps: int,
         show_progress: bool,
+        unit: str = "token",
     ) -> None:
         """Open the log, and drop the lines after `step`.
 
@@ -56,7 +57,9 @@ class RunLog:
             step: Step that the run starts or resumes at.
             total_steps: Steps of the whole run.
             show_progress: Whether to show progress bars and messages on stderr.
+            unit: What `advance` counts besides images.
         """
+        self.unit = unit
         self.path, self.tensorboard = path, tensorboard
         self.error: CutlineError | None = None
         """why a line could not be written"""
@@ -80,10 +83,10 @@ class RunLog:
         if self.tensorboard:
             self.tensorboard.close()
 
-    def advance(self, step: int, num_images: int, num_tokens: int) -> None:
-        """Show that `step` steps are done, and count the images and tokens of the last one."""
+    def advance(self, step: int, num_images: int, num_targets: int) -> None:
+        """Show that `step` steps are done, and count the images and targets of the last one."""
         self.num_images += num_images
-        self.num_tokens += num_tokens
+        self.num_targets += num_targets
         self.bars.update(self.bar, completed=step)
 
     def write(self, line: LogLine) -> None:
@@ -112,12 +115,12 @@ class RunLog:
     def log_training(self, line: LogLine) -> None:
         """Append a line about training, with the speed since the last such line."""
         seconds = max(1e-9, time.monotonic() - self.start)
-        image_speed, token_speed = self.num_images / seconds, self.num_tokens / seconds
+        image_speed, target_speed = self.num_images / seconds, self.num_targets / seconds
         self._reset_speed()
         self.bars.update(self.bar, note=f"loss {line['loss']:.3f}  {image_speed:.1f} images/s")
         speed = {
             "pictures_per_second": round(image_speed, 2),  # keys of the log stay as they are
-            "tokens_per_second": round(token_speed, 1),
+            f"{self.unit}s_per_second": round(target_speed, 1),
         }
         self.write(line | speed)
 
@@ -150,7 +153,7 @@ class RunLog:
         self.start += time.monotonic() - start
 
     def _reset_speed(self) -> None:
-        self.start, self.num_images, self.num_tokens = time.monotonic(), 0, 0
+        self.start, self.num_images, self.num_targets = time.monotonic(), 0, 0
 
 
 def _make_bars(console: Console, visible: bool) -> RichProgress:

@@ -1,0 +1,181 @@
+"""The task of captioning: BLIP's LM loss, and caption metrics in validation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import cast
+
+from torch import Tensor, nn
+
+from cutline.captioner import Captioner
+from cutline.checkpoint import Checkpoint, build_model, load_checkpoint
+from cutline.config import CaptionConfig, GenerationKwargs, Recipe
+from cutline.data import Sample
+from cutline.errors import ConfigError, CutlineError
+from cutline.evaluation import evaluate
+from cutline.generation.batch import check_prompt_length
+from cutline.model import CaptionModel, VisionTextModel
+from cutline.progress import Progress
+from cutline.tokenizer import EncodedText, Tokenizer
+from cutline.training.data.batch import Batch
+from cutline.training.data.caption_batch import (
+    CaptionBatch,
+    collate_captions,
+    make_dummy_captions,
+)
+from cutline.training.data.dataset import ExampleOrError
+from cutline.training.tasks.initial import (
+    load_pretrained_encoders,
+    load_vocabulary,
+    log_extra_weights,
+)
+from cutline.training.tasks.task import (
+    AnyConfig,
+    BatchLoss,
+    TaskEvaluation,
+    device_of,
+    to_pixel_values,
+)
+from cutline.training.tasks.token_table import format_token_losses
+
+
+@dataclass(frozen=True)
+class CaptionTask:
+    """Trains a captioner; for the methods see `Task`."""
+
+    recipe: Recipe
+    unit = "token"
+    answers = "generated"
+    validation_captions = 0
+
+    def init_model(self, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
+        """Start from a captioner, pretrained encoders or random weights."""
+        recipe = self.recipe
+        if recipe.init.captioner:
+            return load_captioner(recipe)
+        config = recipe.model.to_config()
+        tokenizer = load_vocabulary(recipe, train, config.prompt)
+        config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
+        model = CaptionModel(config)
+        load_pretrained_encoders(recipe, model)
+        return model, tokenizer
+
+    def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
+        """Raise ConfigError if captions do not fit the model, or cannot be generated.
+
+        Otherwise, the first evaluation would raise it, after an epoch of training.
+        """
+        recipe, max_positions = self.recipe, config.text.max_positions
+        for name, length in (
+            ("data.max_tokens", recipe.data.max_tokens),
+            ("generation.max_length", recipe.generation.max_length),
+        ):
+            if length > max_positions:
+                raise ConfigError(
+                    f"{name} {length} is above the model's {max_positions} positions: lower it"
+                )
+        if val and recipe.eval.select_by == "captions":
+            prompts = {sample.prompt_or(self.default_prompt(config)) for sample in val}
+            shortest = min(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
+            check_prompt_length(shortest, recipe.generation)
+            tokenizer.encode_bad_words(recipe.generation.bad_words)
+
+    def default_prompt(self, config: AnyConfig) -> str:
+        """Return the captioner's prompt."""
+        return cast(CaptionConfig, config).prompt
+
+    def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> CaptionBatch:
+        """Make a batch."""
+        return collate_captions(results, tokenizer.pad_id)
+
+    def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> CaptionBatch:
+        """Return a batch of one gray image."""
+        return make_dummy_captions(config.vision, has_embeddings, scored)
+
+    def prepare_step(self, model: VisionTextModel) -> None:
+        """Do nothing."""
+
+    def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
+        """Compute the LM loss."""
+        assert isinstance(batch, CaptionBatch)
+        output = model(
+            to_pixel_values(batch, config),
+            batch.input_ids,
+            batch.attention_mask,
+            batch.labels,
+            image_embeds=batch.image_embeds,
+        )
+        return BatchLoss(output.loss)
+
+    def evaluate(
+        self,
+        model: VisionTextModel,
+        tokenizer: Tokenizer,
+        samples: Sequence[Sample],
+        progress: Progress,
+    ) -> TaskEvaluation:
+        """Caption the validation images, and measure the captions."""
+        recipe = self.recipe
+        evaluation = evaluate(
+            Captioner(cast(CaptionModel, model), tokenizer, device_of(model), "fp32"),
+            samples,
+            batch_size=recipe.eval.batch_size,
+            metric_tokenizer=recipe.eval.metric_tokenizer,
+            progress=progress,
+            **cast(GenerationKwargs, asdict(recipe.generation)),
+        )
+        scores = evaluation.scores
+        metrics = {name: x for name, x in asdict(scores).items() if isinstance(x, float)}
+        score = scores.cider + scores.bleu4
+        return TaskEvaluation(metrics, score, evaluation.skipped, evaluation.images)
+
+    def build_model(
+        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
+    ) -> CaptionModel:
+        """Build the captioner's network."""
+        return build_model(self.make_checkpoint(config, weights, tokenizer))
+
+    def make_checkpoint(
+        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
+    ) -> Checkpoint:
+        """Return the captioner."""
+        return Checkpoint(cast(CaptionConfig, config), weights, tokenizer)
+
+    def chance_loss(self, vocab_size: int) -> tuple[str, float]:
+        """Return the loss per token if all tokens of the vocabulary are equally likely."""
+        return f"ln({vocab_size:,})", math.log(vocab_size)
+
+    def describe_batch(self, model: VisionTextModel, batch: Batch, tokenizer: Tokenizer) -> str:
+        """Return every token, with its label and its loss."""
+        assert isinstance(model, CaptionModel)
+        assert isinstance(batch, CaptionBatch)
+        return format_token_losses(model, batch, tokenizer)
+
+    def answer(
+        self,
+        model: VisionTextModel,
+        tokenizer: Tokenizer,
+        samples: Sequence[Sample],
+        references: Sequence[EncodedText],
+    ) -> Sequence[str | CutlineError]:
+        """Caption the images by greedy search."""
+        captioner = Captioner(cast(CaptionModel, model), tokenizer, device_of(model), "fp32")
+        captions = captioner.stream(
+            [sample.image for sample in samples],
+            [sample.prompt_or(captioner.config.prompt) for sample in samples],
+            num_beams=1,
+            max_length=max(len(reference.token_ids) for reference in references),
+            min_length=0,
+        )
+        return [
+            caption if isinstance(caption, CutlineError) else caption.text for caption in captions
+        ]
+
+
+def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
+    """Load the captioner to fine-tune, with the recipe's prompt and regularization."""
+    init = recipe.init
+    checkpoint = load_checkpoint(init.captioner, **init.arguments, partial=True)
+    log_extra_weights(init.captioner, checkpoint.extra_weights)
+    checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
+    return build_model(checkpoint), checkpoint.tokenizer

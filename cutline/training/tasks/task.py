@@ -1,0 +1,144 @@
+"""`Task`: what a run trains. The loop, the trainer and the diagnostics know nothing else of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cutline.checkpoint import Checkpoint
+from cutline.config import CaptionConfig, MatchConfig
+from cutline.data import Sample
+from cutline.errors import CutlineError
+from cutline.evaluation import EvaluatedImage
+from cutline.image import normalize
+from cutline.model import VisionTextModel
+from cutline.progress import Progress
+from cutline.tokenizer import EncodedText, Tokenizer
+from cutline.training.data.batch import Batch
+from cutline.training.data.dataset import ExampleOrError
+
+AnyConfig = CaptionConfig | MatchConfig
+
+
+class BatchLoss(NamedTuple):
+    """The loss of a batch, summed over its tokens or pairs."""
+
+    loss: Tensor
+    """()"""
+    values: Mapping[str, Tensor] = {}
+    """other values for the log by name, summed as the loss is"""
+
+
+@dataclass(frozen=True)
+class TaskEvaluation:
+    """The result of evaluating a model on the validation images."""
+
+    metrics: dict[str, float]
+    """by name in the log"""
+    score: float
+    """by which the best checkpoint is selected; higher is better"""
+    skipped: Sequence[str]
+    """a message for each image that cannot be read"""
+    images: Sequence[EvaluatedImage] = ()
+    """the images with captions, if the model generates any"""
+
+
+class Task(Protocol):
+    """What a run trains: the initial model, the loss, the validation and the checkpoint.
+
+    Attributes:
+        unit: What the loss is averaged over, "token" or "pair".
+        answers: What the model gives for an image after overfitting: "generated" or "found".
+        validation_captions: `data.captions_per_image` of the validation loss.
+    """
+
+    unit: str
+    answers: str
+    validation_captions: int
+
+    def init_model(self, train: Sequence[Sample]) -> tuple[VisionTextModel, Tokenizer]:
+        """Build the network to train with its initial weights, and its tokenizer.
+
+        Args:
+            train: Training samples, for a vocabulary that is trained on their captions.
+
+        Raises:
+            CheckpointError: Weights or a vocabulary cannot be read.
+            ConfigError: The settings are invalid.
+        """
+
+    def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
+        """Raise ConfigError if the data does not fit the model, or cannot be evaluated."""
+
+    def default_prompt(self, config: AnyConfig) -> str | None:
+        """Return the prompt of samples without one of their own; None if no text has a prompt."""
+
+    def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> Batch:
+        """Make a batch; see `Collate`."""
+
+    def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> Batch:
+        """Return a batch of one gray image; see `gray_image`. Unless `scored`, its loss is 0."""
+
+    def prepare_step(self, model: VisionTextModel) -> None:
+        """Prepare the weights for an optimizer step."""
+
+    def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
+        """Compute the loss of a batch with `model`, which may be wrapped."""
+
+    def evaluate(
+        self,
+        model: VisionTextModel,
+        tokenizer: Tokenizer,
+        samples: Sequence[Sample],
+        progress: Progress,
+    ) -> TaskEvaluation:
+        """Evaluate a model on the validation samples; every process must call this.
+
+        Raises:
+            DataError: None of the images can be read.
+        """
+
+    def build_model(
+        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
+    ) -> VisionTextModel:
+        """Build a network as `init_model` does, in evaluation mode, that shares `weights`."""
+
+    def make_checkpoint(
+        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
+    ) -> Checkpoint:
+        """Return what is saved of a network with these weights."""
+
+    def chance_loss(self, vocab_size: int) -> tuple[str, float]:
+        """Return the loss of a model that guesses: a formula, and its value."""
+
+    def describe_batch(self, model: VisionTextModel, batch: Batch, tokenizer: Tokenizer) -> str:
+        """Return a text that shows the batch, and its loss in evaluation mode."""
+
+    def answer(
+        self,
+        model: VisionTextModel,
+        tokenizer: Tokenizer,
+        samples: Sequence[Sample],
+        references: Sequence[EncodedText],
+    ) -> Sequence[str | CutlineError]:
+        """Return the text that an overfitted model gives for each image.
+
+        Args:
+            model: The model.
+            tokenizer: Its tokenizer.
+            samples: The images.
+            references: The text of each image that the model was trained on.
+        """
+
+
+def to_pixel_values(batch: Batch, config: AnyConfig) -> Tensor | None:
+    """Return the input of the vision encoder; None if the batch has image_embeds."""
+    return normalize(batch.pixels, config.image) if batch.image_embeds is None else None
+
+
+def device_of(model: nn.Module) -> str:
+    """Return the device of a model, as `Predictor` takes it."""
+    device: torch.device = next(model.parameters()).device
+    return str(device)
