@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, Suppress, arg
 
-from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig
+from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig, MatcherOptions
 from cutline.errors import ConfigError
 from cutline.files import check_writable
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
+    from cutline.matcher import Matcher
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
@@ -99,3 +100,30 @@ class ModelFlags(CheckpointOptions):
             engine=inference.engine,
             **self.arguments,
         )
+
+
+@dataclass(frozen=True)
+class MatcherFlags(MatcherOptions):
+    """Matcher: which checkpoint to load."""
+
+    matcher: Annotated[str, arg(metavar="MATCHER")] = ""
+    """matcher: hub id, .pth, Hugging Face folder, cutline folder or training run"""
+
+    def load(self, inference: DeviceConfig) -> "Matcher":
+        """Load the matcher.
+
+        Raises:
+            ConfigError: None is named.
+        """
+        from cutline.matcher import load_matcher  # type: ignore[attr-defined]
+
+        if not self.matcher:
+            raise ConfigError("name the matcher to load, such as --matcher runs/matcher")
+        matcher: Matcher = load_matcher(
+            self.matcher,
+            inference.device,
+            inference.precision,
+            engine=inference.engine,
+            **self.checkpoint_options.arguments,
+        )
+        return matcher

@@ -19,6 +19,7 @@ from cutline.config.inference import (
     Engine,
     InferenceConfig,
     InferencePrecision,
+    MatcherOptions,
 )
 from cutline.config.match import MatchConfig
 from cutline.config.metrics import ExtraMetric, MetricConfig, MetricTokenizer
@@ -63,6 +64,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatcherOptions",
     "MemoryConfig",
     "MetricConfig",
     "MetricTokenizer",

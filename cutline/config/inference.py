@@ -1,11 +1,11 @@
 """Settings of inference: device, precision, engine and batching."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from cutline.config.limits import MAX_BATCH_SIZE, MAX_IMAGE_SIZE, MAX_WORKERS
-from cutline.config.validation import Settings, require_at_least
+from cutline.config.validation import Settings, reject, require_at_least
 from cutline.errors import SettingError
 from cutline.messages import format_value
 
@@ -82,3 +82,33 @@ class CheckpointOptions(Settings):
             "tokenizer": self.tokenizer or None,
             "image_size": self.image_size or None,
         }
+
+
+@dataclass(frozen=True)
+class MatcherOptions(Settings):
+    """Matcher: which checkpoint to load, and `CheckpointOptions` of its own."""
+
+    matcher: str = ""
+    """matcher: hub id, .pth, Hugging Face folder, cutline folder or training run"""
+    matcher_config: str = ""
+    """sizes of a matcher's .pth: base, large, tiny or a JSON file (default: inferred from the
+    weights)"""
+    matcher_tokenizer: str = ""
+    """vocabulary of a matcher's .pth: vocab.txt, tokenizer.json or a folder with one of them"""
+    matcher_image_size: int = 0
+    """another image size of the matcher in pixels; position embeddings are interpolated (0: its
+    own)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0, "matcher_image_size", maximum=MAX_IMAGE_SIZE)
+        for setting in fields(self):
+            if getattr(self, setting.name) and not self.matcher:
+                reject(self, setting.name, "has no effect without a matcher: name one")
+
+    @property
+    def checkpoint_options(self) -> CheckpointOptions:
+        """Return the options of the matcher's checkpoint."""
+        return CheckpointOptions(
+            self.matcher_config, self.matcher_tokenizer, self.matcher_image_size
+        )
