@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cutline.config import CheckpointOptions, DataSource, SourceConfig, from_dict, to_dict
+from cutline.config import DataSource, MatcherOptions, SourceConfig, UrlPolicy, from_dict, to_dict
 from cutline.config.validation import Settings, require_at_least
 from cutline.errors import ConfigError, DataError
 from cutline.files import write_text
@@ -18,20 +18,29 @@ REBUILD_HINT = "make it again with `cutline index … --new-index`"
 
 
 @dataclass(frozen=True)
+class IndexSources(Settings):
+    """What is indexed, so that it can be found again."""
+
+    names: tuple[str, ...]
+    """kinds and paths of what was named; local paths are relative to the index"""
+    folder: str
+    """folder that the paths of images are relative to, itself relative to the index"""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    """without the path of a list, which is one of the names"""
+    data: DataSource = field(default_factory=lambda: DataSource(""))
+    """how tables are read; its image_root is relative to the index"""
+    urls: UrlPolicy = field(default_factory=UrlPolicy)
+
+
+@dataclass(frozen=True)
 class IndexInfo(Settings):
     """What an index holds, and how it was made: the contents of index.json."""
 
-    matcher: str
-    """hub id or absolute path"""
+    matcher: MatcherOptions
+    """which matcher; its local paths are absolute"""
     fingerprint: str
     """tells this matcher from others"""
-    sources: tuple[str, ...]
-    """kinds and paths of what is indexed; local paths are relative to the index"""
-    folder: str
-    """folder that the paths of images are relative to, itself relative to the index"""
-    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
-    source: SourceConfig = field(default_factory=SourceConfig)
-    data: DataSource = field(default_factory=lambda: DataSource(""))
+    sources: IndexSources
     number: int = 0
     """number in the names of the files of embeddings and images; 0 before they are complete"""
     count: int = 0

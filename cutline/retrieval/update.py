@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,20 +114,20 @@ class IndexUpdate:
         self._pending = []
         self._last_commit = time.monotonic()
 
-    def finish(self, names: Sequence[str], width: int) -> IndexInfo:
+    def finish(self, names: Iterable[str]) -> IndexInfo:
         """Replace the index, at one moment, by one with all that is known.
 
         Args:
             names: The images in their order; those without an embedding are left out.
-            width: P, the width of an embedding.
 
         Returns:
             What the index now holds.
         """
-        places = [self._places[name] for name in names if name in self._places]
+        self._places = {name: self._places[name] for name in names if name in self._places}
+        places = list(self._places.values())
         if not self._is_current(places):
-            self._info = self._write(places, width)
-            self._info.write(self._folder)
+            self._info = self._write(places)
+        self._info.write(self._folder)
         self._current = None  # Windows removes no file that is mapped
         remove_parts(self._folder)
         remove_arrays(self._folder, self._info.number)
@@ -139,9 +139,10 @@ class IndexUpdate:
             return False
         return all(place.part == 0 and place.row == row for row, place in enumerate(places))
 
-    def _write(self, places: Sequence[_Place], width: int) -> IndexInfo:
+    def _write(self, places: Sequence[_Place]) -> IndexInfo:
         """Write the files of the next number."""
         number = self._info.number + 1
+        width = self._load_part(places[0].part).shape[1] if places else self._info.width
         array, images = embeddings_path(self._folder, number), images_path(self._folder, number)
         remove_partial([array, images, self._folder / INFO_NAME])
         with atomic_write(images) as temporary, temporary.open("wb") as file:
@@ -190,6 +191,12 @@ def find_parts(folder: Path) -> list[int]:
     """Return the numbers of the parts in a folder."""
     names = filter(None, (_PART_NAME.fullmatch(path.name) for path in folder.iterdir()))
     return sorted(int(name[1]) for name in names)
+
+
+def holds_images(folder: Path) -> bool:
+    """Return whether a folder has an embedding of any image."""
+    names = [path.name for path in folder.iterdir()]
+    return any(_PART_NAME.fullmatch(name) or _ARRAY_NAME.fullmatch(name) for name in names)
 
 
 def remove_parts(folder: Path) -> None:
