@@ -1,15 +1,16 @@
 """Make an index of images, or update it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cutline.bulk.collection import write_failures
 from cutline.bulk.record import Failure
 from cutline.bulk.state import lock_state
-from cutline.config import InferenceConfig, MatcherOptions
+from cutline.config import InferenceConfig, InferencePrecision, MatcherOptions, UrlPolicy, to_dict
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.files import remove_partial
 from cutline.messages import format_text
@@ -26,6 +27,7 @@ from cutline.retrieval.update import (
 )
 
 FAILURES_NAME = "failed.jsonl"
+NOBODY = IndexListener()
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,46 @@ class IndexSummary:
     """also in the file failed.jsonl of the index"""
 
 
+def build_index(
+    images: str | Path | Sequence[str | Path],
+    matcher: str | Path,
+    index: str | Path = "",
+    *,
+    new_index: bool = False,
+    device: str = "auto",
+    precision: InferencePrecision = "auto",
+    batch_size: int = 8,
+) -> IndexSummary:
+    """Embed images with a matcher, so that `cutline.search` finds them.
+
+    An index that is there is updated for what was added, changed or removed; other images are not
+    embedded again. A run that was stopped or killed goes on where it was.
+
+    Args:
+        images: A folder; or files, folders, patterns, tables, tar shards and addresses.
+        matcher: A hub id, .pth file, Hugging Face folder, cutline folder or training run.
+        index: Folder of the index (default: `.cutline/index` in the folder of images).
+        new_index: Whether to forget the index that is there.
+        device: As for `cutline.load`.
+        precision: As for `cutline.load`.
+        batch_size: Number of images embedded together.
+
+    Returns:
+        What became of the images; those that cannot be read are left out, and listed.
+
+    Raises:
+        ConfigError: The index has another matcher or other images, or a setting is invalid.
+        CheckpointError: The matcher cannot be read.
+        DataError: There are no images, or the index cannot be written, or is damaged.
+    """
+    paths = [images] if isinstance(images, str | Path) else images
+    inference = InferenceConfig(device, precision, batch_size=batch_size)
+    settings = IndexSettings(MatcherOptions(str(matcher)), str(index), new_index, inference)
+    return update_index(ImageSources(list(map(str, paths))), settings)
+
+
 def update_index(
-    sources: ImageSources, settings: IndexSettings, listener: IndexListener
+    sources: ImageSources, settings: IndexSettings, listener: IndexListener = NOBODY
 ) -> IndexSummary:
     """Make an index, or update it for what was added, changed or removed.
 
@@ -109,12 +149,17 @@ def _check_same(index: Path, recorded: IndexInfo, info: IndexInfo) -> None:
             f"{index}: made with another matcher, {format_text(recorded.matcher.matcher)}; "
             "use that one, name another index with -o, or start again with --new-index"
         )
-    if replace(recorded.sources, urls=info.sources.urls) != info.sources:
+    if _describe_sources(recorded) != _describe_sources(info):
         names = format_text(", ".join(name.strip() for name in recorded.sources.names))
         raise ConfigError(
             f"{index}: an index of other images ({names}, relative to it), or read in another way; "
             "name the same ones, name another index with -o, or start again with --new-index"
         )
+
+
+def _describe_sources(info: IndexInfo) -> dict[str, Any]:
+    """Return what decides which images an index has."""
+    return to_dict(replace(info.sources, urls=UrlPolicy()))
 
 
 @contextmanager

@@ -82,11 +82,14 @@ def make_matcher(checkpoint: Checkpoint[MatchConfig], device: DeviceConfig) -> M
 
 def make_absolute(options: MatcherOptions) -> MatcherOptions:
     """Return options whose paths hold in any folder; hub ids and names of sizes stay."""
-    names = ("matcher", "matcher_config", "matcher_tokenizer")
-    values = {name: getattr(options, name) for name in names}
-    paths = {
-        name: str(Path(value).expanduser().absolute())
-        for name, value in values.items()
-        if value and value not in PRESETS and Path(value).expanduser().exists()
-    }
-    return replace(options, **paths)
+    return replace(
+        options,
+        matcher=_make_absolute(options.matcher),
+        matcher_config=_make_absolute(options.matcher_config),
+        matcher_tokenizer=_make_absolute(options.matcher_tokenizer),
+    )
+
+
+def _make_absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if name and name not in PRESETS and path.exists() else name

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cutline.errors import DataError
 from cutline.retrieval.entry import IndexedImage
-from cutline.retrieval.info import REBUILD_HINT, IndexInfo, read_index_info
+from cutline.retrieval.info import REBUILD_HINT, read_index_info
 
 Array: TypeAlias = npt.NDArray[np.float32]
 CHUNK_ROWS = 16_384

@@ -1,5 +1,6 @@
 """`SearchIndex`: an index and its matcher, ready for any number of questions."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +80,7 @@ class SearchIndex:
         """Return the number of images."""
         return len(self.images)
 
-    def search(
-        self, question: str | ImageSource, k: int = 20, rerank: int = 0
-    ) -> list[SearchHit]:
+    def search(self, question: str | ImageSource, k: int = 20, rerank: int = 0) -> list[SearchHit]:
         """Return the images that are nearest to a question, best first.
 
         Args:
@@ -128,16 +127,16 @@ class SearchIndex:
         They are encoded again: each takes as long as it took to index it. Those that cannot be read
         any more come last.
         """
-        images = self.find(hits)
-        known = [number for number, image in enumerate(images) if image is not None]
-        scores = self.matcher.stream((images[number], [text]) for number in known)
+        images = enumerate(self.find(hits))
+        known = [(number, image) for number, image in images if image is not None]
+        scores = self.matcher.stream((image, [text]) for _, image in known)
         matches = {
             number: score.itm[0]
-            for number, score in zip(known, scores, strict=True)
+            for (number, _), score in zip(known, scores, strict=True)
             if isinstance(score, MatchScores)
         }
         ranked = [replace(hit, match=matches.get(number)) for number, hit in enumerate(hits)]
-        return sorted(ranked, key=lambda hit: -1.0 if hit.match is None else hit.match, reverse=True)
+        return sorted(ranked, key=lambda hit: -1 if hit.match is None else hit.match, reverse=True)
 
     def find(self, hits: Sequence[SearchHit]) -> list[str | bytes | ImageRef | None]:
         """Return where images can be read; None for those that the sources do not contain any more.
@@ -183,11 +182,11 @@ def find_question(question: str | ImageSource) -> str | ImageSource:
     if not isinstance(question, str):
         return question
     require(bool(question.strip()), "the question is empty; describe what is in the image")
-    path = Path(question).expanduser()
     if not is_image(question):
         return question
-    if path.is_file():
-        return path
+    path = os.path.expanduser(question)  # noqa: PTH111
+    if os.path.isfile(path):  # noqa: PTH113  # Path.is_file() raises if the name is too long
+        return Path(path)
     raise ImageError(
         f"{format_text(question)}: no such image; check the path, or leave out the ending to "
         "search for this text"
@@ -206,3 +205,40 @@ def require_text(question: str | ImageSource) -> str:
         "re-ranking asks whether a text belongs to an image, and the question is an image; "
         "leave out the re-ranking, or ask with a text"
     )
+
+
+def search(
+    folder: str | Path,
+    question: str | ImageSource,
+    k: int = 20,
+    rerank: int = 0,
+    *,
+    matcher: str | Path = "",
+    device: str = "auto",
+    precision: InferencePrecision = "auto",
+) -> list[SearchHit]:
+    """Find the images that a text describes, or that resemble an image.
+
+    It loads the index and its matcher. For several questions, open a `SearchIndex` once.
+
+    Args:
+        folder: An index, or the folder of images that it belongs to: see `build_index`.
+        question: A text, or an image; a string is an image if it is the path of an image file.
+        k: Number of images; all are returned if there are fewer.
+        rerank: Number of the first images that are put in the order of the probability that the
+            text belongs to them (image-text matching), for which they are encoded again.
+        matcher: Where the matcher is now (default: where it was when the index was made).
+        device: As for `cutline.load`.
+        precision: As for `cutline.load`.
+
+    Returns:
+        The images, best first: those with the highest cosine, exactly.
+
+    Raises:
+        DataError: There is no index, or it is not finished, or damaged.
+        CheckpointError: The matcher cannot be read.
+        ConfigError: The matcher is another one than that of the index, or a setting is invalid.
+        ImageError: The question is an image that cannot be read.
+    """
+    index = SearchIndex.open(folder, matcher, device, precision)
+    return index.search(question, k, rerank)

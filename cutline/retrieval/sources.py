@@ -49,7 +49,9 @@ class ImageSources:
         paths = [Path(path).expanduser() for path in self.paths]
         if len(paths) == 1 and paths[0].is_dir() and not self.source.from_list:
             return paths[0] / DEFAULT_PLACE
-        raise ConfigError("name a folder for the index, such as -o index; only a folder has its own")
+        raise ConfigError(
+            "name a folder for the index, such as -o index; only a folder has its own"
+        )
 
     def describe(self, index: Path) -> IndexSources:
         """Return what an index records, with paths relative to it."""
@@ -57,7 +59,7 @@ class ImageSources:
         return IndexSources(
             tuple(self.collection.describe(index)["source"]),
             relative_path(self.collection.folder, index),
-            replace(self.source, from_list=""),
+            SourceConfig("", self.source.recursive, self.source.allow_urls),
             replace(self.data, path="", image_root=root),
             self.urls,
         )
