@@ -153,12 +153,29 @@ def describe_settings(
         "prompt": job.prompt,
         "caption_template": settings.outputs.caption_template,
         **{name: value for name, value in generation.items() if value != defaults[name]},
+        **_describe_reranking(job),
+    }
+
+
+def _describe_reranking(job: CaptionJob) -> dict[str, Any]:
+    if not job.reranking.rerank:
+        return {}
+    return {
+        "rerank": job.reranking.rerank,
+        "matcher": hash_matcher(job),
+        "keep": job.reranking.keep,
     }
 
 
 def hash_model(job: CaptionJob) -> str:
     """Return the fingerprint of the captioner that a job loads."""
     return load_checkpoint(job.model, **job.checkpoint.arguments).fingerprint()
+
+
+def hash_matcher(job: CaptionJob) -> str:
+    """Return the fingerprint of the matcher that a job loads."""
+    options = job.reranking.checkpoint_options.arguments
+    return load_match_checkpoint(job.reranking.matcher, **options).fingerprint()
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:
