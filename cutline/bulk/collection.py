@@ -18,7 +18,7 @@ from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts, Listener
 from cutline.bulk.sources import Collection
 from cutline.bulk.state import remove_state
-from cutline.checkpoint import load_checkpoint
+from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
 from cutline.data import write_captions
 from cutline.files import remove_partial
@@ -175,7 +175,7 @@ def hash_model(job: CaptionJob) -> str:
 def hash_matcher(job: CaptionJob) -> str:
     """Return the fingerprint of the matcher that a job loads."""
     options = job.reranking.checkpoint_options.arguments
-    return load_match_checkpoint(job.reranking.matcher, **options).fingerprint()
+    return load_matcher_checkpoint(job.reranking.matcher, **options).fingerprint()
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:

@@ -21,7 +21,7 @@ from cutline.config import (
 )
 from cutline.data import Sample
 from cutline.errors import CutlineError
-from cutline.matcher import Matcher, load_matcher  # type: ignore[attr-defined]
+from cutline.matcher import Matcher, load_matcher
 
 Result: TypeAlias = Caption | CutlineError
 Engine: TypeAlias = Callable[[Iterator[Sample]], Iterator[tuple[Sample, Result]]]
@@ -134,7 +134,9 @@ def stream_results(
     """
 
     def choose_prompt(sample: Sample) -> str:
-        return sample.prompt_or(models.captioner.config.prompt) if job.prompt is None else job.prompt
+        return (
+            sample.prompt_or(models.captioner.config.prompt) if job.prompt is None else job.prompt
+        )
 
     # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
     images, prompts = itertools.tee(samples)

@@ -475,7 +475,8 @@ def test_real_captioner(tmp_path: Path) -> None:
             output = NewShardOutput(tmp_path / "out", "txt", 4)
             caption_run = CaptionRun(manifest, output, RunConfig(limit=limit))
             caption_run.run(
-                read_files(tmp_path / "in"), lambda each: caption_samples(Models(captioner), job, each)
+                read_files(tmp_path / "in"),
+                lambda each: caption_samples(Models(captioner), job, each),
             )
     rows = read_rows(tmp_path / "out")
     assert len(rows) == 10
