@@ -280,9 +280,8 @@ def show(result: dict[str, Any]) -> None:
     recalls = Table("recall", "image to text @1", "@5", "@10", "text to image @1", "@5", "@10")
     for name in ("cosine", "reranked", "cosine_by_index", "reranked_by_index"):
         values = result["retrieval"][name]
-        numbers = [
-            values[side][at] for side in ("image_to_text", "text_to_image") for at in CUTOFFS
-        ]
+        sides = values["image_to_text"], values["text_to_image"]
+        numbers = [side[cutoff] for side in sides for cutoff in ("at1", "at5", "at10")]
         recalls.add_row(name, *(f"{number:.3f}" for number in numbers))
     console.print(recalls)
 
