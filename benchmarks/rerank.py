@@ -28,6 +28,7 @@ from rich.console import Console
 import cutline
 from cutline.config import CaptionConfig, InferencePrecision
 from cutline.files import write_text
+from cutline.reranking import share_encoder
 
 progress = Console(stderr=True, highlight=False, markup=False)
 
@@ -68,12 +69,15 @@ class Benchmark:
         }
         side = config.vision.image_size
         self.images = make_images(options.repeats + 1, side, side)
-        self.length = {"max_length": options.length, "min_length": options.length}
+        shared = [share_encoder(self.captioner, matcher) for matcher in self.matchers.values()]
+        assert shared == [False, True], "the encoders are not recognized"
+        self.length: dict[str, Any] = {"max_length": options.length, "min_length": options.length}
 
     def runs(self) -> dict[str, Callable[[Any], Any]]:
         """Return what is measured: each takes an image."""
-        beams = {"num_beams": 3, **self.length}
-        sampled = {"sample": True, "num_captions": self.options.num_captions, **self.length}
+        beams: dict[str, Any] = {"num_beams": 3, **self.length}
+        sampled: dict[str, Any] = {"sample": True, "num_captions": self.options.num_captions}
+        sampled |= self.length
         captioner, matchers = self.captioner, self.matchers
         return {
             "3 beams": lambda image: captioner.caption(image, **beams),

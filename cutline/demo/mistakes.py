@@ -60,14 +60,54 @@ def make_shuffled_pairs(count: int, seed: int = 0, fraction: float = 0.3) -> lis
             them.
     """
     rng = random.Random(f"shuffled {seed}")
-    scenes = make_scenes(count, seed)
-    captions = [rng.choice(describe_scene_both_ways(scene)) for scene in scenes]
-    pairs = [ScenePair(*pair) for pair in zip(scenes, captions, strict=True)]
+    pairs = _describe_scenes(rng, make_scenes(count, seed))
     for index in rng.sample(range(count), round(fraction * count)):
-        others = rng.sample(captions, count)
-        wrong = next(other for other in others if not is_correct(other, scenes[index]))
-        pairs[index] = ScenePair(scenes[index], wrong, "other scene")
+        pairs[index] = _take_other_caption(rng, pairs[index].scene, pairs)
     return pairs
+
+
+def _describe_scenes(rng: random.Random, scenes: Sequence[Scene]) -> list[ScenePair]:
+    return [ScenePair(scene, rng.choice(describe_scene_both_ways(scene))) for scene in scenes]
+
+
+def _take_other_caption(rng: random.Random, scene: Scene, pairs: Sequence[ScenePair]) -> ScenePair:
+    """Return a scene with the caption of one of the pairs that is not true of it."""
+    while True:
+        caption = rng.choice(pairs).caption
+        if not is_correct(caption, scene):
+            return ScenePair(scene, caption, "other scene")
+
+
+def make_noisy_pairs(
+    scenes: Sequence[Scene], seed: int = 0, shuffled: float = 0.3, false_word: float = 0.2
+) -> list[ScenePair]:
+    """Return scenes with captions as noisy as those of images on web pages.
+
+    Args:
+        scenes: The scenes.
+        seed: Seed of the choice.
+        shuffled: Fraction of the captions that are those of other scenes, and not true.
+        false_word: Fraction of the captions that have one false word.
+    """
+    rng = random.Random(f"noisy {seed}")
+    true_pairs = _describe_scenes(rng, scenes)
+    count, num_shuffled = len(scenes), round(shuffled * len(scenes))
+    wrong = rng.sample(range(count), num_shuffled + round(false_word * count))
+    pairs = list(true_pairs)
+    for position, index in enumerate(wrong):
+        if position < num_shuffled:
+            pairs[index] = _take_other_caption(rng, scenes[index], true_pairs)
+        else:
+            pairs[index] = _change_word(rng, true_pairs[index])
+    return pairs
+
+
+def _change_word(rng: random.Random, pair: ScenePair) -> ScenePair:
+    """Return a scene with a false word, of a kind of word that its caption has."""
+    for mistake in rng.sample(FALSE_WORDS, len(FALSE_WORDS)):
+        if wrong := list_false_captions(pair.caption, pair.scene, mistake):
+            return ScenePair(pair.scene, rng.choice(wrong), mistake)
+    return pair
 
 
 def make_false_word_pairs(count: int, seed: int = 0) -> list[ScenePair]:

@@ -14,6 +14,7 @@ from cutline.demo.mistakes import (
     describe_scene_both_ways,
     list_false_captions,
     make_false_word_pairs,
+    make_noisy_pairs,
     make_shuffled_pairs,
 )
 from cutline.demo.scenes import HELDOUT_PAIRS, UNSEEN_KINDS, make_scenes
@@ -75,6 +76,17 @@ def test_shuffled_captions_are_those_of_other_scenes() -> None:
     assert all(is_correct(pair.caption, pair.scene) == pair.is_right for pair in pairs)
     captions = {text for pair in pairs for text in describe_scene_both_ways(pair.scene)}
     assert all(pair.caption in captions for pair in wrong)
+
+
+def test_noisy_captions_are_wrong_as_often_as_requested() -> None:
+    scenes = make_scenes(300, 8)
+    pairs = make_noisy_pairs(scenes, 1, shuffled=0.25, false_word=0.15)
+    counts = Counter(pair.mistake for pair in pairs)
+    assert [pair.scene for pair in pairs] == scenes
+    assert all(is_correct(pair.caption, pair.scene) == pair.is_right for pair in pairs)
+    assert (counts["other scene"], counts[""]) == (75, 180)
+    assert all(counts[mistake] for mistake in FALSE_WORDS)
+    assert pairs == make_noisy_pairs(scenes, 1, shuffled=0.25, false_word=0.15)
 
 
 def test_scenes_of_both_sets_and_of_training_differ() -> None:
