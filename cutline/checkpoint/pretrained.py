@@ -12,7 +12,7 @@ from torch import Tensor
 from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, WeightFormat
 from cutline.checkpoint.storage import read_weights
 from cutline.checkpoint.weights import import_weights
-from cutline.model import CaptionModel, interpolate_pos_embed
+from cutline.model import VisionTextModel, interpolate_pos_embed
 
 TIMM = WeightFormat(VISION, copies={})
 BERT = WeightFormat(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
@@ -39,7 +39,7 @@ class LoadReport:
     """weights in the file that the captioner does not have"""
 
 
-def load_pretrained_vision(model: CaptionModel, path: str | Path) -> LoadReport:
+def load_pretrained_vision(model: VisionTextModel, path: str | Path) -> LoadReport:
     """Load a Vision Transformer with timm's or DeiT's weight names into `model`.
 
     Position embeddings are interpolated to the model's image size.
@@ -57,10 +57,11 @@ def load_pretrained_vision(model: CaptionModel, path: str | Path) -> LoadReport:
     return _load(model, source, TIMM, names, extra, str(path))
 
 
-def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
-    """Load a BERT into the text decoder of `model`.
+def load_pretrained_text(model: VisionTextModel, path: str | Path) -> LoadReport:
+    """Load a BERT into the text side of `model`.
 
-    A file without an LM head leaves that of the model unchanged. A vocabulary that lacks [DEC] and
+    A file without an LM head leaves that of the model unchanged; that of the file is not used if
+    the model, a matcher, has none. A vocabulary that lacks [DEC] and
     [ENC], the model's last two tokens, leaves their embeddings unchanged.
 
     Raises:
@@ -70,7 +71,8 @@ def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
     extra = [name for name in source if IGNORED_WEIGHTS.match(name)]
     new_tokens = _append_new_tokens(source, model)
     not_in_bert = r"\.cross_attn\.|\.norm2\."
-    if not any(name.startswith("cls.predictions.transform.") for name in source):
+    has_head = any(name.startswith("cls.predictions.transform.") for name in source)
+    if not has_head or model.text.lm_head is None:
         not_in_bert += r"|\.lm_head\."
         head_names = (name for name in source if name.startswith("cls.predictions."))
         extra += [name for name in head_names if name not in extra]
@@ -84,7 +86,7 @@ def load_pretrained_text(model: CaptionModel, path: str | Path) -> LoadReport:
 
 
 def _load(
-    model: CaptionModel,
+    model: VisionTextModel,
     source: Mapping[str, Tensor],
     weight_format: WeightFormat,
     names: list[str],
@@ -127,11 +129,11 @@ def _modernize_name(name: str) -> str:
     return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def _append_new_tokens(source: dict[str, Tensor], model: CaptionModel) -> tuple[str, ...]:
+def _append_new_tokens(source: dict[str, Tensor], model: VisionTextModel) -> tuple[str, ...]:
     """Append the model's [DEC] and [ENC] to weights without them; return what was appended."""
     embedding = model.text.token_embed.weight.detach().cpu()
-    assert model.text.lm_head is not None
-    bias = model.text.lm_head.bias.detach().cpu()
+    head = model.text.lm_head
+    bias = torch.zeros(len(embedding)) if head is None else head.bias.detach().cpu()
     word_embeddings = source.get(_WORD_EMBEDDINGS)
     if word_embeddings is None or len(word_embeddings) != len(embedding) - NUM_NEW_TOKENS:
         return ()
