@@ -4,10 +4,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from cutline.errors import ConfigError
 
@@ -99,3 +100,41 @@ def run_on_main(function: Callable[[], T]) -> T:
     """Run `function` in the main process alone; return its result, or raise its error, in all."""
     results = gather_results(lambda: function() if is_main_process() else None)
     return cast(T, results[0])
+
+
+def all_gather_rows(*tensors: Tensor) -> list[Tensor]:
+    """Concatenate the rows of each tensor over the processes, with gradients to those of all.
+
+    The numbers of rows may differ. Other dimensions that differ are padded with zeros. As gradients
+    come from all processes, each of which has a loss of its own, they are summed
+    (`all_gather_with_grad` in BLIP's code).
+
+    Args:
+        *tensors: Tensors (R, …), in each process as many and with as many dimensions.
+    """
+    shapes = all_gather([tuple(tensor.shape) for tensor in tensors])  # by process and tensor
+    return [
+        _GatherRows.apply(tensor, list(by_process))  # type: ignore[no-untyped-call]
+        for tensor, by_process in zip(tensors, zip(*shapes, strict=True), strict=True)
+    ]
+
+
+class _GatherRows(torch.autograd.Function):
+    """Gathers rows, and sums their gradients over the processes."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
+        largest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+        padded = tensor.new_zeros(largest)
+        padded[tuple(slice(size) for size in tensor.shape)] = tensor
+        gathered = [torch.empty_like(padded) for _ in shapes]
+        dist.all_gather(gathered, padded)
+        ctx.shape, ctx.first = tensor.shape, sum(shape[0] for shape in shapes[: rank()])
+        return torch.cat([rows[: shape[0]] for rows, shape in zip(gathered, shapes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        own = gradient[ctx.first : ctx.first + ctx.shape[0]]
+        return own[tuple(slice(size) for size in ctx.shape)], None

@@ -20,13 +20,14 @@ class DiagnosticFlags(Settings):
     """Diagnostics, one at a time: each answers a question and leaves the run directory alone."""
 
     show_batch: bool = False
-    """print every token of the first batch with its label and its loss, and exit"""
+    """print every token of the first batch with its label and its loss (of a matcher: the texts,
+    which belong to which images, and the loss), and exit"""
     dry_run: bool = False
     """run the first step and report what the run needs: data, loss, hours, memory, disk (exit code
     3: images are missing or unreadable; 1: the run does not fit)"""
     overfit: Annotated[int | None, arg(metavar="N")] = None
-    """overfit the first N batches and caption them (exit code 1: the model cannot; check learning
-    rate, prompt and captions)"""
+    """overfit the first N batches and caption them, or find the text of each image (exit code 1:
+    the model cannot; check learning rate, prompt and captions)"""
     lr_range: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
     """raise the learning rate from LOW to HIGH, such as 1e-6 1, over 100 steps: print the losses
     and plot them in OUTPUT-lr-range.html"""
@@ -60,7 +61,7 @@ def make_train_command(argv: list[str]) -> Callable[..., int]:
         allow_pipe: bool = False,
         diagnostics: Annotated[DiagnosticFlags, Flags] = DiagnosticFlags(),
     ) -> int:
-        """Train a captioner from a recipe; every setting of the recipe is also a flag.
+        """Train a captioner or matcher from a recipe; every setting of the recipe is also a flag.
 
         Examples:
             cutline train recipes/own-photos.yaml --data.train photos --optim.lr 1e-4
@@ -109,6 +110,8 @@ def train_recipe(recipe: Recipe, resume: bool, allow_pipe: bool) -> int:
     if num_skipped:
         print_message(f"{num_skipped} images could not be read; {log} lists them")
     command = f"{program_name()} caption IMAGE --model {best}"
+    if recipe.task == "match":
+        command = f"{program_name()} filter DATA --matcher {best} -o KEPT"
     print_message(f"the best checkpoint is in {best}; try: {command}")
     return 3 if num_skipped else 0
 

@@ -222,13 +222,20 @@ class ModelSettings(Settings):
 
     def override(self, config: CaptionConfig) -> CaptionConfig:
         """Return `config` with the prompt, smoothing, dropout and drop path that are set here."""
-        text = _set_values(self.text, "dropout", "attn_dropout")
         return replace(
             config,
-            vision=replace(config.vision, **_set_values(self.vision, "drop_path")),
-            text=replace(config.text, **text),
+            vision=self.override_vision(config.vision),
+            text=self.override_text(config.text),
             **_set_values(self, "prompt", "label_smoothing"),
         )
+
+    def override_vision(self, config: VisionConfig) -> VisionConfig:
+        """Return `config` with the drop path that is set here."""
+        return replace(config, **_set_values(self.vision, "drop_path"))
+
+    def override_text(self, config: TextConfig) -> TextConfig:
+        """Return `config` with the dropout that is set here."""
+        return replace(config, **_set_values(self.text, "dropout", "attn_dropout"))
 
     def to_config(self) -> CaptionConfig:
         """Return the configuration of a new model, with defaults of `CaptionConfig` for None."""

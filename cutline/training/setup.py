@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 
-from cutline.config import CaptionConfig, Columns, DataConfig, Recipe
+from cutline.config import CaptionConfig, Columns, DataConfig, DataSource, Recipe
 from cutline.config.size import count_parameters
 from cutline.data import (
     Sample,
+    group_by_image,
     is_shards,
     no_captions_error,
     open_data,
@@ -141,12 +142,12 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     """
     data = recipe.data
     _check_train_settings(data)
-    train = [] if data.stream else open_data(data.train_source)
+    train = [] if data.stream else _open_data(recipe, data.train_source)
     if not data.stream and not any(sample.captions for sample in train):
         raise no_captions_error(data.train, f"no image has a caption: {_CAPTION_HINT}")
     val: list[Sample] = []
     if data.val or data.val_split:
-        val = open_data(data.val_source)
+        val = _open_data(recipe, data.val_source)
     elif data.val_fraction:
         train, val = split_samples(train, data, recipe.seed)
     val = [sample for sample in val if sample.captions]
@@ -155,6 +156,12 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
             data.val_source.path, f"no validation image has a caption: {_CAPTION_HINT}"
         )
     return train, val[: recipe.eval.max_images or None]
+
+
+def _open_data(recipe: Recipe, source: DataSource) -> list[Sample]:
+    samples = open_data(source)
+    # Rows of an image with different prompts are samples of their own; its texts belong together.
+    return group_by_image(samples) if recipe.task == "match" else samples
 
 
 def _check_train_settings(data: DataConfig) -> None:

@@ -48,8 +48,10 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
+        values: dict[str, Any] = vars(self)
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {name: function(tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)
 
 
 Collate = Callable[[Sequence[ExampleOrError]], Batch]

@@ -34,6 +34,10 @@ class Example:
     """None is padding, for an image with fewer than K captions; it is not scored"""
     image_embeds: Tensor | None = None
     """(N, D), if they are cached"""
+    id: str = ""
+    """id of the sample"""
+    all_captions: Sequence[EncodedText] = ()
+    """all captions of the sample"""
 
 
 ExampleOrError = Example | str | CutlineError
@@ -149,8 +153,7 @@ class CaptionDataset(Dataset[ExampleOrError]):
             embedding = self.embeddings[sample_index]
             if isinstance(embedding, str):
                 return embedding
-            captions = self._choose_captions(sample_index, caption_index, rng)
-            return Example(NO_PIXELS, captions, embedding.read())
+            return self._make_example(NO_PIXELS, embedding.read(), sample_index, caption_index, rng)
         try:
             image = self._open(sample_index)
         except ImageError as error:
@@ -158,7 +161,19 @@ class CaptionDataset(Dataset[ExampleOrError]):
         if self.augmented:
             image = augment(image, self.image_size, self.data, rng)
         pixels = to_pixels(image, self.image_size)
-        return Example(pixels, self._choose_captions(sample_index, caption_index, rng))
+        return self._make_example(pixels, None, sample_index, caption_index, rng)
+
+    def _make_example(
+        self,
+        pixels: Tensor,
+        image_embeds: Tensor | None,
+        sample_index: int,
+        caption_index: int | None,
+        rng: random.Random,
+    ) -> Example:
+        captions = self._choose_captions(sample_index, caption_index, rng)
+        id, all_captions = self.samples[sample_index].id, self.captions[sample_index]
+        return Example(pixels, captions, image_embeds, id, all_captions)
 
     def _list_caption_indices(self, captions: list[EncodedText]) -> Sequence[int | None]:
         if self.data.captions_per_image == 0:

@@ -29,11 +29,13 @@ class LrRangeResult:
     lrs: tuple[float, ...]
     """learning rate of each step"""
     losses: tuple[float, ...]
-    """loss per token of each step"""
+    """loss per token or pair of each step"""
     diverged: bool = False
     """whether the test ended early because the loss diverged"""
     skipped: tuple[str, ...] = ()
     """one message for each image that could not be read, repeated if the image was"""
+    unit: str = "token"
+    """what the losses are averaged over: "token" or "pair" """
 
     @property
     def smoothed(self) -> list[float]:
@@ -112,9 +114,10 @@ def run_lr_range_test(
     check_single_process()
     _check_range(low, high, steps)
     recipe = replace(recipe, optim=replace(recipe.optim, max_steps=steps, ema_decay=0.0))
-    trainer = make_trainer(recipe, prepare_run(recipe, allow_pipe))
+    setup = prepare_run(recipe, allow_pipe)
+    trainer = make_trainer(recipe, setup)
     lrs = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
-    result = LrRangeResult((), ())
+    result = LrRangeResult((), (), unit=setup.task.unit)
     with RunLog(None, None, 0, steps, show_progress) as log:
         for lr, batches in zip(lrs, trainer.read_steps(), strict=False):
             result = _record_step(trainer, batches, lr, result, log)
@@ -176,7 +179,7 @@ def write_lr_report(path: Path, result: LrRangeResult) -> None:
         list(_clip_losses(result)),
         "Smoothed training loss",
         "learning rate",
-        "loss per token",
+        f"loss per {result.unit}",
         log_x=True,
     )
     sections = [("Suggestion", "".join(suggestion)), ("Loss", curve)]

@@ -163,7 +163,7 @@ def make_overfit_recipe(recipe: Recipe) -> Recipe:
     less, 300 steps would not suffice. Augmentation is left to the dataset.
     """
     init, model = recipe.init, recipe.model
-    pretrained = init.captioner or init.vision or init.text
+    pretrained = init.model or init.vision or init.text
     optim = replace(
         recipe.optim,
         lr=max(recipe.optim.lr, MIN_LR_FINE_TUNING if pretrained else MIN_LR_FROM_SCRATCH),
@@ -174,9 +174,10 @@ def make_overfit_recipe(recipe: Recipe) -> Recipe:
         weight_decay=0.0,
         ema_decay=0.0,
     )
+    if recipe.task == "caption":
+        model = replace(model, label_smoothing=0.0)
     model = replace(
         model,
-        label_smoothing=0.0,
         vision=replace(model.vision, drop_path=0.0),
         text=replace(model.text, dropout=0.0, attn_dropout=0.0),
     )

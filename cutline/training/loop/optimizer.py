@@ -24,6 +24,9 @@ def select_weights(model: VisionTextModel, optim: OptimConfig, lora: LoraConfig)
     """
     if lora.rank:
         add_lora(model, lora.targets, lora.rank, lora.scale, lora.dropout)
+        for name, weight in model.named_parameters():  # a matcher's heads: new, and small
+            if not name.startswith(("vision.", "text.")):
+                weight.requires_grad_(True)
     freeze(model, optim.freeze)
     if not any(weight.requires_grad for weight in model.parameters()):
         patterns = ", ".join(optim.freeze)

@@ -8,16 +8,24 @@ from cutline.report import Card, render_curve, render_gallery, render_table, wri
 from cutline.training.run.directory import LOG_FILE, REPORT_FILE
 from cutline.training.run.log import LogLine, read_log
 
-METRICS = {"cider": "CIDEr", "bleu4": "BLEU-4", "val_loss": "Validation loss"}
+METRICS = {
+    "cider": "CIDEr",
+    "bleu4": "BLEU-4",
+    "recall_mean": "Mean recall",
+    "image_to_text_r1": "Recall@1, image to text",
+    "text_to_image_r1": "Recall@1, text to image",
+    "itm_auroc": "AUROC of image-text matching",
+    "val_loss": "Validation loss",
+}
+TERMS = {"itc": "Image-text contrastive (ITC)", "itm": "Image-text matching (ITM)"}
+"""terms of the training loss"""
 
 
 def write_run_report(directory: Path) -> None:
     """Write `report.html` from the `log.jsonl` of the run in `directory`."""
     lines = read_log(directory / LOG_FILE)
     evaluations = [line for line in lines if "train_loss" in line]
-    losses = _collect_points(lines, "step", "loss")
-    curve = render_curve(losses, "Training loss", "step", "loss per token")
-    sections = [("Training", curve)]
+    sections = [("Training", _render_losses(lines))]
     if curves := _render_metrics(evaluations):
         sections.append(("Metrics", curves))
     sections.append(("Results", _render_results(evaluations)))
@@ -26,6 +34,16 @@ def write_run_report(directory: Path) -> None:
         sections.append(("Captions of validation images", render_gallery(cards)))
     intro = "The course of the training loss, and the results on the validation images."
     write_report(directory / REPORT_FILE, f"Training run {directory.name}", intro, sections)
+
+
+def _render_losses(lines: list[LogLine]) -> str:
+    """Return curves of the training loss and its terms over the steps."""
+    unit = "pair" if any("pairs_per_second" in line for line in lines) else "token"
+    curves = ""
+    for name, title in {"loss": "Training loss", **TERMS}.items():
+        if points := _collect_points(lines, "step", name):
+            curves += render_curve(points, title, "step", f"loss per {unit}")
+    return curves
 
 
 def _render_metrics(evaluations: list[LogLine]) -> str:

@@ -2,6 +2,7 @@
 
 from cutline.config import Recipe
 from cutline.training.tasks.caption import CaptionTask
+from cutline.training.tasks.match import MatchTask
 from cutline.training.tasks.task import BatchLoss, Task, TaskEvaluation
 
 __all__ = ["BatchLoss", "Task", "TaskEvaluation", "make_task"]
@@ -9,4 +10,4 @@ __all__ = ["BatchLoss", "Task", "TaskEvaluation", "make_task"]
 
 def make_task(recipe: Recipe) -> Task:
     """Return the task of a recipe."""
-    return CaptionTask(recipe)
+    return MatchTask(recipe) if recipe.task == "match" else CaptionTask(recipe)

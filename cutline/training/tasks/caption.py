@@ -137,7 +137,7 @@ class CaptionTask:
 
     def make_checkpoint(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> Checkpoint:
+    ) -> Checkpoint[CaptionConfig]:
         """Return the captioner."""
         return Checkpoint(cast(CaptionConfig, config), weights, tokenizer)
 

@@ -107,7 +107,7 @@ class Task(Protocol):
 
     def make_checkpoint(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> Checkpoint:
+    ) -> Checkpoint[AnyConfig]:
         """Return what is saved of a network with these weights."""
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
