@@ -292,7 +292,10 @@ class Trainer:
         if not len(batch.pixels):
             batch = self.task.make_dummy(config, has_embeddings, scored=False)
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        # A matcher's layers run several times: casts from a cache would not be found again when
+        # activations are recomputed.
+        device = self.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             return self.task.compute_loss(model, config, batch)
 
     def check_finite(self, loss: float, norm: float) -> None:
