@@ -88,7 +88,14 @@ def assert_equal_outputs(reference: Any, checkpoint: Checkpoint[MatchConfig]) ->
     torch.testing.assert_close(logits, itm.itm_score, **TOLERANCE)
     torch.testing.assert_close(similarity, itc.itm_score, **TOLERANCE)
     assert logits.std() > 0.1
-    assert similarity.std() > 0.01
+    assert similarity.std() > 2e-3
+
+
+def have_equal_weights(left: Path, right: Path) -> bool:
+    before, after = (load_file(folder / "model.safetensors") for folder in (left, right))
+    return before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
 
 
 def test_reference_model_loaded_here(reference: Any, folder: Path) -> None:
@@ -157,9 +164,7 @@ def test_round_trip_of_a_reference_model_is_the_identity(folder: Path, tmp_path:
     save_checkpoint(tmp_path / "model.pth", load_matcher_checkpoint(folder), "salesforce")
     save_checkpoint(tmp_path / "native", load_matcher_checkpoint(tmp_path / "model.pth"))
     save_checkpoint(tmp_path / "again", load_matcher_checkpoint(tmp_path / "native"), "huggingface")
-    before, after = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "again"))
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert have_equal_weights(folder, tmp_path / "again")
 
 
 def test_the_tokens_of_captions_do_not_matter(folder: Path, tokenizer: Tokenizer) -> None:
