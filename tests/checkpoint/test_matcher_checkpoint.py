@@ -343,14 +343,19 @@ def test_files_of_neither_kind_are_errors(tmp_path: Path, tokenizer: Tokenizer) 
         load_matcher_checkpoint(tmp_path / "gone")
 
 
-def test_a_model_that_no_version_knows_is_read_as_a_captioner(
-    matcher: Matcher, tmp_path: Path
+@pytest.mark.parametrize("value", ["reader", ["x"], None, 3])
+def test_a_kind_of_model_of_a_later_version_is_an_error(
+    value: Any, matcher: Matcher, tmp_path: Path
 ) -> None:
     path = save(tmp_path, matcher, "cutline")
-    text = (path / "config.json").read_text()
-    (path / "config.json").write_text(text.replace('"model": "matcher"', '"model": ["x"]'))
-    with pytest.raises(CheckpointError, match=r"a captioner, not a matcher"):
-        load_matcher_checkpoint(path)
+    values = json.loads((path / "config.json").read_text()) | {"model": value}
+    (path / "config.json").write_text(json.dumps(values))
+    assert not is_matcher(path)
+    for load in (load_checkpoint, load_matcher_checkpoint):
+        with pytest.raises(
+            CheckpointError, match=r"config\.json: contains a [^\n]*, which .*; upgrade cutline$"
+        ):
+            load(path)
 
 
 class MaliciousObject:
