@@ -116,13 +116,13 @@ def find_collection(paths: list[str], source: SourceFlags) -> "Collection":
 
 def run_collection(collection: "Collection", settings: "CollectionSettings") -> int:
     """Caption a collection, tell what happens on stderr, and return the exit code."""
-    from cutline.bulk.collection import caption_collection
+    from cutline.bulk.collection import process_collection
     from cutline.bulk.progress import RunProgress
     from cutline.bulk.run import Listener
 
     with RunProgress(stderr_console(), print_message, collection.count) as progress:
         listener = Listener(progress.update, print_failure)
-        summary = caption_collection(collection, settings, print_record, listener)
+        summary = process_collection(collection, settings, print_record, listener)
     return print_summary(summary)
 
 
