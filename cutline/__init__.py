@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DataSource,
         GenerationConfig,
         ImageConfig,
+        MatchConfig,
         Recipe,
         TextConfig,
         VisionConfig,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
     from cutline.evaluation import Evaluation, evaluate
     from cutline.image_to_text import pipeline
+    from cutline.matcher import Matcher, MatchScores, load_matcher
     from cutline.scheduler import CaptionScheduler
     from cutline.scoring import CaptionScore
     from cutline.training import Interrupted, train
@@ -64,6 +66,9 @@ _MODULES = {
     "ImageConfig": "cutline.config",
     "ImageError": "cutline.errors",
     "Interrupted": "cutline.training",
+    "MatchConfig": "cutline.config",
+    "MatchScores": "cutline.matcher",
+    "Matcher": "cutline.matcher",
     "QueueFullError": "cutline.errors",
     "Recipe": "cutline.config",
     "RequestCancelledError": "cutline.errors",
@@ -73,6 +78,7 @@ _MODULES = {
     "VisionConfig": "cutline.config",
     "evaluate": "cutline.evaluation",
     "load": "cutline.captioner",
+    "load_matcher": "cutline.matcher",
     "pipeline": "cutline.image_to_text",
     "read_recipe": "cutline.config",
     "train": "cutline.training",
@@ -99,6 +105,9 @@ __all__ = [
     "ImageConfig",
     "ImageError",
     "Interrupted",
+    "MatchConfig",
+    "MatchScores",
+    "Matcher",
     "QueueFullError",
     "Recipe",
     "RequestCancelledError",
@@ -108,6 +117,7 @@ __all__ = [
     "VisionConfig",
     "evaluate",
     "load",
+    "load_matcher",
     "pipeline",
     "read_recipe",
     "train",

@@ -4,14 +4,20 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from cutline.batching.inputs import to_image_list
+from cutline.checkpoint import build_matcher, load_matcher_checkpoint
 from cutline.config import (
+    CaptionConfig,
+    DeviceConfig,
+    Engine,
     InferenceConfig,
+    InferencePrecision,
     MatchConfig,
 )
 from cutline.config.validation import require_choice
@@ -317,6 +323,43 @@ class Matcher(Predictor):
         with self.inference():
             ids, mask = pad_texts(encoded, self.model, self.max_text_tokens)
             return self.model.read_pairs(ids, mask, image_embeds)
+
+
+def load_matcher(
+    path: str | Path,
+    device: str = "auto",
+    precision: InferencePrecision = "auto",
+    *,
+    engine: Engine = "packed",
+    config: str | Path | CaptionConfig | None = None,
+    tokenizer: str | Path | None = None,
+    image_size: int | None = None,
+) -> Matcher:
+    """Load a matcher.
+
+    Args:
+        path: A hub id, a retrieval .pth file of BLIP, a Hugging Face folder of
+            `BlipForImageTextRetrieval`, a cutline folder or a training run.
+        device: As for `load`.
+        precision: As for `load`.
+        engine: As for `load`.
+        config: Sizes of a .pth, which does not contain them: a preset (base, large, tiny), a
+            `CaptionConfig` or a JSON file (default: inferred from the weights).
+        tokenizer: As for `load`.
+        image_size: As for `load`.
+
+    Returns:
+        The matcher, on its device.
+
+    Raises:
+        CheckpointError: The weights cannot be read or do not fit.
+        ConfigError: A setting is invalid.
+    """
+    DeviceConfig(device, precision, engine)  # checks names before any weights are read
+    checkpoint = load_matcher_checkpoint(path, config, tokenizer, image_size)
+    model, loaded_tokenizer = build_matcher(checkpoint), checkpoint.tokenizer
+    del checkpoint  # so that each weight is freed once it is repacked
+    return Matcher(model, loaded_tokenizer, device, precision, engine)
 
 
 def require_pixels(pixels: Tensor | ImageError) -> Tensor:

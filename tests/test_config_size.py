@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutline.checkpoint.weights import build_empty_model
+from cutline.checkpoint.checkpoint import build_empty_model
 from cutline.config import PRESETS, CaptionConfig, ModelSettings, Recipe, TextConfig, VisionConfig
 from cutline.config.size import count_parameters
 from cutline.errors import ConfigError

@@ -1,23 +1,30 @@
 """Checkpoints: cutline folders, BLIP's .pth files, Hugging Face folders and hub ids."""
 
-from cutline.checkpoint.load import (
-    CheckpointFormat,
+from cutline.checkpoint.checkpoint import (
+    Checkpoint,
+    build_matcher,
     build_model,
+    compute_weight_shapes,
+)
+from cutline.checkpoint.load import (
     check_destination,
+    is_matcher,
     load_checkpoint,
     load_config,
+    load_matcher_checkpoint,
     load_tokenizer,
     save_checkpoint,
 )
+from cutline.checkpoint.locate import CheckpointFormat
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import NATIVE_FILES, save_native
-from cutline.checkpoint.pretrained import LoadReport, load_pretrained_text, load_pretrained_vision
-from cutline.checkpoint.weights import (
-    Checkpoint,
-    compute_weight_shapes,
-    export_weights,
-    import_weights,
+from cutline.checkpoint.pretrained import (
+    LoadReport,
+    load_captioner_weights,
+    load_pretrained_text,
+    load_pretrained_vision,
 )
+from cutline.checkpoint.weights import export_weights, import_weights
 
 __all__ = [
     "HUGGINGFACE",
@@ -26,13 +33,17 @@ __all__ = [
     "Checkpoint",
     "CheckpointFormat",
     "LoadReport",
+    "build_matcher",
     "build_model",
     "check_destination",
     "compute_weight_shapes",
     "export_weights",
     "import_weights",
+    "is_matcher",
+    "load_captioner_weights",
     "load_checkpoint",
     "load_config",
+    "load_matcher_checkpoint",
     "load_pretrained_text",
     "load_pretrained_vision",
     "load_tokenizer",

@@ -1,16 +1,17 @@
-"""Hugging Face folders of `BlipForConditionalGeneration`."""
+"""Hugging Face folders of `BlipForConditionalGeneration` and `BlipForImageTextRetrieval`."""
 
 from pathlib import Path
 
 from torch import Tensor
 
+from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.huggingface_config import (
     check_token_ids,
     make_huggingface_config,
-    make_preprocessor_config,
     read_huggingface_config,
 )
-from cutline.checkpoint.names import HUGGINGFACE
+from cutline.checkpoint.huggingface_image import make_preprocessor_config
+from cutline.checkpoint.kinds import CAPTIONER, AnyConfig, C, ModelKind, kind_of
 from cutline.checkpoint.storage import (
     json_writer,
     read_weights,
@@ -18,7 +19,7 @@ from cutline.checkpoint.storage import (
     text_writer,
     write_model,
 )
-from cutline.checkpoint.weights import Checkpoint, export_weights, import_model
+from cutline.checkpoint.weights import export_weights, import_model
 from cutline.errors import CheckpointError
 from cutline.messages import format_value
 from cutline.model_files import read_json
@@ -29,39 +30,45 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_huggingface(
-    folder: str | Path, tokenizer: str | Path | None = None, partial: bool = False
-) -> Checkpoint:
+    folder: str | Path,
+    kind: ModelKind[C],
+    tokenizer: str | Path | None = None,
+    partial: bool = False,
+) -> Checkpoint[C]:
     """Read a Hugging Face folder.
 
     Args:
         folder: The folder.
+        kind: The kind of model that it shall contain.
         tokenizer: A vocabulary to use instead of the folder's.
-        partial: Whether the folder may contain more weights than a captioner has.
+        partial: Whether the folder may contain more weights than the model has.
 
     Raises:
         CheckpointError: A file cannot be read, or the parts do not fit together.
         ConfigError: The settings are invalid.
     """
     folder = Path(folder)
-    config = read_huggingface_config(folder)
+    config = read_huggingface_config(folder, kind)
     loaded_tokenizer = Tokenizer.load(tokenizer or folder)
-    if loaded_tokenizer.vocab_size == config.text.vocab_size:  # else `load_checkpoint` refuses it
+    # Another size is refused by `load_checkpoint`.
+    if kind is CAPTIONER and loaded_tokenizer.vocab_size == config.text.vocab_size:
         check_token_ids(folder, loaded_tokenizer)
     source = _read_weights(folder)
-    weights, extra = import_model(source, HUGGINGFACE, config, str(folder), partial)
+    weights, extra = import_model(source, kind.huggingface, config, str(folder), partial)
     return Checkpoint(config, weights, loaded_tokenizer, extra)
 
 
-def save_huggingface(folder: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a folder for `BlipForConditionalGeneration` and `BlipProcessor`, all files or none.
+def save_huggingface(folder: str | Path, checkpoint: Checkpoint[AnyConfig]) -> None:
+    """Write a folder for transformers' class and `BlipProcessor`, all files or none.
 
     Raises:
         CheckpointError: A file cannot be written.
     """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     max_length = {"model_max_length": config.text.max_positions}
+    weights = export_weights(checkpoint.weights, kind_of(config).huggingface)
     files = {
-        WEIGHT_FILES[0]: safetensors_writer(export_weights(checkpoint.weights, HUGGINGFACE)),
+        WEIGHT_FILES[0]: safetensors_writer(weights),
         "tokenizer.json": text_writer(tokenizer.to_json()),
         "tokenizer_config.json": json_writer(_TOKENIZER_CONFIG | max_length),
         "preprocessor_config.json": json_writer(make_preprocessor_config(config)),

@@ -1,21 +1,25 @@
-"""Settings of a Hugging Face folder: config.json and preprocessor_config.json."""
+"""Settings of a Hugging Face folder: config.json."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cutline.checkpoint.huggingface_image import read_image_config
+from cutline.checkpoint.huggingface_json import lookup, read_section
+from cutline.checkpoint.kinds import KINDS, AnyConfig, C, ModelKind, check_kind, kind_of
 from cutline.checkpoint.weights import format_names, solve_mlp_ratio
-from cutline.config import CaptionConfig, ImageConfig, from_dict, to_dict
+from cutline.config import CaptionConfig, MatchConfig, from_dict
 from cutline.errors import CheckpointError, ConfigError
 from cutline.messages import format_name, format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
-ARCHITECTURE = "BlipForConditionalGeneration"
 SETTINGS_KEY = "cutline"
 """key in config.json for settings that transformers does not have; transformers preserves it"""
+
+OWN_SETTINGS = {"captioner": ("prompt",), "matcher": ("temperature",)}
+"""settings of each kind of model that are under this key, besides drop_path"""
 
 SettingsTable = Mapping[str, tuple[str, Any]]
 
@@ -47,19 +51,19 @@ TOKEN_IDS = {
 }
 
 
-def read_huggingface_config(folder: Path) -> CaptionConfig:
+def read_huggingface_config(folder: Path, kind: ModelKind[C]) -> C:
     """Read the settings of a Hugging Face folder.
 
     Raises:
-        CheckpointError: A file cannot be read.
+        CheckpointError: A file cannot be read, or the folder contains another kind of model.
         ConfigError: The settings are invalid.
     """
     config_file = folder / "config.json"
-    config = parse_huggingface_config(read_json(config_file), str(config_file))
-    return replace(config, image=_read_image_config(folder, config.vision.image_size))
+    config = parse_huggingface_config(read_json(config_file), str(config_file), kind)
+    return replace(config, image=read_image_config(folder, config.vision.image_size))
 
 
-def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionConfig:
+def parse_huggingface_config(values: Mapping[str, Any], where: str, kind: ModelKind[C]) -> C:
     """Convert the content of a config.json; missing settings have transformers' defaults.
 
     `encoder_hidden_size` is ignored: transformers also replaces it with the vision encoder's width.
@@ -67,22 +71,23 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
     Args:
         values: Content of the file.
         where: The file's name in errors.
+        kind: The kind of model that it shall be.
 
     Raises:
-        CheckpointError: It is not a BLIP captioner.
+        CheckpointError: It is another kind of model.
         ConfigError: The settings are invalid.
     """
-    names = values.get("architectures") or [ARCHITECTURE]
-    names = names if isinstance(names, list) else [names]
-    if ARCHITECTURE not in names:
+    names = _read_architectures(values) or [kind.architecture]
+    if kind.architecture not in names:
+        check_kind(find_huggingface_kinds(values), kind, where)
         raise CheckpointError(
             f"{where}: the model is a {format_names(map(format_name, names))}; "
-            f"use a captioner, {ARCHITECTURE}"
+            f"use a {kind.name}, {kind.architecture}"
         )
-    vision_section = _read_section(values, "vision_config", where)
-    text_section = _read_section(values, "text_config", where)
-    vision = {native: _lookup(vision_section, *entry) for native, entry in VISION.items()}
-    text = {native: _lookup(text_section, *entry) for native, entry in TEXT.items()}
+    vision_section = read_section(values, "vision_config", where)
+    text_section = read_section(values, "text_config", where)
+    vision = {native: lookup(vision_section, *entry) for native, entry in VISION.items()}
+    text = {native: lookup(text_section, *entry) for native, entry in TEXT.items()}
     for name in ("image_size", "patch_size"):
         vision[name] = _unpack_square(vision[name], name, where)
     extra = values.get(SETTINGS_KEY)
@@ -90,12 +95,14 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
     settings: dict[str, Any] = {
         "vision": {**vision, "drop_path": extra.get("drop_path", 0.0)},
         "text": text,
-        "label_smoothing": _lookup(text_section, "label_smoothing", 0.0),
     }
-    if "prompt" in extra:
-        settings["prompt"] = extra["prompt"]
-    config = from_dict(CaptionConfig, settings, where)
-    hidden_dim = _lookup(vision_section, "intermediate_size", 3072)
+    if kind.config_class is MatchConfig:
+        settings["projection_dim"] = lookup(values, "image_text_hidden_size", 256)
+    else:
+        settings["label_smoothing"] = lookup(text_section, "label_smoothing", 0.0)
+    settings |= {name: extra[name] for name in OWN_SETTINGS[kind.name] if name in extra}
+    config = from_dict(kind.config_class, settings, where)
+    hidden_dim = lookup(vision_section, "intermediate_size", 3072)
     try:
         mlp_ratio = solve_mlp_ratio(config.vision.embed_dim, hidden_dim)
         return replace(config, vision=replace(config.vision, mlp_ratio=mlp_ratio))
@@ -106,6 +113,17 @@ def parse_huggingface_config(values: Mapping[str, Any], where: str) -> CaptionCo
         ) from None
 
 
+def find_huggingface_kinds(values: Mapping[str, Any]) -> list[ModelKind[Any]]:
+    """Return the kinds of models that a config.json says it is of."""
+    names = _read_architectures(values)
+    return [kind for kind in KINDS if kind.architecture in names]
+
+
+def _read_architectures(values: Mapping[str, Any]) -> list[Any]:
+    names = values.get("architectures") or []
+    return names if isinstance(names, list) else [names]
+
+
 def check_token_ids(folder: Path, tokenizer: Tokenizer) -> None:
     """Check that transformers starts and ends captions with the same tokens as cutline.
 
@@ -113,10 +131,10 @@ def check_token_ids(folder: Path, tokenizer: Tokenizer) -> None:
         CheckpointError: config.json has another token for one of them.
     """
     config_file = folder / "config.json"
-    text_section = _read_section(read_json(config_file), "text_config", str(config_file))
+    text_section = read_section(read_json(config_file), "text_config", str(config_file))
     ids = {"bos_token_id": tokenizer.dec_id, "sep_token_id": tokenizer.sep_id}
     for name, (default, token, use) in TOKEN_IDS.items():
-        value = _lookup(text_section, name, default)
+        value = lookup(text_section, name, default)
         if value != ids[name]:
             raise CheckpointError(
                 f"{config_file}: text_config.{name} is {format_value(value)}, but captions {use} "
@@ -125,12 +143,19 @@ def check_token_ids(folder: Path, tokenizer: Tokenizer) -> None:
             )
 
 
-def make_huggingface_config(config: CaptionConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def make_huggingface_config(config: AnyConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """Make the content of a config.json from which transformers builds the same network."""
     vision = {name: getattr(config.vision, native) for native, (name, _) in VISION.items()}
     text = {name: getattr(config.text, native) for native, (name, _) in TEXT.items()}
+    kind = kind_of(config)
+    own = {name: getattr(config, name) for name in OWN_SETTINGS[kind.name]}
+    text_settings, settings = {}, {}
+    if isinstance(config, CaptionConfig):
+        text_settings["label_smoothing"] = config.label_smoothing
+    else:
+        settings["image_text_hidden_size"] = config.projection_dim
     return {
-        "architectures": [ARCHITECTURE],
+        "architectures": [kind.architecture],
         "model_type": "blip",
         "vision_config": {
             "model_type": "blip_vision_model",
@@ -141,38 +166,20 @@ def make_huggingface_config(config: CaptionConfig, tokenizer: Tokenizer) -> dict
         "text_config": {
             "model_type": "blip_text_model",
             "hidden_act": "gelu",
-            "is_decoder": True,
+            "is_decoder": True,  # a matcher has cross-attention as well
             "tie_word_embeddings": True,
             "encoder_hidden_size": config.vision.embed_dim,
-            "label_smoothing": config.label_smoothing,
+            **text_settings,
             "bos_token_id": tokenizer.dec_id,
             "eos_token_id": tokenizer.sep_id,
             "sep_token_id": tokenizer.sep_id,
             "pad_token_id": tokenizer.pad_id,
             **text,
         },
+        **settings,
         "tie_word_embeddings": True,
-        SETTINGS_KEY: {"prompt": config.prompt, "drop_path": config.vision.drop_path},
+        SETTINGS_KEY: {**own, "drop_path": config.vision.drop_path},
     }
-
-
-def _read_section(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    # the first versions of transformers with BLIP wrote `..._dict`
-    section = values.get(name) or values.get(f"{name}_dict") or {}
-    if not isinstance(section, dict):
-        raise CheckpointError(f"{where}: {name} is not an object; copy the file again")
-    activation = _lookup(section, "hidden_act", "gelu")
-    if activation != "gelu":
-        raise CheckpointError(
-            f"{where}: {name} has hidden_act {format_value(activation)}, but BLIP's is 'gelu'; "
-            "use another model"
-        )
-    return section
-
-
-def _lookup(section: Mapping[str, Any], name: str, default: Any) -> Any:
-    """Return a setting; a null counts as missing."""
-    return default if section.get(name) is None else section[name]
 
 
 def _unpack_square(size: Any, name: str, where: str) -> Any:
@@ -184,48 +191,3 @@ def _unpack_square(size: Any, name: str, where: str) -> Any:
             f"{where}: {name} {format_value(size)} is not square; use a model of square images"
         )
     return size[0]
-
-
-def _read_image_config(folder: Path, image_size: int) -> ImageConfig:
-    """Read mean and standard deviation; an image size unlike the model's causes only a warning."""
-    file, values = _read_preprocessor_config(folder)
-    size = values.get("size", image_size)
-    sizes = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
-    if any(side != image_size for side in sizes):
-        logging.getLogger(__name__).warning(
-            "%s: the image size is %s, but the model needs %d: using %d",
-            *(file, format_value(size), image_size, image_size),
-        )
-    if values.get("do_normalize") is False:
-        return ImageConfig(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    default = to_dict(ImageConfig())
-    names = {"mean": "image_mean", "std": "image_std"}
-    settings = {native: _lookup(values, name, default[native]) for native, name in names.items()}
-    return from_dict(ImageConfig, settings, str(file))
-
-
-def _read_preprocessor_config(folder: Path) -> tuple[Path, dict[str, Any]]:
-    file = folder / "preprocessor_config.json"
-    if file.is_file():
-        return file, read_json(file)
-    combined = folder / "processor_config.json"  # transformers 5 writes all processors to one file
-    if combined.is_file():
-        return combined, _read_section(read_json(combined), "image_processor", str(combined))
-    return file, {}
-
-
-def make_preprocessor_config(config: CaptionConfig) -> dict[str, Any]:
-    """Make the content of a preprocessor_config.json for transformers."""
-    return {
-        "image_processor_type": "BlipImageProcessor",
-        "processor_class": "BlipProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"height": config.vision.image_size, "width": config.vision.image_size},
-        "resample": 3,  # bicubic
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(config.image.mean),
-        "image_std": list(config.image.std),
-    }

@@ -2,22 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from cutline.checkpoint.hub import MODEL_HINT, download_model, is_hub_id
+from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.huggingface import load_huggingface, save_huggingface
-from cutline.checkpoint.huggingface_config import read_huggingface_config
-from cutline.checkpoint.native import FORMAT, load_native, read_native_config, save_native
-from cutline.checkpoint.salesforce import read_salesforce, save_salesforce
-from cutline.checkpoint.weights import Checkpoint, build_empty_model
-from cutline.config import PRESETS, CaptionConfig, from_dict
+from cutline.checkpoint.huggingface_config import find_huggingface_kinds, read_huggingface_config
+from cutline.checkpoint.kinds import CAPTIONER, MATCHER, AnyConfig, C, ModelKind
+from cutline.checkpoint.locate import CheckpointFormat, find_model, find_vocabulary, locate_model
+from cutline.checkpoint.native import (
+    find_native_kind,
+    load_native,
+    read_native_config,
+    save_native,
+)
+from cutline.checkpoint.salesforce import find_salesforce_kind, read_salesforce, save_salesforce
+from cutline.checkpoint.salesforce_config import resolve_config
+from cutline.config import CaptionConfig, MatchConfig
 from cutline.errors import CheckpointError
-from cutline.messages import format_name
-from cutline.model import CaptionModel, interpolate_pos_embed
+from cutline.model import interpolate_pos_embed
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
-
-CheckpointFormat = Literal["cutline", "salesforce", "huggingface"]
 
 _SAVERS = {"cutline": save_native, "salesforce": save_salesforce, "huggingface": save_huggingface}
 
@@ -28,7 +31,7 @@ def load_checkpoint(
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
     partial: bool = False,
-) -> Checkpoint:
+) -> Checkpoint[CaptionConfig]:
     """Load a captioner in any format.
 
     Args:
@@ -50,22 +53,52 @@ def load_checkpoint(
         CheckpointError: The checkpoint cannot be found or read, or its parts do not fit together.
         ConfigError: Its settings are invalid.
     """
-    location = _locate(path)
-    if location.is_dir():
-        if config is not None:
-            raise CheckpointError(
-                f"{path}: a model folder contains its own config; "
-                "remove `config`, which is for .pth files only"
-            )
-        checkpoint = _load_folder(location, tokenizer, partial)
-    else:
-        settings, weights, extra = read_salesforce(
-            location, resolve_config(config), any_size=bool(image_size), partial=partial
-        )
-        loaded_tokenizer = Tokenizer.load(tokenizer or _find_vocabulary(location))
-        checkpoint = Checkpoint(settings, weights, loaded_tokenizer, extra)
-    _check_vocab_size(checkpoint, str(path), str(tokenizer or path))
-    return _resize(checkpoint, image_size) if image_size else checkpoint
+    return _load(path, CAPTIONER, config, tokenizer, image_size, partial)
+
+
+def load_matcher_checkpoint(
+    path: str | Path,
+    config: str | Path | AnyConfig | None = None,
+    tokenizer: str | Path | None = None,
+    image_size: int | None = None,
+    partial: bool = False,
+) -> Checkpoint[MatchConfig]:
+    """Load a matcher in any format.
+
+    Args:
+        path: As in `load_checkpoint`; also one of BLIP's pretrained models, of which only the
+            matcher is loaded.
+        config: As in `load_checkpoint`, or a MatchConfig. The width of the projections and the
+            temperature are those of the file.
+        tokenizer: As in `load_checkpoint`.
+        image_size: As in `load_checkpoint`.
+        partial: Whether the file may contain any other weights, too. What only training needs
+            (momentum encoders and queues) and text decoders are always allowed in a .pth file.
+
+    Returns:
+        The checkpoint, with weights in fp32 on the CPU.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be found or read, or its parts do not fit together.
+        ConfigError: Its settings are invalid.
+    """
+    return _load(path, MATCHER, config, tokenizer, image_size, partial)
+
+
+def is_matcher(path: str | Path) -> bool:
+    """Return whether a path or hub id is that of a matcher, or of a model with a matcher in it.
+
+    Raises:
+        CheckpointError: It cannot be found or read.
+    """
+    location = locate_model(path)
+    if location.is_file():
+        return find_salesforce_kind(location) is MATCHER
+    folder, format = find_model(location, CAPTIONER)
+    values = read_json(folder / "config.json")
+    if format == "cutline":
+        return find_native_kind(values) is MATCHER
+    return MATCHER in find_huggingface_kinds(values)
 
 
 def load_config(
@@ -84,36 +117,38 @@ def load_config(
         CheckpointError: The settings cannot be found or read.
         ConfigError: The settings are invalid.
     """
-    location = _locate(path)
+    location = locate_model(path)
     if location.is_file():
-        return resolve_config(config)
-    folder, format = _find_model(location)
+        sizes = resolve_config(config, CAPTIONER)
+        assert sizes is None or isinstance(sizes, CaptionConfig)
+        return sizes
+    folder, format = find_model(location, CAPTIONER)
     read_config = read_native_config if format == "cutline" else read_huggingface_config
-    return read_config(folder)
+    return read_config(folder, CAPTIONER)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load the vocabulary of a captioner in any format without reading its weights.
+    """Load the vocabulary of a model in any format without reading its weights.
 
     Raises:
         CheckpointError: The vocabulary cannot be found or read.
     """
-    location = _locate(path)
+    location = locate_model(path)
     if location.is_file():
-        return Tokenizer.load(_find_vocabulary(location))
+        return Tokenizer.load(find_vocabulary(location))
     is_run = (location / "best").is_dir() and not (location / "config.json").is_file()
     return Tokenizer.load(location / "best" if is_run else location)
 
 
 def save_checkpoint(
-    path: str | Path, checkpoint: Checkpoint, format: CheckpointFormat = "cutline"
+    path: str | Path, checkpoint: Checkpoint[AnyConfig], format: CheckpointFormat = "cutline"
 ) -> None:
-    """Save a captioner.
+    """Save a captioner or a matcher.
 
     Args:
         path: A folder; for the format "salesforce" a .pth file, beside which the vocabulary is
             written: `model.pth` and `model.tokenizer.json`.
-        checkpoint: The captioner.
+        checkpoint: The model.
         format: Format of the files.
 
     Raises:
@@ -148,98 +183,43 @@ def check_destination(path: str | Path, format: CheckpointFormat) -> None:
         )
 
 
-def build_model(checkpoint: Checkpoint) -> CaptionModel:
-    """Build the network in evaluation mode.
-
-    It shares memory with `checkpoint.weights`: training it changes both.
-    """
-    model = build_empty_model(checkpoint.config)
-    model.load_state_dict(checkpoint.weights, assign=True)
-    return model.eval()
-
-
-def resolve_config(config: str | Path | CaptionConfig | None) -> CaptionConfig | None:
-    """Return the config that is given directly, by the name of a preset, or by a JSON file.
-
-    Raises:
-        CheckpointError: `config` is neither a preset nor a readable JSON file.
-        ConfigError: The settings are invalid.
-    """
-    if config is None or isinstance(config, CaptionConfig):
-        return config
-    if str(config) in PRESETS:
-        return PRESETS[str(config)]
-    if not Path(config).is_file():
-        raise CheckpointError(
-            f"{config}: neither a preset nor a JSON file of settings; "
-            f"use one of {', '.join(PRESETS)}, or the path of a file"
+def _load(
+    path: str | Path,
+    kind: ModelKind[C],
+    config: str | Path | AnyConfig | None,
+    tokenizer: str | Path | None,
+    image_size: int | None,
+    partial: bool,
+) -> Checkpoint[C]:
+    location = locate_model(path)
+    if location.is_dir():
+        if config is not None:
+            raise CheckpointError(
+                f"{path}: a model folder contains its own config; "
+                "remove `config`, which is for .pth files only"
+            )
+        checkpoint = _load_folder(location, kind, tokenizer, partial)
+    else:
+        sizes = resolve_config(config, kind)
+        settings, weights, extra = read_salesforce(
+            location, kind, sizes, any_size=bool(image_size), partial=partial
         )
-    values = read_json(Path(config))
-    if values.get("format") == FORMAT:
-        values = values.get("config")  # type: ignore[assignment]
-    return from_dict(CaptionConfig, values, str(config))
+        loaded_tokenizer = Tokenizer.load(tokenizer or find_vocabulary(location))
+        checkpoint = Checkpoint(settings, weights, loaded_tokenizer, extra)
+    _check_vocab_size(checkpoint, str(path), str(tokenizer or path))
+    return _resize(checkpoint, image_size) if image_size else checkpoint
 
 
-def _locate(path: str | Path) -> Path:
-    try:
-        location = Path(path).expanduser()
-        is_model_file = location.suffix in (".safetensors", ".bin", ".json")
-        if is_model_file and location.is_file() and (location.parent / "config.json").is_file():
-            return location.parent  # a file in a model folder selects the folder
-        if location.exists():
-            return location
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
-        raise CheckpointError(f"{path}: cannot be read ({error}); check the path") from None
-    if is_hub_id(str(path)):
-        return download_model(str(path))
-    raise CheckpointError(f"{path}: no such file or folder; {MODEL_HINT}")
-
-
-def _load_folder(location: Path, tokenizer: str | Path | None, partial: bool) -> Checkpoint:
-    folder, format = _find_model(location)
+def _load_folder(
+    location: Path, kind: ModelKind[C], tokenizer: str | Path | None, partial: bool
+) -> Checkpoint[C]:
+    folder, format = find_model(location, kind)
     if format == "cutline":
-        return load_native(folder, tokenizer)
-    return load_huggingface(folder, tokenizer, partial)
+        return load_native(folder, kind, tokenizer)
+    return load_huggingface(folder, kind, tokenizer, partial)
 
 
-def _find_model(location: Path) -> tuple[Path, CheckpointFormat]:
-    """Return the folder of a model, which is `best` in a training run, and its format."""
-    config_file = location / "config.json"
-    if not config_file.is_file():
-        if (location / "best" / "config.json").is_file():
-            return location / "best", "cutline"
-        raise CheckpointError(
-            f"{location}: contains neither config.json nor a trained model in best/; "
-            "use the folder of a model"
-        )
-    values = read_json(config_file)
-    if values.get("format") == FORMAT:
-        return location, "cutline"
-    model_type = values.get("model_type")
-    if model_type == "blip":
-        return location, "huggingface"
-    raise CheckpointError(
-        f"{config_file}: not a BLIP captioner (model_type {format_name(model_type)}); "
-        "use the folder of a captioner"
-    )
-
-
-def _find_vocabulary(file: Path) -> Path:
-    candidates = (
-        file.with_suffix(".tokenizer.json"),
-        file.with_name("tokenizer.json"),
-        file.with_name("vocab.txt"),
-    )
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise CheckpointError(
-        f"{file}: contains no vocabulary; "
-        "pass `tokenizer`, or put its vocab.txt or tokenizer.json beside it"
-    )
-
-
-def _check_vocab_size(checkpoint: Checkpoint, path: str, vocabulary: str) -> None:
+def _check_vocab_size(checkpoint: Checkpoint[AnyConfig], path: str, vocabulary: str) -> None:
     tokenizer, vocab_size = checkpoint.tokenizer, checkpoint.config.text.vocab_size
     surplus = set(range(vocab_size, tokenizer.vocab_size))
     # A BERT vocabulary becomes BLIP's when it is read: [DEC] and [ENC] are appended.
@@ -255,7 +235,7 @@ def _check_vocab_size(checkpoint: Checkpoint, path: str, vocabulary: str) -> Non
         )
 
 
-def _resize(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
+def _resize(checkpoint: Checkpoint[C], image_size: int) -> Checkpoint[C]:
     vision = replace(checkpoint.config.vision, image_size=image_size)
     name = "vision.pos_embed"
     positions = interpolate_pos_embed(checkpoint.weights[name], vision.num_tokens)

@@ -1,11 +1,12 @@
-"""Names of a captioner's weights in each format: tables from native names to names in the file.
+"""Names of a model's weights in each format: tables from native names to names in the file.
 
-A native name is one of `CaptionModel.state_dict`. An entry names a module (its weight and bias) or
+A native name is one of the network's `state_dict`. An entry names a module (its weight and bias) or
 a single tensor; `{}` is the number of the layer. Where the native model joins several
 tensors along dim 0, the entry is a tuple of their names.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Names = Mapping[str, str | tuple[str, ...]]
@@ -56,17 +57,29 @@ TEXT_COPIES = {  # the projection is tied to the token embedding, and its bias h
 }
 
 
-def add_prefix(prefix: str, names: Names) -> Names:
-    """Return the table with `prefix` before each name in the file."""
+def change_names(names: Names, change: Callable[[str], str]) -> Names:
+    """Return the table with other names in the file."""
     return {
-        native: prefix + name if isinstance(name, str) else tuple(prefix + part for part in name)
+        native: change(name) if isinstance(name, str) else tuple(map(change, name))
         for native, name in names.items()
     }
 
 
+def add_prefix(prefix: str, names: Names) -> Names:
+    """Return the table with `prefix` before each name in the file."""
+    return change_names(names, lambda name: prefix + name)
+
+
+TEXT_ENCODER = change_names(  # BLIP's `BertModel`, without an LM head
+    {native: name for native, name in TEXT.items() if not native.startswith("text.lm_head.")},
+    lambda name: name.removeprefix("bert."),
+)
+MATCH_HEADS: Names = {name: name for name in ("vision_proj", "text_proj", "itm_head")}
+
+
 @dataclass(frozen=True)
 class WeightFormat:
-    """How a kind of file names and stores a captioner's weights."""
+    """How a kind of file names and stores the weights of a kind of model."""
 
     names: Names
     """native name -> name in the file"""
@@ -74,39 +87,73 @@ class WeightFormat:
     """name of a tensor that is stored twice -> name of the original"""
     buffers: tuple[str, ...] = ()
     """names of tensors that are not weights"""
+    ignored: re.Pattern[str] = re.compile(r"(?!)")
+    """beginnings of names of what only training needs, or only other models"""
 
 
 NATIVE = WeightFormat({name: name for name in [*VISION, *TEXT]}, copies={})
-"""cutline folders"""
+"""cutline folders of captioners"""
 
-_DECODER = "text_decoder."
+NATIVE_MATCHER = WeightFormat(
+    {name: name for name in [*VISION, *TEXT_ENCODER, *MATCH_HEADS]}, copies={}
+)
+"""cutline folders of matchers"""
+
+_ENCODER, _DECODER = "text_encoder.", "text_decoder."
 _COPIES = {_DECODER + copy: _DECODER + original for copy, original in TEXT_COPIES.items()}
-_POSITION_IDS = "text_decoder.bert.embeddings.position_ids"
+_DECODER_IDS = "text_decoder.bert.embeddings.position_ids"
+_ENCODER_IDS = "text_encoder.embeddings.position_ids"
 
 SALESFORCE = WeightFormat(
     {**add_prefix("visual_encoder.", VISION), **add_prefix(_DECODER, TEXT)},
     _COPIES,
-    (_POSITION_IDS,),
+    (_DECODER_IDS,),
 )
-"""the published .pth files and those of BLIP's training code"""
+"""the published .pth files of captioners and those of BLIP's training code"""
+
+TEMPERATURE = "temp"
+"""temperature of the contrastive loss in BLIP's files, a setting here"""
+
+SALESFORCE_MATCHER = WeightFormat(
+    {
+        **add_prefix("visual_encoder.", VISION),
+        **add_prefix(_ENCODER, TEXT_ENCODER),
+        **MATCH_HEADS,
+    },
+    {},
+    (_ENCODER_IDS,),
+    re.compile(
+        r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\."  # momentum encoders
+        r"|((image|text|idx|ptr)_queue|queue_ptr|temp)$"
+        r"|text_decoder\."  # of pre-trained files, which contain a captioner as well
+    ),
+)
+"""the published .pth files of matchers, pre-trained ones too, and those of BLIP's training code"""
 
 _BLOCK = "vision_model.encoder.layers.{}"
 
+HUGGINGFACE_VISION: Names = {
+    "vision.cls_token": "vision_model.embeddings.class_embedding",
+    "vision.pos_embed": "vision_model.embeddings.position_embedding",
+    "vision.patch_embed": "vision_model.embeddings.patch_embedding",
+    "vision.blocks.{}.norm1": f"{_BLOCK}.layer_norm1",
+    "vision.blocks.{}.attn.qkv": f"{_BLOCK}.self_attn.qkv",
+    "vision.blocks.{}.attn.proj": f"{_BLOCK}.self_attn.projection",
+    "vision.blocks.{}.norm2": f"{_BLOCK}.layer_norm2",
+    "vision.blocks.{}.mlp.fc1": f"{_BLOCK}.mlp.fc1",
+    "vision.blocks.{}.mlp.fc2": f"{_BLOCK}.mlp.fc2",
+    "vision.norm": "vision_model.post_layernorm",
+}
+_PATCH_IDS = "vision_model.embeddings.position_ids"
+
 HUGGINGFACE = WeightFormat(
-    {
-        "vision.cls_token": "vision_model.embeddings.class_embedding",
-        "vision.pos_embed": "vision_model.embeddings.position_embedding",
-        "vision.patch_embed": "vision_model.embeddings.patch_embedding",
-        "vision.blocks.{}.norm1": f"{_BLOCK}.layer_norm1",
-        "vision.blocks.{}.attn.qkv": f"{_BLOCK}.self_attn.qkv",
-        "vision.blocks.{}.attn.proj": f"{_BLOCK}.self_attn.projection",
-        "vision.blocks.{}.norm2": f"{_BLOCK}.layer_norm2",
-        "vision.blocks.{}.mlp.fc1": f"{_BLOCK}.mlp.fc1",
-        "vision.blocks.{}.mlp.fc2": f"{_BLOCK}.mlp.fc2",
-        "vision.norm": "vision_model.post_layernorm",
-        **add_prefix(_DECODER, TEXT),
-    },
-    _COPIES,
-    (_POSITION_IDS, "vision_model.embeddings.position_ids"),
+    {**HUGGINGFACE_VISION, **add_prefix(_DECODER, TEXT)}, _COPIES, (_DECODER_IDS, _PATCH_IDS)
 )
 """`BlipForConditionalGeneration` of transformers"""
+
+HUGGINGFACE_MATCHER = WeightFormat(
+    {**HUGGINGFACE_VISION, **add_prefix(_ENCODER, TEXT_ENCODER), **MATCH_HEADS},
+    {},
+    (_ENCODER_IDS, _PATCH_IDS),
+)
+"""`BlipForImageTextRetrieval` of transformers"""

@@ -1,8 +1,11 @@
 """cutline folders: config.json, tokenizer.json and model.safetensors."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from cutline.checkpoint.names import NATIVE
+from cutline.checkpoint.checkpoint import Checkpoint
+from cutline.checkpoint.kinds import CAPTIONER, KINDS, AnyConfig, C, ModelKind, check_kind, kind_of
 from cutline.checkpoint.storage import (
     json_writer,
     read_safetensors,
@@ -10,8 +13,8 @@ from cutline.checkpoint.storage import (
     text_writer,
     write_model,
 )
-from cutline.checkpoint.weights import Checkpoint, import_model
-from cutline.config import CaptionConfig, from_dict, to_dict
+from cutline.checkpoint.weights import import_model
+from cutline.config import from_dict, to_dict
 from cutline.errors import CheckpointError
 from cutline.messages import format_value
 from cutline.model_files import read_json
@@ -23,14 +26,20 @@ CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILE = "config.json", "tokenizer.json", "mod
 NATIVE_FILES = (CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILE)
 
 
-def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
+def save_native(folder: str | Path, checkpoint: Checkpoint[AnyConfig]) -> None:
     """Write a cutline folder, all of its files or none.
 
     Raises:
         CheckpointError: A file cannot be written.
     """
     folder = Path(folder)
-    values = {"format": FORMAT, "version": VERSION, "config": to_dict(checkpoint.config)}
+    kind = kind_of(checkpoint.config)
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        **({} if kind is CAPTIONER else {"model": kind.name}),
+        "config": to_dict(checkpoint.config),
+    }
     write_model(
         {
             folder / WEIGHT_FILE: safetensors_writer(checkpoint.weights),
@@ -40,11 +49,14 @@ def save_native(folder: str | Path, checkpoint: Checkpoint) -> None:
     )
 
 
-def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Checkpoint:
+def load_native(
+    folder: str | Path, kind: ModelKind[C], tokenizer: str | Path | None = None
+) -> Checkpoint[C]:
     """Read a cutline folder.
 
     Args:
         folder: The folder.
+        kind: The kind of model that it shall contain.
         tokenizer: A vocabulary to use instead of the folder's tokenizer.json.
 
     Raises:
@@ -52,17 +64,18 @@ def load_native(folder: str | Path, tokenizer: str | Path | None = None) -> Chec
         ConfigError: The settings are invalid.
     """
     folder = Path(folder)
-    config = read_native_config(folder)
+    config = read_native_config(folder, kind)
     source = read_safetensors(folder / WEIGHT_FILE)
-    weights, _ = import_model(source, NATIVE, config, str(folder / WEIGHT_FILE))
+    weights, _ = import_model(source, kind.native, config, str(folder / WEIGHT_FILE))
     return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / TOKENIZER_FILE))
 
 
-def read_native_config(folder: Path) -> CaptionConfig:
+def read_native_config(folder: Path, kind: ModelKind[C]) -> C:
     """Read the settings of a cutline folder.
 
     Raises:
-        CheckpointError: config.json cannot be read, or has another version.
+        CheckpointError: config.json cannot be read, has another version, or is that of the other
+            kind of model.
         ConfigError: The settings are invalid.
     """
     config_file = folder / CONFIG_FILE
@@ -72,4 +85,11 @@ def read_native_config(folder: Path) -> CaptionConfig:
             f"{config_file}: format version {format_value(values.get('version'))}, but this "
             f"version of cutline reads version {VERSION}; upgrade cutline"
         )
-    return from_dict(CaptionConfig, values.get("config"), str(config_file))
+    check_kind([find_native_kind(values)], kind, str(config_file))
+    return from_dict(kind.config_class, values.get("config"), str(config_file))
+
+
+def find_native_kind(values: Mapping[str, Any]) -> ModelKind[Any]:
+    """Return the kind of model in a cutline folder, given the content of its config.json."""
+    name = values.get("model", CAPTIONER.name)
+    return next((kind for kind in KINDS if kind.name == name), CAPTIONER)

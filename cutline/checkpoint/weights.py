@@ -1,75 +1,19 @@
-"""`Checkpoint`, and the conversion of weights between formats."""
+"""The conversion of weights between formats."""
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from cutline.checkpoint.checkpoint import compute_weight_shapes
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.checkpoint.names import Names, WeightFormat
-from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError
 from cutline.messages import format_name, format_value
-from cutline.model import CaptionModel
-from cutline.tokenizer import Tokenizer
 
-FINGERPRINT_VALUES = 64
-"""values of each weight that a fingerprint depends on, at least"""
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """All parts of a captioner: sizes and settings, weights, and vocabulary."""
-
-    config: CaptionConfig
-    weights: dict[str, Tensor]
-    """by the names of `CaptionModel.state_dict`, in fp32"""
-    tokenizer: Tokenizer
-    extra_weights: tuple[str, ...] = ()
-    """names of further weights in the file, which `load_checkpoint(..., partial=True)` ignores"""
-
-    def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that tell this captioner from others.
-
-        They depend on the settings, the vocabulary, and some values of each weight: training
-        changes nearly all values.
-        """
-        digest = hashlib.sha256(f"{self.config} {self.tokenizer.to_json()}".encode())
-        for name, weight in sorted(self.weights.items()):
-            values = weight.reshape(-1)
-            step = max(1, len(values) // FINGERPRINT_VALUES)
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(values[::step].contiguous().float().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-
-def build_empty_model(config: CaptionConfig) -> CaptionModel:
-    """Build the network on the meta device, without storage or random initialization."""
-    with torch.device("meta"), _SkipInitialization():
-        return CaptionModel(config)
-
-
-class _SkipInitialization(TorchFunctionMode):
-    """Skips random initialization, for which torch would load its compiler on the meta device."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function.__name__ in ("normal_", "uniform_", "erfinv_"):
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return function(*args, **kwargs)
-
-
-def compute_weight_shapes(config: CaptionConfig) -> dict[str, torch.Size]:
-    """Return name and shape of each weight of a captioner with these sizes."""
-    return {name: weight.shape for name, weight in build_empty_model(config).state_dict().items()}
 
 
 def solve_mlp_ratio(dim: int, hidden_dim: int) -> float:
@@ -81,11 +25,11 @@ def solve_mlp_ratio(dim: int, hidden_dim: int) -> float:
 def import_model(
     source: Mapping[str, Tensor],
     weight_format: WeightFormat,
-    config: CaptionConfig,
+    config: AnyConfig,
     where: str,
     partial: bool = False,
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Convert the weights of a captioner with these sizes from a format to native names.
+    """Convert the weights of a model with these sizes from a format to native names.
 
     Returns:
         The weights (see `import_weights`), and the names of extra weights.
@@ -197,10 +141,12 @@ def translate_name(native: str, names: Names) -> tuple[str, ...]:
 def find_extra_weights(
     source: Iterable[str], weight_format: WeightFormat, native_names: Iterable[str]
 ) -> list[str]:
-    """Return the names in `source` that are neither native weights nor copies or buffers."""
+    """Return the names in `source` that are none of the format's for these native weights."""
     expected = {part for name in native_names for part in translate_name(name, weight_format.names)}
     expected.update(weight_format.copies, weight_format.buffers)
-    return [name for name in source if name not in expected]
+    return [
+        name for name in source if name not in expected and not weight_format.ignored.match(name)
+    ]
 
 
 def format_names(names: Iterable[str], limit: int = 3) -> str:

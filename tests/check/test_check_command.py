@@ -11,7 +11,7 @@ from photos import encode, make_copies, make_photo
 
 from cutline.check import KINDS
 from cutline.checkpoint import save_checkpoint
-from cutline.checkpoint.weights import Checkpoint, build_empty_model
+from cutline.checkpoint.checkpoint import Checkpoint, build_empty_model
 from cutline.cli.main import run_command
 from cutline.config import CaptionConfig, CaptionText, to_dict
 from cutline.config.read import read_recipe

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from cutline.checkpoint import (
     save_native,
 )
 from cutline.checkpoint.huggingface_config import check_token_ids, parse_huggingface_config
+from cutline.checkpoint.kinds import CAPTIONER
 from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.errors import CheckpointError, ConfigError
 from cutline.tokenizer import Tokenizer
 
+parse_config = partial(parse_huggingface_config, kind=CAPTIONER)
 MakeCheckpoint = Callable[..., Checkpoint]
 Inputs = dict[str, Tensor]
 
@@ -298,7 +301,7 @@ def test_a_shard_in_another_folder_is_an_error(folder: Path, name: str) -> None:
 )
 def test_hostile_config_is_an_error(values: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"^c\.json: [^\n]*$"):
-        parse_huggingface_config(values, "c.json")
+        parse_config(values, "c.json")
 
 
 def test_pickle_with_copies_and_buffers_of_old_versions(reference_model: Any, folder: Path) -> None:
@@ -399,18 +402,16 @@ def test_tokens_of_published_captioners_are_accepted(blip: Any, tmp_path: Path) 
 
 def test_missing_settings_have_the_defaults_of_transformers(blip: Any) -> None:
     reference = blip.BlipConfig().to_dict()
-    assert parse_huggingface_config({}, "config.json") == parse_huggingface_config(
-        reference, "config.json"
-    )
+    assert parse_config({}, "config.json") == parse_config(reference, "config.json")
     for side in ("vision_config", "text_config"):
         for name in reference[side]:
-            partial = {
+            others = {
                 **reference,
                 side: {key: value for key, value in reference[side].items() if key != name},
             }
-            assert parse_huggingface_config(partial, "config.json") == parse_huggingface_config(
-                reference, "config.json"
-            ), name
+            assert parse_config(others, "config.json") == parse_config(reference, "config.json"), (
+                name
+            )
 
 
 def test_published_config_with_unrelated_keys() -> None:
@@ -458,11 +459,11 @@ def test_published_config_with_unrelated_keys() -> None:
             f"text_config{suffix}": {**unrelated, **text},
             f"vision_config{suffix}": {**unrelated, **vision},
         }
-        assert parse_huggingface_config({**values, **sides}, "config.json") == expected
+        assert parse_config({**values, **sides}, "config.json") == expected
 
 
 def test_sizes_can_be_square_pairs() -> None:
-    read = parse_huggingface_config(
+    read = parse_config(
         {"vision_config": {"image_size": [224, 224], "patch_size": [14, 14]}}, "config.json"
     ).vision
     assert (read.image_size, read.patch_size) == (224, 14)
@@ -496,16 +497,16 @@ def test_sizes_can_be_square_pairs() -> None:
 )
 def test_config_of_another_model_is_an_error(values: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=f"^{message}"):
-        parse_huggingface_config(values, "c.json")
+        parse_config(values, "c.json")
 
 
 def test_config_with_wrong_types_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^c\.json: text\.depth must be an integer, not '12'$"):
-        parse_huggingface_config({"text_config": {"num_hidden_layers": "12"}}, "c.json")
+        parse_config({"text_config": {"num_hidden_layers": "12"}}, "c.json")
     with pytest.raises(
         ConfigError, match=r"^c\.json: text\.embed_dim 100 is not a multiple of num_heads 8"
     ):
-        parse_huggingface_config({"text_config": {"hidden_size": 100}}, "c.json")
+        parse_config({"text_config": {"hidden_size": 100}}, "c.json")
 
 
 def test_config_that_does_not_fit_the_weights_is_an_error(folder: Path) -> None:

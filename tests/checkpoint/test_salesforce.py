@@ -23,8 +23,9 @@ from cutline.checkpoint import (
     save_checkpoint,
     save_native,
 )
+from cutline.checkpoint.kinds import CAPTIONER
 from cutline.checkpoint.names import SALESFORCE
-from cutline.checkpoint.salesforce import infer_config
+from cutline.checkpoint.salesforce_config import infer_config
 from cutline.checkpoint.weights import export_weights
 from cutline.config import PRESETS, CaptionConfig, TextConfig, VisionConfig, to_dict
 from cutline.errors import CheckpointError
@@ -173,7 +174,7 @@ def test_published_sizes_are_inferred(size: str, image_size: int) -> None:
         name: torch.empty(shape, device="meta")
         for name, shape in compute_weight_shapes(config).items()
     }
-    assert infer_config(export_weights(weights, SALESFORCE), "file") == config
+    assert infer_config(export_weights(weights, SALESFORCE), "file", CAPTIONER) == config
 
 
 @settings(max_examples=10, deadline=None)
@@ -206,7 +207,7 @@ def test_sizes_are_inferred_for_heads_of_width_64(
         name: torch.empty(shape, device="meta")
         for name, shape in compute_weight_shapes(config).items()
     }
-    assert infer_config(export_weights(weights, SALESFORCE), "file") == config
+    assert infer_config(export_weights(weights, SALESFORCE), "file", CAPTIONER) == config
 
 
 def test_unknown_number_of_heads_is_an_error(file: Path) -> None:

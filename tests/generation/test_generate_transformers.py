@@ -26,6 +26,7 @@ from transformers import (
 
 from cutline.checkpoint import HUGGINGFACE, compute_weight_shapes, import_weights
 from cutline.checkpoint.huggingface_config import parse_huggingface_config
+from cutline.checkpoint.kinds import CAPTIONER
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, Prompts, generate
 from cutline.model import CaptionModel
@@ -65,7 +66,7 @@ def make_models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
             is_norm = "norm" in name.lower() and name.endswith("weight")
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + is_norm)
         blip.text_decoder.cls.predictions.bias[SEP] += end_bias
-    settings = parse_huggingface_config(config.to_dict(), "config.json")
+    settings = parse_huggingface_config(config.to_dict(), "config.json", CAPTIONER)
     shapes = compute_weight_shapes(settings)
     model = CaptionModel(settings).eval()
     model.load_state_dict(import_weights(blip.state_dict(), HUGGINGFACE, shapes, "random weights"))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from cutline.checkpoint import Checkpoint, build_model, save_native
-from cutline.config import Recipe
+from cutline.config import CaptionConfig, Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import all_reduce_sum, gather_results, rank, run_on_main, world_size
 from cutline.engine.memory import return_freed_memory
@@ -170,7 +170,7 @@ class Trainer:
         checkpoint = self.export_checkpoint()
         run_on_main(lambda: save_native(self.directory / name, checkpoint))
 
-    def export_checkpoint(self, rank0_only: bool = True) -> Checkpoint:
+    def export_checkpoint(self, rank0_only: bool = True) -> Checkpoint[CaptionConfig]:
         """Return the captioner as it is saved: with averaged weights, and LoRA merged.
 
         Its weights share memory with the training model where they are neither averaged, merged
