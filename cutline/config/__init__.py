@@ -37,6 +37,7 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.rerank import RerankConfig, check_keep
 from cutline.config.urls import UrlPolicy
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "OptimConfig",
     "OutputConfig",
     "Recipe",
+    "RerankConfig",
     "RunConfig",
     "SourceConfig",
     "TextConfig",
@@ -80,6 +82,7 @@ __all__ = [
     "UrlPolicy",
     "VisionConfig",
     "VisionSettings",
+    "check_keep",
     "from_dict",
     "read_recipe",
     "reject_renamed_keywords",
