@@ -1,0 +1,32 @@
+"""Matchers with random weights, which fit the captioner of `random_captioner`."""
+
+from dataclasses import replace
+
+import torch
+from random_captioner import make_captioner
+
+from cutline.captioner import Captioner
+from cutline.config import MatchConfig
+from cutline.matcher import Matcher
+from cutline.model import MatchModel
+
+
+def make_matcher(image_size: int = 32, encoder_of: Captioner | None = None) -> Matcher:
+    """Make a small matcher with weights so large that texts differ in probability.
+
+    Args:
+        image_size: Its image size in pixels.
+        encoder_of: A captioner whose vision encoder it gets a copy of.
+    """
+    captioner = encoder_of or make_captioner()
+    vision = replace(captioner.config.vision, image_size=image_size)
+    config = MatchConfig(vision, captioner.config.text, captioner.config.image, projection_dim=16)
+    torch.manual_seed(2)
+    model = MatchModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.35)
+    if encoder_of:
+        model.vision.load_state_dict(encoder_of.model.vision.state_dict())
+    return Matcher(model, captioner.tokenizer, "cpu", "fp32")
