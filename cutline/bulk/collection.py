@@ -29,8 +29,8 @@ from cutline.interrupt import Interrupted
 class Selection:
     """What a job that selects texts needs, beyond what captioning does."""
 
-    columns: Mapping[str, Any]
-    """further columns of all rows"""
+    make_columns: Callable[[], Mapping[str, Any]]
+    """returns further columns of all rows"""
     finish: Callable[[CaptionRun, Iterable[Sample]], Sequence[str]]
     """called at the end of a run, also if it is stopped, with random samples; writes reports, and
     returns what was written where"""
@@ -101,13 +101,14 @@ def process_collection(
         if settings.report:
             listener = replace(listener, on_sample=samples.add)
         run = CaptionRun(manifest, output, settings.run, settings.outputs, listener)
-        run.selects, run.columns = bool(selection), selection.columns if selection else {}
+        if selection:
+            run.selects, run.columns = True, selection.make_columns()
         written: Sequence[str] = ()
         try:
             engine = choose_engine(settings.job, settings.run, ordered=state is None)
             run.run(collection.iter_samples(output, run.selects), engine)
         except Interrupted as error:
-            raise _explain_stop(error, run.counts, state) from None
+            raise _explain_stop(error, run, state) from None
         finally:
             if destination.failures:
                 write_failures(destination.failures, run.iter_failures())
@@ -140,9 +141,9 @@ def _open_folder(state: Path | None, report: str) -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def _explain_stop(error: Interrupted, counts: Counts, state: Path | None) -> Interrupted:
+def _explain_stop(error: Interrupted, run: CaptionRun, state: Path | None) -> Interrupted:
     """Return the error of a run that was stopped, with what it has done, and how to go on."""
-    message = f"stopped after {counts.captioned:,} captions"
+    message = f"stopped after {run.counts.captioned:,} {'images' if run.selects else 'captions'}"
     if state:
         message += "; the same command goes on from there"
     return Interrupted(message, error.signal_number)

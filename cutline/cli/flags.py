@@ -115,7 +115,7 @@ class MatcherFlags(MatcherOptions):
         Raises:
             ConfigError: None is named.
         """
-        from cutline.matcher import load_matcher  # type: ignore[attr-defined]
+        from cutline.matcher import load_matcher
 
         if not self.matcher:
             raise ConfigError("name the matcher to load, such as --matcher runs/matcher")

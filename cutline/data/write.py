@@ -118,6 +118,8 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> N
     alternative = {"caption": pa.string(), "score": number, "token_log_probs": pa.list_(number)}
     types = {
         "score": number,
+        "itm": number,
+        "itc": number,
         "alternatives": pa.list_(pa.struct(alternative)),
         "token_log_probs": pa.list_(number),
         "original_captions": pa.list_(pa.string()),
