@@ -12,11 +12,19 @@ from typing import Any, TypeAlias
 
 from cutline.bulk.job import Job, Result
 from cutline.captioner import Captioner, load
-from cutline.checkpoint import load_checkpoint
-from cutline.config import CheckpointOptions, GenerationConfig, InferenceConfig, OutputConfig
+from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.config import (
+    CheckpointOptions,
+    GenerationConfig,
+    InferenceConfig,
+    OutputConfig,
+    RerankConfig,
+    check_keep,
+)
 from cutline.data import Sample
+from cutline.matcher import Matcher, load_matcher
 
-__all__ = ["CaptionJob", "Engine", "Result", "caption_locally", "caption_samples"]
+__all__ = ["CaptionJob", "Engine", "Models", "Result", "caption_locally", "caption_samples"]
 
 Engine: TypeAlias = Callable[[Iterator[Sample]], Iterator[tuple[Sample, Result]]]
 """Runs a job on samples, which it takes a bounded number ahead of the results that it has yielded;
@@ -24,8 +32,17 @@ it yields each sample once, with its result, in any order."""
 
 
 @dataclass(frozen=True)
+class Models:
+    """What a job has loaded."""
+
+    captioner: Captioner
+    matcher: Matcher | None = None
+    """ranks the captions of each image"""
+
+
+@dataclass(frozen=True)
 class CaptionJob:
-    """Which captioner to load, and how to caption: the same in every process."""
+    """Which models to load, and how to caption: the same in every process."""
 
     model: str
     """as `cutline.load` takes it"""
@@ -34,33 +51,46 @@ class CaptionJob:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     prompt: str | None = None
     """prompt of every caption; None for that of each sample, or else the model's"""
+    reranking: RerankConfig = field(default_factory=RerankConfig)
 
-    def load(self, device: str = "") -> Captioner:
-        """Load the captioner, on another device than that of the settings if one is given."""
-        return load(
-            self.model,
-            device or self.inference.device,
-            self.inference.precision,
-            engine=self.inference.engine,
-            **self.checkpoint.arguments,
-        )
+    def __post_init__(self) -> None:
+        check_keep(self.keep, self.generation.num_captions)
+
+    @property
+    def keep(self) -> int | None:
+        """Return the number of captions to keep of each image; None for all."""
+        return self.reranking.keep or None
+
+    def load(self, device: str = "") -> Models:
+        """Load the models, on another device than that of the settings if one is given."""
+        device = device or self.inference.device
+        precision, engine = self.inference.precision, self.inference.engine
+        captioner = load(self.model, device, precision, engine=engine, **self.checkpoint.arguments)
+        if not self.reranking.matcher:
+            return Models(captioner)
+        options = self.reranking.checkpoint_options.arguments
+        matcher = load_matcher(self.reranking.matcher, device, precision, engine=engine, **options)
+        return Models(captioner, matcher)
 
     def stream(
-        self, models: Captioner, samples: Iterator[Sample], batch_size: int, ordered: bool = False
+        self, models: Models, samples: Iterator[Sample], batch_size: int, ordered: bool = False
     ) -> Iterator[Result]:
         """Caption samples as they come, as `Job.stream` says."""
 
         def choose_prompt(sample: Sample) -> str:
-            return sample.prompt_or(models.config.prompt) if self.prompt is None else self.prompt
+            default = models.captioner.config.prompt
+            return sample.prompt_or(default) if self.prompt is None else self.prompt
 
         # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
         images, prompts = itertools.tee(samples)
-        return models.stream(
+        return models.captioner.stream(
             (sample.image for sample in images),
             map(choose_prompt, prompts),
             batch_size=batch_size,
             num_workers=self.inference.num_workers,
             ordered=ordered,
+            rerank=models.matcher,
+            keep=self.keep,
             **dataclasses.asdict(self.generation),
         )
 
@@ -72,6 +102,18 @@ class CaptionJob:
             "prompt": self.prompt,
             "caption_template": outputs.caption_template,
             **describe_generation(self.generation),
+            **self._describe_reranking(),
+        }
+
+    def _describe_reranking(self) -> dict[str, Any]:
+        if not self.reranking.rerank:
+            return {}
+        options = self.reranking.checkpoint_options.arguments
+        checkpoint = load_matcher_checkpoint(self.reranking.matcher, **options)
+        return {
+            "rerank": self.reranking.rerank,
+            "matcher": checkpoint.fingerprint(),
+            "keep": self.reranking.keep,
         }
 
 

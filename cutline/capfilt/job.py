@@ -34,7 +34,7 @@ BATCHES_TOGETHER = 4
 """batches that are captioned, and then scored: all that a process of a run is sent at a time"""
 
 
-class Models(NamedTuple):
+class FilterModels(NamedTuple):
     """What a job loads."""
 
     matcher: Matcher
@@ -66,17 +66,17 @@ class FilterJob:
     prompt: str | None = None
     """prompt of synthetic texts; None for that of each sample, or else the captioner's"""
 
-    def load(self, device: str = "") -> Models:
+    def load(self, device: str = "") -> FilterModels:
         """Load the models, on another device than that of the settings if one is given."""
         device = device or self.inference.device
         settings: Any = (device, self.inference.precision)
         engine, options = self.inference.engine, self.matcher.checkpoint_options
         matcher = load_matcher(self.matcher.matcher, *settings, engine=engine, **options.arguments)
         if not self.captioner.captioner:
-            return Models(matcher)
+            return FilterModels(matcher)
         arguments = self.captioner.checkpoint_options.arguments
         captioner = load(self.captioner.captioner, *settings, engine=engine, **arguments)
-        return Models(matcher, captioner)
+        return FilterModels(matcher, captioner)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -102,7 +102,11 @@ class FilterJob:
         return values
 
     def stream(
-        self, models: Models, samples: Iterator[Sample], batch_size: int, ordered: bool = False
+        self,
+        models: FilterModels,
+        samples: Iterator[Sample],
+        batch_size: int,
+        ordered: bool = False,
     ) -> Iterator[Result]:
         """Select texts of samples as they come, in order."""
         if models.captioner:
