@@ -47,7 +47,8 @@ class TextCounts:
             f"{self.kept[origin]:,} of {self.total(origin):,} {name}"
             for origin, name in names.items()
         ]
-        return f"kept {' and '.join(parts)}, of {self.num_images - self.num_empty:,} images"
+        kept = " and ".join(parts) or "no texts"
+        return f"kept {kept}, of {self.num_images - self.num_empty:,} images"
 
     def add(self, record: Record) -> None:
         """Count the texts of an image."""
