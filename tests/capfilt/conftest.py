@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from filter_data import FAST, Run, Texts, Truth
 from random_captioner import save_captioner
-from random_matcher import make_matcher
+from random_matcher import make_matcher, save_matcher
 
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.matcher import Matcher
@@ -24,12 +23,11 @@ def matcher() -> Matcher:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, matcher: Matcher) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a captioner and a matcher, both with random weights."""
     folder = tmp_path_factory.mktemp("capfilt")
     save_captioner(folder / "captioner")
-    weights = matcher.model.state_dict()
-    save_native(folder / "matcher", Checkpoint(matcher.config, weights, matcher.tokenizer))
+    save_matcher(folder / "matcher")
     return folder
 
 
