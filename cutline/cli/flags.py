@@ -119,11 +119,10 @@ class MatcherFlags(MatcherOptions):
 
         if not self.matcher:
             raise ConfigError("name the matcher to load, such as --matcher runs/matcher")
-        matcher: Matcher = load_matcher(
+        return load_matcher(
             self.matcher,
             inference.device,
             inference.precision,
             engine=inference.engine,
             **self.checkpoint_options.arguments,
         )
-        return matcher

@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.capfilt import CaptionerOptions, FilterConfig, MatchScore
 from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
@@ -37,6 +38,7 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.rerank import RerankConfig, check_keep
 from cutline.config.urls import UrlPolicy
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "BeamScoring",
     "CaptionConfig",
     "CaptionText",
+    "CaptionerOptions",
     "CheckpointOptions",
     "Cleaning",
     "Columns",
@@ -56,6 +59,7 @@ __all__ = [
     "EvalConfig",
     "Existing",
     "ExtraMetric",
+    "FilterConfig",
     "GenerationConfig",
     "GenerationKwargs",
     "ImageConfig",
@@ -64,6 +68,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatchScore",
     "MatcherOptions",
     "MemoryConfig",
     "MetricConfig",
@@ -72,6 +77,7 @@ __all__ = [
     "OptimConfig",
     "OutputConfig",
     "Recipe",
+    "RerankConfig",
     "RunConfig",
     "SourceConfig",
     "TextConfig",
@@ -80,6 +86,7 @@ __all__ = [
     "UrlPolicy",
     "VisionConfig",
     "VisionSettings",
+    "check_keep",
     "from_dict",
     "read_recipe",
     "reject_renamed_keywords",

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from random_matcher import make_matcher
+from random_matcher import make_matcher, save_matcher
 
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.matcher import Matcher
 from cutline.retrieval import IndexSummary, build_index
@@ -18,10 +17,10 @@ def matcher() -> Matcher:
 
 
 @pytest.fixture(scope="session")
-def matcher_folder(tmp_path_factory: pytest.TempPathFactory, matcher: Matcher) -> Path:
+def matcher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the same matcher in a folder."""
     folder = tmp_path_factory.mktemp("retrieval") / "matcher"
-    save_native(folder, Checkpoint(matcher.config, matcher.model.state_dict(), matcher.tokenizer))
+    save_matcher(folder)
     return folder
 
 
@@ -53,6 +52,5 @@ def indexed(photos: Path, matcher_folder: Path) -> IndexSummary:
 def other_matcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return another matcher in a folder."""
     folder = tmp_path_factory.mktemp("retrieval") / "other"
-    matcher = make_matcher(image_size=48)
-    save_native(folder, Checkpoint(matcher.config, matcher.model.state_dict(), matcher.tokenizer))
+    save_matcher(folder, image_size=48)
     return folder

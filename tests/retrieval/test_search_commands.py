@@ -14,8 +14,8 @@ from forked import start_command
 from index_files import read_index
 
 from cutline.cli.main import run_command
-from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.config import MatcherOptions
+from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.interrupt import Interrupted
 from cutline.retrieval import (
     ImageSources,
