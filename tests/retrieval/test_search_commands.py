@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from forked import start_command
 from index_files import read_index
+from web_server import WebServer, send
 
 from cutline.cli.main import run_command
 from cutline.config import MatcherOptions
@@ -125,6 +126,8 @@ def test_names_stay_on_their_lines(run: Any, photos: Path, matcher_folder: Path)
         (["search", "two", "--in", "."], "has no index; make one with `cutline index . --matcher"),
         (["search", "two", "--in", ".", "-o", "hits.txt"], "writes hits to a .jsonl file"),
         (["search", "two", "--in", ".", "--report", "r.txt"], "a report is an HTML file"),
+        (["search", "two", "--in", ".", "-k", "0"], "k must be at least 1, not 0"),
+        (["search", "two", "--in", ".", "--rerank-top", "-1"], "rerank must be at least 0"),
         (["index", "."], "name the matcher that embeds them"),
         (["index", "--matcher", "m"], "name the images to index"),
         (["index", ".", "--matcher-config", "base"], "without a matcher"),
@@ -139,6 +142,39 @@ def test_mistakes_are_explained(
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_search_writes_nothing_into_the_index(
+    run: Any, photos: Path, matcher_folder: Path
+) -> None:
+    """It may be on a disk that is read-only."""
+    assert run("index", photos, "--matcher", matcher_folder)[0] == 0
+    times = {path: path.stat().st_mtime_ns for path in photos.rglob("*")}
+    for path in times:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    code, out, _ = run("search", "two", "--in", photos, "--rerank-top", 3)
+    assert (code, len(out.splitlines())) == (0, 12)
+    assert {path: path.stat().st_mtime_ns for path in photos.rglob("*")} == times
+    for path in times:
+        path.chmod(0o755)
+
+
+def test_images_on_the_web_are_indexed_and_ranked(
+    run: Any, scenes: list[Path], matcher_folder: Path, tmp_path: Path
+) -> None:
+    with WebServer() as server:
+        for path in scenes[:3]:
+            server.answers[f"/{path.name}"] = send(path.read_bytes())
+        urls = list(map(server.url, server.answers))
+        (tmp_path / "urls.txt").write_text("\n".join(urls))
+        index = tmp_path / "index"
+        private = ["--allow-urls", "--allow-private-hosts", "127.0.0.0/8"]
+        words = ["--from-list", tmp_path / "urls.txt", "--matcher", matcher_folder, *private]
+        assert run("index", *words, "-o", index)[0] == 0
+        out = run("search", "two", "--in", index, "--rerank-top", 3)[1]
+        lines = [line.split("\t") for line in out.splitlines()]
+        assert sorted(line[2] for line in lines) == urls
+        assert all(line[0] != "-" for line in lines)
 
 
 def test_exit_codes_tell_of_images_that_cannot_be_read(
