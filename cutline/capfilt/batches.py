@@ -9,7 +9,7 @@ from cutline.data import Sample
 from cutline.files import ImageRef
 
 
-def read_batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+def batch_samples(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
     """Yield samples in lists: those that have come meanwhile, at least one, and at most `size`.
 
     They are read in a thread of its own, at most `size` beyond those that have been yielded.

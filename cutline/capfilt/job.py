@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cutline.bulk.engine import describe_generation
 from cutline.bulk.job import Result, TextSelection
 from cutline.bulk.record import SCORE_DIGITS
-from cutline.capfilt.batches import CachedImage, read_batches
+from cutline.capfilt.batches import CachedImage, batch_samples
 from cutline.captioner import Captioner, load
 from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
 from cutline.config import (
@@ -133,7 +133,7 @@ class FilterJob:
         self, captioner: Captioner, matcher: Matcher, samples: Iterator[Sample], batch_size: int
     ) -> Iterator[Result]:
         start = 0
-        for batch in read_batches(samples, BATCHES_TOGETHER * batch_size):
+        for batch in batch_samples(samples, BATCHES_TOGETHER * batch_size):
             found = self._add_texts(captioner, list(map(CachedImage.wrap, batch)), batch_size)
             readable = [each for each in found if isinstance(each, Candidates)]
             scores = matcher.stream(

@@ -8,14 +8,13 @@ from tyro.conf import arg
 from cutline.cli.caption import SourceFlags
 from cutline.cli.filter import (
     FilteredData,
-    RequiredMatcherFlags,
+    FilterFlags,
     SelectionOutputFlags,
     run_selection,
 )
 from cutline.cli.flags import Flags
 from cutline.config import (
     CaptionerOptions,
-    FilterConfig,
     GenerationConfig,
     InferenceConfig,
     RunConfig,
@@ -53,8 +52,7 @@ def capfilt_command(
     data: FilteredData,
     *,
     captioner: Annotated[CaptionerFlags, Flags] = CaptionerFlags(),
-    matcher: Annotated[RequiredMatcherFlags, Flags] = RequiredMatcherFlags(),
-    filter: Annotated[FilterConfig, Flags] = FilterConfig(),
+    matcher: Annotated[FilterFlags, Flags] = FilterFlags(),
     outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
     source: Annotated[SourceFlags, Flags] = SourceFlags(),
     run: Annotated[RunConfig, Flags] = RunConfig(),
@@ -81,5 +79,6 @@ def capfilt_command(
     from cutline.capfilt import FilterJob
 
     options = captioner.options
-    job = FilterJob(matcher.options, filter, inference, options, generation, captioner.prompt)
+    models = matcher.options, matcher.filter, inference, options
+    job = FilterJob(*models, generation, captioner.prompt)
     return run_selection(data, job, outputs, source, run)

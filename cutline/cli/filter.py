@@ -1,6 +1,6 @@
 """`cutline filter`, and what it shares with `cutline capfilt`."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, Suppress, arg
@@ -49,8 +49,10 @@ class SelectionOutputFlags(OutputConfig):
 
 
 @dataclass(frozen=True)
-class RequiredMatcherFlags(MatcherFlags):
+class FilterFlags(MatcherFlags):
     """Matcher: which checkpoint scores the texts."""
+
+    filter: Annotated[FilterConfig, Flags] = field(default_factory=FilterConfig)
 
     @property
     def options(self) -> MatcherOptions:
@@ -61,14 +63,13 @@ class RequiredMatcherFlags(MatcherFlags):
         """
         if not self.matcher:
             raise ConfigError("name the matcher that scores texts, such as --matcher runs/matcher")
-        return MatcherOptions(*astuple(self))
+        return MatcherOptions(*astuple(self)[:4])
 
 
 def filter_command(
     data: FilteredData,
     *,
-    matcher: Annotated[RequiredMatcherFlags, Flags] = RequiredMatcherFlags(),
-    filter: Annotated[FilterConfig, Flags] = FilterConfig(),
+    matcher: Annotated[FilterFlags, Flags] = FilterFlags(),
     outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
     source: Annotated[SourceFlags, Flags] = SourceFlags(),
     run: Annotated[RunConfig, Flags] = RunConfig(),
@@ -94,7 +95,7 @@ def filter_command(
     """
     from cutline.capfilt import FilterJob
 
-    job = FilterJob(matcher.options, filter, inference)
+    job = FilterJob(matcher.options, matcher.filter, inference)
     return run_selection(data, job, outputs, source, run)
 
 

@@ -63,7 +63,8 @@ def read_texts(path: Path) -> Texts:
     if path.suffix == ".tar":
         return collect(_iter_shard(path))
     if path.is_dir():
-        shards = [pair for shard in sorted(path.rglob("*.tar")) for pair in _iter_shard(shard)]
+        tars = [each for each in sorted(path.rglob("*.tar")) if each.is_file()]
+        shards = [pair for tar in tars for pair in _iter_shard(tar)]
         lines = [
             (str(file), line)
             for file in sorted(path.rglob("*.txt"))

@@ -16,7 +16,7 @@ from cutline.bulk.engine import caption_samples
 from cutline.bulk.job import Result, TextSelection
 from cutline.bulk.processes import caption_in_processes
 from cutline.capfilt import FilterJob
-from cutline.capfilt.batches import read_batches
+from cutline.capfilt.batches import batch_samples
 from cutline.capfilt.job import FilterModels
 from cutline.config import CaptionerOptions, InferenceConfig, MatcherOptions
 from cutline.data import Sample
@@ -142,10 +142,10 @@ def test_a_source_that_fails_raises_its_error(job: FilterJob, samples: list[Samp
 
 
 def test_batches_have_all_samples_in_order(samples: list[Sample]) -> None:
-    batches = list(read_batches(iter(samples), 5))
+    batches = list(batch_samples(iter(samples), 5))
     assert [sample for batch in batches for sample in batch] == samples
     assert max(map(len, batches)) <= 5
-    assert list(read_batches(iter([]), 5)) == []
+    assert list(batch_samples(iter([]), 5)) == []
 
 
 def test_matcher_streams_sequences_in_full_batches_and_others_as_they_come(
