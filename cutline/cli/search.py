@@ -83,10 +83,11 @@ def search_command(
             them: more accurate, but these images are encoded again (0: off).
         image: Image file to search for, whatever its name.
     """
-    from cutline.retrieval import SearchIndex, require_text, write_search_report
+    from cutline.retrieval import SearchIndex, check_counts, require_text, write_search_report
 
     if not place:
         raise ConfigError("name the folder that was indexed, or the index, such as --in photos")
+    check_counts(k, rerank_top)
     asked = choose_question(question, image)
     if rerank_top:
         require_text(asked)

@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.capfilt import CaptionerOptions, FilterConfig, MatchScore
 from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "BeamScoring",
     "CaptionConfig",
     "CaptionText",
+    "CaptionerOptions",
     "CheckpointOptions",
     "Cleaning",
     "Columns",
@@ -59,6 +61,7 @@ __all__ = [
     "EvalConfig",
     "Existing",
     "ExtraMetric",
+    "FilterConfig",
     "GenerationConfig",
     "GenerationKwargs",
     "ImageConfig",
@@ -67,6 +70,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatchScore",
     "MatchTaskConfig",
     "MatcherOptions",
     "MemoryConfig",

@@ -6,6 +6,7 @@ from cutline.retrieval.run import IndexCounts, IndexListener
 from cutline.retrieval.search_index import (
     SearchHit,
     SearchIndex,
+    check_counts,
     find_question,
     require_text,
     search,
@@ -21,6 +22,7 @@ __all__ = [
     "SearchHit",
     "SearchIndex",
     "build_index",
+    "check_counts",
     "find_question",
     "require_text",
     "search",

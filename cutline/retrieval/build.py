@@ -159,7 +159,7 @@ def _check_same(index: Path, recorded: IndexInfo, info: IndexInfo) -> None:
 
 def _describe_sources(info: IndexInfo) -> dict[str, Any]:
     """Return what decides which images an index has."""
-    return to_dict(replace(info.sources, urls=UrlPolicy()))
+    return to_dict(replace(info.sources, paths=(), urls=UrlPolicy()))
 
 
 @contextmanager

@@ -110,13 +110,13 @@ def open_image_index(folder: Path) -> ImageIndex:
     Raises:
         DataError: It is not complete, or damaged.
     """
-    number = read_index_info(folder).number
-    try:
-        return ImageIndex(folder)
-    except DataError:
-        if read_index_info(folder).number == number:
-            raise
-        return ImageIndex(folder)
+    while True:
+        number = read_index_info(folder).number
+        try:
+            return ImageIndex(folder)
+        except DataError:
+            if read_index_info(folder).number == number:
+                raise
 
 
 def find_largest(values: Array, k: int) -> npt.NDArray[np.intp]:

@@ -22,11 +22,14 @@ class IndexSources(Settings):
     """What is indexed, so that it can be found again."""
 
     names: tuple[str, ...]
-    """kinds and paths of what was named; local paths are relative to the index"""
+    """what was named, by which a later run knows that it is the same"""
+    paths: tuple[str, ...]
+    """files, folders, patterns, tables, shards and addresses; local paths are relative to the
+    index"""
     folder: str
     """folder that the paths of images are relative to, itself relative to the index"""
     source: SourceConfig = field(default_factory=SourceConfig)
-    """without the path of a list, which is one of the names"""
+    """the path of its list is relative to the index"""
     data: DataSource = field(default_factory=lambda: DataSource(""))
     """how tables are read; its image_root is relative to the index"""
     urls: UrlPolicy = field(default_factory=UrlPolicy)

@@ -92,14 +92,12 @@ class SearchIndex:
             ConfigError: The question is empty, or an image that shall be re-ranked by.
             ImageError: The question is an image that cannot be read.
         """
-        require(k >= 1, f"k must be at least 1, not {format_value(k)}")
-        require(rerank >= 0, f"rerank must be at least 0, not {format_value(rerank)}")
+        check_counts(k, rerank)
         question = find_question(question)
-        if rerank:
-            require_text(question)
+        text = require_text(question) if rerank else ""
         hits = self._find_nearest(self._embed(question), max(k, rerank))
         if rerank:
-            hits = self.rerank(require_text(question), hits[:rerank]) + hits[rerank:]
+            hits = self.rerank(text, hits[:rerank]) + hits[rerank:]
         return hits[:k]
 
     def _embed(self, question: str | ImageSource) -> Array:
@@ -170,6 +168,12 @@ def load_index_matcher(
             "name that one with --matcher, or index the images again with --new-index"
         )
     return make_matcher(checkpoint, device)
+
+
+def check_counts(k: int, rerank: int) -> None:
+    """Raise ConfigError unless `k` images can be found, and `rerank` of them re-ranked."""
+    require(k >= 1, f"k must be at least 1, not {format_value(k)}")
+    require(rerank >= 0, f"rerank must be at least 0, not {format_value(rerank)}")
 
 
 def find_question(question: str | ImageSource) -> str | ImageSource:

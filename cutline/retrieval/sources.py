@@ -17,6 +17,7 @@ from cutline.errors import ConfigError, DataError
 from cutline.files import ImageRef, relative_path
 from cutline.retrieval.entry import IndexedImage, describe_image
 from cutline.retrieval.info import DEFAULT_PLACE, IndexSources
+from cutline.web import hide_credentials
 
 
 @dataclass(frozen=True)
@@ -55,29 +56,44 @@ class ImageSources:
 
     def describe(self, index: Path) -> IndexSources:
         """Return what an index records, with paths relative to it."""
-        root = self.data.image_root and relative_path(self.data.image_root, index)
+        root = _make_relative(self.data.image_root, index)
         return IndexSources(
             tuple(self.collection.describe(index)["source"]),
+            tuple(_make_relative(path, index) for path in self.paths),
             relative_path(self.collection.folder, index),
-            SourceConfig("", self.source.recursive, self.source.allow_urls),
+            SourceConfig(
+                _make_relative(self.source.from_list, index),
+                self.source.recursive,
+                self.source.allow_urls,
+            ),
             replace(self.data, path="", image_root=root),
             self.urls,
         )
 
 
 def reopen_sources(index: Path, recorded: IndexSources) -> ImageSources:
-    """Return the sources that an index records, but for those that are single files."""
-    paths, from_list = [], ""
-    for name in recorded.names:
-        kind, _, path = name.partition(" ")
-        path = path if is_url(path) or path == STDIN else join_path(index, path)
-        if kind == "":
-            paths.append(path)
-        elif kind == "list" and path != STDIN:
-            from_list = path
-    root = recorded.data.image_root and join_path(index, recorded.data.image_root)
-    source = replace(recorded.source, from_list=from_list)
-    return ImageSources(paths, source, replace(recorded.data, image_root=root), recorded.urls)
+    """Return the sources that an index records."""
+    source, data = recorded.source, recorded.data
+    if source.from_list == STDIN:  # which contains something else by now
+        source = replace(source, from_list="")
+    return ImageSources(
+        [_make_usable(path, index) for path in recorded.paths],
+        replace(source, from_list=_make_usable(source.from_list, index)),
+        replace(data, image_root=_make_usable(data.image_root, index)),
+        recorded.urls,
+    )
+
+
+def _make_relative(path: str, index: Path) -> str:
+    """Return a local path relative to an index; addresses stay, without their passwords."""
+    if not path or path == STDIN or is_url(path):
+        return hide_credentials(path)
+    return relative_path(os.path.expanduser(path), index)  # noqa: PTH111
+
+
+def _make_usable(path: str, index: Path) -> str:
+    """Return a path that `_make_relative` returned, relative to the current folder."""
+    return path if not path or is_url(path) else join_path(index, path)
 
 
 class _ImagesOnly(Output):

@@ -63,7 +63,8 @@ class IndexUpdate:
         """Read the images of a part; remove one that is damaged."""
         path = part_path(self._folder, number)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # np.load closes no file of its own that it cannot read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 lines = arrays["images"].tobytes().splitlines()
                 images = [IndexedImage.from_json(line) for line in lines]
                 if arrays["embeddings"].shape[:1] != (len(images),):
