@@ -1,6 +1,5 @@
 """`Matcher`: does a text belong to an image?"""
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,7 +21,7 @@ from cutline.config import (
 )
 from cutline.config.validation import require_choice
 from cutline.errors import CutlineError, ImageError
-from cutline.image import ImageSource, prefetch_images
+from cutline.image import ImagePrefetcher, ImageSource, OpenedImage, prefetch_images
 from cutline.matching import (
     MAX_ROWS,
     MAX_TEXT_TOKENS,
@@ -213,6 +212,10 @@ class Matcher(Predictor):
     ) -> Iterator[MatchScores | CutlineError]:
         """Score the texts of any number of images, lazily and in order.
 
+        A sequence, such as a list, is scored in batches of `batch_size`. Any other iterable is read
+        in a thread of its own, and an image is scored as soon as it arrives, with those that have
+        arrived meanwhile, even if the next one takes long.
+
         Args:
             inputs: Any iterable of images, each with its texts.
             start_token: First token of texts that read an image; see `match`.
@@ -227,27 +230,35 @@ class Matcher(Predictor):
         start_id = self._start_id(start_token)
         self.check_process()
         size = self.config.vision.image_size
-        opened = prefetch_images(inputs, size, 2 * batch_size, num_workers)
-        return self._stream(opened, start_id, batch_size)
+        prefetcher = ImagePrefetcher(inputs, size, 2 * batch_size, num_workers)
+        return self._stream(prefetcher, start_id, batch_size, isinstance(inputs, Sequence))
 
     def _stream(
         self,
-        opened: Iterator[tuple[Tensor | ImageError, Sequence[str]]],
+        prefetcher: ImagePrefetcher[Sequence[str]],
         start_id: int,
         batch_size: int,
+        is_sequence: bool,
     ) -> Iterator[MatchScores | CutlineError]:
-        for start in itertools.count(0, batch_size):
-            batch = list(islice(opened, batch_size))
-            if not batch:
-                return
-            readable = [(pixels, texts) for pixels, texts in batch if isinstance(pixels, Tensor)]
-            scores = iter(self._score(readable, start_id) if readable else ())
-            for index, (pixels, _) in enumerate(batch, start):
-                if isinstance(pixels, ImageError):
-                    pixels.index = index
-                    yield pixels
-                else:
-                    yield replace(next(scores), index=index)
+        with prefetcher:
+            while batch := prefetcher.take(batch_size if is_sequence else 1, wait=True):
+                batch += prefetcher.take(batch_size - len(batch), wait=False)
+                for _ in batch:
+                    prefetcher.release()
+                yield from self._score_opened(batch, start_id)
+            prefetcher.raise_error()
+
+    def _score_opened(
+        self, batch: Sequence[OpenedImage[Sequence[str]]], start_id: int
+    ) -> Iterator[MatchScores | CutlineError]:
+        readable = [(each.pixels, each.item) for each in batch if isinstance(each.pixels, Tensor)]
+        scores = iter(self._score(readable, start_id) if readable else ())
+        for image in batch:
+            if isinstance(image.pixels, ImageError):
+                image.pixels.index = image.index
+                yield image.pixels
+            else:
+                yield replace(next(scores), index=image.index)
 
     def _score(
         self, batch: Sequence[tuple[Tensor, Sequence[str]]], start_id: int

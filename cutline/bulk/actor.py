@@ -1,4 +1,4 @@
-"""`CaptionActor`, a captioner in a process of a cluster."""
+"""`CaptionActor`, the models of a job in a process of a cluster."""
 
 import itertools
 import os
@@ -7,10 +7,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import torch
 
-from cutline.bulk.engine import CaptionJob, Models, Result, stream_results
+from cutline.bulk.job import Job, Result
 from cutline.data import Sample
 
 
@@ -21,7 +22,7 @@ class CaptionActor:
     runs with a few images only nor waits for the cluster.
     """
 
-    def __init__(self, job: CaptionJob, device: str, num_threads: int, folder: Path) -> None:
+    def __init__(self, job: Job, device: str, num_threads: int, folder: Path) -> None:
         """Store what `load` needs.
 
         Args:
@@ -32,7 +33,7 @@ class CaptionActor:
         """
         self._job, self._device, self._num_threads = job, device, num_threads
         self._folder = folder
-        self._models: Models | None = None
+        self._models: Any = None
         self._received: SimpleQueue[tuple[Sample, Future[Result]]] = SimpleQueue()
         self._running: dict[int, Future[Result]] = {}
 
@@ -40,7 +41,7 @@ class CaptionActor:
         """Load the models.
 
         Raises:
-            CutlineError: One cannot be loaded.
+            CutlineError: One of them cannot be loaded.
         """
         with suppress(OSError):
             os.chdir(self._folder)
@@ -53,9 +54,8 @@ class CaptionActor:
         Raises:
             ConfigError: The model cannot do what a setting asks for.
         """
-        assert self._models is not None
         batch_size = self._job.inference.batch_size
-        for result in stream_results(self._models, self._job, self._read(), batch_size):
+        for result in self._job.stream(self._models, self._read(), batch_size):
             assert result.index is not None
             self._running.pop(result.index).set_result(result)
 

@@ -1,8 +1,8 @@
-"""Caption a collection: sources → what is missing → engine → manifest and output."""
+"""Run a job on a collection: sources → what is missing → engine → manifest and output."""
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,32 +10,45 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cutline.bulk.destination import Destination, find_destination
-from cutline.bulk.dispatch import choose_engine, make_output
-from cutline.bulk.engine import CaptionJob
+from cutline.bulk.dispatch import choose_engine, make_output, make_selection_output
+from cutline.bulk.job import Job
 from cutline.bulk.manifest import Manifest
+from cutline.bulk.output import Output
 from cutline.bulk.record import Failure, Record
 from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts, Listener
 from cutline.bulk.sources import Collection
 from cutline.bulk.state import remove_state
-from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
-from cutline.config import GenerationConfig, OutputConfig, RunConfig
-from cutline.data import write_captions
+from cutline.config import OutputConfig, RunConfig
+from cutline.data import Sample, write_captions
 from cutline.files import remove_partial
 from cutline.interrupt import Interrupted
 
 
 @dataclass(frozen=True)
-class CollectionSettings:
-    """How a collection is captioned, and where its captions go."""
+class Selection:
+    """What a job that selects texts needs, beyond what captioning does."""
 
-    job: CaptionJob
+    make_columns: Callable[[], Mapping[str, Any]]
+    """returns further columns of all rows"""
+    finish: Callable[[CaptionRun, Iterable[Sample]], Sequence[str]]
+    """called at the end of a run, also if it is stopped, with random samples; writes reports, and
+    returns what was written where"""
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """What is done with a collection, and where captions go."""
+
+    job: Job
     output: str = ""
     """file or folder, as `find_destination` takes it"""
     outputs: OutputConfig = field(default_factory=OutputConfig)
     run: RunConfig = field(default_factory=RunConfig)
     report: str = ""
     """HTML file to write; "" for none"""
+    selection: Selection | None = None
+    """for a job that selects texts"""
 
 
 @dataclass(frozen=True)
@@ -49,17 +62,17 @@ class Summary:
     """the list of what failed, if it is a file"""
 
 
-def caption_collection(
+def process_collection(
     collection: Collection,
     settings: CollectionSettings,
     show: Callable[[Record], None],
     listener: Listener,
 ) -> Summary:
-    """Caption what is missing of a collection.
+    """Caption what is missing of a collection, or do with it what the job is.
 
     Args:
         collection: The images.
-        settings: How they are captioned, and where captions go.
+        settings: What is done with them, and where captions go.
         show: Called with each caption, if captions are printed.
         listener: What is told of the run.
 
@@ -73,9 +86,8 @@ def caption_collection(
     """
     destination = choose_destination(collection, settings)
     destination.check(settings.run.new_run)
-    part = settings.run.part_number
-    output = make_output(destination, collection, settings.outputs, part, show)
-    state = destination.state
+    output = _open_output(destination, collection, settings, show)
+    state, selection = destination.state, settings.selection
     description = describe_settings(collection, settings, state)
     if state and settings.run.new_run:
         remove_state(state, output.forget)
@@ -89,17 +101,34 @@ def caption_collection(
         if settings.report:
             listener = replace(listener, on_sample=samples.add)
         run = CaptionRun(manifest, output, settings.run, settings.outputs, listener)
+        if selection:
+            run.selects, run.columns = True, selection.make_columns()
+        written: Sequence[str] = ()
         try:
             engine = choose_engine(settings.job, settings.run, ordered=state is None)
-            run.run(collection.iter_samples(output), engine)
+            run.run(collection.iter_samples(output, run.selects), engine)
         except Interrupted as error:
-            raise _explain_stop(error, run.counts, state) from None
+            raise _explain_stop(error, run, state) from None
         finally:
             if destination.failures:
                 write_failures(destination.failures, run.iter_failures())
-            if settings.report and manifest.has_records:
+            if selection and manifest.has_records:
+                written = selection.finish(run, samples)
+            elif settings.report and manifest.has_records:
                 write_collection_report(settings.report, run, samples)
-    return Summary(run.counts, output.describe(), destination.failures)
+    return Summary(run.counts, [*output.describe(), *written], destination.failures)
+
+
+def _open_output(
+    destination: Destination,
+    collection: Collection,
+    settings: CollectionSettings,
+    show: Callable[[Record], None],
+) -> Output:
+    if settings.selection:
+        return make_selection_output(destination, collection, settings.outputs)
+    part = settings.run.part_number
+    return make_output(destination, collection, settings.outputs, part, show)
 
 
 @contextmanager
@@ -112,9 +141,9 @@ def _open_folder(state: Path | None, report: str) -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def _explain_stop(error: Interrupted, counts: Counts, state: Path | None) -> Interrupted:
+def _explain_stop(error: Interrupted, run: CaptionRun, state: Path | None) -> Interrupted:
     """Return the error of a run that was stopped, with what it has done, and how to go on."""
-    message = f"stopped after {counts.captioned:,} captions"
+    message = f"stopped after {run.counts.captioned:,} {'images' if run.selects else 'captions'}"
     if state:
         message += "; the same command goes on from there"
     return Interrupted(message, error.signal_number)
@@ -131,15 +160,9 @@ def choose_destination(collection: Collection, settings: CollectionSettings) -> 
 def describe_settings(
     collection: Collection, settings: CollectionSettings, state: Path | None
 ) -> dict[str, Any]:
-    """Return what the captions depend on, for the manifest in the folder `state`.
-
-    Generation settings at their defaults are left out, so that later versions can have more.
-    """
+    """Return what the captions depend on, for the manifest in the folder `state`."""
     if state is None:
         return {}
-    job = settings.job
-    defaults = dataclasses.asdict(GenerationConfig())
-    generation = dataclasses.asdict(job.generation)
     destination, layout = choose_destination(collection, settings), {}
     if destination.kind in ("text", "shard", "shards"):
         layout["caption_extension"] = destination.extension
@@ -148,34 +171,8 @@ def describe_settings(
     return {
         **collection.describe(state),
         **layout,
-        "model": hash_model(job),
-        "precision": job.inference.precision,
-        "prompt": job.prompt,
-        "caption_template": settings.outputs.caption_template,
-        **{name: value for name, value in generation.items() if value != defaults[name]},
-        **_describe_reranking(job),
+        **settings.job.describe(settings.outputs),
     }
-
-
-def _describe_reranking(job: CaptionJob) -> dict[str, Any]:
-    if not job.reranking.rerank:
-        return {}
-    return {
-        "rerank": job.reranking.rerank,
-        "matcher": hash_matcher(job),
-        "keep": job.reranking.keep,
-    }
-
-
-def hash_model(job: CaptionJob) -> str:
-    """Return the fingerprint of the captioner that a job loads."""
-    return load_checkpoint(job.model, **job.checkpoint.arguments).fingerprint()
-
-
-def hash_matcher(job: CaptionJob) -> str:
-    """Return the fingerprint of the matcher that a job loads."""
-    options = job.reranking.checkpoint_options.arguments
-    return load_matcher_checkpoint(job.reranking.matcher, **options).fingerprint()
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:

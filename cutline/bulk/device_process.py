@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import torch
 
-from cutline.bulk.engine import CaptionJob, Result, stream_results
+from cutline.bulk.job import Job, Result
 from cutline.data import Sample
 from cutline.errors import CutlineError
 from cutline.messages import first_line
@@ -45,7 +45,7 @@ class DeviceProcess:
         num_failed_starts: Number of processes in a row before this one that have not.
     """
 
-    def __init__(self, job: CaptionJob, device: str, num_sharing: int, limit: int) -> None:
+    def __init__(self, job: Job, device: str, num_sharing: int, limit: int) -> None:
         """Start a process.
 
         Args:
@@ -60,7 +60,7 @@ class DeviceProcess:
         self._start()
 
     def _start(self) -> None:
-        self._process = WorkerProcess(_run_captioner, *self._arguments)
+        self._process = WorkerProcess(_run_job, *self._arguments)
         self.is_ready, self._num_sent = False, 0
         self._running: dict[int, _Task] = {}  # those that were sent, by their number
 
@@ -144,14 +144,14 @@ class DeviceProcess:
             self.connection.send(task.sample)
 
 
-def _run_captioner(connection: Connection, job: CaptionJob, device: str, num_sharing: int) -> None:
-    """Caption the samples that come, in a process of its own."""
+def _run_job(connection: Connection, job: Job, device: str, num_sharing: int) -> None:
+    """Run a job on the samples that come, in a process of its own."""
     torch.set_num_threads(max(1, torch.get_num_threads() // num_sharing))
     received: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     samples = map(pickle.loads, iter(received.get, None))
     try:
         models = job.load(device)
-        results = stream_results(models, job, samples, job.inference.batch_size)
+        results = job.stream(models, samples, job.inference.batch_size)
         connection.send(None)
         # It reads at once what is sent, since the sender receives nothing while it sends.
         threading.Thread(target=_receive, args=(connection, received), daemon=True).start()

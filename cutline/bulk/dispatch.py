@@ -6,9 +6,11 @@ from dataclasses import fields
 from functools import partial
 
 from cutline.bulk.destination import Destination, Kind
-from cutline.bulk.engine import CaptionJob, Engine, Result, caption_locally
+from cutline.bulk.engine import Engine, caption_locally
+from cutline.bulk.job import Job, Result
 from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.output import FileOutput, Output, PrintedOutput
+from cutline.bulk.overlap import reject_source_output
 from cutline.bulk.record import Record
 from cutline.bulk.shard_copies import ShardCopyOutput
 from cutline.bulk.sources import Collection
@@ -30,7 +32,7 @@ _USED_SETTINGS: dict[Kind, tuple[str, ...]] = {
 `reject_unused_settings`"""
 
 
-def choose_engine(job: CaptionJob, run: RunConfig, ordered: bool) -> Engine:
+def choose_engine(job: Job, run: RunConfig, ordered: bool) -> Engine:
     """Return the engine that the settings ask for; it loads the model when it has work to do.
 
     Args:
@@ -77,7 +79,7 @@ def make_output(
     part: tuple[int, int],
     show: Callable[[Record], None],
 ) -> Output:
-    """Return the output at a destination.
+    """Return the output of captions at a destination.
 
     Args:
         destination: Where captions go.
@@ -91,51 +93,85 @@ def make_output(
             effect there.
     """
     require_local_images(destination, collection)
-    reject_unused_settings(destination, collection, outputs)
+    copies_shards = collection.from_shards and destination.kind in ("shard", "shards")
+    reject_unused_settings(destination, outputs, copies_shards)
     match destination.kind:
         case "print":
             return PrintedOutput(show)
         case "file":
             return FileOutput(destination.path, destination.is_imagefolder)
         case "text" | "sidecars":
-            folder = destination.path if destination.kind == "text" else None
-            extension = destination.extension
-            return TextOutput(folder, collection.folder, extension, outputs.existing)
-    return _make_shard_output(destination, collection, outputs, part)
+            return _make_text_output(destination, collection, outputs)
+    if copies_shards:
+        return _make_shard_copies(destination, collection, outputs, part)
+    return _make_new_shards(destination, outputs)
 
 
-def _make_shard_output(
+def make_selection_output(
+    destination: Destination, collection: Collection, outputs: OutputConfig
+) -> Output:
+    """Return the output of selected texts at a destination.
+
+    Shards of the source are not copied with all their members: an image without texts is left out.
+
+    Raises:
+        ConfigError: As for `make_output`; texts cannot be printed, or would be read again.
+    """
+    if destination.kind == "print":
+        raise ConfigError("name the file or folder to write, such as -o kept.jsonl")
+    reject_source_output(destination, collection)
+    require_local_images(destination, collection)
+    reject_unused_settings(destination, outputs)
+    match destination.kind:
+        case "file":
+            is_imagefolder = destination.is_imagefolder
+            return FileOutput(destination.path, is_imagefolder, relative_paths=True)
+        case "text" | "sidecars":
+            return _make_text_output(destination, collection, outputs)
+    return _make_new_shards(destination, outputs)
+
+
+def _make_text_output(
+    destination: Destination, collection: Collection, outputs: OutputConfig
+) -> Output:
+    folder = destination.path if destination.kind == "text" else None
+    return TextOutput(folder, collection.folder, destination.extension, outputs.existing)
+
+
+def _make_new_shards(destination: Destination, outputs: OutputConfig) -> Output:
+    shard_size = None if destination.kind == "shard" else outputs.shard_size
+    suffix = destination.suffix
+    return NewShardOutput(destination.path, destination.extension, shard_size, suffix)
+
+
+def _make_shard_copies(
     destination: Destination,
     collection: Collection,
     outputs: OutputConfig,
     part: tuple[int, int],
 ) -> Output:
     is_single = destination.kind == "shard"
-    if is_single and collection.from_shards and len(collection.inputs) > 1:
+    if is_single and len(collection.inputs) > 1:
         raise ConfigError(
             f"{destination.path}: a single shard, which cannot have the captions of several; "
             "name a folder as output"
         )
-    path, extension = destination.path, destination.extension
-    if collection.from_shards:
-        return ShardCopyOutput(
-            path,
-            extension,
-            outputs.existing,
-            is_single=is_single,
-            part=part,
-            open_shard=collection.open_shard,
-        )
-    shard_size = None if is_single else outputs.shard_size
-    return NewShardOutput(path, extension, shard_size, destination.suffix)
+    return ShardCopyOutput(
+        destination.path,
+        destination.extension,
+        outputs.existing,
+        is_single=is_single,
+        part=part,
+        open_shard=collection.open_shard,
+    )
 
 
 def reject_unused_settings(
-    destination: Destination, collection: Collection, outputs: OutputConfig
+    destination: Destination, outputs: OutputConfig, copies_shards: bool = False
 ) -> None:
     """Raise ConfigError for a setting that has no effect on the output."""
     used = {"caption_template", *_USED_SETTINGS[destination.kind]}
-    if collection.from_shards and destination.kind in ("shard", "shards"):
+    if copies_shards:
         used = used - {"shard_size"} | {"existing"}
     for setting in fields(OutputConfig):
         if getattr(outputs, setting.name) != setting.default and setting.name not in used:

@@ -1,4 +1,4 @@
-"""What captions the samples of a collection: the job, and the engine that runs it in this process.
+"""What captions the samples of a collection, and the engine that runs any job in this process.
 
 An engine maps an iterator of samples to an iterator of results. Other engines run worker processes
 or a cluster.
@@ -8,25 +8,27 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from cutline.batching import Caption
+from cutline.bulk.job import Job, Result
 from cutline.captioner import Captioner, load
+from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
 from cutline.config import (
     CheckpointOptions,
     GenerationConfig,
     InferenceConfig,
+    OutputConfig,
     RerankConfig,
     check_keep,
 )
 from cutline.data import Sample
-from cutline.errors import CutlineError
 from cutline.matcher import Matcher, load_matcher
 
-Result: TypeAlias = Caption | CutlineError
+__all__ = ["CaptionJob", "Engine", "Models", "Result", "caption_locally", "caption_samples"]
+
 Engine: TypeAlias = Callable[[Iterator[Sample]], Iterator[tuple[Sample, Result]]]
-"""Captions samples, which it takes a bounded number ahead of the results that it has yielded; it
-yields each sample once, with its caption or its error, in any order."""
+"""Runs a job on samples, which it takes a bounded number ahead of the results that it has yielded;
+it yields each sample once, with its result, in any order."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +72,71 @@ class CaptionJob:
         matcher = load_matcher(self.reranking.matcher, device, precision, engine=engine, **options)
         return Models(captioner, matcher)
 
+    def stream(
+        self, models: Models, samples: Iterator[Sample], batch_size: int, ordered: bool = False
+    ) -> Iterator[Result]:
+        """Caption samples as they come, as `Job.stream` says."""
+
+        def choose_prompt(sample: Sample) -> str:
+            default = models.captioner.config.prompt
+            return sample.prompt_or(default) if self.prompt is None else self.prompt
+
+        # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
+        images, prompts = itertools.tee(samples)
+        return models.captioner.stream(
+            (sample.image for sample in images),
+            map(choose_prompt, prompts),
+            batch_size=batch_size,
+            num_workers=self.inference.num_workers,
+            ordered=ordered,
+            rerank=models.matcher,
+            keep=self.keep,
+            **dataclasses.asdict(self.generation),
+        )
+
+    def describe(self, outputs: OutputConfig) -> dict[str, Any]:
+        """Return what captions depend on; `describe_generation` says what is left out."""
+        return {
+            "model": load_checkpoint(self.model, **self.checkpoint.arguments).fingerprint(),
+            "precision": self.inference.precision,
+            "prompt": self.prompt,
+            "caption_template": outputs.caption_template,
+            **describe_generation(self.generation),
+            **self._describe_reranking(),
+        }
+
+    def _describe_reranking(self) -> dict[str, Any]:
+        if not self.reranking.rerank:
+            return {}
+        options = self.reranking.checkpoint_options.arguments
+        checkpoint = load_matcher_checkpoint(self.reranking.matcher, **options)
+        return {
+            "rerank": self.reranking.rerank,
+            "matcher": checkpoint.fingerprint(),
+            "keep": self.reranking.keep,
+        }
+
+
+def describe_generation(generation: GenerationConfig) -> dict[str, Any]:
+    """Return the settings that are not at their defaults, so that later versions can have more."""
+    defaults = dataclasses.asdict(GenerationConfig())
+    values = dataclasses.asdict(generation)
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
 
 def caption_samples(
-    models: Models, job: CaptionJob, samples: Iterator[Sample], ordered: bool = False
+    models: Any, job: Job, samples: Iterator[Sample], ordered: bool = False
 ) -> Iterator[tuple[Sample, Result]]:
-    """Caption samples in this process.
+    """Caption samples in this process, or do with them what the job is.
 
     Args:
         models: What `job.load` returned.
-        job: The settings.
+        job: The job.
         samples: The samples, which a thread of its own reads.
         ordered: Whether to yield them in their order, else as they are done.
 
     Yields:
-        Each sample with its caption or its error.
+        Each sample with its result.
     """
     # A batch for fewer images than `batch_size` needs less memory.
     first = list(itertools.islice(samples, job.inference.batch_size))
@@ -96,57 +149,15 @@ def caption_samples(
             running[index] = sample
             yield sample
 
-    for result in stream_results(models, job, read(), len(first), ordered):
+    for result in job.stream(models, read(), len(first), ordered):
         assert result.index is not None
         yield running.pop(result.index), result
 
 
 def caption_locally(
-    samples: Iterator[Sample], job: CaptionJob, ordered: bool = False
+    samples: Iterator[Sample], job: Job, ordered: bool = False
 ) -> Iterator[tuple[Sample, Result]]:
-    """Load the models and caption samples in this process; load nothing if there are none."""
+    """Load the models and run a job in this process; load nothing if there are no samples."""
     first = list(itertools.islice(samples, 1))
     if first:
         yield from caption_samples(job.load(), job, itertools.chain(first, samples), ordered)
-
-
-def stream_results(
-    models: Models,
-    job: CaptionJob,
-    samples: Iterator[Sample],
-    batch_size: int,
-    ordered: bool = False,
-) -> Iterator[Result]:
-    """Caption samples as they come.
-
-    Args:
-        models: What `job.load` returned.
-        job: The settings.
-        samples: The samples, which a thread of its own reads.
-        batch_size: Number of images captioned together.
-        ordered: Whether to return results in the order of the samples, else as they are done.
-
-    Returns:
-        An iterator over the results; the attribute `index` of each is the number of its sample.
-
-    Raises:
-        ConfigError: The model cannot do what a setting asks for.
-    """
-
-    def choose_prompt(sample: Sample) -> str:
-        return (
-            sample.prompt_or(models.captioner.config.prompt) if job.prompt is None else job.prompt
-        )
-
-    # `stream` takes an image and its prompt by turns, so that `tee` holds one sample at most.
-    images, prompts = itertools.tee(samples)
-    return models.captioner.stream(
-        (sample.image for sample in images),
-        map(choose_prompt, prompts),
-        batch_size=batch_size,
-        num_workers=job.inference.num_workers,
-        ordered=ordered,
-        rerank=models.matcher,
-        keep=job.keep,
-        **dataclasses.asdict(job.generation),
-    )

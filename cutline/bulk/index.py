@@ -29,6 +29,7 @@ class SlotIndex:
         parts: Number of the part that holds the last record, or `NO_PART`.
         offsets: Position of the last record in its part, in bytes.
         failed: Whether the last record is a failure.
+        empty: Whether the last record has no text, although it is no failure.
         positions: Position of the id in the source of this run, or `NO_POSITION`.
         orders: How many ids had a caption before this one did, or `NO_ORDER`: a number that later
             runs do not change.
@@ -37,7 +38,7 @@ class SlotIndex:
 
     def __init__(self) -> None:
         self.stamps, self.parts, self.offsets = array("Q"), array("I"), array("Q")
-        self.failed, self.positions = array("b"), array("I")
+        self.failed, self.empty, self.positions = array("b"), array("b"), array("I")
         self.orders, self.captioned = array("I"), array("I")
         self._keys: npt.NDArray[Any] = np.empty(0, f"S{_DIGEST_BYTES}")  # sorted
         self._slots: npt.NDArray[np.uint32] = np.empty(0, np.uint32)  # of the keys
@@ -71,17 +72,20 @@ class SlotIndex:
             self.parts.append(NO_PART)
             self.offsets.append(0)
             self.failed.append(0)
+            self.empty.append(0)
             self.positions.append(NO_POSITION)
             self.orders.append(NO_ORDER)
             if len(self._new) > max(MIN_NEW, slot // NEW_SHARE):
                 self.compact()
         return slot
 
-    def set_record(self, slot: int, stamp: str, part: int, offset: int, failed: bool) -> None:
+    def set_record(
+        self, slot: int, stamp: str, part: int, offset: int, failed: bool, empty: bool = False
+    ) -> None:
         """Let a record be the last one of a slot."""
-        self.stamps[slot], self.failed[slot] = hash_stamp(stamp), failed
+        self.stamps[slot], self.failed[slot], self.empty[slot] = hash_stamp(stamp), failed, empty
         self.parts[slot], self.offsets[slot] = part, offset
-        if not failed and self.orders[slot] == NO_ORDER:
+        if not (failed or empty) and self.orders[slot] == NO_ORDER:
             self.orders[slot] = len(self.captioned)
             self.captioned.append(slot)
 

@@ -135,7 +135,8 @@ class _Opener:
             return self._rename(self._resolve(samples), found)
 
         count = partial(count_data, source, recursive=recursive)
-        return Input(read, count, read_images=partial(read, read_texts=False))
+        read_images = partial(read, read_texts=False)
+        return Input(read, count, path=found.path, read_images=read_images)
 
     def _open_shard(self, found: FoundSource) -> Input:
         path = hide_credentials(found.path)

@@ -4,7 +4,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from cutline.bulk.index import NO_PART, NO_POSITION, SlotIndex, hash_stamp
 from cutline.bulk.parts import Parts, Position
-from cutline.bulk.record import Failure, Record
+from cutline.bulk.record import Failure, Record, join_columns
 from cutline.bulk.state import check_settings, lock_state
 from cutline.errors import CutlineError, DataError
 
@@ -134,8 +134,14 @@ class Manifest:
     def _read_line(self, line: bytes, number: int, offset: int) -> None:
         values = json.loads(line)  # not a `Record`, which takes longer, for millions of lines
         slot = self.index.add(values["id"])
-        self.index.set_record(slot, values.get("stamp", ""), number, offset, "kind" in values)
-        self.columns.update(dict.fromkeys(values.get("row", ())))
+        row, kept, dropped = (values.get(name, ()) for name in ("row", "kept", "dropped"))
+        failed, empty = "kind" in values, bool(dropped) and not kept
+        self.index.set_record(slot, values.get("stamp", ""), number, offset, failed, empty)
+        self._add_columns(row, kept or dropped)
+
+    def _add_columns(self, row: Mapping[str, Any], texts: Sequence[Mapping[str, Any]]) -> None:
+        columns = join_columns(row, texts[0]) if texts else row
+        self.columns.update(dict.fromkeys(columns))
 
     # Samples
 
@@ -169,7 +175,7 @@ class Manifest:
         """Add a record to the next part."""
         with self._lock:
             self._pending.append((self.index.add(record.id), record))
-            self.columns.update(dict.fromkeys(record.row))
+            self._add_columns(record.row, record.kept or record.dropped)
 
     def is_due(self) -> bool:
         """Return whether to commit: after some seconds, more of them in a longer run.
@@ -195,7 +201,8 @@ class Manifest:
             number, offset = self.parts.write(lines), 0
             with self._lock:
                 for (slot, record), line in zip(pending, lines, strict=True):
-                    self.index.set_record(slot, record.stamp, number, offset, bool(record.kind))
+                    failed, empty = bool(record.kind), record.is_empty
+                    self.index.set_record(slot, record.stamp, number, offset, failed, empty)
                     offset += len(line)
         self._pending = []
         self._last_commit = time.monotonic()
@@ -215,9 +222,10 @@ class Manifest:
             return self.index.add(id)
 
     def find_caption(self, slot: int) -> Position | None:
-        """Return where the last record of a slot is, if that is a caption."""
+        """Return where the last record of a slot is, if that has a text."""
         with self._lock:
-            if self.index.parts[slot] == NO_PART or self.index.failed[slot]:
+            index = self.index
+            if index.parts[slot] == NO_PART or index.failed[slot] or index.empty[slot]:
                 return None
             return self._position(slot)
 

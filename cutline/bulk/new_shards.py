@@ -106,7 +106,7 @@ class NewShardOutput(ShardOutput):
         """Note a record, and return the number of its shard; -1 if it never had a caption."""
         slot = self._manifest.find_slot(record.id)
         if held := self._arriving.pop(slot, None):
-            if record.kind:
+            if record.kind or record.is_empty:
                 held.release()
             else:
                 self._held[slot] = held

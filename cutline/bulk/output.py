@@ -62,8 +62,8 @@ class Output:
         """Return a sample that has just been noted, with its image as it is to be read."""
         return sample
 
-    def plan_edit(self, sample: Sample, text: str) -> TextEdit | None:
-        """Return the change of a text file that a caption makes, to be recorded before it."""
+    def plan_edit(self, sample: Sample, texts: Sequence[str]) -> TextEdit | None:
+        """Return the change of a text file that texts make, to be recorded before it."""
         return None
 
     def describe_sample(self, sample: Sample) -> dict[str, Any]:
@@ -115,9 +115,19 @@ class FileOutput(Output):
     The metadata.jsonl of Hugging Face's imagefolder has other columns.
     """
 
-    def __init__(self, path: Path, is_imagefolder: bool = False) -> None:
-        """Write to a file, if asked with the columns of imagefolder."""
+    def __init__(
+        self, path: Path, is_imagefolder: bool = False, relative_paths: bool = False
+    ) -> None:
+        """Write to a file.
+
+        Args:
+            path: The file.
+            is_imagefolder: Whether to write the columns of imagefolder.
+            relative_paths: Whether paths of images become relative to the folder of the file, as
+                whoever reads it as a dataset expects, unless they are absolute.
+        """
         self.path, self._is_imagefolder = path, is_imagefolder
+        self._relative_paths = relative_paths
         self._count = 0
 
     def skips(self, sample: Sample) -> bool:
@@ -127,10 +137,13 @@ class FileOutput(Output):
         return False
 
     def describe_sample(self, sample: Sample) -> dict[str, Any]:
-        """Return the name of the image for imagefolder."""
-        if not self._is_imagefolder:
+        """Return the name of the image for imagefolder, or its path relative to the file."""
+        if self._is_imagefolder:
+            return {"file_name": name_in_folder(sample, self.path.parent)}
+        path = sample.local_path
+        if not self._relative_paths or not path or os.path.isabs(path):  # noqa: PTH117
             return {}
-        return {"file_name": name_in_folder(sample, self.path.parent)}
+        return {"image": relative_path(path, self.path.parent)}
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
@@ -140,13 +153,11 @@ class FileOutput(Output):
 
     def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:
         for record in manifest.iter_records(seen_only=complete):
-            if record.kind:
-                continue
-            self._count += 1
-            if self._is_imagefolder:
-                yield {"file_name": record.row["file_name"], "text": record.row["caption"]}
-            else:
-                yield record.row
+            for row in record.rows:
+                self._count += 1
+                if self._is_imagefolder:
+                    row = {"file_name": row["file_name"], "text": row["caption"]}
+                yield row
 
     def describe(self) -> list[str]:
         """Return the file and the number of its captions."""

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from cutline.bulk.device_process import DeviceProcess
-from cutline.bulk.engine import CaptionJob, Result
+from cutline.bulk.job import Job, Result
 from cutline.bulk.reader import SampleReader
 from cutline.data import Sample
 from cutline.errors import CutlineError, WorkerError
@@ -28,7 +28,7 @@ MAX_FRUITLESS_DEATHS = 10
 
 
 def caption_in_processes(
-    samples: Iterator[Sample], job: CaptionJob, devices: Sequence[str]
+    samples: Iterator[Sample], job: Job, devices: Sequence[str]
 ) -> Iterator[tuple[Sample, Result]]:
     """Caption samples in several processes.
 
@@ -56,9 +56,7 @@ def caption_in_processes(
 
 
 @contextmanager
-def _start_processes(
-    job: CaptionJob, devices: Sequence[str], limit: int
-) -> Iterator[list[DeviceProcess]]:
+def _start_processes(job: Job, devices: Sequence[str], limit: int) -> Iterator[list[DeviceProcess]]:
     """Start the processes, and end them with the block."""
     processes: list[DeviceProcess] = []
     try:

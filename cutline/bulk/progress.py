@@ -26,6 +26,7 @@ class RunProgress:
         console: "Console",
         show_line: Callable[[str], None],
         count: Callable[[], int | None],
+        label: str = "captioning",
     ) -> None:
         """Choose where to show it.
 
@@ -33,7 +34,9 @@ class RunProgress:
             console: The terminal, if it is one.
             show_line: Shows a line, where there is no terminal.
             count: Counts the samples of the source, in a thread of its own; None if unknown.
+            label: What is going on.
         """
+        self._label = label
         self._console, self._show_line, self._count = console, show_line, count
         self._total: int | None = None
         self._start = self._last_line = time.monotonic()
@@ -53,7 +56,7 @@ class RunProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._bars = Progress(
-            TextColumn("captioning"),
+            TextColumn(self._label),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cutline.bulk.actor import CaptionActor
-from cutline.bulk.engine import CaptionJob, Result
+from cutline.bulk.job import Job, Result
 from cutline.bulk.ray_connection import ActorResources, choose_resources, connect_ray
 from cutline.data import Sample
 from cutline.errors import WorkerError
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def caption_on_ray(
-    samples: Iterator[Sample], job: CaptionJob, address: str = "", num_actors: int | None = None
+    samples: Iterator[Sample], job: Job, address: str = "", num_actors: int | None = None
 ) -> Iterator[tuple[Sample, Result]]:
     """Caption samples on a Ray cluster.
 
@@ -104,7 +104,7 @@ class _ActorPool:
     """Actors, and the batches that they have."""
 
     def __init__(
-        self, ray: Any, job: CaptionJob, resources: ActorResources, samples: Iterator[Sample]
+        self, ray: Any, job: Job, resources: ActorResources, samples: Iterator[Sample]
     ) -> None:
         self._ray, self._job, self._resources, self._samples = ray, job, resources, samples
         errors = ray.exceptions

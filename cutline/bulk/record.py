@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from cutline.batching import Caption
+from cutline.bulk.job import TextSelection
 from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError, DataError, GenerationError
 from cutline.messages import one_line
@@ -41,13 +42,17 @@ class TextEdit:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of one sample: a caption, or a failure."""
+    """What became of one sample: a caption, a selection of texts, or a failure."""
 
     id: str
     stamp: str = ""
     """what changes when the image or the prompt does"""
     row: dict[str, Any] = field(default_factory=dict)
     """columns of the output; empty for a failure"""
+    kept: Sequence[Mapping[str, Any]] = ()
+    """columns of each text that was selected, beside those of the image in `row`"""
+    dropped: Sequence[Mapping[str, Any]] = ()
+    """those of each other text"""
     kind: str = ""
     """kind of a failure; empty for a caption"""
     reason: str = ""
@@ -57,6 +62,28 @@ class Record:
     def failure(self) -> Failure | None:
         """Return the failure, or None for a caption."""
         return Failure(self.id, self.kind, self.reason) if self.kind else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether no text was selected, although this is no failure."""
+        return bool(self.dropped) and not self.kept
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the texts that are written: the caption, or those that were selected."""
+        return [row["caption"] for row in self.rows]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the output: that of the caption, or those of selected texts."""
+        if self.kept or self.is_empty:
+            return [join_columns(self.row, text) for text in self.kept]
+        return [] if self.kind else [self.row]
+
+    @property
+    def dropped_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of texts that were not selected."""
+        return [join_columns(self.row, text) for text in self.dropped]
 
     def to_json(self) -> bytes:
         """Return a line of JSON."""
@@ -69,6 +96,11 @@ class Record:
         values = json.loads(line)
         edit = values.pop("edit", None)
         return cls(**values, edit=TextEdit(**edit) if edit else None)
+
+
+def join_columns(image: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a text: name and id of its image, then its own columns, then others."""
+    return {"image": image["image"], "id": image["id"], **text, **image}
 
 
 def describe_source_error(error: CutlineError) -> Failure:
@@ -93,18 +125,24 @@ def describe_error(sample: Sample, error: CutlineError) -> Failure:
     return Failure(sample.id, kind, one_line(reason))
 
 
-def make_row(sample: Sample, caption: Caption, format_text: Callable[[str], str]) -> dict[str, Any]:
-    """Return the columns of a caption, and those of its source.
+def make_row(
+    sample: Sample, result: Caption | TextSelection, format_text: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return the columns of a sample and its caption; of a selection, those of the sample alone.
 
     Args:
         sample: The sample.
-        caption: Its caption.
+        result: What came of it.
         format_text: Returns what is written for the text of a caption.
     """
-    row = {"image": sample.name, "id": sample.id, **describe_caption(caption, format_text)}
+    row: dict[str, Any] = {"image": sample.name, "id": sample.id}
+    if isinstance(result, Caption):
+        row |= describe_caption(result, format_text)
+    elif sample.prompt is not None:
+        row["prompt"] = sample.prompt
     if sample.url:
         row["url"] = sample.url
-    if sample.captions:
+    if sample.captions and isinstance(result, Caption):
         row["original_captions"] = list(sample.captions)
     return row
 

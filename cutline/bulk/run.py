@@ -1,11 +1,13 @@
 """The run: samples that are not done yet → engine → records → output."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from cutline.bulk.engine import Engine, Result
+from cutline.bulk.engine import Engine
 from cutline.bulk.index import hash_id, is_in_part
+from cutline.bulk.job import Result, TextSelection
 from cutline.bulk.manifest import Manifest, Status
 from cutline.bulk.output import Output
 from cutline.bulk.record import (
@@ -74,6 +76,8 @@ class CaptionRun:
     """A run over a collection.
 
     Attributes:
+        selects: Whether texts of the source are selected, so that a change of them counts.
+        columns: Further columns of all rows.
         counts: What became of its samples so far.
         source_failures: What of the source could not be read, such as rows of a table.
         complete: Whether the source was read to its end, and all of it is recorded.
@@ -84,6 +88,8 @@ class CaptionRun:
     config: RunConfig = field(default_factory=RunConfig)
     output_config: OutputConfig = field(default_factory=OutputConfig)
     listener: Listener = field(default_factory=Listener)
+    selects: bool = False
+    columns: Mapping[str, Any] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts, init=False)
     source_failures: list[Failure] = field(default_factory=list, init=False)
     complete: bool = field(default=False, init=False)
@@ -148,13 +154,13 @@ class CaptionRun:
 
     def _is_missing(self, sample: Sample, stamps: dict[str, str]) -> bool:
         """Return whether a sample is to be captioned, and count it if it is not."""
-        stamp = stamp_sample(sample)
+        stamp = stamp_texts(sample) if self.selects else stamp_sample(sample)
         match self.manifest.claim(sample.id, stamp, self.config.retry_failed):
             case Status.REPEATED:
                 self.counts.repeated += 1
                 return False
             case Status.AMBIGUOUS:
-                self._fail(Failure(sample.id, "data", _describe_ambiguity(sample)))
+                self._fail(Failure(sample.id, "data", self._describe_ambiguity(sample)))
                 return False
             case Status.FAILED:
                 self.counts.failed_before += 1
@@ -172,6 +178,18 @@ class CaptionRun:
         stamps[sample.id] = stamp
         return True
 
+    def _describe_ambiguity(self, sample: Sample) -> str:
+        name, id = sample.name, format_value(sample.id)
+        if self.selects:
+            return (
+                f"{name}: the data has other captions of the same id, {id}; put all rows of an "
+                "image one after the other, or name a column of unique ids with --id-column"
+            )
+        return (
+            f"{name}: another image or prompt has the same id, {id}; "
+            "name a column of unique ids with --id-column"
+        )
+
     def _record(self, sample: Sample, stamp: str, result: Result) -> None:
         record = self._make_record(sample, stamp, result)
         if failure := record.failure:
@@ -188,10 +206,12 @@ class CaptionRun:
         error = result
         if not isinstance(result, CutlineError):
             row = make_row(sample, result, self.output_config.format_caption)
-            row |= self.output.describe_sample(sample)
+            row |= {**self.columns, **self.output.describe_sample(sample)}
+            record = Record(sample.id, stamp, row)
+            if isinstance(result, TextSelection):
+                record = replace(record, kept=result.kept, dropped=result.dropped)
             try:
-                edit = self.output.plan_edit(sample, row["caption"])
-                return Record(sample.id, stamp, row, edit=edit)
+                return replace(record, edit=self.output.plan_edit(sample, record.texts))
             except DataError as raised:  # the text file that exists cannot be read
                 error = raised
         assert isinstance(error, CutlineError)
@@ -221,16 +241,14 @@ def _as_generator(results: Iterator[tuple[Sample, Result]]) -> Generator[tuple[S
     yield from results
 
 
-def _describe_ambiguity(sample: Sample) -> str:
-    return (
-        f"{sample.name}: another image or prompt has the same id, {format_value(sample.id)}; "
-        "name a column of unique ids with --id-column"
-    )
-
-
 def stamp_sample(sample: Sample) -> str:
     """Return what changes when the image of a sample does, or its prompt; empty if unknown."""
     stamp = stamp_image(sample.image)
     if sample.prompt is None or not stamp:
         return stamp
     return f"{stamp} {hash_id(sample.prompt).hex()}"
+
+
+def stamp_texts(sample: Sample) -> str:
+    """Return what changes when the image of a sample does, its prompt, or its texts."""
+    return f"{stamp_sample(sample)} {hash_id(repr(sample.captions)).hex()}"

@@ -1,7 +1,7 @@
 """Add captions to the members of a tar shard."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from tarfile import ReadError, TarError
 
@@ -39,7 +39,12 @@ def caption_member_extension(extension: str) -> str:
 
 def encode_caption(caption: str) -> bytes:
     """Return the content of the member that has a caption: a single line."""
-    return encode_text(" ".join(caption.split()))
+    return encode_lines([caption])
+
+
+def encode_lines(texts: Iterable[str]) -> bytes:
+    """Return the content of the member that has texts, each of them a line."""
+    return encode_text("\n".join(" ".join(text.split()) for text in texts))
 
 
 def list_members(source: TarSource, name: str, is_whole: bool) -> list[Member]:

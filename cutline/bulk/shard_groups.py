@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tarfile import ReadError
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
 from cutline.bulk.parts import Position
 from cutline.bulk.record import Record
-from cutline.bulk.shard_captions import encode_caption
+from cutline.bulk.shard_captions import encode_lines
 from cutline.bulk.text_edit import encode_text
 from cutline.bulk.text_names import path_for_id
 from cutline.data.names import IMAGE_EXTENSIONS
@@ -110,7 +110,7 @@ def read_groups(file: IO[bytes]) -> list[Group]:
 def add_sample(
     tar: TarWriter, record: Record, image: bytes, name: str, keys: set[str], extension: str
 ) -> None:
-    """Add a sample to a shard: its image, its caption, and all columns.
+    """Add a sample to a shard: its image, its caption or selected texts, and all columns.
 
     Args:
         tar: The shard.
@@ -123,8 +123,20 @@ def add_sample(
     key = make_key(record.id, keys)
     keys.add(key)
     tar.add(f"{key}.{find_image_extension(name, image)}", image)
-    tar.add(f"{key}.{extension}", encode_caption(record.row["caption"]))
-    tar.add(f"{key}.json", encode_text(json.dumps(record.row, ensure_ascii=False)))
+    tar.add(f"{key}.{extension}", encode_lines(record.texts))
+    tar.add(f"{key}.json", encode_text(json.dumps(collect_columns(record), ensure_ascii=False)))
+
+
+def collect_columns(record: Record) -> dict[str, Any]:
+    """Return the columns of a caption; for selected texts, a list for each of their columns.
+
+    That of the texts is called `captions`, which readers of shards know.
+    """
+    names = list(record.kept[0]) if record.kept else []
+    lists = {name: [text[name] for text in record.kept] for name in names}
+    if "caption" in lists:
+        lists = {"captions": lists.pop("caption"), **lists}
+    return {**record.row, **lists}
 
 
 def make_key(id: str, taken: Collection[str]) -> str:

@@ -33,12 +33,14 @@ class Input:
     """what the ids of the shard's samples begin with, before a slash and the key"""
     place: str = ""
     """shard or address that has its images, if they are certainly no local files"""
+    path: str = ""
+    """path of the local folder or table, if it is one"""
     read_images: Callable[[], Samples] | None = None
     """yields the samples without the captions beside them, which is faster"""
 
-    def iter_samples(self, output: Output) -> Samples:
+    def iter_samples(self, output: Output, needs_texts: bool = False) -> Samples:
         """Yield the samples, and tell the output where a shard begins and ends."""
-        if self.read_images and not output.has_original_captions:
+        if self.read_images and not (needs_texts or output.has_original_captions):
             yield from self.read_images()
         elif not self.shard:
             yield from self.read()
@@ -74,18 +76,19 @@ class Collection:
         sources = [f"{kind} {_relative_to(path, state)}" for kind, path in self.names]
         return {"source": sources, **self.settings}
 
-    def iter_samples(self, output: Output) -> Samples:
+    def iter_samples(self, output: Output, needs_texts: bool = False) -> Samples:
         """Yield the samples of all sources, and the error of each that cannot be read.
 
         Args:
             output: Where the captions go.
+            needs_texts: Whether captions of the source are read although none are written there.
 
         Raises:
             DataError: The only source cannot be read.
         """
         for source in self.inputs:
             try:
-                for sample in source.iter_samples(output):
+                for sample in source.iter_samples(output, needs_texts):
                     yield _hide_credentials(sample) if isinstance(sample, Sample) else sample
             except DataError as error:
                 if len(self.inputs) == 1:

@@ -21,27 +21,35 @@ def apply_edit(edit: TextEdit, root: Path) -> bool:
     """
     path = root / edit.path
     content = read_content(path)
-    if content == encode_text(edit.text):
+    if content == encode_text(edit.text) or (content is None and not edit.text):
         return False
     if hash_content(content) != edit.original:
         logger.warning("%s: left as it is, because it was changed meanwhile", path)
         return False
-    write_text(path, edit.text)
+    if edit.text:
+        write_text(path, edit.text)
+    else:
+        path.unlink()
     return True
 
 
-def undo_edit(edit: TextEdit, root: Path) -> None:
+def undo_edit(edit: TextEdit, root: Path, count: int) -> None:
     """Give a text file the content that it had before, if that can be made from what is recorded.
 
     That of a file that was overwritten is lost, and a file that was changed later stays.
+
+    Args:
+        edit: The change.
+        root: The folder that its path is relative to.
+        count: Number of lines that it has added.
     """
     path, lines = root / edit.path, edit.text.split("\n")[:-1]
-    if read_content(path) != encode_text(edit.text):
+    if not edit.text or read_content(path) != encode_text(edit.text):
         return
     if not edit.without:
         path.unlink()
         return
-    for rest in (lines[:-1], lines[1:]):
+    for rest in (lines[: len(lines) - count], lines[count:]):
         text = "".join(f"{line}\n" for line in rest)
         for content in (text, text.removesuffix("\n")):
             if hash_content(encode_text(content)) == edit.without:

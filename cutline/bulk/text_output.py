@@ -65,7 +65,7 @@ class TextOutput(Output):
     def forget(self, record: Record) -> None:
         """Take a caption out of its file, if the file is as the run left it."""
         if record.edit:
-            undo_edit(record.edit, self._root)
+            undo_edit(record.edit, self._root, len(record.texts))
 
     def skips(self, sample: Sample) -> bool:
         """Return whether the image has a file that is kept: one that this run has not written."""
@@ -78,36 +78,43 @@ class TextOutput(Output):
     def note(self, sample: Sample, done: bool) -> None:
         """Write the file of a caption again if it has been removed."""
         edit = self._find_edit(sample) if done else None
-        if edit and not os.path.exists(self._root / edit.path):  # noqa: PTH110  # faster
+        if edit and edit.text and not os.path.exists(self._root / edit.path):  # noqa: PTH110  # faster
             write_text(self._root / edit.path, edit.text)
             self._num_restored += 1
 
-    def plan_edit(self, sample: Sample, text: str) -> TextEdit:
+    def plan_edit(self, sample: Sample, texts: Sequence[str]) -> TextEdit | None:
         """Return the change of the image's file; the name that was recorded once stays.
+
+        A file that would have no text is removed.
 
         Raises:
             DataError: The file that exists cannot be read.
         """
-        caption, last = " ".join(text.split()), self._find_edit(sample)
+        record = self._manifest.find_record(sample.id)
+        last = record.edit if record else None
+        if not texts and not last and self._existing != "overwrite":
+            return None
         path = self._root / last.path if last else self._find_path(sample)
         content = read_content(path)
         original = without = hash_content(content)
         lines = [] if self._existing == "overwrite" else split_content(content, path)
-        if last and content == encode_text(last.text):  # ours, for an older version of the image
-            lines = lines[:-1] if self._existing == "append" else lines[1:]
+        if record and last and content == encode_text(last.text):  # ours, for an older image
+            count = len(record.texts)
+            lines = lines[: -count or None] if self._existing == "append" else lines[count:]
             without = last.without
-        new = "".join(f"{line}\n" for line in self._combine(lines, caption))
+        captions = [" ".join(text.split()) for text in texts]
+        new = "".join(f"{line}\n" for line in self._combine(lines, captions))
         return TextEdit(os.path.relpath(path, self._root), original, new, without)
 
-    def _combine(self, lines: list[str], caption: str) -> list[str]:
+    def _combine(self, lines: list[str], captions: list[str]) -> list[str]:
         match self._existing:
             case "append":
-                return [*lines, caption]
+                return [*lines, *captions]
             case "prepend":
-                return [caption, *lines]
+                return [*captions, *lines]
             case "skip" if lines:  # written since the image was read
                 return lines
-        return [caption]
+        return captions
 
     def write(self, records: Sequence[Record]) -> None:
         """Change the files of records."""

@@ -126,13 +126,13 @@ def find_collection(paths: list[str], source: SourceFlags) -> "Collection":
 
 def run_collection(collection: "Collection", settings: "CollectionSettings") -> int:
     """Caption a collection, tell what happens on stderr, and return the exit code."""
-    from cutline.bulk.collection import caption_collection
+    from cutline.bulk.collection import process_collection
     from cutline.bulk.progress import RunProgress
     from cutline.bulk.run import Listener
 
     with RunProgress(stderr_console(), print_message, collection.count) as progress:
         listener = Listener(progress.update, print_failure)
-        summary = caption_collection(collection, settings, print_record, listener)
+        summary = process_collection(collection, settings, print_record, listener)
     return print_summary(summary)
 
 
@@ -149,27 +149,32 @@ def print_failure(failure: "Failure") -> None:
     print_message(f"skipped: {failure.reason}")
 
 
-def print_summary(summary: "Summary") -> int:
-    """Print what was written where, and return the exit code."""
+def print_summary(summary: "Summary", done: str = "captioned") -> int:
+    """Print what was written where, and return the exit code.
+
+    Args:
+        summary: What came of the run.
+        done: What was done with images.
+    """
     counts = summary.counts
-    for line in (*summary.written, *describe_skipped(counts)):
+    for line in (*summary.written, *describe_skipped(counts, done)):
         print_message(line)
     num_failed = counts.all_failed
     if not num_failed:
         return 0
     if num_failed == counts.total:
-        raise CutlineError("no image could be captioned: the messages above say why")
+        raise CutlineError(f"no image could be {done}: the messages above say why")
     place = f"in {summary.failures}" if summary.failures else "above"
     print_message(
-        f"{num_failed:,} of {counts.total:,} images could not be captioned; they are listed {place}"
+        f"{num_failed:,} of {counts.total:,} images could not be {done}; they are listed {place}"
     )
     return 3
 
 
-def describe_skipped(counts: "Counts") -> Iterator[str]:
+def describe_skipped(counts: "Counts", done: str) -> Iterator[str]:
     """Yield how many images were skipped, and how to caption them nevertheless."""
     if counts.done_before:
-        yield f"captioned by an earlier run: {counts.done_before:,}"
+        yield f"{done} by an earlier run: {counts.done_before:,}"
     if counts.failed_before:
         yield f"failed in an earlier run: {counts.failed_before:,}; --retry-failed tries them again"
     if counts.existing:

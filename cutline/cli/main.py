@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from cutline.cli.capfilt import capfilt_command
 from cutline.cli.caption import caption_command
 from cutline.cli.check import make_check_command
 from cutline.cli.compare import compare_command
@@ -14,6 +15,7 @@ from cutline.cli.convert import convert_command
 from cutline.cli.demo import demo_command
 from cutline.cli.evaluate import evaluate_command
 from cutline.cli.failure import report_failure
+from cutline.cli.filter import filter_command
 from cutline.cli.help import format_help
 from cutline.cli.score import score_command
 from cutline.cli.train import make_train_command
@@ -30,6 +32,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate_command,
     "compare": compare_command,
     "score": score_command,
+    "filter": filter_command,
+    "capfilt": capfilt_command,
     "convert": convert_command,
 }
 

@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.capfilt import CaptionerOptions, FilterConfig, MatchScore
 from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "BeamScoring",
     "CaptionConfig",
     "CaptionText",
+    "CaptionerOptions",
     "CheckpointOptions",
     "Cleaning",
     "Columns",
@@ -57,6 +59,7 @@ __all__ = [
     "EvalConfig",
     "Existing",
     "ExtraMetric",
+    "FilterConfig",
     "GenerationConfig",
     "GenerationKwargs",
     "ImageConfig",
@@ -65,6 +68,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatchScore",
     "MatcherOptions",
     "MemoryConfig",
     "MetricConfig",

@@ -121,6 +121,8 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> N
     types = {
         "score": number,
         "match": number,
+        "itm": number,
+        "itc": number,
         "alternatives": pa.list_(pa.struct(alternative)),
         "token_log_probs": pa.list_(number),
         "original_captions": pa.list_(pa.string()),

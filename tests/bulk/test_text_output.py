@@ -136,7 +136,7 @@ def test_a_killed_run_changes_files_later_once(
             sample = Sample(str(images / name), (), name)
             status = (images / name).stat()
             stamp = f"{status.st_size}-{status.st_mtime_ns}"
-            edit = output.plan_edit(sample, caption_text(name.encode()))
+            edit = output.plan_edit(sample, [caption_text(name.encode())])
             manifest.add(Record(name, stamp, {"caption": edit.text}, edit=edit))
         manifest.commit()
     if changed:

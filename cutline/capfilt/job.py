@@ -1,0 +1,223 @@
+"""`FilterJob`: score the texts of each image, and select those that match."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from cutline.bulk.engine import describe_generation
+from cutline.bulk.job import Result, TextSelection
+from cutline.bulk.record import SCORE_DIGITS
+from cutline.capfilt.batches import CachedImage, batch_samples
+from cutline.captioner import Captioner, load
+from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.config import (
+    CaptionerOptions,
+    FilterConfig,
+    GenerationConfig,
+    InferenceConfig,
+    MatcherOptions,
+    OutputConfig,
+)
+from cutline.data import Sample
+from cutline.errors import CutlineError, DataError, GenerationError
+from cutline.image import ImageSource
+from cutline.matcher import Matcher, MatchScores, load_matcher
+
+WEB, SYNTHETIC = "web", "synthetic"
+"""origins of a text: the data, or the captioner"""
+NUCLEUS = GenerationConfig(sample=True, top_p=0.9, top_k=0)
+"""how BLIP's authors sample synthetic texts"""
+BATCHES_TOGETHER = 4
+"""batches that are captioned, and then scored: all that a process of a run is sent at a time"""
+
+
+class FilterModels(NamedTuple):
+    """What a job loads."""
+
+    matcher: Matcher
+    captioner: Captioner | None = None
+
+
+class Candidates(NamedTuple):
+    """The texts of an image that are scored."""
+
+    image: ImageSource
+    texts: Sequence[str]
+    num_web: int
+    """number of those from the data, which come first"""
+
+
+@dataclass(frozen=True)
+class FilterJob:
+    """Which texts of an image are kept: the same in every process.
+
+    Without a captioner, texts are those of the data. A captioner adds synthetic ones.
+    """
+
+    matcher: MatcherOptions
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    captioner: CaptionerOptions = field(default_factory=CaptionerOptions)
+    generation: GenerationConfig = NUCLEUS
+    """how synthetic texts are made, `num_captions` of each image"""
+    prompt: str | None = None
+    """prompt of synthetic texts; None for that of each sample, or else the captioner's"""
+
+    def load(self, device: str = "") -> FilterModels:
+        """Load the models, on another device than that of the settings if one is given."""
+        device = device or self.inference.device
+        settings: Any = (device, self.inference.precision)
+        engine, options = self.inference.engine, self.matcher.checkpoint_options
+        matcher = load_matcher(self.matcher.matcher, *settings, engine=engine, **options.arguments)
+        if not self.captioner.captioner:
+            return FilterModels(matcher)
+        arguments = self.captioner.checkpoint_options.arguments
+        captioner = load(self.captioner.captioner, *settings, engine=engine, **arguments)
+        return FilterModels(matcher, captioner)
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Return those of the models, by what the columns are called that have them."""
+        found = {}
+        if path := self.captioner.captioner:
+            options = self.captioner.checkpoint_options
+            found["captioner"] = load_checkpoint(path, **options.arguments).fingerprint()
+        options = self.matcher.checkpoint_options
+        checkpoint = load_matcher_checkpoint(self.matcher.matcher, **options.arguments)
+        return {**found, "matcher": checkpoint.fingerprint()}
+
+    def describe(self, outputs: OutputConfig) -> dict[str, Any]:
+        """Return what the selection depends on, for the manifest."""
+        values = {
+            **self.fingerprints,
+            "precision": self.inference.precision,
+            "score": self.filter.score,
+            "threshold": self.filter.minimum,
+        }
+        if self.captioner.captioner:
+            values |= {"prompt": self.prompt, **describe_generation(self.generation)}
+        return values
+
+    def stream(
+        self,
+        models: FilterModels,
+        samples: Iterator[Sample],
+        batch_size: int,
+        ordered: bool = False,
+    ) -> Iterator[Result]:
+        """Select texts of samples as they come, in order."""
+        if models.captioner:
+            return self._add_and_select(models.captioner, models.matcher, samples, batch_size)
+        return self._select(models.matcher, samples, batch_size)
+
+    def _select(
+        self, matcher: Matcher, samples: Iterator[Sample], batch_size: int
+    ) -> Iterator[Result]:
+        running: dict[int, Candidates] = {}
+
+        def read() -> Iterator[tuple[ImageSource, Sequence[str]]]:
+            for index, sample in enumerate(samples):
+                texts = sample.captions
+                running[index] = Candidates(sample.image, texts, len(texts))
+                yield sample.image, texts
+
+        num_workers = self.inference.num_workers
+        for scores in matcher.stream(read(), batch_size=batch_size, num_workers=num_workers):
+            assert scores.index is not None
+            yield self.select_texts(running.pop(scores.index), scores)
+
+    def _add_and_select(
+        self, captioner: Captioner, matcher: Matcher, samples: Iterator[Sample], batch_size: int
+    ) -> Iterator[Result]:
+        start = 0
+        for batch in batch_samples(samples, BATCHES_TOGETHER * batch_size):
+            found = self._add_texts(captioner, list(map(CachedImage.wrap, batch)), batch_size)
+            readable = [each for each in found if isinstance(each, Candidates)]
+            scores = matcher.stream(
+                [(each.image, each.texts) for each in readable],
+                batch_size=batch_size,
+                num_workers=self.inference.num_workers,
+            )
+            selections = map(self.select_texts, readable, scores)
+            for index, each in enumerate(found, start):
+                result = each if isinstance(each, CutlineError) else next(selections)
+                yield set_result_index(result, index)
+            start += len(batch)
+
+    def _add_texts(
+        self, captioner: Captioner, batch: Sequence[Sample], batch_size: int
+    ) -> list[Candidates | CutlineError]:
+        """Return the texts of the data and synthetic ones; equal ones are scored once."""
+        default = captioner.config.prompt
+        captions = captioner.stream(
+            [sample.image for sample in batch],
+            [sample.prompt_or(default) if self.prompt is None else self.prompt for sample in batch],
+            batch_size=batch_size,
+            num_workers=self.inference.num_workers,
+            **dataclasses.asdict(self.generation),
+        )
+        found: list[Candidates | CutlineError] = []
+        for sample, caption in zip(batch, captions, strict=True):
+            if isinstance(caption, CutlineError):
+                found.append(caption)
+                continue
+            texts = dict.fromkeys(each.text for each in caption.alternatives if each.text.strip())
+            new = [text for text in texts if text not in sample.captions]
+            texts_of_data = sample.captions
+            found.append(Candidates(sample.image, [*texts_of_data, *new], len(texts_of_data)))
+        return found
+
+    def select_texts(
+        self, candidates: Candidates, scores: MatchScores | CutlineError
+    ) -> TextSelection | CutlineError:
+        """Return which texts of an image are kept, given their scores."""
+        if isinstance(scores, CutlineError):
+            return scores
+        error = _find_error(candidates, scores)
+        if error:
+            error.index = scores.index
+            return error
+        rows = list(self._make_rows(candidates, scores))
+        name, minimum = self.filter.score, self.filter.minimum
+        kept = tuple(row for row in rows if row[name] >= minimum)
+        dropped = tuple(row for row in rows if row[name] < minimum)
+        return TextSelection(kept, dropped, scores.index)
+
+    def _make_rows(self, candidates: Candidates, scores: MatchScores) -> Iterator[dict[str, Any]]:
+        num_web = candidates.num_web
+        origins = [WEB] * num_web + [SYNTHETIC] * (len(candidates.texts) - num_web)
+        has_origins = bool(self.captioner.captioner)
+        values = zip(candidates.texts, origins, scores.itm, scores.itc, strict=True)
+        for text, origin, itm, itc in values:
+            yield {
+                "caption": text,
+                **({"origin": origin} if has_origins else {}),
+                "itm": round(itm, SCORE_DIGITS),
+                "itc": round(itc, SCORE_DIGITS),
+            }
+
+
+def _find_error(candidates: Candidates, scores: MatchScores) -> CutlineError | None:
+    """Return why the texts of an image cannot be selected, if that is so."""
+    name = f"image {scores.index}"  # in place of which a run says which one it is
+    if not candidates.texts:
+        return DataError(
+            f"{name}: has no text to filter; `cutline caption` or `cutline capfilt` writes some"
+        )
+    if any(map(math.isnan, (*scores.itm, *scores.itc))):
+        return GenerationError(
+            f"{name}: its texts cannot be scored, because the matcher's output is NaN (are its "
+            "weights damaged?)"
+        )
+    return None
+
+
+def set_result_index(result: TextSelection | CutlineError, index: int) -> Result:
+    """Return a result with the number of its image."""
+    if isinstance(result, TextSelection):
+        return dataclasses.replace(result, index=index)
+    result.index = index
+    return result

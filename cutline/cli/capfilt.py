@@ -1,0 +1,84 @@
+"""`cutline capfilt`."""
+
+from dataclasses import astuple, dataclass
+from typing import Annotated
+
+from tyro.conf import arg
+
+from cutline.cli.caption import SourceFlags
+from cutline.cli.filter import (
+    FilteredData,
+    FilterFlags,
+    SelectionOutputFlags,
+    run_selection,
+)
+from cutline.cli.flags import Flags
+from cutline.config import (
+    CaptionerOptions,
+    GenerationConfig,
+    InferenceConfig,
+    RunConfig,
+)
+from cutline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class CaptionerFlags(CaptionerOptions):
+    """Captioner: which checkpoint writes synthetic texts."""
+
+    captioner: Annotated[str, arg(metavar="CAPTIONER")] = ""
+    """captioner that writes synthetic texts: hub id, .pth, Hugging Face folder, cutline folder or
+    training run"""
+    prompt: str | None = None
+    """prompt of synthetic texts, which is cut from them (default: that of each image in the data,
+    else the captioner's own)"""
+
+    @property
+    def options(self) -> CaptionerOptions:
+        """Return the settings of the checkpoint.
+
+        Raises:
+            ConfigError: No captioner is named.
+        """
+        if not self.captioner:
+            raise ConfigError(
+                "name the captioner that writes texts, such as --captioner runs/captioner; "
+                "`cutline filter` needs none"
+            )
+        return CaptionerOptions(*astuple(self)[:4])
+
+
+def capfilt_command(
+    data: FilteredData,
+    *,
+    captioner: Annotated[CaptionerFlags, Flags] = CaptionerFlags(),
+    matcher: Annotated[FilterFlags, Flags] = FilterFlags(),
+    outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
+    source: Annotated[SourceFlags, Flags] = SourceFlags(),
+    run: Annotated[RunConfig, Flags] = RunConfig(),
+    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(sample=True, top_k=0),
+    inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
+) -> int:
+    """Clean the captions of a dataset, and add synthetic ones: BLIP's CapFilt.
+
+    A captioner writes texts for each image (by nucleus sampling, as in the paper), a matcher scores
+    these and those of the data, and what reaches the threshold is kept. Images need no captions.
+    The column `origin` of what is written is web or synthetic; `captioner` and `matcher` are the
+    fingerprints of the models.
+
+    The same command goes on where it was stopped or killed. What is kept can be read again as a
+    dataset, by `cutline train` too.
+
+    Examples:
+        cutline capfilt web.jsonl --captioner runs/captioner --matcher runs/matcher -o clean.jsonl
+
+        cutline capfilt 'shards/*.tar' --captioner C --matcher M -o clean/ --num-captions 2
+
+        cutline capfilt photos --captioner C --matcher M -o clean.csv --report report.html
+    """
+    from cutline.capfilt import FilterJob
+
+    options = captioner.options
+    models = matcher.options, matcher.filter, inference, options
+    job = FilterJob(*models, generation, captioner.prompt)
+    return run_selection(data, job, outputs, source, run)

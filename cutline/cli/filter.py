@@ -1,0 +1,139 @@
+"""`cutline filter`, and what it shares with `cutline capfilt`."""
+
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, Suppress, arg
+
+from cutline.cli.caption import SourceFlags, find_collection, print_failure, print_summary
+from cutline.cli.console import print_message, stderr_console
+from cutline.cli.flags import (
+    DATA_HELP,
+    Flags,
+    MatcherFlags,
+    Output,
+    ReportOutput,
+    check_outputs,
+)
+from cutline.config import (
+    FilterConfig,
+    InferenceConfig,
+    MatcherOptions,
+    OutputConfig,
+    RunConfig,
+)
+from cutline.config.collection import CAPTION_FIELD
+from cutline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cutline.capfilt import FilterJob
+
+FilteredData = Positional[
+    Annotated[list[str], arg(metavar="DATA [DATA …]", help=f"{DATA_HELP}; several of them, too")]
+]
+
+
+@dataclass(frozen=True)
+class SelectionOutputFlags(OutputConfig):
+    """Output: where texts go, and how they are written."""
+
+    output: Output = ""
+    """file or folder to write: kept.jsonl, .csv or .parquet (a row for each text), metadata.jsonl
+    for Hugging Face's imagefolder, a folder of .txt files (a line for each text) or of tar shards,
+    a .tar file, or .txt or .caption for a file beside each image"""
+    dropped: Annotated[str, arg(metavar="FILE")] = ""
+    """table of the texts that are not kept, with their scores: dropped.jsonl, .csv or .parquet"""
+    report: ReportOutput = ""
+    """HTML report: share of noise, histograms of scores, images with texts kept and dropped"""
+    caption_template: Suppress[str] = CAPTION_FIELD
+
+
+@dataclass(frozen=True)
+class FilterFlags(MatcherFlags):
+    """Matcher: which checkpoint scores the texts."""
+
+    filter: Annotated[FilterConfig, Flags] = field(default_factory=FilterConfig)
+
+    @property
+    def options(self) -> MatcherOptions:
+        """Return the settings alone, which processes and a manifest take.
+
+        Raises:
+            ConfigError: No matcher is named.
+        """
+        if not self.matcher:
+            raise ConfigError("name the matcher that scores texts, such as --matcher runs/matcher")
+        return MatcherOptions(*astuple(self)[:4])
+
+
+def filter_command(
+    data: FilteredData,
+    *,
+    matcher: Annotated[FilterFlags, Flags] = FilterFlags(),
+    outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
+    source: Annotated[SourceFlags, Flags] = SourceFlags(),
+    run: Annotated[RunConfig, Flags] = RunConfig(),
+    inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
+) -> int:
+    """Keep the captions of a dataset that match their images, as a matcher sees it.
+
+    A caption is kept if its score reaches the threshold; both scores are written with it, so that
+    a stricter choice needs no second run. An image without such a caption is left out. What is
+    kept can be read again as a dataset, by `cutline train` too.
+
+    Captions are scored as they come. The same command goes on where it was stopped or killed, and
+    scores only what is missing.
+
+    Examples:
+        cutline filter captions.jsonl --matcher runs/matcher -o kept.jsonl --dropped dropped.jsonl
+
+        cutline filter photos --matcher runs/matcher -o kept/ --folder-format shards
+
+        cutline filter 'shards/*.tar' --matcher runs/matcher -o kept/ --threshold 0.8
+
+        cutline filter captions.csv --matcher runs/matcher -o kept.csv --score itc --threshold 0.3
+    """
+    from cutline.capfilt import FilterJob
+
+    job = FilterJob(matcher.options, matcher.filter, inference)
+    return run_selection(data, job, outputs, source, run)
+
+
+def run_selection(
+    data: list[str],
+    job: "FilterJob",
+    outputs: SelectionOutputFlags,
+    source: SourceFlags,
+    run: RunConfig,
+) -> int:
+    """Filter a collection, tell what happens on stderr, and return the exit code."""
+    from cutline.bulk.progress import RunProgress
+    from cutline.bulk.run import Listener
+    from cutline.capfilt import FilterSettings, run_filter
+
+    if not data and not source.from_list:
+        raise ConfigError("name the data to filter: a table, a folder, or tar shards")
+    if not outputs.output:
+        raise ConfigError("name the file or folder to write, such as -o kept.jsonl")
+    check_report(outputs.report)
+    settings = FilterSettings(job, outputs.output, outputs.dropped, outputs.report, outputs, run)
+    collection = find_collection(data, source)
+    console = stderr_console()
+    with RunProgress(console, print_message, collection.count, "filtering") as progress:
+        listener = Listener(progress.update, print_failure)
+        summary = run_filter(collection, settings, listener)
+    return print_summary(summary, "filtered")
+
+
+def check_report(path: str) -> None:
+    """Check that a report can be written.
+
+    Raises:
+        ConfigError: It is no HTML file.
+        CutlineError: It cannot be written.
+    """
+    if not path:
+        return
+    if not path.lower().endswith((".html", ".htm")):
+        raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
+    check_outputs(path)

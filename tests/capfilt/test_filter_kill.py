@@ -1,0 +1,136 @@
+"""Filters that are killed at random moments and started again: real processes, real models.
+
+In the end each text is kept or dropped once, as by a run that was never killed.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from filter_data import FAST, Texts, read_table
+from forked import start_command
+
+from cutline.cli.main import run_command
+from cutline.demo.scenes import make_scenes, write_scenes
+
+NUM_IMAGES = 80
+SLOW = ["--batch-size", "1"]
+Pairs = list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table of images with two texts each; one image cannot be read."""
+    folder = tmp_path_factory.mktemp("kill")
+    scenes = make_scenes(NUM_IMAGES, seed=5)
+    write_scenes(folder, scenes, size=64)
+    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+    for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
+        row["captions"] = [row["captions"][0], f"{other['captions'][0]} and more"]
+    (folder / "broken.png").write_bytes(b"no image")
+    rows.insert(40, {"file_name": "broken.png", "captions": ["a text"]})
+    path = folder / "texts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def list_words(command: str, data: Path, out: Path, dropped: Path, models: Path) -> list[str]:
+    words = [command, str(data), "-o", str(out), "--matcher", str(models / "matcher"), *FAST]
+    words += ["--threshold", "0.93", "--dropped", str(dropped)]
+    if command == "capfilt":
+        words += ["--captioner", str(models / "captioner"), "--max-length", "12"]
+    return words
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Return images and texts of a table, none of which occurs twice."""
+    if path.is_dir():
+        return []
+    pairs = [(Path(row["image"]).name, row["caption"]) for row in read_table(path)]
+    assert len(set(pairs)) == len(pairs)
+    return pairs
+
+
+def kill_at_random(words: Sequence[str], state: Path, seed: int, count: int) -> int:
+    """Start a command again and again, and kill it; return how often it was killed."""
+    rng = random.Random(seed)
+    killed = 0
+    for index in range(count):
+        process = start_command([*words, *SLOW])
+        parts = len(list(state.glob("part-*")))
+        while index % 3 and process.is_alive() and len(list(state.glob("part-*"))) == parts:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        assert process.pid
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+        assert process.exitcode in (-signal.SIGKILL, 0, 3)
+        killed += process.exitcode == -signal.SIGKILL
+    return killed
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [
+        ("filter", ".jsonl"),
+        pytest.param("filter", ".csv", marks=pytest.mark.slow),
+        pytest.param("filter", ".parquet", marks=pytest.mark.slow),
+        pytest.param("capfilt", ".jsonl", marks=pytest.mark.slow),
+        pytest.param("capfilt", ".parquet", marks=pytest.mark.slow),
+    ],
+)
+def test_a_table(command: str, suffix: str, data: Path, models: Path, tmp_path: Path) -> None:
+    expected: list[Pairs] = []
+    for number in range(2):
+        out, dropped = tmp_path / f"out{number}{suffix}", tmp_path / f"dropped{number}{suffix}"
+        words = list_words(command, data, out, dropped, models)
+        if number:
+            assert kill_at_random(words, Path(f"{out}.state"), 1, 20) >= 5
+        assert run_command(words) == 3
+        expected += [read_pairs(out), read_pairs(dropped)]
+    assert expected[:2] == expected[2:]
+    assert sum(map(len, expected[:2])) >= 2 * NUM_IMAGES
+    assert all(expected)
+    (failed,) = Path(f"{out}.failed.jsonl").read_text().splitlines()
+    assert json.loads(failed)["id"] == "broken.png"
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--folder-format", "shards", "--shard-size", "7"], []])
+def test_a_folder(flags: list[str], data: Path, models: Path, tmp_path: Path) -> None:
+    from filter_data import read_texts
+
+    found: list[Texts] = []
+    for number in range(2):
+        out, dropped = tmp_path / f"out{number}", tmp_path / f"dropped{number}.jsonl"
+        words = [*list_words("filter", data, out, dropped, models), *flags]
+        if number:
+            state = out / ".cutline" / ("shards" if flags else "text")
+            assert kill_at_random(words, state, 2, 20) >= 5
+        assert run_command(words) == 3
+        found.append(read_texts(out))
+    assert found[0] == found[1]
+
+
+def test_a_stop_writes_what_is_done(data: Path, models: Path, tmp_path: Path) -> None:
+    out, dropped = tmp_path / "out.jsonl", tmp_path / "dropped.jsonl"
+    words = list_words("filter", data, out, dropped, models)
+    process = start_command([*words, *SLOW])
+    while process.is_alive() and not list(Path(f"{out}.state").glob("part-*")):
+        time.sleep(0.01)
+    assert process.pid
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    count = len(read_pairs(out)) + len(read_pairs(dropped))
+    assert 0 < count < 2 * NUM_IMAGES
+    assert run_command(words) == 3
+    assert len(read_pairs(out)) + len(read_pairs(dropped)) == 2 * NUM_IMAGES
