@@ -292,7 +292,11 @@ class Trainer:
         if not len(batch.pixels):
             batch = self.task.make_dummy(config, has_embeddings, scored=False)
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        # Without its cache of weights: a layer that runs twice would find them there the second time,
+        # but not when its activations are recomputed, which then fails.
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
+        ):
             return self.task.compute_loss(model, config, batch)
 
     def check_finite(self, loss: float, norm: float) -> None:
