@@ -292,8 +292,8 @@ class Trainer:
         if not len(batch.pixels):
             batch = self.task.make_dummy(config, has_embeddings, scored=False)
         batch = batch.to(self.device)
-        # Without its cache of weights: a layer that runs twice would find them there the second time,
-        # but not when its activations are recomputed, which then fails.
+        # Without its cache of weights: a layer that runs twice would find them there,
+        # but not when its activations are recomputed, which would then fail.
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
         ):
