@@ -91,7 +91,8 @@ class Benchmark:
             ),
             generation=GenerationConfig(num_beams=options.num_beams, **length),
         )
-        self.captioner = self.job.load()
+        self.models = self.job.load()
+        self.captioner = self.models.captioner
         self.length = length
         images = options.images or str(self._draw_images())
         samples = itertools.islice(iter_data(DataSource(images)), options.num_images)
@@ -125,7 +126,7 @@ class Benchmark:
             with Manifest(Path(folder) / "state") as manifest:
                 run = CaptionRun(manifest, output)
                 run.run(
-                    self.samples, lambda samples: caption_samples(self.captioner, self.job, samples)
+                    self.samples, lambda samples: caption_samples(self.models, self.job, samples)
                 )
             assert run.counts.captioned == len(self.samples)
             self.written = {

@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks: a captioner with random weights in both formats, and images."""
+"""Inputs of the benchmarks: captioners and matchers with random weights, and images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from cutline.checkpoint import Checkpoint, save_checkpoint
-from cutline.config import CaptionConfig
-from cutline.model import CaptionModel
+from cutline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_native
+from cutline.config import CaptionConfig, MatchConfig
+from cutline.model import CaptionModel, MatchModel
 from cutline.tokenizer import Tokenizer
 
 Array = npt.NDArray[np.uint8]
@@ -31,6 +31,29 @@ def write_model(folder: Path, config: CaptionConfig, seed: int = 0) -> None:
     )
     save_checkpoint(folder / "cutline", checkpoint)
     save_checkpoint(folder / "huggingface", checkpoint, "huggingface")
+
+
+def write_matcher(
+    folder: Path, config: CaptionConfig, seed: int = 0, encoder_of: Path | None = None
+) -> list[str]:
+    """Write a matcher with the sizes of a captioner, and return words of its vocabulary.
+
+    Args:
+        folder: Where it is written.
+        config: Sizes of the captioner.
+        seed: Seed of the weights.
+        encoder_of: A captioner whose vision encoder it shares.
+    """
+    torch.manual_seed(seed)
+    vocabulary = folder.with_suffix(".txt")
+    tokenizer = make_vocabulary(vocabulary, config.text.vocab_size)
+    match_config = MatchConfig.from_caption_config(config)
+    weights = MatchModel(match_config).state_dict()
+    if encoder_of:
+        shared = load_checkpoint(encoder_of).weights
+        weights |= {name: w for name, w in shared.items() if name.startswith("vision.")}
+    save_native(folder, Checkpoint(match_config, weights, tokenizer))
+    return vocabulary.read_text(encoding="utf-8").splitlines()[7:]
 
 
 def make_vocabulary(file: Path, size: int) -> Tokenizer:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cutline.evaluation import Evaluation, evaluate
     from cutline.image_to_text import pipeline
     from cutline.matcher import Matcher, MatchScores, load_matcher
+    from cutline.retrieval import IndexSummary, SearchHit, SearchIndex, build_index, search
     from cutline.scheduler import CaptionScheduler
     from cutline.scoring import CaptionScore
     from cutline.training import Interrupted, train
@@ -65,6 +66,7 @@ _MODULES = {
     "GenerationError": "cutline.errors",
     "ImageConfig": "cutline.config",
     "ImageError": "cutline.errors",
+    "IndexSummary": "cutline.retrieval",
     "Interrupted": "cutline.training",
     "MatchConfig": "cutline.config",
     "MatchScores": "cutline.matcher",
@@ -73,14 +75,18 @@ _MODULES = {
     "Recipe": "cutline.config",
     "RequestCancelledError": "cutline.errors",
     "SchedulerClosedError": "cutline.errors",
+    "SearchHit": "cutline.retrieval",
+    "SearchIndex": "cutline.retrieval",
     "TextConfig": "cutline.config",
     "TextEvent": "cutline.batching",
     "VisionConfig": "cutline.config",
+    "build_index": "cutline.retrieval",
     "evaluate": "cutline.evaluation",
     "load": "cutline.captioner",
     "load_matcher": "cutline.matcher",
     "pipeline": "cutline.image_to_text",
     "read_recipe": "cutline.config",
+    "search": "cutline.retrieval",
     "train": "cutline.training",
 }
 
@@ -104,6 +110,7 @@ __all__ = [
     "GenerationError",
     "ImageConfig",
     "ImageError",
+    "IndexSummary",
     "Interrupted",
     "MatchConfig",
     "MatchScores",
@@ -112,14 +119,18 @@ __all__ = [
     "Recipe",
     "RequestCancelledError",
     "SchedulerClosedError",
+    "SearchHit",
+    "SearchIndex",
     "TextConfig",
     "TextEvent",
     "VisionConfig",
+    "build_index",
     "evaluate",
     "load",
     "load_matcher",
     "pipeline",
     "read_recipe",
+    "search",
     "train",
 ]
 

@@ -18,7 +18,7 @@ from cutline.batching.inputs import (
     pair_inputs,
     to_image_list,
 )
-from cutline.batching.stream import stream_captions
+from cutline.batching.stream import read_outcomes, stream_captions
 from cutline.checkpoint import build_model, load_checkpoint
 from cutline.config import (
     CaptionConfig,
@@ -39,11 +39,15 @@ from cutline.image import (
     hold_image,
     to_pixels,
 )
+from cutline.matcher import Matcher
 from cutline.model import CaptionModel
 from cutline.predictor import Predictor
+from cutline.reranking import Reranker
 from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
 from cutline.tokenizer import Tokenizer
 
+CAPTION_ARGUMENTS = ("prompt", "batch_size", "num_workers", "seeds", "rerank", "keep")
+"""arguments of `Captioner.caption` besides images and the fields of `GenerationConfig`"""
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
 
 
@@ -87,6 +91,8 @@ class Captioner(Predictor):
         batch_size: int = 8,
         num_workers: int = 0,
         seeds: Sequence[int] | None = None,
+        rerank: Matcher | None = None,
+        keep: int | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> list[Caption]:
         """Caption images.
@@ -99,6 +105,11 @@ class Captioner(Predictor):
             num_workers: Number of processes that open images; 0 for threads of this process.
             seeds: For sampling, a seed for each image instead of `seed`. With equal seeds, equal
                 images get equal captions.
+            rerank: A matcher, from `cutline.load_matcher`, that ranks the captions of each image by
+                the probability that image and text belong together, `Caption.match`; the first of
+                them is then the caption. The text without the prompt is matched.
+            keep: With `rerank`, number of captions to keep of each image, best first (default:
+                all).
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -110,7 +121,7 @@ class Captioner(Predictor):
             GenerationError: An image cannot be captioned.
         """
         # Check settings first: `stream` knows further arguments, and gets a smaller batch_size.
-        self.make_config(settings, ("prompt", "batch_size", "num_workers", "seeds"))
+        self.make_config(settings, CAPTION_ARGUMENTS)
         InferenceConfig(batch_size=batch_size)
         image_list = to_image_list(images)
         for name, values in (("prompt", prompt), ("seed", seeds)):
@@ -125,6 +136,8 @@ class Captioner(Predictor):
             batch_size=batch_size,
             num_workers=num_workers,
             seeds=seeds,
+            rerank=rerank,
+            keep=keep,
             **settings,
         ):
             if isinstance(result, CutlineError):
@@ -141,6 +154,8 @@ class Captioner(Predictor):
         num_workers: int = 0,
         ordered: bool = True,
         seeds: Iterable[int] | None = None,
+        rerank: Matcher | None = None,
+        keep: int | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> Iterator[Caption | CutlineError]:
         """Caption any number of images, lazily.
@@ -163,6 +178,8 @@ class Captioner(Predictor):
                 `if __name__ == "__main__":`.
             ordered: Whether to return results in the order of the input, else as they are done.
             seeds: As for `caption`, or any iterable of seeds.
+            rerank: As for `caption`.
+            keep: As for `caption`.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -174,11 +191,13 @@ class Captioner(Predictor):
         Raises:
             ConfigError: A setting is unknown or invalid, or the prompt of all images is too long.
         """
-        arguments = ("prompt", "batch_size", "num_workers", "ordered", "seeds")
-        config = self.make_config(settings, arguments)
+        config = self.make_config(settings, (*CAPTION_ARGUMENTS, "ordered"))
         inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
         if seeds is not None and not config.sample:
             raise ConfigError("seeds are for sampling only: set sample=True, or remove them")
+        if keep is not None and rerank is None:
+            raise ConfigError("keep is for captions that are ranked: give a matcher as rerank")
+        reranker = Reranker(self, rerank, keep, config.num_captions) if rerank is not None else None
         prompt = self.config.prompt if prompt is None else prompt
         if isinstance(prompt, str):
             check_prompt_length(len(self.tokenizer.encode_prompt(prompt)), config)
@@ -189,7 +208,7 @@ class Captioner(Predictor):
         in_order = ordered and is_sequence
         self.check_process()
         pairs = pair_inputs(images, prompts, seeds)
-        return self._stream(pairs, config, inference, in_order, ordered)
+        return self._stream(pairs, config, inference, in_order, ordered, reranker)
 
     @torch.inference_mode()
     def _stream(
@@ -199,14 +218,21 @@ class Captioner(Predictor):
         inference: InferenceConfig,
         in_order: bool,
         ordered: bool,
+        reranker: Reranker | None,
     ) -> Iterator[Caption | CutlineError]:
         runner = self._acquire_runner(inference.batch_size)
-        make_request = partial(self._make_request, config)
-        max_taken, size = 2 * inference.batch_size, self.config.vision.image_size
+        make_request = partial(self._make_request, config, reranker)
+        read_results = reranker.rank if reranker else read_outcomes
         with ImagePrefetcher(
-            pairs, size, max_taken, inference.num_workers, in_order, max_wait=MAX_WAIT
+            pairs,
+            self.config.vision.image_size,
+            2 * inference.batch_size,
+            inference.num_workers,
+            in_order,
+            max_wait=MAX_WAIT,
+            second_size=reranker.second_size if reranker else None,
         ) as prefetcher:
-            yield from stream_captions(prefetcher, runner, make_request, ordered)
+            yield from stream_captions(prefetcher, runner, make_request, ordered, read_results)
             self._idle_runners = [runner]
             prefetcher.raise_error()
 
@@ -235,7 +261,7 @@ class Captioner(Predictor):
         return config
 
     def _make_request(
-        self, config: GenerationConfig, image: OpenedImage[Inputs]
+        self, config: GenerationConfig, reranker: Reranker | None, image: OpenedImage[Inputs]
     ) -> CaptionRequest | CutlineError:
         """Return the request of an image, or the error of one that cannot be captioned."""
         if isinstance(image.pixels, ImageError):
@@ -251,6 +277,8 @@ class Captioner(Predictor):
             return ConfigError(f"image {image.index}: {error}")
         request = CaptionRequest(image.index, config, prompt_ids, name=f"image {image.index}")
         request.pixels = image.pixels
+        if reranker:
+            reranker.prepare(request, image)
         return request
 
     def make_runner(self, slots: int) -> BatchRunner:

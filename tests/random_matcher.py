@@ -1,11 +1,13 @@
 """Matchers with random weights, which fit the captioner of `random_captioner`."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from random_captioner import make_captioner
 
 from cutline.captioner import Captioner
+from cutline.checkpoint import Checkpoint, save_native
 from cutline.config import MatchConfig
 from cutline.matcher import Matcher
 from cutline.model import MatchModel
@@ -30,3 +32,13 @@ def make_matcher(image_size: int = 32, encoder_of: Captioner | None = None) -> M
     if encoder_of:
         model.vision.load_state_dict(encoder_of.model.vision.state_dict())
     return Matcher(model, captioner.tokenizer, "cpu", "fp32")
+
+
+def save_matcher(
+    folder: Path, image_size: int = 32, encoder_of: Captioner | None = None
+) -> Matcher:
+    """Save a matcher of `make_matcher` to a folder, and return it."""
+    matcher = make_matcher(image_size, encoder_of)
+    weights = matcher.model.state_dict()
+    save_native(folder, Checkpoint(matcher.config, weights, matcher.tokenizer))
+    return matcher

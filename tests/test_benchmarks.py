@@ -194,3 +194,79 @@ def test_a_collection_is_measured_beside_the_model(tmp_path: Path) -> None:
     assert measured["decode_seconds"] == medians["opening images"] / 8
     assert measured["image_bytes"] > 10_000
     assert 50 < measured["caption_bytes"] < measured["state_bytes"] < 5_000
+
+
+def run_benchmark(script: str, *arguments: str, output: Path) -> dict[str, Any]:
+    """Return the result of a benchmark that writes JSON."""
+    command = [sys.executable, str(SCRIPT.with_name(script)), *arguments, "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    values: dict[str, Any] = json.loads(output.read_text())
+    return values
+
+
+@pytest.mark.slow
+def test_wrong_captions_of_scenes_are_looked_for(tmp_path: Path) -> None:
+    result = run_benchmark("matching.py", "--short", output=tmp_path / "result.json")
+    names = ["matcher", "matcher, cosine", "captioner", "captioner, per token"]
+    assert list(result["shuffled"]) == list(result["one_false_word"]) == names
+    assert result["shuffled"]["matcher"]["num_wrong"] == 12
+    assert result["one_false_word"]["matcher"]["num_wrong"] == 20
+    words = {"auroc_color", "auroc_shape", "auroc_relation", "auroc_number"}
+    assert words <= set(result["one_false_word"]["captioner"])
+    assert result["scenes"] == result["distinct_scenes"] == 96 + 40 + 40
+
+
+def write_aerial(folder: Path, name: str, count: int) -> None:
+    """Write drawn scenes as if they were images of two land uses."""
+    scenes = make_scenes(count, seed=len(name))
+    (folder / name).mkdir(parents=True)
+    data = write_scenes(folder / name, scenes, size=32)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        image = f"{name}/ucm_{number % 2:02}_{number:03}.png"
+        (folder / name / row["file_name"]).rename(folder / image)
+        row |= {"file_name": image, "captions": row["captions"] * 2}
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.slow
+def test_swapped_captions_of_aerial_images_are_looked_for(tmp_path: Path) -> None:
+    write_aerial(tmp_path / "data", "block-train", 40)
+    write_aerial(tmp_path / "data", "block-val", 16)
+    arguments = [str(tmp_path / "data"), "--short", "--folder", str(tmp_path / "models")]
+    result = run_benchmark("matching_aerial.py", *arguments, output=tmp_path / "result.json")
+    names = ["matcher", "matcher, cosine", "mean log p", "ratio", "ratio per token"]
+    assert list(result["any"]) == names
+    matcher, ratio = result["any"]["matcher"], result["any"]["ratio"]
+    difference = ratio["matcher_is_better_by"]["difference"]
+    assert difference == pytest.approx(matcher["auroc"] - ratio["auroc"])
+    assert matcher["num_wrong"] == round(0.3 * matcher["num_pairs"])
+    assert result["retrieval"]["num_images"] == 8
+
+
+@pytest.mark.slow
+def test_cleaned_and_noisy_captions_are_compared(tmp_path: Path) -> None:
+    pytest.importorskip("cutline.capfilt")
+    result = run_benchmark("capfilt.py", "--short", output=tmp_path / "result.json")
+    assert list(result["accuracy"]) == ["noisy", "cleaned"]
+    assert len(result["differences"]) == 1
+    web, synthetic = result["cleaned"]["web"], result["cleaned"]["synthetic"]
+    assert web == {"kept": 60, "true": 0.5}  # the threshold of a short run keeps all
+    assert synthetic["kept"] == 60
+
+
+def test_questions_to_an_index_are_measured(tmp_path: Path) -> None:
+    flags = ["--size", "tiny", "--num-images", "300", "--repeats", "3"]
+    result = run_benchmark("search.py", *flags, output=tmp_path / "result.json")
+    assert len(result["seconds"]) == 3
+    assert 0 < result["median"] <= result["slowest"]
+    assert result["loading"] > 0
+
+
+def test_ranking_of_samples_is_compared_with_one_caption(tmp_path: Path) -> None:
+    flags = ["--size", "tiny", "--num-captions", "4", "--repeats", "2"]
+    result = run_benchmark("rerank.py", *flags, output=tmp_path / "result.json")
+    medians = {name: statistics.median(values) for name, values in result["seconds"].items()}
+    assert list(result["ratios"]) == ["own encoder", "shared encoder"]
+    for name, ratio in result["ratios"].items():
+        assert ratio == pytest.approx(medians[name] / medians["3 beams"])

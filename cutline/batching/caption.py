@@ -17,11 +17,14 @@ class Caption:
     that of [SEP] unless `max_length` cut the caption: those of the model, as in `CaptionScore`,
     before penalties, limits and temperature"""
     alternatives: tuple["Caption", ...] = field(default=(), compare=False, repr=False)
-    """all `num_captions` captions of the image, best first, this one included"""
+    """all `num_captions` captions of the image, best first, this one included; with `keep`, the
+    first of them"""
     index: int = field(default=0, compare=False, repr=False)
     """number of the image in the input of `caption` or `stream`"""
     candidate: int = field(default=0, compare=False, repr=False)
     """number of this caption in the events of a request"""
+    match: float | None = None
+    """with `rerank`, the probability that image and text belong together, as the matcher sees it"""
 
 
 @dataclass(frozen=True)

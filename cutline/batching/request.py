@@ -48,6 +48,9 @@ class CaptionRequest:
         config: Its settings.
         prompt_ids: The tokens of its prompt.
         pixels: The image, (3, S, S); None until it has been opened.
+        match_input: What a matcher reads of the image when the captions are ranked: pixels
+            (3, S, S) or, with `keeps_embeds`, the image_embeds (N, D) of the captioner.
+        keeps_embeds: Whether to keep the image_embeds.
         on_cancel: Called when it is cancelled.
         on_finish: Called with the request when it is done, before others learn of it.
     """
@@ -72,6 +75,8 @@ class CaptionRequest:
         self.id, self.config, self.prompt_ids = id, config, prompt_ids
         self.name = name or f"request {id}"
         self.pixels: Tensor | None = None
+        self.match_input: Tensor | None = None
+        self.keeps_embeds = False
         self.wants_events = self.wants_drafts = False
         self.end_time = None if deadline is None else time.monotonic() + deadline
         self._deadline, self._cancelled = deadline, False

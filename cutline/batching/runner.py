@@ -186,6 +186,9 @@ class BatchRunner:
         prompts = self._pad_prompts([request.prompt_ids for request in requests])
         pixels = [request.pixels for request in requests if request.pixels is not None]
         image_embeds = self._encode_images(torch.stack(pixels))
+        for request, embeds in zip(requests, image_embeds, strict=True):
+            if request.keeps_embeds:
+                request.match_input = embeds.clone()  # else it would keep those of the others, too
         cache = self._model.prefill_images(
             image_embeds, prompts.input_ids.shape[1], prompts.attention_mask, self._cache
         )

@@ -1,6 +1,6 @@
 """Caption a stream of images: the loop between the prefetcher and the runner."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from cutline.batching.caption import Caption
@@ -16,6 +16,7 @@ def stream_captions(
     runner: BatchRunner,
     make_request: Callable[[OpenedImage[Inputs]], CaptionRequest | CutlineError],
     ordered: bool,
+    read_results: Callable[[Sequence[CaptionRequest]], list[Caption | CutlineError]],
 ) -> Iterator[Caption | CutlineError]:
     """Caption images as they are opened.
 
@@ -24,6 +25,7 @@ def stream_captions(
         runner: Captions them.
         make_request: Makes the request of an image, or the error of one that has none.
         ordered: Whether to yield results in the order of the input, else as they are done.
+        read_results: Returns the results of requests that are done, such as `read_outcomes`.
 
     Yields:
         The result of each image, with its number.
@@ -44,15 +46,23 @@ def stream_captions(
             else:
                 waiting.append(request)
         more = prefetcher.in_order and not prefetcher.exhausted and taken < prefetcher.max_taken
-        for request in runner.run_step(waiting, more_coming=more):
-            outcome = request.outcome
-            assert isinstance(outcome, Caption | CutlineError)
-            results[request.id] = outcome
+        done = runner.run_step(waiting, more_coming=more)
+        for request, result in zip(done, read_results(done), strict=True):
+            results[request.id] = result
         while results and (not ordered or next_index in results):
             index = next_index if ordered else next(iter(results))
             yield set_index(results.pop(index), index)
             next_index, taken = next_index + 1, taken - 1
             prefetcher.release()
+
+
+def read_outcomes(requests: Sequence[CaptionRequest]) -> list[Caption | CutlineError]:
+    """Return the captions, or the errors, of requests that are done."""
+    outcomes = []
+    for request in requests:
+        assert isinstance(request.outcome, Caption | CutlineError)
+        outcomes.append(request.outcome)
+    return outcomes
 
 
 def set_index(result: Caption | CutlineError, index: int) -> Caption | CutlineError:

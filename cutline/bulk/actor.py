@@ -10,8 +10,7 @@ from queue import SimpleQueue
 
 import torch
 
-from cutline.bulk.engine import CaptionJob, Result, stream_results
-from cutline.captioner import Captioner
+from cutline.bulk.engine import CaptionJob, Models, Result, stream_results
 from cutline.data import Sample
 
 
@@ -33,20 +32,20 @@ class CaptionActor:
         """
         self._job, self._device, self._num_threads = job, device, num_threads
         self._folder = folder
-        self._captioner: Captioner | None = None
+        self._models: Models | None = None
         self._received: SimpleQueue[tuple[Sample, Future[Result]]] = SimpleQueue()
         self._running: dict[int, Future[Result]] = {}
 
     def load(self) -> None:
-        """Load the captioner.
+        """Load the models.
 
         Raises:
-            CutlineError: It cannot be loaded.
+            CutlineError: One cannot be loaded.
         """
         with suppress(OSError):
             os.chdir(self._folder)
         torch.set_num_threads(self._num_threads)
-        self._captioner = self._job.load(self._device)
+        self._models = self._job.load(self._device)
 
     def run(self) -> None:
         """Caption what the calls of `caption` have received, without end.
@@ -54,9 +53,9 @@ class CaptionActor:
         Raises:
             ConfigError: The model cannot do what a setting asks for.
         """
-        assert self._captioner is not None
+        assert self._models is not None
         batch_size = self._job.inference.batch_size
-        for result in stream_results(self._captioner, self._job, self._read(), batch_size):
+        for result in stream_results(self._models, self._job, self._read(), batch_size):
             assert result.index is not None
             self._running.pop(result.index).set_result(result)
 

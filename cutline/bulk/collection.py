@@ -18,7 +18,7 @@ from cutline.bulk.report import RandomSamples, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts, Listener
 from cutline.bulk.sources import Collection
 from cutline.bulk.state import remove_state
-from cutline.checkpoint import load_checkpoint
+from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
 from cutline.config import GenerationConfig, OutputConfig, RunConfig
 from cutline.data import write_captions
 from cutline.files import remove_partial
@@ -153,12 +153,29 @@ def describe_settings(
         "prompt": job.prompt,
         "caption_template": settings.outputs.caption_template,
         **{name: value for name, value in generation.items() if value != defaults[name]},
+        **_describe_reranking(job),
+    }
+
+
+def _describe_reranking(job: CaptionJob) -> dict[str, Any]:
+    if not job.reranking.rerank:
+        return {}
+    return {
+        "rerank": job.reranking.rerank,
+        "matcher": hash_matcher(job),
+        "keep": job.reranking.keep,
     }
 
 
 def hash_model(job: CaptionJob) -> str:
     """Return the fingerprint of the captioner that a job loads."""
     return load_checkpoint(job.model, **job.checkpoint.arguments).fingerprint()
+
+
+def hash_matcher(job: CaptionJob) -> str:
+    """Return the fingerprint of the matcher that a job loads."""
+    options = job.reranking.checkpoint_options.arguments
+    return load_matcher_checkpoint(job.reranking.matcher, **options).fingerprint()
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:

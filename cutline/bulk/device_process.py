@@ -150,8 +150,8 @@ def _run_captioner(connection: Connection, job: CaptionJob, device: str, num_sha
     received: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     samples = map(pickle.loads, iter(received.get, None))
     try:
-        captioner = job.load(device)
-        results = stream_results(captioner, job, samples, job.inference.batch_size)
+        models = job.load(device)
+        results = stream_results(models, job, samples, job.inference.batch_size)
         connection.send(None)
         # It reads at once what is sent, since the sender receives nothing while it sends.
         threading.Thread(target=_receive, args=(connection, received), daemon=True).start()

@@ -4,15 +4,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
-
-from cutline.bulk.run import Counts
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
 LINE_SECONDS = 60.0
+
+
+class RunCounts(Protocol):
+    """What became of the samples of a run."""
+
+    @property
+    def total(self) -> int:
+        """Return the number of samples that are dealt with."""
+
+    @property
+    def processed(self) -> int:
+        """Return the number of samples that were worked on."""
+
+    @property
+    def skipped(self) -> int:
+        """Return the number of samples that needed no work."""
+
+    @property
+    def all_failed(self) -> int:
+        """Return the number of failures."""
 
 
 class RunProgress:
@@ -26,6 +44,7 @@ class RunProgress:
         console: "Console",
         show_line: Callable[[str], None],
         count: Callable[[], int | None],
+        activity: str = "captioning",
     ) -> None:
         """Choose where to show it.
 
@@ -33,7 +52,9 @@ class RunProgress:
             console: The terminal, if it is one.
             show_line: Shows a line, where there is no terminal.
             count: Counts the samples of the source, in a thread of its own; None if unknown.
+            activity: What the run does.
         """
+        self._activity = activity
         self._console, self._show_line, self._count = console, show_line, count
         self._total: int | None = None
         self._start = self._last_line = time.monotonic()
@@ -53,7 +74,7 @@ class RunProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._bars = Progress(
-            TextColumn("captioning"),
+            TextColumn(self._activity),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
@@ -70,7 +91,7 @@ class RunProgress:
         except Exception:  # the run reports what cannot be read
             self._total = None
 
-    def update(self, counts: Counts) -> None:
+    def update(self, counts: RunCounts) -> None:
         """Show how far the run is."""
         if self._bar_task is not None:
             self._bars.update(
@@ -84,9 +105,9 @@ class RunProgress:
             total = f" of {self._total:,}" if self._total else ""
             self._show_line(f"{counts.total:,}{total} images, {self._describe(counts)}")
 
-    def _describe(self, counts: Counts) -> str:
+    def _describe(self, counts: RunCounts) -> str:
         seconds = max(time.monotonic() - self._start, 1e-3)
-        rate = (counts.captioned + counts.failed) / seconds
+        rate = counts.processed / seconds
         parts = [f"{rate:.3g} images/s"]
         if counts.all_failed:
             parts.append(f"{counts.all_failed:,} failed")

@@ -110,7 +110,7 @@ def make_row(sample: Sample, caption: Caption, format_text: Callable[[str], str]
 
 
 def describe_caption(caption: Caption, format_text: Callable[[str], str] = str) -> dict[str, Any]:
-    """Return the columns of a caption: its text and score, and those of its alternatives."""
+    """Return the columns of a caption: text, score and match, and those of its alternatives."""
     columns = _describe_alternative(caption, format_text)
     if len(caption.alternatives) > 1:
         columns["alternatives"] = [
@@ -124,6 +124,8 @@ def _describe_alternative(caption: Caption, format_text: Callable[[str], str]) -
         "caption": format_text(caption.text),
         "score": round(caption.score, SCORE_DIGITS),
     }
+    if caption.match is not None:
+        columns["match"] = round(caption.match, SCORE_DIGITS)
     if caption.token_log_probs:
         log_probs = [round(value, SCORE_DIGITS) for value in caption.token_log_probs]
         columns["token_log_probs"] = log_probs

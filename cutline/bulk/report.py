@@ -56,11 +56,13 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
         run: The run.
         samples: Images to show.
     """
-    counts, lengths, scores = run.counts, Counter[int](), Counter[int]()
+    counts, lengths, scores, matches = run.counts, Counter[int](), Counter[int](), Counter[int]()
     for record in run.manifest.iter_records(seen_only=run.complete):
         if not record.kind:
             lengths[len(record.row["caption"].split())] += 1
             scores[round(record.row["score"] * SCORES_PER_UNIT)] += 1
+            if "match" in record.row:
+                matches[round(record.row["match"] * SCORES_PER_UNIT)] += 1
     failures = [
         [failure.id, failure.kind, failure.reason]
         for failure in islice(run.iter_failures(), MAX_FAILURES)
@@ -77,6 +79,10 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
         ("Lengths", render_histogram(lengths, "Words of a caption", "words", "captions")),
         ("Scores", render_histogram(scores, "Score of a caption", "score", "captions", unit)),
     ]
+    if matches:
+        title = "Match probabilities"
+        chart = render_histogram(matches, f"{title} of captions", "match", "captions", unit)
+        sections.append((title, chart))
     if failures:
         sections.append(("Failures", render_table(failures, ("id", "kind", "reason"))))
     intro = "Images chosen at random, with their captions; how long and how likely captions are."

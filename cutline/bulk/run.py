@@ -42,6 +42,11 @@ class Counts:
     """captioned by an earlier run, and not contained in the source any more"""
 
     @property
+    def processed(self) -> int:
+        """Return the number of samples that were captioned, or could not be."""
+        return self.captioned + self.failed
+
+    @property
     def skipped(self) -> int:
         """Return the number of samples that were not captioned, and did not fail now."""
         return self.done_before + self.failed_before + self.existing + self.repeated

@@ -18,7 +18,12 @@ from cutline.checkpoint.load import (
 from cutline.checkpoint.locate import CheckpointFormat
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import NATIVE_FILES, save_native
-from cutline.checkpoint.pretrained import LoadReport, load_pretrained_text, load_pretrained_vision
+from cutline.checkpoint.pretrained import (
+    LoadReport,
+    load_captioner_weights,
+    load_pretrained_text,
+    load_pretrained_vision,
+)
 from cutline.checkpoint.weights import export_weights, import_weights
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "export_weights",
     "import_weights",
     "is_matcher",
+    "load_captioner_weights",
     "load_checkpoint",
     "load_config",
     "load_matcher_checkpoint",

@@ -1,4 +1,4 @@
-"""Pretrained weights to start training from: a Vision Transformer and a BERT."""
+"""Weights to start training from: of a Vision Transformer, a BERT, or a captioner."""
 
 import math
 import re
@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, WeightFormat
+from cutline.checkpoint.checkpoint import Checkpoint
+from cutline.checkpoint.names import NATIVE_MATCHER, TEXT, TEXT_COPIES, VISION, WeightFormat
 from cutline.checkpoint.storage import read_weights
 from cutline.checkpoint.weights import import_weights
-from cutline.model import VisionTextModel, interpolate_pos_embed
+from cutline.config import CaptionConfig
+from cutline.model import MatchModel, VisionTextModel, interpolate_pos_embed
 
 TIMM = WeightFormat(VISION, copies={})
 BERT = WeightFormat(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
@@ -20,7 +22,7 @@ IGNORED_WEIGHTS = re.compile(
     r"(head|head_dist|pre_logits|fc_norm|dist_token"
     r"|bert\.embeddings\.token_type_embeddings|bert\.pooler|cls\.seq_relationship)\b"
 )
-"""weights in such files that a captioner does not have; any other extra weight is an error, because
+"""weights in such files that our models do not have; any other extra weight is an error, because
 it means another architecture"""
 _WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 NUM_NEW_TOKENS = 2
@@ -32,11 +34,11 @@ class LoadReport:
     """Which weights a pretrained model provided."""
 
     loaded: int
-    """number of the captioner's weights that were loaded"""
+    """number of the model's weights that were loaded"""
     initialized: tuple[str, ...]
-    """weights of the encoder or decoder that keep their random initialization"""
+    """weights of the same part of the model that keep their random initialization"""
     unused: tuple[str, ...]
-    """weights in the file that the captioner does not have"""
+    """weights in the file that the model does not have"""
 
 
 def load_pretrained_vision(model: VisionTextModel, path: str | Path) -> LoadReport:
@@ -60,9 +62,9 @@ def load_pretrained_vision(model: VisionTextModel, path: str | Path) -> LoadRepo
 def load_pretrained_text(model: VisionTextModel, path: str | Path) -> LoadReport:
     """Load a BERT into the text side of `model`.
 
-    A file without an LM head leaves that of the model unchanged; that of the file is not used if
-    the model, a matcher, has none. A vocabulary that lacks [DEC] and
-    [ENC], the model's last two tokens, leaves their embeddings unchanged.
+    A file without an LM head leaves that of the model unchanged; that of a file is unused if the
+    model has none. A vocabulary that lacks [DEC] and [ENC], the model's last two tokens, leaves
+    their embeddings unchanged.
 
     Raises:
         CheckpointError: The file cannot be read, or has other sizes or another architecture.
@@ -85,6 +87,28 @@ def load_pretrained_text(model: VisionTextModel, path: str | Path) -> LoadReport
     return replace(report, initialized=(*report.initialized, *new_tokens))
 
 
+def load_captioner_weights(
+    model: MatchModel, checkpoint: Checkpoint[CaptionConfig], where: str
+) -> LoadReport:
+    """Load a captioner into a matcher, to train it: the vision encoder and the text layers.
+
+    Projections and match head, which a captioner does not have, are left unchanged.
+
+    Args:
+        model: The matcher.
+        checkpoint: A captioner of the same sizes.
+        where: The captioner's name in errors.
+
+    Raises:
+        CheckpointError: The captioner has other sizes.
+    """
+    state, source = model.state_dict(), checkpoint.weights
+    names = [name for name in state if name.startswith(("vision.", "text."))]
+    unused = [name for name in source if name not in state]
+    report = _load(model, source, NATIVE_MATCHER, names, unused, where)
+    return replace(report, initialized=tuple(name for name in state if name not in names))
+
+
 def _load(
     model: VisionTextModel,
     source: Mapping[str, Tensor],
@@ -93,7 +117,7 @@ def _load(
     extra: Iterable[str],
     where: str,
 ) -> LoadReport:
-    """Load the weights `names`, all of the encoder or all of the decoder, and ignore `extra`."""
+    """Load the weights `names` of a part of the model, and ignore `extra`."""
     state = model.state_dict()
     shapes = {name: state[name].shape for name in names}
     extra = tuple(extra)
@@ -132,8 +156,8 @@ def _modernize_name(name: str) -> str:
 def _append_new_tokens(source: dict[str, Tensor], model: VisionTextModel) -> tuple[str, ...]:
     """Append the model's [DEC] and [ENC] to weights without them; return what was appended."""
     embedding = model.text.token_embed.weight.detach().cpu()
-    head = model.text.lm_head
-    bias = torch.zeros(len(embedding)) if head is None else head.bias.detach().cpu()
+    lm_head = model.text.lm_head
+    bias = torch.zeros(len(embedding)) if lm_head is None else lm_head.bias.detach().cpu()
     word_embeddings = source.get(_WORD_EMBEDDINGS)
     if word_embeddings is None or len(word_embeddings) != len(embedding) - NUM_NEW_TOKENS:
         return ()

@@ -20,6 +20,7 @@ from cutline.config import (
     GenerationConfig,
     InferenceConfig,
     OutputConfig,
+    RerankConfig,
     RunConfig,
     SourceConfig,
     UrlPolicy,
@@ -53,6 +54,13 @@ class OutputFlags(OutputConfig):
     """HTML report: images with their captions, lengths, scores and failures"""
 
 
+@dataclass(frozen=True)
+class RerankedModelFlags(ModelFlags):
+    """Captioner: which checkpoint to load."""
+
+    reranking: Annotated[RerankConfig, Flags] = field(default_factory=RerankConfig)
+
+
 def caption_command(
     images: Positional[Annotated[list[str], arg(metavar="IMAGE [IMAGE …]")]],
     *,
@@ -60,7 +68,7 @@ def caption_command(
     source: Annotated[SourceFlags, Flags] = SourceFlags(),
     outputs: Annotated[OutputFlags, Flags] = OutputFlags(),
     run: Annotated[RunConfig, Flags] = RunConfig(),
-    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    model: Annotated[RerankedModelFlags, Flags] = RerankedModelFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
@@ -73,6 +81,8 @@ def caption_command(
         cutline caption photos --model runs/my-run -o captions.jsonl
 
         cutline caption 'photos/*.jpg' --num-beams 5 --num-captions 3
+
+        cutline caption photos --sample --num-captions 40 --rerank itm --matcher M --keep 1
 
         cutline caption photos -o .txt --existing append
 
@@ -97,7 +107,7 @@ def caption_command(
             raise ConfigError(f"{outputs.report}: a report is an HTML file; name it report.html")
         check_outputs(outputs.report)
     options = CheckpointOptions(model.config, model.tokenizer, model.image_size)
-    job = CaptionJob(model.name, options, inference, generation, prompt)
+    job = CaptionJob(model.name, options, inference, generation, prompt, model.reranking)
     settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report)
     return run_collection(find_collection(images, source), settings)
 

@@ -17,23 +17,33 @@ def convert_command(
     *,
     options: Annotated[CheckpointOptions, Flags] = CheckpointOptions(),
 ) -> int:
-    """Convert a captioner to another checkpoint format; weights stay bit-identical.
+    """Convert a captioner or a matcher to another format; weights stay bit-identical.
 
     Examples:
         cutline convert runs/my-run exported --to huggingface
 
         cutline convert model.pth my-captioner --config base --tokenizer vocab.txt
 
+        cutline convert model_base_retrieval_coco.pth my-matcher --tokenizer vocab.txt
+
     Args:
         model: Hub id, .pth, Hugging Face folder, cutline folder or training run.
         out: Folder to write, or a .pth file for salesforce.
         to: Format to write.
     """
-    from cutline.checkpoint import check_destination, load_checkpoint, save_checkpoint
+    from cutline.checkpoint import (
+        check_destination,
+        is_matcher,
+        load_checkpoint,
+        load_matcher_checkpoint,
+        save_checkpoint,
+    )
 
     check_destination(out, to)
     check_writable(out)
-    checkpoint = load_checkpoint(model, **options.arguments)
-    save_checkpoint(out, checkpoint, to)
+    if is_matcher(model):
+        save_checkpoint(out, load_matcher_checkpoint(model, **options.arguments), to)
+    else:
+        save_checkpoint(out, load_checkpoint(model, **options.arguments), to)
     print_message(f"wrote {out}")
     return 0

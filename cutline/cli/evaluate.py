@@ -12,6 +12,7 @@ from cutline.cli.flags import (
     DataPathFlag,
     Flags,
     JsonOutput,
+    MatcherFlags,
     ModelFlags,
     Output,
     ReportOutput,
@@ -50,25 +51,43 @@ def evaluate_command(
     *,
     prompt: str | None = None,
     train_captions: DataPathFlag = "",
+    k_test: int = 256,
     source: Annotated[DataFlags, Flags] = DataFlags(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    matcher: Annotated[MatcherFlags, Flags] = MatcherFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
     metrics: Annotated[MetricConfig, Flags] = MetricConfig(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
     """Caption a dataset and measure the captions: BLEU-1..4, ROUGE-L, CIDEr and diversity.
 
-    If images have a domain, as those of NoCaps, every score is shown by domain too.
+    If images have a domain, as those of NoCaps, every score is shown by domain too. With --matcher,
+    measure a matcher instead: recall of texts and images, before and after re-ranking by ITM.
 
     Examples:
         cutline evaluate photos --model runs/my-run --report evaluation.html
 
         cutline evaluate dataset_coco.json --split test --image-root coco --json scores.json
 
+        cutline evaluate dataset_flickr30k.json --split test --matcher runs/matcher
+
     Args:
         prompt: Prompt of every caption (default: that of each image, else the model's own).
         train_captions: The training data of the model, to measure how many captions are novel.
+        k_test: Candidates that a matcher re-ranks by ITM.
     """
+    if matcher.matcher:
+        captioner_flags = {
+            "--model": model != ModelFlags(),
+            "--output": bool(outputs.output),
+            "--report": bool(outputs.report),
+            "--prompt": prompt is not None,
+            "--train-captions": bool(train_captions),
+            "the settings of metrics": metrics != MetricConfig(),
+            "those of generation": generation != GenerationConfig(),
+        }
+        reject_captioner_flags(captioner_flags)
+        return evaluate_with_matcher(source.source(data), outputs, matcher, inference, k_test)
     from cutline.data import open_related_data
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate
@@ -95,6 +114,49 @@ def evaluate_command(
     if not is_rank_zero():
         return 0
     return write_outputs(evaluation, outputs, generation.num_captions)
+
+
+def reject_captioner_flags(given: Mapping[str, bool]) -> None:
+    """Raise ConfigError if flags are given that only a captioner needs."""
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise ConfigError(
+            f"{' and '.join(names)} cannot be combined with --matcher, which measures a matcher: "
+            "leave out one or the other"
+        )
+
+
+def evaluate_with_matcher(
+    data: DataSource,
+    outputs: EvaluationOutputs,
+    matcher: MatcherFlags,
+    inference: InferenceConfig,
+    k_test: int,
+) -> int:
+    """Evaluate a matcher, write its scores, and return the exit code."""
+    from cutline.cli.match_table import format_match_evaluation
+    from cutline.data import open_data
+    from cutline.distributed import process_group
+    from cutline.evaluation import evaluate_matcher
+
+    outputs.check([data.path])
+    with process_group():
+        evaluation = evaluate_matcher(
+            matcher.load(inference),
+            open_data(data),
+            k_test=k_test,
+            batch_size=inference.batch_size,
+            num_workers=inference.num_workers,
+            progress=progress_bar,
+        )
+    if not is_rank_zero():
+        return 0
+    for message in evaluation.skipped:
+        print_message(f"skipped: {message}")
+    if outputs.json_file:
+        write_json_output(outputs.json_file, evaluation.to_dict())
+    print_result("".join(f"{line}\n" for line in format_match_evaluation(evaluation)))
+    return 3 if evaluation.skipped else 0
 
 
 def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_captions: int) -> int:
@@ -136,22 +198,23 @@ def format_evaluation(evaluation: "Evaluation") -> list[str]:
         name: f"  [{low:.4f}, {high:.4f}]" for name, (low, high) in evaluation.intervals.items()
     }
     lines = [
-        f"{name:<14}{_format_number(value)}{intervals.get(name, '')}"
+        f"{name:<14}{format_number(value)}{intervals.get(name, '')}"
         for name, value in evaluation.scores.to_dict().items()
     ]
     lines += [
-        f"{name:<14}{_format_number(value)}"
+        f"{name:<14}{format_number(value)}"
         for name, value in evaluation.diversity.to_dict().items()
     ]
     if evaluation.domains:
         rows, header = make_domain_table(evaluation)
         lines += ["", f"{header[0]:<14}" + "".join(f"{cell:>14}" for cell in header[1:])]
         lines += [
-            f"{row[0]:<14}" + "".join(f"{_format_number(value):>14}" for value in row[1:])
+            f"{row[0]:<14}" + "".join(f"{format_number(value):>14}" for value in row[1:])
             for row in rows
         ]
     return lines
 
 
-def _format_number(value: object) -> str:
+def format_number(value: object) -> str:
+    """Return a score with four decimals, and a count as it is."""
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -115,15 +115,14 @@ class MatcherFlags(MatcherOptions):
         Raises:
             ConfigError: None is named.
         """
-        from cutline.matcher import load_matcher  # type: ignore[attr-defined]
+        from cutline.matcher import load_matcher
 
         if not self.matcher:
             raise ConfigError("name the matcher to load, such as --matcher runs/matcher")
-        matcher: Matcher = load_matcher(
+        return load_matcher(
             self.matcher,
             inference.device,
             inference.precision,
             engine=inference.engine,
             **self.checkpoint_options.arguments,
         )
-        return matcher

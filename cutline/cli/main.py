@@ -15,7 +15,9 @@ from cutline.cli.demo import demo_command
 from cutline.cli.evaluate import evaluate_command
 from cutline.cli.failure import report_failure
 from cutline.cli.help import format_help
+from cutline.cli.index import index_command
 from cutline.cli.score import score_command
+from cutline.cli.search import search_command
 from cutline.cli.train import make_train_command
 from cutline.config.read import find_section
 from cutline.config.renames import reject_renamed_flags
@@ -31,6 +33,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "compare": compare_command,
     "score": score_command,
     "convert": convert_command,
+    "index": index_command,
+    "search": search_command,
 }
 
 RECIPE_COMMANDS = {"check": make_check_command, "train": make_train_command}

@@ -37,6 +37,7 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.rerank import RerankConfig, check_keep
 from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
 
@@ -75,6 +76,7 @@ __all__ = [
     "OptimConfig",
     "OutputConfig",
     "Recipe",
+    "RerankConfig",
     "RunConfig",
     "SourceConfig",
     "TaskName",
@@ -84,6 +86,7 @@ __all__ = [
     "UrlPolicy",
     "VisionConfig",
     "VisionSettings",
+    "check_keep",
     "from_dict",
     "read_recipe",
     "reject_renamed_keywords",

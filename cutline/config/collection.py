@@ -19,12 +19,12 @@ _EXTENSION = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 @dataclass(frozen=True)
 class SourceConfig(Settings):
-    """Source: which images are captioned, beyond those named on the command line."""
+    """Source: which images are read, beyond those named on the command line."""
 
     from_list: str = ""
     """file with a path or an address on each line; - for stdin"""
     recursive: bool = True
-    """caption the images in subfolders of a folder, too"""
+    """read the images in subfolders of a folder, too"""
     allow_urls: bool = False
     """fetch images from addresses in lists, tables and shards; those on the command line always
     are"""

@@ -102,7 +102,7 @@ class MatcherOptions(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0, "matcher_image_size", maximum=MAX_IMAGE_SIZE)
-        for setting in fields(self):
+        for setting in fields(MatcherOptions):
             if getattr(self, setting.name) and not self.matcher:
                 reject(self, setting.name, "has no effect without a matcher: name one")
 

@@ -116,8 +116,11 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> N
     pa, pq = import_pyarrow(path)
     number = pa.float64()
     alternative = {"caption": pa.string(), "score": number, "token_log_probs": pa.list_(number)}
+    if "match" in columns:
+        alternative["match"] = number
     types = {
         "score": number,
+        "match": number,
         "alternatives": pa.list_(pa.struct(alternative)),
         "token_log_probs": pa.list_(number),
         "original_captions": pa.list_(pa.string()),

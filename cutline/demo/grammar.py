@@ -21,8 +21,8 @@ from itertools import combinations, product
 from cutline.demo.drawing import COLORS, SHAPES, Scene, SceneObject
 
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
-_PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
-_SINGULARS = {plural: shape for shape, plural in _PLURALS.items()}
+PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
+SINGULARS = {plural: shape for shape, plural in PLURALS.items()}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Phrase:
         return all(word in (None, fact) for word, fact in zip(words, facts, strict=True))
 
     def __str__(self) -> str:
-        shape = self.shape if self.number == 1 or self.shape is None else _PLURALS[self.shape]
+        shape = self.shape if self.number == 1 or self.shape is None else PLURALS[self.shape]
         words = " ".join(word for word in (self.size, self.color, shape) if word)
         numerals = (word for word, number in NUMBERS.items() if number == self.number)
         number = next(numerals, str(self.number))
@@ -61,6 +61,18 @@ def describe_scene(scene: Scene) -> str:
                 if _RELATIONS[relation](a, b):
                     return f"{_describe_object(a)} {relation} {_describe_object(b)}"
     return " and ".join(map(str, phrases))
+
+
+def invert_relation(caption: str) -> str:
+    """Return a caption that says the same the other way around: "b below a" for "a above b".
+
+    A caption without a spatial relation is returned as it is.
+    """
+    for relation, opposite in _OPPOSITES.items():
+        first, found, second = caption.partition(f" {relation} ")
+        if found:
+            return f"{second} {opposite} {first}"
+    return caption
 
 
 def is_correct(caption: str, scene: Scene) -> bool:
@@ -114,11 +126,15 @@ _RELATIONS: dict[str, Callable[[SceneObject, SceneObject], bool]] = {
 }
 
 
+_OPPOSITES = {"above": "below", "to the left of": "to the right of"}
+_OPPOSITES |= {opposite: relation for relation, opposite in _OPPOSITES.items()}
+
+
 def _match_any(words: Iterable[str]) -> str:
     return f"({'|'.join(words)})"
 
 
-_NOUN = _match_any([*_SINGULARS, *SHAPES])
+_NOUN = _match_any([*SINGULARS, *SHAPES])
 _PHRASE = rf"{_match_any(NUMBERS)} (?:(small|large) )?(?:{_match_any(COLORS)} )?{_NOUN}"
 _CAPTION = re.compile(rf"{_PHRASE}(?: {_match_any(_RELATIONS)} {_PHRASE})?\.?")
 
@@ -142,9 +158,9 @@ def _parse_caption(caption: str) -> tuple[list[_Phrase], str] | None:
 def _make_phrase(number: str, size: str | None, color: str | None, noun: str) -> _Phrase | None:
     """Return the phrase, or None if number and noun do not agree."""
     count = NUMBERS[number]
-    if (count > 1) != (noun in _SINGULARS):
+    if (count > 1) != (noun in SINGULARS):
         return None
-    return _Phrase(count, size, color, _SINGULARS.get(noun, noun))
+    return _Phrase(count, size, color, SINGULARS.get(noun, noun))
 
 
 def _assign_objects(

@@ -7,7 +7,7 @@ import colorsys
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Literal
@@ -96,13 +96,19 @@ def check_drawn_folder(folder: Path, scenes: Path) -> None:
         raise ConfigError(f"{folder}: contains other files; name a new or an empty folder")
 
 
-def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) -> Path:
+def write_scenes(
+    folder: str | Path,
+    scenes: Iterable[Scene],
+    size: int = 64,
+    captions_of: Callable[[Scene], Sequence[str]] = lambda scene: [describe_scene(scene)],
+) -> Path:
     """Draw scenes into `folder` as a dataset.
 
     Args:
         folder: Folder for the PNG images and `captions.jsonl`.
         scenes: The scenes.
         size: Width and height of the images in pixels.
+        captions_of: Returns the captions of a scene (default: the one of `describe_scene`).
 
     Returns:
         The path of `captions.jsonl`. It is written last: an interrupted call leaves no dataset.
@@ -115,7 +121,7 @@ def write_scenes(folder: str | Path, scenes: Iterable[Scene], size: int = 64) ->
     for i, scene in enumerate(scenes):
         name = SCENE_NAME.format(i)
         draw_scene(scene, size).save(folder / name)
-        lines.append(json.dumps({"file_name": name, "captions": [describe_scene(scene)]}) + "\n")
+        lines.append(json.dumps({"file_name": name, "captions": list(captions_of(scene))}) + "\n")
     write_text(captions, "".join(lines))
     return captions
 

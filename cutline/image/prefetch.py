@@ -2,10 +2,10 @@
 
 import os
 import queue
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from cutline.image.pool import ProcessPool
 from cutline.image.resize import to_pixels
 
 T = TypeVar("T")
+_Opened: TypeAlias = list[Tensor] | ImageError
+"""pixels of an image in one or two sizes, or the error"""
 
 
 def prefetch_images(
@@ -50,6 +52,8 @@ class OpenedImage(Generic[T]):
     """uint8 pixels (3, S, S), or the error if it cannot be read"""
     item: T
     """the object that came with it"""
+    second_pixels: Tensor | None = None
+    """uint8 pixels (3, S', S'), if a second size was asked for"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class ImagePrefetcher(Generic[T]):
         num_workers: int = 0,
         in_order: bool = True,
         max_wait: float | None = None,
+        second_size: int | None = None,
     ) -> None:
         """Start reading.
 
@@ -88,9 +93,11 @@ class ImagePrefetcher(Generic[T]):
             num_workers: Processes that open images; 0 for threads of this process.
             in_order: Whether to return images in the order of the input, else as they are opened.
             max_wait: Seconds to wait for an image before the order is given up; None for no limit.
+            second_size: S', if images are wanted in two sizes.
         """
         self.max_taken, self.in_order = max_taken, in_order
-        self._image_size, self._max_wait = image_size, max_wait
+        self._sizes = (image_size,) if second_size is None else (image_size, second_size)
+        self._max_wait = max_wait
         self._pool = start_pool(num_workers)
         self._queue: queue.SimpleQueue[OpenedImage[T] | _End | WorkerError] = queue.SimpleQueue()
         self._opened: dict[int, OpenedImage[T]] = {}  # those that have not been returned
@@ -160,23 +167,26 @@ class ImagePrefetcher(Generic[T]):
 
     def _submit(self, pair: tuple[ImageSource, T]) -> None:
         source, item = pair
-        future = self._pool.submit(read_pixels, source, self._image_size)
+        future = self._pool.submit(read_sizes, source, self._sizes)
         self._return_later(future, self._num_submitted, item)
         self._num_submitted += 1
 
     def _finish(self, error: BaseException | None) -> None:
         self._queue.put(_End(self._num_submitted, error))
 
-    def _return_later(self, future: "Future[Tensor | ImageError]", index: int, item: T) -> None:
-        def put(future: "Future[Tensor | ImageError]") -> None:
+    def _return_later(self, future: "Future[_Opened]", index: int, item: T) -> None:
+        def put(future: "Future[_Opened]") -> None:
             if future.cancelled():
                 return
             error = future.exception()
             if isinstance(error, WorkerError):
                 self._queue.put(error)
                 return
-            pixels = describe_failure(f"image {index}", error) if error else future.result()
-            self._queue.put(OpenedImage(index, pixels, item))
+            opened = describe_failure(f"image {index}", error) if error else future.result()
+            if isinstance(opened, ImageError):
+                self._queue.put(OpenedImage(index, opened, item))
+            else:
+                self._queue.put(OpenedImage(index, opened[0], item, *opened[1:]))
 
         future.add_done_callback(put)
 
@@ -190,9 +200,15 @@ def start_pool(num_workers: int) -> Executor:
 
 def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
     """Return the pixels (3, image_size, image_size) of an image, or the error."""
+    opened = read_sizes(source, (image_size,))
+    return opened if isinstance(opened, ImageError) else opened[0]
+
+
+def read_sizes(source: ImageSource, sizes: Sequence[int]) -> _Opened:
+    """Return the pixels of an image in several sizes, or the error."""
     try:
         with hold_image(source) as image:
-            return to_pixels(image, image_size)
+            return [to_pixels(image, size) for size in sizes]
     except ImageError as error:
         return error
 

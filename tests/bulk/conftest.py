@@ -10,6 +10,7 @@ import pytest
 from bulk_outputs import FAST, Caption, Captions, read_lines
 from bulk_sources import Images
 from random_captioner import save_captioner
+from random_matcher import save_matcher
 from web_server import WebServer
 
 from cutline.cli.main import run_command
@@ -21,6 +22,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a captioner with random weights."""
     folder = tmp_path_factory.mktemp("bulk") / "model"
     save_captioner(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def matcher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a matcher with random weights."""
+    folder = tmp_path_factory.mktemp("bulk") / "matcher"
+    save_matcher(folder)
     return str(folder)
 
 

@@ -123,6 +123,25 @@ def test_a_file(images: Path, model: str, expected: Captions, tmp_path: Path, su
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
+@pytest.mark.slow
+def test_captions_that_a_matcher_ranks(
+    images: Path, model: str, matcher: str, tmp_path: Path
+) -> None:
+    more = ["--sample", "--num-captions", "4", "--rerank", "itm", "--matcher", matcher]
+    rows = []
+    for name in ("killed", "whole"):
+        out = tmp_path / f"{name}.jsonl"
+        words = ["caption", str(images), "-m", model, "-o", str(out), *more]
+        if name == "killed":
+            assert kill_at_random(words, STOPS[:10], 3, 0.3) >= 2
+        finish(words)
+        rows.append([json.loads(line) for line in out.read_text().splitlines()])
+    for killed, whole in zip(*rows, strict=True):
+        texts = [[each["caption"] for each in row["alternatives"]] for row in (killed, whole)]
+        assert texts[0] == texts[1]
+        assert killed["match"] == pytest.approx(whole["match"], abs=1e-5)
+
+
 def test_ctrl_c_and_sigterm_write_what_is_done(
     images: Path, model: str, expected: Captions, tmp_path: Path
 ) -> None:

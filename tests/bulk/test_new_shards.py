@@ -464,7 +464,7 @@ def test_killed_at_any_file_operation(
 def test_real_captioner(tmp_path: Path) -> None:
     from random_captioner import draw_images, make_captioner
 
-    from cutline.bulk.engine import CaptionJob, caption_samples
+    from cutline.bulk.engine import CaptionJob, Models, caption_samples
 
     (tmp_path / "in").mkdir()
     for number, image in enumerate(draw_images(10)):
@@ -475,7 +475,8 @@ def test_real_captioner(tmp_path: Path) -> None:
             output = NewShardOutput(tmp_path / "out", "txt", 4)
             caption_run = CaptionRun(manifest, output, RunConfig(limit=limit))
             caption_run.run(
-                read_files(tmp_path / "in"), lambda each: caption_samples(captioner, job, each)
+                read_files(tmp_path / "in"),
+                lambda each: caption_samples(Models(captioner), job, each),
             )
     rows = read_rows(tmp_path / "out")
     assert len(rows) == 10

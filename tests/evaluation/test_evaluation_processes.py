@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from random_captioner import save_captioner
+from random_matcher import make_matcher
 
+from cutline.checkpoint import Checkpoint, save_native
 from cutline.demo.scenes import make_scenes, write_scenes
 
 
@@ -83,3 +85,25 @@ def test_two_processes_give_the_results_of_one(tmp_path: Path) -> None:
     assert results[0] == results[1]
     assert captions[0] == captions[1]
     assert results[0][2]["scores"]["cider"] > 1
+
+
+@pytest.mark.slow  # three processes that import torch
+def test_two_processes_evaluate_a_matcher_as_one_does(tmp_path: Path) -> None:
+    data, _ = prepare_inputs(tmp_path)
+    matcher = make_matcher()
+    weights = {name: value.clone() for name, value in matcher.model.state_dict().items()}
+    save_native(tmp_path / "matcher", Checkpoint(matcher.config, weights, matcher.tokenizer))
+    results = []
+    for num_processes in (1, 2):
+        values = tmp_path / f"{num_processes}.json"
+        arguments = ["evaluate", data, "--matcher", tmp_path / "matcher", "--precision", "fp32"]
+        arguments += ["--k-test", 3, "--batch-size", 2, "--json", values]
+        main, *others = launch([*map(str, arguments)], num_processes)
+        assert main.returncode == 3, main.stderr
+        assert [(process.returncode, process.stdout, process.stderr) for process in others] == [
+            (0, "", "")
+        ] * (num_processes - 1)
+        results.append((main.stdout, main.stderr, json.loads(values.read_text())))
+    assert results[0] == results[1]
+    assert results[0][2]["num_images"] == 7
+    assert "gone.png" in results[0][1]

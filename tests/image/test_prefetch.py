@@ -56,6 +56,18 @@ def test_images_keep_their_order_and_their_items(
     assert is_valid == [number != 2 for number in range(9)]
 
 
+def test_images_in_two_sizes(files: list[ImageSource]) -> None:
+    with ImagePrefetcher(zip(files, itertools.count()), 16, 9, second_size=24) as prefetcher:
+        images = prefetcher.take(9, wait=True)
+    for image, file in zip(images, files, strict=True):
+        if isinstance(image.pixels, ImageError):
+            assert image.second_pixels is None
+            continue
+        assert image.second_pixels is not None
+        assert torch.equal(image.pixels, to_pixels(open_image(file), 16))
+        assert torch.equal(image.second_pixels, to_pixels(open_image(file), 24))
+
+
 def test_no_more_images_are_read_ahead_than_requested(files: list[ImageSource]) -> None:
     requested = []
 

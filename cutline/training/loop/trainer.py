@@ -292,11 +292,10 @@ class Trainer:
         if not len(batch.pixels):
             batch = self.task.make_dummy(config, has_embeddings, scored=False)
         batch = batch.to(self.device)
-        # Without its cache of weights: a layer that runs twice would find them there,
-        # but not when its activations are recomputed, which would then fail.
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
-        ):
+        # A matcher's layers run several times: casts from a cache would not be found again when
+        # activations are recomputed.
+        device = self.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             return self.task.compute_loss(model, config, batch)
 
     def check_finite(self, loss: float, norm: float) -> None:

@@ -1,0 +1,249 @@
+"""Measure whether CapFilt helps: a captioner trained on noisy captions, and one on cleaned ones.
+
+    python benchmarks/capfilt.py --output docs/benchmarks/capfilt.json
+    python benchmarks/capfilt.py --short
+
+Of 8,000 drawn scenes, 30 % have the caption of another scene and 20 % have one false word. The
+captioner and the matcher of the loop are trained on the noisy captions and then, as in the paper,
+on 1,000 clean scenes; `--no-pretrain` trains them on the clean scenes alone. `cutline capfilt`
+then drops captions and adds synthetic ones. Two captioners of the same seed are trained for the
+same number of steps on the clean scenes and, arm A, the noisy captions or, arm B, the cleaned ones.
+The captions of 1,000 other scenes are judged by whether every word is true. Progress goes to
+stderr, a table to stdout.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from drawn import caption_recipe, finetune, limit_steps, match_recipe, train_timed
+from machine import describe_machine
+from rich.console import Console
+from rich.table import Table
+
+import cutline
+from cutline.cli.main import run_command
+from cutline.config import Recipe
+from cutline.data import open_data
+from cutline.demo.drawing import Scene, draw_scene
+from cutline.demo.grammar import is_correct
+from cutline.demo.mistakes import describe_scene_both_ways, make_noisy_pairs
+from cutline.demo.scenes import make_scenes, write_scenes
+from cutline.files import write_text
+
+progress = Console(stderr=True, highlight=False, markup=False)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Captioners of drawn scenes, trained on noisy and on cleaned captions."""
+
+    output: str = ""
+    """write the result to this JSON file"""
+    folder: str = ""
+    """keep data and models in this new folder (default: a temporary one)"""
+    num_noisy: int = 8000
+    """scenes with noisy captions"""
+    num_clean: int = 1000
+    """scenes with true captions"""
+    num_test: int = 1000
+    """scenes to judge"""
+    shuffled: float = 0.3
+    """fraction of the noisy captions that are those of other scenes"""
+    false_word: float = 0.2
+    """fraction of the noisy captions that have one false word"""
+    pretrain: bool = True
+    """train the models of the loop on the noisy captions before the clean scenes"""
+    pretrain_steps: int = 1200
+    """steps of that"""
+    caption_steps: int = 400
+    """steps of the loop's captioner on the clean scenes"""
+    match_steps: int = 1000
+    """steps of the loop's matcher on the clean scenes"""
+    steps: int = 1300
+    """steps of each captioner that is compared"""
+    threshold: float = 0.5
+    """probability of a text that is kept"""
+    num_captions: int = 1
+    """synthetic captions of each scene"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """seeds of the captioners that are compared"""
+    seed: int = 0
+    """seed of the scenes, and of the models of the loop"""
+    short: bool = False
+    """few scenes and steps, one seed: only to test this script"""
+
+    def resolve(self) -> "Options":
+        """Return the options with the numbers of a short run."""
+        if not self.short:
+            return self
+        few: dict[str, Any] = {"num_noisy": 60, "num_clean": 50, "num_test": 8, "seeds": (0,)}
+        return replace(
+            self, pretrain_steps=1, caption_steps=1, match_steps=1, steps=2, threshold=0.0, **few
+        )
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The scenes, and where those to train on are written."""
+
+    noisy: list[Scene]
+    test: list[Scene]
+    noisy_data: Path
+    clean_data: Path
+
+
+def write_data(options: Options, folder: Path) -> Scenes:
+    """Draw all scenes; those of the three sets differ, as their seeds do."""
+    progress.print("drawing scenes")
+    noisy = make_scenes(options.num_noisy, options.seed)
+    clean = make_scenes(options.num_clean, options.seed + 1)
+    pairs = make_noisy_pairs(noisy, options.seed, options.shuffled, options.false_word)
+    captions = {pair.scene: [pair.caption] for pair in pairs}
+    return Scenes(
+        noisy,
+        make_scenes(options.num_test, options.seed + 2),
+        write_scenes(folder / "noisy", noisy, captions_of=captions.__getitem__),
+        write_scenes(folder / "clean", clean, captions_of=describe_scene_both_ways),
+    )
+
+
+def join_data(path: Path, parts: Iterable[Path]) -> Path:
+    """Write one data file of several."""
+    rows = [
+        {"file_name": str(Path(str(sample.image)).absolute()), "captions": sample.captions}
+        for part in parts
+        for sample in open_data(part)
+    ]
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class Loop:
+    """Trains the captioner and the matcher of the loop, and cleans captions by them."""
+
+    def __init__(self, options: Options, folder: Path, scenes: Scenes) -> None:
+        self.options, self.folder, self.scenes = options, folder, scenes
+
+    def clean(self) -> Path:
+        """Return the cleaned data."""
+        captioner, matcher = self._train()
+        output = self.folder / "cleaned.jsonl"
+        flags = [
+            "--captioner",
+            captioner,
+            "--matcher",
+            matcher,
+            "-o",
+            output,
+            "--precision",
+            "fp32",
+        ]
+        flags += ["--threshold", self.options.threshold, "--batch-size", 32]
+        flags += ["--num-captions", self.options.num_captions]
+        flags += ["--max-length", 24, "--min-length", 1, "--seed", self.options.seed]
+        code = run_command(["capfilt", *map(str, [self.scenes.noisy_data, *flags])])
+        if code:
+            raise SystemExit(f"cutline capfilt ended with exit code {code}")
+        return output
+
+    def _train(self) -> tuple[Path, Path]:
+        options, folder = self.options, self.folder
+        start = None
+        if options.pretrain:
+            data = join_data(folder / "all.jsonl", [self.scenes.noisy_data, self.scenes.clean_data])
+            start = self._caption(data, "pretrained", options.pretrain_steps)
+        captioner = self._caption(self.scenes.clean_data, "captioner", options.caption_steps, start)
+        recipe = match_recipe(
+            self.scenes.clean_data, folder / "matcher", options.seed, 1, start or ""
+        )
+        return captioner, train_timed(limit_steps(recipe, options.match_steps)).path
+
+    def _caption(self, data: Path, name: str, steps: int, start: Path | None = None) -> Path:
+        recipe = caption_recipe(data, self.folder / name, self.options.seed, 1)
+        recipe = finetune(recipe, start) if start else recipe
+        return train_timed(limit_steps(recipe, steps)).path
+
+
+def describe_cleaning(cleaned: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Return how many texts of each origin were kept, and how many of them are true."""
+    kept: Counter[str] = Counter()
+    true: Counter[str] = Counter()
+    for line in cleaned.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        scene = scenes[int(Path(row["image"]).stem.rpartition("-")[2])]
+        kept[row["origin"]] += 1
+        true[row["origin"]] += is_correct(row["caption"], scene)
+    return {origin: {"kept": count, "true": true[origin] / count} for origin, count in kept.items()}
+
+
+def judge_captioner(path: Path, scenes: Sequence[Scene]) -> float:
+    """Return the fraction of scenes whose caption is true in every word."""
+    captioner = cutline.load(path, precision="fp32")
+    images = [draw_scene(scene) for scene in scenes]
+    captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
+    texts = [caption.text for caption in captions]
+    return sum(map(is_correct, texts, scenes)) / len(scenes)
+
+
+def compare_arms(
+    options: Options, folder: Path, arms: dict[str, Path], test: Sequence[Scene]
+) -> Any:
+    """Return the accuracy of each arm for each seed, and the differences."""
+    accuracy: dict[str, list[float]] = {name: [] for name in arms}
+    for seed in options.seeds:
+        for name, data in arms.items():
+            recipe: Recipe = caption_recipe(data, folder / f"{name}-{seed}", seed, 1)
+            path = train_timed(limit_steps(recipe, options.steps)).path
+            accuracy[name].append(judge_captioner(path, test))
+            progress.print(f"{name}, seed {seed}: {accuracy[name][-1]:.1%} correct")
+    differences = [b - a for a, b in zip(*accuracy.values(), strict=True)]
+    return {"accuracy": accuracy, "differences": differences}
+
+
+def run(options: Options, folder: Path) -> dict[str, Any]:
+    """Train, clean and compare."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = write_data(options, folder)
+    cleaned = Loop(options, folder, scenes).clean()
+    arms = {
+        "noisy": join_data(folder / "a.jsonl", [scenes.noisy_data, scenes.clean_data]),
+        "cleaned": join_data(folder / "b.jsonl", [cleaned, scenes.clean_data]),
+    }
+    return {
+        "options": asdict(options),
+        "cleaned": describe_cleaning(cleaned, scenes.noisy),
+        **compare_arms(options, folder, arms, scenes.test),
+        "machine": describe_machine(),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print what was kept, and the accuracy of both arms for each seed."""
+    console = Console(width=100)
+    for origin, values in result["cleaned"].items():
+        console.print(f"{origin}: {values['kept']:,} captions kept, {values['true']:.1%} are true")
+    table = Table("seed", *result["accuracy"], "difference")
+    for row, seed in enumerate(result["options"]["seeds"]):
+        arms = [f"{values[row]:.1%}" for values in result["accuracy"].values()]
+        table.add_row(str(seed), *arms, f"{result['differences'][row]:+.1%}")
+    console.print(table)
+
+
+def main(options: Options) -> None:
+    """Measure, and print the results."""
+    options = options.resolve()
+    with tempfile.TemporaryDirectory() as temporary:
+        result = run(options, Path(options.folder or temporary))
+    show(result)
+    if options.output:
+        write_text(options.output, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,104 @@
+"""Pairs of scene and caption with mistakes."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from random_scenes import any_scene, get_kinds
+
+from cutline.demo.drawing import Scene
+from cutline.demo.grammar import describe_scene, invert_relation, is_correct, judge_caption
+from cutline.demo.mistakes import (
+    FALSE_WORDS,
+    could_be_trained,
+    describe_scene_both_ways,
+    list_false_captions,
+    make_false_word_pairs,
+    make_noisy_pairs,
+    make_shuffled_pairs,
+)
+from cutline.demo.scenes import HELDOUT_PAIRS, UNSEEN_KINDS, make_scenes
+
+
+@given(any_scene)
+def test_a_caption_and_its_inverse_say_the_same(scene: Scene) -> None:
+    captions = describe_scene_both_ways(scene)
+    assert all(judge_caption(caption, scene) == "correct" for caption in captions)
+    assert invert_relation(captions[-1]) == describe_scene(scene) == captions[0]
+    assert len(captions) == (2 if " of " in captions[0] or "above" in captions[0] else 1)
+
+
+@given(any_scene)
+def test_false_captions_differ_in_one_word(scene: Scene) -> None:
+    for caption in describe_scene_both_ways(scene):
+        for mistake in FALSE_WORDS:
+            for wrong in list_false_captions(caption, scene, mistake):
+                assert not is_correct(wrong, scene)
+                changed = zip(caption.split(), wrong.split(), strict=True)
+                assert sum(first != second for first, second in changed) == 1
+                assert could_be_trained(wrong)
+
+
+@given(any_scene)
+def test_captions_of_training_scenes_could_be_trained(scene: Scene) -> None:
+    kinds = get_kinds(scene)
+    is_training_scene = not kinds & UNSEEN_KINDS and kinds not in HELDOUT_PAIRS
+    for caption in describe_scene_both_ways(scene):
+        assert could_be_trained(caption) == is_training_scene
+
+
+def test_half_of_the_pairs_have_one_false_word() -> None:
+    pairs = make_false_word_pairs(400, 7)
+    counts = Counter(pair.mistake for pair in pairs)
+    assert counts == {"": 200, **dict.fromkeys(FALSE_WORDS, 50)}
+    assert all(is_correct(pair.caption, pair.scene) == pair.is_right for pair in pairs)
+    assert len({pair.scene for pair in pairs}) == 400
+
+
+def test_the_captions_alone_do_not_tell_which_are_false() -> None:
+    """True and false captions have the same words, nearly equally often."""
+    pairs = make_false_word_pairs(1200, 3)
+    right, wrong = (
+        Counter(word for pair in pairs if pair.is_right == kind for word in pair.caption.split())
+        for kind in (True, False)
+    )
+    assert right.keys() == wrong.keys()
+    for word, count in right.items():
+        assert wrong[word] == pytest.approx(count, rel=0.5, abs=30)
+    assert all(could_be_trained(pair.caption) for pair in pairs)
+
+
+def test_shuffled_captions_are_those_of_other_scenes() -> None:
+    pairs = make_shuffled_pairs(1000, 5)
+    wrong = [pair for pair in pairs if not pair.is_right]
+    assert len(wrong) == 300
+    assert {pair.mistake for pair in wrong} == {"other scene"}
+    assert all(is_correct(pair.caption, pair.scene) == pair.is_right for pair in pairs)
+    captions = {text for pair in pairs for text in describe_scene_both_ways(pair.scene)}
+    assert all(pair.caption in captions for pair in wrong)
+
+
+def test_noisy_captions_are_wrong_as_often_as_requested() -> None:
+    scenes = make_scenes(300, 8)
+    pairs = make_noisy_pairs(scenes, 1, shuffled=0.25, false_word=0.15)
+    counts = Counter(pair.mistake for pair in pairs)
+    assert [pair.scene for pair in pairs] == scenes
+    assert all(is_correct(pair.caption, pair.scene) == pair.is_right for pair in pairs)
+    assert (counts["other scene"], counts[""]) == (75, 180)
+    assert all(counts[mistake] for mistake in FALSE_WORDS)
+    assert pairs == make_noisy_pairs(scenes, 1, shuffled=0.25, false_word=0.15)
+
+
+def test_scenes_of_both_sets_and_of_training_differ() -> None:
+    sets = [
+        {pair.scene for pair in make_false_word_pairs(200, 1)},
+        {pair.scene for pair in make_shuffled_pairs(200, 2)},
+        set(make_scenes(200, 3)),
+    ]
+    assert len(set().union(*sets)) == 600
+
+
+def test_a_seed_gives_the_same_pairs() -> None:
+    assert make_false_word_pairs(20, 1) == make_false_word_pairs(30, 1)[:20]
+    assert make_false_word_pairs(20, 1) != make_false_word_pairs(20, 2)
+    assert make_shuffled_pairs(20, 1) == make_shuffled_pairs(20, 1)
