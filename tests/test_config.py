@@ -425,7 +425,7 @@ def test_missing_keys_keep_their_defaults(values: dict[str, Any]) -> None:
             {"model": {"vision": {"image_sise": 1}}},
             "unknown setting `model.vision.image_sise`; did you mean `model.vision.image_size`?",
         ),
-        ({5: 1}, "unknown setting `5`; the settings are output, "),
+        ({5: 1}, "unknown setting `5`; the settings are task, output, "),
         ({"optim": {"epochs": "many"}}, "optim.epochs"),
         ({"optim": {"epochs": 1.5}}, "optim.epochs"),
         ({"optim": {"epochs": True}}, "optim.epochs"),

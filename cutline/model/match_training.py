@@ -116,7 +116,7 @@ class MatchTrainingModel(MatchModel):
             negative_images = draw_negatives(text_to_image, images_of_text)
             negative_texts = draw_negatives(image_to_text, texts_of_image)
         itm = self._match(own, others, negative_images, negative_texts)
-        return MatchLoss(itc, itm, self.temperature[0])
+        return MatchLoss(itc, itm, self.temperature[0].detach())
 
     def _gather(self, own: _Pairs) -> _Pairs:
         """Return the pairs that images and texts are compared with."""

@@ -24,9 +24,11 @@ MODEL = CaptionConfig(
     ),
     prompt="a picture of ",
 )
-SECTIONS = ("data", "optim", "eval", "memory", "distributed", "model")
+SECTIONS = ("data", "optim", "eval", "memory", "distributed", "model", "match")
 NO_DROPOUT = {"text_dropout": 0.0, "text_attn_dropout": 0.0, "vision_drop_path": 0.0}
 """changes that turn off everything random in the model's forward pass"""
+MATCH = {"task": "match", "model_prompt": None, "model_label_smoothing": None}
+"""changes that train a matcher"""
 
 
 def tiny_recipe(data: Path, output: Path | str, **changes: Any) -> Recipe:
