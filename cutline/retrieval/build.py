@@ -14,7 +14,7 @@ from cutline.config import InferenceConfig, InferencePrecision, MatcherOptions, 
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.files import remove_partial
 from cutline.messages import format_text
-from cutline.retrieval.embedding import make_absolute, make_matcher, read_matcher
+from cutline.retrieval.embedding import make_absolute, matcher_from_checkpoint, read_matcher
 from cutline.retrieval.info import INFO_NAME, IndexInfo, is_index, read_index_info
 from cutline.retrieval.run import IndexCounts, IndexListener, IndexRun
 from cutline.retrieval.sources import ImageSources, iter_images
@@ -117,7 +117,7 @@ def update_index(
         run = IndexRun(
             update,
             str(sources.collection.folder),
-            lambda: make_matcher(read_matcher(settings.matcher), settings.inference),
+            lambda: matcher_from_checkpoint(read_matcher(settings.matcher), settings.inference),
             settings.inference,
             listener,
         )

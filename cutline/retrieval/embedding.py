@@ -74,7 +74,7 @@ def read_matcher(options: MatcherOptions) -> Checkpoint[MatchConfig]:
     return load_matcher_checkpoint(options.matcher, **options.checkpoint_options.arguments)
 
 
-def make_matcher(checkpoint: Checkpoint[MatchConfig], device: DeviceConfig) -> Matcher:
+def matcher_from_checkpoint(checkpoint: Checkpoint[MatchConfig], device: DeviceConfig) -> Matcher:
     """Make a matcher from its checkpoint, whose weights it may change."""
     model = build_matcher(checkpoint)
     return Matcher(model, checkpoint.tokenizer, device.device, device.precision, device.engine)

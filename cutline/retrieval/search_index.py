@@ -14,7 +14,7 @@ from cutline.files import ImageRef
 from cutline.image import ImageSource
 from cutline.matcher import Matcher, MatchScores
 from cutline.messages import format_text, format_value
-from cutline.retrieval.embedding import make_matcher, read_matcher
+from cutline.retrieval.embedding import matcher_from_checkpoint, read_matcher
 from cutline.retrieval.image_index import Array, ImageIndex, open_image_index
 from cutline.retrieval.info import IndexInfo, locate_index
 from cutline.retrieval.sources import find_images, join_path
@@ -167,7 +167,7 @@ def load_index_matcher(
             f"{images.folder}: made with another matcher than {format_text(options.matcher)}; "
             "name that one with --matcher, or index the images again with --new-index"
         )
-    return make_matcher(checkpoint, device)
+    return matcher_from_checkpoint(checkpoint, device)
 
 
 def check_counts(k: int, rerank: int) -> None:
