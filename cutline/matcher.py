@@ -22,7 +22,7 @@ from cutline.config import (
     MatchConfig,
 )
 from cutline.config.validation import require_choice
-from cutline.errors import CutlineError, ImageError
+from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.image import ImageSource, prefetch_images
 from cutline.matching import (
     MAX_ROWS,
@@ -179,10 +179,16 @@ class Matcher(Predictor):
 
         Raises:
             ImageError: An image cannot be read.
-            ConfigError: The numbers of images and texts differ, or the mode is unknown.
+            ConfigError: The numbers of images and texts differ, or the mode is unknown or needs
+                others.
         """
         require_choice("mode", mode, ("image", "text", "multimodal"))
         start_id = self._start_id(start_token)
+        InferenceConfig(batch_size=batch_size)
+        self.check_process()
+        for name, values, other in (("images", images, "text"), ("texts", texts, "image")):
+            if values is None and mode != other:
+                raise ConfigError(f"mode {mode!r} needs {name}: give some, or choose another mode")
         image_list = [] if images is None or mode == "text" else to_image_list(images)
         text_list = [] if texts is None or mode == "image" else to_text_list(texts)
         if mode == "text":

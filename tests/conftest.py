@@ -58,7 +58,17 @@ def limit_file_size() -> Iterator[Callable[[int | None], None]]:
 @pytest.fixture(scope="session", params=["salesforce-micro", "salesforce-tiny"])
 def golden_folder(request: pytest.FixtureRequest) -> GoldenFolder:
     """Return a reference captioner: the committed one always, the larger where it is present."""
-    if request.param == "salesforce-micro":
+    return find_golden_folder(request)
+
+
+@pytest.fixture(scope="session", params=["salesforce-itm-micro", "salesforce-itm-tiny"])
+def golden_matcher(request: pytest.FixtureRequest) -> GoldenFolder:
+    """Return a reference matcher: the committed one always, the larger where it is present."""
+    return find_golden_folder(request)
+
+
+def find_golden_folder(request: pytest.FixtureRequest) -> GoldenFolder:
+    if request.param.endswith("micro"):
         return GoldenFolder(Path(__file__).parent / "golden" / request.param)
     shared: Path = request.getfixturevalue("shared")
     return GoldenFolder(shared / "fixtures" / request.param)

@@ -14,7 +14,7 @@ from cutline.config import CaptionConfig, TextConfig, VisionConfig
 
 @dataclass(frozen=True)
 class GoldenFolder:
-    """A reference captioner with its inputs and outputs."""
+    """A reference captioner or matcher with its inputs and outputs."""
 
     path: Path
 
@@ -25,9 +25,17 @@ class GoldenFolder:
 
     @property
     def vocabulary(self) -> Path:
-        """Return the captioner's own vocabulary, or that of all published checkpoints."""
-        own = self.path / "vocab.txt"
-        return own if own.exists() else self.path.parent / "bert-base-uncased-vocab.txt"
+        """Return its own vocabulary, that of its captioner, or that of published checkpoints."""
+        captioner = self.path.with_name(self.path.name.replace("-itm", ""))
+        for folder in (self.path, captioner):
+            if (folder / "vocab.txt").exists():
+                return folder / "vocab.txt"
+        return self.path.parent / "bert-base-uncased-vocab.txt"
+
+    @property
+    def images(self) -> list[Path]:
+        """Return the images."""
+        return [self.path / "images" / name for name in self.expected["images"]]
 
     @property
     def interpolated(self) -> str:
@@ -47,7 +55,7 @@ class GoldenFolder:
 
     @property
     def config(self) -> CaptionConfig:
-        """Return the sizes of the captioner."""
+        """Return the sizes."""
         cfg = self.expected["cfg"]
         text = TextConfig(
             vocab_size=cfg["vocab_size"],

@@ -9,7 +9,7 @@ from cutline.checkpoint.huggingface_config import find_huggingface_kinds, read_h
 from cutline.checkpoint.kinds import CAPTIONER, MATCHER, AnyConfig, C, ModelKind
 from cutline.checkpoint.locate import CheckpointFormat, find_model, find_vocabulary, locate_model
 from cutline.checkpoint.native import (
-    find_native_kind,
+    find_native_kinds,
     load_native,
     read_native_config,
     save_native,
@@ -96,9 +96,8 @@ def is_matcher(path: str | Path) -> bool:
         return find_salesforce_kind(location) is MATCHER
     folder, format = find_model(location, CAPTIONER)
     values = read_json(folder / "config.json")
-    if format == "cutline":
-        return find_native_kind(values) is MATCHER
-    return MATCHER in find_huggingface_kinds(values)
+    find_kinds = find_native_kinds if format == "cutline" else find_huggingface_kinds
+    return MATCHER in find_kinds(values)
 
 
 def load_config(

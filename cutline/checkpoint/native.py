@@ -16,7 +16,7 @@ from cutline.checkpoint.storage import (
 from cutline.checkpoint.weights import import_model
 from cutline.config import from_dict, to_dict
 from cutline.errors import CheckpointError
-from cutline.messages import format_value
+from cutline.messages import format_name, format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
@@ -85,11 +85,17 @@ def read_native_config(folder: Path, kind: ModelKind[C]) -> C:
             f"{config_file}: format version {format_value(values.get('version'))}, but this "
             f"version of cutline reads version {VERSION}; upgrade cutline"
         )
-    check_kind([find_native_kind(values)], kind, str(config_file))
+    kinds = find_native_kinds(values)
+    if not kinds:
+        raise CheckpointError(
+            f"{config_file}: contains a {format_name(values['model'])}, which this version of "
+            "cutline does not know; upgrade cutline"
+        )
+    check_kind(kinds, kind, str(config_file))
     return from_dict(kind.config_class, values.get("config"), str(config_file))
 
 
-def find_native_kind(values: Mapping[str, Any]) -> ModelKind[Any]:
+def find_native_kinds(values: Mapping[str, Any]) -> list[ModelKind[Any]]:
     """Return the kind of model in a cutline folder, given the content of its config.json."""
     name = values.get("model", CAPTIONER.name)
-    return next((kind for kind in KINDS if kind.name == name), CAPTIONER)
+    return [kind for kind in KINDS if kind.name == name]

@@ -1,4 +1,4 @@
-"""Small random captioners."""
+"""Small random captioners and matchers."""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cutline.checkpoint import Checkpoint, compute_weight_shapes
-from cutline.config import CaptionConfig, ImageConfig, TextConfig, VisionConfig
+from cutline.config import CaptionConfig, ImageConfig, MatchConfig, TextConfig, VisionConfig
 from cutline.tokenizer import Tokenizer
 
 
@@ -34,6 +34,23 @@ def make_checkpoint(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
         return Checkpoint(config, weights, tokenizer)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def matcher(tokenizer: Tokenizer) -> Checkpoint[MatchConfig]:
+    """Return a matcher of random weights, without default settings."""
+    config = make_small_config(tokenizer)
+    sizes = MatchConfig(config.vision, config.text, config.image, 6, temperature=0.0625)
+    return make_matcher_checkpoint(sizes, tokenizer)
+
+
+def make_matcher_checkpoint(
+    config: MatchConfig, tokenizer: Tokenizer, seed: int = 0
+) -> Checkpoint[MatchConfig]:
+    random = torch.Generator().manual_seed(seed)
+    shapes = compute_weight_shapes(config)
+    weights = {name: torch.randn(shape, generator=random) * 0.1 for name, shape in shapes.items()}
+    return Checkpoint(config, weights, tokenizer)
 
 
 def make_small_config(tokenizer: Tokenizer) -> CaptionConfig:

@@ -10,11 +10,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cutline.checkpoint import Checkpoint, load_pretrained_text, load_pretrained_vision
+from cutline.checkpoint import (
+    Checkpoint,
+    load_captioner_weights,
+    load_pretrained_text,
+    load_pretrained_vision,
+)
 from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, WeightFormat
 from cutline.checkpoint.weights import export_weights
+from cutline.config import MatchConfig
 from cutline.errors import CheckpointError
-from cutline.model import CaptionModel, interpolate_pos_embed
+from cutline.model import CaptionModel, MatchModel, interpolate_pos_embed
 
 MakeCheckpoint = Callable[..., Checkpoint]
 EXTRA_OF_VIT = ("head.weight", "head_dist.bias", "pre_logits.fc.weight")
@@ -352,3 +358,73 @@ def test_bert_gives_the_logits_of_transformers(model: CaptionModel, tmp_path: Pa
     with torch.no_grad():
         logits = model.text.compute_logits(model.text(ids, torch.ones_like(ids), causal=False))
         torch.testing.assert_close(logits[..., :-2], reference(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+# --- matchers
+
+HEADS = ("vision_proj", "text_proj", "itm_head")
+LEAVES = ("weight", "bias")
+
+
+@pytest.fixture
+def match_model(make_checkpoint: MakeCheckpoint) -> MatchModel:
+    torch.manual_seed(0)
+    return MatchModel(MatchConfig.from_caption_config(make_checkpoint().config, 6))
+
+
+def test_a_matcher_starts_from_a_vit_and_a_bert(
+    match_model: MatchModel,
+    vit: dict[str, Tensor],
+    bert: dict[str, Tensor],
+    tmp_path: Path,
+    make_checkpoint: MakeCheckpoint,
+) -> None:
+    before, expected = copy_weights(match_model), make_checkpoint(seed=7).weights
+    vision = load_pretrained_vision(match_model, save_weights(tmp_path / "vit.pth", vit))
+    assert (vision.loaded, vision.initialized, vision.unused) == (len(vit), (), ())
+    text = load_pretrained_text(match_model, save_weights(tmp_path / "bert.bin", bert))
+    assert "cls.predictions.transform.dense.weight" in text.unused
+    assert "cls.predictions.decoder.bias" in text.unused
+    assert len(text.unused) == len(set(text.unused))
+    assert not any("lm_head" in name for name in text.initialized)
+    assert "text.token_embed.weight of [DEC] and [ENC]" in text.initialized
+    for name, weight in match_model.state_dict().items():
+        if name.startswith(HEADS) or "cross_attn" in name or ("norm2" in name and "text" in name):
+            assert torch.equal(weight, before[name]), name
+        elif name == "text.token_embed.weight":
+            assert torch.equal(weight[:-2], expected[name][:-2])
+            assert torch.equal(weight[-2:], before[name][-2:])
+        else:
+            assert torch.equal(weight, expected[name]), name
+
+
+def test_a_matcher_starts_from_a_captioner(
+    match_model: MatchModel, make_checkpoint: MakeCheckpoint
+) -> None:
+    before, captioner = copy_weights(match_model), make_checkpoint(seed=7)
+    report = load_captioner_weights(match_model, captioner, "model")
+    for name, weight in match_model.state_dict().items():
+        expected = before if name.startswith(HEADS) else captioner.weights
+        assert torch.equal(weight, expected[name]), name
+    assert report.initialized == tuple(f"{head}.{leaf}" for head in HEADS for leaf in LEAVES)
+    assert report.loaded == len(before) - len(report.initialized)
+    assert report.unused == tuple(name for name in captioner.weights if "lm_head" in name)
+    weight = match_model.text.token_embed.weight
+    with torch.no_grad():
+        weight.zero_()  # the checkpoint has memory of its own
+    assert captioner.weights["text.token_embed.weight"].any()
+    assert all(parameter.requires_grad for parameter in match_model.parameters())
+
+
+def test_a_captioner_of_other_sizes_is_an_error(
+    match_model: MatchModel, make_checkpoint: MakeCheckpoint
+) -> None:
+    captioner = make_checkpoint()
+    captioner.weights["text.norm.weight"] = torch.zeros(9)
+    before = copy_weights(match_model)
+    with pytest.raises(
+        CheckpointError,
+        match=r"^photos/model: the weights do not .*wrong shape: text\.norm\.weight \(9,\) instead",
+    ):
+        load_captioner_weights(match_model, captioner, "photos/model")
+    assert all(torch.equal(w, before[name]) for name, w in match_model.state_dict().items())

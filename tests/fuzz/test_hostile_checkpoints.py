@@ -1,6 +1,6 @@
 """Mutated checkpoints of every format: one sentence, no code, little memory.
 
-What loads must also work: it captions an image and is converted.
+What loads must also work: it captions an image, or matches texts with it, and is converted.
 """
 
 import functools
@@ -21,20 +21,25 @@ from hostile_vocabularies import write_tokenizer, write_vocabulary
 from PIL import Image
 
 import cutline
-from cutline.checkpoint import load_checkpoint, save_checkpoint
+from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint, save_checkpoint
 from cutline.files import atomic_write
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "salesforce-micro"
+GOLDEN = Path(__file__).parents[1] / "golden"
 LIMITS = Limits(memory=500_000_000, seconds=60)
 NUMBER_OF_CASES = 200
 FORMATS = ("cutline", "huggingface", "salesforce")
 
 
 @functools.cache
-def make_models() -> Path:
-    """Convert the small golden captioner to all formats, once in a process."""
+def make_models(is_matcher: bool) -> Path:
+    """Convert the small golden captioner, or matcher, to all formats, once in a process."""
     folder = Path(tempfile.mkdtemp())
-    checkpoint = load_checkpoint(GOLDEN / "checkpoint.pth", GOLDEN / "config.json")
+    sizes = GOLDEN / "salesforce-micro" / "config.json"
+    checkpoint: Any = load_checkpoint(sizes.with_name("checkpoint.pth"), sizes)
+    if is_matcher:
+        file = GOLDEN / "salesforce-itm-micro" / "checkpoint.pth"
+        vocabulary = sizes.with_name("vocab.txt")
+        checkpoint = load_matcher_checkpoint(file, sizes, vocabulary)
     save_checkpoint(folder / "cutline", checkpoint)
     save_checkpoint(folder / "huggingface", checkpoint, "huggingface")
     save_checkpoint(folder / "salesforce" / "model.pth", checkpoint, "salesforce")
@@ -43,12 +48,18 @@ def make_models() -> Path:
 
 def run_case(seed: int, folder: Path) -> None:
     rng = random.Random(seed)
-    mutate = MUTATIONS[seed % len(MUTATIONS)]
-    shutil.copytree(make_models(), folder / "models")
-    path = mutate(folder / "models", rng)
-    captioner = cutline.load(path, device="cpu", precision="fp32", engine="eager")
-    captioner.caption(Image.new("RGB", (40, 30)), max_length=8, min_length=1)
-    save_checkpoint(folder / "out", load_checkpoint(path))
+    mutate, is_matcher = MUTATIONS[seed % len(MUTATIONS)], seed % 3 == 0
+    shutil.copytree(make_models(is_matcher), folder / "models")
+    path, image = mutate(folder / "models", rng), Image.new("RGB", (40, 30))
+    if is_matcher:
+        matcher = cutline.load_matcher(path, device="cpu", precision="fp32", engine="eager")
+        matcher.match(image, ["a red star", "two"])
+        matcher.similarity(image, "two")
+        save_checkpoint(folder / "out", load_matcher_checkpoint(path))
+    else:
+        captioner = cutline.load(path, device="cpu", precision="fp32", engine="eager")
+        captioner.caption(image, max_length=8, min_length=1)
+        save_checkpoint(folder / "out", load_checkpoint(path))
 
 
 # --- safetensors
