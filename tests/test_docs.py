@@ -32,6 +32,8 @@ SHORTENED = {
     "--optim.batch-size 2 --data.group-pattern scene",
     "train recipes/own-photos.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
     "--tensorboard off",
+    "train recipes/match.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
+    "--tensorboard off",
     "--resamples": "--resamples 20",
 }
 TESTED_ELSEWHERE = {

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from cutline.config import PRESETS, LoraConfig, MemoryConfig, OptimConfig, read_recipe
+from cutline.config import (
+    PRESETS,
+    LoraConfig,
+    MatchTaskConfig,
+    MemoryConfig,
+    OptimConfig,
+    read_recipe,
+)
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -12,6 +19,11 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_valid_and_has_its_own_output(path: Path) -> None:
     assert read_recipe(path).output == f"runs/{path.stem}"
+
+
+def test_the_recipe_of_a_matcher_trains_one() -> None:
+    recipe = read_recipe(RECIPES[0].with_name("match.yaml"))
+    assert (recipe.task, recipe.data.max_tokens, recipe.match) == ("match", 35, MatchTaskConfig())
 
 
 @pytest.mark.parametrize(

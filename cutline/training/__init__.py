@@ -1,4 +1,4 @@
-"""Training of captioners, and diagnostics that run before it."""
+"""Training of captioners and matchers, and diagnostics that run before it."""
 
 from cutline.interrupt import Interrupted
 from cutline.training.diagnostics.dry_run import dry_run

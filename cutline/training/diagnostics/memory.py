@@ -56,13 +56,13 @@ def reset_peak_memory(device: torch.device) -> None:
 def estimate_disk_usage(trainer: Trainer) -> int:
     """Return the peak size of a run's files in bytes.
 
-    These are two captioners (best and last) and two copies of the state: a new state is written
+    These are two checkpoints (best and last) and two copies of the state: a new state is written
     beside the old one, which it then replaces. Log and report are not counted.
     """
-    captioner: int = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
+    model: int = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
     memory = count_tensor_memory(trainer)
-    state = captioner + memory.optimizer + memory.ema
-    return 2 * captioner + 2 * state
+    state = model + memory.optimizer + memory.ema
+    return 2 * model + 2 * state
 
 
 def measure_free_disk(directory: Path) -> int:

@@ -99,7 +99,7 @@ class MatchTask:
         """Measure how often images and texts find each other, and the accuracy of ITM."""
         recipe = self.recipe
         evaluation = evaluate_matcher(
-            make_matcher(model, tokenizer),
+            wrap_model(model, tokenizer),
             samples,
             k_test=recipe.match.k_test,
             batch_size=recipe.eval.batch_size,
@@ -157,7 +157,7 @@ class MatchTask:
         inputs = [(sample.image, texts) for sample in samples]
         return [
             scores if isinstance(scores, CutlineError) else texts[_argmax(scores.itm)]
-            for scores in make_matcher(model, tokenizer).stream(inputs)
+            for scores in wrap_model(model, tokenizer).stream(inputs)
         ]
 
     def _new_model(self, config: AnyConfig, tokenizer: Tokenizer) -> MatchTrainingModel:
@@ -165,7 +165,7 @@ class MatchTask:
         return MatchTrainingModel(config, tokenizer.enc_id, self.recipe.match.negative_all_rank)
 
 
-def make_matcher(model: VisionTextModel, tokenizer: Tokenizer) -> Matcher:
+def wrap_model(model: VisionTextModel, tokenizer: Tokenizer) -> Matcher:
     """Return a matcher with the network, on its device."""
     assert isinstance(model, MatchTrainingModel)
     return Matcher(model, tokenizer, device_of(model), "fp32")
