@@ -12,18 +12,17 @@ from random_captioner import draw_images, make_captioner
 
 from cutline.batching import Caption
 from cutline.bulk.actor import CaptionActor
-from cutline.bulk.engine import CaptionJob, Result
-from cutline.captioner import Captioner
+from cutline.bulk.engine import CaptionJob, Models, Result
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, ImageError
 
 
 class LoadedJob(CaptionJob):
-    """A job whose captioner needs no files."""
+    """A job whose models need no files."""
 
-    def load(self, device: str = "") -> Captioner:
-        return make_captioner()
+    def load(self, device: str = "") -> Models:
+        return Models(make_captioner())
 
 
 JOB = LoadedJob("", inference=InferenceConfig("cpu", "fp32", batch_size=4))
