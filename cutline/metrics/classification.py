@@ -44,8 +44,12 @@ def detect_wrong_pairs(
         scores: Of R pairs; the higher, the better they match.
         is_right: Whether the text of each pair belongs to its image.
         threshold: Pairs below it are called wrong.
+
+    Raises:
+        DataError: There is not one score for each pair, or a score is not a number.
     """
-    called_wrong, is_wrong = np.asarray(scores) < threshold, ~np.asarray(is_right, np.bool_)
+    values, right = _check_scores(scores, is_right)
+    called_wrong, is_wrong = values < threshold, ~right
     num_found = int((called_wrong & is_wrong).sum())
     return Detection(
         precision=num_found / max(1, int(called_wrong.sum())),
@@ -69,7 +73,7 @@ def compute_auroc(scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_
         is_right: Whether the text of each pair belongs to its image.
 
     Raises:
-        DataError: All pairs are right, or all are wrong, or a score is not a number.
+        DataError: All pairs are right, or all are wrong, or as for `detect_wrong_pairs`.
     """
     values, right = _check_pairs(scores, is_right)
     return float(_weighted_auroc(values, right, np.ones((1, len(values))))[0])
@@ -95,7 +99,8 @@ def bootstrap_auroc(
         seed: Seed of the resamples.
 
     Raises:
-        DataError: As for `compute_auroc`.
+        DataError: As for `compute_auroc`; or there is not one group for each pair, or too few
+            groups, so that no resample has right and wrong pairs.
         ConfigError: `resamples` is below 1.
     """
     return percentile_interval(resample_auroc(scores, is_right, groups, resamples, seed))
@@ -116,6 +121,8 @@ def resample_auroc(
     """
     check_resamples(resamples)
     values, right = _check_pairs(scores, is_right)
+    if len(groups) != len(values):
+        raise DataError(f"there are {len(groups)} groups for {len(values)} pairs: give one per pair")
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group_of_pair = np.array([numbers[group] for group in groups])
     rng = np.random.default_rng(seed)
@@ -124,17 +131,34 @@ def resample_auroc(
         for counts in draw_resamples(rng, len(numbers), resamples)
     ]
     areas: Floats = np.concatenate(parts)
+    if np.isnan(areas).all():
+        raise DataError(
+            f"none of {resamples} resamples has both right and wrong pairs: "
+            f"use more of them, or more groups than {len(numbers)}"
+        )
     return areas[~np.isnan(areas)]
 
 
 def _check_pairs(
     scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    values, right = np.asarray(scores, np.float64), np.asarray(is_right, np.bool_)
+    values, right = _check_scores(scores, is_right)
     if right.all() or not right.any():
         raise DataError(
             f"all {len(right)} pairs of image and text are {'right' if right.all() else 'wrong'}: "
             "an area under the ROC curve needs both"
+        )
+    return values, right
+
+
+def _check_scores(
+    scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    values, right = np.asarray(scores, np.float64), np.asarray(is_right, np.bool_)
+    if values.shape != right.shape or values.ndim != 1:
+        raise DataError(
+            f"scores {values.shape} and is_right {right.shape} differ in shape, or are no lists: "
+            "give one of each per pair of image and text"
         )
     if np.isnan(values).any():
         raise DataError("a score is not a number: check the model for NaN or infinite weights")

@@ -1,5 +1,6 @@
 """AUROC with its interval, and wrong pairs found by a threshold."""
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -48,9 +49,22 @@ def test_auroc_needs_both_kinds(right: list[bool]) -> None:
         compute_auroc([0.5] * len(right), right)
 
 
-def test_auroc_rejects_nan() -> None:
+@pytest.mark.parametrize("measure", [compute_auroc, detect_wrong_pairs])
+def test_a_score_that_is_not_a_number_is_an_error(measure: Callable[..., object]) -> None:
+    """A wrong pair would otherwise be called right."""
     with pytest.raises(DataError, match="not a number"):
-        compute_auroc([np.nan, 1], [True, False])
+        measure([np.nan, 1], [False, True])
+
+
+@pytest.mark.parametrize("measure", [compute_auroc, detect_wrong_pairs])
+@pytest.mark.parametrize(
+    ("scores", "right"), [([1.0], [True, False]), ([[1.0, 2.0]], [[True, False]]), (1.0, True)]
+)
+def test_one_score_belongs_to_each_pair(
+    measure: Callable[..., object], scores: object, right: object
+) -> None:
+    with pytest.raises(DataError, match="one of each per pair"):
+        measure(scores, right)
 
 
 def test_a_resample_draws_whole_groups() -> None:
@@ -86,6 +100,17 @@ def test_interval_is_reproducible_and_paired() -> None:
     assert (areas != resample_auroc(scores, right, groups, 50, seed=2)).any()
     with pytest.raises(ConfigError, match="resamples"):
         resample_auroc(scores, right, groups, 0)
+
+
+def test_too_few_groups_have_no_interval() -> None:
+    """A resample of these two has both kinds of pairs only if it draws both groups."""
+    areas = resample_auroc([1, 0], [True, False], ["a", "b"], 100)
+    assert 30 < len(areas) < 70
+    with pytest.raises(DataError, match="more groups than 2"):
+        for seed in range(20):
+            resample_auroc([1, 0], [True, False], ["a", "b"], 1, seed)
+    with pytest.raises(DataError, match="1 groups for 2 pairs"):
+        resample_auroc([1, 0], [True, False], ["a"])
 
 
 def test_copies_of_pairs_do_not_narrow_the_interval() -> None:
