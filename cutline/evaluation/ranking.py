@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cutline.evaluation.shortlist import Rule, Shortlist, make_shortlist
 from cutline.metrics import Recall, RetrievalScores
-from cutline.metrics.retrieval import Bools, Ints, number_texts
+from cutline.metrics.retrieval import Bools, Ints
 from cutline.metrics.stats import Floats
 
 _SEED = 0
@@ -33,8 +33,8 @@ class TextSet:
         """Make the set of the texts of each image."""
         texts = [text for row in texts_of_images for text in row]
         images = np.repeat(np.arange(len(texts_of_images)), list(map(len, texts_of_images)))
-        numbers = number_texts(texts)
-        distinct = list(dict.fromkeys(texts))
+        number_of = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        numbers, distinct = np.array([number_of[text] for text in texts], np.int64), [*number_of]
         belongs = np.zeros((len(texts_of_images), len(distinct)), np.bool_)
         belongs[images, numbers] = True
         return cls(distinct, numbers, images, belongs)

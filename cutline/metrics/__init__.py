@@ -13,7 +13,6 @@ from cutline.metrics.retrieval import (
     Recall,
     RetrievalScores,
     average_recall,
-    compute_recall,
     count_found,
 )
 from cutline.metrics.significance import (
@@ -54,7 +53,6 @@ __all__ = [
     "compute_auroc",
     "compute_diversity",
     "compute_metrics",
-    "compute_recall",
     "count_found",
     "detect_wrong_pairs",
     "percentile_interval",

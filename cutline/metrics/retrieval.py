@@ -1,11 +1,9 @@
 """Recall of retrieval: how often an image finds its texts, and a text its image.
 
-As BLIP's train_retrieval.py `itm_eval` counts it, but for two points. A text that is equal to one
-of the image's own may count as found, because which of them the data lists is chance. And ties are
-not broken by position: a model that gives all candidates the same score would then find them.
+As BLIP's train_retrieval.py `itm_eval` counts it, but ties are not broken by position: a model that
+gives all candidates the same score would then find them.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -54,49 +52,6 @@ class RetrievalScores:
             name: {**asdict(recall), "mean": recall.mean} for name, recall in vars(self).items()
         }
         return {**directions, "mean": self.mean}
-
-
-def compute_recall(
-    scores: Floats,
-    image_of_text: Sequence[int],
-    texts: Sequence[str] | None = None,
-    text_to_image_scores: Floats | None = None,
-) -> RetrievalScores:
-    """Compute recall in both directions from a matrix of scores.
-
-    Args:
-        scores: (N, R), of N images and R texts; the higher, the better they match.
-        image_of_text: Index of the image of each text. An image without texts has no query.
-        texts: The texts, cleaned: a text that is equal to one of the image's own counts as found
-            (default: only the image's own, by index, as in BLIP's code).
-        text_to_image_scores: (N, R), for the direction from text to image, where re-ranking gives
-            other scores (default: `scores`).
-    """
-    relevant = find_relevant(len(scores), image_of_text, texts)
-    columns = scores if text_to_image_scores is None else text_to_image_scores
-    has_texts = np.unique(np.asarray(image_of_text, np.int64))
-    return RetrievalScores(
-        average_recall(count_found(scores[has_texts], relevant[has_texts])),
-        average_recall(count_found(columns.T, relevant.T)),
-    )
-
-
-def find_relevant(
-    num_images: int, image_of_text: Sequence[int], texts: Sequence[str] | None = None
-) -> Bools:
-    """Return which texts belong to which images, (N, R); see `compute_recall`."""
-    images = np.asarray(image_of_text, np.int64)
-    numbers = np.arange(len(images)) if texts is None else number_texts(texts)
-    belongs = np.zeros((num_images, numbers.max(initial=-1) + 1), np.bool_)
-    belongs[images, numbers] = True
-    relevant: Bools = belongs[:, numbers]
-    return relevant
-
-
-def number_texts(texts: Sequence[str]) -> Ints:
-    """Return a number for each text, (R,): equal ones have the same, counted from 0."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
 
 
 def count_found(scores: Floats, relevant: Bools) -> Floats:

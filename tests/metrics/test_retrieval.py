@@ -5,75 +5,41 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from cutline.metrics.retrieval import CUTOFFS, compute_recall, count_found, find_relevant
+from cutline.metrics.retrieval import CUTOFFS, RetrievalScores, average_recall, count_found
 
 
-def reference_recall(
-    scores: np.ndarray, image_of_text: list[int]
-) -> tuple[list[float], list[float]]:
+def reference_recall(scores: np.ndarray, relevant: np.ndarray) -> list[float]:
     """Return recall as BLIP's `itm_eval` does, for scores without ties."""
-    rows = []
-    for image, row in enumerate(scores):
-        order = np.argsort(row)[::-1].tolist()
-        own = [text for text, owner in enumerate(image_of_text) if owner == image]
-        rows.append(min(order.index(text) for text in own))
-    columns = [
-        np.argsort(column)[::-1].tolist().index(image_of_text[text])
-        for text, column in enumerate(scores.T)
+    ranks = [
+        min(np.argsort(row)[::-1].tolist().index(answer) for answer in np.flatnonzero(right))
+        for row, right in zip(scores, relevant, strict=True)
     ]
-    first, second = (
-        [float(np.mean(np.array(ranks) < cutoff)) for cutoff in CUTOFFS]
-        for ranks in (rows, columns)
-    )
-    return first, second
+    return [float(np.mean(np.array(ranks) < cutoff)) for cutoff in CUTOFFS]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_recall_is_that_of_the_reference(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    image_of_text = rng.permutation(np.repeat(np.arange(30), 2)).tolist()
-    scores = rng.normal(size=(30, 60))
-    scores[image_of_text, np.arange(60)] += 1.5
-    result = compute_recall(scores, image_of_text)
-    first, second = reference_recall(scores, image_of_text)
-    assert list(vars(result.image_to_text).values()) == pytest.approx(first)
-    assert list(vars(result.text_to_image).values()) == pytest.approx(second)
-    assert result.mean == pytest.approx(np.mean([first, second]))
-    assert 0 < result.image_to_text.at1 < result.image_to_text.at5 < 1
-
-
-def test_scores_of_texts_to_images_may_differ() -> None:
-    scores = np.eye(12)
-    result = compute_recall(scores, range(12), text_to_image_scores=-scores)
-    assert result.image_to_text.at1 == 1
-    assert result.text_to_image.at1 == 0
-
-
-def test_an_equal_text_counts_as_found() -> None:
-    """Image 0 prefers text 1, which says the same as its own text 0, and is that of image 1."""
-    scores = np.array([[0.1, 0.9, 0.5], [0.9, 0.1, 0.5], [0.0, 0.0, 1.0]])
-    by_index = compute_recall(scores, [0, 1, 2])
-    by_text = compute_recall(scores, [0, 1, 2], ["a dog", "a dog", "a cat"])
-    assert by_index.image_to_text.at1 == by_index.text_to_image.at1 == pytest.approx(1 / 3)
-    assert by_text.image_to_text.at1 == by_text.text_to_image.at1 == 1
-    assert find_relevant(3, [0, 1, 2], ["a", "a", "b"]).tolist() == [
-        [True, True, False],
-        [True, True, False],
-        [False, False, True],
+    owners = rng.permutation(np.repeat(np.arange(30), 2))
+    relevant = owners == np.arange(30)[:, None]
+    scores = rng.normal(size=(30, 60)) + 1.5 * relevant
+    recalls = [
+        average_recall(count_found(first, second))
+        for first, second in ((scores, relevant), (scores.T, relevant.T))
     ]
-
-
-def test_images_without_texts_have_no_query() -> None:
-    result = compute_recall(np.array([[0.0], [1.0], [0.5]]), [1])
-    assert result.image_to_text.at1 == result.text_to_image.at1 == 1
+    for recall, args in zip(recalls, ((scores, relevant), (scores.T, relevant.T)), strict=True):
+        assert list(vars(recall).values()) == pytest.approx(reference_recall(*args))
+    assert 0 < recalls[0].at1 < recalls[0].at5 < 1
+    assert RetrievalScores(*recalls).mean == pytest.approx(
+        np.mean([list(vars(recall).values()) for recall in recalls])
+    )
 
 
 def test_ties_are_broken_at_random() -> None:
     """Equal scores find a text no more often than chance does."""
-    scores = np.zeros((40, 40))
-    result = compute_recall(scores, range(40))
-    for cutoff, recall in zip(CUTOFFS, vars(result.image_to_text).values(), strict=True):
-        assert recall == pytest.approx(cutoff / 40)
+    recall = average_recall(count_found(np.zeros((40, 40)), np.eye(40, dtype=bool)))
+    for cutoff, value in zip(CUTOFFS, vars(recall).values(), strict=True):
+        assert value == pytest.approx(cutoff / 40)
 
 
 def test_probability_of_finding_a_tied_answer() -> None:
@@ -91,3 +57,13 @@ def test_probability_of_finding_a_tied_answer() -> None:
 def test_queries_without_an_answer_find_nothing() -> None:
     scores = np.full((2, 3), -np.inf)
     assert count_found(scores, np.zeros((2, 3), bool)).tolist() == [[0, 0, 0]] * 2
+
+
+def test_no_queries_have_no_recall() -> None:
+    assert average_recall(count_found(np.zeros((0, 3)), np.zeros((0, 3), bool))).mean == 0
+
+
+def test_a_wrong_answer_that_is_not_a_number_is_behind_all_others() -> None:
+    scores = np.array([[np.nan, 0.0], [0.0, np.nan]])
+    relevant = np.array([[False, True], [False, True]])
+    assert count_found(scores, relevant)[:, 0].tolist() == [1, 0]
