@@ -25,8 +25,8 @@ class TextSet:
     """(R,), which of the distinct texts each text is"""
     images: Ints
     """(R,), the image of each text"""
-    belongs: Bools
-    """(N, U), whether an image has a text equal to this one"""
+    own: Ints
+    """keys of the pairs of an image and a text that it has, in ascending order"""
 
     @classmethod
     def from_texts(cls, texts_of_images: Sequence[Sequence[str]]) -> "TextSet":
@@ -35,13 +35,13 @@ class TextSet:
         images = np.repeat(np.arange(len(texts_of_images)), list(map(len, texts_of_images)))
         number_of = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         numbers, distinct = np.array([number_of[text] for text in texts], np.int64), [*number_of]
-        belongs = np.zeros((len(texts_of_images), len(distinct)), np.bool_)
-        belongs[images, numbers] = True
-        return cls(distinct, numbers, images, belongs)
+        return cls(distinct, numbers, images, np.unique(images * len(distinct) + numbers))
 
     def is_equal(self, images: Ints, texts: Ints) -> Bools:
         """Return whether a text is equal to one of the image's own."""
-        result: Bools = self.belongs[images, self.numbers[texts]]
+        keys = self.key(images, self.numbers[texts])
+        positions = np.searchsorted(self.own, keys).clip(max=len(self.own) - 1)
+        result: Bools = self.own[positions] == keys
         return result
 
     def is_own(self, images: Ints, texts: Ints) -> Bools:
@@ -56,9 +56,9 @@ class TextSet:
         """
         rng = np.random.default_rng(_SEED)
         right, wrong = [], []
-        for image, belongs in enumerate(self.belongs):
-            right.append(self.key(image, rng.choice(np.flatnonzero(belongs))))
-            others = self.numbers[~belongs[self.numbers]]  # as often as the data has them
+        for image, own in enumerate(split_by_image(self.own, len(self.distinct))):
+            right.append(self.key(image, rng.choice(own)))
+            others = self.numbers[~np.isin(self.numbers, own)]  # as often as the data has them
             if len(others):
                 wrong.append(self.key(image, rng.choice(others)))
         return np.array(right, np.int64), np.array(wrong, np.int64)
@@ -112,9 +112,7 @@ class Ranking:
 
     def list_texts(self) -> list[list[int]]:
         """Return the numbers of the distinct texts that ITM reads with each image."""
-        images, numbers = np.divmod(self.keys, len(self.texts.distinct))
-        bounds = np.searchsorted(images, np.arange(1, len(self.image_to_text.rows)))
-        return [part.tolist() for part in np.split(numbers, bounds)]
+        return [part.tolist() for part in split_by_image(self.keys, len(self.texts.distinct))]
 
     def select(self, values: Floats, keys: Ints) -> Floats:
         """Return the values, given for all pairs that ITM reads, of some of these pairs."""
@@ -137,6 +135,15 @@ class Ranking:
         keys = texts.key(second.candidates, texts.numbers[second.rows])
         reranked_second = second.rerank(self.select(match_logits, keys), list(map(_swap, rules)))
         return _pair(first.recall, second.recall), _pair(reranked_first, reranked_second)
+
+
+def split_by_image(keys: Ints, num_distinct: int) -> list[Ints]:
+    """Return the numbers of the distinct texts of each image, given keys in ascending order.
+
+    Each image must be in a pair.
+    """
+    images, numbers = np.divmod(keys, num_distinct)
+    return np.split(numbers, np.flatnonzero(np.diff(images)) + 1)
 
 
 def _pair(first: Sequence[Recall], second: Sequence[Recall]) -> list[RetrievalScores]:

@@ -1,7 +1,7 @@
 """Measure a matcher: do images and texts find each other, and does it tell wrong texts?"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cutline.config import Cleaning, InferenceConfig
-from cutline.config.validation import require
+from cutline.config.data import CaptionText
+from cutline.config.task import MatchTaskConfig
 from cutline.data import Sample, group_by_image
 from cutline.distributed import run_on_main
 from cutline.errors import DataError, ImageError
@@ -84,7 +85,8 @@ def evaluate_matcher(
 
     Args:
         matcher: The matcher to evaluate.
-        samples: Images with their texts; those without a text are left out.
+        samples: Images with their texts. Texts that are empty after cleaning are left out, and so
+            are images without texts.
         k_test: Number of candidates that ITM re-ranks.
         batch_size: Images encoded together.
         num_workers: Processes that decode images (0: threads of this process).
@@ -94,31 +96,35 @@ def evaluate_matcher(
 
     Raises:
         DataError: No image has a text, or none can be read.
-        ConfigError: A setting is below 1.
+        ConfigError: A setting is invalid.
     """
-    require(k_test >= 1, f"k_test must be at least 1, not {k_test}")
+    MatchTaskConfig(k_test=k_test), CaptionText(clean, max_words)  # check them
     config = InferenceConfig(batch_size=batch_size, num_workers=num_workers)
     reader = ImageReader(matcher, config, progress)
     matcher.check_process()
-    samples = group_by_image(sample for sample in samples if sample.captions)
-    samples, image_embeds, skipped = _embed_images(reader, samples)
-    texts = TextSet.from_texts(
-        [[clean_caption(text, clean, max_words) for text in s.captions] for s in samples]
-    )
+    cleaned = (_clean_texts(sample, clean, max_words) for sample in group_by_image(samples))
+    readable, image_embeds, skipped = _embed_images(reader, [s for s in cleaned if s.captions])
+    texts = TextSet.from_texts([sample.captions for sample in readable])
     text_embeds = matcher.embed_texts(texts.distinct)[texts.numbers]
     ranking = run_on_main(lambda: Ranking.from_embeds(image_embeds, text_embeds, texts, k_test))
-    logits, errors = _read_pairs(reader, samples, texts, ranking)
+    logits, errors = _read_pairs(reader, readable, texts, ranking)
     cosine, reranked = ranking.recalls(logits[:, 1])
     accuracy, auroc = _measure_itm(ranking, logits)
     return MatchEvaluation(
         *(cosine[0], reranked[0], cosine[1], reranked[1]),
         itm_accuracy=accuracy,
         itm_auroc=auroc,
-        num_images=len(samples),
+        num_images=len(readable),
         num_texts=len(texts.numbers),
         k_test=k_test,
         skipped=skipped + errors,
     )
+
+
+def _clean_texts(sample: Sample, clean: Cleaning, max_words: int) -> Sample:
+    """Return the sample with its texts cleaned, without those that are then empty."""
+    texts = (clean_caption(text, clean, max_words) for text in sample.captions)
+    return replace(sample, captions=tuple(filter(None, texts)))
 
 
 def _embed_images(
@@ -126,7 +132,10 @@ def _embed_images(
 ) -> tuple[list[Sample], Tensor, list[str]]:
     """Return the samples that can be read, their embeddings (N, P), and messages of the others."""
     if not samples:
-        raise DataError("no image has a text; add captions, or name the caption column")
+        raise DataError(
+            "no image has a text that is not empty after cleaning; add captions, or name the "
+            "caption column"
+        )
     results = reader.map(
         lambda embeds, _: reader.matcher.project_images(embeds)[0],
         [(sample.image, None) for sample in samples],

@@ -5,16 +5,20 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from random_matcher import make_matcher
 
 from cutline.data import Sample, open_data
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.errors import ConfigError, DataError
 from cutline.evaluation import MatchEvaluation, evaluate_matcher
+from cutline.evaluation.ranking import TextSet
 from cutline.matcher import Matcher
 from cutline.metrics import Recall, RetrievalScores, compute_auroc
 from cutline.tokenizer import clean_caption
@@ -92,7 +96,7 @@ def test_one_candidate_is_ranked_as_by_cosine(matcher: Matcher, samples: list[Sa
     assert result.reranked.text_to_image.at10 == result.cosine.text_to_image.at1
 
 
-def test_batch_size_change_nothing(matcher: Matcher, samples: list[Sample]) -> None:
+def test_batch_sizes_change_nothing(matcher: Matcher, samples: list[Sample]) -> None:
     results = [evaluate_matcher(matcher, samples, k_test=5, batch_size=size) for size in (1, 3, 64)]
     for result in results[1:]:
         assert result.reranked == results[0].reranked
@@ -185,8 +189,48 @@ def test_data_without_texts_or_images_is_an_error(matcher: Matcher, tmp_path: Pa
     gone = Sample(str(tmp_path / "gone.png"), ("a",), "a")
     with pytest.raises(DataError, match=r"none of the 1 images.*gone\.png"):
         evaluate_matcher(matcher, [gone])
-    with pytest.raises(ConfigError, match="k_test"):
-        evaluate_matcher(matcher, [gone], k_test=0)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"k_test": 0}, {"k_test": "9"}, {"clean": "BLIP"}, {"max_words": 0}]
+)
+def test_invalid_settings_are_errors_that_name_them(
+    matcher: Matcher, samples: list[Sample], setting: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        evaluate_matcher(matcher, samples, **setting)
+
+
+def test_texts_that_cleaning_empties_are_left_out(matcher: Matcher, samples: list[Sample]) -> None:
+    """As in training. They would be equal texts, which all of their images count as found."""
+    noisy = [dataclasses.replace(s, captions=("!!!", *s.captions, " ")) for s in samples[1:]]
+    empty = dataclasses.replace(samples[0], captions=("...",))
+    result = evaluate_matcher(matcher, [empty, *noisy], k_test=5)
+    assert result == evaluate_matcher(matcher, samples[1:], k_test=5)
+    with pytest.raises(DataError, match="empty after cleaning"):
+        evaluate_matcher(matcher, [empty])
+
+
+@given(
+    texts=st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=4), min_size=1),
+)
+def test_texts_belong_to_all_images_that_have_them(texts: list[list[str]]) -> None:
+    found = TextSet.from_texts(texts)
+    flat = [(image, text) for image, row in enumerate(texts) for text in row]
+    images, numbers = np.arange(len(texts))[:, None], np.arange(len(flat))[None]
+    equal, own = found.is_equal(images, numbers), found.is_own(images, numbers)
+    for image, row in enumerate(texts):
+        assert equal[image].tolist() == [text in row for _, text in flat]
+        assert own[image].tolist() == [image == owner for owner, _ in flat]
+    right, wrong = (
+        [(key // len(found.distinct), found.distinct[key % len(found.distinct)]) for key in keys]
+        for keys in found.draw_pairs()
+    )
+    assert [image for image, _ in right] == list(range(len(texts)))
+    assert all(text in texts[image] for image, text in right)
+    assert not any(text in texts[image] for image, text in wrong)
+    all_texts = {text for _, text in flat}
+    assert [i for i, _ in wrong] == [i for i, row in enumerate(texts) if set(row) != all_texts]
 
 
 def test_the_result_is_json(matcher: Matcher, samples: list[Sample]) -> None:
