@@ -1,6 +1,6 @@
-"""Captions of aerial images (UCM-Captions), some of which are swapped for those of other images."""
+"""Captions of aerial images (UCM-Captions), some of which are exchanged between images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,16 @@ from pair_scores import Bools
 
 from cutline.data import Sample
 from cutline.evaluation.ranking import TextSet
+from cutline.metrics.retrieval import Ints
 from cutline.tokenizer import clean_caption
 
 SWAPPED = 0.3
-"""fraction of the captions that are swapped"""
+"""fraction of the captions that are exchanged"""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images of the validation data with texts, some of which are swapped."""
+    """Images of the validation data with texts, some of which are those of other images."""
 
     images: NDArray[np.int64]
     """number of the image of each pair"""
@@ -33,26 +34,53 @@ def land_use(sample: Sample) -> str:
 
 
 def swap_captions(samples: Sequence[Sample], within: bool, seed: int) -> Pairs:
-    """Swap captions for those of other images, which the image does not have after cleaning.
+    """Exchange captions between images, neither of which has the other's after cleaning.
+
+    Wrong captions are thus about as frequent among all captions as right ones, so that texts alone
+    hardly tell which are wrong.
 
     Args:
         samples: Images with their captions.
-        within: Whether the other image is one of the same land use. Where all images of a land use
-            have the same captions, none is swapped, and more in the others.
+        within: Whether both images are of the same land use: of each, the same fraction of captions
+            is wrong. Captions that can be exchanged with none, because all images of their land use
+            have them, are left out.
         seed: Seed of the choice.
     """
     rng = np.random.default_rng(seed)
     texts = TextSet.from_texts([list(map(clean_text, sample.captions)) for sample in samples])
-    uses = np.array(list(map(land_use, samples)))[texts.images]
+    groups = np.array([land_use(sample) if within else "" for sample in samples])[texts.images]
     numbers, is_right = texts.numbers.copy(), np.ones(len(texts.numbers), np.bool_)
-    num_left = round(SWAPPED * len(numbers))
-    for row in rng.permutation(len(numbers)):
-        is_wrong = ~texts.belongs[texts.images[row], texts.numbers]
-        others = texts.numbers[is_wrong & (uses == uses[row]) if within else is_wrong]
-        if num_left and len(others):
-            numbers[row], is_right[row] = rng.choice(others), False
-            num_left -= 1
-    return Pairs(texts.images, [texts.distinct[number] for number in numbers], is_right)
+    kept = []
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        partners = {row: others for row in rows if len(others := find_partners(texts, row, rows))}
+        for first, second in choose_exchanges(partners, rng):
+            numbers[[first, second]] = numbers[[second, first]]
+            is_right[[first, second]] = False
+        kept += [*partners]
+    images = texts.images[kept]
+    return Pairs(images, [texts.distinct[number] for number in numbers[kept]], is_right[kept])
+
+
+def find_partners(texts: TextSet, row: int, rows: Ints) -> Ints:
+    """Return those of the rows whose captions could be exchanged with that of this row."""
+    has_text = texts.is_equal(texts.images[rows], np.array([row]))
+    gets_text = texts.is_equal(texts.images[[row]], rows)
+    return rows[~(has_text | gets_text)]
+
+
+def choose_exchanges(
+    partners: dict[int, Ints], rng: np.random.Generator
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs of rows, until a fraction SWAPPED of all rows is in one."""
+    free, num_left = set(partners), round(SWAPPED * len(partners))
+    for row in rng.permutation([*partners]):
+        others = [other for other in partners[row] if other in free]
+        if num_left > 0 and row in free and others:
+            other = rng.choice(others)
+            free -= {row, other}
+            num_left -= 2
+            yield row, other
 
 
 def clean_text(text: str) -> str:

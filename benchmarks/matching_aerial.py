@@ -3,14 +3,15 @@
     python benchmarks/matching_aerial.py ucm-captions --captioner runs/aerial
     python benchmarks/matching_aerial.py ucm-captions --short
 
-A matcher is trained on block-train.jsonl. In block-val.jsonl, 30 % of the captions are swapped for
-those of another image, in two ways: of any other image, or of one of the same land use. An image
-never gets a text that it has, but a caption of the same land use may be true of it. Two scores need
-no matcher:
+A matcher is trained on block-train.jsonl. In block-val.jsonl, 30 % of the captions are exchanged
+between images, in two ways: with any other image, or with one of the same land use. An image never
+gets a text that it has, but a caption of the same land use may be true of it. Three scores need no
+matcher, and the last of them no image: it tells what the texts alone give away.
 
 - `mean log p`: log p(c | image) under the captioner, per token, [SEP] included;
 - `ratio`: log p(c | image) - log mean p(c | 12 training images), p being the product over all
-  tokens; `ratio per token` is the same divided by the number of tokens.
+  tokens; `ratio per token` is the same divided by the number of tokens;
+- `text alone`: how often the text occurs in the training data.
 
 Progress goes to stderr, a table to stdout.
 """
@@ -22,27 +23,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
-from aerial_pairs import Pairs, swap_captions
+from aerial_pairs import swap_captions
+from aerial_scores import Judge
 from drawn import TrainedModel, train_timed
 from machine import describe_machine
-from pair_scores import Floats, compare_scores, judge_scores, judge_threshold, score_pairs
 from rich.console import Console
 from rich.table import Table
 
 import cutline
 from cutline.config import InitConfig, ModelSettings, Recipe
-from cutline.data import Sample, open_data
+from cutline.data import open_data
 from cutline.evaluation import evaluate_matcher
 from cutline.files import write_text
 from cutline.progress import progress_bar
 
-progress = Console(stderr=True, highlight=False, markup=False)
-
 RECIPE = Path(__file__).parents[1] / "recipes" / "aerial.yaml"
-NUM_BACKGROUND = 12
-"""training images whose mean likelihood the ratio compares with"""
 
 
 @dataclass(frozen=True)
@@ -128,75 +124,6 @@ def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedM
     return matcher, captioner
 
 
-class Judge:
-    """Scores pairs by the matcher and by the captioner."""
-
-    def __init__(
-        self, matcher: Path, captioner: Path, samples: Sequence[Sample], background: Sequence[str]
-    ) -> None:
-        """Load both models.
-
-        Args:
-            matcher: The matcher.
-            captioner: The captioner.
-            samples: The validation images.
-            background: Training images that the ratio compares with.
-        """
-        self.matcher = cutline.load_matcher(matcher, precision="fp32")
-        self.captioner = cutline.load(captioner, precision="fp32")
-        self.samples, self.background = samples, background
-        self._means: dict[str, float] = {}
-
-    def score(self, pairs: Pairs) -> dict[str, Floats]:
-        """Return the scores of each pair, by name."""
-        images = [self.samples[image].image for image in pairs.images]
-        texts = pairs.texts
-        progress.print(f"scoring {len(texts):,} pairs")
-        sums, means = score_pairs(self.captioner, images, texts)
-        ratio = sums - self.score_background(texts)
-        return {
-            "matcher": self.matcher.match(images, texts).double().numpy(),
-            "matcher, cosine": self.matcher.similarity(images, texts).double().numpy(),
-            "mean log p": means,
-            "ratio": ratio,
-            "ratio per token": ratio * means / sums,
-        }
-
-    def score_background(self, texts: Sequence[str]) -> Floats:
-        """Return log mean p(c | training images) of each text."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._means]
-        columns = []
-        for image in self.background:
-            chunks = [new[start : start + 64] for start in range(0, len(new), 64)]
-            scores = [s for chunk in chunks for s in self.captioner.score(image, chunk)]
-            columns.append([score.log_prob for score in scores])
-        if new:
-            means = np.logaddexp.reduce(np.array(columns), axis=0) - np.log(len(self.background))
-            self._means |= zip(new, means.tolist(), strict=True)
-        return np.array([self._means[text] for text in texts])
-
-    def judge(self, pairs: Pairs) -> dict[str, Any]:
-        """Return how well each score tells right from swapped captions; images are resampled."""
-        scores = self.score(pairs)
-        groups = pairs.images.tolist()
-        result: dict[str, Any] = {
-            name: judge_scores(values, pairs.is_right, groups) for name, values in scores.items()
-        }
-        result["matcher"] |= judge_threshold(scores["matcher"], pairs.is_right)
-        matcher = scores["matcher"]
-        for name, values in scores.items():
-            if not name.startswith("matcher"):
-                difference = compare_scores(values, matcher, pairs.is_right, groups)
-                result[name]["matcher_is_better_by"] = difference
-        return result
-
-
-def choose_background(samples: Sequence[Sample], seed: int) -> list[str]:
-    """Return training images, drawn at random."""
-    rows = np.random.default_rng(seed).choice(len(samples), NUM_BACKGROUND, replace=False)
-    return [str(samples[row].image) for row in rows]
-
-
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Train, score and judge."""
     matcher, captioner = train_models(options, folder)
@@ -205,7 +132,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     if options.short:
         val = val[:: max(1, len(val) // 8)]
         val = [replace(s, captions=(*s.captions[:2], f"{s.id} one")) for s in val]
-    judge = Judge(matcher.path, captioner.path, val, choose_background(train, options.seed))
+    judge = Judge(matcher.path, captioner.path, train, val, options.seed)
     kinds = {"any": False} if options.short else {"any": False, "within_land_use": True}
     swapped = {name: swap_captions(val, within, options.seed) for name, within in kinds.items()}
     evaluation = evaluate_matcher(judge.matcher, val, progress=progress_bar)

@@ -1,0 +1,96 @@
+"""Scores of captions of aerial images: those of a matcher, and those that need none."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aerial_pairs import Pairs, clean_text
+from pair_scores import Floats, compare_scores, judge_scores, judge_threshold, score_pairs
+from rich.console import Console
+
+import cutline
+from cutline.data import Sample
+
+progress = Console(stderr=True, highlight=False, markup=False)
+
+NUM_BACKGROUND = 12
+"""training images whose mean likelihood the ratio compares with"""
+
+
+class Judge:
+    """Scores pairs by the matcher and by the captioner."""
+
+    def __init__(
+        self,
+        matcher: Path,
+        captioner: Path,
+        train: Sequence[Sample],
+        samples: Sequence[Sample],
+        seed: int,
+    ) -> None:
+        """Load both models.
+
+        Args:
+            matcher: The matcher.
+            captioner: The captioner.
+            train: The training images, some of which the ratio compares with.
+            samples: The validation images.
+            seed: Seed of the choice of training images.
+        """
+        self.matcher = cutline.load_matcher(matcher, precision="fp32")
+        self.captioner = cutline.load(captioner, precision="fp32")
+        self.samples, self.background = samples, choose_background(train, seed)
+        self.num_occurrences = Counter(clean_text(text) for s in train for text in s.captions)
+        self._means: dict[str, float] = {}
+
+    def score(self, pairs: Pairs) -> dict[str, Floats]:
+        """Return the scores of each pair, by name."""
+        images = [self.samples[image].image for image in pairs.images]
+        texts = pairs.texts
+        progress.print(f"scoring {len(texts):,} pairs")
+        sums, means = score_pairs(self.captioner, images, texts)
+        ratio = sums - self.score_background(texts)
+        return {
+            "matcher": self.matcher.match(images, texts).double().numpy(),
+            "matcher, cosine": self.matcher.similarity(images, texts).double().numpy(),
+            "mean log p": means,
+            "ratio": ratio,
+            "ratio per token": ratio * means / sums,
+            "text alone": np.array([self.num_occurrences[text] for text in texts], np.float64),
+        }
+
+    def score_background(self, texts: Sequence[str]) -> Floats:
+        """Return log mean p(c | training images) of each text."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._means]
+        columns = []
+        for image in self.background:
+            chunks = [new[start : start + 64] for start in range(0, len(new), 64)]
+            scores = [s for chunk in chunks for s in self.captioner.score(image, chunk)]
+            columns.append([score.log_prob for score in scores])
+        if new:
+            means = np.logaddexp.reduce(np.array(columns), axis=0) - np.log(len(self.background))
+            self._means |= zip(new, means.tolist(), strict=True)
+        return np.array([self._means[text] for text in texts])
+
+    def judge(self, pairs: Pairs) -> dict[str, Any]:
+        """Return how well each score tells right from swapped captions; images are resampled."""
+        scores = self.score(pairs)
+        groups = pairs.images.tolist()
+        result: dict[str, Any] = {
+            name: judge_scores(values, pairs.is_right, groups) for name, values in scores.items()
+        }
+        result["matcher"] |= judge_threshold(scores["matcher"], pairs.is_right)
+        matcher = scores["matcher"]
+        for name, values in scores.items():
+            if not name.startswith("matcher"):
+                difference = compare_scores(values, matcher, pairs.is_right, groups)
+                result[name]["matcher_is_better_by"] = difference
+        return result
+
+
+def choose_background(samples: Sequence[Sample], seed: int) -> list[str]:
+    """Return training images, drawn at random."""
+    rows = np.random.default_rng(seed).choice(len(samples), NUM_BACKGROUND, replace=False)
+    return [str(samples[row].image) for row in rows]
