@@ -122,7 +122,9 @@ def resample_auroc(
     check_resamples(resamples)
     values, right = _check_pairs(scores, is_right)
     if len(groups) != len(values):
-        raise DataError(f"there are {len(groups)} groups for {len(values)} pairs: give one per pair")
+        raise DataError(
+            f"there are {len(groups)} groups for {len(values)} pairs: give one for each pair"
+        )
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group_of_pair = np.array([numbers[group] for group in groups])
     rng = np.random.default_rng(seed)

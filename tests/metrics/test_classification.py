@@ -106,9 +106,9 @@ def test_too_few_groups_have_no_interval() -> None:
     """A resample of these two has both kinds of pairs only if it draws both groups."""
     areas = resample_auroc([1, 0], [True, False], ["a", "b"], 100)
     assert 30 < len(areas) < 70
+    single = (resample_auroc([1, 0], [True, False], ["a", "b"], 1, seed) for seed in range(20))
     with pytest.raises(DataError, match="more groups than 2"):
-        for seed in range(20):
-            resample_auroc([1, 0], [True, False], ["a", "b"], 1, seed)
+        list(single)
     with pytest.raises(DataError, match="1 groups for 2 pairs"):
         resample_auroc([1, 0], [True, False], ["a"])
 
