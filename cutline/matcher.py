@@ -1,10 +1,8 @@
 """`Matcher`: does a text belong to an image?"""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,67 +10,33 @@ from torch import Tensor
 from cutline.batching.inputs import to_image_list
 from cutline.checkpoint import build_matcher, load_matcher_checkpoint
 from cutline.config import (
-    MAX_TEXT_TOKENS,
     CaptionConfig,
     DeviceConfig,
     Engine,
     InferenceConfig,
     InferencePrecision,
-    MatchConfig,
 )
 from cutline.config.validation import require_choice
-from cutline.errors import ConfigError, CutlineError, ImageError
-from cutline.image import ImagePrefetcher, ImageSource, OpenedImage, prefetch_images
-from cutline.matching import (
-    MAX_ROWS,
-    embed_texts,
-    encode_texts,
-    match_texts,
-    pad_texts,
-)
-from cutline.model import MatchModel
+from cutline.errors import ConfigError, CutlineError
+from cutline.features import read_images, read_pairs, read_texts
+from cutline.image import ImagePrefetcher, ImageSource
+from cutline.match_predictor import MatchPredictor, StartToken
+from cutline.match_stream import MatchScores, stream_scores
+from cutline.matching import MAX_ROWS
 from cutline.pairing import make_equally_long, make_pairing, number_distinct, to_text_list
-from cutline.predictor import Predictor
 
-StartToken = Literal["enc", "cls"]
-"""first token of a text that reads an image: [ENC], as in training, or [CLS], as in BLIP's class
-`BLIP_ITM` and in transformers"""
+__all__ = ["MatchScores", "Matcher", "load_matcher"]
+
 FeatureMode = Literal["image", "text", "multimodal"]
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class MatchScores:
-    """How well each text of an image matches it."""
-
-    itm: tuple[float, ...]
-    """probability that the text belongs to the image (image-text matching)"""
-    itc: tuple[float, ...]
-    """cosine of the embeddings of image and text (image-text contrastive)"""
-    index: int = 0
-    """number of the image in the input of `stream`"""
-
-
-class Matcher(Predictor):
+class Matcher(MatchPredictor):
     """A model and its tokenizer, on a device, ready to match; for attributes see `Predictor`.
 
     Texts are used as they are, without cleaning, and cut at 35 tokens. In all methods, `batch_size`
-    is the number of images, or of texts alone, that are encoded together. Each image is encoded
-    once, and each text, even if they are given several times.
+    is the number of images, or of texts alone, that are encoded together. In all but `features` and
+    `stream`, each image and each text is encoded once, even if it is given several times.
     """
-
-    model: MatchModel
-
-    @property
-    def config(self) -> MatchConfig:
-        """Return the model's sizes."""
-        return self.model.config
-
-    @property
-    def max_text_tokens(self) -> int:
-        """Return the number of tokens at which texts are cut, [SEP] included."""
-        return min(MAX_TEXT_TOKENS, self.config.text.max_positions)
 
     def match(
         self,
@@ -101,11 +65,12 @@ class Matcher(Predictor):
             ImageError: An image cannot be read.
             ConfigError: The numbers of images and texts differ, or a text is not a string.
         """
+        InferenceConfig(batch_size=batch_size)
         pairing = make_pairing(images, texts, pairs)
-        start_id = self._start_id(start_token)
+        start_id = self.start_id(start_token)
         values: list[list[float]] = []
         inputs = zip(pairing.images, pairing.texts, strict=True)
-        for image_embeds, batch in self._encode(inputs, batch_size):
+        for image_embeds, batch in self.encode_readable(inputs, batch_size):
             values += self.match_embeds(image_embeds, batch, start_id)
         return pairing.arrange(values)
 
@@ -136,9 +101,10 @@ class Matcher(Predictor):
         Raises:
             ImageError: An image cannot be read.
         """
+        InferenceConfig(batch_size=batch_size)
         distinct, numbers = number_distinct(to_image_list(images))
         parts = [torch.empty(0, self.config.projection_dim)]
-        for image_embeds, _ in self._encode(((image, None) for image in distinct), batch_size):
+        for image_embeds, _ in self.encode_readable(((i, None) for i in distinct), batch_size):
             parts.append(self.project_images(image_embeds))
         return torch.cat(parts)[numbers]
 
@@ -150,11 +116,7 @@ class Matcher(Predictor):
         """
         InferenceConfig(batch_size=batch_size)
         self.check_process()
-        text_list = to_text_list(texts)
-        rows = {text: row for row, text in enumerate(dict.fromkeys(text_list))}
-        encoded = encode_texts(list(rows), self.model, self.tokenizer, self.tokenizer.cls_id)
-        with self.inference():
-            return embed_texts(encoded, self.model, batch_size)[[rows[text] for text in text_list]]
+        return self.project_texts(to_text_list(texts), batch_size)
 
     def features(
         self,
@@ -182,31 +144,21 @@ class Matcher(Predictor):
                 others.
         """
         require_choice("mode", mode, ("image", "text", "multimodal"))
-        start_id = self._start_id(start_token)
+        start_id = self.start_id(start_token)
         InferenceConfig(batch_size=batch_size)
         self.check_process()
-        for name, values, other in (("images", images, "text"), ("texts", texts, "image")):
-            if values is None and mode != other:
-                raise ConfigError(f"mode {mode!r} needs {name}: give some, or choose another mode")
+        if images is None and mode != "text":
+            raise _missing("images", mode)
+        if texts is None and mode != "image":
+            raise _missing("texts", mode)
         image_list = [] if images is None or mode == "text" else to_image_list(images)
         text_list = [] if texts is None or mode == "image" else to_text_list(texts)
-        if mode == "text":
-            parts = [torch.empty(0, self.max_text_tokens, self.config.text.embed_dim)]
-            for start in range(0, len(text_list), batch_size):
-                parts.append(self._read_texts(text_list[start : start + batch_size]))
-            return torch.cat(parts)
         if mode == "image":
-            tokens, width = self.config.vision.num_tokens, self.config.vision.embed_dim
-            text_list = [""] * len(image_list)
-        else:
-            tokens, width = self.max_text_tokens, self.config.text.embed_dim
-            image_list, text_list = make_equally_long(image_list, text_list)
-        parts = [torch.empty(0, tokens, width)]
-        for hidden, batch in self._encode(zip(image_list, text_list, strict=True), batch_size):
-            if mode == "multimodal":
-                hidden = self._read_pairs(hidden, batch, start_id)
-            parts.append(hidden.float().cpu())
-        return torch.cat(parts)
+            return read_images(self, image_list, batch_size)
+        if mode == "text":
+            return read_texts(self, text_list, batch_size)
+        pairs = make_equally_long(image_list, text_list)
+        return read_pairs(self, *pairs, start_id, batch_size)
 
     def stream(
         self,
@@ -231,115 +183,16 @@ class Matcher(Predictor):
         Yields:
             The scores of the texts of an image, or the error of an image that cannot be read
             (`ImageError`). The attribute `index` of each is the number of its image.
-        """
-        InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
-        start_id = self._start_id(start_token)
-        self.check_process()
-        size = self.config.vision.image_size
-        prefetcher = ImagePrefetcher(inputs, size, 2 * batch_size, num_workers)
-        return self._stream(prefetcher, start_id, batch_size, isinstance(inputs, Sequence))
-
-    def _stream(
-        self,
-        prefetcher: ImagePrefetcher[Sequence[str]],
-        start_id: int,
-        batch_size: int,
-        is_sequence: bool,
-    ) -> Iterator[MatchScores | CutlineError]:
-        with prefetcher:
-            while batch := prefetcher.take(batch_size if is_sequence else 1, wait=True):
-                batch += prefetcher.take(batch_size - len(batch), wait=False)
-                for _ in batch:
-                    prefetcher.release()
-                yield from self._score_opened(batch, start_id)
-            prefetcher.raise_error()
-
-    def _score_opened(
-        self, batch: Sequence[OpenedImage[Sequence[str]]], start_id: int
-    ) -> Iterator[MatchScores | CutlineError]:
-        readable = [(each.pixels, each.item) for each in batch if isinstance(each.pixels, Tensor)]
-        scores = iter(self._score(readable, start_id) if readable else ())
-        for image in batch:
-            if isinstance(image.pixels, ImageError):
-                image.pixels.index = image.index
-                yield image.pixels
-            else:
-                yield replace(next(scores), index=image.index)
-
-    def _score(
-        self, batch: Sequence[tuple[Tensor, Sequence[str]]], start_id: int
-    ) -> list[MatchScores]:
-        """Return the scores of the texts of each image, given its pixels."""
-        texts = [to_text_list(texts) for _, texts in batch]
-        with self.inference():
-            image_embeds = self.encode_images(torch.stack([pixels for pixels, _ in batch]))
-        matches = self.match_embeds(image_embeds, texts, start_id)
-        images = self.project_images(image_embeds)
-        rows = self.embed_texts([text for row in texts for text in row])
-        cosines = [
-            (part @ image).tolist()
-            for part, image in zip(rows.split([len(row) for row in texts]), images, strict=True)
-        ]
-        return [
-            MatchScores(tuple(itm), tuple(itc)) for itm, itc in zip(matches, cosines, strict=True)
-        ]
-
-    def match_embeds(
-        self, image_embeds: Tensor, texts: Sequence[Sequence[str]], start_id: int
-    ) -> list[list[float]]:
-        """Compute the probability that a text belongs to its image.
-
-        Args:
-            image_embeds: (B, N, D), what `encode_images` returns.
-            texts: The texts of each image, any number of them; equal ones are read once.
-            start_id: The id of their first token.
-
-        Returns:
-            The probability of each text of each image.
-        """
-        encoded = [encode_texts(row, self.model, self.tokenizer, start_id) for row in texts]
-        with self.inference():
-            return match_texts(image_embeds, encoded, self.model)
-
-    def project_images(self, image_embeds: Tensor) -> Tensor:
-        """Return the ITC embeddings (B, P), on the CPU, of image_embeds (B, N, D)."""
-        with self.inference():
-            return self.model.project_images(image_embeds).cpu()
-
-    def _start_id(self, start_token: StartToken) -> int:
-        require_choice("start_token", start_token, get_args(StartToken))
-        return self.tokenizer.enc_id if start_token == "enc" else self.tokenizer.cls_id
-
-    def _encode(
-        self, inputs: Iterable[tuple[ImageSource, T]], batch_size: int
-    ) -> Iterator[tuple[Tensor, list[T]]]:
-        """Yield the image_embeds (B, N, D) of batches of images, with the object of each image.
 
         Raises:
-            ImageError: An image cannot be read.
+            ConfigError: A text is not a string.
         """
-        InferenceConfig(batch_size=batch_size)
+        InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
+        start_id = self.start_id(start_token)
         self.check_process()
-        opened = prefetch_images(inputs, self.config.vision.image_size, 2 * batch_size)
-        while batch := list(islice(opened, batch_size)):
-            pixels = [require_pixels(pixels) for pixels, _ in batch]
-            with self.inference():
-                image_embeds = self.encode_images(torch.stack(pixels))
-            yield image_embeds, [item for _, item in batch]
-
-    def _read_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return the hidden states (R, 35, D) of texts alone."""
-        encoded = encode_texts(texts, self.model, self.tokenizer, self.tokenizer.cls_id)
-        with self.inference():
-            ids, mask = pad_texts(encoded, self.model, self.max_text_tokens)
-            return self.model.read_texts(ids, mask).float().cpu()
-
-    def _read_pairs(self, image_embeds: Tensor, texts: Sequence[str], start_id: int) -> Tensor:
-        """Return the hidden states (R, 35, D) of texts that read their images."""
-        encoded = encode_texts(texts, self.model, self.tokenizer, start_id)
-        with self.inference():
-            ids, mask = pad_texts(encoded, self.model, self.max_text_tokens)
-            return self.model.read_pairs(ids, mask, image_embeds)
+        size, fills_batches = self.config.vision.image_size, isinstance(inputs, Sequence)
+        prefetcher = ImagePrefetcher(inputs, size, 2 * batch_size, num_workers)
+        return stream_scores(self, prefetcher, start_id, batch_size, fills_batches)
 
 
 def load_matcher(
@@ -379,8 +232,5 @@ def load_matcher(
     return Matcher(model, loaded_tokenizer, device, precision, engine)
 
 
-def require_pixels(pixels: Tensor | ImageError) -> Tensor:
-    """Return pixels, or raise the error of an image that cannot be read."""
-    if isinstance(pixels, ImageError):
-        raise pixels
-    return pixels
+def _missing(name: str, mode: FeatureMode) -> ConfigError:
+    return ConfigError(f"mode {mode!r} needs {name}: give some, or choose another mode")

@@ -1,6 +1,6 @@
 """Which texts are compared with which images."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,9 @@ def to_text_list(texts: str | Sequence[str]) -> list[str]:
     Raises:
         ConfigError: A text is not a string.
     """
-    text_list = [texts] if isinstance(texts, str) else list(texts)
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        texts = [texts]
+    text_list = list(texts)
     for text in text_list:
         if not isinstance(text, str):
             raise ConfigError(f"a text must be a string, not {format_value(text)}")

@@ -1,9 +1,11 @@
 """`Predictor`, what captioner and matcher share: a model and its tokenizer, ready for inference."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,10 +13,42 @@ from torch import Tensor
 from cutline.config import Engine, InferencePrecision
 from cutline.device import pick_device, pick_precision, use_device
 from cutline.engine import choose_num_threads, limit_threads, prepare_model
-from cutline.errors import ConfigError
-from cutline.image import normalize
+from cutline.errors import ConfigError, ImageError
+from cutline.image import ImageSource, normalize, prefetch_images
 from cutline.model import VisionTextModel
 from cutline.tokenizer import Tokenizer
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class EncodedImages(Generic[T]):
+    """Images that were encoded together, as far as they can be read."""
+
+    image_embeds: Tensor | None
+    """(B, N, D), of those that can be read; None if none can"""
+    errors: list[ImageError | None]
+    """of each image, None if it can be read"""
+    items: list[T]
+    """the object of each image"""
+
+    def require_embeds(self) -> Tensor:
+        """Return image_embeds, or raise the first error."""
+        for error in filter(None, self.errors):
+            raise error
+        assert self.image_embeds is not None
+        return self.image_embeds
+
+    def map(self, function: Callable[[Tensor], Iterable[R]]) -> Iterator[tuple[R | ImageError, T]]:
+        """Yield the result for each image, or its error, with its object.
+
+        Args:
+            function: Returns the result for each image that can be read, given image_embeds.
+        """
+        results = iter(() if self.image_embeds is None else function(self.image_embeds))
+        for error, item in zip(self.errors, self.items, strict=True):
+            yield (next(results) if error is None else error), item
 
 
 class Predictor:
@@ -86,3 +120,31 @@ class Predictor:
         pixel_values = normalize(pixels, self.model.config.image)
         embeds: Tensor = self.model.vision(pixel_values.to(self.dtype))
         return embeds
+
+    def encode_opened(self, opened: Sequence[tuple[Tensor | ImageError, T]]) -> EncodedImages[T]:
+        """Encode images.
+
+        Args:
+            opened: The uint8 pixels (3, S, S) of each image, or its error, with an object.
+        """
+        pixels = [pixels for pixels, _ in opened if isinstance(pixels, Tensor)]
+        with self.inference():
+            image_embeds = self.encode_images(torch.stack(pixels)) if pixels else None
+        errors = [result if isinstance(result, ImageError) else None for result, _ in opened]
+        return EncodedImages(image_embeds, errors, [item for _, item in opened])
+
+    def encode_batches(
+        self, inputs: Iterable[tuple[ImageSource, T]], batch_size: int, num_workers: int = 0
+    ) -> Generator[EncodedImages[T]]:
+        """Yield batches of images, encoded; images are opened in the background.
+
+        Args:
+            inputs: Images, each with an object.
+            batch_size: Images encoded together.
+            num_workers: Processes that open images; 0 for threads of this process.
+        """
+        self.check_process()
+        size = self.model.config.vision.image_size
+        with closing(prefetch_images(inputs, size, 2 * batch_size, num_workers)) as opened:
+            while batch := list(islice(opened, batch_size)):
+                yield self.encode_opened(batch)

@@ -306,6 +306,31 @@ def test_wrong_input_is_an_error(
         matcher.features(images, TEXTS, "x")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("texts", [None, 5, b"a", [b"a"], [["a"]]])
+def test_a_text_that_is_none_is_an_error(
+    texts: Any, matcher: Matcher, images: list[Image.Image]
+) -> None:
+    for method in (matcher.match, matcher.similarity):
+        with pytest.raises(cutline.ConfigError, match="a text must be a string"):
+            method(images[0], texts)
+
+
+def test_results_can_be_changed_and_trained_on(matcher: Matcher, images: list[Image.Image]) -> None:
+    """Tensors made in PyTorch's inference mode could not."""
+    weight = torch.ones(1, requires_grad=True)
+    for result in (
+        matcher.match(images[0], TEXTS),
+        matcher.similarity(images[0], TEXTS),
+        matcher.embed_images(images[0]),
+        matcher.embed_texts(TEXTS),
+        matcher.features(images[0], None, "image"),
+        matcher.features(None, TEXTS, "text"),
+        matcher.features(images[0], TEXTS),
+    ):
+        result.mul_(2)
+        (result * weight).sum().backward()
+
+
 def test_every_kind_of_image(matcher: Matcher, images: list[Image.Image], tmp_path: Path) -> None:
     path, buffer = tmp_path / "a.png", io.BytesIO()
     images[0].save(path)

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from cutline.config import InferenceConfig
 from cutline.distributed import gather_results, rank, world_size
 from cutline.errors import ImageError
-from cutline.image import ImageSource, prefetch_images
+from cutline.image import ImageSource
 from cutline.matcher import Matcher
 from cutline.progress import Progress
 
@@ -51,11 +49,6 @@ class ImageReader:
     def _encode(
         self, inputs: Iterable[tuple[ImageSource, T]]
     ) -> Iterator[tuple[Tensor | ImageError, T]]:
-        size, batch_size = self.matcher.config.vision.image_size, self.config.batch_size
-        opened = prefetch_images(inputs, size, 2 * batch_size, self.config.num_workers)
-        while batch := list(islice(opened, batch_size)):
-            pixels = [pixels for pixels, _ in batch if isinstance(pixels, Tensor)]
-            with self.matcher.inference():
-                embeds = iter(self.matcher.encode_images(torch.stack(pixels)) if pixels else ())
-            for result, item in batch:
-                yield result if isinstance(result, ImageError) else next(embeds)[None], item
+        config = self.config
+        for batch in self.matcher.encode_batches(inputs, config.batch_size, config.num_workers):
+            yield from batch.map(lambda image_embeds: image_embeds.split(1))

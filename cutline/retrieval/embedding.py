@@ -3,12 +3,8 @@
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
-
-import torch
-from torch import Tensor
 
 from cutline.checkpoint import Checkpoint, build_matcher, load_matcher_checkpoint
 from cutline.config import (
@@ -20,7 +16,6 @@ from cutline.config import (
 )
 from cutline.data import Sample
 from cutline.errors import ImageError
-from cutline.image import prefetch_images
 from cutline.matcher import Matcher
 from cutline.retrieval.image_index import Array
 
@@ -42,26 +37,12 @@ def embed_samples(
         Each sample with its object and the embedding (P,) of its image, or the error of an image
         that cannot be read, in order.
     """
-    matcher.check_process()
     pairs = ((sample.image, (sample, item)) for sample, item in samples)
-    size, batch_size = matcher.config.vision.image_size, inference.batch_size
-    with closing(prefetch_images(pairs, size, 2 * batch_size, inference.num_workers)) as opened:
-        while batch := list(islice(opened, batch_size)):
-            pixels = [pixels for pixels, _ in batch if isinstance(pixels, Tensor)]
-            embeddings = iter(embed_pixels(torch.stack(pixels), matcher) if pixels else ())
-            for result, (sample, item) in batch:
-                if isinstance(result, ImageError):
-                    yield sample, item, result
-                else:
-                    yield sample, item, next(embeddings)
-
-
-def embed_pixels(pixels: Tensor, matcher: Matcher) -> Array:
-    """Return the embeddings (B, P), of unit length, of uint8 pixels (B, 3, S, S)."""
-    with matcher.inference():
-        image_embeds = matcher.encode_images(pixels)
-    embeddings: Array = matcher.project_images(image_embeds).numpy()
-    return embeddings
+    batches = matcher.encode_batches(pairs, inference.batch_size, inference.num_workers)
+    with closing(batches):
+        for batch in batches:
+            for result, (sample, item) in batch.map(lambda x: matcher.project_images(x).numpy()):
+                yield sample, item, result
 
 
 def read_matcher(options: MatcherOptions) -> Checkpoint[MatchConfig]:
