@@ -20,7 +20,6 @@ from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import NATIVE_FILES, save_native
 from cutline.checkpoint.pretrained import (
     LoadReport,
-    load_captioner_weights,
     load_pretrained_text,
     load_pretrained_vision,
 )
@@ -40,7 +39,6 @@ __all__ = [
     "export_weights",
     "import_weights",
     "is_matcher",
-    "load_captioner_weights",
     "load_checkpoint",
     "load_config",
     "load_matcher_checkpoint",

@@ -1,4 +1,4 @@
-"""Weights to start training from: of a Vision Transformer, a BERT, or a captioner."""
+"""Weights to start training from: of a Vision Transformer or a BERT."""
 
 import math
 import re
@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cutline.checkpoint.checkpoint import Checkpoint
-from cutline.checkpoint.names import NATIVE_MATCHER, TEXT, TEXT_COPIES, VISION, WeightFormat
+from cutline.checkpoint.names import TEXT, TEXT_COPIES, VISION, WeightFormat
 from cutline.checkpoint.storage import read_weights
 from cutline.checkpoint.weights import import_weights
-from cutline.config import CaptionConfig
-from cutline.model import MatchModel, VisionTextModel, interpolate_pos_embed
+from cutline.model import VisionTextModel, interpolate_pos_embed
 
 TIMM = WeightFormat(VISION, copies={})
 BERT = WeightFormat(TEXT, TEXT_COPIES, ("bert.embeddings.position_ids",))
@@ -85,28 +83,6 @@ def load_pretrained_text(model: VisionTextModel, path: str | Path) -> LoadReport
     ]
     report = _load(model, source, BERT, names, extra, str(path))
     return replace(report, initialized=(*report.initialized, *new_tokens))
-
-
-def load_captioner_weights(
-    model: MatchModel, checkpoint: Checkpoint[CaptionConfig], where: str
-) -> LoadReport:
-    """Load a captioner into a matcher, to train it: the vision encoder and the text layers.
-
-    Projections and match head, which a captioner does not have, are left unchanged.
-
-    Args:
-        model: The matcher.
-        checkpoint: A captioner of the same sizes.
-        where: The captioner's name in errors.
-
-    Raises:
-        CheckpointError: The captioner has other sizes.
-    """
-    state, source = model.state_dict(), checkpoint.weights
-    names = [name for name in state if name.startswith(("vision.", "text."))]
-    unused = [name for name in source if name not in state]
-    report = _load(model, source, NATIVE_MATCHER, names, unused, where)
-    return replace(report, initialized=tuple(name for name in state if name not in names))
 
 
 def _load(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cutline.checkpoint import (
     Checkpoint,
-    load_captioner_weights,
     load_pretrained_text,
     load_pretrained_vision,
 )
@@ -363,7 +362,6 @@ def test_bert_gives_the_logits_of_transformers(model: CaptionModel, tmp_path: Pa
 # --- matchers
 
 HEADS = ("vision_proj", "text_proj", "itm_head")
-LEAVES = ("weight", "bias")
 
 
 @pytest.fixture
@@ -396,35 +394,3 @@ def test_a_matcher_starts_from_a_vit_and_a_bert(
             assert torch.equal(weight[-2:], before[name][-2:])
         else:
             assert torch.equal(weight, expected[name]), name
-
-
-def test_a_matcher_starts_from_a_captioner(
-    match_model: MatchModel, make_checkpoint: MakeCheckpoint
-) -> None:
-    before, captioner = copy_weights(match_model), make_checkpoint(seed=7)
-    report = load_captioner_weights(match_model, captioner, "model")
-    for name, weight in match_model.state_dict().items():
-        expected = before if name.startswith(HEADS) else captioner.weights
-        assert torch.equal(weight, expected[name]), name
-    assert report.initialized == tuple(f"{head}.{leaf}" for head in HEADS for leaf in LEAVES)
-    assert report.loaded == len(before) - len(report.initialized)
-    assert report.unused == tuple(name for name in captioner.weights if "lm_head" in name)
-    weight = match_model.text.token_embed.weight
-    with torch.no_grad():
-        weight.zero_()  # the checkpoint has memory of its own
-    assert captioner.weights["text.token_embed.weight"].any()
-    assert all(parameter.requires_grad for parameter in match_model.parameters())
-
-
-def test_a_captioner_of_other_sizes_is_an_error(
-    match_model: MatchModel, make_checkpoint: MakeCheckpoint
-) -> None:
-    captioner = make_checkpoint()
-    captioner.weights["text.norm.weight"] = torch.zeros(9)
-    before = copy_weights(match_model)
-    with pytest.raises(
-        CheckpointError,
-        match=r"^photos/model: the weights do not .*wrong shape: text\.norm\.weight \(9,\) instead",
-    ):
-        load_captioner_weights(match_model, captioner, "photos/model")
-    assert all(torch.equal(w, before[name]) for name, w in match_model.state_dict().items())
