@@ -97,8 +97,13 @@ def resolve_config(config: str | Path | AnyConfig | None, kind: ModelKind[Any]) 
 
     Raises:
         CheckpointError: `config` is neither a preset nor a readable JSON file.
-        ConfigError: The settings are invalid.
+        ConfigError: The settings are invalid, or a captioner is given those of a matcher.
     """
+    if isinstance(config, MatchConfig) and kind is not MATCHER:
+        raise ConfigError(
+            "config is that of a matcher: give a CaptionConfig, or load a matcher with "
+            "cutline.load_matcher"
+        )
     if config is None or isinstance(config, AnyConfig):
         return config
     if str(config) in PRESETS:

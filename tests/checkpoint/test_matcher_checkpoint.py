@@ -23,6 +23,7 @@ from cutline.checkpoint import (
     export_weights,
     is_matcher,
     load_checkpoint,
+    load_config,
     load_matcher_checkpoint,
     save_checkpoint,
 )
@@ -31,7 +32,7 @@ from cutline.checkpoint.names import SALESFORCE_MATCHER
 from cutline.checkpoint.salesforce_config import infer_config
 from cutline.cli import main
 from cutline.config import PRESETS, MatchConfig, TextConfig, VisionConfig, to_dict
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, ConfigError
 from cutline.tokenizer import Tokenizer
 
 Matcher = Checkpoint[MatchConfig]
@@ -304,6 +305,16 @@ def test_the_wrong_kind_of_model_is_an_error_that_says_what_loads_it(
         load_checkpoint(path)
     assert is_matcher(path)
     assert not is_matcher(captioner)
+
+
+def test_settings_of_a_matcher_do_not_fit_a_captioner(
+    matcher: Matcher, make_checkpoint: Callable[..., Checkpoint[Any]], tmp_path: Path
+) -> None:
+    file = save(tmp_path / "captioner", make_checkpoint(), "salesforce")
+    config: Any = matcher.config
+    for load in (load_checkpoint, load_config):
+        with pytest.raises(ConfigError, match="give a CaptionConfig"):
+            load(file, config)
 
 
 def test_pretrained_files_contain_both_kinds(
