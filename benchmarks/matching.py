@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 from drawn import TrainedModel, caption_recipe, match_recipe, train_timed, write_true_scenes
 from machine import describe_machine
-from pair_scores import Floats, judge_scores, judge_threshold, score_pairs
+from pair_scores import Bools, Floats, judge_scores, judge_threshold, score_pairs
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +28,7 @@ import cutline
 from cutline.demo.drawing import draw_scene
 from cutline.demo.mistakes import (
     FALSE_WORDS,
+    Mistake,
     ScenePair,
     make_false_word_pairs,
     make_shuffled_pairs,
@@ -113,12 +114,27 @@ class Judge:
         }
         result["matcher"] |= judge_threshold(scores["matcher"], is_right)
         for mistake in FALSE_WORDS:
-            rows = np.array([pair.is_right or pair.mistake == mistake for pair in pairs])
-            if not is_right[rows].all():
+            rows = find_pairs(pairs, mistake)
+            if rows.any():
                 for name, values in scores.items():
                     judged = judge_scores(values[rows], is_right[rows], range(rows.sum()))
                     result[name][f"auroc_{mistake}"] = judged["auroc"]
         return result
+
+
+def find_pairs(pairs: Sequence[ScenePair], mistake: Mistake) -> Bools:
+    """Return which pairs have this false word, or could have it.
+
+    These are the true pairs before each of those, as `make_false_word_pairs` yields them: other
+    captions have other lengths, which a likelihood depends on.
+    """
+    following = (*pairs[1:], pairs[-1])
+    return np.array(
+        [
+            mistake == (other.mistake if pair.is_right else pair.mistake)
+            for pair, other in zip(pairs, following, strict=True)
+        ]
+    )
 
 
 def run(options: Options, folder: Path) -> dict[str, Any]:

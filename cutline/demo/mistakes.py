@@ -13,6 +13,7 @@ from typing import Literal
 from cutline.demo.drawing import COLORS, SHAPES, Scene
 from cutline.demo.grammar import PLURALS, SINGULARS, describe_scene, invert_relation, is_correct
 from cutline.demo.scenes import HELDOUT_PAIRS, UNSEEN_KINDS, Kind, make_scenes
+from cutline.errors import ConfigError
 
 Mistake = Literal["", "other scene", "color", "shape", "relation", "number"]
 """what is wrong in a caption; "" if nothing is"""
@@ -58,6 +59,9 @@ def make_shuffled_pairs(count: int, seed: int = 0, fraction: float = 0.3) -> lis
         seed: Seed of the scenes and of the choice.
         fraction: Fraction of the scenes that get a caption of another one, which is not true of
             them.
+
+    Raises:
+        ConfigError: There are too few scenes.
     """
     rng = random.Random(f"shuffled {seed}")
     pairs = _describe_scenes(rng, make_scenes(count, seed))
@@ -71,11 +75,18 @@ def _describe_scenes(rng: random.Random, scenes: Sequence[Scene]) -> list[SceneP
 
 
 def _take_other_caption(rng: random.Random, scene: Scene, pairs: Sequence[ScenePair]) -> ScenePair:
-    """Return a scene with the caption of one of the pairs that is not true of it."""
-    while True:
+    """Return a scene with the caption of one of the pairs that is not true of it.
+
+    Raises:
+        ConfigError: Hardly any caption is not true of it.
+    """
+    for _ in range(1000):
         caption = rng.choice(pairs).caption
         if not is_correct(caption, scene):
             return ScenePair(scene, caption, "other scene")
+    raise ConfigError(
+        f"{len(pairs)} scenes are too few to shuffle their captions: make more scenes"
+    )
 
 
 def make_noisy_pairs(

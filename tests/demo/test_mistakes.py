@@ -1,5 +1,6 @@
 """Pairs of scene and caption with mistakes."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -18,6 +19,8 @@ from cutline.demo.mistakes import (
     make_shuffled_pairs,
 )
 from cutline.demo.scenes import HELDOUT_PAIRS, UNSEEN_KINDS, make_scenes
+from cutline.errors import ConfigError
+from cutline.metrics import compute_auroc
 
 
 @given(any_scene)
@@ -55,17 +58,35 @@ def test_half_of_the_pairs_have_one_false_word() -> None:
     assert len({pair.scene for pair in pairs}) == 400
 
 
-def test_the_captions_alone_do_not_tell_which_are_false() -> None:
-    """True and false captions have the same words, nearly equally often."""
-    pairs = make_false_word_pairs(1200, 3)
-    right, wrong = (
-        Counter(word for pair in pairs if pair.is_right == kind for word in pair.caption.split())
-        for kind in (True, False)
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_the_captions_alone_do_not_tell_which_are_false(length: int) -> None:
+    """Neither do the words nor their sequences, as often as training scenes have them."""
+    counts = Counter(
+        ngram
+        for scene in make_scenes(1500, 1)
+        for caption in describe_scene_both_ways(scene)
+        for ngram in list_ngrams(caption, length)
     )
-    assert right.keys() == wrong.keys()
-    for word, count in right.items():
-        assert wrong[word] == pytest.approx(count, rel=0.5, abs=30)
-    assert all(could_be_trained(pair.caption) for pair in pairs)
+    for pairs in (make_false_word_pairs(1200, 3), make_shuffled_pairs(1200, 3, fraction=0.5)):
+        assert all(could_be_trained(pair.caption) for pair in pairs)
+        scores = [
+            sum(math.log(counts[ngram] + 0.1) for ngram in list_ngrams(pair.caption, length))
+            for pair in pairs
+        ]
+        assert compute_auroc(scores, [pair.is_right for pair in pairs]) == pytest.approx(
+            0.5, abs=0.05
+        )
+
+
+def list_ngrams(caption: str, length: int) -> list[tuple[str, ...]]:
+    words = ["<s>", *caption.split(), "</s>"]
+    return list(zip(*(words[start:] for start in range(length)), strict=False))
+
+
+def test_too_few_scenes_are_an_error() -> None:
+    """No other scene has a caption that is wrong."""
+    with pytest.raises(ConfigError, match="1 scenes are too few"):
+        make_shuffled_pairs(1, 0, fraction=1.0)
 
 
 def test_shuffled_captions_are_those_of_other_scenes() -> None:
