@@ -161,7 +161,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
 def _open_data(recipe: Recipe, source: DataSource) -> list[Sample]:
     samples = open_data(source)
     # Rows of an image with different prompts are samples of their own; its texts belong together.
-    return group_by_image(samples) if recipe.task == "match" else samples
+    return samples if recipe.task == "caption" else group_by_image(samples)
 
 
 def _check_train_settings(data: DataConfig) -> None:
