@@ -29,6 +29,10 @@ NO_DROPOUT = {"text_dropout": 0.0, "text_attn_dropout": 0.0, "vision_drop_path":
 """changes that turn off everything random in the model's forward pass"""
 MATCH = {"task": "match", "model_prompt": None, "model_label_smoothing": None}
 """changes that train a matcher"""
+PRETRAIN = {"task": "pretrain", "model_prompt": None}
+"""changes that train a captioner and a matcher together"""
+MOMENTUM = {"match_momentum": 0.9, "match_queue_size": 12}
+"""changes that add momentum encoders"""
 
 
 def tiny_recipe(data: Path, output: Path | str, **changes: Any) -> Recipe:

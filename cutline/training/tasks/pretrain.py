@@ -17,6 +17,7 @@ from cutline.tokenizer import EncodedText, Tokenizer
 from cutline.training.tasks.caption import CaptionTask, caption_greedily, evaluate_captions
 from cutline.training.tasks.match import MatchTask, make_match_checkpoint
 from cutline.training.tasks.match_evaluation import evaluate_matches
+from cutline.training.tasks.match_initial import TEMPERATURE
 from cutline.training.tasks.pretrain_initial import init_pretraining, load_start
 from cutline.training.tasks.task import AnyConfig, TaskEvaluation
 
@@ -67,7 +68,9 @@ class PretrainTask(MatchTask):
         captioner, matcher = split_pretrained(weights)
         return {
             CAPTIONER: Checkpoint(self._make_caption_config(config), captioner, tokenizer),
-            MATCHER: make_match_checkpoint(config, matcher, tokenizer),
+            MATCHER: make_match_checkpoint(
+                config, {**matcher, TEMPERATURE: weights[TEMPERATURE]}, tokenizer
+            ),
         }
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
