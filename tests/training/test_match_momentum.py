@@ -17,7 +17,7 @@ from cutline.training import Interrupted, dry_run, read_log, train
 from cutline.training.diagnostics.memory import count_tensor_memory
 from cutline.training.diagnostics.session import make_trainer, take_step
 from cutline.training.setup import prepare_run
-from cutline.training.tasks.match import MAX_QUEUED_TEXTS, count_texts
+from cutline.training.tasks.match import MAX_QUEUED_TEXTS, count_queued_texts
 
 Build = Callable[..., Recipe]
 
@@ -117,10 +117,13 @@ def test_what_works_for_matchers_works(
 
 def test_queues_remember_as_many_texts_as_an_image_has(momentum_recipe: Build) -> None:
     setup = prepare_run(momentum_recipe())
-    assert setup.model.momentum.queued_image_keys.shape == (12, count_texts(setup.train_samples))
+    assert setup.model.momentum.queued_image_keys.shape == (
+        12,
+        count_queued_texts(setup.train_samples),
+    )
     by_image = prepare_run(momentum_recipe(match_negatives="image")).model
     assert by_image.momentum.queued_image_keys.shape == (12, 1)
-    assert count_texts([]) == MAX_QUEUED_TEXTS  # of a stream
+    assert count_queued_texts([]) == MAX_QUEUED_TEXTS  # of a stream
 
 
 def test_settings_that_contradict_each_other_are_refused(momentum_recipe: Build) -> None:

@@ -60,7 +60,7 @@ class MatchTask:
         """Add momentum encoders, if the recipe has any, as copies of the initial weights."""
         match = self.recipe.match
         if match.momentum:
-            num_keys = 1 if match.negatives == "image" else count_texts(train)
+            num_keys = 1 if match.negatives == "image" else count_queued_texts(train)
             model.add_momentum(match.momentum, match.queue_size, num_keys)
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
@@ -168,7 +168,7 @@ class MatchTask:
         return MatchTrainingModel(config, tokenizer.enc_id, self.recipe.match.negative_all_rank)
 
 
-def count_texts(samples: Sequence[Sample]) -> int:
+def count_queued_texts(samples: Sequence[Sample]) -> int:
     """Return the number of texts to remember of each image in a queue, within limits.
 
     A stream has no samples that are known beforehand.
