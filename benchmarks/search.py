@@ -56,7 +56,7 @@ def write_index(folder: Path, matcher: Path, count: int) -> None:
     """Write an index of random embeddings."""
     folder.mkdir()
     options = MatcherOptions(str(matcher))
-    sources = IndexSources((f"folder {folder}",), ".")
+    sources = IndexSources((f"folder {folder}",), (".",), ".")
     info = IndexInfo(options, read_matcher(options).fingerprint(), sources)
     info.write(folder)
     update = IndexUpdate(folder, info)

@@ -131,6 +131,17 @@ def test_results_do_not_depend_on_the_batch(matcher: Matcher, images: list[Image
 
 
 @pytest.mark.parametrize("method", ["match", "similarity"])
+def test_bf16_results_do_not_depend_on_the_batch(
+    matcher: Matcher, images: list[Image.Image], method: str
+) -> None:
+    compare = getattr(
+        Matcher(copy.deepcopy(matcher.model), matcher.tokenizer, "cpu", "bf16"), method
+    )
+    together = compare(images[0], TEXTS)
+    assert torch.equal(together, torch.cat([compare(images[0], [text]) for text in TEXTS]))
+
+
+@pytest.mark.parametrize("method", ["match", "similarity"])
 def test_pairs_are_the_diagonal_of_all_with_all(
     method: str, matcher: Matcher, images: list[Image.Image]
 ) -> None:

@@ -52,12 +52,12 @@ def attend(
     return out.to(q.dtype)
 
 
-def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Compute `attend` for keys and values of a cache, so that no row depends on the others.
+def attend_to_tokens(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Compute `attend` for keys and values of tokens, so that no row depends on the others.
 
-    In bf16 on a CPU, a fused kernel rounds partial sums, and where these end depends on the unused
-    positions of the cache, which depend on the other rows. In float64 the order of a sum does not
-    change the result once it is rounded to bf16; keys are few, so that this costs little.
+    In bf16 on a CPU, a fused kernel rounds partial sums, and where these end depends on padding and
+    on unused positions of a cache, which depend on the other rows. In float64 the order of a sum
+    does not change the result once it is rounded to bf16; keys are few, so that this costs little.
     """
     if k.dtype != torch.bfloat16 or k.device.type != "cpu":
         return attend(q, k, v, mask=mask)
@@ -98,12 +98,12 @@ class SelfAttention(nn.Module):
         """
         heads = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         q, k, v = heads  # (R, H, T, d)
-        if cache is None:
-            dropout = self.dropout if self.training else 0.0
-            attended = attend(q, k, v, dropout, mask, causal)
-        else:
+        if cache is not None:
             k, v = cache.append(k, v)  # (R, H, S, d)
-            attended = attend_to_cache(q, k, v, mask)
+        if self.training or (mask is None and cache is None):
+            attended = attend(q, k, v, self.dropout if self.training else 0.0, mask, causal)
+        else:
+            attended = attend_to_tokens(q, k, v, mask)
         out: Tensor = self.proj(merge_heads(attended))
         return out
 

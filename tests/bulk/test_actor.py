@@ -19,7 +19,7 @@ from cutline.errors import ConfigError, ImageError
 
 
 class LoadedJob(CaptionJob):
-    """A job whose captioner needs no files."""
+    """A job whose models need no files."""
 
     def load(self, device: str = "") -> Models:
         return Models(make_captioner())

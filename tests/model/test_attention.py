@@ -12,7 +12,7 @@ from cutline.model.attention import (
     CrossAttention,
     SelfAttention,
     attend,
-    attend_to_cache,
+    attend_to_tokens,
     make_text_mask,
 )
 
@@ -126,7 +126,7 @@ def test_unused_positions_of_a_cache_change_nothing_in_bf16(
         for number, length in enumerate((tokens, keys, keys))
     )
     used = torch.ones(3, 1, tokens, keys, dtype=torch.bool)
-    out = attend_to_cache(q, k, v, used)
+    out = attend_to_tokens(q, k, v, used)
     torch.testing.assert_close(out, attend(q, k, v), rtol=0.02, atol=0.02)
     # The used positions stay in order, with unused ones anywhere between them.
     order = torch.randperm(keys + unused, generator=torch.Generator().manual_seed(seed))
@@ -135,4 +135,4 @@ def test_unused_positions_of_a_cache_change_nothing_in_bf16(
     wide_k[:, :, places], wide_v[:, :, places] = k, v
     mask = torch.zeros(3, 1, tokens, keys + unused, dtype=torch.bool)
     mask[..., places] = True
-    assert torch.equal(attend_to_cache(q, wide_k, wide_v, mask), out)
+    assert torch.equal(attend_to_tokens(q, wide_k, wide_v, mask), out)

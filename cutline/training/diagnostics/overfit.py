@@ -27,7 +27,7 @@ LOSS_THRESHOLD = 0.05
 """loss per token that ends the training"""
 MAX_STEPS = 300
 MIN_LR_FROM_SCRATCH, MIN_LR_FINE_TUNING = 3e-4, 1e-4
-"""learning rates that overfit a batch within `MAX_STEPS`"""
+"""learning rates that overfit a batch within `MAX_STEPS`, times the `overfit_factor` of the task"""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ def overfit(
 
     A captioner then captions the images; a matcher finds the text of each image among theirs.
 
-    Training ends after 300 steps at most. Everything that keeps a model from overfitting is off;
-    see `make_overfit_recipe`. Only the first caption of each image is used. Nothing is written.
+    Training ends after 300 steps at most, of a matcher after 1,200. Everything that keeps a model
+    from overfitting is off; see `make_overfit_recipe`. Only the first caption of each image is
+    used. Nothing is written.
 
     Args:
         recipe: Settings of the run.
@@ -203,8 +204,9 @@ def _train_on_batches(
 ) -> list[float]:
     """Train on `batches` in turn, and return the loss of every step."""
     losses: list[float] = []
-    with RunLog(None, None, 0, MAX_STEPS, show_progress) as log:
-        for batch in itertools.islice(itertools.cycle(batches), MAX_STEPS):
+    max_steps = MAX_STEPS * trainer.task.overfit_factor
+    with RunLog(None, None, 0, max_steps, show_progress) as log:
+        for batch in itertools.islice(itertools.cycle(batches), max_steps):
             try:
                 losses.append(take_step(trainer, [batch]))
             except DivergedError:

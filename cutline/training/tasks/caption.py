@@ -46,6 +46,7 @@ class CaptionTask:
     recipe: Recipe
     unit = "token"
     answers = "generated"
+    overfit_factor = 1
     validation_captions = 0
 
     def init_model(self, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:

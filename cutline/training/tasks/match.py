@@ -12,6 +12,7 @@ from cutline.checkpoint import Checkpoint
 from cutline.config import MatchConfig, Recipe
 from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError
+from cutline.matcher import MatchScores
 from cutline.model import MatchModel, MatchTrainingModel, VisionTextModel
 from cutline.model.match_loss import find_positives
 from cutline.model.momentum import PREFIX
@@ -44,6 +45,7 @@ class MatchTask:
     recipe: Recipe
     unit = "pair"
     answers = "found"
+    overfit_factor = 4  # from random weights, ITM stays at chance for hundreds of steps
     validation_captions = 1  # of each image, or most texts of a batch would belong together
     alpha_epochs: ClassVar[float] = 1.0
     """epochs in which the weight of soft targets rises to `match.alpha`"""
@@ -154,12 +156,15 @@ class MatchTask:
         samples: Sequence[Sample],
         references: Sequence[EncodedText],
     ) -> Sequence[str | CutlineError]:
-        """Return the text of all references that matches each image best."""
+        """Return the text of all references that is most similar to each image.
+
+        Those that do not match it, by ITM, come last.
+        """
         ids = (reference.token_ids[reference.prompt_length :] for reference in references)
         texts = list(dict.fromkeys(map(tokenizer.decode, ids)))
         inputs = [(sample.image, texts) for sample in samples]
         return [
-            scores if isinstance(scores, CutlineError) else texts[_argmax(scores.itm)]
+            scores if isinstance(scores, CutlineError) else texts[_find_best(scores)]
             for scores in wrap_model(model, tokenizer).stream(inputs)
         ]
 
@@ -210,5 +215,5 @@ def describe_pairs(batch: MatchBatch, tokenizer: Tokenizer) -> list[str]:
     return lines
 
 
-def _argmax(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=values.__getitem__)
+def _find_best(scores: MatchScores) -> int:
+    return max(range(len(scores.itm)), key=lambda i: (scores.itm[i] >= 0.5, scores.itc[i]))

@@ -30,6 +30,7 @@ class PretrainTask(MatchTask):
     """Trains a captioner and a matcher that share weights; for the methods see `Task`."""
 
     answers = "generated"
+    overfit_factor = 1  # captions are tried
     alpha_epochs: ClassVar[float] = 2.0
 
     def init_model(self, train: Sequence[Sample]) -> tuple[PretrainModel, Tokenizer]:

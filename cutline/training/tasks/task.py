@@ -51,11 +51,13 @@ class Task(Protocol):
     Attributes:
         unit: What the loss is averaged over, "token" or "pair".
         answers: What the model gives for an image after overfitting: "generated" or "found".
+        overfit_factor: How many times as many steps as a captioner it may take to overfit.
         validation_captions: `data.captions_per_image` of the validation loss.
     """
 
     unit: str
     answers: str
+    overfit_factor: int
     validation_captions: int
 
     def init_model(self, train: Sequence[Sample]) -> tuple[VisionTextModel, Tokenizer]:
