@@ -42,7 +42,7 @@ class MomentumEncoders(nn.Module):
     queued_texts: Tensor
     """(Q, P)"""
     queued_image_keys: Tensor
-    """(Q, K)"""
+    """(Q, K), that of the text that the image was queued with first"""
     queued_text_keys: Tensor
     """(Q,), -1 in rows that have not been written"""
     next_row: Tensor
@@ -55,8 +55,8 @@ class MomentumEncoders(nn.Module):
             model: The matcher to follow.
             decay: Share of the copies that a step keeps.
             queue_size: Number Q of images, and of texts, in the queues.
-            num_keys: Number K of texts that are remembered of a queued image; further ones count as
-                those of other images.
+            num_keys: Number of texts that are remembered of a queued image, beside the one that it
+                was queued with; further ones count as those of other images.
         """
         super().__init__()
         self.decay = decay
@@ -70,7 +70,7 @@ class MomentumEncoders(nn.Module):
         width = model.config.projection_dim
         for name in ("queued_images", "queued_texts"):
             self.register_buffer(name, F.normalize(torch.randn(queue_size, width), dim=1))
-        keys = torch.zeros(queue_size, num_keys, dtype=torch.long)
+        keys = torch.zeros(queue_size, 1 + num_keys, dtype=torch.long)
         self.register_buffer("queued_image_keys", keys)
         self.register_buffer("queued_text_keys", torch.full((queue_size,), -1))
         self.register_buffer("next_row", torch.zeros(1, dtype=torch.long))
@@ -123,7 +123,6 @@ class MomentumEncoders(nn.Module):
         if not size:
             return
         images, texts, image_keys, text_keys = (tensor[-size:] for tensor in rows)
-        # The own text comes first, in case that the image has more texts than are remembered.
         image_keys = torch.cat([text_keys[:, None], image_keys], 1)
         positions = (self.next_row + torch.arange(len(text_keys), device=texts.device)) % size
         self.queued_images[positions] = images

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from match_networks import ENC, make_network
+from match_networks import make_network
 from tiny_model import make_images, make_texts
 from torch import Tensor
 from torch.nn import functional as F
@@ -156,6 +156,7 @@ def make_rows(count: int, seed: int = 0, num_keys: int = 2) -> Embeddings:
     return Embeddings(images, texts, torch.cat([text_keys[:, None], others], 1), text_keys)
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.lists(st.integers(0, 12), max_size=6))
 def test_queues_hold_the_latest_rows(size: int, counts: list[int]) -> None:
     """Whatever the numbers of rows in the steps."""
@@ -190,8 +191,17 @@ def test_queued_texts_and_images_are_positives_by_their_texts() -> None:
     assert found.tolist() == [[False, True] + [False] * 3]
 
 
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_every_text_of_a_queued_image_is_a_positive(count: int) -> None:
+    """Also if the image has as many texts as are remembered."""
+    momentum = MomentumEncoders(make_network(), DECAY, queue_size=1, num_keys=5)
+    keys = torch.arange(1, count + 1)
+    momentum.enqueue(make_rows(1)._replace(image_keys=keys[None], text_keys=keys[-1:]))
+    assert find_positives(momentum.queued_image_keys, keys).all()
+
+
 def test_an_image_with_too_many_texts_keeps_its_own() -> None:
-    momentum = MomentumEncoders(make_network(), DECAY, queue_size=1, num_keys=2)
+    momentum = MomentumEncoders(make_network(), DECAY, queue_size=1, num_keys=1)
     rows = make_rows(1)._replace(
         image_keys=torch.tensor([[3, 4, 5, 9]]), text_keys=torch.tensor([9])
     )
@@ -238,4 +248,3 @@ def test_cached_embeddings_serve_the_frozen_copy() -> None:
     actual = network(None, ids, mask, keys[:, None], keys, image_embeds=embeds)
     torch.testing.assert_close(actual, expected)
     assert fit_width(keys[:, None], 3).tolist() == [[1, 0, 0], [2, 0, 0]]
-    assert ENC > 0

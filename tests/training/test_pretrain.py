@@ -10,9 +10,9 @@ import torch
 from interruption import interrupt_at
 from random_captioner import make_captioner, save_captioner
 from random_matcher import save_matcher
+from run_log import read_numbers
 from safetensors.torch import load_file, save_file
-from test_match_momentum import read_numbers
-from tiny_recipe import MOMENTUM, NO_DROPOUT, PRETRAIN
+from tiny_recipe import MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
 
 import cutline
 from cutline.checkpoint import (
@@ -38,6 +38,7 @@ from cutline.training import (
     run_lr_range_test,
     train,
 )
+from cutline.training.diagnostics.session import make_trainer, take_step
 from cutline.training.setup import prepare_run
 
 Build = Callable[..., Recipe]
@@ -98,6 +99,26 @@ def test_resumed_run_equals_an_uninterrupted_one(
         expected, actual = (load_file(Path(run.output) / file) for run in (full, resumed))
         assert expected.keys() == actual.keys()
         assert all(torch.equal(expected[key], actual[key]) for key in expected)
+
+
+def test_alpha_rises_over_two_epochs(pretrain_recipe: Build) -> None:
+    run = pretrain_recipe(**MOMENTUM)
+    trainer, alphas = make_trainer(run, prepare_run(run)), []
+    for batches in trainer.read_steps():
+        take_step(trainer, batches)
+        alphas.append(trainer.model.momentum.alpha)
+    assert alphas == pytest.approx([0.05 * step for step in range(8)])  # 4 steps an epoch
+
+
+@pytest.mark.slow
+def test_a_tiny_model_captions_and_finds_a_few_scenes(pretrain_recipe: Build) -> None:
+    settings = {**NO_DROPOUT, **WIDER, "data_augment": False, "optim_batch_size": 20}
+    settings |= {"optim_epochs": 300, "optim_lr": 1e-3, "eval_every_epochs": 300}
+    settings |= {"optim_warmup_steps": 50, "optim_clip_norm": 1.0, "eval_max_images": 0}
+    best = train(pretrain_recipe(**settings, **MOMENTUM), show_progress=False)
+    last = read_log(best.parent / "log.jsonl")[-1]
+    assert last["recall_mean_cosine"] == 1.0
+    assert last["cider"] > 5
 
 
 def start_from(build: Build, **init: str) -> dict[str, torch.Tensor]:
