@@ -21,16 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from drawn import caption_recipe, finetune, limit_steps, match_recipe, train_timed
+from drawn import (
+    caption_recipe,
+    finetune,
+    judge_captioner,
+    limit_steps,
+    match_recipe,
+    train_timed,
+)
 from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
 
-import cutline
 from cutline.cli.main import run_command
 from cutline.config import Recipe
 from cutline.data import open_data
-from cutline.demo.drawing import Scene, draw_scene
+from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct
 from cutline.demo.mistakes import describe_scene_both_ways, make_noisy_pairs
 from cutline.demo.scenes import make_scenes, write_scenes
@@ -180,15 +186,6 @@ def describe_cleaning(cleaned: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
         kept[row["origin"]] += 1
         true[row["origin"]] += is_correct(row["caption"], scene)
     return {origin: {"kept": count, "true": true[origin] / count} for origin, count in kept.items()}
-
-
-def judge_captioner(path: Path, scenes: Sequence[Scene]) -> float:
-    """Return the fraction of scenes whose caption is true in every word."""
-    captioner = cutline.load(path, precision="fp32")
-    images = [draw_scene(scene) for scene in scenes]
-    captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
-    texts = [caption.text for caption in captions]
-    return sum(map(is_correct, texts, scenes)) / len(scenes)
 
 
 def compare_arms(

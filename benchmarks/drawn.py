@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cutline.config import EvalConfig, InitConfig, ModelSettings, Recipe
-from cutline.demo.drawing import Scene
+import cutline
+from cutline.config import EvalConfig, InitConfig, MatchTaskConfig, ModelSettings, Recipe
+from cutline.demo.drawing import Scene, draw_scene
+from cutline.demo.grammar import is_correct
 from cutline.demo.mistakes import describe_scene_both_ways
 from cutline.demo.run import make_demo_recipe
 from cutline.demo.scenes import write_scenes
@@ -59,6 +61,19 @@ def match_recipe(
     )
 
 
+def pretrain_recipe(
+    data: Path, output: Path, seed: int, epochs: int, match: MatchTaskConfig | None = None
+) -> Recipe:
+    """Return the recipe of a captioner and a matcher of the same sizes, from random weights."""
+    recipe = caption_recipe(data, output, seed, epochs)
+    return replace(
+        recipe,
+        task="pretrain",
+        model=replace(recipe.model, prompt=None),
+        match=match or recipe.match,
+    )
+
+
 def finetune(recipe: Recipe, captioner: Path) -> Recipe:
     """Return a recipe that starts from a captioner."""
     return replace(recipe, model=ModelSettings(), init=InitConfig(captioner=str(captioner)))
@@ -81,3 +96,12 @@ def train_timed(recipe: Recipe) -> TrainedModel:
     minutes = (time.perf_counter() - start) / 60
     progress.print(f"{recipe.output}: {minutes:.1f} minutes")
     return TrainedModel(path, minutes)
+
+
+def judge_captioner(path: Path, scenes: Sequence[Scene]) -> float:
+    """Return the fraction of scenes whose caption is true in every word."""
+    captioner = cutline.load(path, precision="fp32")
+    images = [draw_scene(scene) for scene in scenes]
+    captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
+    texts = [caption.text for caption in captions]
+    return sum(map(is_correct, texts, scenes)) / len(scenes)

@@ -283,6 +283,20 @@ def test_cleaned_and_noisy_captions_are_compared(tmp_path: Path) -> None:
     assert synthetic["kept"] == 60
 
 
+@pytest.mark.slow
+def test_a_joint_model_is_compared_with_a_captioner_and_a_matcher(tmp_path: Path) -> None:
+    flags = ["--short", "--momentum", "0.9", "--queue-size", "96"]
+    result = run_benchmark("pretraining.py", *flags, output=tmp_path / "result.json")
+    results = result["results"]
+    assert list(result["minutes"]) == list(results) == ["caption", "match", "pretrain"]
+    joint, matcher = results["pretrain"], results["match"]
+    for metric in ("one_false_word_auroc", "recall_at_1"):
+        if matcher[metric]:
+            assert result["ratios"][metric] == pytest.approx(joint[metric] / matcher[metric])
+    assert 0 <= joint["caption_accuracy"] <= 1
+    assert joint["retrieval"]["num_images"] == 10
+
+
 def test_questions_to_an_index_are_measured(tmp_path: Path) -> None:
     flags = ["--size", "tiny", "--num-images", "300", "--repeats", "3"]
     result = run_benchmark("search.py", *flags, output=tmp_path / "result.json")

@@ -34,6 +34,8 @@ SHORTENED = {
     "--tensorboard off",
     "train recipes/match.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
     "--tensorboard off",
+    "train recipes/pretrain.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
+    "--tensorboard off --match.queue-size 100",
     "--resamples": "--resamples 20",
 }
 TESTED_ELSEWHERE = {

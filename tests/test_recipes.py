@@ -26,6 +26,18 @@ def test_the_recipe_of_a_matcher_trains_one() -> None:
     assert (recipe.task, recipe.data.max_tokens, recipe.match) == ("match", 35, MatchTaskConfig())
 
 
+def test_the_recipe_of_pre_training_is_that_of_the_reference() -> None:
+    """As in BLIP's configs/pretrain.yaml and models/blip_pretrain.py, but for its schedule."""
+    recipe = read_recipe(RECIPES[0].with_name("pretrain.yaml"))
+    assert (recipe.task, recipe.match) == (
+        "pretrain",
+        MatchTaskConfig(momentum=0.995, queue_size=57600, alpha=0.4),
+    )
+    data, optim = recipe.data, recipe.optim
+    assert (data.max_words, data.max_tokens, data.crop_scale) == (30, 30, (0.2, 1.0))
+    assert (optim.batch_size, optim.min_lr, optim.weight_decay) == (75, 1e-6, 0.05)
+
+
 @pytest.mark.parametrize(
     ("size", "lr", "batch_size", "checkpointed"), [("base", 1e-5, 32, 0), ("large", 2e-6, 16, 5)]
 )

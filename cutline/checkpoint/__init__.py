@@ -8,6 +8,7 @@ from cutline.checkpoint.checkpoint import (
 )
 from cutline.checkpoint.load import (
     check_destination,
+    find_kinds,
     is_matcher,
     load_checkpoint,
     load_config,
@@ -17,7 +18,7 @@ from cutline.checkpoint.load import (
 )
 from cutline.checkpoint.locate import CheckpointFormat
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
-from cutline.checkpoint.native import NATIVE_FILES, save_native
+from cutline.checkpoint.native import NATIVE_FILES, save_native, save_native_folders
 from cutline.checkpoint.pretrained import (
     LoadReport,
     load_pretrained_text,
@@ -37,6 +38,7 @@ __all__ = [
     "check_destination",
     "compute_weight_shapes",
     "export_weights",
+    "find_kinds",
     "import_weights",
     "is_matcher",
     "load_checkpoint",
@@ -47,4 +49,5 @@ __all__ = [
     "load_tokenizer",
     "save_checkpoint",
     "save_native",
+    "save_native_folders",
 ]

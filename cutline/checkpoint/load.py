@@ -2,19 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.huggingface import load_huggingface, save_huggingface
 from cutline.checkpoint.huggingface_config import find_huggingface_kinds, read_huggingface_config
-from cutline.checkpoint.kinds import CAPTIONER, MATCHER, AnyConfig, C, ModelKind
-from cutline.checkpoint.locate import CheckpointFormat, find_model, find_vocabulary, locate_model
+from cutline.checkpoint.kinds import CAPTIONER, KINDS, MATCHER, AnyConfig, C, ModelKind
+from cutline.checkpoint.locate import (
+    CheckpointFormat,
+    find_model,
+    find_vocabulary,
+    list_run_models,
+    locate_model,
+)
 from cutline.checkpoint.native import (
+    TOKENIZER_FILE,
     find_native_kinds,
     load_native,
     read_native_config,
     save_native,
 )
-from cutline.checkpoint.salesforce import find_salesforce_kind, read_salesforce, save_salesforce
+from cutline.checkpoint.salesforce import find_salesforce_kinds, read_salesforce, save_salesforce
 from cutline.checkpoint.salesforce_config import resolve_config
 from cutline.config import CaptionConfig, MatchConfig
 from cutline.errors import CheckpointError
@@ -91,13 +99,26 @@ def is_matcher(path: str | Path) -> bool:
     Raises:
         CheckpointError: It cannot be found or read.
     """
+    return MATCHER in find_kinds(path)
+
+
+def find_kinds(path: str | Path) -> list[ModelKind[Any]]:
+    """Return the kinds of models at a path or hub id.
+
+    Raises:
+        CheckpointError: It cannot be found or read.
+    """
     location = locate_model(path)
     if location.is_file():
-        return find_salesforce_kind(location) is MATCHER
-    folder, format = find_model(location, CAPTIONER)
+        return find_salesforce_kinds(location)
+    return [kind for kind in KINDS if kind in _find_folder_kinds(location, kind)]
+
+
+def _find_folder_kinds(location: Path, kind: ModelKind[Any]) -> list[ModelKind[Any]]:
+    """Return the kinds of models in the folder in which one of this kind would be."""
+    folder, format = find_model(location, kind)
     values = read_json(folder / "config.json")
-    find_kinds = find_native_kinds if format == "cutline" else find_huggingface_kinds
-    return MATCHER in find_kinds(values)
+    return find_native_kinds(values) if format == "cutline" else find_huggingface_kinds(values)
 
 
 def load_config(
@@ -135,8 +156,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     location = locate_model(path)
     if location.is_file():
         return Tokenizer.load(find_vocabulary(location))
-    is_run = (location / "best").is_dir() and not (location / "config.json").is_file()
-    return Tokenizer.load(location / "best" if is_run else location)
+    if (location / "config.json").is_file():
+        return Tokenizer.load(location)
+    models = (folder for kind in KINDS for folder in list_run_models(location, kind))
+    has_vocabulary = (each for each in models if (each / TOKENIZER_FILE).is_file())
+    return Tokenizer.load(next(has_vocabulary, location))
 
 
 def save_checkpoint(

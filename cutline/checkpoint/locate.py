@@ -34,29 +34,38 @@ def locate_model(path: str | Path) -> Path:
 
 
 def find_model(location: Path, kind: ModelKind[Any]) -> tuple[Path, CheckpointFormat]:
-    """Return the folder of a model, which is `best` in a training run, and its format.
+    """Return the folder of a model, which may be in that of a training run, and its format.
 
     Raises:
         CheckpointError: There is no model, or a model of another architecture.
     """
-    config_file = location / "config.json"
-    if not config_file.is_file():
-        if (location / "best" / "config.json").is_file():
-            return location / "best", "cutline"
+    folders = (location, *list_run_models(location, kind))
+    folder = next((each for each in folders if (each / "config.json").is_file()), None)
+    if folder is None:
         raise CheckpointError(
             f"{location}: contains neither config.json nor a trained model in best/; "
             "use the folder of a model"
         )
+    config_file = folder / "config.json"
     values = read_json(config_file)
     if values.get("format") == FORMAT:
-        return location, "cutline"
+        return folder, "cutline"
     model_type = values.get("model_type")
     if model_type == "blip":
-        return location, "huggingface"
+        return folder, "huggingface"
     raise CheckpointError(
         f"{config_file}: not a BLIP {kind.name} (model_type {format_name(model_type)}); "
         f"use the folder of a {kind.name}"
     )
+
+
+def list_run_models(location: Path, kind: ModelKind[Any]) -> tuple[Path, ...]:
+    """Return where a training run has its best model of a kind.
+
+    Pre-training trains a captioner and a matcher, which have a folder each.
+    """
+    best = location / "best"
+    return best, best / kind.name, location / kind.name
 
 
 def find_vocabulary(file: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.kinds import CAPTIONER, KINDS, AnyConfig, C, ModelKind, check_kind, kind_of
 from cutline.checkpoint.storage import (
+    Writer,
     json_writer,
     read_safetensors,
     safetensors_writer,
@@ -32,7 +33,23 @@ def save_native(folder: str | Path, checkpoint: Checkpoint[AnyConfig]) -> None:
     Raises:
         CheckpointError: A file cannot be written.
     """
-    folder = Path(folder)
+    save_native_folders({Path(folder): checkpoint})
+
+
+def save_native_folders(checkpoints: Mapping[Path, Checkpoint[AnyConfig]]) -> None:
+    """Write cutline folders, all of their files or none.
+
+    Raises:
+        CheckpointError: A file cannot be written.
+    """
+    writers: dict[Path, Writer] = {}
+    for folder, checkpoint in checkpoints.items():
+        writers |= _native_writers(folder, checkpoint)
+    write_model(writers)
+
+
+def _native_writers(folder: Path, checkpoint: Checkpoint[AnyConfig]) -> dict[Path, Writer]:
+    """Return a function for each file of a folder that writes it."""
     kind = kind_of(checkpoint.config)
     values = {
         "format": FORMAT,
@@ -40,13 +57,11 @@ def save_native(folder: str | Path, checkpoint: Checkpoint[AnyConfig]) -> None:
         **({} if kind is CAPTIONER else {"model": kind.name}),
         "config": to_dict(checkpoint.config),
     }
-    write_model(
-        {
-            folder / WEIGHT_FILE: safetensors_writer(checkpoint.weights),
-            folder / TOKENIZER_FILE: text_writer(checkpoint.tokenizer.to_json()),
-            folder / CONFIG_FILE: json_writer(values),
-        }
-    )
+    return {
+        folder / WEIGHT_FILE: safetensors_writer(checkpoint.weights),
+        folder / TOKENIZER_FILE: text_writer(checkpoint.tokenizer.to_json()),
+        folder / CONFIG_FILE: json_writer(values),
+    }
 
 
 def load_native(

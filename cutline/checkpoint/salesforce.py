@@ -10,9 +10,7 @@ from torch import Tensor
 
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.kinds import (
-    CAPTIONER,
     KINDS,
-    MATCHER,
     AnyConfig,
     C,
     ModelKind,
@@ -95,13 +93,13 @@ def read_salesforce(
     return complete, *import_model(source, kind.salesforce, complete, str(file), partial)
 
 
-def find_salesforce_kind(file: Path) -> ModelKind[Any]:
-    """Return the kind of model in a .pth file: a matcher if it contains both.
+def find_salesforce_kinds(file: Path) -> list[ModelKind[Any]]:
+    """Return the kinds of models in a .pth file, both in BLIP's pre-trained ones.
 
     Raises:
         CheckpointError: The file cannot be read.
     """
-    return MATCHER if MATCHER in _find_kinds(_read_file(file)[1]) else CAPTIONER
+    return _find_kinds(_read_file(file)[1])
 
 
 def _read_file(file: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:

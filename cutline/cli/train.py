@@ -112,6 +112,8 @@ def train_recipe(recipe: Recipe, resume: bool, allow_pipe: bool) -> int:
     command = f"{program_name()} caption IMAGE --model {best}"
     if recipe.task == "match":
         command = f"{program_name()} filter DATA --matcher {best} -o KEPT"
+    elif recipe.task == "pretrain":
+        command = f"{command} --num-beams 5 --num-captions 5 --rerank itm --matcher {best}"
     print_message(f"the best checkpoint is in {best}; try: {command}")
     return 3 if num_skipped else 0
 

@@ -96,7 +96,7 @@ class CaptionText(Settings):
     """truncate captions after this many words"""
     max_tokens: int = 40
     """truncate captions after this many tokens, prompt included; the end token is kept. A matcher
-    reads at most 35"""
+    reads at most 35, and pre-training 30"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

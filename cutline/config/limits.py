@@ -10,5 +10,7 @@ MAX_VOCAB_SIZE = 4_000_000
 """size of a vocabulary"""
 MAX_BATCH_SIZE = 1_000_000
 """images or examples of one batch"""
+MAX_QUEUE_SIZE = 10_000_000
+"""embeddings in a queue of momentum encoders"""
 MAX_WORKERS = 1024
 """processes that load images"""

@@ -1,5 +1,6 @@
 """A recipe: every setting of one training run."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,7 +11,12 @@ from cutline.config.limits import MAX_BATCH_SIZE, MAX_VOCAB_SIZE
 from cutline.config.metrics import MetricTokenizer
 from cutline.config.model import ModelSettings
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
-from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
+from cutline.config.task import (
+    MAX_PRETRAIN_TOKENS,
+    MAX_TEXT_TOKENS,
+    MatchTaskConfig,
+    TaskName,
+)
 from cutline.config.validation import (
     Settings,
     reject,
@@ -30,9 +36,11 @@ class InitConfig(CheckpointOptions):
 
     captioner: str = ""
     """captioner to fine-tune: hub id, .pth, Hugging Face folder, cutline folder or training run; it
-    brings its own sizes and vocabulary. With `task: match`, the matcher starts from its weights"""
+    brings its own sizes and vocabulary. With `task: match` or `pretrain`, training starts from its
+    weights"""
     matcher: str = ""
-    """with `task: match`: matcher to fine-tune, in place of `captioner`"""
+    """with `task: match` or `pretrain`: matcher to fine-tune, in place of `captioner`. Pre-training
+    starts from captioner and matcher if either path has both, as BLIP's pretrained models do"""
     tokenizer: str = ""
     """vocabulary: vocab.txt, tokenizer.json or a folder with one of them (default: that of
     `captioner` or `matcher`, else one trained on the training captions)"""
@@ -85,7 +93,8 @@ class EvalConfig(Settings):
     which depends on the script of the reference captions"""
     select_by: Literal["captions", "loss"] = "captions"
     """choose the best checkpoint by CIDEr + BLEU-4 of its captions (a matcher: by how often images
-    and captions find each other, the mean recall), or by the loss on the reference captions"""
+    and captions find each other, the mean recall; pre-training: by the product of both), or by the
+    loss on the reference captions"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +108,8 @@ class Recipe(Settings):
     """Run settings: everything that defines a training run."""
 
     task: TaskName = "caption"
-    """what to train: a captioner (caption), or a matcher of images and texts (match)"""
+    """what to train: a captioner (caption), a matcher of images and texts (match), or both at once,
+    with shared weights (pretrain)"""
     output: str = "runs/captioner"
     """run directory: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
     run.json, tensorboard/"""
@@ -138,10 +148,10 @@ class Recipe(Settings):
         require_at_least(self, 0, "seed", maximum=MAX_SEED)
         require_at_least(self, 1, "log_every")
         require_at_least(self, 0, "save_minutes")
-        if self.task == "match":
-            self._check_match()
-        else:
+        if self.task == "caption":
             self._check_caption()
+        else:
+            self._check_match()
         kind = "matcher" if self.init.matcher else "captioner"
         require(
             not (self.init.model and self.model.sets_sizes),
@@ -168,32 +178,45 @@ class Recipe(Settings):
     def _check_caption(self) -> None:
         require(
             not self.init.matcher,
-            "`init.matcher` needs `task: match`: set it, or give a captioner in `init.captioner`",
+            "`init.matcher` needs `task: match` or `task: pretrain`: set one, or give a captioner "
+            "in `init.captioner`",
         )
         require(
             self.match == MatchTaskConfig(),
-            "the settings of `match` need `task: match`: set it, or remove them",
+            "the settings of `match` need `task: match` or `task: pretrain`: set one, or remove "
+            "them",
         )
 
     def _check_match(self) -> None:
         """Reject the settings that only a captioner has, and limit the length of texts."""
-        data, model = self.data, self.model
-        for name, is_set in (
-            ("model.prompt", model.prompt is not None),
-            ("model.label_smoothing", model.label_smoothing is not None),
-            ("generation", self.generation != GenerationConfig()),
-            ("eval.metric_tokenizer", self.eval.metric_tokenizer != "auto"),
-            ("data.prompt_column", data.prompt_column),
-            ("data.prompt_template", data.prompt_template),
-        ):
-            require(not is_set, f"`{name}` is for captioners only: remove it, or `task: match`")
+        for name, is_set in self._list_caption_settings():
+            text = "is for captioners only: remove it, or `task: match`"
+            if self.task == "pretrain":
+                text = "has no effect with `task: pretrain`, whose texts have no prompt: remove it"
+            require(not is_set, f"`{name}` {text}")
         require(
-            data.captions_per_image <= 1,
+            self.data.captions_per_image <= 1,
             "a matcher has one caption per example: set `data.captions_per_image` to 0 for an "
             "example of each caption, or to 1 for one of each image",
         )
-        limited = replace(data, max_tokens=min(data.max_tokens, MAX_TEXT_TOKENS))
+        require(
+            not (self.match.momentum and self.lora.rank),
+            "`match.momentum` follows all weights, and `lora` trains few: remove one of them",
+        )
+        limit = MAX_PRETRAIN_TOKENS if self.task == "pretrain" else MAX_TEXT_TOKENS
+        limited = replace(self.data, max_tokens=min(self.data.max_tokens, limit))
         object.__setattr__(self, "data", limited)
+
+    def _list_caption_settings(self) -> Iterator[tuple[str, bool]]:
+        """Yield the settings that have no effect on this task, and whether they are set."""
+        data, model = self.data, self.model
+        yield "model.prompt", model.prompt is not None
+        if self.task == "match":
+            yield "model.label_smoothing", model.label_smoothing is not None
+            yield "generation", self.generation != GenerationConfig()
+            yield "eval.metric_tokenizer", self.eval.metric_tokenizer != "auto"
+        yield "data.prompt_column", bool(data.prompt_column)
+        yield "data.prompt_template", bool(data.prompt_template)
 
     def _freezes_vision(self) -> bool:
         text_lora = all(target.startswith("text.") for target in self.lora.targets)

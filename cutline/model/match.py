@@ -33,11 +33,11 @@ class MatchModel(VisionTextModel):
 
     def project_images(self, image_embeds: Tensor) -> Tensor:
         """Return the ITC embeddings (B, P), of unit length, of image_embeds (B, N, D)."""
-        return F.normalize(self.vision_proj(image_embeds[:, 0]).float(), dim=-1)
+        return project_first(self.vision_proj, image_embeds)
 
     def project_texts(self, hidden: Tensor) -> Tensor:
         """Return the ITC embeddings (R, P), of unit length, of hidden states (R, T, D)."""
-        return F.normalize(self.text_proj(hidden[:, 0]).float(), dim=-1)
+        return project_first(self.text_proj, hidden)
 
     def read_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Compute the hidden states of texts alone (`mode="text"` in BLIP's code).
@@ -77,6 +77,11 @@ class MatchModel(VisionTextModel):
     def classify(self, hidden: Tensor) -> Tensor:
         """Return the ITM logits (R, 2), "no match" and "match", of hidden states (R, T, D)."""
         return self.itm_head(hidden[:, 0]).float()  # type: ignore[no-any-return]
+
+
+def project_first(projection: nn.Linear, hidden: Tensor) -> Tensor:
+    """Return the first of the hidden states (B, N, D), projected to unit length, (B, P)."""
+    return F.normalize(projection(hidden[:, 0]).float(), dim=-1)
 
 
 def match_probability(logits: Tensor) -> Tensor:

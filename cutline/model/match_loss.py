@@ -1,6 +1,6 @@
 """The losses of a matcher: image-text contrastive (ITC) and image-text matching (ITM).
 
-BLIP models/blip_retrieval.py, without its momentum encoder and queue.
+BLIP models/blip_retrieval.py.
 """
 
 import torch
@@ -18,16 +18,25 @@ def find_positives(image_keys: Tensor, text_keys: Tensor) -> Tensor:
     return (image_keys[:, None] == text_keys[None, :, None]).any(-1)
 
 
-def contrastive_loss(similarities: Tensor, positives: Tensor) -> Tensor:
+def contrastive_loss(
+    similarities: Tensor,
+    positives: Tensor,
+    momentum_similarities: Tensor | None = None,
+    alpha: float = 0.0,
+) -> Tensor:
     """Compute the cross-entropy of finding the positives of each row; the mean over the rows, ().
 
     Args:
         similarities: (R, M), cosines divided by the temperature.
         positives: (R, M), true where row and column belong together; each row's target is uniform
             over them.
+        momentum_similarities: (R, M), those of momentum encoders, whose softmax is a soft target.
+        alpha: Weight of the soft target, from 0 to 1; that of the other one is 1 - alpha.
     """
-    counts = positives.sum(1, keepdim=True).clamp(min=1)
-    return -(F.log_softmax(similarities, 1) * (positives / counts)).sum(1).mean()
+    targets = positives / positives.sum(1, keepdim=True).clamp(min=1)
+    if momentum_similarities is not None:
+        targets = alpha * momentum_similarities.softmax(1) + (1 - alpha) * targets
+    return -(F.log_softmax(similarities, 1) * targets).sum(1).mean()
 
 
 def draw_negatives(similarities: Tensor, positives: Tensor) -> Tensor:

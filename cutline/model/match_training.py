@@ -1,6 +1,7 @@
 """`MatchTrainingModel`: the matcher's network with its losses and a learned temperature."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from cutline.model.match_loss import (
     find_positives,
     matching_loss,
 )
+from cutline.model.momentum import Embeddings, MomentumEncoders
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 """bounds of the learned temperature"""
@@ -26,6 +28,11 @@ class MatchLoss(NamedTuple):
     itc: Tensor
     itm: Tensor
     temperature: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Return what is minimized."""
+        return self.itc + self.itm
 
 
 class _Pairs(NamedTuple):
@@ -46,11 +53,20 @@ class _Pairs(NamedTuple):
     attention_mask: Tensor
     """(R, T)"""
 
+    @property
+    def embeddings(self) -> Embeddings:
+        """Return what ITC compares."""
+        return Embeddings(self.images, self.texts, self.image_keys, self.text_keys)
+
+
+Rows = TypeVar("Rows", Embeddings, _Pairs)
+
 
 class MatchTrainingModel(MatchModel):
     """A matcher that is trained by ITC and ITM.
 
-    Its state is that of `MatchModel` and the temperature.
+    Its state is that of `MatchModel`, the temperature and, if there are any, momentum encoders with
+    their queues.
     """
 
     def __init__(self, config: MatchConfig, enc_id: int, negative_all_rank: bool = False) -> None:
@@ -66,6 +82,17 @@ class MatchTrainingModel(MatchModel):
         self.enc_id, self.negative_all_rank = enc_id, negative_all_rank
         # One value rather than a scalar, which FSDP2 cannot shard.
         self.temperature = nn.Parameter(torch.tensor([float(config.temperature)]))
+        self.momentum: MomentumEncoders | None = None
+
+    def add_momentum(self, decay: float, queue_size: int, num_keys: int) -> None:
+        """Add momentum encoders, copies of the encoders as they are now; see there."""
+        self.momentum = MomentumEncoders(self, decay, queue_size, num_keys)
+
+    def iter_layers(self) -> Iterator[nn.Module]:
+        """Yield the blocks and layers, those of momentum encoders as well."""
+        yield from super().iter_layers()
+        if self.momentum is not None:
+            yield from (*self.momentum.vision.blocks, *self.momentum.text.layers)
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:
@@ -91,6 +118,7 @@ class MatchTrainingModel(MatchModel):
             text_keys: (R,), the key of each text. A pair whose text has the key 0 is no negative of
                 other processes.
             image_embeds: (R, N, D), earlier output of the vision encoder, which is then skipped.
+                Momentum encoders read pixel_values if they are given as well.
         """
         if image_embeds is None:
             image_embeds = self.vision(pixel_values)
@@ -105,25 +133,50 @@ class MatchTrainingModel(MatchModel):
             attention_mask,
         )
         others = self._gather(own)
+        similarities = self._compare(own.embeddings, others.embeddings)
+        positives = find_both_positives(own.embeddings, others.embeddings)
+        with torch.no_grad():
+            negative_images = draw_negatives(similarities[1], positives[1])
+            negative_texts = draw_negatives(similarities[0], positives[0])
+        if self.momentum is None or not self.training:
+            itc = sum_losses(similarities, positives) / 2
+        else:
+            momentum = self.momentum.embed(pixel_values, image_embeds, input_ids, attention_mask)
+            itc = self._distill(own.embeddings, Embeddings(*momentum, image_keys, text_keys))
+        itm = self._match(own, others, negative_images, negative_texts)
+        return MatchLoss(itc, itm, self.temperature[0].detach())
+
+    def _compare(self, own: Embeddings, others: Embeddings) -> tuple[Tensor, Tensor]:
+        """Return the cosines of images with texts, and of texts with images, by the temperature."""
         with torch.autocast(own.images.device.type, enabled=False):
             image_to_text = own.images @ others.texts.T / self.temperature  # (R, M)
             text_to_image = own.texts @ others.images.T / self.temperature
-        texts_of_image = find_positives(own.image_keys, others.text_keys)
-        images_of_text = find_positives(others.image_keys, own.text_keys).T
-        itc = contrastive_loss(image_to_text, texts_of_image)
-        itc = (itc + contrastive_loss(text_to_image, images_of_text)) / 2
+        return image_to_text, text_to_image
+
+    def _distill(self, own: Embeddings, momentum: Embeddings) -> Tensor:
+        """Compute ITC against momentum embeddings and the queues.
+
+        If gradients are computed, the momentum embeddings of all processes then join the queues.
+
+        Args:
+            own: Embeddings of the pairs.
+            momentum: Embeddings of the same pairs by the momentum encoders.
+        """
+        encoders, gathered = self.momentum, gather_pairs(momentum)
+        assert encoders is not None
         with torch.no_grad():
-            negative_images = draw_negatives(text_to_image, images_of_text)
-            negative_texts = draw_negatives(image_to_text, texts_of_image)
-        itm = self._match(own, others, negative_images, negative_texts)
-        return MatchLoss(itc, itm, self.temperature[0].detach())
+            others = encoders.append_queue(gathered if self.negative_all_rank else momentum)
+            soft = self._compare(momentum, others)
+        if torch.is_grad_enabled():
+            encoders.enqueue(gathered)
+        similarities, positives = self._compare(own, others), find_both_positives(own, others)
+        return sum_losses(similarities, positives, soft, encoders.alpha) / 2
 
     def _gather(self, own: _Pairs) -> _Pairs:
         """Return the pairs that images and texts are compared with."""
         if not self.negative_all_rank or not self.training or world_size() == 1:
             return own
-        is_pair = own.text_keys > 0
-        return _Pairs(*all_gather_rows(*(tensor[is_pair] for tensor in own)))
+        return gather_pairs(own)
 
     def _match(
         self, own: _Pairs, others: _Pairs, negative_images: Tensor, negative_texts: Tensor
@@ -147,6 +200,34 @@ class MatchTrainingModel(MatchModel):
         wrong_image = self.classify(self.read_pairs(ids, mask, images))
         negatives = [wrong_text[negative_texts >= 0], wrong_image[negative_images >= 0]]
         return matching_loss(positive, torch.cat(negatives))
+
+
+def gather_pairs(rows: Rows) -> Rows:
+    """Return the pairs of all processes, without those whose text has the key 0."""
+    is_pair = rows.text_keys > 0
+    tensors = [tensor[is_pair] for tensor in rows]
+    return type(rows)(*(tensors if world_size() == 1 else all_gather_rows(*tensors)))
+
+
+def sum_losses(
+    similarities: tuple[Tensor, Tensor],
+    positives: tuple[Tensor, Tensor],
+    soft: tuple[Tensor, Tensor] | None = None,
+    alpha: float = 0.0,
+) -> Tensor:
+    """Return the sum of `contrastive_loss` from images to texts and from texts to images."""
+    losses = [
+        contrastive_loss(similarities[way], positives[way], soft and soft[way], alpha)
+        for way in (0, 1)
+    ]
+    return losses[0] + losses[1]
+
+
+def find_both_positives(own: Embeddings, others: Embeddings) -> tuple[Tensor, Tensor]:
+    """Return which texts belong to which own images, and which images to which own texts."""
+    texts_of_image = find_positives(own.image_keys, others.text_keys)
+    images_of_text = find_positives(others.image_keys, own.text_keys).T
+    return texts_of_image, images_of_text
 
 
 def _widen(x: Tensor, length: int) -> Tensor:

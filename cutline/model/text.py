@@ -4,6 +4,7 @@ BLIP models/med.py; Devlin et al., 2019, arXiv 1810.04805.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,10 @@ class TextLayer(nn.Module):
             (R, T, D).
         """
         x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
+        return self.read_image(x, image)
+
+    def read_image(self, x: Tensor, image: Tensor | KeysValues | None) -> Tensor:
+        """Run cross-attention and MLP, which follow the self-attention; see `forward`."""
         if image is not None:
             image_kv = self.cross_attn.project_image(image) if isinstance(image, Tensor) else image
             x = self.norm2(x + self.dropout(self.cross_attn(x, image_kv)))
@@ -76,6 +81,8 @@ class LMHead(nn.Module):
 class TextTransformer(nn.Module):
     """BERT with cross-attention and, for a captioner, a tied LM head."""
 
+    layer_class: ClassVar[type[TextLayer]] = TextLayer
+
     def __init__(self, config: TextConfig, image_dim: int, has_lm_head: bool = True) -> None:
         super().__init__()
         self.config = config
@@ -83,7 +90,9 @@ class TextTransformer(nn.Module):
         self.pos_embed = nn.Embedding(config.max_positions, config.embed_dim)
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(TextLayer(config, image_dim) for _ in range(config.depth))
+        self.layers = nn.ModuleList(
+            self.layer_class(config, image_dim) for _ in range(config.depth)
+        )
         self.lm_head = LMHead(config) if has_lm_head else None
         self.checkpoint_policy: CheckpointPolicy = "none"
         self.init_weights()

@@ -1,5 +1,8 @@
 """`VisionTextModel`: the image encoder and the BERT that captioner and matcher share."""
 
+from collections.abc import Iterator
+from typing import ClassVar
+
 from torch import nn
 
 from cutline.config import CaptionConfig, MatchConfig
@@ -12,12 +15,13 @@ class VisionTextModel(nn.Module):
     """A Vision Transformer, and a BERT with cross-attention to the image."""
 
     config: CaptionConfig | MatchConfig
+    text_class: ClassVar[type[TextTransformer]] = TextTransformer
 
     def __init__(self, config: CaptionConfig | MatchConfig, has_lm_head: bool) -> None:
         super().__init__()
         self.config = config
         self.vision = VisionTransformer(config.vision)
-        self.text = TextTransformer(config.text, config.vision.embed_dim, has_lm_head)
+        self.text = self.text_class(config.text, config.vision.embed_dim, has_lm_head)
 
     def checkpoint_activations(
         self, vision_blocks: int = 0, text: bool = False, selective: bool = False
@@ -38,5 +42,9 @@ class VisionTextModel(nn.Module):
 
     def compile_layers(self) -> None:
         """Compile each layer at its first call, in place: names and weights stay the same."""
-        for layer in (*self.vision.blocks, *self.text.layers):
+        for layer in self.iter_layers():
             layer.compile()
+
+    def iter_layers(self) -> Iterator[nn.Module]:
+        """Yield the blocks of the vision encoder, and the layers of the text side."""
+        yield from (*self.vision.blocks, *self.text.layers)

@@ -70,7 +70,7 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     """
     check_commands(recipe, allow_pipe)
     if not recipe.init.model:
-        require_memory(recipe.model.to_config())
+        require_memory(recipe.model.to_config(), copies=2 if recipe.match.momentum else 1)
     train, val = read_samples(recipe)
     torch.manual_seed(recipe.seed)
     task = make_task(recipe)
@@ -84,9 +84,9 @@ def prepare_run(recipe: Recipe, allow_pipe: bool = False) -> RunSetup:
     return RunSetup(model, tokenizer, dataset, train, val, task)
 
 
-def require_memory(config: CaptionConfig) -> None:
-    """Raise ConfigError if the weights of a new model do not fit into memory, in fp32."""
-    needed = 4 * count_parameters(config)
+def require_memory(config: CaptionConfig, copies: int = 1) -> None:
+    """Raise ConfigError if so many copies of a new model's weights exceed the memory, in fp32."""
+    needed = 4 * count_parameters(config) * copies
     available = available_memory(torch.device("cpu"))
     if available is not None and needed > available:
         raise ConfigError(
@@ -161,7 +161,7 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
 def _open_data(recipe: Recipe, source: DataSource) -> list[Sample]:
     samples = open_data(source)
     # Rows of an image with different prompts are samples of their own; its texts belong together.
-    return group_by_image(samples) if recipe.task == "match" else samples
+    return samples if recipe.task == "caption" else group_by_image(samples)
 
 
 def _check_train_settings(data: DataConfig) -> None:

@@ -4,28 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_model import make_config, make_images, make_texts
+from match_networks import ENC, make_network
+from tiny_model import make_images, make_texts
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutline.config import MatchConfig
 from cutline.model import MatchLoss, MatchTrainingModel
 from cutline.model.match_loss import draw_negatives
 from cutline.model.match_training import MAX_TEMPERATURE, MIN_TEMPERATURE
-
-ENC = 30
-
-
-def make_network(negative_all_rank: bool = False) -> MatchTrainingModel:
-    """Return a network with large random weights, without dropout."""
-    config = MatchConfig.from_caption_config(make_config(), projection_dim=8)
-    torch.manual_seed(3)
-    network = MatchTrainingModel(config, ENC, negative_all_rank)
-    with torch.no_grad():
-        for weight in network.parameters():
-            if weight.dim() > 1:
-                weight.normal_(std=0.3)
-    return network
 
 
 def compute_losses(network: MatchTrainingModel, keys: Tensor, lengths: list[int]) -> MatchLoss:

@@ -9,7 +9,7 @@ import torch
 from interruption import interrupt_at
 from random_captioner import make_captioner, save_captioner
 from safetensors.torch import load_file, save_file
-from tiny_recipe import MATCH, NO_DROPOUT
+from tiny_recipe import MATCH, NO_DROPOUT, WIDER
 
 import cutline
 from cutline.checkpoint import SALESFORCE, export_weights, load_matcher_checkpoint
@@ -29,7 +29,6 @@ from cutline.training.loop.trainer import Trainer
 from cutline.training.setup import prepare_run, read_samples
 
 Build = Callable[..., Recipe]
-WIDER = {"vision_patch_size": 8, "vision_embed_dim": 64, "text_embed_dim": 64, "text_mlp_dim": 256}
 RECALLS = [f"{way}_r{at}" for way in ("image_to_text", "text_to_image") for at in (1, 5, 10)]
 
 
@@ -41,14 +40,6 @@ def match_recipe(recipe: Build) -> Build:
 
 def make_trainer(recipe: Recipe) -> Trainer:
     return Trainer(recipe, prepare_run(recipe), Path(recipe.output), resume=False)
-
-
-def read_numbers(run: Recipe) -> list[dict[str, object]]:
-    """Return the lines of the log without speed and memory."""
-    return [
-        {name: value for name, value in line.items() if "_per_" not in name and name != "memory_gb"}
-        for line in read_log(Path(run.output) / "log.jsonl")
-    ]
 
 
 def test_run_writes_a_matcher_a_log_and_a_report(match_recipe: Build, scenes: Path) -> None:

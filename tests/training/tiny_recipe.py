@@ -27,8 +27,14 @@ MODEL = CaptionConfig(
 SECTIONS = ("data", "optim", "eval", "memory", "distributed", "model", "match")
 NO_DROPOUT = {"text_dropout": 0.0, "text_attn_dropout": 0.0, "vision_drop_path": 0.0}
 """changes that turn off everything random in the model's forward pass"""
+WIDER = {"vision_patch_size": 8, "vision_embed_dim": 64, "text_embed_dim": 64, "text_mlp_dim": 256}
+"""changes that make a model that learns to match within seconds"""
 MATCH = {"task": "match", "model_prompt": None, "model_label_smoothing": None}
 """changes that train a matcher"""
+PRETRAIN = {"task": "pretrain", "model_prompt": None}
+"""changes that train a captioner and a matcher together"""
+MOMENTUM = {"match_momentum": 0.9, "match_queue_size": 12}
+"""changes that add momentum encoders"""
 
 
 def tiny_recipe(data: Path, output: Path | str, **changes: Any) -> Recipe:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cutline.model.momentum import PREFIX
 from cutline.training.loop.trainer import Trainer
 
 _STEP_COUNTER_BYTES = 4  # AdamW counts the steps of each tensor in an fp32 scalar
@@ -17,29 +18,33 @@ class TensorMemory:
     """Bytes of the tensors that a run holds from its first step to its last."""
 
     weights: int
-    """parameters and buffers of the model"""
+    """those of the model"""
     gradients: int
     optimizer: int
     """state of AdamW: two moments, and a step counter per tensor"""
     ema: int
     """moving average of the weights, if the recipe has one"""
+    momentum: int = 0
+    """momentum encoders and their queues, if the recipe has any"""
 
     @property
     def total(self) -> int:
         """Return the sum of all."""
-        return self.weights + self.gradients + self.optimizer + self.ema
+        return self.weights + self.gradients + self.optimizer + self.ema + self.momentum
 
 
 def count_tensor_memory(trainer: Trainer) -> TensorMemory:
-    """Count the bytes of weights, gradients and optimizer state, from the parameters alone."""
-    weights = [*trainer.model.parameters(), *trainer.model.buffers()]
+    """Count the bytes of weights, gradients and optimizer state, before the first step."""
+    state = trainer.model.state_dict()
+    momentum = sum(tensor.nbytes for name, tensor in state.items() if name.startswith(PREFIX))
     trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     gradients = sum(weight.nbytes for weight in trained)
     return TensorMemory(
-        weights=sum(weight.nbytes for weight in weights),
+        weights=sum(tensor.nbytes for tensor in state.values()) - momentum,
         gradients=gradients,
         optimizer=2 * gradients + _STEP_COUNTER_BYTES * len(trained),
         ema=sum(tensor.nbytes for tensor in trainer.ema.values()),
+        momentum=momentum,
     )
 
 
@@ -59,9 +64,12 @@ def estimate_disk_usage(trainer: Trainer) -> int:
     These are two checkpoints (best and last) and two copies of the state: a new state is written
     beside the old one, which it then replaces. Log and report are not counted.
     """
-    model: int = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
-    memory = count_tensor_memory(trainer)
-    state = model + memory.optimizer + memory.ema
+    setup, memory = trainer.setup, count_tensor_memory(trainer)
+    checkpoints = trainer.task.make_checkpoints(
+        trainer.model.config, trainer.model.state_dict(), setup.tokenizer
+    )
+    model = sum(tensor.nbytes for each in checkpoints.values() for tensor in each.weights.values())
+    state = memory.weights + memory.momentum + memory.optimizer + memory.ema
     return 2 * model + 2 * state
 
 

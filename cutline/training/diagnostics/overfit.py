@@ -175,7 +175,7 @@ def make_overfit_recipe(recipe: Recipe) -> Recipe:
         weight_decay=0.0,
         ema_decay=0.0,
     )
-    if recipe.task == "caption":
+    if recipe.task != "match":
         model = replace(model, label_smoothing=0.0)
     model = replace(
         model,

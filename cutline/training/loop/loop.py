@@ -50,12 +50,12 @@ def train(
     show_progress: bool = True,
     allow_pipe: bool = False,
 ) -> Path:
-    """Train a captioner, or a matcher with `task: match`.
+    """Train a captioner, a matcher with `task: match`, or both with `task: pretrain`.
 
-    The run directory then holds `best/` and `last/` (captioners for `cutline.load`, or matchers for
-    `cutline.load_matcher`), `log.jsonl`,
-    `report.html`, `recipe.yaml`, `run.json` (versions, machine, fingerprint of the data), and
-    `state.safetensors`, from which a stopped run resumes exactly as if it had not been stopped.
+    The run directory then holds `best/` and `last/` (captioners for `cutline.load`, matchers for
+    `cutline.load_matcher`, or both), `log.jsonl`, `report.html`, `recipe.yaml`, `run.json`
+    (versions, machine, fingerprint of the data), and `state.safetensors`, from which a stopped run
+    resumes exactly as if it had not been stopped.
     Under `torchrun`, every process must call this; the main process writes.
 
     Args:

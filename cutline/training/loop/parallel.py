@@ -42,14 +42,17 @@ def wrap_distributed(model: VisionTextModel, fsdp: bool) -> nn.Module:
     device = next(model.parameters()).device
     if not fsdp:
         return DistributedDataParallel(
-            model, [device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+            model,
+            [device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # queues of momentum encoders, equal in all processes
+            gradient_as_bucket_view=True,
         )
     # These imports take a second.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (world_size(),))
-    for block in (*model.vision.blocks, *model.text.layers):
+    for block in model.iter_layers():
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # the weights outside the blocks
     return model

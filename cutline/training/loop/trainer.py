@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from cutline.checkpoint import save_native
+from cutline.checkpoint import save_native_folders
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import all_reduce_sum, gather_results, rank, run_on_main, world_size
@@ -167,11 +167,13 @@ class Trainer:
     def save_checkpoint(self, name: str) -> None:
         """Save the model to a folder of the run directory; every process must call this."""
         weights, config, tokenizer = self.export_weights(), self.model.config, self.setup.tokenizer
-        run_on_main(
-            lambda: save_native(
-                self.directory / name, self.task.make_checkpoint(config, weights, tokenizer)
-            )
-        )
+
+        def save() -> None:
+            checkpoints = self.task.make_checkpoints(config, weights, tokenizer)
+            folder = self.directory / name
+            save_native_folders({folder / part: model for part, model in checkpoints.items()})
+
+        run_on_main(save)
 
     def export_weights(self, rank0_only: bool = True) -> dict[str, Tensor]:
         """Return the weights as they are saved: averaged, and with LoRA merged.
@@ -251,7 +253,7 @@ class Trainer:
         Returns:
             The gradient norm, before clipping.
         """
-        self.task.prepare_step(self.model)
+        self.task.prepare_step(self.model, self.state.step / self.steps_per_epoch)
         losses = [self.backward(batch, targets, last=batch is batches[-1]) for batch in batches]
         loss, *values = all_reduce_sum(*map(sum, zip(*map(dict.values, losses), strict=True)))
         # An infinite limit only computes the norm, which is a DTensor with FSDP2.

@@ -53,7 +53,12 @@ def sample_path(number: int) -> str:
 
 def list_run_files(directory: Path) -> list[Path]:
     """Return the files that a run writes, except for its lock and TensorBoard's."""
-    checkpoints = [f"{folder}/{name}" for folder in (BEST, LAST) for name in NATIVE_FILES]
+    checkpoints = [
+        f"{folder}/{part}{name}"
+        for folder in (BEST, LAST)
+        for part in ("", "captioner/", "matcher/")  # pre-training has two models
+        for name in NATIVE_FILES
+    ]
     samples = [sample_path(number) for number in range(NUM_SAMPLES)]
     names = (STATE_FILE, LOG_FILE, RECIPE_FILE, INFO_FILE, REPORT_FILE, *checkpoints, *samples)
     return [directory / name for name in names]

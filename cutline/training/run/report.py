@@ -17,7 +17,11 @@ METRICS = {
     "itm_auroc": "AUROC of image-text matching",
     "val_loss": "Validation loss",
 }
-TERMS = {"itc": "Image-text contrastive (ITC)", "itm": "Image-text matching (ITM)"}
+TERMS = {
+    "itc": "Image-text contrastive (ITC)",
+    "itm": "Image-text matching (ITM)",
+    "lm": "Language model (LM)",
+}
 """terms of the training loss"""
 
 

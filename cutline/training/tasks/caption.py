@@ -93,7 +93,7 @@ class CaptionTask:
         """Return a batch of one gray image."""
         return make_dummy_captions(config.vision, has_embeddings, scored)
 
-    def prepare_step(self, model: VisionTextModel) -> None:
+    def prepare_step(self, model: VisionTextModel, epochs: float) -> None:
         """Do nothing."""
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
@@ -116,31 +116,21 @@ class CaptionTask:
         progress: Progress,
     ) -> TaskEvaluation:
         """Caption the validation images, and measure the captions."""
-        recipe = self.recipe
-        evaluation = evaluate(
-            Captioner(cast(CaptionModel, model), tokenizer, device_of(model), "fp32"),
-            samples,
-            batch_size=recipe.eval.batch_size,
-            metric_tokenizer=recipe.eval.metric_tokenizer,
-            progress=progress,
-            **cast(GenerationKwargs, asdict(recipe.generation)),
+        return evaluate_captions(
+            self.recipe, cast(CaptionModel, model), tokenizer, samples, progress
         )
-        scores = evaluation.scores
-        metrics = {name: x for name, x in asdict(scores).items() if isinstance(x, float)}
-        score = scores.cider + scores.bleu4
-        return TaskEvaluation(metrics, score, evaluation.skipped, evaluation.images)
 
     def build_model(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
     ) -> CaptionModel:
         """Build the captioner's network."""
-        return build_model(self.make_checkpoint(config, weights, tokenizer))
+        return build_model(Checkpoint(cast(CaptionConfig, config), weights, tokenizer))
 
-    def make_checkpoint(
+    def make_checkpoints(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> Checkpoint[CaptionConfig]:
+    ) -> dict[str, Checkpoint[AnyConfig]]:
         """Return the captioner."""
-        return Checkpoint(cast(CaptionConfig, config), weights, tokenizer)
+        return {"": Checkpoint(config, weights, tokenizer)}
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss per token if all tokens of the vocabulary are equally likely."""
@@ -160,17 +150,47 @@ class CaptionTask:
         references: Sequence[EncodedText],
     ) -> Sequence[str | CutlineError]:
         """Caption the images by greedy search."""
-        captioner = Captioner(cast(CaptionModel, model), tokenizer, device_of(model), "fp32")
-        captions = captioner.stream(
-            [sample.image for sample in samples],
-            [sample.prompt_or(captioner.config.prompt) for sample in samples],
-            num_beams=1,
-            max_length=max(len(reference.token_ids) for reference in references),
-            min_length=0,
-        )
-        return [
-            caption if isinstance(caption, CutlineError) else caption.text for caption in captions
-        ]
+        return caption_greedily(cast(CaptionModel, model), tokenizer, samples, references)
+
+
+def evaluate_captions(
+    recipe: Recipe,
+    model: CaptionModel,
+    tokenizer: Tokenizer,
+    samples: Sequence[Sample],
+    progress: Progress,
+) -> TaskEvaluation:
+    """Caption images as the recipe says, and measure the captions."""
+    evaluation = evaluate(
+        Captioner(model, tokenizer, device_of(model), "fp32"),
+        samples,
+        batch_size=recipe.eval.batch_size,
+        metric_tokenizer=recipe.eval.metric_tokenizer,
+        progress=progress,
+        **cast(GenerationKwargs, asdict(recipe.generation)),
+    )
+    scores = evaluation.scores
+    metrics = {name: x for name, x in asdict(scores).items() if isinstance(x, float)}
+    score = scores.cider + scores.bleu4
+    return TaskEvaluation(metrics, score, evaluation.skipped, evaluation.images)
+
+
+def caption_greedily(
+    model: CaptionModel,
+    tokenizer: Tokenizer,
+    samples: Sequence[Sample],
+    references: Sequence[EncodedText],
+) -> list[str | CutlineError]:
+    """Return the caption of each image by greedy search, no longer than the longest reference."""
+    captioner = Captioner(model, tokenizer, device_of(model), "fp32")
+    captions = captioner.stream(
+        [sample.image for sample in samples],
+        [sample.prompt_or(captioner.config.prompt) for sample in samples],
+        num_beams=1,
+        max_length=max(len(reference.token_ids) for reference in references),
+        min_length=0,
+    )
+    return [caption if isinstance(caption, CutlineError) else caption.text for caption in captions]
 
 
 def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:

@@ -1,8 +1,9 @@
 """The task of matching: ITC and ITM, and recall in validation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,16 @@ from cutline.checkpoint import Checkpoint
 from cutline.config import MatchConfig, Recipe
 from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError
-from cutline.evaluation import MatchEvaluation, evaluate_matcher
-from cutline.matcher import Matcher, MatchScores
-from cutline.model import MatchTrainingModel, VisionTextModel
+from cutline.matcher import MatchScores
+from cutline.model import MatchModel, MatchTrainingModel, VisionTextModel
 from cutline.model.match_loss import find_positives
+from cutline.model.momentum import PREFIX
 from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
 from cutline.training.data.batch import Batch
 from cutline.training.data.dataset import ExampleOrError
 from cutline.training.data.match_batch import MatchBatch, collate_pairs, make_dummy_pair
+from cutline.training.tasks.match_evaluation import evaluate_matches, wrap_model
 from cutline.training.tasks.match_initial import (
     TEMPERATURE,
     init_match_config,
@@ -29,9 +31,11 @@ from cutline.training.tasks.task import (
     AnyConfig,
     BatchLoss,
     TaskEvaluation,
-    device_of,
     to_pixel_values,
 )
+
+MAX_QUEUED_TEXTS = 64
+"""texts that are remembered of a queued image"""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,23 @@ class MatchTask:
     answers = "found"
     overfit_factor = 4  # from random weights, ITM stays at chance for hundreds of steps
     validation_captions = 1  # of each image, or most texts of a batch would belong together
+    alpha_epochs: ClassVar[float] = 1.0
+    """epochs in which the weight of soft targets rises to `match.alpha`"""
 
     def init_model(self, train: Sequence[Sample]) -> tuple[MatchTrainingModel, Tokenizer]:
         """Start from a matcher, a captioner, pretrained encoders or random weights."""
         config, tokenizer, weights = init_match_config(self.recipe, train)
         model = self._new_model(config, tokenizer)
         load_match_weights(self.recipe, model, weights)
+        self.add_momentum(model, train)
         return model, tokenizer
+
+    def add_momentum(self, model: MatchTrainingModel, train: Sequence[Sample]) -> None:
+        """Add momentum encoders, if the recipe has any, as copies of the initial weights."""
+        match = self.recipe.match
+        if match.momentum:
+            num_keys = 1 if match.negatives == "image" else count_queued_texts(train)
+            model.add_momentum(match.momentum, match.queue_size, num_keys)
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
         """Raise ConfigError if texts do not fit the model."""
@@ -70,10 +84,13 @@ class MatchTask:
         """Return a batch of one gray image."""
         return make_dummy_pair(config.vision, has_embeddings, scored)
 
-    def prepare_step(self, model: VisionTextModel) -> None:
-        """Keep the temperature within its bounds."""
+    def prepare_step(self, model: VisionTextModel, epochs: float) -> None:
+        """Keep the temperature within its bounds, and let momentum encoders follow."""
         assert isinstance(model, MatchTrainingModel)
         model.clamp_temperature()
+        if model.momentum is not None:
+            model.momentum.alpha = self.recipe.match.alpha * min(1.0, epochs / self.alpha_epochs)
+            model.momentum.follow(model)
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
         """Compute the sum of ITC and ITM."""
@@ -88,7 +105,7 @@ class MatchTask:
         )
         count = batch.num_targets
         values = {name: value.detach() * count for name, value in loss._asdict().items()}
-        return BatchLoss((loss.itc + loss.itm) * count, values)
+        return BatchLoss(loss.total * count, values)
 
     def evaluate(
         self,
@@ -98,18 +115,8 @@ class MatchTask:
         progress: Progress,
     ) -> TaskEvaluation:
         """Measure how often images and texts find each other, and the accuracy of ITM."""
-        recipe = self.recipe
-        evaluation = evaluate_matcher(
-            wrap_model(model, tokenizer),
-            samples,
-            k_test=recipe.match.k_test,
-            batch_size=recipe.eval.batch_size,
-            clean=recipe.data.clean,
-            max_words=recipe.data.max_words,
-            progress=progress,
-        )
-        metrics = flatten_evaluation(evaluation)
-        return TaskEvaluation(metrics, evaluation.reranked.mean, evaluation.skipped)
+        assert isinstance(model, MatchModel)
+        return evaluate_matches(self.recipe, model, tokenizer, samples, progress)
 
     def build_model(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
@@ -117,17 +124,14 @@ class MatchTask:
         """Build the training network."""
         with torch.device("meta"):
             model = self._new_model(config, tokenizer)
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(drop_momentum(weights), assign=True)
         return model.eval()
 
-    def make_checkpoint(
+    def make_checkpoints(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> Checkpoint[MatchConfig]:
-        """Return the matcher: its settings hold the temperature."""
-        assert isinstance(config, MatchConfig)
-        settings = replace(config, temperature=float(weights[TEMPERATURE]))
-        matcher = {name: weight for name, weight in weights.items() if name != TEMPERATURE}
-        return Checkpoint(settings, matcher, tokenizer)
+    ) -> dict[str, Checkpoint[AnyConfig]]:
+        """Return the matcher."""
+        return {"": make_match_checkpoint(config, drop_momentum(weights), tokenizer)}
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return ITC if all texts of a batch are equally likely, and ITM if both answers are."""
@@ -169,28 +173,34 @@ class MatchTask:
         return MatchTrainingModel(config, tokenizer.enc_id, self.recipe.match.negative_all_rank)
 
 
-def wrap_model(model: VisionTextModel, tokenizer: Tokenizer) -> Matcher:
-    """Return a matcher with the network, on its device."""
-    assert isinstance(model, MatchTrainingModel)
-    return Matcher(model, tokenizer, device_of(model), "fp32")
+def count_queued_texts(samples: Sequence[Sample]) -> int:
+    """Return the number of texts to remember of each image in a queue, within limits.
+
+    A stream has no samples that are known beforehand.
+    """
+    most = max((len(sample.captions) for sample in samples), default=MAX_QUEUED_TEXTS)
+    return min(most, MAX_QUEUED_TEXTS)
 
 
-def flatten_evaluation(evaluation: MatchEvaluation) -> dict[str, float]:
-    """Return the metrics of a matcher by their names in the log."""
-    metrics = {
-        f"{direction}_r{cutoff.removeprefix('at')}": value
-        for direction, recall in vars(evaluation.reranked).items()
-        for cutoff, value in vars(recall).items()
-    }
-    metrics |= {
-        "recall_mean": evaluation.reranked.mean,
-        "recall_mean_by_index": evaluation.reranked_by_index.mean,
-        "recall_mean_cosine": evaluation.cosine.mean,
-        "itm_accuracy": evaluation.itm_accuracy,
-    }
-    if evaluation.itm_auroc is not None:
-        metrics["itm_auroc"] = evaluation.itm_auroc
-    return metrics
+def drop_momentum(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights without momentum encoders and queues."""
+    return {name: weight for name, weight in weights.items() if not name.startswith(PREFIX)}
+
+
+def make_match_checkpoint(
+    config: AnyConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer
+) -> Checkpoint[MatchConfig]:
+    """Return the matcher with the weights of a training network: its settings hold the temperature.
+
+    Args:
+        config: Settings of the network.
+        weights: Those of a matcher, and the temperature.
+        tokenizer: Vocabulary.
+    """
+    assert isinstance(config, MatchConfig)
+    settings = replace(config, temperature=float(weights[TEMPERATURE]))
+    matcher = {name: weight for name, weight in weights.items() if name != TEMPERATURE}
+    return Checkpoint(settings, matcher, tokenizer)
 
 
 def describe_pairs(batch: MatchBatch, tokenizer: Tokenizer) -> list[str]:

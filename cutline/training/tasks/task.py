@@ -83,8 +83,8 @@ class Task(Protocol):
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> Batch:
         """Return a batch of one gray image; see `gray_image`. Unless `scored`, its loss is 0."""
 
-    def prepare_step(self, model: VisionTextModel) -> None:
-        """Prepare the weights for an optimizer step."""
+    def prepare_step(self, model: VisionTextModel, epochs: float) -> None:
+        """Prepare the weights for an optimizer step, after so many epochs of training."""
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
         """Compute the loss of a batch with `model`, which may be wrapped."""
@@ -107,10 +107,10 @@ class Task(Protocol):
     ) -> VisionTextModel:
         """Build a network as `init_model` does, in evaluation mode, that shares `weights`."""
 
-    def make_checkpoint(
+    def make_checkpoints(
         self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> Checkpoint[AnyConfig]:
-        """Return what is saved of a network with these weights."""
+    ) -> dict[str, Checkpoint[AnyConfig]]:
+        """Return what is saved of a network with these weights, by subfolder; "" for none."""
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss of a model that guesses: a formula, and its value."""
