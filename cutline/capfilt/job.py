@@ -98,7 +98,7 @@ class FilterJob:
             "threshold": self.filter.minimum,
         }
         if self.captioner.captioner:
-            values |= {"prompt": self.prompt, **describe_generation(self.generation)}
+            values |= {"prompt": self.prompt, **describe_generation(self.generation, NUCLEUS)}
         return values
 
     def stream(
