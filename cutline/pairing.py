@@ -1,6 +1,6 @@
 """Which texts are compared with which images."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,8 @@ def to_text_list(texts: str | Sequence[str]) -> list[str]:
     Raises:
         ConfigError: A text is not a string.
     """
+    if not isinstance(texts, Iterable):
+        raise ConfigError(f"texts must be a string or several, not {format_value(texts)}")
     text_list = [texts] if isinstance(texts, str) else list(texts)
     for text in text_list:
         if not isinstance(text, str):
