@@ -133,7 +133,7 @@ def _reject_own_output(dropped: Path, destination: Destination) -> None:
     state = destination.state and Path(os.path.realpath(destination.state))
     path = Path(os.path.realpath(dropped))
     if str(path) in written or state in path.parents:
-        raise ConfigError(f"{dropped}: written by this run already; name another file for --dropped")
+        raise ConfigError(f"{dropped}: the run writes that itself; name another file for --dropped")
 
 
 def _check_dropped(path: Path, collection: Collection, is_new: bool) -> None:
