@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from random_matcher import save_matcher
 
 from cutline.cli.main import run_command
 from cutline.demo.run import run_demo
@@ -82,14 +81,12 @@ def find_blocks(*languages: str) -> list[Block]:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a reader has: a clone after `make demo` (a shorter one), and UCM-Captions.
 
-    Beside the captioner lies a matcher, with random weights. Nothing else is made here: the pages
-    make their own images.
+    Nothing else is made here: the pages make their own images, and train what they need.
     """
     folder = tmp_path_factory.mktemp("clone")
     for name in ("recipes", "docs"):
         shutil.copytree(REPOSITORY / name, folder / name)
     run_demo(folder / "cutline-demo", num_train=96, num_test=12, epochs=1)
-    save_matcher(folder / "cutline-demo" / "matcher")
     write_scenes(folder / "ucm-captions", make_scenes(6, seed=4))
     for split in ("block-train", "block-val", "val"):
         captions = folder / "ucm-captions" / "captions.jsonl"

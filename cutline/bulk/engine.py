@@ -117,11 +117,13 @@ class CaptionJob:
         }
 
 
-def describe_generation(generation: GenerationConfig) -> dict[str, Any]:
+def describe_generation(
+    generation: GenerationConfig, defaults: GenerationConfig | None = None
+) -> dict[str, Any]:
     """Return the settings that are not at their defaults, so that later versions can have more."""
-    defaults = dataclasses.asdict(GenerationConfig())
+    usual = dataclasses.asdict(defaults or GenerationConfig())
     values = dataclasses.asdict(generation)
-    return {name: value for name, value in values.items() if value != defaults[name]}
+    return {name: value for name, value in values.items() if value != usual[name]}
 
 
 def caption_samples(

@@ -98,7 +98,7 @@ class FilterJob:
             "threshold": self.filter.minimum,
         }
         if self.captioner.captioner:
-            values |= {"prompt": self.prompt, **describe_generation(self.generation)}
+            values |= {"prompt": self.prompt, **describe_generation(self.generation, NUCLEUS)}
         return values
 
     def stream(
@@ -176,7 +176,7 @@ class FilterJob:
         """Return which texts of an image are kept, given their scores."""
         if isinstance(scores, CutlineError):
             return scores
-        error = _find_error(candidates, scores)
+        error = _find_error(candidates, scores, bool(self.captioner.captioner))
         if error:
             error.index = scores.index
             return error
@@ -200,9 +200,13 @@ class FilterJob:
             }
 
 
-def _find_error(candidates: Candidates, scores: MatchScores) -> CutlineError | None:
+def _find_error(
+    candidates: Candidates, scores: MatchScores, has_captioner: bool
+) -> CutlineError | None:
     """Return why the texts of an image cannot be selected, if that is so."""
     name = f"image {scores.index}"  # in place of which a run says which one it is
+    if not candidates.texts and has_captioner:
+        return DataError(f"{name}: has no text, and the captioner writes an empty one; drop it")
     if not candidates.texts:
         return DataError(
             f"{name}: has no text to filter; `cutline caption` or `cutline capfilt` writes some"

@@ -14,6 +14,7 @@ from cutline.bulk.collection import (
     choose_destination,
     process_collection,
 )
+from cutline.bulk.destination import Destination
 from cutline.bulk.inputs import open_collection
 from cutline.bulk.overlap import reject_source_file
 from cutline.bulk.run import CaptionRun, Listener
@@ -45,7 +46,12 @@ class FilterSettings:
 
 
 def filter_captions(
-    data: str | Sequence[str], job: FilterJob, output: str, *, dropped: str = "", report: str = ""
+    data: str | Path | Sequence[str | Path],
+    job: FilterJob,
+    output: str | Path,
+    *,
+    dropped: str | Path = "",
+    report: str | Path = "",
 ) -> Summary:
     """Keep the captions of a dataset that match their images, and write them.
 
@@ -70,9 +76,11 @@ def filter_captions(
         ConfigError: A setting is invalid, or the output belongs to a run with other settings.
         CutlineError: The data or a model cannot be read, or the output cannot be written.
     """
-    paths = [data] if isinstance(data, str) else list(data)
-    collection = open_collection(paths, SourceConfig(), DataSource(""), UrlPolicy())
-    settings = FilterSettings(job, output, dropped=dropped, report=report)
+    paths = [data] if isinstance(data, str | Path) else data
+    if not paths:
+        raise ConfigError("name the data to filter: a table, a folder, or tar shards")
+    collection = open_collection(list(map(str, paths)), SourceConfig(), DataSource(""), UrlPolicy())
+    settings = FilterSettings(job, str(output), str(dropped), str(report))
     return run_filter(collection, settings, Listener())
 
 
@@ -100,6 +108,7 @@ def run_filter(collection: Collection, settings: FilterSettings, listener: Liste
     dropped = _choose_dropped(settings)
     is_new = destination.state is None or not has_state(destination.state)
     if dropped:
+        _reject_own_output(dropped, destination)
         _check_dropped(dropped, collection, is_new and not settings.run.new_run)
     folder = destination.path.parent if destination.kind == "file" else Path()
     finish = partial(_finish, settings=settings, dropped=dropped, folder=folder)
@@ -116,6 +125,15 @@ def _choose_dropped(settings: FilterSettings) -> Path | None:
     find_table_format(settings.dropped)
     path = Path(settings.dropped)
     return path.with_name(f"{path.stem}{settings.run.part_suffix}{path.suffix}")
+
+
+def _reject_own_output(dropped: Path, destination: Destination) -> None:
+    """Raise ConfigError if dropped texts would replace what the run writes, or be in its state."""
+    written = map(os.path.realpath, filter(None, (destination.path, destination.failures)))
+    state = destination.state and Path(os.path.realpath(destination.state))
+    path = Path(os.path.realpath(dropped))
+    if str(path) in written or state in path.parents:
+        raise ConfigError(f"{dropped}: the run writes that itself; name another file for --dropped")
 
 
 def _check_dropped(path: Path, collection: Collection, is_new: bool) -> None:

@@ -24,7 +24,10 @@ WEIGHT_PATTERNS = (
 )
 """file patterns by preference: the second group is used if the model has no file of the first"""
 
-MODEL_HINT = "pass --model PATH to use a model on disk, or run `cutline demo` to train a small one"
+MODEL_HINT = (
+    "pass --model PATH or --matcher PATH to use a model on disk, or run `cutline demo` to train a "
+    "small captioner"
+)
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from cutline.evaluation import Evaluation
 
 
+DEFAULT_K_TEST = 256
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationOutputs:
     """Output files; the scores go to stdout."""
@@ -51,7 +54,7 @@ def evaluate_command(
     *,
     prompt: str | None = None,
     train_captions: DataPathFlag = "",
-    k_test: int = 256,
+    k_test: int = DEFAULT_K_TEST,
     source: Annotated[DataFlags, Flags] = DataFlags(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
     matcher: Annotated[MatcherFlags, Flags] = MatcherFlags(),
@@ -84,10 +87,12 @@ def evaluate_command(
             "--prompt": prompt is not None,
             "--train-captions": bool(train_captions),
             "the settings of metrics": metrics != MetricConfig(),
-            "those of generation": generation != GenerationConfig(),
+            "the settings of generation": generation != GenerationConfig(),
         }
         reject_captioner_flags(captioner_flags)
         return evaluate_with_matcher(source.source(data), outputs, matcher, inference, k_test)
+    if k_test != DEFAULT_K_TEST:
+        raise ConfigError("k_test is for matchers: name one with --matcher, or remove --k-test")
     from cutline.data import open_related_data
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate

@@ -105,9 +105,10 @@ def choose_question(question: str, image: str) -> "str | ImageSource":
     """Return what is asked: a text, or the path of an image."""
     from cutline.retrieval import find_question
 
-    if bool(question) == bool(image):
-        problem = "both a question and --image are given; leave out" if image else "ask with"
-        raise ConfigError(f'{problem} one of them: "a text in quotes", or --image FILE')
+    if question and image:
+        raise ConfigError("both a question and --image are given; leave out one of them")
+    if not question and not image:
+        raise ConfigError('nothing is asked: give a "text in quotes", or --image FILE')
     return Path(image).expanduser() if image else find_question(question)
 
 

@@ -73,7 +73,7 @@ class RunConfig(Settings):
     retry_failed: bool = False
     """try again images that failed in an earlier run"""
     limit: int = 0
-    """caption at most this many images, then stop (0: all)"""
+    """process at most this many images, then stop (0: all)"""
     part: str = ""
     """part I/N of the collection, I from 0, chosen by the hash of the id: for job arrays; the
     output captions.jsonl becomes captions-00003-of-00016.jsonl"""

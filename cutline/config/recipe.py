@@ -200,6 +200,12 @@ class Recipe(Settings):
             "example of each caption, or to 1 for one of each image",
         )
         require(
+            self.optim.batch_size > 1
+            or self.match.negative_all_rank
+            or bool(self.match.queue_size),
+            "`optim.batch_size` 1 leaves no other text or image to compare with: raise it",
+        )
+        require(
             not (self.match.momentum and self.lora.rank),
             "`match.momentum` follows all weights, and `lora` trains few: remove one of them",
         )

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cutline.config.inference import MatcherOptions
-from cutline.config.validation import require, require_at_least
-from cutline.messages import format_value
+from cutline.config.validation import require, require_at_least, require_count
 
 RerankScore = Literal["", "itm"]
 
@@ -41,8 +40,7 @@ def check_keep(keep: int | None, num_captions: int) -> None:
     """Raise ConfigError unless `keep` of `num_captions` captions can be kept; None is all."""
     if keep is None:
         return
-    is_count = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
-    require(is_count, f"keep must be an integer and at least 1, not {format_value(keep)}")
+    require_count("keep", keep, 1)
     require(
         keep <= num_captions,
         f"keep {keep} is above num_captions {num_captions}: lower keep, or raise num_captions",

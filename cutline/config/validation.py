@@ -102,6 +102,13 @@ def require(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def require_count(name: str, value: object, minimum: int) -> None:
+    """Raise ConfigError unless `value` is an integer and at least `minimum`."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ConfigError(f"{name} must be an integer, not {format_value(value)}")
+    require(int(value) >= minimum, f"{name} must be at least {minimum}, not {format_value(value)}")
+
+
 def reject(config: Settings, name: str, problem: str) -> NoReturn:
     """Raise the error that the value of the field `name` has a problem, which ends its sentence."""
     raise SettingError(type(config), name, problem)

@@ -148,9 +148,10 @@ class MatchTrainingModel(MatchModel):
 
     def _compare(self, own: Embeddings, others: Embeddings) -> tuple[Tensor, Tensor]:
         """Return the cosines of images with texts, and of texts with images, by the temperature."""
+        temperature = self.temperature.clamp(MIN_TEMPERATURE, MAX_TEMPERATURE)
         with torch.autocast(own.images.device.type, enabled=False):
-            image_to_text = own.images @ others.texts.T / self.temperature  # (R, M)
-            text_to_image = own.texts @ others.images.T / self.temperature
+            image_to_text = own.images @ others.texts.T / temperature  # (R, M)
+            text_to_image = own.texts @ others.images.T / temperature
         return image_to_text, text_to_image
 
     def _distill(self, own: Embeddings, momentum: Embeddings) -> Tensor:

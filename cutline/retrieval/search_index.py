@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Self
 
 from cutline.config import DeviceConfig, Engine, InferencePrecision, MatcherOptions
-from cutline.config.validation import require
+from cutline.config.validation import require, require_count
 from cutline.data.names import is_image
 from cutline.errors import ConfigError, ImageError
 from cutline.files import ImageRef
 from cutline.image import ImageSource
 from cutline.matcher import Matcher, MatchScores
-from cutline.messages import format_text, format_value
+from cutline.messages import format_text
 from cutline.retrieval.embedding import matcher_from_checkpoint, read_matcher
 from cutline.retrieval.image_index import Array, ImageIndex, open_image_index
 from cutline.retrieval.info import IndexInfo, locate_index
@@ -172,17 +172,18 @@ def load_index_matcher(
 
 def check_counts(k: int, rerank: int) -> None:
     """Raise ConfigError unless `k` images can be found, and `rerank` of them re-ranked."""
-    require(k >= 1, f"k must be at least 1, not {format_value(k)}")
-    require(rerank >= 0, f"rerank must be at least 0, not {format_value(rerank)}")
+    require_count("k", k, 1)
+    require_count("rerank", rerank, 0)
 
 
 def find_question(question: str | ImageSource) -> str | ImageSource:
     """Return a question as it is meant: text as `str`, an image in any other type.
 
     Raises:
-        ConfigError: It is empty.
+        ConfigError: It is empty, or several questions.
         ImageError: It looks like the path of an image file, but there is none.
     """
+    require(not isinstance(question, list | tuple), "ask one question: a text, or an image")
     if not isinstance(question, str):
         return question
     require(bool(question.strip()), "the question is empty; describe what is in the image")

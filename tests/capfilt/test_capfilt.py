@@ -149,6 +149,8 @@ def test_another_captioner_or_seed_is_another_run(
     assert run("capfilt", *words)[0] == 0
     code, message = run("capfilt", *words, "--seed", "1")
     assert (code, "seed was the default, and is 1" in message) == (2, True)
+    code, message = run("capfilt", *words, "--no-sample", "--num-beams", "3")
+    assert (code, "sample was the default, and is False" in message) == (2, True)
     code, message = run("filter", *words)
     assert (code, "captioner was" in message) == (2, True)
 

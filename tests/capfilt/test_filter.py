@@ -194,6 +194,9 @@ def test_a_limit_and_what_comes_after_it(
         (["{data}", "-o", "{data}", "--new-run"], "part of the data"),
         (["{data}", "-o", "x.jsonl", "--dropped", "{data}", "--new-run"], "part of the data"),
         (["{data}", "-o", "x.jsonl", "--dropped", "{there}"], "exists; name another file"),
+        (["{data}", "-o", "{out}.jsonl", "--dropped", "{out}.jsonl"], "run writes that itself"),
+        (["{data}", "-o", "{out}.csv", "--dropped", "{out}.csv.failed.jsonl"], "name another file"),
+        (["{data}", "-o", "{out}.csv", "--dropped", "{out}.csv.state/a.csv"], "name another file"),
         (["{data}", "-o", "x.jsonl", "--dropped", "x.txt"], "give a .jsonl, .csv or .parquet"),
         (["{data}", "-o", "x.jsonl", "--report", "x.pdf"], "a report is an HTML file"),
         (["{data}", "-o", "x.jsonl", "--threshold", "2"], "threshold must be between 0 and 1"),
@@ -207,7 +210,8 @@ def test_wrong_usage(
     there = tmp_path / "there.jsonl"
     there.write_text("mine\n")
     before = read_tree(tmp_path)
-    code, message = run("filter", *(word.format(data=data, there=there) for word in words))
+    places = {"data": data, "there": there, "out": tmp_path / "sub" / "x"}
+    code, message = run("filter", *(word.format(**places) for word in words))
     assert (code, len(message.splitlines())) == (2, 1)
     assert reason in message
     assert read_tree(tmp_path) == before
@@ -223,6 +227,8 @@ def test_no_captions_at_all_fail(scenes: list[Path], run: Run, tmp_path: Path) -
 def test_a_matcher_is_needed_and_no_captioner(scenes: list[Path], models: Path) -> None:
     with pytest.raises(ConfigError, match="name the matcher"):
         filter_captions(str(scenes[0]), FilterJob(MatcherOptions()), "x.jsonl")
+    with pytest.raises(ConfigError, match="name the data to filter"):
+        filter_captions([], FilterJob(MatcherOptions(str(models / "matcher"))), "x.jsonl")
 
 
 def test_the_python_function_does_what_the_command_does(
@@ -235,7 +241,7 @@ def test_the_python_function_does_what_the_command_does(
         InferenceConfig("cpu", "fp32"),
     )
     report = tmp_path / "report.html"
-    summary = filter_captions(data, job, str(tmp_path / "kept.csv"), report=str(report))
+    summary = filter_captions(Path(data), job, tmp_path / "kept.csv", report=report)
     assert summary.counts.captioned == len(scenes)
     assert read_texts(tmp_path / "kept.csv") == truth.kept
     assert report.is_file()

@@ -17,11 +17,11 @@ from cutline.bulk.job import Result, TextSelection
 from cutline.bulk.processes import caption_in_processes
 from cutline.capfilt import FilterJob
 from cutline.capfilt.batches import batch_samples
-from cutline.capfilt.job import FilterModels
+from cutline.capfilt.job import Candidates, FilterModels
 from cutline.config import CaptionerOptions, InferenceConfig, MatcherOptions
 from cutline.data import Sample
 from cutline.errors import ConfigError, DataError, ImageError
-from cutline.matcher import Matcher
+from cutline.matcher import Matcher, MatchScores
 
 
 @pytest.fixture(params=["filter", "capfilt"])
@@ -159,7 +159,21 @@ def test_matcher_streams_sequences_in_full_batches_and_others_as_they_come(
         assert first.itm == pytest.approx(second.itm, abs=1e-5)  # type: ignore[union-attr]
 
 
-def test_the_fingerprints_need_a_checkpoint(job: FilterJob) -> None:
-    assert set(job.fingerprints) <= {"captioner", "matcher"}
+def test_an_image_without_any_text_is_a_failure_that_says_why(
+    job: FilterJob, samples: list[Sample]
+) -> None:
+    result = job.select_texts(Candidates(samples[0].image, [], 0), MatchScores((), ()))
+    reason = "captioner writes an empty one" if job.captioner.captioner else "`cutline caption`"
+    assert isinstance(result, DataError)
+    assert reason in str(result)
+
+
+def test_each_model_has_a_fingerprint(job: FilterJob) -> None:
+    names = ["captioner", "matcher"] if job.captioner.captioner else ["matcher"]
+    assert list(job.fingerprints) == names
+    assert len(set(job.fingerprints.values())) == len(names)
+
+
+def test_options_of_a_captioner_need_one() -> None:
     with pytest.raises(ConfigError, match="no effect without a captioner"):
         CaptionerOptions(captioner_config="base")

@@ -21,7 +21,8 @@ NAME = "owner/some-captioner"
 UNREACHABLE = (
     r"^owner/some-captioner: no such file or folder, and the Hugging Face hub cannot be reached "
     r"\([^\n]+\); "
-    r"pass --model PATH to use a model on disk, or run `cutline demo` to train a small one$"
+    r"pass --model PATH or --matcher PATH to use a model on disk, or run `cutline demo` to train a "
+    r"small captioner$"
 )
 
 

@@ -66,7 +66,7 @@ def test_unreadable_images_are_listed(
     [
         (["-m", "model", "--prompt", "a"], "--model and --prompt cannot be combined"),
         (["-o", "captions.csv"], "--output cannot be combined with --matcher"),
-        (["--num-beams", "2"], "generation cannot be combined with --matcher"),
+        (["--num-beams", "2"], "the settings of generation cannot be combined with --matcher"),
         (["--k-test", "0"], "k_test must be at least 1, not 0"),
         (["--json", "."], "a folder; name a file"),
     ],
@@ -76,3 +76,8 @@ def test_flags_that_do_not_fit(
 ) -> None:
     assert run_command(["evaluate", str(data), "--matcher", matcher, *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_flag_of_matchers_needs_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["evaluate", str(data), "--model", "m", "--k-test", "3"]) == 2
+    assert "k_test is for matchers: name one with --matcher" in capsys.readouterr().err

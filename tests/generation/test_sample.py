@@ -30,7 +30,7 @@ from toy_model import (
 
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, generate
-from cutline.generation.sample import sample_tokens
+from cutline.generation.sample import sample_nucleus, sample_sorted, sample_tokens
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -227,3 +227,22 @@ def test_a_token_is_kept_if_better_tokens_have_exactly_top_p(top_p: float, num_k
     order = every[::2]  # equal scores, so in any order
     assert sorted(order.tolist()) == [0, 1, 2, 3]
     assert drawn.tolist() == [int(order[int(uniform * num_kept)]) for uniform in uniforms[0]]
+
+
+@pytest.mark.parametrize("round_to", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [0.5, 2.0, 4.0])
+def test_a_nucleus_of_a_large_vocabulary_is_that_of_all_tokens(
+    scale: float, round_to: torch.dtype
+) -> None:
+    """Also where its tokens are more than are sorted, or have equal scores."""
+    generator = torch.Generator().manual_seed(0)
+    scores = scale * torch.randn(8, 20, 5000, generator=generator).to(round_to).float()
+    scores[0, 0] = torch.nan
+    scores[1, 1, 1:] = -torch.inf
+    scores[2, 2] = 0
+    uniforms = torch.rand(8, 20, generator=generator)
+    config = GenerationConfig(sample=True, top_k=0, top_p=0.9, temperature=0.7)
+    tokens = sample_tokens(scores, uniforms, config)
+    assert torch.equal(tokens, sample_sorted(scores, uniforms, config))
+    share = sample_nucleus(scores, uniforms, config)[1].float().mean()
+    assert share > 0.6 if scale == 4 else share < 0.6

@@ -123,6 +123,8 @@ def test_names_stay_on_their_lines(run: Any, photos: Path, matcher_folder: Path)
     [
         (["search", "two"], "--in photos"),
         (["search", "two", "--in", "nowhere"], "nowhere: no such folder"),
+        (["search", "", "--in", "."], "nothing is asked"),
+        (["search", "two", "--image", "a.png", "--in", "."], "leave out one of them"),
         (["search", "two", "--in", "."], "has no index; make one with `cutline index . --matcher"),
         (["search", "two", "--in", ".", "-o", "hits.txt"], "writes hits to a .jsonl file"),
         (["search", "two", "--in", ".", "--report", "r.txt"], "a report is an HTML file"),

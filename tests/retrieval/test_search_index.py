@@ -105,6 +105,11 @@ def test_questions_that_make_no_sense_are_refused(index: SearchIndex, photos: Pa
         index.search("two", k=0)
     with pytest.raises(ConfigError, match="rerank must be at least 0, not -1"):
         index.search("two", rerank=-1)
+    for wrong in ("3", 2.5, True):
+        with pytest.raises(ConfigError, match=f"k must be an integer, not {wrong!r}"):
+            index.search("two", k=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="ask one question"):
+        index.search(list_images(photos)[:2])  # type: ignore[arg-type]
 
 
 def test_photos_can_be_moved_with_their_index(

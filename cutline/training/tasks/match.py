@@ -15,6 +15,7 @@ from cutline.errors import ConfigError, CutlineError
 from cutline.matcher import MatchScores
 from cutline.model import MatchModel, MatchTrainingModel, VisionTextModel
 from cutline.model.match_loss import find_positives
+from cutline.model.match_training import MAX_TEMPERATURE, MIN_TEMPERATURE
 from cutline.model.momentum import PREFIX
 from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
@@ -198,7 +199,9 @@ def make_match_checkpoint(
         tokenizer: Vocabulary.
     """
     assert isinstance(config, MatchConfig)
-    settings = replace(config, temperature=float(weights[TEMPERATURE]))
+    # The last step may have left the bounds, which the next one restores.
+    temperature = weights[TEMPERATURE].clamp(MIN_TEMPERATURE, MAX_TEMPERATURE)
+    settings = replace(config, temperature=float(temperature))
     matcher = {name: weight for name, weight in weights.items() if name != TEMPERATURE}
     return Checkpoint(settings, matcher, tokenizer)
 
