@@ -12,14 +12,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("training", "bulk.collection", "capfilt", "retrieval", "cli")
+PRELOADED = (
+    *("cutline.training", "cutline.bulk.collection", "cutline.capfilt", "cutline.retrieval"),
+    *("cutline.cli", "torch._dynamo", "torch.distributed.fsdp"),  # which any training run imports
+)
 
 
 def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
     """Call `target` in a new process, forked from one that has imported torch where possible."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([f"cutline.{name}" for name in PRELOADED])
+    context.set_forkserver_preload(list(PRELOADED))
     process: BaseProcess = context.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     return process

@@ -13,13 +13,6 @@ from cutline.training import read_log, train
 
 SETTINGS = MATCH | NO_DROPOUT | {"optim_ema_decay": 0.9, "eval_max_images": 5, "optim_epochs": 1}
 ALL_RANKS = {"optim_batch_size": 1, "match_negative_all_rank": True}
-CONFIGURATIONS = {
-    "2x1": ALL_RANKS,
-    "2x1, stopped": ALL_RANKS,
-    "fsdp": ALL_RANKS | {"distributed_fsdp": True},
-}
-if not hasattr(torch.cpu.Stream, "record_event"):  # PyTorch 2.6 shards on GPUs only
-    del CONFIGURATIONS["fsdp"]
 NUMBERS = ("loss", "itc", "itm", "temperature", "grad_norm", "train_loss", "recall_mean")
 
 
@@ -34,37 +27,48 @@ def data(scenes: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_negatives_of_all_ranks_give_the_run_of_one_process(data: Path, tmp_path: Path) -> None:
-    """A step of two pairs in one process is that of one pair in each of two."""
-    single = tiny_recipe(data, tmp_path / "1x2", **SETTINGS, optim_batch_size=2)
-    train(single, show_progress=False)
-    recipes = {
-        name: tiny_recipe(data, tmp_path / name, **SETTINGS, **changes)
-        for name, changes in CONFIGURATIONS.items()
-    }
+@pytest.fixture
+def single(data: Path, tmp_path: Path) -> Path:
+    """Return a run of a single process."""
+    recipe = tiny_recipe(data, tmp_path / "1x2", **SETTINGS, optim_batch_size=2)
+    train(recipe, show_progress=False)
+    return tmp_path / "1x2"
+
+
+def check_same_run(run: Path, expected: Path) -> None:
+    """Assert that two runs have the same numbers in their logs, and the same weights."""
+    lines, others = (read_log(each / "log.jsonl") for each in (expected, run))
+    assert sum("skipped" in line for line in lines) == 1
+    for line, other in zip(lines, others, strict=True):
+        values = {key: value for key, value in line.items() if key in NUMBERS}
+        assert {key: other[key] for key in values} == pytest.approx(values, rel=1e-4)
+    weights, actual = (load_file(each / "best/model.safetensors") for each in (expected, run))
+    torch.testing.assert_close(actual, weights, rtol=1e-4, atol=1e-4)
+
+
+def test_negatives_of_all_ranks_give_the_run_of_one_process(
+    data: Path, single: Path, tmp_path: Path
+) -> None:
+    """A step of two pairs in one process is that of one pair in each of two, though stopped."""
+    recipe = tiny_recipe(data, tmp_path / "2x1", **SETTINGS, **ALL_RANKS)
     local = tiny_recipe(data, tmp_path / "local", **SETTINGS, optim_batch_size=3)
-    jobs = [(local, False, 0)]
-    for name, recipe in recipes.items():
-        if "stopped" in name:
-            jobs += [(recipe, False, 3), (recipe, True, 0)]
-        else:
-            jobs.append((recipe, False, 0))
-    assert launch(jobs, tmp_path).count("stopped after step 3") == 2
+    output = launch([(local, False, 0), (recipe, False, 3), (recipe, True, 0)], tmp_path)
+    assert output.count("stopped after step 3") == 2
     assert [line["step"] for line in read_log(tmp_path / "local" / "log.jsonl") if "itc" in line]
-    expected = read_log(tmp_path / "1x2" / "log.jsonl")
-    assert sum("skipped" in line for line in expected) == 1
-    for name in recipes:
-        for line, other in zip(expected, read_log(tmp_path / name / "log.jsonl"), strict=True):
-            values = {key: value for key, value in line.items() if key in NUMBERS}
-            assert {key: other[key] for key in values} == pytest.approx(values, rel=1e-4), name
-        weights, others = (
-            load_file(tmp_path / run / "best/model.safetensors") for run in ("1x2", name)
-        )
-        for key, weight in weights.items():
-            torch.testing.assert_close(
-                others[key],
-                weight,
-                rtol=1e-4,
-                atol=1e-4,
-                msg=lambda text, place=f"{name}, {key}": f"{place}: {text}",
-            )
+    check_same_run(tmp_path / "2x1", single)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="PyTorch 2.6 shards on GPUs only"
+)
+def test_shards_give_the_run_of_one_process(data: Path, single: Path, tmp_path: Path) -> None:
+    fsdp = ALL_RANKS | {"distributed_fsdp": True}
+    names = ("2x1", "fsdp")
+    recipes = [
+        tiny_recipe(data, tmp_path / name, **SETTINGS, **changes)
+        for name, changes in zip(names, (ALL_RANKS, fsdp), strict=True)
+    ]
+    launch([(recipe, False, 0) for recipe in recipes], tmp_path)
+    for name in names:
+        check_same_run(tmp_path / name, single)
