@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,22 +31,30 @@ def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
 
 def start_command(words: list[str]) -> BaseProcess:
     """Run `cutline WORDS…` in a new process, which stop signals reach as in a terminal."""
-    return start(run_in_terminal, words)
+    return start(_run_in_terminal, words)
 
 
-def run_in_terminal(words: list[str]) -> None:
-    """Run `cutline WORDS…` in this process, which stop signals reach as in a terminal."""
-    import signal
+def _run_in_terminal(words: list[str]) -> None:
+    become_foreground()
+    run_main(words)
 
-    import torch
 
-    from cutline.cli import main
+def become_foreground() -> None:
+    """Let stop signals reach this process as in a terminal."""
     from cutline.interrupt import STOP_SIGNALS
 
-    torch.set_num_threads(1)
     for number in STOP_SIGNALS:  # which the caller of the tests may ignore, as nohup does
         signal.signal(number, signal.SIG_DFL)
     os.setpgrp()
+
+
+def run_main(words: list[str]) -> None:
+    """Run `cutline WORDS…` in this process, with one thread, and exit."""
+    import torch
+
+    from cutline.cli import main
+
+    torch.set_num_threads(1)
     main(words)
 
 
@@ -53,7 +62,7 @@ def run_command(
     words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `cutline WORDS…` in a new process and return its output and exit code."""
-    return _run(_run_main, ["cutline", *words], cwd, stdin, env)
+    return _run(partial(run_main, words), ["cutline", *words], cwd, stdin, env)
 
 
 def run_script(path: Path, *words: str) -> str:
@@ -115,12 +124,6 @@ def _redirect(
     os.chdir(cwd or os.curdir)
     sys.argv = argv
     target()
-
-
-def _run_main() -> None:
-    from cutline.cli import main
-
-    main(sys.argv[1:])
 
 
 def _run_path(path: str) -> None:

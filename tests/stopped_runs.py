@@ -1,16 +1,18 @@
 """Commands that are killed or stopped at random moments, before they end, on any machine."""
 
+import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from forked import run_in_terminal, start
+from forked import become_foreground, run_main, start
 
 MOST_IMAGES = 4
 """images that a process gets before its source blocks"""
@@ -61,7 +63,11 @@ def start_slowly(words: Sequence[str], count: int = MOST_IMAGES) -> BaseProcess:
 
     It writes what is done as often as it can.
     """
-    return start(_run_slowly, [*words, *SLOW], count)
+    ready, sender = multiprocessing.Pipe(duplex=False)
+    with ready, sender:
+        process = start(_run_slowly, [*words, *SLOW], count, sender)
+        assert ready.poll(DEADLINE)
+    return process
 
 
 def stop(process: BaseProcess, number: int = signal.SIGTERM) -> int | None:
@@ -77,7 +83,9 @@ def list_parts(state: Path) -> set[str]:
     return {path.name for path in state.glob("part-*")}
 
 
-def _run_slowly(words: list[str], count: int) -> None:
+def _run_slowly(words: list[str], count: int, ready: Connection) -> None:
+    become_foreground()
+    ready.send(None)
     from cutline.bulk import manifest
     from cutline.bulk.run import CaptionRun
     from cutline.retrieval import update
@@ -86,7 +94,7 @@ def _run_slowly(words: list[str], count: int) -> None:
     manifest.MIN_PART_SECONDS = update.MIN_PART_SECONDS = 0  # type: ignore[attr-defined]
     for run in (CaptionRun, IndexRun):
         run._select = _block_after(count, run._select)  # type: ignore[attr-defined]
-    run_in_terminal(words)
+    run_main(words)
 
 
 def _block_after(count: int, select: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
