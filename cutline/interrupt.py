@@ -10,6 +10,7 @@ T = TypeVar("T")
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP, which a closed terminal sends
 STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_raised: list[int] = []  # signals that stopped the command of this process
 
 
 class Interrupted(KeyboardInterrupt):
@@ -35,7 +36,19 @@ def interrupt_on_signals() -> None:
 
 
 def _raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    _raised.append(number)
     raise Interrupted("", number)
+
+
+def find_interrupt(error: Exception | KeyboardInterrupt) -> Exception | KeyboardInterrupt:
+    """Return the error that ended a command, or Interrupted if that was a signal.
+
+    A library in C that a signal meets, such as one that reads weights, may raise an error of its
+    own instead.
+    """
+    if _raised and not isinstance(error, KeyboardInterrupt):
+        return Interrupted("", _raised[0])
+    return error
 
 
 class StopSignal:
@@ -87,6 +100,10 @@ class StopSignal:
                 item = next(iterator)
             except StopIteration:
                 return
+            except Exception:
+                if self.requested:  # see `find_interrupt`
+                    raise Interrupted("", self.signal_number) from None
+                raise
             finally:
                 self._waiting = False
             yield item

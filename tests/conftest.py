@@ -14,6 +14,10 @@ import pytest
 from golden_folder import GoldenFolder
 from hypothesis import settings
 
+# Tests send themselves and their processes a Ctrl-C, which is ignored in the background of a shell.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Examples take longer on a slow or busy machine, which is no reason to fail.
 settings.register_profile("cutline", deadline=None)
 settings.load_profile("cutline")

@@ -2,20 +2,28 @@
 
 import multiprocessing
 import os
+import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+PRELOADED = (
+    *("cutline.training", "cutline.bulk.collection", "cutline.capfilt", "cutline.retrieval"),
+    *("cutline.cli", "torch._dynamo", "torch.distributed.fsdp"),  # which any training run imports
+)
 
 
 def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
     """Call `target` in a new process, forked from one that has imported torch where possible."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["cutline.training", "cutline.bulk.collection", "cutline.cli"])
+    context.set_forkserver_preload(list(PRELOADED))
     process: BaseProcess = context.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     return process
@@ -23,21 +31,30 @@ def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
 
 def start_command(words: list[str]) -> BaseProcess:
     """Run `cutline WORDS…` in a new process, which stop signals reach as in a terminal."""
-    return start(_main, words)
+    return start(_run_in_terminal, words)
 
 
-def _main(words: list[str]) -> None:
-    import signal
+def _run_in_terminal(words: list[str]) -> None:
+    become_foreground()
+    run_main(words)
 
-    import torch
 
-    from cutline.cli import main
+def become_foreground() -> None:
+    """Let stop signals reach this process as in a terminal."""
     from cutline.interrupt import STOP_SIGNALS
 
-    torch.set_num_threads(1)
     for number in STOP_SIGNALS:  # which the caller of the tests may ignore, as nohup does
         signal.signal(number, signal.SIG_DFL)
     os.setpgrp()
+
+
+def run_main(words: list[str]) -> None:
+    """Run `cutline WORDS…` in this process, with one thread, and exit."""
+    import torch
+
+    from cutline.cli import main
+
+    torch.set_num_threads(1)
     main(words)
 
 
@@ -45,19 +62,54 @@ def run_command(
     words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `cutline WORDS…` in a new process and return its output and exit code."""
+    return _run(partial(run_main, words), ["cutline", *words], cwd, stdin, env)
+
+
+def run_script(path: Path, *words: str) -> str:
+    """Run `python PATH WORDS…` in a new process and return its output.
+
+    Raises:
+        RuntimeError: It failed; the message is what it wrote to stderr.
+    """
+    target = partial(_run_path, str(path))
+    result = _run(target, [str(path), *words], None, b"", {**os.environ}, timeout=600)
+    if result.returncode:
+        raise RuntimeError(result.stderr.decode())
+    return result.stdout.decode()
+
+
+def run_code(text: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `python -c TEXT` in a new process, in the current folder."""
+    return _run(partial(_run_text, text), ["-c"], Path.cwd(), b"", {**os.environ})
+
+
+def _run(
+    target: Callable[[], None],
+    argv: list[str],
+    cwd: Path | None,
+    stdin: bytes,
+    env: dict[str, str],
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
         Path(paths[0]).write_bytes(stdin)
-        process = start(_command, words, cwd, env, paths)
-        process.join(120)
+        process = start(_redirect, target, argv, cwd, env, paths)
+        process.join(timeout)
         process.kill()
         process.join()
         return subprocess.CompletedProcess(
-            words, process.exitcode or 0, Path(paths[1]).read_bytes(), Path(paths[2]).read_bytes()
+            argv, process.exitcode or 0, Path(paths[1]).read_bytes(), Path(paths[2]).read_bytes()
         )
 
 
-def _command(words: list[str], cwd: Path | None, env: dict[str, str], paths: list[str]) -> None:
+def _redirect(
+    target: Callable[[], None],
+    argv: list[str],
+    cwd: Path | None,
+    env: dict[str, str],
+    paths: list[str],
+) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -70,7 +122,17 @@ def _command(words: list[str], cwd: Path | None, env: dict[str, str], paths: lis
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd or os.curdir)
-    sys.argv = ["cutline", *words]
-    from cutline.cli import main
+    sys.argv = argv
+    target()
 
-    main(words)
+
+def _run_path(path: str) -> None:
+    sys.path.insert(0, str(Path(path).parent))
+    runpy.run_path(path, run_name="__main__")
+
+
+def _run_text(text: str) -> None:
+    # The text imports what it needs of cutline: another part may only seem to be there.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cutline"]:
+        del sys.modules[name]
+    exec(compile(text, "<string>", "exec"), {"__name__": "__main__"})

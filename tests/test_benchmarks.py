@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from forked import run_script
 from random_captioner import save_captioner
 
 from cutline.data import Sample
@@ -114,13 +115,7 @@ def test_fp32_leaves_every_caption_unchanged(tmp_path: Path) -> None:
     """Accuracy of each precision, with a random captioner on drawn scenes."""
     data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
     save_captioner(tmp_path / "model")
-    command = [
-        sys.executable,
-        str(SCRIPT.with_name("accuracy.py")),
-        str(tmp_path / "model"),
-        str(data),
-    ]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    shown = run_script(SCRIPT.with_name("accuracy.py"), str(tmp_path / "model"), str(data))
     rows = {
         cells[1].strip(): cells for line in shown.splitlines() if len(cells := line.split("│")) > 3
     }
@@ -130,14 +125,8 @@ def test_fp32_leaves_every_caption_unchanged(tmp_path: Path) -> None:
 
 
 def test_an_unknown_runner_lists_the_others() -> None:
-    result = subprocess.run(
-        [sys.executable, str(SCRIPT), "--runners", "nobody"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1
-    assert result.stderr.startswith("no runner is called 'nobody'; there are cutline-fp32, ")
+    with pytest.raises(RuntimeError, match=r"^no runner is called 'nobody'; there are "):
+        run_script(SCRIPT, "--runners", "nobody")
 
 
 @pytest.mark.slow
@@ -168,10 +157,8 @@ def test_both_libraries_have_equal_losses(tmp_path: Path) -> None:
 
 
 def test_requests_in_a_scheduler_are_measured() -> None:
-    script = SCRIPT.with_name("scheduler.py")
     flags = ["--size", "tiny", "--repeats", "2", "--num-images", "8", "--batch-size", "4"]
-    command = [sys.executable, str(script), *flags, "--length", "9"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = run_script(SCRIPT.with_name("scheduler.py"), *flags, "--length", "9")
     result = json.loads(output.splitlines()[-1])
     assert list(result["seconds"]) == ["3 beams", "5 beams", "greedy", "sampling", "mix"]
     medians = {name: statistics.median(seconds) for name, seconds in result["seconds"].items()}
@@ -181,12 +168,9 @@ def test_requests_in_a_scheduler_are_measured() -> None:
 
 
 def test_a_collection_is_measured_beside_the_model(tmp_path: Path) -> None:
-    script = SCRIPT.with_name("bulk.py")
     flags = ["--size", "tiny", "--repeats", "2", "--num-images", "8", "--batch-size", "4"]
-    more = ["--length", "9", "--candidates", "3", "--output", str(tmp_path / "result.json")]
-    command = [sys.executable, str(script), *flags, *more]
-    subprocess.run(command, check=True, capture_output=True)
-    result = read(tmp_path)
+    flags += ["--length", "9", "--candidates", "3"]
+    result = run_benchmark("bulk.py", *flags, output=tmp_path / "result.json")
     medians = {name: statistics.median(seconds) for name, seconds in result["seconds"].items()}
     ratios, measured = result["ratios"], result["measured"]
     assert ratios["collection"] == medians["model alone"] / medians["collection"]
@@ -199,8 +183,7 @@ def test_a_collection_is_measured_beside_the_model(tmp_path: Path) -> None:
 
 def run_benchmark(script: str, *arguments: str, output: Path) -> dict[str, Any]:
     """Return the result of a benchmark that writes JSON."""
-    command = [sys.executable, str(SCRIPT.with_name(script)), *arguments, "--output", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
+    run_script(SCRIPT.with_name(script), *arguments, "--output", str(output))
     values: dict[str, Any] = json.loads(output.read_text())
     return values
 

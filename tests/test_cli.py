@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from forked import run_command
+from forked import run_command, start_command
+from stopped_runs import stop
 
 import cutline
 from cutline.config import Recipe, to_dict
@@ -453,14 +454,12 @@ def test_ctrl_c_saves_and_resume_continues(recipe: Path, tmp_path: Path) -> None
             r"stopped after step (\d+); .*--resume", stderr.decode().replace("\n", " ")
         ).group(1)
     )
-    process = subprocess.Popen([*words, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    resumed = start_command([*words[3:], "--resume"])
     while [line["step"] for line in read_log(log) if "loss" in line][-1] <= step:
-        assert process.poll() is None
+        assert resumed.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert stop(resumed, signal.SIGTERM) == 143
     steps = [line["step"] for line in read_log(log) if "loss" in line]
     assert steps == list(range(1, len(steps) + 1))  # nothing lost, nothing twice
 

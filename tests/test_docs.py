@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked import run_code
 
 from cutline.cli.main import run_command
 from cutline.demo.run import run_demo
@@ -31,10 +32,11 @@ SHORTENED = {
     "--optim.batch-size 2 --data.group-pattern scene",
     "train recipes/own-photos.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
     "--tensorboard off",
-    "train recipes/match.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
-    "--tensorboard off",
-    "train recipes/pretrain.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
-    "--tensorboard off --match.queue-size 100",
+    "train recipes/match.yaml": "--optim.max-steps 2 --optim.batch-size 4 --data.num-workers 0 "
+    "--eval.max-images 4 --tensorboard off",
+    "train recipes/pretrain.yaml": "--optim.max-steps 2 --optim.batch-size 4 --data.num-workers 0 "
+    "--eval.max-images 4 --tensorboard off --match.queue-size 100",
+    "--num-captions 40": "--num-captions 4",
     "--resamples": "--resamples 20",
 }
 TESTED_ELSEWHERE = {
@@ -119,7 +121,8 @@ def test_commands_and_snippets_of_a_page(
         if block.page != page:
             continue
         if block.language == "python":
-            run_python("-c", block.text)
+            result = run_code(block.text)
+            assert result.returncode == 0, result.stderr.decode()
             continue
         if block.language == "bash":
             run_script(block.text)

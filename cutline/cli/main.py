@@ -24,7 +24,7 @@ from cutline.cli.train import make_train_command
 from cutline.config.read import find_section
 from cutline.config.renames import reject_renamed_flags
 from cutline.errors import ConfigError, SettingError
-from cutline.interrupt import interrupt_on_signals
+from cutline.interrupt import find_interrupt, interrupt_on_signals
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo_command,
@@ -59,7 +59,7 @@ def run_command(argv: list[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
             sys.stderr.write(traceback.format_exc())
-        return report_failure(error)
+        return report_failure(find_interrupt(error))
 
 
 def dispatch(argv: list[str]) -> int:

@@ -6,23 +6,22 @@ In the end every image has exactly one caption, that of a run which was never ki
 import csv
 import json
 import os
-import random
 import signal
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from forked import start_command
+from bulk_outputs import FAST
 from PIL import Image
+from stopped_runs import MOST_IMAGES, start_and_wait, stop, stop_at_random
 
 from cutline.cli.main import run_command
 from cutline.demo.scenes import make_scenes, write_scenes
 
-NUM_IMAGES = 120
+NUM_IMAGES = 90
+KILLS = [signal.SIGKILL] * 20
 Captions = dict[str, str]  # by the name of the image's file
 
 
@@ -43,7 +42,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(images: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Captions:
     """Return the captions of a run that was never killed."""
     out = tmp_path_factory.mktemp("kill") / "out.jsonl"
-    assert run_command(["caption", str(images), "-m", model, "-o", str(out)]) == 3
+    assert run_command(["caption", str(images), "-m", model, *FAST, "-o", str(out)]) == 3
     captions = read_rows(out)
     assert len(captions) == NUM_IMAGES
     return captions
@@ -62,60 +61,31 @@ def read_rows(path: Path) -> Captions:
     return captions
 
 
-def kill_at_random(words: Sequence[str], numbers: Sequence[int], seed: int, longest: float) -> int:
-    """Start a command again and again, and send it a signal after up to `longest` seconds.
-
-    For two of three processes, this time counts from when the first image has been captioned.
-
-    Returns:
-        How many of the processes were ended by the signal.
-    """
-    rng = random.Random(seed)
-    stopped = 0
-    for index, number in enumerate(numbers):
-        process = start_command([*words, *SLOW])
-        parts = count_parts(words)
-        while index % 3 and process.is_alive() and count_parts(words) == parts:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, longest))
-        assert process.pid
-        with suppress(ProcessLookupError):  # it has ended
-            os.kill(process.pid, number)
-        process.join(60)
-        assert process.exitcode is not None
-        assert process.exitcode in (-number, 128 + number, 0, 3), process.exitcode
-        stopped += process.exitcode not in (0, 3)
-    return stopped
-
-
-def count_parts(words: Sequence[str]) -> int:
-    """Count the parts of the manifest of a command."""
-    out, images = Path(words[words.index("-o") + 1]), Path(words[1])
-    state = images / ".cutline" / "txt" if out.name == ".txt" else Path(f"{out}.state")
-    return len(list(state.glob("part-*.jsonl")))
-
-
 def finish(words: Sequence[str]) -> None:
     """Let a command end; it lists the image that cannot be read."""
     assert run_command([*words]) == 3
 
 
-STOPS = [signal.SIGKILL] * 20
-SLOW = ["--batch-size", "1"]
+def state_of(out: Path) -> Path:
+    """Return the folder of the manifest of a run that writes a table."""
+    return Path(f"{out}.state")
 
 
 @pytest.mark.parametrize(
-    "suffix",
+    ("suffix", "num_kills"),
     [
-        ".jsonl",
-        pytest.param(".parquet", marks=pytest.mark.slow),
-        pytest.param(".csv", marks=pytest.mark.slow),
+        (".jsonl", 7),
+        pytest.param(".jsonl", 20, marks=pytest.mark.slow),
+        pytest.param(".parquet", 20, marks=pytest.mark.slow),
+        pytest.param(".csv", 20, marks=pytest.mark.slow),
     ],
 )
-def test_a_file(images: Path, model: str, expected: Captions, tmp_path: Path, suffix: str) -> None:
+def test_a_file(
+    images: Path, model: str, expected: Captions, tmp_path: Path, suffix: str, num_kills: int
+) -> None:
     out = tmp_path / f"out{suffix}"
-    words = ["caption", str(images), "-m", model, "-o", str(out)]
-    assert kill_at_random(words, STOPS, 1, 0.3) >= 5
+    words = ["caption", str(images), "-m", model, *FAST, "-o", str(out)]
+    stop_at_random(words, state_of(out), KILLS[:num_kills], 1)
     finish(words)
     assert read_rows(out) == expected
     failed = [json.loads(line) for line in Path(f"{out}.failed.jsonl").read_text().splitlines()]
@@ -134,7 +104,7 @@ def test_captions_that_a_matcher_ranks(
         out = tmp_path / f"{name}.jsonl"
         words = ["caption", str(images), "-m", model, "-o", str(out), *more]
         if name == "killed":
-            assert kill_at_random(words, STOPS[:10], 3, 0.3) >= 2
+            stop_at_random(words, state_of(out), KILLS[:10], 3)
         finish(words)
         rows.append([json.loads(line) for line in out.read_text().splitlines()])
     for killed, whole in zip(*rows, strict=True):
@@ -147,14 +117,16 @@ def test_ctrl_c_and_sigterm_write_what_is_done(
     images: Path, model: str, expected: Captions, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.jsonl"
-    words = ["caption", str(images), "-m", model, "-o", str(out)]
+    words = ["caption", str(images), "-m", model, *FAST, "-o", str(out)]
     counts = [0]
-    for number in [signal.SIGINT, signal.SIGTERM] * 3:
-        kill_at_random(words, [number], counts[-1], 0.3)
-        rows = read_rows(out) if out.exists() else {}
+    for number in [signal.SIGINT, signal.SIGTERM] * 2:
+        assert stop(start_and_wait(words, state_of(out)), number) == 128 + number
+        rows = read_rows(out)
         assert rows.items() <= expected.items()
         counts.append(len(rows))
-    assert counts == sorted(counts)  # nothing is lost
+    # Nothing is lost; the image that cannot be read may be all that one of them has done.
+    assert counts == sorted(counts)
+    assert 0 < counts[-1] <= MOST_IMAGES * 4
     finish(words)
     assert read_rows(out) == expected
 
@@ -170,8 +142,9 @@ def test_text_files(
         os.link(path, target)
         if path.stem.endswith("5"):
             target.with_suffix(".txt").write_text("by hand\n")
-    words = ["caption", str(folder), "-m", model, "-o", ".txt", "--existing", existing]
-    kill_at_random(words, STOPS[: 20 if existing == "skip" else 8], 2, 0.3)
+    words = ["caption", str(folder), "-m", model, *FAST, "-o", ".txt", "--existing", existing]
+    state = folder / ".cutline" / "txt"
+    stop_at_random(words, state, KILLS[: 20 if existing == "skip" else 7], 2)
     finish(words)
     for name, caption in expected.items():
         (text,) = folder.rglob(f"{Path(name).stem}.txt")
@@ -187,9 +160,9 @@ def test_images_that_come_change_and_go_meanwhile(images: Path, model: str, tmp_
     paths = sorted(path for path in images.rglob("scene*.png"))
     for path in paths[:60]:
         os.link(path, folder / path.name)
-    words = ["caption", str(folder), "-m", model, "-o", str(out)]
+    words = ["caption", str(folder), "-m", model, *FAST, "-o", str(out)]
     for step in range(5):
-        kill_at_random(words, [signal.SIGKILL, signal.SIGTERM], step, 0.3)
+        stop_at_random(words, state_of(out), [signal.SIGKILL, signal.SIGTERM], step)
         os.link(paths[60 + step], folder / paths[60 + step].name)
         (folder / paths[step].name).unlink()
         changed = folder / paths[10 + step].name
@@ -198,7 +171,7 @@ def test_images_that_come_change_and_go_meanwhile(images: Path, model: str, tmp_
     assert run_command(words) == 0
     captions = read_rows(out)
     again = tmp_path / "again.jsonl"
-    assert run_command(["caption", str(folder), "-m", model, "-o", str(again)]) == 0
+    assert run_command(["caption", str(folder), "-m", model, *FAST, "-o", str(again)]) == 0
     assert captions == read_rows(again)
     assert sorted(captions) == sorted(path.name for path in folder.iterdir())
 
@@ -208,8 +181,8 @@ def test_nothing_is_captioned_twice(
 ) -> None:
     """What a killed run has committed is not captioned again."""
     out = tmp_path / "out.jsonl"
-    words = ["caption", str(images), "-m", model, "-o", str(out)]
-    kill_at_random(words, [signal.SIGKILL] * 3, 7, 0.3)
+    words = ["caption", str(images), "-m", model, *FAST, "-o", str(out)]
+    stop_at_random(words, state_of(out), KILLS[:3], 7)
     records: list[dict[str, Any]] = []
     for part in sorted(Path(f"{out}.state").glob("part-*.jsonl")):
         records += [json.loads(line) for line in part.read_text().splitlines()]

@@ -77,6 +77,9 @@ def test_each_result_comes_before_the_next_sample_is_read(
     assert count == len(samples)
 
 
+@pytest.mark.parametrize(
+    "job", [pytest.param("filter", marks=pytest.mark.slow), "capfilt"], indirect=True
+)
 def test_two_processes_give_the_results_of_one(job: FilterJob, samples: list[Sample]) -> None:
     samples[5] = replace(samples[5], image="missing.png")
     samples[7] = replace(samples[7], captions=())

@@ -48,6 +48,7 @@ def reference_evaluation(matcher: Matcher, samples: list[Sample], k_test: int) -
     """
     texts = [clean_caption(text, "blip", 30) for sample in samples for text in sample.captions]
     images = [sample.image for sample in samples for _ in sample.captions]
+    embeds = [matcher.features(sample.image, None, "image") for sample in samples]
     cosines = matcher.similarity([s.image for s in samples], texts, pairs=False)
     tokens = [matcher.tokenizer.encode_text(text, 35) for text in texts]
     matrices = []
@@ -58,8 +59,7 @@ def reference_evaluation(matcher: Matcher, samples: list[Sample], k_test: int) -
             for value, column in zip(*top, strict=True):
                 text, image = (row, int(column)) if is_transposed else (int(column), row)
                 ids = torch.tensor([[matcher.tokenizer.enc_id, *tokens[text][1:]]])
-                embeds = matcher.features(samples[image].image, None, "image")
-                hidden = matcher.model.read_pairs(ids, torch.ones_like(ids), embeds)
+                hidden = matcher.model.read_pairs(ids, torch.ones_like(ids), embeds[image])
                 scores[row, column] = matcher.model.classify(hidden)[0, 1] + value
         matrices.append(scores.detach().numpy())
     first, second = matrices

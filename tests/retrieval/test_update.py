@@ -40,7 +40,7 @@ def update_images(folder: Path, images: Images, commits: int = 0, finish: bool =
     return count
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     st.lists(
         st.tuples(

@@ -1,14 +1,14 @@
 """Train recipes, one after another, in a group of processes that `launch` starts."""
 
-import json
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from forked import start
 from interruption import block_log_at, interrupt_at
 
 from cutline.config import Recipe, to_dict
@@ -36,26 +36,23 @@ def launch(jobs: list[Job], folder: Path, num_processes: int = 2) -> str:
         path.write_text(yaml.safe_dump(to_dict(recipe)))
         arguments.append((str(path), resume, interrupted_step))
     environment = {
-        **os.environ,
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(find_free_port()),
         "WORLD_SIZE": str(num_processes),
-        "OMP_NUM_THREADS": "1",
     }
+    outputs = [folder / f"stderr-{number}" for number in range(num_processes)]
     group = [
-        subprocess.Popen(
-            [sys.executable, __file__, json.dumps(arguments)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(num_processes)
+        start(run_jobs, arguments, environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, path)
+        for rank, path in enumerate(outputs)
     ]
-    outputs = [process.communicate(timeout=200)[1] for process in group]
-    for process, output in zip(group, outputs, strict=True):
-        if process.returncode:
-            raise RuntimeError(output)
-    return "".join(outputs)
+    for process in group:
+        process.join(200)
+        process.kill()
+        process.join()
+    for process, path in zip(group, outputs, strict=True):
+        if process.exitcode:
+            raise RuntimeError(path.read_text())
+    return "".join(path.read_text() for path in outputs)
 
 
 def find_free_port() -> int:
@@ -65,8 +62,19 @@ def find_free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run_jobs(jobs: list[tuple[str, bool, int]]) -> None:
-    """Run `jobs`, whose recipes are files, in one process of the group."""
+def run_jobs(jobs: list[tuple[str, bool, int]], environment: dict[str, str], path: Path) -> None:
+    """Run `jobs`, whose recipes are files, in one process of the group.
+
+    Args:
+        jobs: The jobs.
+        environment: What tells the process its place in the group.
+        path: File for stderr.
+    """
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
     with process_group():
         for recipe, resume, interrupted_step in jobs:
             with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +86,3 @@ def run_jobs(jobs: list[tuple[str, bool, int]]) -> None:
                     train(recipe, resume=resume, show_progress=False)
                 except (Interrupted, CutlineError) as error:
                     sys.stderr.write(f"{error}\n")
-
-
-if __name__ == "__main__":
-    run_jobs(json.loads(sys.argv[1]))
