@@ -54,11 +54,11 @@ def sh(command: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def wait_until_stoppable(process: subprocess.Popen[bytes]) -> None:
-    """Wait until a command handles SIGTERM."""
+    """Wait until a command handles SIGTERM and, after it, SIGHUP."""
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         caught = int(status.read_text().partition("SigCgt:")[2].split()[0], 16)
-        if caught >> (signal.SIGTERM - 1) & 1:
+        if all(caught >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGHUP)):
             return
         time.sleep(0.005)
 

@@ -287,7 +287,7 @@ def test_wrong_input_is_an_error(
             method(images[:3], TEXTS[:2])
         with pytest.raises(cutline.ConfigError, match="a text must be a string, not 3"):
             method(images[:1], [3])  # type: ignore[list-item]
-        with pytest.raises(cutline.ConfigError, match="texts must be a string or several, not 3"):
+        with pytest.raises(cutline.ConfigError, match="a text must be a string, not 3"):
             method(images[:1], 3)  # type: ignore[arg-type]
         with pytest.raises(cutline.ImageError, match=r"gone\.png"):
             method([images[0], tmp_path / "gone.png"], TEXTS[:2])

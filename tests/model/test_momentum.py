@@ -102,6 +102,7 @@ def test_steps_are_those_of_the_reference() -> None:
     momentum, reference = encoders(network), Reference(network, queue_size=6)
     for step, idx in enumerate(torch.tensor([[1, 2, 3], [4, 1, 5], [3, 3, 2], [7, 8, 9]])):
         alpha = 0.4 * min(1, step / 2)
+        network.clamp_temperature()
         image, (ids, mask) = make_images(3, seed=step), make_texts([5, 9, 4], seed=step)
         expected = reference.loss_ita(image, ids, mask, idx, alpha)
         expected.backward()
