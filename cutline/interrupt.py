@@ -30,6 +30,7 @@ def interrupt_on_signals() -> None:
 
     Signals that are ignored, as by `nohup`, stay so.
     """
+    _raised.clear()  # an earlier command of this process may have been stopped
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise_interrupted)
