@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from cutline.checkpoint import save_native_folders
+from cutline.checkpoint import Checkpoint, save_native_folders
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import all_reduce_sum, gather_results, rank, run_on_main, world_size
@@ -166,17 +167,16 @@ class Trainer:
 
     def save_checkpoint(self, name: str) -> None:
         """Save the model to a folder of the run directory; every process must call this."""
-        weights, config, tokenizer = self.export_weights(), self.model.config, self.setup.tokenizer
+        trained, folder = self.export_checkpoint(), self.directory / name
 
         def save() -> None:
-            checkpoints = self.task.make_checkpoints(config, weights, tokenizer)
-            folder = self.directory / name
+            checkpoints = self.task.make_checkpoints(trained)
             save_native_folders({folder / part: model for part, model in checkpoints.items()})
 
         run_on_main(save)
 
-    def export_weights(self, rank0_only: bool = True) -> dict[str, Tensor]:
-        """Return the weights as they are saved: averaged, and with LoRA merged.
+    def export_checkpoint(self, rank0_only: bool = True) -> Checkpoint[AnyConfig]:
+        """Return the network with its weights as they are saved: averaged, and with LoRA merged.
 
         They share memory with the training model where they are neither averaged, merged
         nor sharded. Every process must call this.
@@ -188,18 +188,16 @@ class Trainer:
         lora = self.recipe.lora
         if lora.rank:
             weights = merge_lora(weights, lora.scale)
-        return weights
+        return Checkpoint(self.model.config, weights, self.setup.tokenizer)
 
     def export_model(self) -> VisionTextModel:
-        """Build the network with `export_weights`, in evaluation mode; every process must call it.
+        """Build the network of `export_checkpoint`, in evaluation mode; every process calls this.
 
         It is a second module that shares the weights of the training model: changing its mode or
         replacing its layers does not affect training. Its weights must not be changed in place;
-        see `export_weights`.
+        see `export_checkpoint`.
         """
-        weights = self.export_weights(rank0_only=False)
-        model = self.task.build_model(self.model.config, weights, self.setup.tokenizer)
-        return model.to(self.device)
+        return self.task.build_model(self.export_checkpoint(rank0_only=False)).to(self.device)
 
     def read_steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of each remaining optimizer step."""
