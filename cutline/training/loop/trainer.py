@@ -86,7 +86,7 @@ class Trainer:
     def configure_model(self) -> None:
         """Apply the recipe to the model: LoRA, frozen weights, checkpointing and compilation."""
         recipe, memory = self.recipe, self.recipe.memory
-        torch.manual_seed(self.recipe.seed)  # for the initial weights of LoRA
+        torch.manual_seed(recipe.seed)  # for the initial weights of LoRA
         select_weights(self.model, recipe.optim, recipe.lora)
         self.model.checkpoint_activations(
             memory.vit_ckpt_layer if memory.vit_grad_ckpt else 0,
@@ -95,13 +95,9 @@ class Trainer:
         )
         if recipe.compile:
             self.model.compile_layers()
-        self.train_mode()
-
-    def train_mode(self) -> None:
-        """Set the model to training mode; a frozen vision encoder stays in evaluation mode."""
         self.model.train()
         if not any(weight.requires_grad for weight in self.model.vision.parameters()):
-            self.model.vision.eval()
+            self.model.vision.eval()  # a frozen encoder
 
     @property
     def state_path(self) -> Path:
@@ -158,8 +154,7 @@ class Trainer:
         Raises:
             DivergedError: They are not.
         """
-        config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
-        batch = self.task.make_dummy(config, has_embeddings, scored=True)
+        batch = self.make_dummy(scored=True)
         tensors = saved_tensors(self.model, self.ema, self.optimizer).values()
         require_finite_weights(
             tensors, lambda: self.compute_loss(self.model, batch).loss, self.state.step
@@ -239,10 +234,7 @@ class Trainer:
         norm = self.update_weights(batches, totals.targets) if totals.targets else 0.0
         if self.ema:
             update_ema(self.ema, self.model, state.step, optim.ema_decay)
-        state.token_count += totals.targets
-        state.epoch_token_count += totals.targets
-        state.num_images += totals.images
-        state.step += 1
+        state.count_step(totals.targets, totals.images)
         return norm
 
     def update_weights(self, batches: list[Batch], targets: int) -> float:
@@ -253,17 +245,14 @@ class Trainer:
         """
         self.task.prepare_step(self.model, self.state.step / self.steps_per_epoch)
         losses = [self.backward(batch, targets, last=batch is batches[-1]) for batch in batches]
-        loss, *values = all_reduce_sum(*map(sum, zip(*map(dict.values, losses), strict=True)))
+        sums = all_reduce_sum(*map(sum, zip(*map(dict.values, losses), strict=True)))
         # An infinite limit only computes the norm, which is a DTensor with FSDP2.
         clip_norm = self.recipe.optim.clip_norm or math.inf
         norm = float(full_tensor(clip_grad_norm_(self.model.parameters(), clip_norm)))
-        self.check_finite(loss, norm)
+        self.check_finite(sums[0], norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.state.loss_sum += loss
-        self.state.epoch_loss_sum += loss
-        for name, value in zip([*losses[0]][1:], values, strict=True):
-            self.state.value_sums[name] = self.state.value_sums.get(name, 0.0) + value
+        self.state.add_losses(**dict(zip(losses[0], sums, strict=True)))
         return norm
 
     def backward(self, batch: Batch, targets: int, last: bool) -> dict[str, float]:
@@ -288,15 +277,19 @@ class Trainer:
 
     def compute_loss(self, model: nn.Module, batch: Batch) -> BatchLoss:
         """Return the summed loss of a batch."""
-        config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
         if not len(batch.pixels):
-            batch = self.task.make_dummy(config, has_embeddings, scored=False)
+            batch = self.make_dummy(scored=False)
         batch = batch.to(self.device)
         # A matcher's layers run several times: casts from a cache would not be found again when
         # activations are recomputed.
         device = self.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return self.task.compute_loss(model, config, batch)
+            return self.task.compute_loss(model, self.model.config, batch)
+
+    def make_dummy(self, scored: bool) -> Batch:
+        """Return a batch of one gray image; see `Task.make_dummy`."""
+        has_embeddings = bool(self.recipe.data.cache_embeddings)
+        return self.task.make_dummy(self.model.config, has_embeddings, scored)
 
     def check_finite(self, loss: float, norm: float) -> None:
         """Raise DivergedError if the loss or the gradient norm is NaN or infinite."""
