@@ -94,15 +94,18 @@ class PretrainTask(MatchTask):
         return build_model(Checkpoint(config, weights, tokenizer))
 
     def _make_caption_config(self, config: AnyConfig) -> CaptionConfig:
-        smoothing = self.recipe.model.to_config().label_smoothing
-        return CaptionConfig(config.vision, config.text, config.image, "", smoothing)
+        return CaptionConfig(config.vision, config.text, config.image, "", self._label_smoothing)
 
     def _new_model(self, config: AnyConfig, tokenizer: Tokenizer) -> PretrainModel:
         assert isinstance(config, MatchConfig)
         all_ranks = self.recipe.match.negative_all_rank
-        model = PretrainModel(config, tokenizer.enc_id, tokenizer.dec_id, all_ranks)
-        model.label_smoothing = self.recipe.model.to_config().label_smoothing
-        return model
+        return PretrainModel(
+            config, tokenizer.enc_id, tokenizer.dec_id, all_ranks, self._label_smoothing
+        )
+
+    @property
+    def _label_smoothing(self) -> float:
+        return self.recipe.model.to_config().label_smoothing
 
 
 def drop_prompts(samples: Sequence[Sample]) -> list[Sample]:
