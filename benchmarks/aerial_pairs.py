@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from pair_scores import Bools
 
 from cutline.data import Sample
 from cutline.evaluation.ranking import TextSet
-from cutline.metrics.retrieval import Ints
+from cutline.metrics.stats import Bools, Ints
 from cutline.tokenizer import clean_caption
 
 SWAPPED = 0.3
@@ -21,7 +19,7 @@ SWAPPED = 0.3
 class Pairs:
     """Images of the validation data with texts, some of which are those of other images."""
 
-    images: NDArray[np.int64]
+    images: Ints
     """number of the image of each pair"""
     texts: list[str]
     """cleaned"""

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from aerial_pairs import Pairs, clean_text
-from pair_scores import Floats, compare_scores, judge_scores, judge_threshold, score_pairs
-from rich.console import Console
+from pair_scores import compare_scores, judge_matcher, score_pairs
+from trained import progress
 
 import cutline
 from cutline.data import Sample
-
-progress = Console(stderr=True, highlight=False, markup=False)
+from cutline.metrics.stats import Floats
 
 NUM_BACKGROUND = 12
 """training images whose mean likelihood the ratio compares with"""
@@ -77,12 +76,8 @@ class Judge:
     def judge(self, pairs: Pairs) -> dict[str, Any]:
         """Return how well each score tells right from swapped captions; images are resampled."""
         scores = self.score(pairs)
-        groups = pairs.images.tolist()
-        result: dict[str, Any] = {
-            name: judge_scores(values, pairs.is_right, groups) for name, values in scores.items()
-        }
-        result["matcher"] |= judge_threshold(scores["matcher"], pairs.is_right)
-        matcher = scores["matcher"]
+        groups, matcher = pairs.images.tolist(), scores["matcher"]
+        result = judge_matcher(scores, pairs.is_right, groups)
         for name, values in scores.items():
             if not name.startswith("matcher"):
                 difference = compare_scores(values, matcher, pairs.is_right, groups)

@@ -13,46 +13,32 @@ stderr, a table to stdout.
 """
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
-from drawn import (
-    caption_recipe,
-    finetune,
-    judge_captioner,
-    limit_steps,
-    match_recipe,
-    train_timed,
-)
-from machine import describe_machine
+from drawn import caption_recipe, judge_captioner, limit_steps, match_recipe, write_true_scenes
 from rich.console import Console
 from rich.table import Table
+from trained import TrainingOptions, finetune, progress, run_benchmark, train_timed
 
 from cutline.cli.main import run_command
 from cutline.config import Recipe
 from cutline.data import open_data
 from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct
-from cutline.demo.mistakes import describe_scene_both_ways, make_noisy_pairs
+from cutline.demo.mistakes import make_noisy_pairs
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.files import write_text
 
-progress = Console(stderr=True, highlight=False, markup=False)
-
 
 @dataclass(frozen=True)
-class Options:
+class Options(TrainingOptions):
     """Captioners of drawn scenes, trained on noisy and on cleaned captions."""
 
-    output: str = ""
-    """write the result to this JSON file"""
-    folder: str = ""
-    """keep data and models in this new folder (default: a temporary one)"""
     num_noisy: int = 8000
     """scenes with noisy captions"""
     num_clean: int = 1000
@@ -81,17 +67,11 @@ class Options:
     """seeds of the captioners that are compared"""
     seed: int = 0
     """seed of the scenes, and of the models of the loop"""
-    short: bool = False
-    """few scenes and steps, one seed: only to test this script"""
 
-    def resolve(self) -> "Options":
-        """Return the options with the numbers of a short run."""
-        if not self.short:
-            return self
-        few: dict[str, Any] = {"num_noisy": 60, "num_clean": 50, "num_test": 8, "seeds": (0,)}
-        return replace(
-            self, pretrain_steps=1, caption_steps=1, match_steps=1, steps=2, threshold=0.0, **few
-        )
+    def shorten(self) -> "Options":
+        """Return the options with few scenes and steps, and one seed."""
+        few = replace(self, num_noisy=60, num_clean=50, num_test=8, seeds=(0,), threshold=0.0)
+        return replace(few, pretrain_steps=1, caption_steps=1, match_steps=1, steps=2)
 
 
 @dataclass(frozen=True)
@@ -106,7 +86,6 @@ class Scenes:
 
 def write_data(options: Options, folder: Path) -> Scenes:
     """Draw all scenes; those of the three sets differ, as their seeds do."""
-    progress.print("drawing scenes")
     noisy = make_scenes(options.num_noisy, options.seed)
     clean = make_scenes(options.num_clean, options.seed + 1)
     pairs = make_noisy_pairs(noisy, options.seed, options.shuffled, options.false_word)
@@ -115,7 +94,7 @@ def write_data(options: Options, folder: Path) -> Scenes:
         noisy,
         make_scenes(options.num_test, options.seed + 2),
         write_scenes(folder / "noisy", noisy, captions_of=captions.__getitem__),
-        write_scenes(folder / "clean", clean, captions_of=describe_scene_both_ways),
+        write_true_scenes(folder / "clean", clean),
     )
 
 
@@ -140,20 +119,20 @@ class Loop:
         """Return the cleaned data."""
         captioner, matcher = self._train()
         output = self.folder / "cleaned.jsonl"
-        flags = [
-            "--captioner",
-            captioner,
-            "--matcher",
-            matcher,
-            "-o",
-            output,
-            "--precision",
-            "fp32",
-        ]
-        flags += ["--threshold", self.options.threshold, "--batch-size", 32]
-        flags += ["--num-captions", self.options.num_captions]
-        flags += ["--max-length", 24, "--min-length", 1, "--seed", self.options.seed]
-        code = run_command(["capfilt", *map(str, [self.scenes.noisy_data, *flags])])
+        flags = {
+            "captioner": captioner,
+            "matcher": matcher,
+            "output": output,
+            "precision": "fp32",
+            "threshold": self.options.threshold,
+            "batch-size": 32,
+            "num-captions": self.options.num_captions,
+            "max-length": 24,
+            "min-length": 1,
+            "seed": self.options.seed,
+        }
+        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        code = run_command(["capfilt", str(self.scenes.noisy_data), *arguments])
         if code:
             raise SystemExit(f"cutline capfilt ended with exit code {code}")
         return output
@@ -165,13 +144,14 @@ class Loop:
             data = join_data(folder / "all.jsonl", [self.scenes.noisy_data, self.scenes.clean_data])
             start = self._caption(data, "pretrained", options.pretrain_steps)
         captioner = self._caption(self.scenes.clean_data, "captioner", options.caption_steps, start)
-        recipe = match_recipe(
-            self.scenes.clean_data, folder / "matcher", options.seed, 1, start or ""
-        )
-        return captioner, train_timed(limit_steps(recipe, options.match_steps)).path
+        recipe = match_recipe(self.scenes.clean_data, folder / "matcher", options.seed, 1)
+        return captioner, self._train_from(start, recipe, options.match_steps)
 
     def _caption(self, data: Path, name: str, steps: int, start: Path | None = None) -> Path:
         recipe = caption_recipe(data, self.folder / name, self.options.seed, 1)
+        return self._train_from(start, recipe, steps)
+
+    def _train_from(self, start: Path | None, recipe: Recipe, steps: int) -> Path:
         recipe = finetune(recipe, start) if start else recipe
         return train_timed(limit_steps(recipe, steps)).path
 
@@ -195,7 +175,7 @@ def compare_arms(
     accuracy: dict[str, list[float]] = {name: [] for name in arms}
     for seed in options.seeds:
         for name, data in arms.items():
-            recipe: Recipe = caption_recipe(data, folder / f"{name}-{seed}", seed, 1)
+            recipe = caption_recipe(data, folder / f"{name}-{seed}", seed, 1)
             path = train_timed(limit_steps(recipe, options.steps)).path
             accuracy[name].append(judge_captioner(path, test))
             progress.print(f"{name}, seed {seed}: {accuracy[name][-1]:.1%} correct")
@@ -205,7 +185,6 @@ def compare_arms(
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Train, clean and compare."""
-    folder.mkdir(parents=True, exist_ok=True)
     scenes = write_data(options, folder)
     cleaned = Loop(options, folder, scenes).clean()
     arms = {
@@ -213,10 +192,8 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
         "cleaned": join_data(folder / "b.jsonl", [cleaned, scenes.clean_data]),
     }
     return {
-        "options": asdict(options),
         "cleaned": describe_cleaning(cleaned, scenes.noisy),
         **compare_arms(options, folder, arms, scenes.test),
-        "machine": describe_machine(),
     }
 
 
@@ -232,15 +209,5 @@ def show(result: dict[str, Any]) -> None:
     console.print(table)
 
 
-def main(options: Options) -> None:
-    """Measure, and print the results."""
-    options = options.resolve()
-    with tempfile.TemporaryDirectory() as temporary:
-        result = run(options, Path(options.folder or temporary))
-    show(result)
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run_benchmark(tyro.cli(Options, description=__doc__), run, show)

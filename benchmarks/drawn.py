@@ -1,30 +1,18 @@
-"""Captioners and matchers of drawn scenes: their data and recipes, and how long training took."""
+"""Captioners and matchers of drawn scenes: their data and recipes."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
+from trained import progress
 
 import cutline
-from cutline.config import EvalConfig, InitConfig, MatchTaskConfig, ModelSettings, Recipe
+from cutline.config import EvalConfig, MatchTaskConfig, Recipe
 from cutline.demo.drawing import Scene, draw_scene
 from cutline.demo.grammar import is_correct
 from cutline.demo.mistakes import describe_scene_both_ways
 from cutline.demo.run import make_demo_recipe
 from cutline.demo.scenes import write_scenes
-from cutline.training import train
-
-progress = Console(stderr=True, highlight=False, markup=False)
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model and how long its training took."""
-
-    path: Path
-    minutes: float
 
 
 def write_true_scenes(folder: Path, scenes: Sequence[Scene]) -> Path:
@@ -39,26 +27,11 @@ def caption_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
     return replace(recipe, output=str(output), data=replace(recipe.data, train=str(data)))
 
 
-def match_recipe(
-    data: Path, output: Path, seed: int, epochs: int, captioner: str | Path = ""
-) -> Recipe:
-    """Return the recipe of a matcher of the same sizes.
-
-    Args:
-        data: The training data.
-        output: The run directory.
-        seed: Seed of the run.
-        epochs: Epochs.
-        captioner: The captioner to start from (default: random weights).
-    """
+def match_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
+    """Return the recipe of a matcher of the same sizes, from random weights."""
     recipe = caption_recipe(data, output, seed, epochs)
     sizes = replace(recipe.model, prompt=None, label_smoothing=None)
-    return replace(
-        recipe,
-        task="match",
-        model=ModelSettings() if captioner else sizes,
-        init=InitConfig(captioner=str(captioner)) if captioner else recipe.init,
-    )
+    return replace(recipe, task="match", model=sizes)
 
 
 def pretrain_recipe(
@@ -74,11 +47,6 @@ def pretrain_recipe(
     )
 
 
-def finetune(recipe: Recipe, captioner: Path) -> Recipe:
-    """Return a recipe that starts from a captioner."""
-    return replace(recipe, model=ModelSettings(), init=InitConfig(captioner=str(captioner)))
-
-
 def limit_steps(recipe: Recipe, steps: int) -> Recipe:
     """Return a recipe of so many steps, however much data there is; only the end is evaluated."""
     return replace(
@@ -86,16 +54,6 @@ def limit_steps(recipe: Recipe, steps: int) -> Recipe:
         optim=replace(recipe.optim, max_steps=steps),
         eval=EvalConfig(every_epochs=1_000_000),
     )
-
-
-def train_timed(recipe: Recipe) -> TrainedModel:
-    """Train, and measure the time."""
-    progress.print(f"training {recipe.output}")
-    start = time.perf_counter()
-    path = train(recipe)
-    minutes = (time.perf_counter() - start) / 60
-    progress.print(f"{recipe.output}: {minutes:.1f} minutes")
-    return TrainedModel(path, minutes)
 
 
 def judge_captioner(path: Path, scenes: Sequence[Scene]) -> float:

@@ -9,20 +9,25 @@ color, shape, relation or number. A captioner's log-likelihood of the same capti
 it. No scene is in two of the three sets. Progress goes to stderr, a table to stdout.
 """
 
-import json
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
-from drawn import TrainedModel, caption_recipe, match_recipe, train_timed, write_true_scenes
-from machine import describe_machine
-from pair_scores import Bools, Floats, judge_scores, judge_threshold, score_pairs
+from drawn import caption_recipe, match_recipe, write_true_scenes
+from pair_scores import format_value, judge_matcher, judge_scores, score_pairs
 from rich.console import Console
 from rich.table import Table
+from trained import (
+    TrainedModel,
+    TrainingOptions,
+    progress,
+    run_benchmark,
+    train_after,
+    train_timed,
+)
 
 import cutline
 from cutline.demo.drawing import draw_scene
@@ -34,19 +39,13 @@ from cutline.demo.mistakes import (
     make_shuffled_pairs,
 )
 from cutline.demo.scenes import make_scenes
-from cutline.files import write_text
-
-progress = Console(stderr=True, highlight=False, markup=False)
+from cutline.metrics.stats import Bools, Floats
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TrainingOptions):
     """Wrong captions of drawn scenes: what a matcher finds, and what a captioner does."""
 
-    output: str = ""
-    """write the result to this JSON file"""
-    folder: str = ""
-    """keep data and models in this folder (default: a temporary one)"""
     num_train: int = 8000
     """training scenes"""
     match_epochs: int = 20
@@ -59,15 +58,10 @@ class Options:
     """pairs in each of the two sets"""
     seed: int = 0
     """seed of all scenes and of both trainings"""
-    short: bool = False
-    """few scenes and one epoch: only to test this script"""
 
-    def resolve(self) -> "Options":
-        """Return the options with the numbers of a short run."""
-        if not self.short:
-            return self
-        values = {**asdict(self), "num_train": 96, "num_pairs": 40}
-        return Options(**{**values, "match_epochs": 1, "caption_epochs": 1})
+    def shorten(self) -> "Options":
+        """Return the options with few scenes, and one epoch."""
+        return replace(self, num_train=96, num_pairs=40, match_epochs=1, caption_epochs=1)
 
 
 def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedModel]:
@@ -77,11 +71,8 @@ def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedM
     captioner = train_timed(
         caption_recipe(data, folder / "captioner", options.seed, options.caption_epochs)
     )
-    start = captioner.path if options.init else ""
-    recipe = match_recipe(data, folder / "matcher", options.seed, options.match_epochs, start)
-    matcher = train_timed(recipe)
-    if options.init:
-        matcher = TrainedModel(matcher.path, matcher.minutes + captioner.minutes)
+    recipe = match_recipe(data, folder / "matcher", options.seed, options.match_epochs)
+    matcher = train_after(recipe, captioner) if options.init else train_timed(recipe)
     return matcher, captioner
 
 
@@ -108,11 +99,7 @@ class Judge:
         """Return how well each score tells right from wrong pairs."""
         is_right = np.array([pair.is_right for pair in pairs])
         scores = self.score(pairs)
-        result: dict[str, Any] = {
-            name: judge_scores(values, is_right, range(len(pairs)))
-            for name, values in scores.items()
-        }
-        result["matcher"] |= judge_threshold(scores["matcher"], is_right)
+        result = judge_matcher(scores, is_right, range(len(pairs)))
         for mistake in FALSE_WORDS:
             rows = find_pairs(pairs, mistake)
             if rows.any():
@@ -148,13 +135,11 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     sets = [make_scenes(options.num_train, options.seed)]
     sets += [[pair.scene for pair in pairs] for pairs in (shuffled, false_words)]
     return {
-        "options": asdict(options),
         "minutes": {"matcher": matcher.minutes, "captioner": captioner.minutes},
         "shuffled": judge.judge(shuffled),
         "one_false_word": judge.judge(false_words),
         "scenes": sum(map(len, sets)),
         "distinct_scenes": len(set().union(*sets)),
-        "machine": describe_machine(),
     }
 
 
@@ -163,26 +148,12 @@ def show(result: dict[str, Any]) -> None:
     table = Table("pairs", "score", "AUROC", "found", "precision", "found at 95 % precision")
     for name in ("shuffled", "one_false_word"):
         for score, values in result[name].items():
-            low, high = values["interval"]
-            fixed = [
-                f"{values[key]:.3f}" if key in values else "" for key in ("recall", "precision")
-            ]
-            area = f"{values['auroc']:.4f} [{low:.4f}, {high:.4f}]"
-            table.add_row(
-                name, score, area, *(fixed or ["", ""]), f"{values['found_at_precision_0.95']:.3f}"
-            )
+            area = format_value(values["auroc"], values["interval"])
+            keys = ("recall", "precision", "found_at_precision_0.95")
+            found = [f"{values[key]:.3f}" if key in values else "" for key in keys]
+            table.add_row(name, score, area, *found)
     Console(width=120).print(table)
 
 
-def main(options: Options) -> None:
-    """Measure, and print the results."""
-    options = options.resolve()
-    with tempfile.TemporaryDirectory() as temporary:
-        result = run(options, Path(options.folder or temporary))
-    show(result)
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run_benchmark(tyro.cli(Options, description=__doc__), run, show)

@@ -16,33 +16,29 @@ matcher, and the last of them no image: it tells what the texts alone give away.
 Progress goes to stderr, a table to stdout.
 """
 
-import json
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 from aerial_pairs import swap_captions
 from aerial_scores import Judge
-from drawn import TrainedModel, train_timed
-from machine import describe_machine
+from pair_scores import format_value
 from rich.console import Console
 from rich.table import Table
+from trained import TrainedModel, TrainingOptions, run_benchmark, train_after, train_timed
 
 import cutline
-from cutline.config import InitConfig, ModelSettings, Recipe
+from cutline.config import Recipe
 from cutline.data import open_data
 from cutline.evaluation import evaluate_matcher
-from cutline.files import write_text
 from cutline.progress import progress_bar
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "aerial.yaml"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TrainingOptions):
     """Swapped captions of aerial images: what a matcher finds, and what a captioner does."""
 
     data: tyro.conf.Positional[str]
@@ -51,10 +47,6 @@ class Options:
     """captioner of aerial images (default: train recipes/aerial.yaml)"""
     matcher: str = ""
     """matcher of aerial images (default: train one)"""
-    output: str = ""
-    """write the result to this JSON file"""
-    folder: str = ""
-    """keep the models in this folder (default: a temporary one)"""
     epochs: int = 36
     """epochs of the matcher"""
     batch_size: int = 32
@@ -65,8 +57,6 @@ class Options:
     """start the matcher from the captioner; its training then counts towards the time"""
     seed: int = 0
     """seed of the swaps and of both trainings"""
-    short: bool = False
-    """tiny models, one step and few images: only to test this script"""
 
 
 def caption_recipe(options: Options, output: Path) -> Recipe:
@@ -77,7 +67,7 @@ def caption_recipe(options: Options, output: Path) -> Recipe:
     return shorten(recipe) if options.short else recipe
 
 
-def match_recipe(options: Options, output: Path, captioner: str) -> Recipe:
+def match_recipe(options: Options, output: Path) -> Recipe:
     """Return the recipe of the matcher: that of the captioner, as far as both have settings."""
     recipe = caption_recipe(options, output)
     sizes = replace(recipe.model, prompt=None, label_smoothing=None)
@@ -87,8 +77,7 @@ def match_recipe(options: Options, output: Path, captioner: str) -> Recipe:
     return replace(
         recipe,
         task="match",
-        model=ModelSettings() if captioner else sizes,
-        init=InitConfig(captioner=captioner) if captioner else recipe.init,
+        model=sizes,
         data=replace(recipe.data, captions_per_image=1),
         generation=Recipe().generation,
         optim=optim,
@@ -117,10 +106,8 @@ def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedM
     )
     if options.matcher:
         return TrainedModel(Path(options.matcher), 0.0), captioner
-    start = str(captioner.path) if options.init else ""
-    matcher = train_timed(match_recipe(options, folder / "matcher", start))
-    if options.init:
-        matcher = TrainedModel(matcher.path, matcher.minutes + captioner.minutes)
+    recipe = match_recipe(options, folder / "matcher")
+    matcher = train_after(recipe, captioner) if options.init else train_timed(recipe)
     return matcher, captioner
 
 
@@ -137,11 +124,9 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     swapped = {name: swap_captions(val, within, options.seed) for name, within in kinds.items()}
     evaluation = evaluate_matcher(judge.matcher, val, progress=progress_bar)
     return {
-        "options": asdict(options),
         "minutes": {"matcher": matcher.minutes, "captioner": captioner.minutes},
         **{name: judge.judge(pairs) for name, pairs in swapped.items()},
         "retrieval": evaluation.to_dict(),
-        "machine": describe_machine(),
     }
 
 
@@ -165,20 +150,5 @@ def show(result: dict[str, Any]) -> None:
     console.print(recalls)
 
 
-def format_value(value: float, interval: Sequence[float]) -> str:
-    """Return a value with its interval."""
-    low, high = interval
-    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
-
-
-def main(options: Options) -> None:
-    """Measure, and print the results."""
-    with tempfile.TemporaryDirectory() as temporary:
-        result = run(options, Path(options.folder or temporary))
-    show(result)
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run_benchmark(tyro.cli(Options, description=__doc__), run, show)

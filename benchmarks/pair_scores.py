@@ -5,7 +5,6 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cutline import Captioner
 from cutline.image import ImageSource
@@ -16,14 +15,10 @@ from cutline.metrics import (
     percentile_interval,
     resample_auroc,
 )
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from cutline.metrics.stats import Bools, Floats
 
 
-def judge_scores(
-    scores: Sequence[float] | Floats, is_right: Sequence[bool] | Bools, groups: Sequence[Hashable]
-) -> dict[str, Any]:
+def judge_scores(scores: Floats, is_right: Bools, groups: Sequence[Hashable]) -> dict[str, Any]:
     """Return AUROC with its interval over groups, and the most that a threshold finds."""
     return {
         "auroc": compute_auroc(scores, is_right),
@@ -32,11 +27,13 @@ def judge_scores(
     }
 
 
-def judge_threshold(
-    scores: Sequence[float] | Floats, is_right: Sequence[bool] | Bools, threshold: float = 0.5
-) -> dict[str, float | int]:
-    """Return how many wrong pairs a fixed threshold finds."""
-    return detect_wrong_pairs(scores, is_right, threshold).to_dict()
+def judge_matcher(
+    scores: dict[str, Floats], is_right: Bools, groups: Sequence[Hashable]
+) -> dict[str, Any]:
+    """Return `judge_scores` of each score, and what the matcher's finds below 0.5."""
+    result = {name: judge_scores(values, is_right, groups) for name, values in scores.items()}
+    result["matcher"] |= detect_wrong_pairs(scores["matcher"], is_right).to_dict()
+    return result
 
 
 def compare_scores(
@@ -48,9 +45,7 @@ def compare_scores(
     return {"difference": difference, "interval": list(percentile_interval(samples))}
 
 
-def find_best_recall(
-    scores: Sequence[float] | Floats, is_right: Sequence[bool] | Bools, precision: float
-) -> float:
+def find_best_recall(scores: Floats, is_right: Bools, precision: float) -> float:
     """Return the largest share of wrong pairs that any threshold finds at this precision."""
     thresholds = [*np.unique(scores), math.inf]
     results = (detect_wrong_pairs(scores, is_right, threshold) for threshold in thresholds)
@@ -64,3 +59,9 @@ def score_pairs(
     scores = captioner.score(images, texts)
     sums = np.array([score.log_prob for score in scores])
     return sums, sums / np.array([len(score.token_ids) for score in scores])
+
+
+def format_value(value: float, interval: Sequence[float]) -> str:
+    """Return a value with its interval."""
+    low, high = interval
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"

@@ -15,28 +15,24 @@ The table has the joint model's values as fractions of the others'. Progress goe
 to stdout.
 """
 
-import json
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
 from drawn import (
-    TrainedModel,
     caption_recipe,
     judge_captioner,
     limit_steps,
     match_recipe,
     pretrain_recipe,
-    train_timed,
     write_true_scenes,
 )
-from machine import describe_machine
 from pair_scores import judge_scores
 from rich.console import Console
 from rich.table import Table
+from trained import TrainedModel, TrainingOptions, progress, run_benchmark, train_timed
 
 import cutline
 from cutline.config import MatchTaskConfig
@@ -45,22 +41,15 @@ from cutline.demo.drawing import Scene, draw_scene
 from cutline.demo.mistakes import ScenePair, make_false_word_pairs
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.evaluation import evaluate_matcher
-from cutline.files import write_text
-
-progress = Console(stderr=True, highlight=False, markup=False)
 
 ALONE = {"caption_accuracy": "caption", "one_false_word_auroc": "match", "recall_at_1": "match"}
 """metric → the task that the joint model is compared with"""
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TrainingOptions):
     """A joint model of drawn scenes beside a captioner and a matcher, at equal steps."""
 
-    output: str = ""
-    """write the result to this JSON file"""
-    folder: str = ""
-    """keep data and models in this new folder (default: a temporary one)"""
     num_train: int = 8000
     """training scenes"""
     steps: int = 3000
@@ -77,15 +66,10 @@ class Options:
     """size of the queues, with momentum"""
     seed: int = 0
     """seed of all scenes and of all trainings"""
-    short: bool = False
-    """few scenes and steps: only to test this script"""
 
-    def resolve(self) -> "Options":
-        """Return the options with the numbers of a short run."""
-        if not self.short:
-            return self
-        values = {**asdict(self), "num_train": 96, "steps": 2}
-        return Options(**{**values, "num_test": 20, "num_recall": 10, "k_test": 4})
+    def shorten(self) -> "Options":
+        """Return the options with few scenes and steps."""
+        return replace(self, num_train=96, steps=2, num_test=20, num_recall=10, k_test=4)
 
     def match(self) -> MatchTaskConfig:
         """Return the settings of matching of the joint model."""
@@ -155,14 +139,12 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
         results[task] |= measure_matcher(models[task].path, options, sets)
     joint = results["pretrain"]
     return {
-        "options": asdict(options),
         "minutes": {task: model.minutes for task, model in models.items()},
         "results": results,
         "ratios": {
             metric: joint[metric] / results[task][metric] if results[task][metric] else None
             for metric, task in ALONE.items()
         },
-        "machine": describe_machine(),
     }
 
 
@@ -180,15 +162,5 @@ def show(result: dict[str, Any]) -> None:
     Console(width=100).print(table)
 
 
-def main(options: Options) -> None:
-    """Measure, and print the results."""
-    options = options.resolve()
-    with tempfile.TemporaryDirectory() as temporary:
-        result = run(options, Path(options.folder or temporary))
-    show(result)
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run_benchmark(tyro.cli(Options, description=__doc__), run, show)

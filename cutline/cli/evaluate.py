@@ -18,13 +18,13 @@ from cutline.cli.flags import (
     ReportOutput,
     check_outputs,
 )
-from cutline.config import DataSource, GenerationConfig, InferenceConfig, MetricConfig
+from cutline.config import Columns, DataSource, GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
 from cutline.files import write_text
 from cutline.progress import is_rank_zero, progress_bar
 
 if TYPE_CHECKING:
-    from cutline.evaluation import Evaluation
+    from cutline.evaluation import Evaluation, MatchEvaluation
 
 
 DEFAULT_K_TEST = 256
@@ -93,15 +93,11 @@ def evaluate_command(
         return evaluate_with_matcher(source.source(data), outputs, matcher, inference, k_test)
     if k_test != DEFAULT_K_TEST:
         raise ConfigError("k_test is for matchers: name one with --matcher, or remove --k-test")
-    from cutline.data import open_related_data
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate
 
     outputs.check([data, train_captions])
-    captions = None
-    if train_captions:
-        samples = open_related_data(DataSource(train_captions, columns=source.columns))
-        captions = [caption for sample in samples for caption in sample.captions]
+    captions = read_train_captions(train_captions, source.columns) if train_captions else None
     with process_group():
         evaluation = evaluate(
             model.load(inference),
@@ -116,9 +112,17 @@ def evaluate_command(
             progress=progress_bar,
             **dataclasses.asdict(generation),
         )
-    if not is_rank_zero():
-        return 0
-    return write_outputs(evaluation, outputs, generation.num_captions)
+    if is_rank_zero():
+        write_captions_and_report(evaluation, outputs)
+    return write_scores(evaluation, format_evaluation(evaluation), outputs.json_file)
+
+
+def read_train_captions(path: str, columns: Columns) -> list[str]:
+    """Return all captions of the training data."""
+    from cutline.data import open_related_data
+
+    samples = open_related_data(DataSource(path, columns=columns))
+    return [caption for sample in samples for caption in sample.captions]
 
 
 def reject_captioner_flags(given: Mapping[str, bool]) -> None:
@@ -154,24 +158,15 @@ def evaluate_with_matcher(
             num_workers=inference.num_workers,
             progress=progress_bar,
         )
-    if not is_rank_zero():
-        return 0
-    for message in evaluation.skipped:
-        print_message(f"skipped: {message}")
-    if outputs.json_file:
-        write_json_output(outputs.json_file, evaluation.to_dict())
-    print_result("".join(f"{line}\n" for line in format_match_evaluation(evaluation)))
-    return 3 if evaluation.skipped else 0
+    return write_scores(evaluation, format_match_evaluation(evaluation), outputs.json_file)
 
 
-def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_captions: int) -> int:
-    """Write the requested files, print the scores, and return the exit code."""
+def write_captions_and_report(evaluation: "Evaluation", outputs: EvaluationOutputs) -> None:
+    """Write the captions and the report, if they are requested."""
     from cutline.bulk.record import describe_caption
     from cutline.data import write_captions
     from cutline.evaluation import write_evaluation_report
 
-    for message in evaluation.skipped:
-        print_message(f"skipped: {message}")
     if outputs.output:
         rows = [
             {
@@ -182,11 +177,24 @@ def write_outputs(evaluation: "Evaluation", outputs: EvaluationOutputs, num_capt
             for image in evaluation.images
         ]
         write_captions(outputs.output, rows)
-    if outputs.json_file:
-        write_json_output(outputs.json_file, evaluation.to_dict())
     if outputs.report:
         write_evaluation_report(outputs.report, evaluation)
-    print_result("".join(f"{line}\n" for line in format_evaluation(evaluation)))
+
+
+def write_scores(
+    evaluation: "Evaluation | MatchEvaluation", lines: Sequence[str], json_file: str
+) -> int:
+    """List the skipped images, write the scores and print them, and return the exit code.
+
+    Only the main process does so; the others return 0.
+    """
+    if not is_rank_zero():
+        return 0
+    for message in evaluation.skipped:
+        print_message(f"skipped: {message}")
+    if json_file:
+        write_json_output(json_file, evaluation.to_dict())
+    print_result("".join(f"{line}\n" for line in lines))
     return 3 if evaluation.skipped else 0
 
 

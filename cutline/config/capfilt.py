@@ -1,17 +1,10 @@
 """Settings of filtering: which texts of an image are kept, and the captioner that adds some."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.inference import CheckpointOptions
-from cutline.config.limits import MAX_IMAGE_SIZE
-from cutline.config.validation import (
-    Settings,
-    reject,
-    require,
-    require_at_least,
-    require_between,
-)
+from cutline.config.inference import ModelOptions
+from cutline.config.validation import Settings, require, require_between
 
 MatchScore = Literal["itm", "itc"]
 DEFAULT_ITM = 0.5
@@ -46,9 +39,10 @@ class FilterConfig(Settings):
 
 
 @dataclass(frozen=True)
-class CaptionerOptions(Settings):
+class CaptionerOptions(ModelOptions):
     """Captioner: which checkpoint to load, and `CheckpointOptions` of its own."""
 
+    kind = "captioner"
     captioner: str = ""
     """captioner that writes synthetic texts: hub id, .pth, Hugging Face folder, cutline folder or
     training run"""
@@ -60,17 +54,3 @@ class CaptionerOptions(Settings):
     captioner_image_size: int = 0
     """another image size of the captioner in pixels; position embeddings are interpolated (0: its
     own)"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, 0, "captioner_image_size", maximum=MAX_IMAGE_SIZE)
-        for setting in fields(self):
-            if getattr(self, setting.name) and not self.captioner:
-                reject(self, setting.name, "has no effect without a captioner: name one")
-
-    @property
-    def checkpoint_options(self) -> CheckpointOptions:
-        """Return the options of the captioner's checkpoint."""
-        return CheckpointOptions(
-            self.captioner_config, self.captioner_tokenizer, self.captioner_image_size
-        )

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cutline.config.limits import MAX_BATCH_SIZE, MAX_IMAGE_SIZE, MAX_WORKERS
 from cutline.config.validation import Settings, reject, require_at_least
@@ -84,10 +84,33 @@ class CheckpointOptions(Settings):
         }
 
 
+class ModelOptions(Settings):
+    """Which checkpoint to load as `kind`, and its options, whose names start with `kind`."""
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0, f"{self.kind}_image_size", maximum=MAX_IMAGE_SIZE)
+        for name, value in self._list_options().items():
+            if value and not getattr(self, self.kind):
+                reject(self, name, f"has no effect without a {self.kind}: name one")
+
+    @property
+    def checkpoint_options(self) -> CheckpointOptions:
+        """Return the options of the checkpoint."""
+        return CheckpointOptions(*self._list_options().values())
+
+    def _list_options(self) -> dict[str, Any]:
+        names = [f"{self.kind}_{option.name}" for option in fields(CheckpointOptions)]
+        return {name: getattr(self, name) for name in names}
+
+
 @dataclass(frozen=True)
-class MatcherOptions(Settings):
+class MatcherOptions(ModelOptions):
     """Matcher: which checkpoint to load, and `CheckpointOptions` of its own."""
 
+    kind = "matcher"
     matcher: str = ""
     """matcher: hub id, .pth, Hugging Face folder, cutline folder or training run"""
     matcher_config: str = ""
@@ -98,17 +121,3 @@ class MatcherOptions(Settings):
     matcher_image_size: int = 0
     """another image size of the matcher in pixels; position embeddings are interpolated (0: its
     own)"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, 0, "matcher_image_size", maximum=MAX_IMAGE_SIZE)
-        for setting in fields(MatcherOptions):
-            if getattr(self, setting.name) and not self.matcher:
-                reject(self, setting.name, "has no effect without a matcher: name one")
-
-    @property
-    def checkpoint_options(self) -> CheckpointOptions:
-        """Return the options of the matcher's checkpoint."""
-        return CheckpointOptions(
-            self.matcher_config, self.matcher_tokenizer, self.matcher_image_size
-        )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from cutline.batching import Caption
 from cutline.captioner import Captioner
@@ -19,8 +19,9 @@ from cutline.config import (
     reject_renamed_keywords,
 )
 from cutline.data import Sample, no_captions_error, open_data
-from cutline.distributed import gather_results, rank, run_on_main, world_size
+from cutline.distributed import run_on_main
 from cutline.errors import CutlineError, DataError
+from cutline.evaluation.shares import map_shares
 from cutline.metrics import (
     CorpusStats,
     Diversity,
@@ -140,24 +141,20 @@ def evaluate(
     if isinstance(data, str | Path):
         data = DataSource(str(data), image_root, split, columns)
     samples = _select_samples(data)
-    if prompt is None:
-        prompts = [sample.prompt_or(captioner.config.prompt) for sample in samples]
-    else:
-        prompts = [prompt] * len(samples)
 
-    def caption_share() -> list[CaptionResult]:
-        share = slice(rank(), None, world_size())
-        images = [sample.image for sample in samples[share]]
+    def caption_share(share: Sequence[Sample]) -> list[CaptionResult]:
+        images = [sample.image for sample in share]
+        prompts = [
+            sample.prompt_or(captioner.config.prompt) if prompt is None else prompt
+            for sample in share
+        ]
         results = captioner.stream(
-            images, prompts[share], batch_size=batch_size, num_workers=num_workers, **settings
+            images, prompts, batch_size=batch_size, num_workers=num_workers, **settings
         )
         return list(progress(results, len(images), "captioning"))
 
-    results: list[CaptionResult | None] = [None] * len(samples)
-    # Process r captioned the samples r, r + world_size(), r + 2 * world_size(), …
-    for process_rank, process_results in enumerate(gather_results(caption_share)):
-        results[process_rank :: world_size()] = process_results
-    return _evaluate_results(samples, cast(list[CaptionResult], results), config, train_captions)
+    results = map_shares(caption_share, samples)
+    return _evaluate_results(samples, results, config, train_captions)
 
 
 def _select_samples(data: DataSource | Sequence[Sample]) -> list[Sample]:

@@ -7,8 +7,8 @@ from typing import TypeVar
 from torch import Tensor
 
 from cutline.config import InferenceConfig
-from cutline.distributed import gather_results, rank, world_size
 from cutline.errors import ImageError
+from cutline.evaluation.shares import map_shares
 from cutline.image import ImageSource
 from cutline.matcher import Matcher
 from cutline.progress import Progress
@@ -33,18 +33,14 @@ class ImageReader:
     ) -> list[R | ImageError]:
         """Return the results for image_embeds (1, N, D) and the object of each image, in order."""
 
-        def map_share() -> list[R | ImageError]:
-            share = inputs[rank() :: world_size()]
+        def map_share(share: Sequence[tuple[ImageSource, T]]) -> list[R | ImageError]:
             encoded = self.progress(self._encode(share), len(share), description)
             return [
                 embeds if isinstance(embeds, ImageError) else function(embeds, item)
                 for embeds, item in encoded
             ]
 
-        results: dict[int, R | ImageError] = {}
-        for process_rank, share in enumerate(gather_results(map_share)):
-            results |= zip(range(process_rank, len(inputs), world_size()), share, strict=True)
-        return [results[index] for index in range(len(inputs))]
+        return map_shares(map_share, inputs)
 
     def _encode(
         self, inputs: Iterable[tuple[ImageSource, T]]

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from cutline.evaluation.shortlist import Rule, Shortlist, make_shortlist
 from cutline.metrics import Recall, RetrievalScores
-from cutline.metrics.retrieval import Bools, Ints
-from cutline.metrics.stats import Floats
+from cutline.metrics.stats import Bools, Floats, Ints
 
 _SEED = 0
 """of the pairs that ITM is asked about, which are the same for every matcher"""

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from cutline.metrics import Recall, average_recall, count_found
-from cutline.metrics.retrieval import Bools, Ints
-from cutline.metrics.stats import Floats
+from cutline.metrics.stats import Bools, Floats, Ints
 
 Rule = Callable[[Ints, Ints], Bools]
 """whether answers are right, given the numbers of queries and of answers"""

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cutline.errors import DataError
 from cutline.metrics.significance import (
@@ -13,7 +13,10 @@ from cutline.metrics.significance import (
     draw_resamples,
     percentile_interval,
 )
-from cutline.metrics.stats import Floats
+from cutline.metrics.stats import Bools, Floats
+
+Labels = Sequence[bool] | Bools
+"""of R pairs, whether the text of each belongs to its image"""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,7 @@ class Detection:
         return asdict(self)
 
 
-def detect_wrong_pairs(
-    scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_], threshold: float = 0.5
-) -> Detection:
+def detect_wrong_pairs(scores: ArrayLike, is_right: Labels, threshold: float = 0.5) -> Detection:
     """Count how many wrong pairs score below a threshold, and how many right ones do not.
 
     Args:
@@ -61,7 +62,7 @@ def detect_wrong_pairs(
     )
 
 
-def compute_auroc(scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_]) -> float:
+def compute_auroc(scores: ArrayLike, is_right: Labels) -> float:
     """Return the area under the ROC curve: how well the scores tell right from wrong pairs.
 
     It is the probability that a random right pair scores higher than a random wrong one, a tie
@@ -81,7 +82,7 @@ def compute_auroc(scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_
 
 def bootstrap_auroc(
     scores: ArrayLike,
-    is_right: Sequence[bool] | NDArray[np.bool_],
+    is_right: Labels,
     groups: Sequence[Hashable],
     resamples: int = 1000,
     seed: int = 0,
@@ -108,7 +109,7 @@ def bootstrap_auroc(
 
 def resample_auroc(
     scores: ArrayLike,
-    is_right: Sequence[bool] | NDArray[np.bool_],
+    is_right: Labels,
     groups: Sequence[Hashable],
     resamples: int = 1000,
     seed: int = 0,
@@ -141,9 +142,7 @@ def resample_auroc(
     return areas[~np.isnan(areas)]
 
 
-def _check_pairs(
-    scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_]
-) -> tuple[Floats, NDArray[np.bool_]]:
+def _check_pairs(scores: ArrayLike, is_right: Labels) -> tuple[Floats, Bools]:
     values, right = _check_scores(scores, is_right)
     if right.all() or not right.any():
         raise DataError(
@@ -153,9 +152,7 @@ def _check_pairs(
     return values, right
 
 
-def _check_scores(
-    scores: ArrayLike, is_right: Sequence[bool] | NDArray[np.bool_]
-) -> tuple[Floats, NDArray[np.bool_]]:
+def _check_scores(scores: ArrayLike, is_right: Labels) -> tuple[Floats, Bools]:
     values, right = np.asarray(scores, np.float64), np.asarray(is_right, np.bool_)
     if values.shape != right.shape or values.ndim != 1:
         raise DataError(
@@ -167,7 +164,7 @@ def _check_scores(
     return values, right
 
 
-def _weighted_auroc(scores: Floats, is_right: NDArray[np.bool_], weights: Floats) -> Floats:
+def _weighted_auroc(scores: Floats, is_right: Bools, weights: Floats) -> Floats:
     """Return the area for each row of weights (R, P), where pair p counts `weights[:, p]` times.
 
     NaN where all pairs that count are right, or all are wrong.

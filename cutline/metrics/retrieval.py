@@ -7,12 +7,8 @@ gives all candidates the same score would then find them.
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cutline.metrics.stats import Floats
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from cutline.metrics.stats import Bools, Floats, Ints
 
 CUTOFFS = (1, 5, 10)
 """recall is measured among so many first candidates"""

@@ -17,7 +17,9 @@ from cutline.metrics.cider import compute_cider
 from cutline.metrics.rouge import compute_rouge_l
 from cutline.metrics.tokenizers import Tokenize
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 METRIC_NAMES = {
     "bleu1": "BLEU-1",

@@ -5,7 +5,6 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cutline.config import MatchConfig
 from cutline.distributed import all_gather_rows, world_size
@@ -16,7 +15,7 @@ from cutline.model.match_loss import (
     find_positives,
     matching_loss,
 )
-from cutline.model.momentum import Embeddings, MomentumEncoders
+from cutline.model.momentum import Embeddings, MomentumEncoders, fit_width
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 """bounds of the learned temperature"""
@@ -122,14 +121,13 @@ class MatchTrainingModel(MatchModel):
         """
         if image_embeds is None:
             image_embeds = self.vision(pixel_values)
-        start = torch.full_like(input_ids[:, :1], self.enc_id)
         own = _Pairs(
             self.project_images(image_embeds),
             self.project_texts(self.read_texts(input_ids, attention_mask)),
             image_keys,
             text_keys,
             image_embeds,
-            torch.cat([start, input_ids[:, 1:]], 1),
+            replace_first(input_ids, self.enc_id),
             attention_mask,
         )
         others = self._gather(own)
@@ -139,7 +137,7 @@ class MatchTrainingModel(MatchModel):
             negative_images = draw_negatives(similarities[1], positives[1])
             negative_texts = draw_negatives(similarities[0], positives[0])
         if self.momentum is None or not self.training:
-            itc = sum_losses(similarities, positives) / 2
+            itc = compute_itc(similarities, positives)
         else:
             momentum = self.momentum.embed(pixel_values, image_embeds, input_ids, attention_mask)
             itc = self._distill(own.embeddings, Embeddings(*momentum, image_keys, text_keys))
@@ -171,7 +169,7 @@ class MatchTrainingModel(MatchModel):
         if torch.is_grad_enabled():
             encoders.enqueue(gathered)
         similarities, positives = self._compare(own, others), find_both_positives(own, others)
-        return sum_losses(similarities, positives, soft, encoders.alpha) / 2
+        return compute_itc(similarities, positives, soft, encoders.alpha)
 
     def _gather(self, own: _Pairs) -> _Pairs:
         """Return the pairs that images and texts are compared with."""
@@ -191,7 +189,7 @@ class MatchTrainingModel(MatchModel):
             negative_texts: (R,), for each image the number of a wrong text, or -1.
         """
         length = others.input_ids.shape[1]
-        ids, mask = (_widen(tensor, length) for tensor in (own.input_ids, own.attention_mask))
+        ids, mask = (fit_width(tensor, length) for tensor in (own.input_ids, own.attention_mask))
         # An image reads its own and its negative text at once, to be projected only once.
         texts = _interleave(ids, _pick(others.input_ids, negative_texts, ids))
         masks = _interleave(mask, _pick(others.attention_mask, negative_texts, mask))
@@ -210,18 +208,18 @@ def gather_pairs(rows: Rows) -> Rows:
     return type(rows)(*(tensors if world_size() == 1 else all_gather_rows(*tensors)))
 
 
-def sum_losses(
+def compute_itc(
     similarities: tuple[Tensor, Tensor],
     positives: tuple[Tensor, Tensor],
     soft: tuple[Tensor, Tensor] | None = None,
     alpha: float = 0.0,
 ) -> Tensor:
-    """Return the sum of `contrastive_loss` from images to texts and from texts to images."""
+    """Return the mean of `contrastive_loss` from images to texts and from texts to images."""
     losses = [
         contrastive_loss(similarities[way], positives[way], soft and soft[way], alpha)
         for way in (0, 1)
     ]
-    return losses[0] + losses[1]
+    return (losses[0] + losses[1]) / 2
 
 
 def find_both_positives(own: Embeddings, others: Embeddings) -> tuple[Tensor, Tensor]:
@@ -231,9 +229,9 @@ def find_both_positives(own: Embeddings, others: Embeddings) -> tuple[Tensor, Te
     return texts_of_image, images_of_text
 
 
-def _widen(x: Tensor, length: int) -> Tensor:
-    """Pad x (R, T) to (R, length)."""
-    return F.pad(x, (0, length - x.shape[1]))
+def replace_first(input_ids: Tensor, token_id: int) -> Tensor:
+    """Return input_ids (R, T) with another first token."""
+    return torch.cat([torch.full_like(input_ids[:, :1], token_id), input_ids[:, 1:]], 1)
 
 
 def _pick(rows: Tensor, numbers: Tensor, default: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from cutline.distributed import all_reduce_sum
 from cutline.model.activation_checkpointing import run_layer
 from cutline.model.attention import KeysValues, SelfAttention, make_text_mask
 from cutline.model.cache import CacheLayer
-from cutline.model.match_training import MatchTrainingModel
+from cutline.model.match_training import MatchTrainingModel, replace_first
 from cutline.model.text import TextLayer, TextTransformer
 
 _DECODER, _LM_HEAD = ".decoder.", ".lm_head."
@@ -93,11 +93,14 @@ class PretrainModel(MatchTrainingModel):
 
     text_class: ClassVar[type[TextTransformer]] = SharedTextTransformer
     text: SharedTextTransformer
-    label_smoothing = 0.1
-    """of the LM loss"""
 
     def __init__(
-        self, config: MatchConfig, enc_id: int, dec_id: int, negative_all_rank: bool = False
+        self,
+        config: MatchConfig,
+        enc_id: int,
+        dec_id: int,
+        negative_all_rank: bool = False,
+        label_smoothing: float = 0.1,
     ) -> None:
         """Build the network.
 
@@ -106,9 +109,10 @@ class PretrainModel(MatchTrainingModel):
             enc_id: As for `MatchTrainingModel`.
             dec_id: Id of [DEC], the first token of a caption.
             negative_all_rank: As for `MatchTrainingModel`.
+            label_smoothing: That of the LM loss.
         """
         super().__init__(config, enc_id, negative_all_rank)
-        self.dec_id = dec_id
+        self.dec_id, self.label_smoothing = dec_id, label_smoothing
 
     def forward(  # type: ignore[override]
         self,
@@ -136,8 +140,7 @@ class PretrainModel(MatchTrainingModel):
         In training mode, tokens have equal weights in all processes: the mean over the processes,
         weighted by their numbers of pairs, is that over all tokens.
         """
-        start = torch.full_like(input_ids[:, :1], self.dec_id)
-        ids = torch.cat([start, input_ids[:, 1:]], 1)
+        ids = replace_first(input_ids, self.dec_id)
         hidden = self.text.decode(ids, attention_mask, image_embeds)[:, :-1]
         scored = attention_mask[:, 1:].bool()
         losses = F.cross_entropy(

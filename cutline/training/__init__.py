@@ -10,7 +10,8 @@ from cutline.training.diagnostics.lr_finder import (
     run_lr_range_test,
     write_lr_report,
 )
-from cutline.training.diagnostics.overfit import OverfitResult, overfit
+from cutline.training.diagnostics.overfit import overfit
+from cutline.training.diagnostics.overfit_result import OverfitResult
 from cutline.training.loop.loop import train
 from cutline.training.run.log import read_log
 

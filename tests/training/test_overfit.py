@@ -15,7 +15,8 @@ from cutline.config import InitConfig, LoraConfig, Recipe, to_dict
 from cutline.errors import ConfigError, CutlineError
 from cutline.training import overfit
 from cutline.training.diagnostics import overfit as overfit_module
-from cutline.training.diagnostics.overfit import OverfitSample, make_overfit_recipe
+from cutline.training.diagnostics.overfit import make_overfit_recipe
+from cutline.training.diagnostics.overfit_result import OverfitSample
 from cutline.training.loop.trainer import Trainer
 from cutline.training.tasks import BatchLoss
 

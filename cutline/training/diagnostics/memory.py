@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cutline.checkpoint import Checkpoint
 from cutline.model.momentum import PREFIX
 from cutline.training.loop.trainer import Trainer
 
@@ -64,13 +65,12 @@ def estimate_disk_usage(trainer: Trainer) -> int:
     These are two checkpoints (best and last) and two copies of the state: a new state is written
     beside the old one, which it then replaces. Log and report are not counted.
     """
-    setup, memory = trainer.setup, count_tensor_memory(trainer)
-    checkpoints = trainer.task.make_checkpoints(
-        trainer.model.config, trainer.model.state_dict(), setup.tokenizer
-    )
-    model = sum(tensor.nbytes for each in checkpoints.values() for tensor in each.weights.values())
+    model, memory = trainer.model, count_tensor_memory(trainer)
+    trained = Checkpoint(model.config, model.state_dict(), trainer.setup.tokenizer)
+    checkpoints = trainer.task.make_checkpoints(trained)
+    saved = sum(tensor.nbytes for each in checkpoints.values() for tensor in each.weights.values())
     state = memory.weights + memory.momentum + memory.optimizer + memory.ema
-    return 2 * model + 2 * state
+    return 2 * saved + 2 * state
 
 
 def measure_free_disk(directory: Path) -> int:

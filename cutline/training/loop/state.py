@@ -42,6 +42,24 @@ class TrainerState:
     value_sums: dict[str, float] = field(default_factory=dict)
     """other values of the loss by name, summed since the last line of the log"""
 
+    def add_losses(self, loss: float, **values: float) -> None:
+        """Add the summed loss of a step, and its other values by name."""
+        self.loss_sum += loss
+        self.epoch_loss_sum += loss
+        for name, value in values.items():
+            self.value_sums[name] = self.value_sums.get(name, 0.0) + value
+
+    def count_step(self, targets: int, images: int) -> None:
+        """Count a step with so many tokens or pairs, and images."""
+        self.token_count += targets
+        self.epoch_token_count += targets
+        self.num_images += images
+        self.step += 1
+
+    def start_line(self) -> None:
+        """Begin the sums for the next line of the log."""
+        self.loss_sum, self.token_count, self.value_sums = 0.0, 0, {}
+
 
 def save_state(
     path: Path,

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from cutline.checkpoint import save_native_folders
+from cutline.checkpoint import Checkpoint, save_native_folders
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import Recipe
 from cutline.device import pick_device, pick_precision
 from cutline.distributed import all_reduce_sum, gather_results, rank, run_on_main, world_size
@@ -85,7 +86,7 @@ class Trainer:
     def configure_model(self) -> None:
         """Apply the recipe to the model: LoRA, frozen weights, checkpointing and compilation."""
         recipe, memory = self.recipe, self.recipe.memory
-        torch.manual_seed(self.recipe.seed)  # for the initial weights of LoRA
+        torch.manual_seed(recipe.seed)  # for the initial weights of LoRA
         select_weights(self.model, recipe.optim, recipe.lora)
         self.model.checkpoint_activations(
             memory.vit_ckpt_layer if memory.vit_grad_ckpt else 0,
@@ -94,13 +95,9 @@ class Trainer:
         )
         if recipe.compile:
             self.model.compile_layers()
-        self.train_mode()
-
-    def train_mode(self) -> None:
-        """Set the model to training mode; a frozen vision encoder stays in evaluation mode."""
         self.model.train()
         if not any(weight.requires_grad for weight in self.model.vision.parameters()):
-            self.model.vision.eval()
+            self.model.vision.eval()  # a frozen encoder
 
     @property
     def state_path(self) -> Path:
@@ -157,8 +154,7 @@ class Trainer:
         Raises:
             DivergedError: They are not.
         """
-        config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
-        batch = self.task.make_dummy(config, has_embeddings, scored=True)
+        batch = self.make_dummy(scored=True)
         tensors = saved_tensors(self.model, self.ema, self.optimizer).values()
         require_finite_weights(
             tensors, lambda: self.compute_loss(self.model, batch).loss, self.state.step
@@ -166,17 +162,16 @@ class Trainer:
 
     def save_checkpoint(self, name: str) -> None:
         """Save the model to a folder of the run directory; every process must call this."""
-        weights, config, tokenizer = self.export_weights(), self.model.config, self.setup.tokenizer
+        trained, folder = self.export_checkpoint(), self.directory / name
 
         def save() -> None:
-            checkpoints = self.task.make_checkpoints(config, weights, tokenizer)
-            folder = self.directory / name
+            checkpoints = self.task.make_checkpoints(trained)
             save_native_folders({folder / part: model for part, model in checkpoints.items()})
 
         run_on_main(save)
 
-    def export_weights(self, rank0_only: bool = True) -> dict[str, Tensor]:
-        """Return the weights as they are saved: averaged, and with LoRA merged.
+    def export_checkpoint(self, rank0_only: bool = True) -> Checkpoint[AnyConfig]:
+        """Return the network with its weights as they are saved: averaged, and with LoRA merged.
 
         They share memory with the training model where they are neither averaged, merged
         nor sharded. Every process must call this.
@@ -188,18 +183,16 @@ class Trainer:
         lora = self.recipe.lora
         if lora.rank:
             weights = merge_lora(weights, lora.scale)
-        return weights
+        return Checkpoint(self.model.config, weights, self.setup.tokenizer)
 
     def export_model(self) -> VisionTextModel:
-        """Build the network with `export_weights`, in evaluation mode; every process must call it.
+        """Build the network of `export_checkpoint`, in evaluation mode; every process calls this.
 
         It is a second module that shares the weights of the training model: changing its mode or
         replacing its layers does not affect training. Its weights must not be changed in place;
-        see `export_weights`.
+        see `export_checkpoint`.
         """
-        weights = self.export_weights(rank0_only=False)
-        model = self.task.build_model(self.model.config, weights, self.setup.tokenizer)
-        return model.to(self.device)
+        return self.task.build_model(self.export_checkpoint(rank0_only=False)).to(self.device)
 
     def read_steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of each remaining optimizer step."""
@@ -241,10 +234,7 @@ class Trainer:
         norm = self.update_weights(batches, totals.targets) if totals.targets else 0.0
         if self.ema:
             update_ema(self.ema, self.model, state.step, optim.ema_decay)
-        state.token_count += totals.targets
-        state.epoch_token_count += totals.targets
-        state.num_images += totals.images
-        state.step += 1
+        state.count_step(totals.targets, totals.images)
         return norm
 
     def update_weights(self, batches: list[Batch], targets: int) -> float:
@@ -255,17 +245,14 @@ class Trainer:
         """
         self.task.prepare_step(self.model, self.state.step / self.steps_per_epoch)
         losses = [self.backward(batch, targets, last=batch is batches[-1]) for batch in batches]
-        loss, *values = all_reduce_sum(*map(sum, zip(*map(dict.values, losses), strict=True)))
+        sums = all_reduce_sum(*map(sum, zip(*map(dict.values, losses), strict=True)))
         # An infinite limit only computes the norm, which is a DTensor with FSDP2.
         clip_norm = self.recipe.optim.clip_norm or math.inf
         norm = float(full_tensor(clip_grad_norm_(self.model.parameters(), clip_norm)))
-        self.check_finite(loss, norm)
+        self.check_finite(sums[0], norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.state.loss_sum += loss
-        self.state.epoch_loss_sum += loss
-        for name, value in zip([*losses[0]][1:], values, strict=True):
-            self.state.value_sums[name] = self.state.value_sums.get(name, 0.0) + value
+        self.state.add_losses(**dict(zip(losses[0], sums, strict=True)))
         return norm
 
     def backward(self, batch: Batch, targets: int, last: bool) -> dict[str, float]:
@@ -290,15 +277,19 @@ class Trainer:
 
     def compute_loss(self, model: nn.Module, batch: Batch) -> BatchLoss:
         """Return the summed loss of a batch."""
-        config, has_embeddings = self.model.config, bool(self.recipe.data.cache_embeddings)
         if not len(batch.pixels):
-            batch = self.task.make_dummy(config, has_embeddings, scored=False)
+            batch = self.make_dummy(scored=False)
         batch = batch.to(self.device)
         # A matcher's layers run several times: casts from a cache would not be found again when
         # activations are recomputed.
         device = self.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return self.task.compute_loss(model, config, batch)
+            return self.task.compute_loss(model, self.model.config, batch)
+
+    def make_dummy(self, scored: bool) -> Batch:
+        """Return a batch of one gray image; see `Task.make_dummy`."""
+        has_embeddings = bool(self.recipe.data.cache_embeddings)
+        return self.task.make_dummy(self.model.config, has_embeddings, scored)
 
     def check_finite(self, loss: float, norm: float) -> None:
         """Raise DivergedError if the loss or the gradient norm is NaN or infinite."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from cutline.captioner import Captioner
 from cutline.checkpoint import Checkpoint, build_model, load_checkpoint
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import CaptionConfig, GenerationKwargs, Recipe
 from cutline.data import Sample
-from cutline.errors import ConfigError, CutlineError
+from cutline.errors import CutlineError
 from cutline.evaluation import evaluate
 from cutline.generation.batch import check_prompt_length
 from cutline.model import CaptionModel, VisionTextModel
@@ -24,17 +25,13 @@ from cutline.training.data.caption_batch import (
     make_dummy_captions,
 )
 from cutline.training.data.dataset import ExampleOrError
-from cutline.training.tasks.initial import (
-    load_pretrained_encoders,
-    load_vocabulary,
-    log_extra_weights,
-)
+from cutline.training.tasks.initial import init_config, load_pretrained_encoders, log_extra_weights
 from cutline.training.tasks.task import (
-    AnyConfig,
     BatchLoss,
     TaskEvaluation,
+    check_length,
     device_of,
-    to_pixel_values,
+    run_model,
 )
 from cutline.training.tasks.token_table import format_token_losses
 
@@ -51,14 +48,11 @@ class CaptionTask:
 
     def init_model(self, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
         """Start from a captioner, pretrained encoders or random weights."""
-        recipe = self.recipe
-        if recipe.init.captioner:
-            return load_captioner(recipe)
-        config = recipe.model.to_config()
-        tokenizer = load_vocabulary(recipe, train, config.prompt)
-        config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
+        if self.recipe.init.captioner:
+            return load_captioner(self.recipe)
+        config, tokenizer = init_config(self.recipe, train)
         model = CaptionModel(config)
-        load_pretrained_encoders(recipe, model)
+        load_pretrained_encoders(self.recipe, model)
         return model, tokenizer
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
@@ -66,15 +60,9 @@ class CaptionTask:
 
         Otherwise, the first evaluation would raise it, after an epoch of training.
         """
-        recipe, max_positions = self.recipe, config.text.max_positions
-        for name, length in (
-            ("data.max_tokens", recipe.data.max_tokens),
-            ("generation.max_length", recipe.generation.max_length),
-        ):
-            if length > max_positions:
-                raise ConfigError(
-                    f"{name} {length} is above the model's {max_positions} positions: lower it"
-                )
+        recipe = self.recipe
+        check_length("data.max_tokens", recipe.data.max_tokens, config)
+        check_length("generation.max_length", recipe.generation.max_length, config)
         if val and recipe.eval.select_by == "captions":
             prompts = {sample.prompt_or(self.default_prompt(config)) for sample in val}
             shortest = min(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
@@ -99,14 +87,7 @@ class CaptionTask:
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
         """Compute the LM loss."""
         assert isinstance(batch, CaptionBatch)
-        output = model(
-            to_pixel_values(batch, config),
-            batch.input_ids,
-            batch.attention_mask,
-            batch.labels,
-            image_embeds=batch.image_embeds,
-        )
-        return BatchLoss(output.loss)
+        return BatchLoss(run_model(model, config, batch, batch.labels).loss)
 
     def evaluate(
         self,
@@ -116,21 +97,27 @@ class CaptionTask:
         progress: Progress,
     ) -> TaskEvaluation:
         """Caption the validation images, and measure the captions."""
-        return evaluate_captions(
-            self.recipe, cast(CaptionModel, model), tokenizer, samples, progress
+        recipe = self.recipe
+        evaluation = evaluate(
+            _make_captioner(model, tokenizer),
+            samples,
+            batch_size=recipe.eval.batch_size,
+            metric_tokenizer=recipe.eval.metric_tokenizer,
+            progress=progress,
+            **cast(GenerationKwargs, asdict(recipe.generation)),
         )
+        scores = evaluation.scores
+        metrics = {name: x for name, x in asdict(scores).items() if isinstance(x, float)}
+        score = scores.cider + scores.bleu4
+        return TaskEvaluation(metrics, score, evaluation.skipped, evaluation.images)
 
-    def build_model(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> CaptionModel:
+    def build_model(self, trained: Checkpoint[AnyConfig]) -> CaptionModel:
         """Build the captioner's network."""
-        return build_model(Checkpoint(cast(CaptionConfig, config), weights, tokenizer))
+        return build_model(cast(Checkpoint[CaptionConfig], trained))
 
-    def make_checkpoints(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> dict[str, Checkpoint[AnyConfig]]:
+    def make_checkpoints(self, trained: Checkpoint[AnyConfig]) -> dict[str, Checkpoint[AnyConfig]]:
         """Return the captioner."""
-        return {"": Checkpoint(config, weights, tokenizer)}
+        return {"": trained}
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss per token if all tokens of the vocabulary are equally likely."""
@@ -149,48 +136,18 @@ class CaptionTask:
         samples: Sequence[Sample],
         references: Sequence[EncodedText],
     ) -> Sequence[str | CutlineError]:
-        """Caption the images by greedy search."""
-        return caption_greedily(cast(CaptionModel, model), tokenizer, samples, references)
-
-
-def evaluate_captions(
-    recipe: Recipe,
-    model: CaptionModel,
-    tokenizer: Tokenizer,
-    samples: Sequence[Sample],
-    progress: Progress,
-) -> TaskEvaluation:
-    """Caption images as the recipe says, and measure the captions."""
-    evaluation = evaluate(
-        Captioner(model, tokenizer, device_of(model), "fp32"),
-        samples,
-        batch_size=recipe.eval.batch_size,
-        metric_tokenizer=recipe.eval.metric_tokenizer,
-        progress=progress,
-        **cast(GenerationKwargs, asdict(recipe.generation)),
-    )
-    scores = evaluation.scores
-    metrics = {name: x for name, x in asdict(scores).items() if isinstance(x, float)}
-    score = scores.cider + scores.bleu4
-    return TaskEvaluation(metrics, score, evaluation.skipped, evaluation.images)
-
-
-def caption_greedily(
-    model: CaptionModel,
-    tokenizer: Tokenizer,
-    samples: Sequence[Sample],
-    references: Sequence[EncodedText],
-) -> list[str | CutlineError]:
-    """Return the caption of each image by greedy search, no longer than the longest reference."""
-    captioner = Captioner(model, tokenizer, device_of(model), "fp32")
-    captions = captioner.stream(
-        [sample.image for sample in samples],
-        [sample.prompt_or(captioner.config.prompt) for sample in samples],
-        num_beams=1,
-        max_length=max(len(reference.token_ids) for reference in references),
-        min_length=0,
-    )
-    return [caption if isinstance(caption, CutlineError) else caption.text for caption in captions]
+        """Caption the images by greedy search, no longer than the longest reference."""
+        captioner = _make_captioner(model, tokenizer)
+        captions = captioner.stream(
+            [sample.image for sample in samples],
+            [sample.prompt_or(captioner.config.prompt) for sample in samples],
+            num_beams=1,
+            max_length=max(len(reference.token_ids) for reference in references),
+            min_length=0,
+        )
+        return [
+            caption if isinstance(caption, CutlineError) else caption.text for caption in captions
+        ]
 
 
 def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
@@ -200,3 +157,8 @@ def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
     log_extra_weights(init.captioner, checkpoint.extra_weights)
     checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
     return build_model(checkpoint), checkpoint.tokenizer
+
+
+def _make_captioner(model: VisionTextModel, tokenizer: Tokenizer) -> Captioner:
+    """Return a captioner with the network, on its device."""
+    return Captioner(cast(CaptionModel, model), tokenizer, device_of(model), "fp32")

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
-from cutline.checkpoint import LoadReport, load_pretrained_text, load_pretrained_vision
-from cutline.config import Recipe
+from cutline.checkpoint import load_pretrained_text, load_pretrained_vision
+from cutline.config import CaptionConfig, Recipe
 from cutline.data import Sample
 from cutline.model import VisionTextModel
 from cutline.tokenizer import Tokenizer, clean_caption
@@ -12,20 +13,27 @@ from cutline.tokenizer import Tokenizer, clean_caption
 logger = logging.getLogger(__name__)
 
 
-def load_vocabulary(recipe: Recipe, train: Sequence[Sample], prompt: str | None) -> Tokenizer:
-    """Load the recipe's vocabulary, or train one on the training captions.
+def init_config(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionConfig, Tokenizer]:
+    """Return the settings of a new model, and its vocabulary.
 
     Args:
-        recipe: Vocabulary, or its maximum size.
-        train: Training samples.
-        prompt: Prompt of the samples without one of their own; None if no text has a prompt.
+        recipe: Settings, and the vocabulary or its maximum size.
+        train: Training samples, for a vocabulary that is trained on their captions.
     """
-    path = recipe.init.tokenizer
-    return Tokenizer.load(path) if path else train_tokenizer(recipe, train, prompt)
+    config, path = recipe.model.to_config(), recipe.init.tokenizer
+    prompt = config.prompt if recipe.task == "caption" else None
+    tokenizer = Tokenizer.load(path) if path else train_tokenizer(recipe, train, prompt)
+    return replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size)), tokenizer
 
 
 def train_tokenizer(recipe: Recipe, train: Sequence[Sample], prompt: str | None) -> Tokenizer:
-    """Train a vocabulary on the training captions, each after its prompt, as the model reads it."""
+    """Train a vocabulary on the training captions, each after its prompt, as the model reads it.
+
+    Args:
+        recipe: Maximum size, and how captions are cleaned.
+        train: Training samples.
+        prompt: Prompt of the samples without one of their own; None if no text has a prompt.
+    """
     data = recipe.data
     texts = (
         f"{'' if prompt is None else sample.prompt_or(prompt)} "
@@ -41,14 +49,15 @@ def load_pretrained_encoders(recipe: Recipe, model: VisionTextModel) -> None:
     init = recipe.init
     for path, load in ((init.vision, load_pretrained_vision), (init.text, load_pretrained_text)):
         if path:
-            log_report(path, load(model, path))
+            report = load(model, path)
+            log_loaded(path, report.loaded, report.initialized)
+            logger.info("  unused: %s", ", ".join(report.unused) or "none")
 
 
-def log_report(path: str, report: LoadReport) -> None:
-    """Log which weights a pretrained model provided."""
-    logger.info("%s: %d weights loaded", path, report.loaded)
-    logger.info("  randomly initialized: %s", ", ".join(report.initialized) or "none")
-    logger.info("  unused: %s", ", ".join(report.unused) or "none")
+def log_loaded(path: str, count: int, initialized: Sequence[str]) -> None:
+    """Log how many weights a pretrained model provided, and which are random."""
+    logger.info("%s: %d weights loaded", path, count)
+    logger.info("  randomly initialized: %s", ", ".join(initialized) or "none")
 
 
 def log_extra_weights(path: str, names: Sequence[str]) -> None:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from cutline.checkpoint import Checkpoint
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import MatchConfig, Recipe
 from cutline.data import Sample
-from cutline.errors import ConfigError, CutlineError
-from cutline.matcher import MatchScores
+from cutline.errors import CutlineError
+from cutline.evaluation import MatchEvaluation, evaluate_matcher
+from cutline.matcher import Matcher, MatchScores
 from cutline.model import MatchModel, MatchTrainingModel, VisionTextModel
 from cutline.model.match_loss import find_positives
 from cutline.model.match_training import MAX_TEMPERATURE, MIN_TEMPERATURE
@@ -22,17 +24,17 @@ from cutline.tokenizer import EncodedText, Tokenizer
 from cutline.training.data.batch import Batch
 from cutline.training.data.dataset import ExampleOrError
 from cutline.training.data.match_batch import MatchBatch, collate_pairs, make_dummy_pair
-from cutline.training.tasks.match_evaluation import evaluate_matches, wrap_model
 from cutline.training.tasks.match_initial import (
     TEMPERATURE,
     init_match_config,
     load_match_weights,
 )
 from cutline.training.tasks.task import (
-    AnyConfig,
     BatchLoss,
     TaskEvaluation,
-    to_pixel_values,
+    check_length,
+    device_of,
+    run_model,
 )
 
 MAX_QUEUED_TEXTS = 64
@@ -68,11 +70,7 @@ class MatchTask:
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
         """Raise ConfigError if texts do not fit the model."""
-        if self.recipe.data.max_tokens > config.text.max_positions:
-            raise ConfigError(
-                f"data.max_tokens {self.recipe.data.max_tokens} is above the model's "
-                f"{config.text.max_positions} positions: lower it"
-            )
+        check_length("data.max_tokens", self.recipe.data.max_tokens, config)
 
     def default_prompt(self, config: AnyConfig) -> None:
         """Return None: no text has a prompt."""
@@ -96,14 +94,7 @@ class MatchTask:
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
         """Compute the sum of ITC and ITM."""
         assert isinstance(batch, MatchBatch)
-        loss = model(
-            to_pixel_values(batch, config),
-            batch.input_ids,
-            batch.attention_mask,
-            batch.image_keys,
-            batch.text_keys,
-            image_embeds=batch.image_embeds,
-        )
+        loss = run_model(model, config, batch, batch.image_keys, batch.text_keys)
         count = batch.num_targets
         values = {name: value.detach() * count for name, value in loss._asdict().items()}
         return BatchLoss(loss.total * count, values)
@@ -116,23 +107,29 @@ class MatchTask:
         progress: Progress,
     ) -> TaskEvaluation:
         """Measure how often images and texts find each other, and the accuracy of ITM."""
-        assert isinstance(model, MatchModel)
-        return evaluate_matches(self.recipe, model, tokenizer, samples, progress)
+        recipe = self.recipe
+        evaluation = evaluate_matcher(
+            _make_matcher(model, tokenizer),
+            samples,
+            k_test=recipe.match.k_test,
+            batch_size=recipe.eval.batch_size,
+            clean=recipe.data.clean,
+            max_words=recipe.data.max_words,
+            progress=progress,
+        )
+        metrics = flatten_evaluation(evaluation)
+        return TaskEvaluation(metrics, evaluation.reranked.mean, evaluation.skipped)
 
-    def build_model(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> MatchTrainingModel:
+    def build_model(self, trained: Checkpoint[AnyConfig]) -> MatchTrainingModel:
         """Build the training network."""
         with torch.device("meta"):
-            model = self._new_model(config, tokenizer)
-        model.load_state_dict(drop_momentum(weights), assign=True)
+            model = self._new_model(trained.config, trained.tokenizer)
+        model.load_state_dict(drop_momentum(trained.weights), assign=True)
         return model.eval()
 
-    def make_checkpoints(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> dict[str, Checkpoint[AnyConfig]]:
+    def make_checkpoints(self, trained: Checkpoint[AnyConfig]) -> dict[str, Checkpoint[AnyConfig]]:
         """Return the matcher."""
-        return {"": make_match_checkpoint(config, drop_momentum(weights), tokenizer)}
+        return {"": make_match_checkpoint(trained)}
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return ITC if all texts of a batch are equally likely, and ITM if both answers are."""
@@ -166,7 +163,7 @@ class MatchTask:
         inputs = [(sample.image, texts) for sample in samples]
         return [
             scores if isinstance(scores, CutlineError) else texts[_find_best(scores)]
-            for scores in wrap_model(model, tokenizer).stream(inputs)
+            for scores in _make_matcher(model, tokenizer).stream(inputs)
         ]
 
     def _new_model(self, config: AnyConfig, tokenizer: Tokenizer) -> MatchTrainingModel:
@@ -188,22 +185,32 @@ def drop_momentum(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if not name.startswith(PREFIX)}
 
 
-def make_match_checkpoint(
-    config: AnyConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer
-) -> Checkpoint[MatchConfig]:
-    """Return the matcher with the weights of a training network: its settings hold the temperature.
-
-    Args:
-        config: Settings of the network.
-        weights: Those of a matcher, and the temperature.
-        tokenizer: Vocabulary.
-    """
-    assert isinstance(config, MatchConfig)
+def make_match_checkpoint(trained: Checkpoint[AnyConfig]) -> Checkpoint[MatchConfig]:
+    """Return the matcher in a training network: its settings hold the temperature."""
+    assert isinstance(trained.config, MatchConfig)
+    weights = drop_momentum(trained.weights)
     # The last step may have left the bounds, which the next one restores.
-    temperature = weights[TEMPERATURE].clamp(MIN_TEMPERATURE, MAX_TEMPERATURE)
-    settings = replace(config, temperature=float(temperature))
-    matcher = {name: weight for name, weight in weights.items() if name != TEMPERATURE}
-    return Checkpoint(settings, matcher, tokenizer)
+    temperature = weights.pop(TEMPERATURE).clamp(MIN_TEMPERATURE, MAX_TEMPERATURE)
+    config = replace(trained.config, temperature=float(temperature))
+    return Checkpoint(config, weights, trained.tokenizer)
+
+
+def flatten_evaluation(evaluation: MatchEvaluation) -> dict[str, float]:
+    """Return the metrics of a matcher by their names in the log."""
+    metrics = {
+        f"{direction}_r{cutoff.removeprefix('at')}": value
+        for direction, recall in vars(evaluation.reranked).items()
+        for cutoff, value in vars(recall).items()
+    }
+    metrics |= {
+        "recall_mean": evaluation.reranked.mean,
+        "recall_mean_by_index": evaluation.reranked_by_index.mean,
+        "recall_mean_cosine": evaluation.cosine.mean,
+        "itm_accuracy": evaluation.itm_accuracy,
+    }
+    if evaluation.itm_auroc is not None:
+        metrics["itm_auroc"] = evaluation.itm_auroc
+    return metrics
 
 
 def describe_pairs(batch: MatchBatch, tokenizer: Tokenizer) -> list[str]:
@@ -216,6 +223,12 @@ def describe_pairs(batch: MatchBatch, tokenizer: Tokenizer) -> list[str]:
         suffix = f"  (as true of this image: {', '.join(others)})" if others else ""
         lines.append(f"pair {row + 1}: {tokens}{suffix}")
     return lines
+
+
+def _make_matcher(model: VisionTextModel, tokenizer: Tokenizer) -> Matcher:
+    """Return a matcher with the network, on its device."""
+    assert isinstance(model, MatchModel)
+    return Matcher(model, tokenizer, device_of(model), "fp32")
 
 
 def _find_best(scores: MatchScores) -> int:

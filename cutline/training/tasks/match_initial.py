@@ -11,10 +11,10 @@ from cutline.data import Sample
 from cutline.model import MatchTrainingModel
 from cutline.tokenizer import Tokenizer
 from cutline.training.tasks.initial import (
+    init_config,
     load_pretrained_encoders,
-    load_vocabulary,
     log_extra_weights,
-    logger,
+    log_loaded,
 )
 
 TEMPERATURE = "temperature"
@@ -40,10 +40,8 @@ def init_match_config(
         log_extra_weights(init.captioner, captioner.extra_weights)
         config = MatchConfig.from_caption_config(captioner.config)
         return override_match_config(recipe, config), captioner.tokenizer, captioner.weights
-    tokenizer = load_vocabulary(recipe, train, prompt=None)
-    config = MatchConfig.from_caption_config(recipe.model.to_config())
-    text = replace(config.text, vocab_size=tokenizer.vocab_size)
-    return replace(config, text=text), tokenizer, {}
+    sizes, tokenizer = init_config(recipe, train)
+    return MatchConfig.from_caption_config(sizes), tokenizer, {}
 
 
 def override_match_config(recipe: Recipe, config: MatchConfig) -> MatchConfig:
@@ -66,6 +64,5 @@ def load_match_weights(
     used = {name: weights[name] for name in names if name in weights}
     model.load_state_dict(used, strict=False)
     if recipe.init.captioner:
-        path, new = recipe.init.captioner, [name for name in names if name not in used]
-        logger.info("%s: %d weights loaded", path, len(used))
-        logger.info("  randomly initialized: %s", ", ".join(new) or "none")
+        new = [name for name in names if name not in used]
+        log_loaded(recipe.init.captioner, len(used), new)

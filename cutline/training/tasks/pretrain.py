@@ -5,21 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import Tensor
-
 from cutline.checkpoint import Checkpoint, build_model
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import CaptionConfig, MatchConfig
 from cutline.data import Sample
 from cutline.errors import CutlineError
 from cutline.model import CaptionModel, PretrainModel, VisionTextModel, split_pretrained
 from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
-from cutline.training.tasks.caption import CaptionTask, caption_greedily, evaluate_captions
+from cutline.training.tasks.caption import CaptionTask
 from cutline.training.tasks.match import MatchTask, make_match_checkpoint
-from cutline.training.tasks.match_evaluation import evaluate_matches
 from cutline.training.tasks.match_initial import TEMPERATURE
 from cutline.training.tasks.pretrain_initial import init_pretraining, load_start
-from cutline.training.tasks.task import AnyConfig, TaskEvaluation
+from cutline.training.tasks.task import TaskEvaluation
 
 CAPTIONER, MATCHER = "captioner", "matcher"
 """subfolders of a checkpoint"""
@@ -55,23 +53,21 @@ class PretrainTask(MatchTask):
     ) -> TaskEvaluation:
         """Measure matches and captions; the score is the product of the scores of both tasks."""
         assert isinstance(model, PretrainModel)
-        matches = evaluate_matches(self.recipe, model, tokenizer, samples, progress)
+        matches = super().evaluate(model, tokenizer, samples, progress)
         captioner, texts = self._make_captioner(model, tokenizer), drop_prompts(samples)
-        captions = evaluate_captions(self.recipe, captioner, tokenizer, texts, progress)
+        captions = CaptionTask(self.recipe).evaluate(captioner, tokenizer, texts, progress)
         metrics = matches.metrics | captions.metrics
         score = matches.score * captions.score
         return TaskEvaluation(metrics, score, captions.skipped, captions.images)
 
-    def make_checkpoints(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> dict[str, Checkpoint[AnyConfig]]:
+    def make_checkpoints(self, trained: Checkpoint[AnyConfig]) -> dict[str, Checkpoint[AnyConfig]]:
         """Return the captioner and the matcher."""
-        captioner, matcher = split_pretrained(weights)
+        captioner, matcher = split_pretrained(trained.weights)
+        config = self._make_caption_config(trained.config)
+        matcher[TEMPERATURE] = trained.weights[TEMPERATURE]
         return {
-            CAPTIONER: Checkpoint(self._make_caption_config(config), captioner, tokenizer),
-            MATCHER: make_match_checkpoint(
-                config, {**matcher, TEMPERATURE: weights[TEMPERATURE]}, tokenizer
-            ),
+            CAPTIONER: Checkpoint(config, captioner, trained.tokenizer),
+            MATCHER: make_match_checkpoint(replace(trained, weights=matcher)),
         }
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
@@ -88,8 +84,8 @@ class PretrainTask(MatchTask):
     ) -> Sequence[str | CutlineError]:
         """Caption the images by greedy search."""
         assert isinstance(model, PretrainModel)
-        captioner = self._make_captioner(model, tokenizer)
-        return caption_greedily(captioner, tokenizer, drop_prompts(samples), references)
+        captioner, texts = self._make_captioner(model, tokenizer), drop_prompts(samples)
+        return CaptionTask(self.recipe).answer(captioner, tokenizer, texts, references)
 
     def _make_captioner(self, model: PretrainModel, tokenizer: Tokenizer) -> CaptionModel:
         """Return the captioner in a network, whose weights it shares."""
@@ -98,15 +94,18 @@ class PretrainTask(MatchTask):
         return build_model(Checkpoint(config, weights, tokenizer))
 
     def _make_caption_config(self, config: AnyConfig) -> CaptionConfig:
-        smoothing = self.recipe.model.to_config().label_smoothing
-        return CaptionConfig(config.vision, config.text, config.image, "", smoothing)
+        return CaptionConfig(config.vision, config.text, config.image, "", self._label_smoothing)
 
     def _new_model(self, config: AnyConfig, tokenizer: Tokenizer) -> PretrainModel:
         assert isinstance(config, MatchConfig)
         all_ranks = self.recipe.match.negative_all_rank
-        model = PretrainModel(config, tokenizer.enc_id, tokenizer.dec_id, all_ranks)
-        model.label_smoothing = self.recipe.model.to_config().label_smoothing
-        return model
+        return PretrainModel(
+            config, tokenizer.enc_id, tokenizer.dec_id, all_ranks, self._label_smoothing
+        )
+
+    @property
+    def _label_smoothing(self) -> float:
+        return self.recipe.model.to_config().label_smoothing
 
 
 def drop_prompts(samples: Sequence[Sample]) -> list[Sample]:

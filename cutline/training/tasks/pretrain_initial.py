@@ -10,7 +10,7 @@ from cutline.config import MatchConfig, Recipe
 from cutline.data import Sample
 from cutline.model import CaptionModel, PretrainModel, join_pretrained
 from cutline.tokenizer import Tokenizer
-from cutline.training.tasks.initial import load_pretrained_encoders, load_vocabulary, logger
+from cutline.training.tasks.initial import init_config, load_pretrained_encoders, log_loaded
 from cutline.training.tasks.match_initial import TEMPERATURE, override_match_config
 
 
@@ -51,10 +51,7 @@ def init_pretraining(recipe: Recipe, train: Sequence[Sample]) -> PretrainStart:
 
 def _init_encoders(recipe: Recipe, train: Sequence[Sample]) -> PretrainStart:
     """Load a vision encoder and a BERT, which both text encoder and decoder start from."""
-    config = recipe.model.to_config()
-    tokenizer = load_vocabulary(recipe, train, prompt=None)
-    text = replace(config.text, vocab_size=tokenizer.vocab_size)
-    config = replace(config, text=text)
+    config, tokenizer = init_config(recipe, train)
     start = PretrainStart(MatchConfig.from_caption_config(config), tokenizer)
     if not (recipe.init.vision or recipe.init.text):
         return start
@@ -69,5 +66,4 @@ def load_start(recipe: Recipe, model: PretrainModel, start: PretrainStart) -> No
     model.load_state_dict(weights, strict=False)
     if recipe.init.model:
         new = [name for name in model.state_dict() if name not in weights and name != TEMPERATURE]
-        logger.info("%s: %d weights loaded", recipe.init.model, len(weights))
-        logger.info("  randomly initialized: %s", ", ".join(new) or "none")
+        log_loaded(recipe.init.model, len(weights), new)

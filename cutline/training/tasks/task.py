@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from cutline.checkpoint import Checkpoint
-from cutline.config import CaptionConfig, MatchConfig
+from cutline.checkpoint.kinds import AnyConfig
 from cutline.data import Sample
-from cutline.errors import CutlineError
+from cutline.errors import ConfigError, CutlineError
 from cutline.evaluation import EvaluatedImage
 from cutline.image import normalize
 from cutline.model import VisionTextModel
@@ -18,8 +18,6 @@ from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
 from cutline.training.data.batch import Batch
 from cutline.training.data.dataset import ExampleOrError
-
-AnyConfig = CaptionConfig | MatchConfig
 
 
 class BatchLoss(NamedTuple):
@@ -102,15 +100,11 @@ class Task(Protocol):
             DataError: None of the images can be read.
         """
 
-    def build_model(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> VisionTextModel:
-        """Build a network as `init_model` does, in evaluation mode, that shares `weights`."""
+    def build_model(self, trained: Checkpoint[AnyConfig]) -> VisionTextModel:
+        """Build a network as `init_model` does, in evaluation mode, that shares the weights."""
 
-    def make_checkpoints(
-        self, config: AnyConfig, weights: dict[str, Tensor], tokenizer: Tokenizer
-    ) -> dict[str, Checkpoint[AnyConfig]]:
-        """Return what is saved of a network with these weights, by subfolder; "" for none."""
+    def make_checkpoints(self, trained: Checkpoint[AnyConfig]) -> dict[str, Checkpoint[AnyConfig]]:
+        """Return what is saved of a trained network, by subfolder; "" for none."""
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss of a model that guesses: a formula, and its value."""
@@ -135,9 +129,19 @@ class Task(Protocol):
         """
 
 
-def to_pixel_values(batch: Batch, config: AnyConfig) -> Tensor | None:
-    """Return the input of the vision encoder; None if the batch has image_embeds."""
-    return normalize(batch.pixels, config.image) if batch.image_embeds is None else None
+def check_length(name: str, length: int, config: AnyConfig) -> None:
+    """Raise ConfigError if a setting allows texts that are longer than the model reads."""
+    if length > config.text.max_positions:
+        raise ConfigError(
+            f"{name} {length} is above the model's {config.text.max_positions} positions: lower it"
+        )
+
+
+def run_model(model: nn.Module, config: AnyConfig, batch: Batch, *others: Tensor) -> Any:
+    """Run a network on a batch; `others` is what its loss needs beside images and texts."""
+    embeds = batch.image_embeds
+    pixel_values = normalize(batch.pixels, config.image) if embeds is None else None
+    return model(pixel_values, batch.input_ids, batch.attention_mask, *others, image_embeds=embeds)
 
 
 def device_of(model: nn.Module) -> str:

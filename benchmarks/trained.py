@@ -1,0 +1,87 @@
+"""What benchmarks that train models share: options, timed trainings, and the result."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from machine import describe_machine
+from rich.console import Console
+
+from cutline.config import InitConfig, ModelSettings, Recipe
+from cutline.files import write_text
+from cutline.training import train
+
+progress = Console(stderr=True, highlight=False, markup=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options of every benchmark that trains models."""
+
+    output: str = ""
+    """write the result to this JSON file"""
+    folder: str = ""
+    """keep data and models in this new folder (default: a temporary one)"""
+    short: bool = False
+    """little data and few steps: only to test this script"""
+
+    def shorten(self) -> Self:
+        """Return the options with the numbers of a short run."""
+        return self
+
+
+Options = TypeVar("Options", bound=TrainingOptions)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model and how long its training took."""
+
+    path: Path
+    minutes: float
+
+
+def run_benchmark(
+    options: Options,
+    measure: Callable[[Options, Path], dict[str, Any]],
+    show: Callable[[dict[str, Any]], None],
+) -> None:
+    """Measure, print the result, and write it if an output is named.
+
+    Args:
+        options: The options.
+        measure: Returns the result, given the options and a folder for data and models.
+        show: Prints the result.
+    """
+    options = options.shorten() if options.short else options
+    with tempfile.TemporaryDirectory() as temporary:
+        measured = measure(options, Path(options.folder or temporary))
+    result = {"options": asdict(options), **measured, "machine": describe_machine()}
+    show(result)
+    if options.output:
+        write_text(options.output, json.dumps(result, indent=1) + "\n")
+
+
+def finetune(recipe: Recipe, captioner: Path) -> Recipe:
+    """Return a recipe that starts from a captioner."""
+    return replace(recipe, model=ModelSettings(), init=InitConfig(captioner=str(captioner)))
+
+
+def train_timed(recipe: Recipe) -> TrainedModel:
+    """Train, and measure the time."""
+    progress.print(f"training {recipe.output}")
+    start = time.perf_counter()
+    path = train(recipe)
+    minutes = (time.perf_counter() - start) / 60
+    progress.print(f"{recipe.output}: {minutes:.1f} minutes")
+    return TrainedModel(path, minutes)
+
+
+def train_after(recipe: Recipe, captioner: TrainedModel) -> TrainedModel:
+    """Train from the weights of a captioner, whose training counts towards the time."""
+    model = train_timed(finetune(recipe, captioner.path))
+    return TrainedModel(model.path, model.minutes + captioner.minutes)
