@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
 from random_captioner import make_captioner, save_captioner
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tiny_recipe import MATCH, NO_DROPOUT, WIDER
 
 import cutline
@@ -17,7 +18,6 @@ from cutline.config import GenerationConfig, InitConfig, LoraConfig, ModelSettin
 from cutline.config.task import MatchTaskConfig
 from cutline.errors import ConfigError, DataError
 from cutline.training import (
-    Interrupted,
     dry_run,
     inspect_first_batch,
     overfit,
@@ -77,34 +77,15 @@ def test_the_checkpoint_holds_the_matcher_and_its_temperature(match_recipe: Buil
     assert torch.equal(exported.get_parameter("temperature"), torch.tensor([0.25]))
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    match_recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(match_recipe: Build, tmp_path: Path) -> None:
     """Interrupted within an epoch, with dropout, augmentation, negatives and EMA."""
     settings = {"optim_ema_decay": 0.9, "optim_grad_accum_steps": 2, "log_every": 3}
     full, resumed = (match_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 2)
     train(resumed, resume=True, show_progress=False)
-    lines = [
-        [
-            {
-                name: line[name]
-                for name in line
-                if name not in ("memory_gb",) and "_per_" not in name
-            }
-            for line in read_log(Path(run.output) / "log.jsonl")
-        ]
-        for run in (full, resumed)
-    ]
-    assert lines[0] == lines[1]
-    for name in ("state.safetensors", "best/model.safetensors"):
-        expected, actual = (load_file(Path(run.output) / name) for run in (full, resumed))
-        assert expected.keys() == actual.keys()
-        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+    assert read_numbers(full) == read_numbers(resumed)
+    assert_equal_files(full, resumed, "state.safetensors", "best/model.safetensors")
 
 
 @pytest.mark.slow

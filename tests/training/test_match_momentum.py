@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
-from run_log import read_numbers
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
 from safetensors.torch import load_file
 from tiny_recipe import MATCH, MOMENTUM
 
@@ -14,7 +14,7 @@ import cutline
 from cutline.config import LoraConfig, Recipe
 from cutline.config.task import MatchTaskConfig
 from cutline.errors import ConfigError
-from cutline.training import Interrupted, dry_run, train
+from cutline.training import dry_run, train
 from cutline.training.diagnostics.memory import count_tensor_memory
 from cutline.training.diagnostics.session import make_trainer, take_step
 from cutline.training.setup import prepare_run
@@ -29,26 +29,18 @@ def momentum_recipe(recipe: Build) -> Build:
     return lambda **changes: recipe(**MATCH | MOMENTUM | changes)
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    momentum_recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(momentum_recipe: Build, tmp_path: Path) -> None:
     """With dropout, EMA and accumulation; copies and queues are in the state, not in the model."""
     settings = {"optim_ema_decay": 0.9, "optim_grad_accum_steps": 2}
     full, resumed = (momentum_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 3)
     train(resumed, resume=True, show_progress=False)
     assert read_numbers(full) == read_numbers(resumed)
-    expected, actual = (
-        load_file(Path(run.output) / "state.safetensors") for run in (full, resumed)
-    )
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[key], actual[key]) for key in expected)
-    assert expected["model.momentum.queued_texts"].shape == (12, 256)
-    assert (expected["model.momentum.queued_text_keys"] > 0).all()
+    assert_equal_files(full, resumed, "state.safetensors")
+    state = load_file(tmp_path / "a" / "state.safetensors")
+    assert state["model.momentum.queued_texts"].shape == (12, 256)
+    assert (state["model.momentum.queued_text_keys"] > 0).all()
     best = load_file(tmp_path / "a" / "best" / "model.safetensors")
     assert not any("momentum" in name for name in best)
     assert isinstance(cutline.load_matcher(tmp_path / "a"), cutline.Matcher)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
 from random_captioner import make_captioner, save_captioner
 from random_matcher import save_matcher
-from run_log import read_numbers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tiny_recipe import MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
 
 import cutline
@@ -30,7 +30,6 @@ from cutline.config import InitConfig, LoraConfig, ModelSettings, Recipe
 from cutline.errors import ConfigError
 from cutline.reranking import share_encoder
 from cutline.training import (
-    Interrupted,
     dry_run,
     inspect_first_batch,
     overfit,
@@ -82,23 +81,15 @@ def test_run_writes_a_captioner_and_a_matcher(pretrain_recipe: Build, scenes: Pa
     assert not any("momentum" in name or "decoder" in name for each in weights for name in each)
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    pretrain_recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(pretrain_recipe: Build, tmp_path: Path) -> None:
     settings = {**MOMENTUM, "optim_ema_decay": 0.9}
     full, resumed = (pretrain_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 3)
     train(resumed, resume=True, show_progress=False)
     assert read_numbers(full) == read_numbers(resumed)
-    for name in ("state", "best/captioner/model", "last/matcher/model"):
-        file = f"{name}.safetensors"
-        expected, actual = (load_file(Path(run.output) / file) for run in (full, resumed))
-        assert expected.keys() == actual.keys()
-        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+    names = ("state", "best/captioner/model", "last/matcher/model")
+    assert_equal_files(full, resumed, *(f"{name}.safetensors" for name in names))
 
 
 def test_alpha_rises_over_two_epochs(pretrain_recipe: Build) -> None:
