@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from cutline.captioner import Captioner
-from cutline.checkpoint import Checkpoint, save_native
-from cutline.config import CaptionConfig, TextConfig, VisionConfig
+from cutline.checkpoint import SALESFORCE, Checkpoint, export_weights, save_native
+from cutline.config import CaptionConfig, InitConfig, TextConfig, VisionConfig
 from cutline.demo.drawing import draw_scene
 from cutline.demo.scenes import make_scenes
 from cutline.model import CaptionModel
@@ -45,6 +46,22 @@ def save_captioner(folder: Path) -> Captioner:
     weights = captioner.model.state_dict()
     save_native(folder, Checkpoint(captioner.config, weights, captioner.tokenizer))
     return captioner
+
+
+def save_encoders(folder: Path, captioner: Captioner) -> InitConfig:
+    """Save a captioner as a Vision Transformer and a BERT; return the settings to start from."""
+    weights = export_weights(captioner.model.state_dict(), SALESFORCE)
+    for name, prefix in (("vision", "visual_encoder."), ("text", "text_decoder.")):
+        part = {
+            key.removeprefix(prefix): weight
+            for key, weight in weights.items()
+            if key.startswith(prefix) and "crossattention" not in key
+        }
+        save_file(part, folder / f"{name}.safetensors")
+    captioner.tokenizer.save(folder / "tokenizer.json")
+    names = ("vision.safetensors", "text.safetensors", "tokenizer.json")
+    vision, text, tokenizer = (str(folder / name) for name in names)
+    return InitConfig(vision=vision, text=text, tokenizer=tokenizer)
 
 
 def draw_images(count: int) -> list[Image.Image]:

@@ -8,7 +8,7 @@ import torch
 from equal_runs import assert_equal_files, read_numbers
 from interruption import train_interrupted
 from safetensors.torch import load_file
-from tiny_recipe import MATCH, MOMENTUM
+from tiny_recipe import CACHED, MATCH, MOMENTUM
 
 import cutline
 from cutline.config import LoraConfig, Recipe
@@ -83,7 +83,7 @@ def test_memory_and_disk_count_the_copies(momentum_recipe: Build) -> None:
     "settings",
     [
         {"precision": "bf16", "match_queue_size": 0},
-        {"optim_freeze": ("vision.*",), "data_augment": False, "cache": True},
+        CACHED,
         {"match_negatives": "image", "match_queue_size": 3, "match_alpha": 0.0},
         {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
         {"eval_select_by": "loss"},
@@ -91,10 +91,9 @@ def test_memory_and_disk_count_the_copies(momentum_recipe: Build) -> None:
     ids=str,
 )
 def test_what_works_for_matchers_works(
-    momentum_recipe: Build, settings: dict, tmp_path: Path
+    momentum_recipe: Build, settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if settings.pop("cache", False):
-        settings = settings | {"data_cache_embeddings": str(tmp_path / "embeddings")}
+    monkeypatch.chdir(tmp_path)  # where embeddings are cached
     run = momentum_recipe(optim_epochs=1, **settings)
     best = train(run, show_progress=False)
     assert isinstance(cutline.load_matcher(best), cutline.Matcher)

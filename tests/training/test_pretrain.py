@@ -9,15 +9,12 @@ import pytest
 import torch
 from equal_runs import assert_equal_files, read_numbers
 from interruption import train_interrupted
-from random_captioner import make_captioner, save_captioner
+from random_captioner import make_captioner, save_captioner, save_encoders
 from random_matcher import save_matcher
-from safetensors.torch import save_file
-from tiny_recipe import MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
+from tiny_recipe import CACHED, MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
 
 import cutline
 from cutline.checkpoint import (
-    SALESFORCE,
-    export_weights,
     find_kinds,
     is_matcher,
     load_checkpoint,
@@ -178,21 +175,7 @@ def save_pretrained_file(run: Path, file: Path) -> Path:
 def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_path: Path) -> None:
     """BERT's self-attention is that of encoder and decoder."""
     captioner = make_captioner()
-    weights = export_weights(captioner.model.state_dict(), SALESFORCE)
-    parts = {
-        part: {
-            name.removeprefix(prefix): weight
-            for name, weight in weights.items()
-            if name.startswith(prefix) and "crossattention" not in name
-        }
-        for part, prefix in (("vision", "visual_encoder."), ("text", "text_decoder."))
-    }
-    for part, content in parts.items():
-        save_file(content, tmp_path / f"{part}.safetensors")
-    captioner.tokenizer.save(tmp_path / "tokenizer.json")
-    names = ("vision.safetensors", "text.safetensors", "tokenizer.json")
-    vision, text, tokenizer = (str(tmp_path / name) for name in names)
-    init = InitConfig(vision=vision, text=text, tokenizer=tokenizer)
+    init = save_encoders(tmp_path, captioner)
     sizes = replace(ModelSettings.from_config(captioner.config), prompt=None)
     state = prepare_run(pretrain_recipe(init=init, model=sizes)).model.state_dict()
     expected = captioner.model.state_dict()
@@ -206,7 +189,7 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_
     [
         {"precision": "bf16", **MOMENTUM},
         {"lora": LoraConfig(rank=2)},
-        {"optim_freeze": ("vision.*",), "data_augment": False, "cache": True, **MOMENTUM},
+        CACHED | MOMENTUM,
         {"match_negatives": "image", "data_captions_per_image": 1, "optim_layer_decay": 0.7},
         {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
         {"eval_select_by": "loss", **MOMENTUM},
@@ -215,10 +198,9 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_
     ids=str,
 )
 def test_what_works_for_both_alone_works(
-    pretrain_recipe: Build, settings: dict, tmp_path: Path
+    pretrain_recipe: Build, settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if settings.pop("cache", False):
-        settings = settings | {"data_cache_embeddings": str(tmp_path / "embeddings")}
+    monkeypatch.chdir(tmp_path)  # where embeddings are cached
     run = pretrain_recipe(optim_epochs=1, **settings)
     before = {name: weight.clone() for name, weight in prepare_run(run).model.state_dict().items()}
     best = train(run, show_progress=False)
