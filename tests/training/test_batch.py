@@ -236,7 +236,8 @@ class ThreadNames(Dataset[str]):
 def test_only_the_end_of_a_worker_is_explained() -> None:
     """PyTorch names the worker in errors that are raised in one, too."""
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    assert "worker was killed" in str(explain_worker_failure(killed))
+    for error in (killed, ConnectionResetError(), EOFError()):  # the others within a batch
+        assert "worker was killed" in str(explain_worker_failure(error))
     bug = RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback")
     assert explain_worker_failure(bug) is None
 

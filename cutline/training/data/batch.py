@@ -153,12 +153,14 @@ def load_batches(
     yield from make_loader(dataset, config, batch_sampler=keys)
 
 
-def explain_worker_failure(error: RuntimeError) -> CutlineError | None:
+def explain_worker_failure(error: Exception) -> CutlineError | None:
     """Return the error for users if PyTorch raised `error` for a worker process that ended.
 
-    PyTorch raises it from a signal handler, wherever the training process is.
+    PyTorch raises a RuntimeError from a signal handler, wherever the training process is. If a
+    batch was just being received, the broken connection is the error.
     """
-    if not str(error).startswith("DataLoader worker (pid"):
+    broken = isinstance(error, ConnectionError | EOFError)
+    if not broken and not str(error).startswith("DataLoader worker (pid"):
         return None
     return CutlineError(
         "a data loading worker was killed, as happens when memory runs out: lower "

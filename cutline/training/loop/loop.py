@@ -94,7 +94,8 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool, allow_pipe: 
                 if stop.forced:  # perhaps within an optimizer step: nothing is saved
                     raise
                 raise save_after_error(trainer, error) from None
-            except RuntimeError as error:  # perhaps within an optimizer step: nothing is saved
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                # Perhaps within an optimizer step: nothing is saved.
                 raise explain_worker_failure(error) or error from None
         run_on_main(lambda: write_run_report(directory))
     return directory / BEST
