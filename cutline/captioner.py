@@ -106,8 +106,8 @@ class Captioner(Predictor):
             seeds: For sampling, a seed for each image instead of `seed`. With equal seeds, equal
                 images get equal captions.
             rerank: A matcher, from `cutline.load_matcher`, that ranks the captions of each image by
-                the probability that image and text belong together, `Caption.match`; the first of
-                them is then the caption. The text without the prompt is matched.
+                match probability, `Caption.match`; the first of them is then the caption. The text
+                without the prompt is matched.
             keep: With `rerank`, number of captions to keep of each image, best first (default:
                 all).
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.

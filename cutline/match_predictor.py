@@ -70,7 +70,7 @@ class MatchPredictor(Predictor):
     def match_embeds(
         self, image_embeds: Tensor, texts: Sequence[Sequence[str]], start_id: int
     ) -> list[list[float]]:
-        """Compute the probability that a text belongs to its image.
+        """Compute the match probabilities of texts and their images.
 
         Args:
             image_embeds: (B, N, D), what `encode_images` returns.

@@ -16,9 +16,9 @@ class MatchScores:
     """How well each text of an image matches it."""
 
     itm: tuple[float, ...]
-    """probability that the text belongs to the image (image-text matching)"""
+    """match probability of each text (image-text matching)"""
     itc: tuple[float, ...]
-    """cosine of the embeddings of image and text (image-text contrastive)"""
+    """cosine of the embeddings of the image and each text (image-text contrastive)"""
     index: int = 0
     """number of the image in the input of `stream`"""
 

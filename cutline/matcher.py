@@ -47,13 +47,13 @@ class Matcher(MatchPredictor):
         start_token: StartToken = "enc",
         batch_size: int = 8,
     ) -> Tensor:
-        """Compute the probability that a text belongs to an image (image-text matching).
+        """Compute match probabilities: how likely a text describes an image (image-text matching).
 
         Args:
             images: A path, bytes, PIL image or (H, W, 3) uint8 array, or a sequence of them.
             texts: A text or a sequence of them.
-            pairs: Whether text i belongs to image i; one image may be given for all texts, or one
-                text for all images. Otherwise every text is matched with every image.
+            pairs: Whether text i is matched with image i; one image may be given for all texts, or
+                one text for all images. Otherwise every text is matched with every image.
             start_token: First token of the texts: "enc", as in training, or "cls", as in BLIP's
                 `BLIP_ITM` and transformers. The probabilities differ.
             batch_size: Number of images encoded together.

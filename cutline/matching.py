@@ -58,7 +58,7 @@ def embed_texts(
 def match_texts(
     image_embeds: Tensor, encoded: Sequence[Sequence[list[int]]], model: MatchModel
 ) -> list[list[float]]:
-    """Compute the probability that a text belongs to its image; see `classify_texts`."""
+    """Compute the match probabilities of texts and their images; see `classify_texts`."""
     logits = classify_texts(image_embeds, encoded, model)
     return [match_probability(row).tolist() for row in logits]
 

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PRELOADED = (
     *("cutline.training", "cutline.bulk.collection", "cutline.capfilt", "cutline.retrieval"),
@@ -81,6 +83,37 @@ def run_script(path: Path, *words: str) -> str:
 def run_code(text: str) -> subprocess.CompletedProcess[bytes]:
     """Run `python -c TEXT` in a new process, in the current folder."""
     return _run(partial(_run_text, text), ["-c"], Path.cwd(), b"", {**os.environ})
+
+
+def find_errors_in_fork(uses: Iterable[Callable[[], object]]) -> list[str]:
+    """Call functions in a fork of this process; return the messages of their ConfigErrors.
+
+    The test skips where there is no fork.
+    """
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork on this system")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, "\n".join(_find_errors(uses)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        messages = pipe.read().splitlines()
+    os.waitpid(child, 0)
+    return messages
+
+
+def _find_errors(uses: Iterable[Callable[[], object]]) -> Iterator[str]:
+    from cutline.errors import ConfigError
+
+    for use in uses:
+        try:
+            use()
+        except ConfigError as error:
+            yield str(error)
 
 
 def _run(

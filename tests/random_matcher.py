@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from random_captioner import make_captioner
+from random_captioner import enlarge_weights, make_captioner
 
 from cutline.captioner import Captioner
 from cutline.checkpoint import Checkpoint, save_native
@@ -24,11 +24,7 @@ def make_matcher(image_size: int = 32, encoder_of: Captioner | None = None) -> M
     vision = replace(captioner.config.vision, image_size=image_size)
     config = MatchConfig(vision, captioner.config.text, captioner.config.image, projection_dim=16)
     torch.manual_seed(2)
-    model = MatchModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=0.35)
+    model = enlarge_weights(MatchModel(config))
     if encoder_of:
         model.vision.load_state_dict(encoder_of.model.vision.state_dict())
     return Matcher(model, captioner.tokenizer, "cpu", "fp32")

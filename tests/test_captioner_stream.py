@@ -1,7 +1,6 @@
 """`Captioner.stream`: live input, order, errors of the source, memory, threads and processes."""
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import find_errors_in_fork
 from PIL import Image
 from random_captioner import draw_images, make_captioner
 
@@ -180,29 +180,15 @@ def test_bf16_is_bit_identical_from_call_to_call() -> None:
 
 
 def test_a_captioner_says_that_it_does_not_work_after_a_fork(captioner: Captioner) -> None:
-    if not hasattr(os, "fork"):
-        pytest.skip("there is no fork on this system")
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        messages = []
-        for use in (
+    messages = find_errors_in_fork(
+        [
             lambda: captioner.caption(IMAGES[0]),
             lambda: captioner.score(IMAGES[0], "two"),
             lambda: cutline.CaptionScheduler(captioner),
-        ):
-            try:
-                use()  # type: ignore[no-untyped-call]
-            except cutline.ConfigError as error:
-                messages.append(str(error))
-        os.write(writer, "\n".join(messages).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        lines = pipe.read().splitlines()
-    os.waitpid(child, 0)
-    assert len(lines) == 3
-    assert all("loaded before the process was forked" in line for line in lines)
+        ]
+    )
+    assert len(messages) == 3
+    assert all("loaded before the process was forked" in each for each in messages)
     assert captioner.caption(IMAGES[0])
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import find_errors_in_fork
 from golden_folder import GoldenFolder
 from PIL import Image
 from random_captioner import draw_images
@@ -385,32 +385,18 @@ def test_a_matcher_is_pickled_and_copied(matcher: Matcher, images: list[Image.Im
 
 
 def test_a_matcher_says_that_it_does_not_work_after_a_fork(matcher: Matcher) -> None:
-    if not hasattr(os, "fork"):
-        pytest.skip("there is no fork on this system")
     image = draw_images(1)[0]
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        messages = []
-        for use in (
+    messages = find_errors_in_fork(
+        [
             lambda: matcher.match(image, "two"),
             lambda: matcher.embed_texts("two"),
             lambda: matcher.features(image, "two"),
             lambda: matcher.stream([(image, ["two"])]),
             lambda: matcher.features(None, "two", "text"),
-        ):
-            try:
-                use()
-            except cutline.ConfigError as error:
-                messages.append(str(error))
-        os.write(writer, "\n".join(messages).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        lines = pipe.read().splitlines()
-    os.waitpid(child, 0)
-    assert len(lines) == 5
-    assert all("this matcher was loaded before the process was forked" in line for line in lines)
+        ]
+    )
+    assert len(messages) == 5
+    assert all("this matcher was loaded before the process was forked" in each for each in messages)
     assert matcher.match(image, "two").shape == (1,)
 
 

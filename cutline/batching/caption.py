@@ -24,7 +24,7 @@ class Caption:
     candidate: int = field(default=0, compare=False, repr=False)
     """number of this caption in the events of a request"""
     match: float | None = None
-    """with `rerank`, the probability that image and text belong together, as the matcher sees it"""
+    """match probability, with `rerank`"""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def write_filter_report(
     ]
     if failures:
         sections.append(("Failures", render_table(failures, ("id", "kind", "reason"))))
-    intro = "Which texts match their images, as the matcher sees it; images chosen at random."
+    intro = "Which texts match their images, by the scores of the matcher; images chosen at random."
     write_report(path, "Filtered texts", intro, sections)
 
 

@@ -75,10 +75,10 @@ def filter_command(
     run: Annotated[RunConfig, Flags] = RunConfig(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
 ) -> int:
-    """Keep the captions of a dataset that match their images, as a matcher sees it.
+    """Keep the captions of a dataset that match their images, by the score of a matcher.
 
     A caption is kept if its score reaches the threshold; both scores are written with it, so that
-    a stricter choice needs no second run. An image without such a caption is left out. What is
+    a higher threshold needs no second run. An image without such a caption is left out. What is
     kept can be read again as a dataset, by `cutline train` too.
 
     Captions are scored as they come. The same command goes on where it was stopped or killed, and

@@ -64,8 +64,7 @@ def search_command(
     """Find images by text or by image: `score<TAB>path` lines on stdout, best first.
 
     The score is the cosine of the embeddings of question and image; compare it within one question
-    only. With --rerank-top, the probability that text and image belong together precedes it.
-    `cutline index` makes the index.
+    only. With --rerank-top, the match probability precedes it. `cutline index` makes the index.
 
     Examples:
         cutline search "two dogs on a beach" --in photos
@@ -79,8 +78,8 @@ def search_command(
             images that resemble it.
         place: Folder of images that was indexed, or an index (required).
         k: Images to find.
-        rerank_top: Put the first N images in the order of the probability that the text belongs to
-            them: more accurate, but these images are encoded again (0: off).
+        rerank_top: Sort the first N images by match probability (ITM): more accurate, but these
+            images are encoded again (0: off).
         image: Image file to search for, whatever its name.
     """
     from cutline.retrieval import SearchIndex, check_counts, require_text, write_search_report

@@ -21,7 +21,7 @@ class DiagnosticFlags(Settings):
 
     show_batch: bool = False
     """print every token of the first batch with its label and its loss (of a matcher: the texts,
-    which belong to which images, and the loss), and exit"""
+    the positives of each image, and the losses), and exit"""
     dry_run: bool = False
     """run the first step and report what the run needs: data, loss, hours, memory, disk (exit code
     3: images are missing or unreadable; 1: the run does not fit)"""

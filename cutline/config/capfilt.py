@@ -15,8 +15,8 @@ class FilterConfig(Settings):
     """Filter: which texts are kept."""
 
     score: MatchScore = "itm"
-    """what decides: itm, the probability that the text belongs to the image, or itc, the cosine of
-    their embeddings; both are computed and written"""
+    """score that decides: itm, the match probability, or itc, the cosine of the embeddings; both
+    are always computed and written"""
     threshold: float | None = None
     """lowest score of a text that is kept (default: 0.5 for itm; itc has none, because cosines
     differ from matcher to matcher)"""

@@ -67,7 +67,8 @@ class InitConfig(CheckpointOptions):
         for name in ("config", "image_size"):
             require(
                 bool(self.model) or not getattr(self, name),
-                f"`init.{name}` needs `init.captioner`: without one, set sizes in `model`",
+                f"`init.{name}` needs `init.captioner` or `init.matcher`: without these, set sizes "
+                "in `model`",
             )
 
     @property
@@ -92,9 +93,8 @@ class EvalConfig(Settings):
     """what counts as a word: ptb (English), words, characters (Chinese, Japanese, Thai …), or auto,
     which depends on the script of the reference captions"""
     select_by: Literal["captions", "loss"] = "captions"
-    """choose the best checkpoint by CIDEr + BLEU-4 of its captions (a matcher: by how often images
-    and captions find each other, the mean recall; pre-training: by the product of both), or by the
-    loss on the reference captions"""
+    """choose the best checkpoint by CIDEr + BLEU-4 of its captions (a matcher: by mean recall;
+    pre-training: by the product of both), or by the loss on the reference captions"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,7 +163,7 @@ class Recipe(Settings):
         require(
             not data.stream or bool(self.init.model or self.init.tokenizer),
             "`data.stream` does not read the captions beforehand: "
-            "set `init.tokenizer` or `init.captioner` for the vocabulary",
+            "set `init.tokenizer`, `init.captioner` or `init.matcher` for the vocabulary",
         )
         require(
             not data.stream or bool(data.val) or data.val_fraction == 0,

@@ -14,8 +14,8 @@ class RerankConfig(MatcherOptions):
     """Re-ranking: which matcher ranks the captions of an image, and how many it keeps."""
 
     rerank: RerankScore = ""
-    """rank the captions of an image by a matcher: itm, the probability that image and text belong
-    together (default: by score)"""
+    """sort the captions of an image by a score of a matcher: itm, the match probability (default:
+    by the captioner's score)"""
     keep: int = 0
     """with `rerank`, captions to keep of each image, best first (0: all)"""
 

@@ -16,22 +16,21 @@ MAX_PRETRAIN_TOKENS = 30
 
 @dataclass(frozen=True)
 class MatchTaskConfig(Settings):
-    """Training a matcher: which texts and images do not belong together, and momentum."""
+    """Training a matcher: negatives, and momentum distillation."""
 
     negatives: Literal["text", "image"] = "text"
-    """what is a wrong text of an image: one that differs, after cleaning, from all of its own
-    captions (text), or one of another image, even if it reads the same (image, as in BLIP's
-    code)"""
+    """which texts are negatives of an image: those that differ, after cleaning, from all of its own
+    captions (text), or those of other images, even if they are equal (image, as in BLIP's code)"""
     negative_all_rank: bool = False
-    """compare with the texts and images of all processes, not only of this one"""
+    """take positives and negatives from the batches of all processes, not only of this one"""
     k_test: int = 256
-    """in validation: number of candidates that image-text matching re-ranks"""
+    """in validation: number of candidates that ITM re-ranks"""
     momentum: float = 0.0
-    """share that momentum copies of the encoders keep of their weights in each step; the copies
-    give soft targets for the contrastive loss (0: no copies; 0.995 in BLIP's code)"""
+    """decay of the momentum encoders in each step; they give soft targets for the contrastive loss
+    (0: no momentum encoders; 0.995 in BLIP's code)"""
     queue_size: int = 0
-    """number of earlier images, and of texts, as the momentum copies embedded them, that the
-    contrastive loss compares with as well (0: none; 57600 in BLIP's code)"""
+    """number of earlier images, and of texts, whose momentum embeddings the contrastive loss also
+    compares with (0: none; 57600 in BLIP's code)"""
     alpha: float = 0.4
     """weight of the soft targets, reached after the first epoch, or in pre-training after the
     second"""

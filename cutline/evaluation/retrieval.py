@@ -1,4 +1,4 @@
-"""Measure a matcher: do images and texts find each other, and does it tell wrong texts?"""
+"""Measure a matcher: recall of images and texts, accuracy and AUROC of ITM."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +42,8 @@ class MatchEvaluation:
     cosine_by_index: RetrievalScores
     reranked_by_index: RetrievalScores
     itm_accuracy: float
-    """fraction of pairs, one right and one wrong per image, whose probability is on the right side
-    of 0.5"""
+    """fraction of pairs, one right and one wrong per image, whose match probability is on the right
+    side of 0.5"""
     itm_auroc: float | None
     """area under the ROC curve of these pairs; None if no image has a wrong text"""
     num_images: int

@@ -185,8 +185,8 @@ class MatchTrainingModel(MatchModel):
         Args:
             own: The pairs.
             others: Pairs, of which some are negatives.
-            negative_images: (R,), for each text the number of a wrong image, or -1.
-            negative_texts: (R,), for each image the number of a wrong text, or -1.
+            negative_images: (R,), for each text the number of its negative image, or -1.
+            negative_texts: (R,), for each image the number of its negative text, or -1.
         """
         length = others.input_ids.shape[1]
         ids, mask = (fit_width(tensor, length) for tensor in (own.input_ids, own.attention_mask))

@@ -1,4 +1,4 @@
-"""`MomentumEncoders`: slowly moving copies of a matcher's encoders, and what they embedded before.
+"""`MomentumEncoders`: moving averages of a matcher's encoders, and queues of their embeddings.
 
 Momentum distillation (Li et al., 2021, arXiv 2107.07651), as in BLIP models/blip_retrieval.py.
 """
@@ -31,9 +31,9 @@ class Embeddings(NamedTuple):
 
 
 class MomentumEncoders(nn.Module):
-    """Copies of the encoders, which follow them slowly, and queues of their latest embeddings.
+    """Moving averages of the encoders, and queues of their latest embeddings.
 
-    The copies are not trained. Their weights have the names of those that they follow. A queue is
+    They are not trained. Their weights have the names of those that they follow. A queue is
     full from the start: of random directions, which belong to nothing.
     """
 
@@ -53,7 +53,7 @@ class MomentumEncoders(nn.Module):
 
         Args:
             model: The matcher to follow.
-            decay: Share of the copies that a step keeps.
+            decay: Decay of the moving averages in a step.
             queue_size: Number Q of images, and of texts, in the queues.
             num_keys: Number of texts that are remembered of a queued image, beside the one that it
                 was queued with; further ones count as those of other images.

@@ -1,4 +1,4 @@
-"""`VisionTextModel`: the image encoder and the BERT that captioner and matcher share."""
+"""`VisionTextModel`: the vision encoder and the BERT that captioner and matcher share."""
 
 from collections.abc import Iterator
 from typing import ClassVar

@@ -30,8 +30,8 @@ class SearchHit:
     score: float
     """cosine of the embeddings of question and image"""
     match: float | None = None
-    """with re-ranking, the probability that question and image belong together; None for images
-    that were not asked about, or cannot be read any more"""
+    """match probability, with re-ranking; None for images that were not re-ranked, or cannot be
+    read any more"""
     row: int = 0
     """row of the image in the index"""
 
@@ -120,7 +120,7 @@ class SearchIndex:
         return join_path(folder, image.name)
 
     def rerank(self, text: str, hits: Sequence[SearchHit]) -> list[SearchHit]:
-        """Put images in the order of the probability that a text belongs to them.
+        """Sort images by match probability (image-text matching).
 
         They are encoded again: each takes as long as it took to index it. Those that cannot be read
         any more come last.
@@ -230,8 +230,8 @@ def search(
         folder: An index, or the folder of images that it belongs to: see `build_index`.
         question: A text, or an image; a string is an image if it is the path of an image file.
         k: Number of images; all are returned if there are fewer.
-        rerank: Number of the first images that are put in the order of the probability that the
-            text belongs to them (image-text matching), for which they are encoded again.
+        rerank: Number of the first images that are sorted by match probability (image-text
+            matching), for which they are encoded again.
         matcher: Where the matcher is now (default: where it was when the index was made).
         device: As for `cutline.load`.
         precision: As for `cutline.load`.

@@ -9,12 +9,11 @@ import fsspec
 import pytest
 from bulk_outputs import FAST, Caption, Captions, read_lines
 from bulk_sources import Images
-from random_captioner import save_captioner
+from random_captioner import save_captioner, write_images
 from random_matcher import save_matcher
 from web_server import WebServer
 
 from cutline.cli.main import run_command
-from cutline.demo.scenes import make_scenes, write_scenes
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +35,7 @@ def matcher(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return twelve images, which tests link or copy."""
-    folder = tmp_path_factory.mktemp("bulk") / "scenes"
-    write_scenes(folder, make_scenes(12, seed=3), size=48)
-    return sorted(folder.glob("*.png"))
+    return write_images(tmp_path_factory.mktemp("bulk") / "scenes", 12)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from filter_data import FAST, Run, Texts, Truth
-from random_captioner import save_captioner
+from random_captioner import save_captioner, write_images
 from random_matcher import make_matcher, save_matcher
 
 from cutline.cli.main import run_command
-from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.matcher import Matcher
 
 WORDS = ("red", "blue", "green", "circle", "star", "above", "below", "left", "one", "two", "three")
@@ -34,9 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return twelve images, which tests link or copy."""
-    folder = tmp_path_factory.mktemp("capfilt") / "scenes"
-    write_scenes(folder, make_scenes(12, seed=3), size=48)
-    return sorted(folder.glob("*.png"))
+    return write_images(tmp_path_factory.mktemp("capfilt") / "scenes", 12)
 
 
 @pytest.fixture(scope="session")

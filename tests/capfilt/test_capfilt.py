@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from filter_data import SOURCES, Run, Texts, collect, link_images, read_table, read_texts
+from random_captioner import make_captioner
 
 from cutline.captioner import Captioner
 from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.cli.main import run_command
 from cutline.data import open_data
 from cutline.matcher import Matcher
 
@@ -18,8 +20,6 @@ ALL = ["--threshold", "0"]
 
 @pytest.fixture(scope="module")
 def captioner() -> Captioner:
-    from random_captioner import make_captioner
-
     return make_captioner()
 
 
@@ -137,11 +137,12 @@ def test_bad_images_are_listed(scenes: list[Path], texts: Texts, run: Run, tmp_p
     assert (Path(failed["id"]).name, failed["kind"]) == (broken.name, "image")
 
 
-def test_a_captioner_is_needed(scenes: list[Path], models: Path, tmp_path: Path) -> None:
-    from cutline.cli.main import run_command
-
+def test_a_captioner_is_needed(
+    scenes: list[Path], models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["capfilt", str(scenes[0]), "--matcher", str(models / "matcher"), "-o", "x.jsonl"]
     assert run_command(words) == 2
+    assert "name the captioner" in capsys.readouterr().err
 
 
 def test_another_captioner_or_seed_is_another_run(

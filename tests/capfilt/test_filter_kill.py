@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from filter_data import FAST, Texts, read_table
+from filter_data import FAST, Texts, read_table, read_texts
 from stopped_runs import MOST_IMAGES, start_and_wait, stop, stop_at_random
 
 from cutline.cli.main import run_command
@@ -45,8 +45,6 @@ def list_words(command: str, data: Path, out: Path, dropped: Path, models: Path)
 
 def read_pairs(path: Path) -> Pairs:
     """Return images and texts of a table, none of which occurs twice."""
-    if path.is_dir():
-        return []
     pairs = [(Path(row["image"]).name, row["caption"]) for row in read_table(path)]
     assert len(set(pairs)) == len(pairs)
     return pairs
@@ -85,8 +83,6 @@ def test_a_table(
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--folder-format", "shards", "--shard-size", "7"], []])
 def test_a_folder(flags: list[str], data: Path, models: Path, tmp_path: Path) -> None:
-    from filter_data import read_texts
-
     found: list[Texts] = []
     for number in range(2):
         out, dropped = tmp_path / f"out{number}", tmp_path / f"dropped{number}.jsonl"

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -10,6 +11,15 @@ import torch
 from cutline.checkpoint import Checkpoint, compute_weight_shapes
 from cutline.config import CaptionConfig, ImageConfig, MatchConfig, TextConfig, VisionConfig
 from cutline.tokenizer import Tokenizer
+
+C = TypeVar("C", CaptionConfig, MatchConfig)
+compute_shapes = functools.cache(compute_weight_shapes)
+
+
+@pytest.fixture(scope="session")
+def blip() -> Any:
+    """Return BLIP in transformers; tests that need it skip where it is absent."""
+    return pytest.importorskip("transformers.models.blip")
 
 
 @pytest.fixture(scope="session")
@@ -21,17 +31,11 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="session")
 def make_checkpoint(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
     """Return a function that makes a captioner of random weights, all different from each other."""
-    shapes = functools.cache(compute_weight_shapes)
 
     def make(config: CaptionConfig | None = None, seed: int = 0) -> Checkpoint:
         config = config or make_small_config(tokenizer)
         config = replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size))
-        random = torch.Generator().manual_seed(seed)
-        weights = {
-            name: torch.randn(shape, generator=random) * 0.1
-            for name, shape in shapes(config).items()
-        }
-        return Checkpoint(config, weights, tokenizer)
+        return make_random_checkpoint(config, tokenizer, seed)
 
     return make
 
@@ -41,15 +45,16 @@ def matcher(tokenizer: Tokenizer) -> Checkpoint[MatchConfig]:
     """Return a matcher of random weights, without default settings."""
     config = make_small_config(tokenizer)
     sizes = MatchConfig(config.vision, config.text, config.image, 6, temperature=0.0625)
-    return make_matcher_checkpoint(sizes, tokenizer)
+    return make_random_checkpoint(sizes, tokenizer)
 
 
-def make_matcher_checkpoint(
-    config: MatchConfig, tokenizer: Tokenizer, seed: int = 0
-) -> Checkpoint[MatchConfig]:
+def make_random_checkpoint(config: C, tokenizer: Tokenizer, seed: int = 0) -> Checkpoint[C]:
+    """Return a checkpoint with random weights, all different from each other."""
     random = torch.Generator().manual_seed(seed)
-    shapes = compute_weight_shapes(config)
-    weights = {name: torch.randn(shape, generator=random) * 0.1 for name, shape in shapes.items()}
+    weights = {
+        name: torch.randn(shape, generator=random) * 0.1
+        for name, shape in compute_shapes(config).items()
+    }
     return Checkpoint(config, weights, tokenizer)
 
 

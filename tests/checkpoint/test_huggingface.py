@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from blip_models import TEXT, VISION, make_blip_model, save_blip_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,46 +34,21 @@ Inputs = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
-def blip() -> Any:
-    return pytest.importorskip("transformers.models.blip")
-
-
-@pytest.fixture(scope="module")
 def reference_model(blip: Any, tokenizer: Tokenizer) -> Any:
     """Make a captioner in transformers with random weights."""
-    vision = {
-        "hidden_size": 24,
-        "intermediate_size": 36,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "image_size": 12,
-        "patch_size": 4,
-    }
-    text = {
+    text = TEXT | {
         "vocab_size": tokenizer.vocab_size,
-        "hidden_size": 40,
-        "intermediate_size": 28,
-        "num_hidden_layers": 3,
-        "max_position_embeddings": 17,
         "bos_token_id": tokenizer.dec_id,
         "sep_token_id": tokenizer.sep_id,
         "label_smoothing": 0.1,
     }
-    model = blip.modeling_blip.BlipForConditionalGeneration(
-        blip.BlipConfig(vision_config=vision, text_config=text)
-    ).eval()
-    random = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
-    return model
+    config = blip.BlipConfig(vision_config=VISION, text_config=text)
+    return make_blip_model(blip.modeling_blip.BlipForConditionalGeneration, config)
 
 
 @pytest.fixture
 def folder(reference_model: Any, tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    reference_model.save_pretrained(tmp_path / "reference")
-    tokenizer.save(tmp_path / "reference" / "tokenizer.json")
-    return tmp_path / "reference"
+    return save_blip_model(tmp_path / "reference", reference_model, tokenizer)
 
 
 @pytest.fixture(scope="module")

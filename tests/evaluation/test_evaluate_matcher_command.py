@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from random_matcher import make_matcher
+from random_matcher import save_matcher
 
 import cutline
-from cutline.checkpoint import Checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.data import open_data
 from cutline.demo.scenes import make_scenes, write_scenes
@@ -18,9 +17,7 @@ from cutline.evaluation import evaluate_matcher
 def matcher(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the folder of a matcher."""
     folder = tmp_path_factory.mktemp("matcher") / "model"
-    matcher = make_matcher()
-    weights = {name: value.clone() for name, value in matcher.model.state_dict().items()}
-    save_native(folder, Checkpoint(matcher.config, weights, matcher.tokenizer))
+    save_matcher(folder)
     return str(folder)
 
 

@@ -97,7 +97,7 @@ class Reference:
 
 
 def test_steps_are_those_of_the_reference() -> None:
-    """Losses, gradients, momentum weights and queues over six steps, in which images repeat."""
+    """Losses, gradients, momentum weights and queues over four steps, in which images repeat."""
     network = make_momentum_network(queue_size=6)
     momentum, reference = encoders(network), Reference(network, queue_size=6)
     for step, idx in enumerate(torch.tensor([[1, 2, 3], [4, 1, 5], [3, 3, 2], [7, 8, 9]])):

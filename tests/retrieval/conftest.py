@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from random_captioner import write_images
 from random_matcher import make_matcher, save_matcher
 
-from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.matcher import Matcher
 from cutline.retrieval import IndexSummary, build_index
 
@@ -27,9 +27,7 @@ def matcher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return images, which tests copy."""
-    folder = tmp_path_factory.mktemp("retrieval") / "scenes"
-    write_scenes(folder, make_scenes(24, seed=3), size=48)
-    return sorted(folder.glob("*.png"))
+    return write_images(tmp_path_factory.mktemp("retrieval") / "scenes", 24)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -271,11 +272,13 @@ def test_an_interrupted_run_goes_on(
 
 
 def test_a_full_disk_leaves_the_index_as_it_was(
-    photos: Path, indexed: IndexSummary, matcher_folder: Path, limit_file_size: object
+    photos: Path,
+    indexed: IndexSummary,
+    matcher_folder: Path,
+    limit_file_size: Callable[[int | None], None],
 ) -> None:
     before = read_index(indexed.folder)
     Image.new("RGB", (50, 50), "red").save(photos / "new.png")
-    assert callable(limit_file_size)
     limit_file_size(100)
     with pytest.raises(OSError, match="File too large"):
         build_index(photos, matcher_folder)

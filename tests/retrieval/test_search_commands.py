@@ -4,8 +4,9 @@ import json
 import os
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import pytest
 from index_files import read_index
@@ -26,12 +27,11 @@ from cutline.retrieval import (
 )
 
 NUM_IMAGES = 100
+Run: TypeAlias = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    matcher_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs a command, and returns its exit code, stdout and stderr."""
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -42,7 +42,7 @@ def run(
     return run
 
 
-def test_index_and_search(run: Any, photos: Path, matcher_folder: Path, tmp_path: Path) -> None:
+def test_index_and_search(run: Run, photos: Path, matcher_folder: Path) -> None:
     code, out, err = run("index", photos, "--matcher", matcher_folder)
     assert (code, out) == (0, "")
     assert "index: 12 images; 12 embedded" in err
@@ -56,7 +56,7 @@ def test_index_and_search(run: Any, photos: Path, matcher_folder: Path, tmp_path
 
 
 def test_search_with_reranking_writes_files(
-    run: Any, photos: Path, matcher_folder: Path, tmp_path: Path
+    run: Run, photos: Path, matcher_folder: Path, tmp_path: Path
 ) -> None:
     (photos / "<b>&.png").write_bytes((photos / "scene-000001.png").read_bytes())
     assert run("index", photos, "--matcher", matcher_folder)[0] == 0
@@ -79,7 +79,7 @@ def test_search_with_reranking_writes_files(
     assert [json.loads(line) for line in run(*words, "--json")[1].splitlines()] == rows
 
 
-def test_an_image_can_be_the_question(run: Any, photos: Path, matcher_folder: Path) -> None:
+def test_an_image_can_be_the_question(run: Run, photos: Path, matcher_folder: Path) -> None:
     assert run("index", photos, "--matcher", matcher_folder)[0] == 0
     path, copy = photos / "scene-000004.png", photos / "two red stars"
     code, out, _ = run("search", path, "--in", photos, "-k", 1, "--report", photos / "r.html")
@@ -94,7 +94,7 @@ def test_an_image_can_be_the_question(run: Any, photos: Path, matcher_folder: Pa
     assert run("search", "--in", photos)[0] == 2
 
 
-def test_images_that_are_gone_are_named(run: Any, photos: Path, matcher_folder: Path) -> None:
+def test_images_that_are_gone_are_named(run: Run, photos: Path, matcher_folder: Path) -> None:
     assert run("index", photos, "--matcher", matcher_folder)[0] == 0
     gone = photos / "scene-000004.png"
     gone.unlink()
@@ -108,7 +108,7 @@ def test_images_that_are_gone_are_named(run: Any, photos: Path, matcher_folder: 
     assert "cannot be read any more" in html
 
 
-def test_names_stay_on_their_lines(run: Any, photos: Path, matcher_folder: Path) -> None:
+def test_names_stay_on_their_lines(run: Run, photos: Path, matcher_folder: Path) -> None:
     (photos / "a\nb\tc.png").write_bytes((photos / "scene-000001.png").read_bytes())
     assert run("index", photos, "--matcher", matcher_folder)[0] == 0
     out = run("search", "two", "--in", photos)[1]
@@ -134,7 +134,7 @@ def test_names_stay_on_their_lines(run: Any, photos: Path, matcher_folder: Path)
     ],
 )
 def test_mistakes_are_explained(
-    run: Any, tmp_path: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*words)
@@ -145,7 +145,7 @@ def test_mistakes_are_explained(
 
 
 def test_a_search_writes_nothing_into_the_index(
-    run: Any, photos: Path, matcher_folder: Path
+    run: Run, photos: Path, matcher_folder: Path
 ) -> None:
     """It may be on a disk that is read-only."""
     assert run("index", photos, "--matcher", matcher_folder)[0] == 0
@@ -160,7 +160,7 @@ def test_a_search_writes_nothing_into_the_index(
 
 
 def test_images_on_the_web_are_indexed_and_ranked(
-    run: Any, scenes: list[Path], matcher_folder: Path, tmp_path: Path
+    run: Run, scenes: list[Path], matcher_folder: Path, tmp_path: Path
 ) -> None:
     with WebServer() as server:
         for path in scenes[:3]:
@@ -178,7 +178,7 @@ def test_images_on_the_web_are_indexed_and_ranked(
 
 
 def test_exit_codes_tell_of_images_that_cannot_be_read(
-    run: Any, photos: Path, matcher_folder: Path
+    run: Run, photos: Path, matcher_folder: Path
 ) -> None:
     (photos / "bad.png").write_bytes(b"no image")
     code, _, err = run("index", photos, "--matcher", matcher_folder)

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from cutline.config import Recipe
+from cutline.training import Interrupted, train
 from cutline.training.data.batch import Batch
 from cutline.training.loop.totals import StepTotals
 from cutline.training.loop.trainer import Trainer
@@ -35,3 +37,11 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         return original(self, batches, totals)
 
     monkeypatch.setattr(Trainer, "train_step", train_step)
+
+
+def train_interrupted(recipe: Recipe, step: int) -> None:
+    """Start a run, which a Ctrl-C stops during optimizer step `step`."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises(Interrupted):
+            train(recipe, show_progress=False)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 from forked import start
-from interruption import block_log_at, interrupt_at
+from interruption import block_log_at, train_interrupted
 from safetensors.torch import load_file
 from tiny_recipe import tiny_recipe
 
 import cutline
 from cutline.config import Recipe
 from cutline.errors import CheckpointError
-from cutline.training import Interrupted, read_log, train
+from cutline.training import read_log, train
 from cutline.training.data.batch import Batch
 from cutline.training.loop.totals import StepTotals
 from cutline.training.loop.trainer import Trainer
@@ -110,15 +110,11 @@ def test_twenty_killed_runs_resume_exactly(scenes: Path, tmp_path: Path) -> None
 def test_full_disk_stops_a_run_with_its_last_good_state(
     recipe: Build,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     limit_file_size: Callable[[int | None], None],
 ) -> None:
     full, resumed = (recipe(output=tmp_path / name, **SETTINGS) for name in ("full", "resumed"))
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 6)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 6)
     state = (tmp_path / "resumed" / "state.safetensors").read_bytes()
     limit_file_size(100_000)
     with pytest.raises(

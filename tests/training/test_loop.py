@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
+from equal_runs import assert_equal_files
+from interruption import interrupt_at, train_interrupted
 from safetensors.torch import load_file
 from tiny_recipe import NO_DROPOUT
 from torch.testing import assert_close
@@ -81,10 +82,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
                 train(resumed, resume=step > 1, show_progress=False)
     train(resumed, resume=True, show_progress=False)
     assert read_losses(resumed.output) == read_losses(full.output)
-    for name in ("state.safetensors", "best/model.safetensors"):
-        expected, actual = (load_file(Path(run.output) / name) for run in (full, resumed))
-        assert expected.keys() == actual.keys()
-        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+    assert_equal_files(full, resumed, "state.safetensors", "best/model.safetensors")
 
 
 def test_a_second_signal_stops_at_once_and_saves_nothing(
@@ -108,10 +106,7 @@ def test_a_second_signal_stops_at_once_and_saves_nothing(
     train(recipe(**settings), resume=True, show_progress=False)
     full = recipe(output=str(Path(recipe().output).with_name("full")), **settings)
     train(full, show_progress=False)
-    expected, actual = (
-        load_file(Path(run.output) / "state.safetensors") for run in (full, recipe())
-    )
-    assert_close(actual, expected, rtol=0, atol=0)
+    assert_equal_files(full, recipe(), "state.safetensors")
 
 
 def test_a_signal_ends_the_wait_for_data(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,13 +257,10 @@ def test_diverged_run_stops_with_its_last_good_state(
     ],
 )
 def test_diverged_weights_never_replace_good_ones(
-    recipe: Build, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+    recipe: Build, changes: dict[str, object]
 ) -> None:
     """A huge learning rate makes weights that are finite, but the loss of every image NaN."""
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 6)
-        with pytest.raises(Interrupted):
-            train(recipe(**changes), show_progress=False)
+    train_interrupted(recipe(**changes), 6)
     saved = load_weights(recipe().output)
     assert len(saved) == 3
     with pytest.raises(

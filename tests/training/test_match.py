@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
-from random_captioner import make_captioner, save_captioner
-from safetensors.torch import load_file, save_file
-from tiny_recipe import MATCH, NO_DROPOUT, WIDER
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
+from random_captioner import make_captioner, save_captioner, save_encoders
+from tiny_recipe import CACHED, MATCH, NO_DROPOUT, WIDER
 
 import cutline
-from cutline.checkpoint import SALESFORCE, export_weights, load_matcher_checkpoint
+from cutline.checkpoint import load_matcher_checkpoint
 from cutline.config import GenerationConfig, InitConfig, LoraConfig, ModelSettings, Recipe
 from cutline.config.task import MatchTaskConfig
 from cutline.errors import ConfigError, DataError
 from cutline.training import (
-    Interrupted,
     dry_run,
     inspect_first_batch,
     overfit,
@@ -25,7 +24,7 @@ from cutline.training import (
     run_lr_range_test,
     train,
 )
-from cutline.training.loop.trainer import Trainer
+from cutline.training.diagnostics.session import make_trainer
 from cutline.training.setup import prepare_run, read_samples
 
 Build = Callable[..., Recipe]
@@ -36,10 +35,6 @@ RECALLS = [f"{way}_r{at}" for way in ("image_to_text", "text_to_image") for at i
 def match_recipe(recipe: Build) -> Build:
     """Return a function that makes a recipe of a tiny matcher."""
     return lambda **changes: recipe(**MATCH | changes)
-
-
-def make_trainer(recipe: Recipe) -> Trainer:
-    return Trainer(recipe, prepare_run(recipe), Path(recipe.output), resume=False)
 
 
 def test_run_writes_a_matcher_a_log_and_a_report(match_recipe: Build, scenes: Path) -> None:
@@ -66,7 +61,8 @@ def test_run_writes_a_matcher_a_log_and_a_report(match_recipe: Build, scenes: Pa
 
 
 def test_the_checkpoint_holds_the_matcher_and_its_temperature(match_recipe: Build) -> None:
-    trainer = make_trainer(match_recipe())
+    run = match_recipe()
+    trainer = make_trainer(run, prepare_run(run))
     with torch.no_grad():
         trainer.model.get_parameter("temperature").fill_(0.25)
     trainer.save()
@@ -77,34 +73,15 @@ def test_the_checkpoint_holds_the_matcher_and_its_temperature(match_recipe: Buil
     assert torch.equal(exported.get_parameter("temperature"), torch.tensor([0.25]))
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    match_recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(match_recipe: Build, tmp_path: Path) -> None:
     """Interrupted within an epoch, with dropout, augmentation, negatives and EMA."""
     settings = {"optim_ema_decay": 0.9, "optim_grad_accum_steps": 2, "log_every": 3}
     full, resumed = (match_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 2)
     train(resumed, resume=True, show_progress=False)
-    lines = [
-        [
-            {
-                name: line[name]
-                for name in line
-                if name not in ("memory_gb",) and "_per_" not in name
-            }
-            for line in read_log(Path(run.output) / "log.jsonl")
-        ]
-        for run in (full, resumed)
-    ]
-    assert lines[0] == lines[1]
-    for name in ("state.safetensors", "best/model.safetensors"):
-        expected, actual = (load_file(Path(run.output) / name) for run in (full, resumed))
-        assert expected.keys() == actual.keys()
-        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+    assert read_numbers(full) == read_numbers(resumed)
+    assert_equal_files(full, resumed, "state.safetensors", "best/model.safetensors")
 
 
 @pytest.mark.slow
@@ -156,25 +133,7 @@ def test_it_starts_from_a_matcher_and_resizes_it(match_recipe: Build, tmp_path: 
 
 def test_it_starts_from_a_vision_encoder_and_a_bert(match_recipe: Build, tmp_path: Path) -> None:
     captioner = make_captioner()
-    weights = export_weights(captioner.model.state_dict(), SALESFORCE)
-    vision = {
-        name.removeprefix("visual_encoder."): weight
-        for name, weight in weights.items()
-        if name.startswith("visual_encoder.")
-    }
-    text = {
-        name.removeprefix("text_decoder."): weight
-        for name, weight in weights.items()
-        if name.startswith("text_decoder.") and "crossattention" not in name
-    }
-    save_file(vision, tmp_path / "vit.safetensors")
-    save_file(text, tmp_path / "bert.safetensors")
-    captioner.tokenizer.save(tmp_path / "tokenizer.json")
-    init = InitConfig(
-        vision=str(tmp_path / "vit.safetensors"),
-        text=str(tmp_path / "bert.safetensors"),
-        tokenizer=str(tmp_path / "tokenizer.json"),
-    )
+    init = save_encoders(tmp_path, captioner)
     sizes = replace(ModelSettings.from_config(captioner.config), prompt=None, label_smoothing=None)
     actual = prepare_run(match_recipe(init=init, model=sizes)).model.state_dict()
     expected = captioner.model.state_dict()
@@ -187,17 +146,16 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(match_recipe: Build, tmp_pat
     [
         {"precision": "bf16"},
         {"lora": LoraConfig(rank=2)},
-        {"optim_freeze": ("vision.*",), "data_augment": False, "cache": True},
+        CACHED,
         {"match_negatives": "image", "data_captions_per_image": 1, "optim_layer_decay": 0.7},
         {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
     ],
     ids=str,
 )
 def test_what_works_for_captioners_works(
-    match_recipe: Build, settings: dict, tmp_path: Path
+    match_recipe: Build, settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if settings.pop("cache", False):
-        settings = settings | {"data_cache_embeddings": str(tmp_path / "embeddings")}
+    monkeypatch.chdir(tmp_path)  # where embeddings are cached
     run = match_recipe(optim_epochs=1, **settings)
     before = {name: weight.clone() for name, weight in prepare_run(run).model.state_dict().items()}
     best = train(run, show_progress=False)
@@ -279,7 +237,7 @@ def test_overfitting_finds_the_text_of_each_image(match_recipe: Build) -> None:
     assert "5 of 5 captions equal their references" in result.summary
 
 
-def test_unreadable_images_are_skipped(match_recipe: Build, tmp_path: Path) -> None:
+def test_data_without_a_readable_image_are_refused(match_recipe: Build, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"image": "missing.png", "caption": "a star"}\n')
     with pytest.raises(DataError, match="none of the images can be read"):

@@ -1,8 +1,5 @@
 """Batches of pairs: which texts belong to which images."""
 
-from functools import partial
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -35,9 +32,9 @@ def make_examples(tokenizer: Tokenizer, captions: list[list[str]]) -> list[Examp
 
 
 def test_a_text_starts_with_cls_and_has_no_prompt(tokenizer: Tokenizer) -> None:
-    [sample] = [Sample("x.png", ("a star",), "x", prompt="two blue ")]
-    captions = encode_captions([sample], tokenizer, DataConfig(), None)
-    example = Example(NO_PIXELS, [captions[0][0]], torch.zeros(2, 3), "x", captions[0])
+    sample = Sample("x.png", ("a star",), "x", prompt="two blue ")
+    [texts] = encode_captions([sample], tokenizer, DataConfig(), None)
+    example = Example(NO_PIXELS, texts, torch.zeros(2, 3), "x", texts)
     batch = collate_pairs([example, "x.png: broken"], tokenizer, by_image=False)
     assert batch.input_ids.tolist() == [tokenizer.encode_text("a star")]
     assert batch.skipped == ["x.png: broken"]
@@ -62,8 +59,8 @@ def test_a_text_equal_to_an_own_caption_is_never_negative(
     assert find_positives(batch.image_keys, batch.text_keys).tolist() == expected
 
 
-def test_an_empty_batch_and_its_stand_in(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    batch = partial(collate_pairs, tokenizer=tokenizer, by_image=False)([])
+def test_an_empty_batch_and_its_stand_in(tokenizer: Tokenizer) -> None:
+    batch = collate_pairs([], tokenizer, by_image=False)
     assert (len(batch.pixels), batch.num_targets) == (0, 0)
     config = VisionConfig(image_size=32, embed_dim=8, num_heads=2)
     for has_embeddings in (False, True):

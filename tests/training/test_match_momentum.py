@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
-from run_log import read_numbers
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
 from safetensors.torch import load_file
-from tiny_recipe import MATCH, MOMENTUM
+from tiny_recipe import CACHED, MATCH, MOMENTUM
 
 import cutline
 from cutline.config import LoraConfig, Recipe
 from cutline.config.task import MatchTaskConfig
 from cutline.errors import ConfigError
-from cutline.training import Interrupted, dry_run, train
+from cutline.training import dry_run, train
 from cutline.training.diagnostics.memory import count_tensor_memory
 from cutline.training.diagnostics.session import make_trainer, take_step
 from cutline.training.setup import prepare_run
@@ -29,26 +29,18 @@ def momentum_recipe(recipe: Build) -> Build:
     return lambda **changes: recipe(**MATCH | MOMENTUM | changes)
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    momentum_recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(momentum_recipe: Build, tmp_path: Path) -> None:
     """With dropout, EMA and accumulation; copies and queues are in the state, not in the model."""
     settings = {"optim_ema_decay": 0.9, "optim_grad_accum_steps": 2}
     full, resumed = (momentum_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 3)
     train(resumed, resume=True, show_progress=False)
     assert read_numbers(full) == read_numbers(resumed)
-    expected, actual = (
-        load_file(Path(run.output) / "state.safetensors") for run in (full, resumed)
-    )
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[key], actual[key]) for key in expected)
-    assert expected["model.momentum.queued_texts"].shape == (12, 256)
-    assert (expected["model.momentum.queued_text_keys"] > 0).all()
+    assert_equal_files(full, resumed, "state.safetensors")
+    state = load_file(tmp_path / "a" / "state.safetensors")
+    assert state["model.momentum.queued_texts"].shape == (12, 256)
+    assert (state["model.momentum.queued_text_keys"] > 0).all()
     best = load_file(tmp_path / "a" / "best" / "model.safetensors")
     assert not any("momentum" in name for name in best)
     assert isinstance(cutline.load_matcher(tmp_path / "a"), cutline.Matcher)
@@ -91,7 +83,7 @@ def test_memory_and_disk_count_the_copies(momentum_recipe: Build) -> None:
     "settings",
     [
         {"precision": "bf16", "match_queue_size": 0},
-        {"optim_freeze": ("vision.*",), "data_augment": False, "cache": True},
+        CACHED,
         {"match_negatives": "image", "match_queue_size": 3, "match_alpha": 0.0},
         {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
         {"eval_select_by": "loss"},
@@ -99,10 +91,9 @@ def test_memory_and_disk_count_the_copies(momentum_recipe: Build) -> None:
     ids=str,
 )
 def test_what_works_for_matchers_works(
-    momentum_recipe: Build, settings: dict, tmp_path: Path
+    momentum_recipe: Build, settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if settings.pop("cache", False):
-        settings = settings | {"data_cache_embeddings": str(tmp_path / "embeddings")}
+    monkeypatch.chdir(tmp_path)  # where embeddings are cached
     run = momentum_recipe(optim_epochs=1, **settings)
     best = train(run, show_progress=False)
     assert isinstance(cutline.load_matcher(best), cutline.Matcher)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
+from interruption import train_interrupted
 from safetensors.torch import load_file
 from tiny_recipe import MODEL, NO_DROPOUT
 
@@ -14,7 +14,7 @@ import cutline
 from cutline.config import CaptionConfig, InitConfig, LoraConfig, ModelSettings, OptimConfig, Recipe
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
-from cutline.training import Interrupted, read_log, train
+from cutline.training import read_log, train
 from cutline.training.loop.optimizer import compute_lr_scale, make_optimizer, select_weights
 
 Build = Callable[..., Recipe]
@@ -104,7 +104,7 @@ def test_frozen_weights_are_unchanged_and_others_trained(recipe: Build, tmp_path
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_lora_is_merged_into_the_captioner_and_resumes_exactly(
-    recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float
+    recipe: Build, tmp_path: Path, ema: float
 ) -> None:
     first = train(recipe(output=tmp_path / "first"), show_progress=False)
     lora = {
@@ -123,10 +123,7 @@ def test_lora_is_merged_into_the_captioner_and_resumes_exactly(
     assert cutline.load(full).config == cutline.load(first).config
 
     resumed = recipe(output=tmp_path / "resumed", **start, **lora)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 3)
     train(resumed, resume=True, show_progress=False)
     losses = [
         [line.get("loss") for line in read_log(tmp_path / name / "log.jsonl")]

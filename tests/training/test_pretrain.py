@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
-from random_captioner import make_captioner, save_captioner
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
+from random_captioner import make_captioner, save_captioner, save_encoders
 from random_matcher import save_matcher
-from run_log import read_numbers
-from safetensors.torch import load_file, save_file
-from tiny_recipe import MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
+from tiny_recipe import CACHED, MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
 
 import cutline
 from cutline.checkpoint import (
-    SALESFORCE,
-    export_weights,
     find_kinds,
     is_matcher,
     load_checkpoint,
@@ -30,7 +27,6 @@ from cutline.config import InitConfig, LoraConfig, ModelSettings, Recipe
 from cutline.errors import ConfigError
 from cutline.reranking import share_encoder
 from cutline.training import (
-    Interrupted,
     dry_run,
     inspect_first_batch,
     overfit,
@@ -82,23 +78,15 @@ def test_run_writes_a_captioner_and_a_matcher(pretrain_recipe: Build, scenes: Pa
     assert not any("momentum" in name or "decoder" in name for each in weights for name in each)
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    pretrain_recipe: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(pretrain_recipe: Build, tmp_path: Path) -> None:
     settings = {**MOMENTUM, "optim_ema_decay": 0.9}
     full, resumed = (pretrain_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 3)
     train(resumed, resume=True, show_progress=False)
     assert read_numbers(full) == read_numbers(resumed)
-    for name in ("state", "best/captioner/model", "last/matcher/model"):
-        file = f"{name}.safetensors"
-        expected, actual = (load_file(Path(run.output) / file) for run in (full, resumed))
-        assert expected.keys() == actual.keys()
-        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+    names = ("state", "best/captioner/model", "last/matcher/model")
+    assert_equal_files(full, resumed, *(f"{name}.safetensors" for name in names))
 
 
 def test_alpha_rises_over_two_epochs(pretrain_recipe: Build) -> None:
@@ -187,21 +175,7 @@ def save_pretrained_file(run: Path, file: Path) -> Path:
 def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_path: Path) -> None:
     """BERT's self-attention is that of encoder and decoder."""
     captioner = make_captioner()
-    weights = export_weights(captioner.model.state_dict(), SALESFORCE)
-    parts = {
-        part: {
-            name.removeprefix(prefix): weight
-            for name, weight in weights.items()
-            if name.startswith(prefix) and "crossattention" not in name
-        }
-        for part, prefix in (("vision", "visual_encoder."), ("text", "text_decoder."))
-    }
-    for part, content in parts.items():
-        save_file(content, tmp_path / f"{part}.safetensors")
-    captioner.tokenizer.save(tmp_path / "tokenizer.json")
-    names = ("vision.safetensors", "text.safetensors", "tokenizer.json")
-    vision, text, tokenizer = (str(tmp_path / name) for name in names)
-    init = InitConfig(vision=vision, text=text, tokenizer=tokenizer)
+    init = save_encoders(tmp_path, captioner)
     sizes = replace(ModelSettings.from_config(captioner.config), prompt=None)
     state = prepare_run(pretrain_recipe(init=init, model=sizes)).model.state_dict()
     expected = captioner.model.state_dict()
@@ -215,7 +189,7 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_
     [
         {"precision": "bf16", **MOMENTUM},
         {"lora": LoraConfig(rank=2)},
-        {"optim_freeze": ("vision.*",), "data_augment": False, "cache": True, **MOMENTUM},
+        CACHED | MOMENTUM,
         {"match_negatives": "image", "data_captions_per_image": 1, "optim_layer_decay": 0.7},
         {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
         {"eval_select_by": "loss", **MOMENTUM},
@@ -224,10 +198,9 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_
     ids=str,
 )
 def test_what_works_for_both_alone_works(
-    pretrain_recipe: Build, settings: dict, tmp_path: Path
+    pretrain_recipe: Build, settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if settings.pop("cache", False):
-        settings = settings | {"data_cache_embeddings": str(tmp_path / "embeddings")}
+    monkeypatch.chdir(tmp_path)  # where embeddings are cached
     run = pretrain_recipe(optim_epochs=1, **settings)
     before = {name: weight.clone() for name, weight in prepare_run(run).model.state_dict().items()}
     best = train(run, show_progress=False)

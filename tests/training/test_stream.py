@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
-from safetensors.torch import load_file
+from equal_runs import assert_equal_files
+from interruption import train_interrupted
 from tars import write_tar
 
 from cutline.config import DataConfig, InitConfig, Recipe
@@ -20,7 +20,6 @@ from cutline.data import stream_shards
 from cutline.errors import ConfigError, DataError
 from cutline.tokenizer import Tokenizer
 from cutline.training import (
-    Interrupted,
     dry_run,
     inspect_first_batch,
     overfit,
@@ -100,17 +99,14 @@ def test_resumed_stream_continues_where_it_stopped(shards: Path, num_workers: in
 
 
 def test_interrupted_run_on_shards_resumes_exactly(
-    recipe: Build, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Build, shards: Path, tmp_path: Path
 ) -> None:
     full, resumed = (
         recipe(output=tmp_path / name, **stream_settings(shards, optim_grad_accum_steps=2))
         for name in ("full", "resumed")
     )
     train(full, show_progress=False)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            train(resumed, show_progress=False)
+    train_interrupted(resumed, 3)
     train(resumed, resume=True, show_progress=False)
     losses = [
         [line["loss"] for line in read_log(Path(run.output) / "log.jsonl") if "loss" in line]
@@ -118,10 +114,7 @@ def test_interrupted_run_on_shards_resumes_exactly(
     ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4
-    expected, actual = (
-        load_file(Path(run.output) / "last" / "model.safetensors") for run in (full, resumed)
-    )
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert_equal_files(full, resumed, "last/model.safetensors")
 
 
 def test_unreadable_image_in_a_shard_is_reported_and_skipped(

@@ -27,6 +27,12 @@ MODEL = CaptionConfig(
 SECTIONS = ("data", "optim", "eval", "memory", "distributed", "model", "match")
 NO_DROPOUT = {"text_dropout": 0.0, "text_attn_dropout": 0.0, "vision_drop_path": 0.0}
 """changes that turn off everything random in the model's forward pass"""
+CACHED = {
+    "optim_freeze": ("vision.*",),
+    "data_augment": False,
+    "data_cache_embeddings": "embeddings",
+}
+"""changes that cache the image embeddings of a frozen vision encoder in the current folder"""
 WIDER = {"vision_patch_size": 8, "vision_embed_dim": 64, "text_embed_dim": 64, "text_mlp_dim": 256}
 """changes that make a model that learns to match within seconds"""
 MATCH = {"task": "match", "model_prompt": None, "model_label_smoothing": None}

@@ -220,7 +220,7 @@ def describe_pairs(batch: MatchBatch, tokenizer: Tokenizer) -> list[str]:
     for row, valid in enumerate(batch.attention_mask.bool()):
         tokens = " ".join(tokenizer.convert_ids_to_tokens(batch.input_ids[row, valid].tolist()))
         others = [str(text + 1) for text in belongs[row].nonzero()[:, 0].tolist() if text != row]
-        suffix = f"  (as true of this image: {', '.join(others)})" if others else ""
+        suffix = f"  (other positives: {', '.join(others)})" if others else ""
         lines.append(f"pair {row + 1}: {tokens}{suffix}")
     return lines
 
