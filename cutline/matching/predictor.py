@@ -8,7 +8,7 @@ from torch import Tensor
 from cutline.config import MAX_TEXT_TOKENS, MatchConfig
 from cutline.config.validation import require_choice
 from cutline.image import ImageSource
-from cutline.matching import MAX_ROWS, embed_texts, encode_texts, match_texts
+from cutline.matching.texts import MAX_ROWS, embed_texts, encode_texts, match_texts
 from cutline.model import MatchModel
 from cutline.predictor import Predictor
 
