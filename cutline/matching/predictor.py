@@ -19,10 +19,8 @@ StartToken = Literal["enc", "cls"]
 T = TypeVar("T")
 
 
-class MatchPredictor(Predictor):
+class MatchPredictor(Predictor[MatchModel]):
     """A matcher's model and its tokenizer, on a device; for attributes see `Predictor`."""
-
-    model: MatchModel
 
     @property
     def config(self) -> MatchConfig:
