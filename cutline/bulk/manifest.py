@@ -1,10 +1,8 @@
 """`Manifest`: what a run has done so far, in a folder, so that no later run does it again."""
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +13,7 @@ from filelock import FileLock
 from cutline.bulk.index import NO_PART, NO_POSITION, SlotIndex, hash_stamp
 from cutline.bulk.parts import CommitTimer, Parts, Position
 from cutline.bulk.record import Failure, Record, join_columns
-from cutline.bulk.state import check_settings, lock_state
+from cutline.bulk.state import check_settings, lock_state, make_folders, remove_folders
 from cutline.errors import CutlineError, DataError
 
 
@@ -71,8 +69,7 @@ class Manifest:
         """
         if self.folder is None:
             return self
-        self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._created = make_folders(self.folder)
         self._file_lock = lock_state(self.folder)
         try:
             check_settings(self.folder, self._settings)
@@ -94,14 +91,7 @@ class Manifest:
         if self._file_lock is not None:
             self._file_lock.release()
         if isinstance(error, CutlineError) and self._created and not self.has_records:
-            self._remove_created()
-
-    def _remove_created(self) -> None:
-        """Leave no trace of a run that has not even begun."""
-        shutil.rmtree(self._created[0], ignore_errors=True)
-        with suppress(OSError):  # other files are there
-            for folder in self._created[1:]:
-                folder.rmdir()
+            remove_folders(self._created)
 
     @property
     def has_records(self) -> bool:
