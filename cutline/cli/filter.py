@@ -13,7 +13,7 @@ from cutline.cli.flags import (
     MatcherFlags,
     Output,
     ReportOutput,
-    check_outputs,
+    check_report,
 )
 from cutline.config import (
     FilterConfig,
@@ -123,17 +123,3 @@ def run_selection(
         listener = Listener(progress.update, print_failure)
         summary = run_filter(collection, settings, listener)
     return print_summary(summary, "filtered")
-
-
-def check_report(path: str) -> None:
-    """Check that a report can be written.
-
-    Raises:
-        ConfigError: It is no HTML file.
-        CutlineError: It cannot be written.
-    """
-    if not path:
-        return
-    if not path.lower().endswith((".html", ".htm")):
-        raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
-    check_outputs(path)

@@ -53,6 +53,18 @@ def check_outputs(*paths: str, inputs: Sequence[str] = ()) -> None:
         check_writable(path)
 
 
+def check_report(path: str) -> None:
+    """Check that a report can be written, if one is requested.
+
+    Raises:
+        ConfigError: It is no HTML file, or a folder.
+        CutlineError: It cannot be written.
+    """
+    if path and not path.lower().endswith((".html", ".htm")):
+        raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
+    check_outputs(path)
+
+
 @dataclass(frozen=True)
 class ColumnFlags(Columns):
     """Column names of tables and JSON rows, where they differ from the defaults."""
