@@ -20,6 +20,7 @@ from cutline.cli.flags import (
     Output,
     ReportOutput,
     check_report,
+    select_settings,
 )
 from cutline.config import (
     CheckpointOptions,
@@ -109,7 +110,7 @@ def caption_command(
             "or - for stdin"
         )
     check_report(outputs.report)
-    options = CheckpointOptions(model.config, model.tokenizer, model.image_size)
+    options = select_settings(CheckpointOptions, model)
     job = CaptionJob(model.name, options, inference, generation, prompt, model.reranking)
     settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report)
     return run_collection(find_collection(images, source), settings)

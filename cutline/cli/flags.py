@@ -2,19 +2,28 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from tyro.conf import Positional, Suppress, arg
 
-from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig, MatcherOptions
+from cutline.config import (
+    CaptionerOptions,
+    CheckpointOptions,
+    Columns,
+    DataSource,
+    DeviceConfig,
+    MatcherOptions,
+)
 from cutline.errors import ConfigError
 from cutline.files import check_writable
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
     from cutline.matcher import Matcher
+
+S = TypeVar("S", CaptionerOptions, CheckpointOptions, MatcherOptions)
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
@@ -63,6 +72,11 @@ def check_report(path: str) -> None:
     if path and not path.lower().endswith((".html", ".htm")):
         raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
     check_outputs(path)
+
+
+def select_settings(kind: type[S], flags: S) -> S:
+    """Return the settings among the flags of a command, as processes and a manifest take them."""
+    return kind(**{setting.name: getattr(flags, setting.name) for setting in fields(kind)})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from cutline.config.generation import GenerationConfig
 from cutline.config.inference import CheckpointOptions
 from cutline.config.limits import MAX_IMAGE_SIZE
 from cutline.config.validation import (
@@ -15,6 +16,8 @@ from cutline.config.validation import (
 
 MatchScore = Literal["itm", "itc"]
 DEFAULT_ITM = 0.5
+NUCLEUS = GenerationConfig(sample=True, top_p=0.9, top_k=0)
+"""how BLIP's authors sample synthetic texts"""
 
 
 @dataclass(frozen=True)

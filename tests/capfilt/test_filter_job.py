@@ -101,7 +101,9 @@ class LoadedJob(FilterJob):
 
 
 def test_an_actor_gives_the_same(samples: list[Sample], tmp_path: Path) -> None:
-    job = LoadedJob(MatcherOptions(), inference=InferenceConfig("cpu", "fp32", batch_size=3))
+    job = LoadedJob(
+        MatcherOptions("matcher"), inference=InferenceConfig("cpu", "fp32", batch_size=3)
+    )
     expected = [describe(result) for _, result in caption_samples(job.load(), job, iter(samples))]
     num_threads = torch.get_num_threads()
     actor = CaptionActor(job, "cpu", 1, tmp_path / "of another machine")
