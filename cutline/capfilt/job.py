@@ -71,6 +71,10 @@ class FilterJob:
             bool(self.matcher.matcher),
             "name the matcher that scores texts, such as --matcher runs/matcher",
         )
+        require(
+            not self.generation.token_log_probs,
+            "token_log_probs has no effect on texts that a matcher scores: remove it",
+        )
 
     @property
     def adds_texts(self) -> bool:
