@@ -23,8 +23,8 @@ from shard_runs import (
 from tars import write_tar
 from web_server import WebServer, send
 
-from cutline.bulk.engine import Result
 from cutline.bulk.held_image import hold_sample
+from cutline.bulk.job import Result
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.run import CaptionRun
