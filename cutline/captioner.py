@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -44,39 +44,19 @@ from cutline.model import CaptionModel
 from cutline.predictor import Predictor
 from cutline.reranking import Reranker
 from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
-from cutline.tokenizer import Tokenizer
 
 CAPTION_ARGUMENTS = ("prompt", "batch_size", "num_workers", "seeds", "rerank", "keep")
 """arguments of `Captioner.caption` besides images and the fields of `GenerationConfig`"""
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
 
 
-class Captioner(Predictor):
+class Captioner(Predictor[CaptionModel]):
     """A model and its tokenizer, on a device, ready to caption; for attributes see `Predictor`."""
 
-    model: CaptionModel
-
-    def __init__(
-        self,
-        model: CaptionModel,
-        tokenizer: Tokenizer,
-        device: str = "auto",
-        precision: InferencePrecision = "auto",
-        engine: Engine = "eager",
-    ) -> None:
-        """Move `model` to `device` and prepare it for inference, in place.
-
-        With any engine but "eager", the model can no longer be trained or saved.
-
-        Raises:
-            ConfigError: The device is not available, or the settings are incompatible.
-        """
-        super().__init__(model, tokenizer, device, precision, engine)
-        self._record_steps = engine != "eager" and self.device.type == "cuda"
-        self._idle_runners: list[BatchRunner] = []  # at most one, see _acquire_runner
-
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_idle_runners": []}
+        state = super().__getstate__()
+        state.pop("_idle_runners", None)
+        return state
 
     @property
     def config(self) -> CaptionConfig:
@@ -283,9 +263,13 @@ class Captioner(Predictor):
 
     def make_runner(self, slots: int) -> BatchRunner:
         """Return a new runner of requests."""
-        return BatchRunner(
-            self.model, self.tokenizer, self.encode_images, slots, self._record_steps
-        )
+        record_steps = self.engine != "eager" and self.device.type == "cuda"
+        return BatchRunner(self.model, self.tokenizer, self.encode_images, slots, record_steps)
+
+    @cached_property
+    def _idle_runners(self) -> list[BatchRunner]:
+        """Return a list with the runner of the last call, unless another call uses it."""
+        return []
 
     def _acquire_runner(self, slots: int) -> BatchRunner:
         """Return the runner of the last call if it is idle and has the same slots, else a new one.

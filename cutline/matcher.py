@@ -18,12 +18,21 @@ from cutline.config import (
 )
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError, CutlineError
-from cutline.features import read_images, read_pairs, read_texts
 from cutline.image import ImagePrefetcher, ImageSource
-from cutline.match_predictor import MatchPredictor, StartToken
-from cutline.match_stream import MatchScores, stream_scores
-from cutline.matching import MAX_ROWS
-from cutline.pairing import make_equally_long, make_pairing, number_distinct, to_text_list
+from cutline.matching import (
+    MAX_ROWS,
+    MatchPredictor,
+    MatchScores,
+    StartToken,
+    make_equally_long,
+    make_pairing,
+    number_distinct,
+    read_images,
+    read_pairs,
+    read_texts,
+    stream_scores,
+    to_text_list,
+)
 
 __all__ = ["MatchScores", "Matcher", "load_matcher"]
 

@@ -20,6 +20,7 @@ from cutline.tokenizer import Tokenizer
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M", bound=VisionTextModel)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class EncodedImages(Generic[T]):
             yield (next(results) if error is None else error), item
 
 
-class Predictor:
+class Predictor(Generic[M]):
     """A model and its tokenizer, on a device, ready for inference.
 
     Attributes:
@@ -59,14 +60,13 @@ class Predictor:
         tokenizer: Its tokenizer.
         device: The device of the model.
         precision: "fp32", "bf16" or "int8".
+        engine: What runs the model.
         dtype: The data type of the vision encoder's input.
     """
 
-    model: VisionTextModel
-
     def __init__(
         self,
-        model: VisionTextModel,
+        model: M,
         tokenizer: Tokenizer,
         device: str = "auto",
         precision: InferencePrecision = "auto",
@@ -84,8 +84,7 @@ class Predictor:
         self.dtype = prepare_model(model, chosen_device, self.precision, engine)
         # With the number of the GPU: the current one may be another in another thread.
         self.device = model.text.token_embed.weight.device
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer, self.engine = model, tokenizer, engine
         self._process_id = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,7 +21,9 @@ from cutline.messages import first_line, format_value
 from cutline.predictor import Predictor
 
 T = TypeVar("T")
-_SHARED: WeakKeyDictionary[Predictor, WeakKeyDictionary[Predictor, bool]] = WeakKeyDictionary()
+AnyPredictor: TypeAlias = Predictor[Any]
+_SHARED: WeakKeyDictionary[AnyPredictor, WeakKeyDictionary[AnyPredictor, bool]]
+_SHARED = WeakKeyDictionary()
 """results of `share_encoder`"""
 
 
@@ -32,7 +34,7 @@ class Reranker:
     """
 
     def __init__(
-        self, captioner: Predictor, matcher: Matcher, keep: int | None, num_captions: int
+        self, captioner: AnyPredictor, matcher: Matcher, keep: int | None, num_captions: int
     ) -> None:
         """Check the settings.
 
@@ -132,7 +134,7 @@ def list_candidates(request: CaptionRequest) -> tuple[Caption, ...]:
     return request.outcome.alternatives
 
 
-def share_encoder(first: Predictor, second: Predictor) -> bool:
+def share_encoder(first: AnyPredictor, second: AnyPredictor) -> bool:
     """Return whether two models encode images alike, bit for bit, so that one can do it for both.
 
     They encode one image of random pixels to find out, the first time that they are compared.
@@ -143,14 +145,14 @@ def share_encoder(first: Predictor, second: Predictor) -> bool:
     return known[second]
 
 
-def _read_alike(first: Predictor, second: Predictor) -> bool:
+def _read_alike(first: AnyPredictor, second: AnyPredictor) -> bool:
     """Return whether the encoders of two models get the same input."""
     sizes = {each.model.config.vision.image_size for each in (first, second)}
     formats = {(each.model.config.image, each.dtype, each.device) for each in (first, second)}
     return len(sizes) == len(formats) == 1
 
 
-def _encode_alike(first: Predictor, second: Predictor) -> bool:
+def _encode_alike(first: AnyPredictor, second: AnyPredictor) -> bool:
     """Return whether the encoders of two models have the same output for random pixels."""
     size = first.model.config.vision.image_size
     generator = torch.Generator().manual_seed(0)

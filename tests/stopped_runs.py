@@ -86,12 +86,11 @@ def list_parts(state: Path) -> set[str]:
 def _run_slowly(words: list[str], count: int, ready: Connection) -> None:
     become_foreground()
     ready.send(None)
-    from cutline.bulk import manifest
+    from cutline.bulk import parts
     from cutline.bulk.run import CaptionRun
-    from cutline.retrieval import update
     from cutline.retrieval.run import IndexRun
 
-    manifest.MIN_PART_SECONDS = update.MIN_PART_SECONDS = 0  # type: ignore[attr-defined]
+    parts.MIN_PART_SECONDS = 0
     for run in (CaptionRun, IndexRun):
         run._select = _block_after(count, run._select)  # type: ignore[attr-defined]
     run_main(words)

@@ -124,8 +124,7 @@ def make_selection_output(
     reject_unused_settings(destination, outputs)
     match destination.kind:
         case "file":
-            is_imagefolder = destination.is_imagefolder
-            return FileOutput(destination.path, is_imagefolder, relative_paths=True)
+            return FileOutput(destination.path, destination.is_imagefolder, relative_paths=True)
         case "text" | "sidecars":
             return _make_text_output(destination, collection, outputs)
     return _make_new_shards(destination, outputs)

@@ -24,8 +24,6 @@ from cutline.config import (
 from cutline.data import Sample
 from cutline.matcher import Matcher, load_matcher
 
-__all__ = ["CaptionJob", "Engine", "Models", "Result", "caption_locally", "caption_samples"]
-
 Engine: TypeAlias = Callable[[Iterator[Sample]], Iterator[tuple[Sample, Result]]]
 """Runs a job on samples, which it takes a bounded number ahead of the results that it has yielded;
 it yields each sample once, with its result, in any order."""

@@ -1,11 +1,8 @@
 """`Manifest`: what a run has done so far, in a folder, so that no later run does it again."""
 
 import json
-import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +11,10 @@ from typing import Any, Self
 from filelock import FileLock
 
 from cutline.bulk.index import NO_PART, NO_POSITION, SlotIndex, hash_stamp
-from cutline.bulk.parts import Parts, Position
+from cutline.bulk.parts import CommitTimer, Parts, Position
 from cutline.bulk.record import Failure, Record, join_columns
-from cutline.bulk.state import check_settings, lock_state
+from cutline.bulk.state import check_settings, lock_state, make_folders, remove_folders
 from cutline.errors import CutlineError, DataError
-
-MAX_PART_RECORDS = 1000
-MIN_PART_SECONDS, MAX_PART_SECONDS = 0.5, 30.0
-"""seconds of work that a killed run loses: at first, and after an hour"""
 
 
 class Status(Enum):
@@ -63,7 +56,7 @@ class Manifest:
         self._lock = threading.Lock()
         self._pending: list[tuple[int, Record]] = []
         self._next_position = 0
-        self._start = self._last_commit = time.monotonic()
+        self._timer = CommitTimer()
         self._file_lock: FileLock | None = None
         self._created: list[Path] = []  # folders, by this run
 
@@ -76,8 +69,7 @@ class Manifest:
         """
         if self.folder is None:
             return self
-        self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._created = make_folders(self.folder)
         self._file_lock = lock_state(self.folder)
         try:
             check_settings(self.folder, self._settings)
@@ -99,14 +91,7 @@ class Manifest:
         if self._file_lock is not None:
             self._file_lock.release()
         if isinstance(error, CutlineError) and self._created and not self.has_records:
-            self._remove_created()
-
-    def _remove_created(self) -> None:
-        """Leave no trace of a run that has not even begun."""
-        shutil.rmtree(self._created[0], ignore_errors=True)
-        with suppress(OSError):  # other files are there
-            for folder in self._created[1:]:
-                folder.rmdir()
+            remove_folders(self._created)
 
     @property
     def has_records(self) -> bool:
@@ -178,16 +163,10 @@ class Manifest:
             self._add_columns(record.row, record.kept or record.dropped)
 
     def is_due(self) -> bool:
-        """Return whether to commit: after some seconds, more of them in a longer run.
-
-        What is not written to a folder need not wait.
-        """
+        """Return whether to commit; what is not written to a folder need not wait."""
         if self.folder is None:
             return bool(self._pending)
-        now = time.monotonic()
-        wait = min(MAX_PART_SECONDS, max(MIN_PART_SECONDS, (now - self._start) / 120))
-        full = len(self._pending) >= MAX_PART_RECORDS
-        return bool(self._pending) and (full or now - self._last_commit >= wait)
+        return self._timer.is_due(len(self._pending))
 
     def commit(self) -> list[Record]:
         """Write the records that were added to a part, which survives whatever happens now.
@@ -205,7 +184,7 @@ class Manifest:
                     self.index.set_record(slot, record.stamp, number, offset, failed, empty)
                     offset += len(line)
         self._pending = []
-        self._last_commit = time.monotonic()
+        self._timer.restart()
         return [record for _, record in pending]
 
     def find_record(self, id: str) -> Record | None:

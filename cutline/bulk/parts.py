@@ -1,6 +1,7 @@
-"""`Parts`: records in numbered files, each of which is written whole or not at all."""
+"""`Parts`: records in numbered files, each of which is written whole or not at all; and when."""
 
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,28 @@ Position: TypeAlias = tuple[int, int]
 MAX_OPEN = 32
 """parts that are open for reading at the same time"""
 PART_NAME = re.compile(r"part-(\d{8})\.jsonl")
+MAX_PART_RECORDS = 1000
+MIN_PART_SECONDS, MAX_PART_SECONDS = 0.5, 30.0
+"""seconds of work that a killed run loses: at first, and after an hour"""
+
+
+class CommitTimer:
+    """Tells when to write the next part: after some seconds, more of them in a longer run."""
+
+    def __init__(self) -> None:
+        """Start with the run."""
+        self._start = self._last_commit = time.monotonic()
+
+    def is_due(self, num_pending: int) -> bool:
+        """Return whether to write so many records now."""
+        now = time.monotonic()
+        wait = min(MAX_PART_SECONDS, max(MIN_PART_SECONDS, (now - self._start) / 120))
+        is_late = now - self._last_commit >= wait
+        return num_pending > 0 and (is_late or num_pending >= MAX_PART_RECORDS)
+
+    def restart(self) -> None:
+        """Count the seconds from now."""
+        self._last_commit = time.monotonic()
 
 
 class Parts:

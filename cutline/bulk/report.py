@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 
@@ -63,10 +64,6 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
             scores[round(record.row["score"] * SCORES_PER_UNIT)] += 1
             if "match" in record.row:
                 matches[round(record.row["match"] * SCORES_PER_UNIT)] += 1
-    failures = [
-        [failure.id, failure.kind, failure.reason]
-        for failure in islice(run.iter_failures(), MAX_FAILURES)
-    ]
     figures = [
         (f"{lengths.total():,}", "captions"),
         (f"{counts.captioned:,}", "of this run"),
@@ -83,10 +80,16 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
         title = "Match probabilities"
         chart = render_histogram(matches, f"{title} of captions", "match", "captions", unit)
         sections.append((title, chart))
-    if failures:
-        sections.append(("Failures", render_table(failures, ("id", "kind", "reason"))))
+    sections += render_failures(run)
     intro = "Images chosen at random, with their captions; how long and how likely captions are."
     write_report(path, "Captions", intro, sections)
+
+
+def render_failures(run: CaptionRun) -> list[tuple[str, str]]:
+    """Return the section of failures; none if there are no failures."""
+    failures = [astuple(failure) for failure in islice(run.iter_failures(), MAX_FAILURES)]
+    table = render_table(failures, ("id", "kind", "reason"))
+    return [("Failures", table)] if failures else []
 
 
 def _make_cards(manifest: Manifest, samples: RandomSamples) -> Iterator[Card]:

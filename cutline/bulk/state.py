@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,21 @@ def lock_state(folder: Path) -> FileLock:
             f"{folder}: another run writes there; wait for it, or name another output"
         ) from None
     return lock
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents, and return those that did not exist, the innermost first."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return created
+
+
+def remove_folders(created: Sequence[Path]) -> None:
+    """Remove what `make_folders` returned, with all that a run which has not begun left there."""
+    shutil.rmtree(created[0], ignore_errors=True)
+    with suppress(OSError):  # other files are there
+        for folder in created[1:]:
+            folder.rmdir()
 
 
 def has_state(folder: Path) -> bool:

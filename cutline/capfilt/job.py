@@ -21,6 +21,8 @@ from cutline.config import (
     MatcherOptions,
     OutputConfig,
 )
+from cutline.config.capfilt import NUCLEUS
+from cutline.config.validation import require
 from cutline.data import Sample
 from cutline.errors import CutlineError, DataError, GenerationError
 from cutline.image import ImageSource
@@ -28,8 +30,6 @@ from cutline.matcher import Matcher, MatchScores, load_matcher
 
 WEB, SYNTHETIC = "web", "synthetic"
 """origins of a text: the data, or the captioner"""
-NUCLEUS = GenerationConfig(sample=True, top_p=0.9, top_k=0)
-"""how BLIP's authors sample synthetic texts"""
 BATCHES_TOGETHER = 4
 """batches that are captioned, and then scored: all that a process of a run is sent at a time"""
 
@@ -66,28 +66,44 @@ class FilterJob:
     prompt: str | None = None
     """prompt of synthetic texts; None for that of each sample, or else the captioner's"""
 
+    def __post_init__(self) -> None:
+        require(
+            bool(self.matcher.matcher),
+            "name the matcher that scores texts, such as --matcher runs/matcher",
+        )
+        require(
+            not self.generation.token_log_probs,
+            "token_log_probs has no effect on texts that a matcher scores: remove it",
+        )
+
+    @property
+    def adds_texts(self) -> bool:
+        """Return whether a captioner adds synthetic texts."""
+        return bool(self.captioner.captioner)
+
     def load(self, device: str = "") -> FilterModels:
         """Load the models, on another device than that of the settings if one is given."""
         device = device or self.inference.device
-        settings: Any = (device, self.inference.precision)
-        engine, options = self.inference.engine, self.matcher.checkpoint_options
-        matcher = load_matcher(self.matcher.matcher, *settings, engine=engine, **options.arguments)
-        if not self.captioner.captioner:
+        precision, engine = self.inference.precision, self.inference.engine
+        options = self.matcher.checkpoint_options.arguments
+        matcher = load_matcher(self.matcher.matcher, device, precision, engine=engine, **options)
+        if not self.adds_texts:
             return FilterModels(matcher)
-        arguments = self.captioner.checkpoint_options.arguments
-        captioner = load(self.captioner.captioner, *settings, engine=engine, **arguments)
+        options = self.captioner.checkpoint_options.arguments
+        captioner = load(self.captioner.captioner, device, precision, engine=engine, **options)
         return FilterModels(matcher, captioner)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Return those of the models, by what the columns are called that have them."""
         found = {}
-        if path := self.captioner.captioner:
-            options = self.captioner.checkpoint_options
-            found["captioner"] = load_checkpoint(path, **options.arguments).fingerprint()
-        options = self.matcher.checkpoint_options
-        checkpoint = load_matcher_checkpoint(self.matcher.matcher, **options.arguments)
-        return {**found, "matcher": checkpoint.fingerprint()}
+        if self.adds_texts:
+            options = self.captioner.checkpoint_options.arguments
+            captioner = load_checkpoint(self.captioner.captioner, **options)
+            found["captioner"] = captioner.fingerprint()
+        options = self.matcher.checkpoint_options.arguments
+        matcher = load_matcher_checkpoint(self.matcher.matcher, **options)
+        return {**found, "matcher": matcher.fingerprint()}
 
     def describe(self, outputs: OutputConfig) -> dict[str, Any]:
         """Return what the selection depends on, for the manifest."""
@@ -97,7 +113,7 @@ class FilterJob:
             "score": self.filter.score,
             "threshold": self.filter.minimum,
         }
-        if self.captioner.captioner:
+        if self.adds_texts:
             values |= {"prompt": self.prompt, **describe_generation(self.generation, NUCLEUS)}
         return values
 
@@ -166,8 +182,7 @@ class FilterJob:
                 continue
             texts = dict.fromkeys(each.text for each in caption.alternatives if each.text.strip())
             new = [text for text in texts if text not in sample.captions]
-            texts_of_data = sample.captions
-            found.append(Candidates(sample.image, [*texts_of_data, *new], len(texts_of_data)))
+            found.append(Candidates(sample.image, [*sample.captions, *new], len(sample.captions)))
         return found
 
     def select_texts(
@@ -176,7 +191,7 @@ class FilterJob:
         """Return which texts of an image are kept, given their scores."""
         if isinstance(scores, CutlineError):
             return scores
-        error = _find_error(candidates, scores, bool(self.captioner.captioner))
+        error = _find_error(candidates, scores, self.adds_texts)
         if error:
             error.index = scores.index
             return error
@@ -189,12 +204,11 @@ class FilterJob:
     def _make_rows(self, candidates: Candidates, scores: MatchScores) -> Iterator[dict[str, Any]]:
         num_web = candidates.num_web
         origins = [WEB] * num_web + [SYNTHETIC] * (len(candidates.texts) - num_web)
-        has_origins = bool(self.captioner.captioner)
         values = zip(candidates.texts, origins, scores.itm, scores.itc, strict=True)
         for text, origin, itm, itc in values:
             yield {
                 "caption": text,
-                **({"origin": origin} if has_origins else {}),
+                **({"origin": origin} if self.adds_texts else {}),
                 "itm": round(itm, SCORE_DIGITS),
                 "itc": round(itc, SCORE_DIGITS),
             }

@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 from cutline.bulk.record import Record
+from cutline.bulk.report import render_failures
 from cutline.bulk.run import CaptionRun
 from cutline.capfilt.counts import SCORES_PER_UNIT, TextCounts
 from cutline.data import Sample
@@ -21,7 +22,6 @@ from cutline.report import (
 )
 
 NUM_CARDS = 48
-MAX_FAILURES = 200
 TITLES = {"itm": "Match probability (ITM)", "itc": "Cosine of the embeddings (ITC)"}
 
 
@@ -42,12 +42,7 @@ def write_filter_report(
     for title, field in (("Kept", "kept"), ("Dropped", "dropped")):
         cards = islice(_make_cards(records, field), NUM_CARDS)
         sections.append((title, render_gallery(list(cards))))
-    failures = [
-        (failure.id, failure.kind, failure.reason)
-        for failure in islice(run.iter_failures(), MAX_FAILURES)
-    ]
-    if failures:
-        sections.append(("Failures", render_table(failures, ("id", "kind", "reason"))))
+    sections += render_failures(run)
     intro = "Which texts match their images, by the scores of the matcher; images chosen at random."
     write_report(path, "Filtered texts", intro, sections)
 

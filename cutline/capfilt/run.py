@@ -96,13 +96,11 @@ def run_filter(collection: Collection, settings: FilterSettings, listener: Liste
         What became of the images.
 
     Raises:
-        ConfigError: No matcher is named, or the output belongs to a run with other settings.
+        ConfigError: The output belongs to a run with other settings.
         Interrupted: A signal stopped the run; what is done has been written.
         CutlineError: The run cannot go on.
     """
     job = settings.job
-    if not job.matcher.matcher:
-        raise ConfigError("name the matcher that scores texts, such as --matcher runs/matcher")
     bulk = CollectionSettings(job, settings.output, settings.outputs, settings.run, settings.report)
     destination = choose_destination(collection, bulk)
     dropped = _choose_dropped(settings)

@@ -7,14 +7,12 @@ from cutline.checkpoint.checkpoint import (
     compute_weight_shapes,
 )
 from cutline.checkpoint.load import (
-    check_destination,
     find_kinds,
     is_matcher,
     load_checkpoint,
     load_config,
     load_matcher_checkpoint,
     load_tokenizer,
-    save_checkpoint,
 )
 from cutline.checkpoint.locate import CheckpointFormat
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
@@ -24,6 +22,7 @@ from cutline.checkpoint.pretrained import (
     load_pretrained_text,
     load_pretrained_vision,
 )
+from cutline.checkpoint.save import check_destination, save_checkpoint
 from cutline.checkpoint.weights import export_weights, import_weights
 
 __all__ = [

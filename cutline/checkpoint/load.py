@@ -1,36 +1,27 @@
-"""Load a checkpoint in any format, which is detected, and save it in any format."""
+"""Load a checkpoint in any format, which is detected."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cutline.checkpoint.checkpoint import Checkpoint
-from cutline.checkpoint.huggingface import load_huggingface, save_huggingface
+from cutline.checkpoint.huggingface import load_huggingface
 from cutline.checkpoint.huggingface_config import find_huggingface_kinds, read_huggingface_config
 from cutline.checkpoint.kinds import CAPTIONER, KINDS, MATCHER, AnyConfig, C, ModelKind
-from cutline.checkpoint.locate import (
-    CheckpointFormat,
-    find_model,
-    find_vocabulary,
-    list_run_models,
-    locate_model,
-)
+from cutline.checkpoint.locate import find_model, find_vocabulary, list_run_models, locate_model
 from cutline.checkpoint.native import (
     TOKENIZER_FILE,
     find_native_kinds,
     load_native,
     read_native_config,
-    save_native,
 )
-from cutline.checkpoint.salesforce import find_salesforce_kinds, read_salesforce, save_salesforce
+from cutline.checkpoint.salesforce import find_salesforce_kinds, read_salesforce
 from cutline.checkpoint.salesforce_config import resolve_config
 from cutline.config import CaptionConfig, MatchConfig
 from cutline.errors import CheckpointError
 from cutline.model import interpolate_pos_embed
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
-
-_SAVERS = {"cutline": save_native, "salesforce": save_salesforce, "huggingface": save_huggingface}
 
 
 def load_checkpoint(
@@ -161,49 +152,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     models = (folder for kind in KINDS for folder in list_run_models(location, kind))
     has_vocabulary = (each for each in models if (each / TOKENIZER_FILE).is_file())
     return Tokenizer.load(next(has_vocabulary, location))
-
-
-def save_checkpoint(
-    path: str | Path, checkpoint: Checkpoint[AnyConfig], format: CheckpointFormat = "cutline"
-) -> None:
-    """Save a captioner or a matcher.
-
-    Args:
-        path: A folder; for the format "salesforce" a .pth file, beside which the vocabulary is
-            written: `model.pth` and `model.tokenizer.json`.
-        checkpoint: The model.
-        format: Format of the files.
-
-    Raises:
-        CheckpointError: `path` is no name for the format (see `check_destination`), or cannot be
-            written.
-    """
-    check_destination(path, format)
-    _SAVERS[format](Path(path), checkpoint)
-
-
-def check_destination(path: str | Path, format: CheckpointFormat) -> None:
-    """Check the name of a file or folder that `save_checkpoint` shall write.
-
-    Raises:
-        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it has the
-            suffix of another kind of file.
-    """
-    location = Path(path)
-    if format == "salesforce" and location.is_dir():
-        raise CheckpointError(
-            f"{path}: a folder, but the salesforce format is a single file; "
-            f"use a file name such as {location / 'model.pth'}"
-        )
-    if format != "salesforce" and location.is_file():
-        raise CheckpointError(
-            f"{path}: a file, but the {format} format is a folder; use the name of a folder"
-        )
-    if format == "salesforce" and location.suffix in (".safetensors", ".json", ".txt"):
-        raise CheckpointError(
-            f"{path}: the salesforce format is a pickle, not a {location.suffix} file; "
-            "use a file name such as model.pth"
-        )
 
 
 def _load(

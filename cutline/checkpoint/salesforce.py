@@ -9,14 +9,7 @@ import torch
 from torch import Tensor
 
 from cutline.checkpoint.checkpoint import Checkpoint
-from cutline.checkpoint.kinds import (
-    KINDS,
-    AnyConfig,
-    C,
-    ModelKind,
-    check_kind,
-    kind_of,
-)
+from cutline.checkpoint.kinds import KINDS, AnyConfig, C, ModelKind, check_kind, kind_of
 from cutline.checkpoint.names import TEMPERATURE
 from cutline.checkpoint.pickles import read_pickle, unwrap_state_dict
 from cutline.checkpoint.salesforce_config import infer_config, infer_image_size, name_file

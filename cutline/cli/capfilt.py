@@ -1,6 +1,6 @@
 """`cutline capfilt`."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 from tyro.conf import arg
@@ -12,13 +12,15 @@ from cutline.cli.filter import (
     SelectionOutputFlags,
     run_selection,
 )
-from cutline.cli.flags import Flags
+from cutline.cli.flags import Flags, select_settings
 from cutline.config import (
     CaptionerOptions,
     GenerationConfig,
     InferenceConfig,
+    MatcherOptions,
     RunConfig,
 )
+from cutline.config.capfilt import NUCLEUS
 from cutline.errors import ConfigError
 
 
@@ -33,20 +35,6 @@ class CaptionerFlags(CaptionerOptions):
     """prompt of synthetic texts, which is cut from them (default: that of each image in the data,
     else the captioner's own)"""
 
-    @property
-    def options(self) -> CaptionerOptions:
-        """Return the settings of the checkpoint.
-
-        Raises:
-            ConfigError: No captioner is named.
-        """
-        if not self.captioner:
-            raise ConfigError(
-                "name the captioner that writes texts, such as --captioner runs/captioner; "
-                "`cutline filter` needs none"
-            )
-        return CaptionerOptions(*astuple(self)[:4])
-
 
 def capfilt_command(
     data: FilteredData,
@@ -56,7 +44,7 @@ def capfilt_command(
     outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
     source: Annotated[SourceFlags, Flags] = SourceFlags(),
     run: Annotated[RunConfig, Flags] = RunConfig(),
-    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(sample=True, top_k=0),
+    generation: Annotated[GenerationConfig, Flags] = NUCLEUS,
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
 ) -> int:
     """Clean the captions of a dataset, and add synthetic ones: BLIP's CapFilt.
@@ -78,7 +66,17 @@ def capfilt_command(
     """
     from cutline.capfilt import FilterJob
 
-    options = captioner.options
-    models = matcher.options, matcher.filter, inference, options
-    job = FilterJob(*models, generation, captioner.prompt)
+    if not captioner.captioner:
+        raise ConfigError(
+            "name the captioner that writes texts, such as --captioner runs/captioner; "
+            "`cutline filter` needs none"
+        )
+    job = FilterJob(
+        select_settings(MatcherOptions, matcher),
+        matcher.filter,
+        inference,
+        select_settings(CaptionerOptions, captioner),
+        generation,
+        captioner.prompt,
+    )
     return run_selection(data, job, outputs, source, run)

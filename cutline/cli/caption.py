@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message, print_result, read_stdin, stderr_console
+from cutline.cli.console import (
+    escape_name,
+    print_message,
+    print_result,
+    read_stdin,
+    stderr_console,
+)
 from cutline.cli.flags import (
     DataFlags,
     Flags,
     ModelFlags,
     Output,
     ReportOutput,
-    check_outputs,
+    check_report,
+    select_settings,
 )
 from cutline.config import (
     CheckpointOptions,
@@ -102,11 +109,8 @@ def caption_command(
             "name the images to caption: files, folders, patterns such as 'photos/*.jpg', "
             "or - for stdin"
         )
-    if outputs.report:
-        if not outputs.report.lower().endswith((".html", ".htm")):
-            raise ConfigError(f"{outputs.report}: a report is an HTML file; name it report.html")
-        check_outputs(outputs.report)
-    options = CheckpointOptions(model.config, model.tokenizer, model.image_size)
+    check_report(outputs.report)
+    options = select_settings(CheckpointOptions, model)
     job = CaptionJob(model.name, options, inference, generation, prompt, model.reranking)
     settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report)
     return run_collection(find_collection(images, source), settings)
@@ -139,7 +143,7 @@ def run_collection(collection: "Collection", settings: "CollectionSettings") -> 
 def print_record(record: "Record") -> None:
     """Print a `name<TAB>caption` line for each alternative."""
     row = record.row
-    name = row["image"].translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+    name = escape_name(row["image"])
     texts = [each["caption"] for each in row.get("alternatives", ())] or [row["caption"]]
     print_result("".join(f"{name}\t{text}\n" for text in texts))
 

@@ -78,6 +78,11 @@ def print_result(text: str) -> None:
         ) from None
 
 
+def escape_name(name: str) -> str:
+    """Return the name of a file without tabs and line ends, which separate results."""
+    return name.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+
+
 def print_message(message: str) -> None:
     """Print a message to stderr; all processes of `torchrun` but the main one name their rank."""
     sender = "cutline" if is_rank_zero() else f"cutline, process {os.environ['RANK']}"

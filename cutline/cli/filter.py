@@ -1,6 +1,6 @@
 """`cutline filter`, and what it shares with `cutline capfilt`."""
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, Suppress, arg
@@ -13,7 +13,8 @@ from cutline.cli.flags import (
     MatcherFlags,
     Output,
     ReportOutput,
-    check_outputs,
+    check_report,
+    select_settings,
 )
 from cutline.config import (
     FilterConfig,
@@ -54,17 +55,6 @@ class FilterFlags(MatcherFlags):
 
     filter: Annotated[FilterConfig, Flags] = field(default_factory=FilterConfig)
 
-    @property
-    def options(self) -> MatcherOptions:
-        """Return the settings alone, which processes and a manifest take.
-
-        Raises:
-            ConfigError: No matcher is named.
-        """
-        if not self.matcher:
-            raise ConfigError("name the matcher that scores texts, such as --matcher runs/matcher")
-        return MatcherOptions(*astuple(self)[:4])
-
 
 def filter_command(
     data: FilteredData,
@@ -95,7 +85,7 @@ def filter_command(
     """
     from cutline.capfilt import FilterJob
 
-    job = FilterJob(matcher.options, matcher.filter, inference)
+    job = FilterJob(select_settings(MatcherOptions, matcher), matcher.filter, inference)
     return run_selection(data, job, outputs, source, run)
 
 
@@ -123,17 +113,3 @@ def run_selection(
         listener = Listener(progress.update, print_failure)
         summary = run_filter(collection, settings, listener)
     return print_summary(summary, "filtered")
-
-
-def check_report(path: str) -> None:
-    """Check that a report can be written.
-
-    Raises:
-        ConfigError: It is no HTML file.
-        CutlineError: It cannot be written.
-    """
-    if not path:
-        return
-    if not path.lower().endswith((".html", ".htm")):
-        raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
-    check_outputs(path)

@@ -2,19 +2,28 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from tyro.conf import Positional, Suppress, arg
 
-from cutline.config import CheckpointOptions, Columns, DataSource, DeviceConfig, MatcherOptions
+from cutline.config import (
+    CaptionerOptions,
+    CheckpointOptions,
+    Columns,
+    DataSource,
+    DeviceConfig,
+    MatcherOptions,
+)
 from cutline.errors import ConfigError
 from cutline.files import check_writable
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
     from cutline.matcher import Matcher
+
+S = TypeVar("S", CaptionerOptions, CheckpointOptions, MatcherOptions)
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
@@ -51,6 +60,23 @@ def check_outputs(*paths: str, inputs: Sequence[str] = ()) -> None:
         if path.exists() and any(other.exists() and path.samefile(other) for other in read):
             raise ConfigError(f"{path}: would overwrite the data that is read; name another file")
         check_writable(path)
+
+
+def check_report(path: str) -> None:
+    """Check that a report can be written, if one is requested.
+
+    Raises:
+        ConfigError: It is no HTML file, or a folder.
+        CutlineError: It cannot be written.
+    """
+    if path and not path.lower().endswith((".html", ".htm")):
+        raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
+    check_outputs(path)
+
+
+def select_settings(kind: type[S], flags: S) -> S:
+    """Return the settings among the flags of a command, as processes and a manifest take them."""
+    return kind(**{setting.name: getattr(flags, setting.name) for setting in fields(kind)})
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message, print_result
-from cutline.cli.flags import Flags, MatcherFlags, Output, ReportOutput, check_outputs
+from cutline.cli.console import escape_name, print_message, print_result
+from cutline.cli.flags import (
+    Flags,
+    MatcherFlags,
+    Output,
+    ReportOutput,
+    check_outputs,
+    check_report,
+)
 from cutline.config import DeviceConfig
 from cutline.errors import ConfigError
 
 if TYPE_CHECKING:
     from cutline.image import ImageSource
     from cutline.retrieval import SearchHit, SearchIndex
-
-ESCAPES = {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
-"""for names, of which each is to stay on its line"""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,8 @@ class SearchOutputs:
         """Raise CutlineError for a file that cannot be written."""
         if self.output and not self.output.lower().endswith(".jsonl"):
             raise ConfigError(f"{self.output}: search writes hits to a .jsonl file")
-        if self.report and not self.report.lower().endswith((".html", ".htm")):
-            raise ConfigError(f"{self.report}: a report is an HTML file; name it report.html")
-        check_outputs(self.output, self.report)
+        check_outputs(self.output)
+        check_report(self.report)
 
 
 @dataclass(frozen=True)
@@ -158,5 +161,5 @@ def format_hit(hit: "SearchHit", has_match: bool) -> str:
     """Return the line of a hit."""
     match = "-" if hit.match is None else f"{hit.match:.4f}"
     columns = [match] if has_match else []
-    columns += [f"{hit.score:.4f}", hit.image.translate(ESCAPES)]
+    columns += [f"{hit.score:.4f}", escape_name(hit.image)]
     return "\t".join(columns) + "\n"

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from cutline.config.generation import GenerationConfig
 from cutline.config.inference import ModelOptions
 from cutline.config.validation import Settings, require, require_between
 
 MatchScore = Literal["itm", "itc"]
 DEFAULT_ITM = 0.5
+NUCLEUS = GenerationConfig(sample=True, top_p=0.9, top_k=0)
+"""how BLIP's authors sample synthetic texts"""
 
 
 @dataclass(frozen=True)

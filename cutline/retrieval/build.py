@@ -1,15 +1,14 @@
 """Make an index of images, or update it."""
 
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cutline.bulk.collection import write_failures
 from cutline.bulk.record import Failure
-from cutline.bulk.state import lock_state
+from cutline.bulk.state import lock_state, make_folders, remove_folders
 from cutline.config import InferenceConfig, InferencePrecision, MatcherOptions, UrlPolicy, to_dict
 from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.files import remove_partial
@@ -169,9 +168,8 @@ def _lock_index(index: Path) -> Iterator[None]:
     Raises:
         DataError: The folder cannot be written, or another run uses it.
     """
-    created = [path for path in (index, *index.parents) if not path.exists()]
     try:
-        index.mkdir(parents=True, exist_ok=True)
+        created = make_folders(index)
         lock = lock_state(index)
     except OSError as error:
         raise DataError(
@@ -183,10 +181,7 @@ def _lock_index(index: Path) -> Iterator[None]:
     except CutlineError:
         lock.release()
         if created and not holds_images(index):
-            shutil.rmtree(index, ignore_errors=True)
-            with suppress(OSError):  # other files are there
-                for folder in created[1:]:
-                    folder.rmdir()
+            remove_folders(created)
         raise
     finally:
         lock.release()

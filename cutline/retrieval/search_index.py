@@ -16,7 +16,7 @@ from cutline.matcher import Matcher, MatchScores
 from cutline.messages import format_text
 from cutline.retrieval.embedding import matcher_from_checkpoint, read_matcher
 from cutline.retrieval.image_index import Array, ImageIndex, open_image_index
-from cutline.retrieval.info import IndexInfo, locate_index
+from cutline.retrieval.info import locate_index
 from cutline.retrieval.sources import find_images, join_path
 
 
@@ -159,10 +159,9 @@ def load_index_matcher(
         ConfigError: It is another matcher.
         CheckpointError: It cannot be read.
     """
-    info: IndexInfo = images.info
-    options = options if options.matcher else info.matcher
+    options = options if options.matcher else images.info.matcher
     checkpoint = read_matcher(options)
-    if checkpoint.fingerprint() != info.fingerprint:
+    if checkpoint.fingerprint() != images.info.fingerprint:
         raise ConfigError(
             f"{images.folder}: made with another matcher than {format_text(options.matcher)}; "
             "name that one with --matcher, or index the images again with --new-index"

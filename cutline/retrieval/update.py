@@ -1,7 +1,6 @@
 """`IndexUpdate`: an index that is made or updated; what is new is kept in parts until the end."""
 
 import re
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from cutline.bulk.manifest import MAX_PART_RECORDS, MAX_PART_SECONDS, MIN_PART_SECONDS
+from cutline.bulk.parts import CommitTimer
 from cutline.bulk.state import LOCK_NAME
 from cutline.errors import DataError
 from cutline.files import atomic_write, remove_partial
@@ -53,7 +52,7 @@ class IndexUpdate:
             self._add_places(self._current.images(), 0)
         self._parts = [number for number in find_parts(folder) if self._read_part(number)]
         self._pending: list[tuple[IndexedImage, Array]] = []
-        self._start = self._last_commit = time.monotonic()
+        self._timer = CommitTimer()
 
     def _add_places(self, images: Iterator[IndexedImage], part: int) -> None:
         for row, image in enumerate(images):
@@ -93,11 +92,8 @@ class IndexUpdate:
         self._pending.append((image, embedding))
 
     def is_due(self) -> bool:
-        """Return whether to commit: after some seconds, more of them in a longer run."""
-        now = time.monotonic()
-        wait = min(MAX_PART_SECONDS, max(MIN_PART_SECONDS, (now - self._start) / 120))
-        full = len(self._pending) >= MAX_PART_RECORDS
-        return bool(self._pending) and (full or now - self._last_commit >= wait)
+        """Return whether to commit."""
+        return self._timer.is_due(len(self._pending))
 
     def commit(self) -> None:
         """Write what was added to a part, which survives whatever happens now."""
@@ -113,7 +109,7 @@ class IndexUpdate:
             self._parts.append(number)
             self._add_places(iter(images), number)
         self._pending = []
-        self._last_commit = time.monotonic()
+        self._timer.restart()
 
     def finish(self, names: Iterable[str]) -> IndexInfo:
         """Replace the index, at one moment, by one with all that is known.

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from cutline.batching import Caption
-from cutline.bulk.engine import Result
+from cutline.bulk.job import Result
 from cutline.data import Sample
 from cutline.errors import ImageError
 from cutline.files import ImageRef

@@ -13,7 +13,7 @@ from pathlib import Path
 import forked
 from fake_engine import FakeEngine
 
-import cutline.bulk.manifest as manifest_module
+from cutline.bulk import parts
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
 from cutline.bulk.record import Failure
@@ -131,6 +131,6 @@ def _kill_at(operation: int, target, *args) -> None:  # type: ignore[no-untyped-
         original(self, data[len(data) // 2 :])
 
     TarWriter._write = write  # type: ignore[method-assign]
-    manifest_module.MAX_PART_RECORDS = 4  # so that there is more than one part
+    parts.MAX_PART_RECORDS = 4  # so that there is more than one part
     sys.addaudithook(audit)
     target(*args)

@@ -12,7 +12,8 @@ from random_captioner import draw_images, make_captioner
 
 from cutline.batching import Caption
 from cutline.bulk.actor import CaptionActor
-from cutline.bulk.engine import CaptionJob, Models, Result
+from cutline.bulk.engine import CaptionJob, Models
+from cutline.bulk.job import Result
 from cutline.config import GenerationConfig, InferenceConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, ImageError

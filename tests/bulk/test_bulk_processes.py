@@ -22,7 +22,8 @@ from random_captioner import draw_images, save_captioner
 
 from cutline.batching import Caption
 from cutline.bulk import processes
-from cutline.bulk.engine import CaptionJob, Result, caption_samples
+from cutline.bulk.engine import CaptionJob, caption_samples
+from cutline.bulk.job import Result
 from cutline.bulk.processes import caption_in_processes
 from cutline.captioner import Captioner
 from cutline.config import GenerationConfig, InferenceConfig

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cutline.batching import Caption
 from cutline.bulk.dispatch import in_order
-from cutline.bulk.engine import Result
+from cutline.bulk.job import Result
 from cutline.data import Sample
 
 

@@ -23,8 +23,8 @@ from shard_runs import (
 from tars import write_tar
 from web_server import WebServer, send
 
-from cutline.bulk.engine import Result
 from cutline.bulk.held_image import hold_sample
+from cutline.bulk.job import Result
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.new_shards import NewShardOutput
 from cutline.bulk.run import CaptionRun
@@ -349,7 +349,7 @@ def test_records_of_a_part_whose_number_is_used_again(tmp_path: Path) -> None:
 
 
 def test_few_images_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutline.bulk.manifest.MAX_PART_RECORDS", 50)
+    monkeypatch.setattr("cutline.bulk.parts.MAX_PART_RECORDS", 50)
     held: list[int] = []
     output = NewShardOutput(tmp_path / "out", "txt", 100)
 

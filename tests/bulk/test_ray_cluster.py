@@ -19,7 +19,8 @@ from proc import find_descendants, wait_for_end
 from random_captioner import draw_images, save_captioner
 
 from cutline.batching import Caption
-from cutline.bulk.engine import CaptionJob, Result, caption_samples
+from cutline.bulk.engine import CaptionJob, caption_samples
+from cutline.bulk.job import Result
 from cutline.bulk.ray_cluster import caption_on_ray
 from cutline.bulk.ray_connection import connect_ray
 from cutline.config import GenerationConfig, InferenceConfig

@@ -19,7 +19,8 @@ import pytest
 from bulk_outputs import FAST
 from PIL import Image
 
-from cutline.bulk.manifest import MAX_PART_RECORDS, Manifest
+from cutline.bulk.manifest import Manifest
+from cutline.bulk.parts import MAX_PART_RECORDS
 from cutline.bulk.record import Record
 from cutline.data.sample import stamp_image
 

@@ -18,7 +18,7 @@ from cutline.bulk.processes import caption_in_processes
 from cutline.capfilt import FilterJob
 from cutline.capfilt.batches import batch_samples
 from cutline.capfilt.job import Candidates, FilterModels
-from cutline.config import CaptionerOptions, InferenceConfig, MatcherOptions
+from cutline.config import CaptionerOptions, GenerationConfig, InferenceConfig, MatcherOptions
 from cutline.data import Sample
 from cutline.errors import ConfigError, DataError, ImageError
 from cutline.matcher import Matcher, MatchScores
@@ -101,7 +101,9 @@ class LoadedJob(FilterJob):
 
 
 def test_an_actor_gives_the_same(samples: list[Sample], tmp_path: Path) -> None:
-    job = LoadedJob(MatcherOptions(), inference=InferenceConfig("cpu", "fp32", batch_size=3))
+    job = LoadedJob(
+        MatcherOptions("matcher"), inference=InferenceConfig("cpu", "fp32", batch_size=3)
+    )
     expected = [describe(result) for _, result in caption_samples(job.load(), job, iter(samples))]
     num_threads = torch.get_num_threads()
     actor = CaptionActor(job, "cpu", 1, tmp_path / "of another machine")
@@ -110,6 +112,11 @@ def test_an_actor_gives_the_same(samples: list[Sample], tmp_path: Path) -> None:
     assert list(map(describe, actor.caption(samples[:1]))) == expected[:1]
     assert list(map(describe, actor.caption(samples[1:]))) == expected[1:]
     torch.set_num_threads(num_threads)
+
+
+def test_settings_that_have_no_effect_are_refused(job: FilterJob) -> None:
+    with pytest.raises(ConfigError, match="token_log_probs has no effect"):
+        replace(job, generation=GenerationConfig(token_log_probs=True))
 
 
 def test_errors_are_results_with_the_number_of_their_sample(

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from cutline.errors import CutlineError, ImageError
 from cutline.image import ImagePrefetcher, OpenedImage
-from cutline.match_predictor import MatchPredictor
-from cutline.pairing import to_text_list
+from cutline.matching.pairing import to_text_list
+from cutline.matching.predictor import MatchPredictor
 
 
 @dataclass(frozen=True)

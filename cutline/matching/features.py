@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from cutline.image import ImageSource
-from cutline.match_predictor import MatchPredictor
-from cutline.matching import encode_texts, pad_texts
+from cutline.matching.predictor import MatchPredictor
+from cutline.matching.texts import encode_texts, pad_texts
 
 
 def read_images(

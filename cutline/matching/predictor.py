@@ -8,7 +8,7 @@ from torch import Tensor
 from cutline.config import MAX_TEXT_TOKENS, MatchConfig
 from cutline.config.validation import require_choice
 from cutline.image import ImageSource
-from cutline.matching import MAX_ROWS, embed_texts, encode_texts, match_texts
+from cutline.matching.texts import MAX_ROWS, embed_texts, encode_texts, match_texts
 from cutline.model import MatchModel
 from cutline.predictor import Predictor
 
@@ -19,10 +19,8 @@ StartToken = Literal["enc", "cls"]
 T = TypeVar("T")
 
 
-class MatchPredictor(Predictor):
+class MatchPredictor(Predictor[MatchModel]):
     """A matcher's model and its tokenizer, on a device; for attributes see `Predictor`."""
-
-    model: MatchModel
 
     @property
     def config(self) -> MatchConfig:

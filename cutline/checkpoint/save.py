@@ -1,0 +1,56 @@
+"""Save a checkpoint in any format."""
+
+from pathlib import Path
+
+from cutline.checkpoint.checkpoint import Checkpoint
+from cutline.checkpoint.huggingface import save_huggingface
+from cutline.checkpoint.kinds import AnyConfig
+from cutline.checkpoint.locate import CheckpointFormat
+from cutline.checkpoint.native import save_native
+from cutline.checkpoint.salesforce import save_salesforce
+from cutline.errors import CheckpointError
+
+_SAVERS = {"cutline": save_native, "salesforce": save_salesforce, "huggingface": save_huggingface}
+
+
+def save_checkpoint(
+    path: str | Path, checkpoint: Checkpoint[AnyConfig], format: CheckpointFormat = "cutline"
+) -> None:
+    """Save a captioner or a matcher.
+
+    Args:
+        path: A folder; for the format "salesforce" a .pth file, beside which the vocabulary is
+            written: `model.pth` and `model.tokenizer.json`.
+        checkpoint: The model.
+        format: Format of the files.
+
+    Raises:
+        CheckpointError: `path` is no name for the format (see `check_destination`), or cannot be
+            written.
+    """
+    check_destination(path, format)
+    _SAVERS[format](Path(path), checkpoint)
+
+
+def check_destination(path: str | Path, format: CheckpointFormat) -> None:
+    """Check the name of a file or folder that `save_checkpoint` shall write.
+
+    Raises:
+        CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it has the
+            suffix of another kind of file.
+    """
+    location = Path(path)
+    if format == "salesforce" and location.is_dir():
+        raise CheckpointError(
+            f"{path}: a folder, but the salesforce format is a single file; "
+            f"use a file name such as {location / 'model.pth'}"
+        )
+    if format != "salesforce" and location.is_file():
+        raise CheckpointError(
+            f"{path}: a file, but the {format} format is a folder; use the name of a folder"
+        )
+    if format == "salesforce" and location.suffix in (".safetensors", ".json", ".txt"):
+        raise CheckpointError(
+            f"{path}: the salesforce format is a pickle, not a {location.suffix} file; "
+            "use a file name such as model.pth"
+        )
