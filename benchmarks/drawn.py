@@ -7,18 +7,17 @@ from pathlib import Path
 from trained import progress
 
 import cutline
-from cutline.config import EvalConfig, MatchTaskConfig, Recipe
+from cutline.config import DataConfig, EvalConfig, MatchTaskConfig, Recipe
 from cutline.demo.drawing import Scene, draw_scene
 from cutline.demo.grammar import is_correct
-from cutline.demo.mistakes import describe_scene_both_ways
 from cutline.demo.run import make_demo_recipe
 from cutline.demo.scenes import write_scenes
 
 
 def write_true_scenes(folder: Path, scenes: Sequence[Scene]) -> Path:
-    """Draw scenes with true captions: each relation is said in both ways."""
+    """Draw scenes with true captions."""
     progress.print(f"drawing {len(scenes):,} scenes")
-    return write_scenes(folder, scenes, captions_of=describe_scene_both_ways)
+    return write_scenes(folder, scenes)
 
 
 def caption_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
@@ -31,7 +30,12 @@ def match_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
     """Return the recipe of a matcher of the same sizes, from random weights."""
     recipe = caption_recipe(data, output, seed, epochs)
     sizes = replace(recipe.model, prompt=None, label_smoothing=None)
-    return replace(recipe, task="match", model=sizes)
+    return replace(recipe, task="match", model=sizes, data=use_one_caption(recipe.data))
+
+
+def use_one_caption(data: DataConfig) -> DataConfig:
+    """Return settings of data by which an epoch has one caption of each image, chosen at random."""
+    return replace(data, captions_per_image=1)
 
 
 def pretrain_recipe(
@@ -43,6 +47,7 @@ def pretrain_recipe(
         recipe,
         task="pretrain",
         model=replace(recipe.model, prompt=None),
+        data=use_one_caption(recipe.data),
         match=match or recipe.match,
     )
 

@@ -6,7 +6,7 @@ from cutline.config.limits import MAX_WIDTH
 from cutline.config.model import CaptionConfig, ImageConfig, TextConfig, VisionConfig
 from cutline.config.validation import Settings, require_at_least, require_positive
 
-MAX_TEMPERATURE = 1e6
+TEMPERATURE_LIMIT = 1e6
 """temperature of the contrastive loss"""
 
 
@@ -25,7 +25,7 @@ class MatchConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "projection_dim", maximum=MAX_WIDTH)
-        require_positive(self, "temperature", maximum=MAX_TEMPERATURE)
+        require_positive(self, "temperature", maximum=TEMPERATURE_LIMIT)
 
     @classmethod
     def from_caption_config(cls, config: CaptionConfig, projection_dim: int = 256) -> "MatchConfig":

@@ -63,18 +63,6 @@ def describe_scene(scene: Scene) -> str:
     return " and ".join(map(str, phrases))
 
 
-def invert_relation(caption: str) -> str:
-    """Return a caption that says the same the other way around: "b below a" for "a above b".
-
-    A caption without a spatial relation is returned as it is.
-    """
-    for relation, opposite in _OPPOSITES.items():
-        first, found, second = caption.partition(f" {relation} ")
-        if found:
-            return f"{second} {opposite} {first}"
-    return caption
-
-
 def is_correct(caption: str, scene: Scene) -> bool:
     """Return whether every word of the caption is true of the scene, regardless of its wording."""
     return judge_caption(caption, scene).startswith("correct")
@@ -124,10 +112,6 @@ _RELATIONS: dict[str, Callable[[SceneObject, SceneObject], bool]] = {
     **{f"{start}left of": _is_left_of for start in ("", "to the ", "on the ")},
     **{f"{start}right of": lambda a, b: _is_left_of(b, a) for start in ("", "to the ", "on the ")},
 }
-
-
-_OPPOSITES = {"above": "below", "to the left of": "to the right of"}
-_OPPOSITES |= {opposite: relation for relation, opposite in _OPPOSITES.items()}
 
 
 def _match_any(words: Iterable[str]) -> str:

@@ -5,24 +5,27 @@ tells that it is wrong, only the image does.
 """
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 from typing import Literal
 
 from cutline.demo.drawing import COLORS, SHAPES, Scene
-from cutline.demo.grammar import PLURALS, SINGULARS, describe_scene, invert_relation, is_correct
+from cutline.demo.grammar import PLURALS, SINGULARS, describe_scene, is_correct
 from cutline.demo.scenes import HELDOUT_PAIRS, UNSEEN_KINDS, Kind, make_scenes
 from cutline.errors import ConfigError
 
-Mistake = Literal["", "other scene", "color", "shape", "relation", "number"]
+Mistake = Literal["", "other scene", "color", "shape", "relation", "number", "order"]
 """what is wrong in a caption; "" if nothing is"""
 FALSE_WORDS: tuple[Mistake, ...] = ("color", "shape", "relation", "number")
+"""mistakes of one word, or of one relation"""
 
+_RELATIONS = ("above", "to the left of")
 _REPLACEMENTS: dict[Mistake, tuple[Sequence[str], ...]] = {
     "color": (tuple(COLORS),),
     "shape": (SHAPES, tuple(PLURALS.values())),
-    "relation": (("above", "below"), ("left", "right")),
+    "relation": (_RELATIONS,),
     "number": (("two", "three"),),
 }
 """sets of words, of which a false one replaces a true one"""
@@ -42,15 +45,6 @@ class ScenePair:
         return not self.mistake
 
 
-def describe_scene_both_ways(scene: Scene) -> list[str]:
-    """Return the caption of a scene, and that with the opposite relation if it has one.
-
-    Where a dataset has both, "below" is as often true as "above".
-    """
-    caption = describe_scene(scene)
-    return list(dict.fromkeys([caption, invert_relation(caption)]))
-
-
 def make_shuffled_pairs(count: int, seed: int = 0, fraction: float = 0.3) -> list[ScenePair]:
     """Return scenes with their captions, a fraction of which are those of other scenes.
 
@@ -64,14 +58,14 @@ def make_shuffled_pairs(count: int, seed: int = 0, fraction: float = 0.3) -> lis
         ConfigError: There are too few scenes.
     """
     rng = random.Random(f"shuffled {seed}")
-    pairs = _describe_scenes(rng, make_scenes(count, seed))
+    pairs = _describe_scenes(make_scenes(count, seed))
     for index in rng.sample(range(count), round(fraction * count)):
         pairs[index] = _take_other_caption(rng, pairs[index].scene, pairs)
     return pairs
 
 
-def _describe_scenes(rng: random.Random, scenes: Sequence[Scene]) -> list[ScenePair]:
-    return [ScenePair(scene, rng.choice(describe_scene_both_ways(scene))) for scene in scenes]
+def _describe_scenes(scenes: Sequence[Scene]) -> list[ScenePair]:
+    return [ScenePair(scene, describe_scene(scene)) for scene in scenes]
 
 
 def _take_other_caption(rng: random.Random, scene: Scene, pairs: Sequence[ScenePair]) -> ScenePair:
@@ -101,7 +95,7 @@ def make_noisy_pairs(
         false_word: Fraction of the captions that have one false word.
     """
     rng = random.Random(f"noisy {seed}")
-    true_pairs = _describe_scenes(rng, scenes)
+    true_pairs = _describe_scenes(scenes)
     count, num_shuffled = len(scenes), round(shuffled * len(scenes))
     wrong = rng.sample(range(count), num_shuffled + round(false_word * count))
     pairs = list(true_pairs)
@@ -121,29 +115,33 @@ def _change_word(rng: random.Random, pair: ScenePair) -> ScenePair:
     return pair
 
 
-def make_false_word_pairs(count: int, seed: int = 0) -> list[ScenePair]:
-    """Return scenes with captions, of which every second has one false word.
+def make_false_word_pairs(
+    count: int, seed: int = 0, mistakes: Sequence[Mistake] = FALSE_WORDS
+) -> list[ScenePair]:
+    """Return scenes with captions, of which every second has one mistake.
 
-    There are equally many false colors, shapes, relations and numbers. The scenes with true
-    captions are drawn in the same way: each could have had such a false word.
+    All mistakes are equally frequent. The scenes with true captions are drawn in the same way: each
+    could have had such a mistake.
 
     Args:
         count: Number of scenes.
         seed: Seed of the scenes and of the choice.
+        mistakes: Kinds of mistakes: those of one false word, or "order", where the objects of a
+            relation are exchanged.
     """
-    return list(islice(_make_false_word_pairs(seed), count))
+    return list(islice(_make_false_word_pairs(seed, mistakes), count))
 
 
-def _make_false_word_pairs(seed: int) -> Iterator[ScenePair]:
-    """Yield a true and a false pair by turns; both have changed words of one kind."""
+def _make_false_word_pairs(seed: int, mistakes: Sequence[Mistake]) -> Iterator[ScenePair]:
+    """Yield a true and a false pair by turns; both could have a mistake of one kind."""
     rng = random.Random(f"false words {seed}")
     scenes = _make_endless_scenes(seed)
-    for mistake in cycle(FALSE_WORDS):
+    for mistake in cycle(mistakes):
         for is_false in (False, True):
             scene, caption, wrong = next(
                 (scene, caption, wrong)
                 for scene in scenes
-                for caption in [rng.choice(describe_scene_both_ways(scene))]
+                for caption in [describe_scene(scene)]
                 if (wrong := list_false_captions(caption, scene, mistake))
             )
             yield (
@@ -165,18 +163,26 @@ def list_false_captions(caption: str, scene: Scene, mistake: Mistake) -> list[st
     Args:
         caption: A caption that is true of the scene.
         scene: The scene.
-        mistake: The kind of word that differs, one of FALSE_WORDS.
+        mistake: The kind of word that differs, one of FALSE_WORDS, or "order", by which two objects
+            are exchanged.
     """
-    words = caption.split()
-    changed = [
-        " ".join([*words[:index], other, *words[index + 1 :]])
-        for index, word in enumerate(words)
-        for alternatives in _REPLACEMENTS[mistake]
-        if word in alternatives
-        for other in alternatives
-        if other != word
-    ]
+    changed = _exchange_objects(caption) if mistake == "order" else _replace_words(caption, mistake)
     return [text for text in changed if could_be_trained(text) and not is_correct(text, scene)]
+
+
+def _exchange_objects(caption: str) -> list[str]:
+    parts = (caption.partition(f" {relation} ") for relation in _RELATIONS)
+    return [second + relation + first for first, relation, second in parts if relation]
+
+
+def _replace_words(caption: str, mistake: Mistake) -> list[str]:
+    return [
+        caption[: found.start()] + other + caption[found.end() :]
+        for alternatives in _REPLACEMENTS[mistake]
+        for found in re.finditer(rf"\b({'|'.join(alternatives)})\b", caption)
+        for other in alternatives
+        if other != found.group()
+    ]
 
 
 def could_be_trained(caption: str) -> bool:
