@@ -4,12 +4,12 @@
     python benchmarks/capfilt.py --short
 
 Of 8,000 drawn scenes, 30 % have the caption of another scene and 20 % have one false word. The
-captioner and the matcher of the loop are trained on the noisy captions and then, as in the paper,
-on 1,000 clean scenes; `--no-pretrain` trains them on the clean scenes alone. `cutline capfilt`
-then drops captions and adds synthetic ones. Two captioners of the same seed are trained for the
-same number of steps on the clean scenes and, arm A, the noisy captions or, arm B, the cleaned ones.
-The captions of 1,000 other scenes are judged by whether every word is true. Progress goes to
-stderr, a table to stdout.
+captioner and the matcher of the loop are trained on all captions and then, as in the paper, on
+1,000 clean scenes alone; `--no-pretrain` leaves the first out. `cutline capfilt` then drops
+captions and adds synthetic ones. Two captioners of the same seed are trained for the same number of
+steps on the clean scenes and, arm A, the noisy captions or, arm B, the cleaned ones. The captions
+of 1,000 other scenes are judged by whether every word is true. Progress goes to stderr, a table to
+stdout.
 """
 
 import json
@@ -23,10 +23,10 @@ import tyro
 from drawn import caption_recipe, judge_captioner, limit_steps, match_recipe, write_true_scenes
 from rich.console import Console
 from rich.table import Table
-from trained import TrainingOptions, finetune, progress, run_benchmark, train_timed
+from trained import TrainingOptions, progress, run_benchmark, train_timed
 
 from cutline.cli.main import run_command
-from cutline.config import Recipe
+from cutline.config import InitConfig, ModelSettings, Recipe
 from cutline.data import open_data
 from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct
@@ -50,13 +50,17 @@ class Options(TrainingOptions):
     false_word: float = 0.2
     """fraction of the noisy captions that have one false word"""
     pretrain: bool = True
-    """train the models of the loop on the noisy captions before the clean scenes"""
-    pretrain_steps: int = 1200
-    """steps of that"""
+    """train the models of the loop on all captions before the clean scenes"""
+    caption_pretrain_steps: int = 1200
+    """steps of the loop's captioner on all captions; its matcher starts from there"""
+    match_pretrain_steps: int = 600
+    """steps of the loop's matcher on all captions"""
     caption_steps: int = 400
     """steps of the loop's captioner on the clean scenes"""
-    match_steps: int = 1000
+    match_steps: int = 200
     """steps of the loop's matcher on the clean scenes"""
+    match_batch_size: int = 128
+    """pairs in a step of the loop's matcher"""
     steps: int = 1300
     """steps of each captioner that is compared"""
     threshold: float = 0.5
@@ -71,7 +75,8 @@ class Options(TrainingOptions):
     def shorten(self) -> "Options":
         """Return the options with few scenes and steps, and one seed."""
         few = replace(self, num_noisy=60, num_clean=50, num_test=8, seeds=(0,), threshold=0.0)
-        return replace(few, pretrain_steps=1, caption_steps=1, match_steps=1, steps=2)
+        one = replace(few, caption_pretrain_steps=1, match_pretrain_steps=1, match_batch_size=8)
+        return replace(one, caption_steps=1, match_steps=1, steps=2)
 
 
 @dataclass(frozen=True)
@@ -138,22 +143,33 @@ class Loop:
         return output
 
     def _train(self) -> tuple[Path, Path]:
-        options, folder = self.options, self.folder
-        start = None
+        options, clean = self.options, self.scenes.clean_data
+        captioner = matcher = None
         if options.pretrain:
-            data = join_data(folder / "all.jsonl", [self.scenes.noisy_data, self.scenes.clean_data])
-            start = self._caption(data, "pretrained", options.pretrain_steps)
-        captioner = self._caption(self.scenes.clean_data, "captioner", options.caption_steps, start)
-        recipe = match_recipe(self.scenes.clean_data, folder / "matcher", options.seed, 1)
-        return captioner, self._train_from(start, recipe, options.match_steps)
+            data = join_data(self.folder / "all.jsonl", [self.scenes.noisy_data, clean])
+            captioner = self._caption(data, "captioner-0", options.caption_pretrain_steps)
+            start = InitConfig(captioner=str(captioner))
+            matcher = self._match(data, "matcher-0", options.match_pretrain_steps, start)
+        start = InitConfig(captioner=str(captioner)) if captioner else None
+        captioner = self._caption(clean, "captioner", options.caption_steps, start)
+        start = InitConfig(matcher=str(matcher)) if matcher else None
+        return captioner, self._match(clean, "matcher", options.match_steps, start)
 
-    def _caption(self, data: Path, name: str, steps: int, start: Path | None = None) -> Path:
+    def _caption(self, data: Path, name: str, steps: int, start: InitConfig | None = None) -> Path:
         recipe = caption_recipe(data, self.folder / name, self.options.seed, 1)
-        return self._train_from(start, recipe, steps)
+        return train_steps(recipe, steps, start)
 
-    def _train_from(self, start: Path | None, recipe: Recipe, steps: int) -> Path:
-        recipe = finetune(recipe, start) if start else recipe
-        return train_timed(limit_steps(recipe, steps)).path
+    def _match(self, data: Path, name: str, steps: int, start: InitConfig | None) -> Path:
+        recipe = match_recipe(data, self.folder / name, self.options.seed, 1)
+        optim = replace(recipe.optim, batch_size=self.options.match_batch_size)
+        return train_steps(replace(recipe, optim=optim), steps, start)
+
+
+def train_steps(recipe: Recipe, steps: int, start: InitConfig | None = None) -> Path:
+    """Return the model after so many steps, from random weights or those of another model."""
+    if start:
+        recipe = replace(recipe, model=ModelSettings(), init=start)
+    return train_timed(limit_steps(recipe, steps)).path
 
 
 def describe_cleaning(cleaned: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
@@ -176,7 +192,7 @@ def compare_arms(
     for seed in options.seeds:
         for name, data in arms.items():
             recipe = caption_recipe(data, folder / f"{name}-{seed}", seed, 1)
-            path = train_timed(limit_steps(recipe, options.steps)).path
+            path = train_steps(recipe, options.steps)
             accuracy[name].append(judge_captioner(path, test))
             progress.print(f"{name}, seed {seed}: {accuracy[name][-1]:.1%} correct")
     differences = [b - a for a, b in zip(*accuracy.values(), strict=True)]

@@ -202,7 +202,7 @@ def test_wrong_captions_of_scenes_are_looked_for(tmp_path: Path) -> None:
     }
     words = {"auroc_color", "auroc_shape", "auroc_relation", "auroc_number"}
     assert words <= set(sets["one_false_word"]["captioner"])
-    assert result["scenes"] == result["distinct_scenes"] == 96 + 40 + 40
+    assert result["scenes"] == result["distinct_scenes"] == 96 + 3 * 40
 
 
 def write_aerial(folder: Path, name: str, count: int) -> None:
