@@ -29,7 +29,7 @@ from rich.table import Table
 from trained import TrainedModel, TrainingOptions, run_benchmark, train_after, train_timed
 
 import cutline
-from cutline.config import Recipe
+from cutline.config import MatchTaskConfig, Recipe
 from cutline.data import open_data
 from cutline.evaluation import evaluate_matcher
 from cutline.progress import progress_bar
@@ -77,6 +77,7 @@ def match_recipe(options: Options, output: Path) -> Recipe:
     return replace(
         recipe,
         task="match",
+        match=MatchTaskConfig(k_test=32),  # as many candidates as tell checkpoints apart
         model=sizes,
         data=replace(recipe.data, captions_per_image=1),
         generation=Recipe().generation,
