@@ -49,7 +49,7 @@ class Options(TrainingOptions):
     """captioner of aerial images (default: train recipes/aerial.yaml)"""
     matcher: str = ""
     """matcher of aerial images (default: train one)"""
-    epochs: int = 40
+    epochs: int = 30
     """epochs of the matcher"""
     batch_size: int = 128
     """images in a step of the matcher"""
