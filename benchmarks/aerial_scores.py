@@ -12,6 +12,7 @@ from trained import progress
 
 import cutline
 from cutline.data import Sample
+from cutline.likelihood_ratio import LikelihoodRatio
 from cutline.metrics.stats import Floats
 
 NUM_BACKGROUND = 12
@@ -40,9 +41,9 @@ class Judge:
         """
         self.matcher = cutline.load_matcher(matcher, precision="fp32")
         self.captioner = cutline.load(captioner, precision="fp32")
-        self.samples, self.background = samples, choose_background(train, seed)
+        self.samples = samples
+        self.ratio = LikelihoodRatio(self.captioner, choose_background(train, seed))
         self.num_occurrences = Counter(clean_text(text) for s in train for text in s.captions)
-        self._means: dict[str, float] = {}
 
     def score(self, pairs: Pairs) -> dict[str, Floats]:
         """Return the scores of each pair, by name."""
@@ -50,7 +51,8 @@ class Judge:
         texts = pairs.texts
         progress.print(f"scoring {len(texts):,} pairs")
         sums, means = score_pairs(self.captioner, images, texts)
-        ratio = sums - self.score_background(texts)
+        inputs = [(image, [text]) for image, text in zip(images, texts, strict=True)]
+        ratio = np.array([scores.ratio[0] for scores in self.ratio.stream(inputs)])
         return {
             "matcher": self.matcher.match(images, texts).double().numpy(),
             "matcher, cosine": self.matcher.similarity(images, texts).double().numpy(),
@@ -59,19 +61,6 @@ class Judge:
             "ratio per token": ratio * means / sums,
             "text alone": np.array([self.num_occurrences[text] for text in texts], np.float64),
         }
-
-    def score_background(self, texts: Sequence[str]) -> Floats:
-        """Return log mean p(c | training images) of each text."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._means]
-        columns = []
-        for image in self.background:
-            chunks = [new[start : start + 64] for start in range(0, len(new), 64)]
-            scores = [s for chunk in chunks for s in self.captioner.score(image, chunk)]
-            columns.append([score.log_prob for score in scores])
-        if new:
-            means = np.logaddexp.reduce(np.array(columns), axis=0) - np.log(len(self.background))
-            self._means |= zip(new, means.tolist(), strict=True)
-        return np.array([self._means[text] for text in texts])
 
     def judge(self, pairs: Pairs) -> dict[str, Any]:
         """Return how well each score tells right from swapped captions; images are resampled."""

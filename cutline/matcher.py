@@ -1,6 +1,7 @@
 """`Matcher`: does a text belong to an image?"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from cutline.config import (
 )
 from cutline.config.validation import require_choice
 from cutline.errors import ConfigError, CutlineError
-from cutline.image import ImagePrefetcher, ImageSource
+from cutline.image import ImageSource
 from cutline.matching import (
     MAX_ROWS,
     MatchPredictor,
@@ -30,7 +31,7 @@ from cutline.matching import (
     read_images,
     read_pairs,
     read_texts,
-    stream_scores,
+    score_texts,
     to_text_list,
 )
 
@@ -198,10 +199,8 @@ class Matcher(MatchPredictor):
         """
         InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
         start_id = self.start_id(start_token)
-        self.check_process()
-        size, fills_batches = self.config.vision.image_size, isinstance(inputs, Sequence)
-        prefetcher = ImagePrefetcher(inputs, size, 2 * batch_size, num_workers)
-        return stream_scores(self, prefetcher, start_id, batch_size, fills_batches)
+        score = partial(score_texts, self, start_id=start_id)
+        return self.stream_results(inputs, score, batch_size, num_workers)
 
 
 def load_matcher(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -13,13 +13,23 @@ from torch import Tensor
 from cutline.config import Engine, InferencePrecision
 from cutline.device import pick_device, pick_precision, use_device
 from cutline.engine import choose_num_threads, limit_threads, prepare_model
-from cutline.errors import ConfigError, ImageError
-from cutline.image import ImageSource, normalize, prefetch_images
+from cutline.errors import ConfigError, CutlineError, ImageError
+from cutline.image import ImagePrefetcher, ImageSource, OpenedImage, normalize, prefetch_images
 from cutline.model import VisionTextModel
 from cutline.tokenizer import Tokenizer
 
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """What came of an image of a stream."""
+
+    index: int = 0
+    """number of the image in the input of `stream`"""
+
+
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S", bound=ImageResult)
 M = TypeVar("M", bound=VisionTextModel)
 
 
@@ -147,3 +157,57 @@ class Predictor(Generic[M]):
         with closing(prefetch_images(inputs, size, 2 * batch_size, num_workers)) as opened:
             while batch := list(islice(opened, batch_size)):
                 yield self.encode_opened(batch)
+
+    def stream_results(
+        self,
+        inputs: Iterable[tuple[ImageSource, T]],
+        function: Callable[[Tensor, list[T]], Iterable[S]],
+        batch_size: int,
+        num_workers: int = 0,
+    ) -> Iterator[S | CutlineError]:
+        """Return an iterator over the results of images, or their errors, lazily and in order.
+
+        A sequence, such as a list, is read in batches of `batch_size`. Any other iterable is read
+        in a thread of its own, and an image is encoded as soon as it arrives, with those that have
+        arrived meanwhile, even if the next one takes long.
+
+        Args:
+            inputs: Images, each with an object.
+            function: Returns the result for each image that can be read, given image_embeds
+                (B, N, D) and the objects.
+            batch_size: Images encoded together.
+            num_workers: Processes that open images; 0 for threads of this process.
+        """
+        self.check_process()
+        size, fills_batches = self.model.config.vision.image_size, isinstance(inputs, Sequence)
+        prefetcher = ImagePrefetcher(inputs, size, 2 * batch_size, num_workers)
+        return self._iter_results(prefetcher, function, batch_size, fills_batches)
+
+    def _iter_results(
+        self,
+        prefetcher: ImagePrefetcher[T],
+        function: Callable[[Tensor, list[T]], Iterable[S]],
+        batch_size: int,
+        fills_batches: bool,
+    ) -> Iterator[S | CutlineError]:
+        with prefetcher:
+            while batch := prefetcher.take(batch_size if fills_batches else 1, wait=True):
+                batch += prefetcher.take(batch_size - len(batch), wait=False)
+                for _ in batch:
+                    prefetcher.release()
+                yield from self._find_results(batch, function)
+            prefetcher.raise_error()
+
+    def _find_results(
+        self,
+        batch: Sequence[OpenedImage[T]],
+        function: Callable[[Tensor, list[T]], Iterable[S]],
+    ) -> Iterator[S | CutlineError]:
+        encoded = self.encode_opened([(image.pixels, image) for image in batch])
+        items = [image.item for image in batch if isinstance(image.pixels, Tensor)]
+        for result, image in encoded.map(lambda embeds: function(embeds, items)):
+            if isinstance(result, ImageError):
+                result.index = image.index
+                yield result
+            else:
+                yield replace(result, index=image.index)

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cutline.errors import ConfigError
 from cutline.messages import format_value
-from cutline.model import CaptionModel
+from cutline.model import CaptionModel, KeysValues
 from cutline.tokenizer import EncodedText, Tokenizer
 
 
@@ -45,13 +45,23 @@ def encode_for_scoring(
 
 
 def score_captions(
-    encoded: Sequence[EncodedText], image_embeds: Tensor, model: CaptionModel
+    encoded: Sequence[EncodedText], image: Tensor | Sequence[KeysValues], model: CaptionModel
 ) -> list[CaptionScore]:
-    """Score R captions of one image, given its image_embeds (1, N, D)."""
+    """Score R captions of one image.
+
+    Args:
+        encoded: The captions, with their prompt.
+        image: Its image_embeds (1, N, D), or what `project_image` yields for these.
+        model: The captioner's model.
+    """
     rows = [torch.tensor(token_ids) for token_ids, _ in encoded]
-    ids = pad_sequence(rows, batch_first=True).to(image_embeds.device)  # (R, T)
+    device = model.text.token_embed.weight.device
+    ids = pad_sequence(rows, batch_first=True).to(device)  # (R, T)
     # Attention is causal, so padding on the right needs no mask.
-    hidden = model.text(ids, None, image_embeds)
+    if isinstance(image, Tensor):
+        hidden = model.text(ids, None, image)
+    else:
+        hidden = model.text(ids, None, image_kv=image)
     logits = model.text.compute_logits(hidden).float()[:, :-1]  # (R, T - 1, V)
     log_probs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
     scores = []

@@ -8,8 +8,8 @@ from typing import Any
 from cutline.bulk.record import Record
 from cutline.capfilt.job import WEB
 
-SCORES_PER_UNIT = 20
-"""bars of a histogram from 0 to 1"""
+BAR_WIDTHS = {"itm": 0.05, "itc": 0.05, "ratio": 1.0}
+"""of the histogram of each score"""
 
 
 @dataclass
@@ -23,7 +23,13 @@ class TextCounts:
     """by origin"""
     dropped: Counter[str] = field(default_factory=Counter)
     scores: dict[tuple[str, str], Counter[int]] = field(default_factory=dict)
-    """how many texts of an origin have a score, in twentieths: by origin, and itm or itc"""
+    """how many texts of an origin have a score, in widths of a bar: by origin, and name of the
+    score"""
+
+    @property
+    def score_names(self) -> list[str]:
+        """Return the names of the scores that the texts have."""
+        return list(dict.fromkeys(name for _, name in self.scores))
 
     @property
     def origins(self) -> list[str]:
@@ -61,9 +67,14 @@ class TextCounts:
                 self._add_scores(origin, text)
 
     def _add_scores(self, origin: str, text: Mapping[str, Any]) -> None:
-        for name in ("itm", "itc"):
+        for name in find_scores(text):
             counts = self.scores.setdefault((origin, name), Counter())
-            counts[round(text[name] * SCORES_PER_UNIT)] += 1
+            counts[round(text[name] / BAR_WIDTHS[name])] += 1
+
+
+def find_scores(text: Mapping[str, Any]) -> list[str]:
+    """Return the names of the scores that a text has."""
+    return [name for name in BAR_WIDTHS if name in text]
 
 
 def count_texts(records: Iterable[Record]) -> TextCounts:

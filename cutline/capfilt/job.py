@@ -1,9 +1,9 @@
 """`FilterJob`: score the texts of each image, and select those that match."""
 
-import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,8 +11,17 @@ from cutline.bulk.engine import describe_generation
 from cutline.bulk.job import Result, TextSelection
 from cutline.bulk.record import SCORE_DIGITS
 from cutline.capfilt.batches import CachedImage, batch_samples
-from cutline.captioner import Captioner, load
-from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.capfilt.scorer import (
+    Scorer,
+    TextScores,
+    captioner_fingerprint,
+    check_scorer,
+    describe_background,
+    load_captioner,
+    load_scorer,
+    scorer_fingerprints,
+)
+from cutline.captioner import Captioner
 from cutline.config import (
     CaptionerOptions,
     FilterConfig,
@@ -20,13 +29,13 @@ from cutline.config import (
     InferenceConfig,
     MatcherOptions,
     OutputConfig,
+    RatioOptions,
 )
 from cutline.config.capfilt import NUCLEUS
 from cutline.config.validation import require
 from cutline.data import Sample
 from cutline.errors import CutlineError, DataError, GenerationError
 from cutline.image import ImageSource
-from cutline.matcher import Matcher, MatchScores, load_matcher
 
 WEB, SYNTHETIC = "web", "synthetic"
 """origins of a text: the data, or the captioner"""
@@ -37,8 +46,9 @@ BATCHES_TOGETHER = 4
 class FilterModels(NamedTuple):
     """What a job loads."""
 
-    matcher: Matcher
+    scorer: Scorer
     captioner: Captioner | None = None
+    """writes synthetic texts"""
 
 
 class Candidates(NamedTuple):
@@ -57,7 +67,8 @@ class FilterJob:
     Without a captioner, texts are those of the data. A captioner adds synthetic ones.
     """
 
-    matcher: MatcherOptions
+    scorer: MatcherOptions | RatioOptions
+    """what scores texts: a matcher or, for the score `ratio`, the likelihoods of a captioner"""
     filter: FilterConfig = field(default_factory=FilterConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     captioner: CaptionerOptions = field(default_factory=CaptionerOptions)
@@ -68,9 +79,11 @@ class FilterJob:
 
     def __post_init__(self) -> None:
         require(
-            bool(self.matcher.matcher),
-            "name the matcher that scores texts, such as --matcher runs/matcher",
+            not self.adds_texts or self.filter.score != "ratio",
+            "ratio cannot score texts that a captioner writes, because it finds its own likely: "
+            "choose the score itm or itc, and name a matcher",
         )
+        check_scorer(self.scorer, self.filter.score)
         require(
             not self.generation.token_log_probs,
             "token_log_probs has no effect on texts that a matcher scores: remove it",
@@ -83,27 +96,19 @@ class FilterJob:
 
     def load(self, device: str = "") -> FilterModels:
         """Load the models, on another device than that of the settings if one is given."""
-        device = device or self.inference.device
-        precision, engine = self.inference.precision, self.inference.engine
-        options = self.matcher.checkpoint_options.arguments
-        matcher = load_matcher(self.matcher.matcher, device, precision, engine=engine, **options)
+        inference = replace(self.inference, device=device or self.inference.device)
+        scorer = load_scorer(self.scorer, inference)
         if not self.adds_texts:
-            return FilterModels(matcher)
-        options = self.captioner.checkpoint_options.arguments
-        captioner = load(self.captioner.captioner, device, precision, engine=engine, **options)
-        return FilterModels(matcher, captioner)
+            return FilterModels(scorer)
+        return FilterModels(scorer, load_captioner(self.captioner, inference))
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Return those of the models, by what the columns are called that have them."""
         found = {}
         if self.adds_texts:
-            options = self.captioner.checkpoint_options.arguments
-            captioner = load_checkpoint(self.captioner.captioner, **options)
-            found["captioner"] = captioner.fingerprint()
-        options = self.matcher.checkpoint_options.arguments
-        matcher = load_matcher_checkpoint(self.matcher.matcher, **options)
-        return {**found, "matcher": matcher.fingerprint()}
+            found["captioner"] = captioner_fingerprint(self.captioner)
+        return {**found, **scorer_fingerprints(self.scorer)}
 
     def describe(self, outputs: OutputConfig) -> dict[str, Any]:
         """Return what the selection depends on, for the manifest."""
@@ -113,6 +118,8 @@ class FilterJob:
             "score": self.filter.score,
             "threshold": self.filter.minimum,
         }
+        if isinstance(self.scorer, RatioOptions):
+            values["background"] = describe_background(self.scorer)
         if self.adds_texts:
             values |= {"prompt": self.prompt, **describe_generation(self.generation, NUCLEUS)}
         return values
@@ -126,11 +133,11 @@ class FilterJob:
     ) -> Iterator[Result]:
         """Select texts of samples as they come, in order."""
         if models.captioner:
-            return self._add_and_select(models.captioner, models.matcher, samples, batch_size)
-        return self._select(models.matcher, samples, batch_size)
+            return self._add_and_select(models.captioner, models.scorer, samples, batch_size)
+        return self._select(models.scorer, samples, batch_size)
 
     def _select(
-        self, matcher: Matcher, samples: Iterator[Sample], batch_size: int
+        self, scorer: Scorer, samples: Iterator[Sample], batch_size: int
     ) -> Iterator[Result]:
         running: dict[int, Candidates] = {}
 
@@ -141,18 +148,18 @@ class FilterJob:
                 yield sample.image, texts
 
         num_workers = self.inference.num_workers
-        for scores in matcher.stream(read(), batch_size=batch_size, num_workers=num_workers):
+        for scores in scorer.stream(read(), batch_size=batch_size, num_workers=num_workers):
             assert scores.index is not None
             yield self.select_texts(running.pop(scores.index), scores)
 
     def _add_and_select(
-        self, captioner: Captioner, matcher: Matcher, samples: Iterator[Sample], batch_size: int
+        self, captioner: Captioner, scorer: Scorer, samples: Iterator[Sample], batch_size: int
     ) -> Iterator[Result]:
         start = 0
         for batch in batch_samples(samples, BATCHES_TOGETHER * batch_size):
             found = self._add_texts(captioner, list(map(CachedImage.wrap, batch)), batch_size)
             readable = [each for each in found if isinstance(each, Candidates)]
-            scores = matcher.stream(
+            scores = scorer.stream(
                 [(each.image, each.texts) for each in readable],
                 batch_size=batch_size,
                 num_workers=self.inference.num_workers,
@@ -173,7 +180,7 @@ class FilterJob:
             [sample.prompt_or(default) if self.prompt is None else self.prompt for sample in batch],
             batch_size=batch_size,
             num_workers=self.inference.num_workers,
-            **dataclasses.asdict(self.generation),
+            **asdict(self.generation),
         )
         found: list[Candidates | CutlineError] = []
         for sample, caption in zip(batch, captions, strict=True):
@@ -186,7 +193,7 @@ class FilterJob:
         return found
 
     def select_texts(
-        self, candidates: Candidates, scores: MatchScores | CutlineError
+        self, candidates: Candidates, scores: TextScores | CutlineError
     ) -> TextSelection | CutlineError:
         """Return which texts of an image are kept, given their scores."""
         if isinstance(scores, CutlineError):
@@ -201,21 +208,21 @@ class FilterJob:
         dropped = tuple(row for row in rows if row[name] < minimum)
         return TextSelection(kept, dropped, scores.index)
 
-    def _make_rows(self, candidates: Candidates, scores: MatchScores) -> Iterator[dict[str, Any]]:
+    def _make_rows(self, candidates: Candidates, scores: TextScores) -> Iterator[dict[str, Any]]:
         num_web = candidates.num_web
         origins = [WEB] * num_web + [SYNTHETIC] * (len(candidates.texts) - num_web)
-        values = zip(candidates.texts, origins, scores.itm, scores.itc, strict=True)
-        for text, origin, itm, itc in values:
+        columns = scores.columns
+        for text, origin, *values in zip(candidates.texts, origins, *columns.values(), strict=True):
+            rounded = (round(value, SCORE_DIGITS) for value in values)
             yield {
                 "caption": text,
                 **({"origin": origin} if self.adds_texts else {}),
-                "itm": round(itm, SCORE_DIGITS),
-                "itc": round(itc, SCORE_DIGITS),
+                **dict(zip(columns, rounded, strict=True)),
             }
 
 
 def _find_error(
-    candidates: Candidates, scores: MatchScores, has_captioner: bool
+    candidates: Candidates, scores: TextScores, has_captioner: bool
 ) -> CutlineError | None:
     """Return why the texts of an image cannot be selected, if that is so."""
     name = f"image {scores.index}"  # in place of which a run says which one it is
@@ -225,9 +232,9 @@ def _find_error(
         return DataError(
             f"{name}: has no text to filter; `cutline caption` or `cutline capfilt` writes some"
         )
-    if any(map(math.isnan, (*scores.itm, *scores.itc))):
+    if any(map(math.isnan, itertools.chain(*scores.columns.values()))):
         return GenerationError(
-            f"{name}: its texts cannot be scored, because the matcher's output is NaN (are its "
+            f"{name}: its texts cannot be scored, because the model's output is NaN (are its "
             "weights damaged?)"
         )
     return None
@@ -236,6 +243,6 @@ def _find_error(
 def set_result_index(result: TextSelection | CutlineError, index: int) -> Result:
     """Return a result with the number of its image."""
     if isinstance(result, TextSelection):
-        return dataclasses.replace(result, index=index)
+        return replace(result, index=index)
     result.index = index
     return result

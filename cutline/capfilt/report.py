@@ -7,7 +7,7 @@ from typing import Any
 from cutline.bulk.record import Record
 from cutline.bulk.report import render_failures
 from cutline.bulk.run import CaptionRun
-from cutline.capfilt.counts import SCORES_PER_UNIT, TextCounts
+from cutline.capfilt.counts import BAR_WIDTHS, TextCounts, find_scores
 from cutline.data import Sample
 from cutline.errors import ImageError
 from cutline.image import open_thumbnail
@@ -22,7 +22,11 @@ from cutline.report import (
 )
 
 NUM_CARDS = 48
-TITLES = {"itm": "Match probability (ITM)", "itc": "Cosine of the embeddings (ITC)"}
+TITLES = {
+    "itm": "Match probability (ITM)",
+    "itc": "Cosine of the embeddings (ITC)",
+    "ratio": "Likelihood ratio, as a logarithm",
+}
 
 
 def write_filter_report(
@@ -38,12 +42,12 @@ def write_filter_report(
     """
     records = list(_find_records(run, samples))
     sections = [("Result", _render_figures(run, counts)), ("Texts", _render_counts(counts))]
-    sections += [(name, "".join(_render_scores(counts, name))) for name in TITLES]
+    sections += [(name, "".join(_render_scores(counts, name))) for name in counts.score_names]
     for title, field in (("Kept", "kept"), ("Dropped", "dropped")):
         cards = islice(_make_cards(records, field), NUM_CARDS)
         sections.append((title, render_gallery(list(cards))))
     sections += render_failures(run)
-    intro = "Which texts match their images, by the scores of the matcher; images chosen at random."
+    intro = "Which texts match their images, by their scores; images chosen at random."
     write_report(path, "Filtered texts", intro, sections)
 
 
@@ -76,7 +80,7 @@ def _render_scores(counts: TextCounts, name: str) -> Iterator[str]:
     for origin in counts.origins:
         title = f"{TITLES[name]}, {origin} texts"
         scores = counts.scores[origin, name]
-        yield render_histogram(scores, title, name, "texts", 1 / SCORES_PER_UNIT)
+        yield render_histogram(scores, title, name, "texts", BAR_WIDTHS[name])
 
 
 def _find_records(run: CaptionRun, samples: Iterable[Sample]) -> Iterator[tuple[Sample, Record]]:
@@ -95,9 +99,9 @@ def _make_cards(records: Sequence[tuple[Sample, Record]], field: str) -> Iterato
             image = open_thumbnail(sample.image, THUMBNAIL_SIZE)
         except ImageError:  # removed since it was scored
             continue
-        lines = [f"{text['itm']:.2f} {_describe_origin(text)}{text['caption']}" for text in texts]
-        yield Card(image, " · ".join(lines), sample.id)
+        yield Card(image, " · ".join(map(_describe_text, texts)), sample.id)
 
 
-def _describe_origin(text: Mapping[str, Any]) -> str:
-    return f"({text['origin']}) " if "origin" in text else ""
+def _describe_text(text: Mapping[str, Any]) -> str:
+    origin = f"({text['origin']}) " if "origin" in text else ""
+    return f"{text[find_scores(text)[0]]:.2f} {origin}{text['caption']}"

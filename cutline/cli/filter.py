@@ -21,6 +21,7 @@ from cutline.config import (
     InferenceConfig,
     MatcherOptions,
     OutputConfig,
+    RatioOptions,
     RunConfig,
 )
 from cutline.config.collection import CAPTION_FIELD
@@ -56,10 +57,23 @@ class FilterFlags(MatcherFlags):
     filter: Annotated[FilterConfig, Flags] = field(default_factory=FilterConfig)
 
 
+@dataclass(frozen=True)
+class RatioFlags(RatioOptions):
+    """Captioner: which checkpoint scores the texts with --score ratio, in place of a matcher."""
+
+    captioner: Annotated[str, arg(metavar="CAPTIONER")] = ""
+    """captioner for --score ratio: hub id, .pth, Hugging Face folder, cutline folder or training
+    run"""
+    background: Annotated[str, arg(metavar="DATA")] = ""
+    """images like those of the data, such as the captioner's training data: a text is compared with
+    some of them, chosen at random. A folder, table or tar shard"""
+
+
 def filter_command(
     data: FilteredData,
     *,
     matcher: Annotated[FilterFlags, Flags] = FilterFlags(),
+    captioner: Annotated[RatioFlags, Flags] = RatioFlags(),
     outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
     source: Annotated[SourceFlags, Flags] = SourceFlags(),
     run: Annotated[RunConfig, Flags] = RunConfig(),
@@ -67,9 +81,11 @@ def filter_command(
 ) -> int:
     """Keep the captions of a dataset that match their images, by the score of a matcher.
 
-    A caption is kept if its score reaches the threshold; both scores are written with it, so that
-    a higher threshold needs no second run. An image without such a caption is left out. What is
-    kept can be read again as a dataset, by `cutline train` too.
+    A caption is kept if its score reaches the threshold; scores are written with it, so that a
+    higher threshold needs no second run. An image without such a caption is left out. What is kept
+    can be read again as a dataset, by `cutline train` too. Without a matcher, a captioner can
+    score: with --score ratio, a caption is kept if it is likelier given its image than given
+    others.
 
     Captions are scored as they come. The same command goes on where it was stopped or killed, and
     scores only what is missing.
@@ -82,11 +98,29 @@ def filter_command(
         cutline filter 'shards/*.tar' --matcher runs/matcher -o kept/ --threshold 0.8
 
         cutline filter captions.csv --matcher runs/matcher -o kept.csv --score itc --threshold 0.3
+
+        cutline filter web.jsonl --captioner C --score ratio --background train.jsonl -o kept.jsonl
     """
     from cutline.capfilt import FilterJob
 
-    job = FilterJob(select_settings(MatcherOptions, matcher), matcher.filter, inference)
+    job = FilterJob(choose_scorer(matcher, captioner), matcher.filter, inference)
     return run_selection(data, job, outputs, source, run)
+
+
+def choose_scorer(matcher: FilterFlags, captioner: RatioFlags) -> MatcherOptions | RatioOptions:
+    """Return the options of what scores texts, of which one is given.
+
+    Raises:
+        ConfigError: Both are given.
+    """
+    if matcher.matcher and captioner.captioner:
+        raise ConfigError(
+            "--matcher and --captioner are both given: a matcher scores with --score itm or itc, a "
+            "captioner with --score ratio; `cutline capfilt` adds texts of a captioner"
+        )
+    if captioner.captioner or (matcher.filter.score == "ratio" and not matcher.matcher):
+        return select_settings(RatioOptions, captioner)
+    return select_settings(MatcherOptions, matcher)
 
 
 def run_selection(

@@ -15,6 +15,7 @@ from cutline.config import (
     DataSource,
     DeviceConfig,
     MatcherOptions,
+    RatioOptions,
 )
 from cutline.errors import ConfigError
 from cutline.files import check_writable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from cutline.captioner import Captioner
     from cutline.matcher import Matcher
 
-S = TypeVar("S", CaptionerOptions, CheckpointOptions, MatcherOptions)
+S = TypeVar("S", CaptionerOptions, CheckpointOptions, MatcherOptions, RatioOptions)
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 

@@ -3,7 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
-from cutline.config.capfilt import CaptionerOptions, FilterConfig, MatchScore
+from cutline.config.capfilt import CaptionerOptions, FilterConfig, MatchScore, RatioOptions
 from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
@@ -79,6 +79,7 @@ __all__ = [
     "ModelSettings",
     "OptimConfig",
     "OutputConfig",
+    "RatioOptions",
     "Recipe",
     "RerankConfig",
     "RunConfig",

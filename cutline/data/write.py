@@ -123,6 +123,7 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> N
         "match": number,
         "itm": number,
         "itc": number,
+        "ratio": number,
         "alternatives": pa.list_(pa.struct(alternative)),
         "token_log_probs": pa.list_(number),
         "original_captions": pa.list_(pa.string()),

@@ -8,7 +8,7 @@ from cutline.matching.pairing import (
     to_text_list,
 )
 from cutline.matching.predictor import MatchPredictor, StartToken
-from cutline.matching.stream import MatchScores, stream_scores
+from cutline.matching.scores import MatchScores, score_texts
 from cutline.matching.texts import MAX_ROWS, classify_texts, encode_texts
 
 __all__ = [
@@ -24,6 +24,6 @@ __all__ = [
     "read_images",
     "read_pairs",
     "read_texts",
-    "stream_scores",
+    "score_texts",
     "to_text_list",
 ]

@@ -135,7 +135,7 @@ def test_a_matcher_whose_weights_are_damaged_fails_each_image(
 ) -> None:
     models = job.load()
     with torch.no_grad():
-        models.matcher.model.itm_head.weight.fill_(float("nan"))
+        models.scorer.model.itm_head.weight.fill_(float("nan"))
     results = list(job.stream(models, iter(samples), 4))
     assert all("is NaN" in str(result) for result in results)
 

@@ -1,0 +1,122 @@
+"""`LikelihoodRatio`: how much likelier a text is given its image than given other images."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import log
+
+import torch
+from torch import Tensor
+
+from cutline.captioner import Captioner
+from cutline.config import InferenceConfig
+from cutline.errors import ConfigError, CutlineError
+from cutline.image import ImageSource
+from cutline.model import KeysValues
+from cutline.predictor import ImageResult
+from cutline.scoring import score_captions
+from cutline.tokenizer import EncodedText
+
+MAX_ROWS = 64
+"""texts that are scored at once"""
+
+
+@dataclass(frozen=True)
+class RatioScores(ImageResult):
+    """How much likelier each text of an image is given it than given other images."""
+
+    ratio: tuple[float, ...]
+    """natural logarithm of the likelihood ratio of each text; above 0, the text is likelier"""
+
+    @property
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """Return the scores by name."""
+        return {"ratio": self.ratio}
+
+
+class LikelihoodRatio:
+    """Tells which texts belong to an image by a captioner alone, without a matcher.
+
+    The score of a text c is log p(c | image) - log mean p(c | other image), the mean taken over
+    images of a background: a frequent text is likely given any image, but not much likelier given
+    one. p is the product over all tokens, [SEP] included. Texts are used as they are, after the
+    captioner's own prompt, and cut at its number of positions.
+    """
+
+    def __init__(
+        self, captioner: Captioner, background: Sequence[ImageSource], batch_size: int = 8
+    ) -> None:
+        """Encode the images of the background.
+
+        Args:
+            captioner: The captioner.
+            background: Images like those whose texts are scored, at least one.
+            batch_size: Number of images encoded together.
+
+        Raises:
+            ImageError: An image cannot be read.
+            ConfigError: There is no image.
+        """
+        if not background:
+            raise ConfigError("a text is compared with other images: give at least one")
+        self.captioner = captioner
+        self._background: list[list[KeysValues]] = []  # of each image, and of each layer
+        inputs = ((image, None) for image in background)
+        for batch in captioner.encode_batches(inputs, batch_size):
+            embeds = batch.require_embeds()
+            with captioner.inference():
+                for row in embeds.split(1):
+                    self._background.append(list(captioner.model.text.project_image(row)))
+
+    def stream(
+        self,
+        inputs: Iterable[tuple[ImageSource, Sequence[str]]],
+        *,
+        batch_size: int = 8,
+        num_workers: int = 0,
+    ) -> Iterator[RatioScores | CutlineError]:
+        """Score the texts of any number of images, lazily and in order.
+
+        Arguments and errors are those of `Matcher.stream`.
+        """
+        InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
+        return self.captioner.stream_results(inputs, self._score, batch_size, num_workers)
+
+    def _score(self, image_embeds: Tensor, texts: Sequence[Sequence[str]]) -> Iterator[RatioScores]:
+        """Yield the scores of the texts of each image, given image_embeds (B, N, D)."""
+        with self.captioner.inference():
+            distinct = list(dict.fromkeys(text for row in texts for text in row))
+            encoded = dict(zip(distinct, map(self._encode, distinct), strict=True))
+            images = [self._score_texts(distinct, encoded, kv) for kv in self._background]
+            num_images = len(images)
+            means = {
+                text: float(torch.logsumexp(torch.tensor([each[text] for each in images]), 0))
+                - log(num_images)
+                for text in distinct
+            }
+            for row, embeds in zip(texts, image_embeds.split(1), strict=True):
+                own = self._score_texts(row, encoded, embeds)
+                yield RatioScores(tuple(own[text] - means[text] for text in row))
+
+    def _score_texts(
+        self,
+        texts: Sequence[str],
+        encoded: dict[str, EncodedText],
+        image: Tensor | list[KeysValues],
+    ) -> dict[str, float]:
+        """Return the log-likelihood of each text, given the embeddings or keys of one image."""
+        # Without padding, so that scores do not depend on other texts, not even in bf16.
+        order = sorted(set(texts), key=lambda text: len(encoded[text].token_ids))
+        found: dict[str, float] = {}
+        for _, group in groupby(order, key=lambda text: len(encoded[text].token_ids)):
+            equally_long = list(group)
+            for start in range(0, len(equally_long), MAX_ROWS):
+                part = equally_long[start : start + MAX_ROWS]
+                rows = [encoded[text] for text in part]
+                scores = score_captions(rows, image, self.captioner.model)
+                found |= {text: score.log_prob for text, score in zip(part, scores, strict=True)}
+        return found
+
+    def _encode(self, text: str) -> EncodedText:
+        config = self.captioner.config
+        return self.captioner.tokenizer.encode(text, config.prompt, config.text.max_positions)
