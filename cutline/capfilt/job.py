@@ -17,8 +17,8 @@ from cutline.capfilt.scorer import (
     captioner_fingerprint,
     check_scorer,
     describe_background,
-    load_captioner,
     load_scorer,
+    open_captioner,
     scorer_fingerprints,
 )
 from cutline.captioner import Captioner
@@ -100,7 +100,7 @@ class FilterJob:
         scorer = load_scorer(self.scorer, inference)
         if not self.adds_texts:
             return FilterModels(scorer)
-        return FilterModels(scorer, load_captioner(self.captioner, inference))
+        return FilterModels(scorer, open_captioner(self.captioner, inference))
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:

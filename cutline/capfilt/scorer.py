@@ -66,7 +66,7 @@ def load_scorer(options: MatcherOptions | RatioOptions, inference: InferenceConf
         CutlineError: The images to compare with cannot be read.
     """
     if isinstance(options, RatioOptions):
-        captioner = load_captioner(options, inference)
+        captioner = open_captioner(options, inference)
         return LikelihoodRatio(captioner, choose_background(options), inference.batch_size)
     return load_matcher(
         options.matcher,
@@ -77,7 +77,7 @@ def load_scorer(options: MatcherOptions | RatioOptions, inference: InferenceConf
     )
 
 
-def load_captioner(options: CaptionerOptions, inference: InferenceConfig) -> Captioner:
+def open_captioner(options: CaptionerOptions, inference: InferenceConfig) -> Captioner:
     """Load a captioner."""
     return load(
         options.captioner,
