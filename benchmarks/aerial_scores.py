@@ -17,6 +17,8 @@ from cutline.metrics.stats import Floats
 
 NUM_BACKGROUND = 12
 """training images whose mean likelihood the ratio compares with"""
+BETTER = {"matcher": "matcher_is_better_by", "matcher, cosine": "cosine_is_better_by"}
+"""scores of the matcher, and by what name the result has how much better than another each is"""
 
 
 class Judge:
@@ -65,12 +67,12 @@ class Judge:
     def judge(self, pairs: Pairs) -> dict[str, Any]:
         """Return how well each score tells right from swapped captions; images are resampled."""
         scores = self.score(pairs)
-        groups, matcher = pairs.images.tolist(), scores["matcher"]
+        groups = pairs.images.tolist()
         result = judge_matcher(scores, pairs.is_right, groups)
-        for name, values in scores.items():
-            if not name.startswith("matcher"):
-                difference = compare_scores(values, matcher, pairs.is_right, groups)
-                result[name]["matcher_is_better_by"] = difference
+        for name in scores.keys() - BETTER.keys():
+            for matcher, key in BETTER.items():
+                pair = scores[name], scores[matcher]
+                result[name][key] = compare_scores(*pair, pairs.is_right, groups)
         return result
 
 

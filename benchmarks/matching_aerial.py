@@ -24,7 +24,7 @@ from typing import Any
 
 import tyro
 from aerial_pairs import swap_captions
-from aerial_scores import Judge
+from aerial_scores import BETTER, Judge
 from pair_scores import format_value
 from rich.console import Console
 from rich.table import Table
@@ -141,14 +141,14 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print a table of both kinds of swaps, and one of recall."""
-    table = Table("swapped with", "score", "AUROC", "the matcher is better by")
+    table = Table("swapped with", "score", "AUROC", "the matcher is better by", "its cosine is")
     for kind in ("any", "within_land_use"):
         for score, values in result.get(kind, {}).items():
-            better = values.get("matcher_is_better_by")
             area = format_value(values["auroc"], values["interval"])
-            gain = format_value(better["difference"], better["interval"]) if better else ""
-            table.add_row(kind, score, area, gain)
-    console = Console(width=100)
+            found = [values[key] for key in BETTER.values() if key in values]
+            gains = [format_value(each["difference"], each["interval"]) for each in found]
+            table.add_row(kind, score, area, *gains)
+    console = Console(width=120)
     console.print(table)
     recalls = Table("recall", "image to text @1", "@5", "@10", "text to image @1", "@5", "@10")
     for name in ("cosine", "reranked", "cosine_by_index", "reranked_by_index"):
