@@ -1,4 +1,4 @@
-"""Filter the texts of images by a matcher, and add synthetic ones before: BLIP's CapFilt."""
+"""Filter the texts of images by their scores, and add synthetic ones before: BLIP's CapFilt."""
 
 from cutline.capfilt.job import FilterJob
 from cutline.capfilt.run import FilterSettings, filter_captions, run_filter
