@@ -12,6 +12,7 @@ from cutline.captioner import Captioner
 from cutline.config import InferenceConfig
 from cutline.errors import ConfigError, CutlineError
 from cutline.image import ImageSource
+from cutline.matching import to_text_list
 from cutline.model import KeysValues
 from cutline.predictor import ImageResult
 from cutline.scoring import score_captions
@@ -82,21 +83,22 @@ class LikelihoodRatio:
         InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
         return self.captioner.stream_results(inputs, self._score, batch_size, num_workers)
 
-    def _score(self, image_embeds: Tensor, texts: Sequence[Sequence[str]]) -> Iterator[RatioScores]:
-        """Yield the scores of the texts of each image, given image_embeds (B, N, D)."""
+    def _score(self, image_embeds: Tensor, texts: Sequence[Sequence[str]]) -> list[RatioScores]:
+        """Return the scores of the texts of each image, given image_embeds (B, N, D)."""
+        rows = list(map(to_text_list, texts))
+        distinct = list(dict.fromkeys(text for row in rows for text in row))
+        encoded = dict(zip(distinct, map(self._encode, distinct), strict=True))
         with self.captioner.inference():
-            distinct = list(dict.fromkeys(text for row in texts for text in row))
-            encoded = dict(zip(distinct, map(self._encode, distinct), strict=True))
-            images = [self._score_texts(distinct, encoded, kv) for kv in self._background]
-            num_images = len(images)
-            means = {
-                text: float(torch.logsumexp(torch.tensor([each[text] for each in images]), 0))
-                - log(num_images)
-                for text in distinct
-            }
-            for row, embeds in zip(texts, image_embeds.split(1), strict=True):
-                own = self._score_texts(row, encoded, embeds)
-                yield RatioScores(tuple(own[text] - means[text] for text in row))
+            others = [self._score_texts(distinct, encoded, kv) for kv in self._background]
+            own = [
+                self._score_texts(row, encoded, embeds)
+                for row, embeds in zip(rows, image_embeds.split(1), strict=True)
+            ]
+        means = {text: _log_mean_exp([each[text] for each in others]) for text in distinct}
+        return [
+            RatioScores(tuple(scores[text] - means[text] for text in row))
+            for row, scores in zip(rows, own, strict=True)
+        ]
 
     def _score_texts(
         self,
@@ -120,3 +122,7 @@ class LikelihoodRatio:
     def _encode(self, text: str) -> EncodedText:
         config = self.captioner.config
         return self.captioner.tokenizer.encode(text, config.prompt, config.text.max_positions)
+
+
+def _log_mean_exp(values: Sequence[float]) -> float:
+    return float(torch.tensor(values).logsumexp(0)) - log(len(values))

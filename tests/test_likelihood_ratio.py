@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from random_captioner import make_captioner, write_images
 
 from cutline.captioner import Captioner
@@ -97,6 +98,19 @@ def test_settings_and_backgrounds_are_checked(captioner: Captioner, images: list
     ratio = LikelihoodRatio(captioner, images[:1])
     with pytest.raises(ConfigError, match="batch_size"):
         ratio.stream([], batch_size=0)
+    with pytest.raises(ConfigError, match="a text must be a string"):
+        list(ratio.stream([(images[0], [3])]))  # type: ignore[list-item]
+    [result] = score(ratio, [(images[0], "one text, not letters")])
+    assert len(result.ratio) == 1
+
+
+def test_the_caller_keeps_gradients_between_results(
+    captioner: Captioner, images: list[str]
+) -> None:
+    ratio = LikelihoodRatio(captioner, images[:1])
+    for _ in ratio.stream([(image, TEXTS) for image in images]):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
 
 
 def test_no_ratio_exceeds_the_number_of_images_with_the_image_among_them(
