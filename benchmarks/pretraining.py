@@ -52,7 +52,7 @@ class Options(TrainingOptions):
 
     num_train: int = 8000
     """training scenes"""
-    steps: int = 3000
+    steps: int = 2400
     """steps of each training"""
     num_test: int = 1000
     """scenes to caption, and pairs of which half have a false word"""
