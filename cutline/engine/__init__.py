@@ -2,11 +2,12 @@
 
 from cutline.engine.cuda_graph import CudaGraphStep
 from cutline.engine.prepare import prepare_model
-from cutline.engine.threads import choose_num_threads, limit_threads
+from cutline.engine.threads import choose_num_threads, choose_text_threads, limit_threads
 
 __all__ = [
     "CudaGraphStep",
     "choose_num_threads",
+    "choose_text_threads",
     "limit_threads",
     "prepare_model",
 ]

@@ -15,12 +15,23 @@ import torch
 from cutline.config import CaptionConfig, MatchConfig
 
 SMALL_MODEL = 2e9  # FLOP per caption; with fewer, a second thread saves less than a quarter
+SMALL_CALL = 6e9  # FLOP of a call; beside other work, a second thread costs more than it saves
 TOKENS_PER_CAPTION = 48  # 16 steps with 3 beams, the default
 
 
 def choose_num_threads(config: CaptionConfig | MatchConfig) -> int | None:
     """Return the largest number of threads that a model should use: 1 if it is small, else None."""
     return 1 if estimate_flops(config) < SMALL_MODEL else None
+
+
+def choose_text_threads(config: CaptionConfig | MatchConfig, num_tokens: int) -> int | None:
+    """Return the largest number of threads to encode texts of so many tokens with, or None.
+
+    It is 1 for a single question to an index: a person waits for it.
+    """
+    text = config.text
+    layer_weights = (4 * text.embed_dim + 2 * text.mlp_dim) * text.embed_dim
+    return 1 if 2 * num_tokens * text.depth * layer_weights < SMALL_CALL else None
 
 
 def estimate_flops(config: CaptionConfig | MatchConfig) -> float:

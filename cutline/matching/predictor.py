@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cutline.config import MAX_TEXT_TOKENS, MatchConfig
 from cutline.config.validation import require_choice
+from cutline.engine import choose_text_threads, limit_threads
 from cutline.image import ImageSource
 from cutline.matching.texts import MAX_ROWS, embed_texts, encode_texts, match_texts
 from cutline.model import MatchModel
@@ -61,7 +62,8 @@ class MatchPredictor(Predictor[MatchModel]):
         """Return the ITC embeddings (R, P), on the CPU, of texts; equal ones are read once."""
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         encoded = encode_texts(list(rows), self.model, self.tokenizer, self.tokenizer.cls_id)
-        with self.inference():
+        num_tokens = sum(map(len, encoded))
+        with self.inference(), limit_threads(choose_text_threads(self.config, num_tokens)):
             embeds = embed_texts(encoded, self.model, batch_size)
         return embeds[[rows[text] for text in texts]]
 

@@ -99,7 +99,8 @@ class ImageIndex:
         cosines = np.empty(len(self), np.float32)
         for start in range(0, len(self), CHUNK_ROWS):
             part = self.embeddings[start : start + CHUNK_ROWS]
-            np.matmul(part, question, out=cosines[start : start + CHUNK_ROWS])
+            # Faster than matmul, whose threads spin, and then hold up whatever runs beside it.
+            np.einsum("np,p->n", part, question, out=cosines[start : start + CHUNK_ROWS])
         rows = find_largest(cosines, k)
         return [(int(row), float(cosines[row])) for row in rows]
 

@@ -8,8 +8,13 @@ from threading import Barrier, Event
 import pytest
 import torch
 
-from cutline.config import CaptionConfig
-from cutline.engine import choose_num_threads, limit_threads, prepare_model
+from cutline.config import MAX_TEXT_TOKENS, CaptionConfig
+from cutline.engine import (
+    choose_num_threads,
+    choose_text_threads,
+    limit_threads,
+    prepare_model,
+)
 from cutline.model import CaptionModel
 
 TINY = CaptionConfig.preset("tiny")
@@ -40,6 +45,12 @@ def test_small_models_use_one_thread() -> None:
     assert choose_num_threads(wider) is None
     deeper = replace(TINY, text=replace(TINY.text, depth=200))
     assert choose_num_threads(deeper) is None
+
+
+def test_a_single_question_is_encoded_with_one_thread() -> None:
+    base = CaptionConfig.preset("base")
+    assert choose_text_threads(base, MAX_TEXT_TOKENS) == 1
+    assert choose_text_threads(base, 64 * MAX_TEXT_TOKENS) is None
 
 
 def test_blocks_can_be_nested() -> None:
