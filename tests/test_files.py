@@ -145,7 +145,8 @@ def die_while_replacing(folder: Path, calls: int, *texts: str) -> None:
 
         return call
 
-    Path.replace, Path.unlink = count(Path.replace), count(Path.unlink)  # type: ignore[assignment,method-assign]
+    Path.replace = count(Path.replace)  # type: ignore[assignment,method-assign]
+    Path.unlink = count(Path.unlink)  # type: ignore[assignment,method-assign]
     write_set(folder, *texts)
 
 

@@ -79,9 +79,12 @@ def _is_table(path: str) -> bool:
 def _match(pattern: str) -> list[FoundSource]:
     """Return the images and folders that match a pattern or, without any, the tables."""
     head = os.path.dirname(_WILDCARD.split(pattern)[0]) or "."  # noqa: PTH120
+    paths = sorted(set(match_paths(pattern)), key=natural_sort_key)
     found = [
-        FoundSource("folder", path, head) if os.path.isdir(path) else _found_file(path, head)  # noqa: PTH112
-        for path in sorted(set(match_paths(pattern)), key=natural_sort_key)
+        FoundSource("folder", path, head)
+        if os.path.isdir(path)  # noqa: PTH112
+        else _found_file(path, head)
+        for path in paths
     ]
     images = [each for each in found if each.kind == "folder" or is_image(each.path)]
     chosen = images or [each for each in found if each.kind == "table"]

@@ -78,8 +78,11 @@ class TextOutput(Output):
     def note(self, sample: Sample, done: bool) -> None:
         """Write the file of a caption again if it has been removed."""
         edit = self._find_edit(sample) if done else None
-        if edit and edit.text and not os.path.exists(self._root / edit.path):  # noqa: PTH110  # faster
-            write_text(self._root / edit.path, edit.text)
+        if not edit or not edit.text:
+            return
+        path = self._root / edit.path
+        if not os.path.exists(path):  # noqa: PTH110 (faster)
+            write_text(path, edit.text)
             self._num_restored += 1
 
     def plan_edit(self, sample: Sample, texts: Sequence[str]) -> TextEdit | None:
@@ -160,7 +163,8 @@ class TextOutput(Output):
                     f"{sample.name}: not a file, so that no text can be written beside it; "
                     "name a folder or a file as output"
                 )
-            return [os.path.splitext(image)[0] + self._extension, image + self._extension]  # noqa: PTH122
+            stem = os.path.splitext(image)[0]  # noqa: PTH122
+            return [stem + self._extension, image + self._extension]
         name = os.path.join(self._folder, path_for_id(sample.id))  # noqa: PTH118
         names = [name + self._extension]
         if image and os.path.relpath(image, self._images) == os.path.normpath(sample.id):
