@@ -14,8 +14,9 @@ from cutline.bulk.dispatch import choose_engine, make_output, make_selection_out
 from cutline.bulk.job import Job
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
+from cutline.bulk.random_samples import RandomSamples
 from cutline.bulk.record import Failure, Record
-from cutline.bulk.report import RandomSamples, write_collection_report
+from cutline.bulk.report import NUM_IMAGES, write_collection_report
 from cutline.bulk.run import CaptionRun, Counts, Listener
 from cutline.bulk.sources import Collection
 from cutline.bulk.state import remove_state
@@ -97,7 +98,7 @@ def process_collection(
     ):
         if destination.failures:
             remove_partial([destination.path, destination.failures])
-        samples = RandomSamples()
+        samples = RandomSamples(NUM_IMAGES)
         if settings.report:
             listener = replace(listener, on_sample=samples.add)
         run = CaptionRun(manifest, output, settings.run, settings.outputs, listener)

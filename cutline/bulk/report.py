@@ -1,16 +1,14 @@
 """HTML report of a run: images with their captions, lengths, scores and failures."""
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 
-from cutline.bulk.index import hash_id
 from cutline.bulk.manifest import Manifest
+from cutline.bulk.random_samples import RandomSamples
 from cutline.bulk.run import CaptionRun
-from cutline.data import Sample
 from cutline.errors import ImageError
 from cutline.image import open_thumbnail
 from cutline.report import (
@@ -26,27 +24,6 @@ from cutline.report import (
 NUM_IMAGES = 48
 MAX_FAILURES = 200
 SCORES_PER_UNIT = 20
-
-
-class RandomSamples:
-    """A random choice of the samples of a run: those whose ids have the lowest hashes."""
-
-    def __init__(self, size: int = NUM_IMAGES) -> None:
-        """Choose at most `size` samples."""
-        self._size = size
-        self._heap: list[tuple[int, str, Sample]] = []
-
-    def add(self, sample: Sample) -> None:
-        """Choose from one more sample."""
-        key = -int.from_bytes(hash_id(sample.id), "big")
-        if len(self._heap) < self._size:
-            heapq.heappush(self._heap, (key, sample.id, sample))
-        elif key > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (key, sample.id, sample))
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Iterate over the samples that were chosen."""
-        return (sample for _, _, sample in sorted(self._heap, key=lambda each: each[1]))
 
 
 def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSamples) -> None:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from cutline.bulk.inputs import open_collection
 from cutline.bulk.output import Output
-from cutline.bulk.report import RandomSamples
+from cutline.bulk.random_samples import RandomSamples
 from cutline.captioner import Captioner, load
 from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
 from cutline.config import (
@@ -20,8 +20,7 @@ from cutline.config import (
     UrlPolicy,
 )
 from cutline.config.validation import require
-from cutline.data import Sample
-from cutline.errors import DataError
+from cutline.errors import CutlineError, DataError
 from cutline.image import ImageSource, open_image
 from cutline.likelihood_ratio import LikelihoodRatio, RatioScores
 from cutline.matcher import Matcher, MatchScores, load_matcher
@@ -110,13 +109,16 @@ def choose_background(options: RatioOptions) -> list[ImageSource]:
     """
     path = options.background
     collection = open_collection([path], SourceConfig(), DataSource(""), UrlPolicy())
-    chosen = RandomSamples(options.num_background)
+    chosen, errors = RandomSamples(options.num_background), []
     for sample in collection.iter_samples(Output()):
-        if isinstance(sample, Sample):
+        if isinstance(sample, CutlineError):
+            errors.append(str(sample))
+        else:
             chosen.add(sample)
     images: list[ImageSource] = [sample.image for sample in chosen]
     if not images:
-        raise DataError(f"{path}: has no images to compare with; name others for --background")
+        reason = f" ({errors[0]})" if errors else ""
+        raise DataError(f"{path}: has no images for --background; name other data{reason}")
     return images
 
 

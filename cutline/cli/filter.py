@@ -66,7 +66,8 @@ class RatioFlags(RatioOptions):
     run"""
     background: Annotated[str, arg(metavar="DATA")] = ""
     """images like those of the data, such as the captioner's training data: a text is compared with
-    some of them, chosen at random. A folder, table or tar shard"""
+    some of them, chosen at random. A folder, a table of images on this machine in a column of a
+    default name, or a tar shard"""
 
 
 def filter_command(

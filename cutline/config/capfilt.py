@@ -1,4 +1,4 @@
-"""Settings of filtering: which texts of an image are kept, and the captioner that adds some."""
+"""Settings of filtering: which texts of an image are kept, by which score of which model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -49,8 +49,7 @@ class CaptionerOptions(ModelOptions):
 
     kind = "captioner"
     captioner: str = ""
-    """captioner that writes synthetic texts: hub id, .pth, Hugging Face folder, cutline folder or
-    training run"""
+    """captioner: hub id, .pth, Hugging Face folder, cutline folder or training run"""
     captioner_config: str = ""
     """sizes of a captioner's .pth: base, large, tiny or a JSON file (default: inferred from the
     weights)"""
@@ -67,9 +66,11 @@ class RatioOptions(CaptionerOptions):
 
     background: str = ""
     """images like those of the data, such as the captioner's training data: a text is compared with
-    some of them, chosen at random. A folder, table or tar shard"""
+    some of them, chosen at random. A folder, a table of images on this machine in a column of a
+    default name, or a tar shard"""
     num_background: int = 12
-    """how many of them"""
+    """number of those images; each takes 42 MB of memory with BLIP base in fp32, and each text is
+    scored once for each"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

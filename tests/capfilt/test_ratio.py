@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,24 @@ def test_images_to_compare_with_are_needed(models: Path, tmp_path: Path) -> None
     (tmp_path / "empty.jsonl").write_text("")
     options = RatioOptions(str(models / "captioner"), background=str(tmp_path / "empty.jsonl"))
     with pytest.raises(DataError, match=r"empty\.jsonl"):
+        choose_background(options)
+
+
+def test_an_image_on_several_rows_is_one(
+    scenes: list[Path], texts: Texts, models: Path, tmp_path: Path
+) -> None:
+    (data,) = SOURCES["csv"](tmp_path, scenes[:4], texts)
+    options = RatioOptions(str(models / "captioner"), background=data, num_background=3)
+    chosen = choose_background(options)
+    assert len(set(map(str, chosen))) == len(chosen) == 3
+    chosen = choose_background(replace(options, num_background=12))
+    assert len(set(map(str, chosen))) == len(chosen) == 4
+
+
+def test_why_no_image_can_be_compared_with(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "urls.jsonl").write_text('{"image": "https://example.org/x.png"}\n')
+    options = RatioOptions(str(models / "captioner"), background=str(tmp_path / "urls.jsonl"))
+    with pytest.raises(DataError, match=r"urls\.jsonl: has no images .*allow-urls"):
         choose_background(options)
 
 
