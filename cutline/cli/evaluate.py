@@ -112,9 +112,11 @@ def evaluate_command(
             progress=progress_bar,
             **dataclasses.asdict(generation),
         )
-    if is_rank_zero():
-        write_captions_and_report(evaluation, outputs)
-    return write_scores(evaluation, format_evaluation(evaluation), outputs.json_file)
+    if not is_rank_zero():
+        return 0
+    write_scores(evaluation, outputs.json_file)
+    write_captions_and_report(evaluation, outputs)
+    return print_scores(evaluation, format_evaluation(evaluation))
 
 
 def read_train_captions(path: str, columns: Columns) -> list[str]:
@@ -158,7 +160,10 @@ def evaluate_with_matcher(
             num_workers=inference.num_workers,
             progress=progress_bar,
         )
-    return write_scores(evaluation, format_match_evaluation(evaluation), outputs.json_file)
+    if not is_rank_zero():
+        return 0
+    write_scores(evaluation, outputs.json_file)
+    return print_scores(evaluation, format_match_evaluation(evaluation))
 
 
 def write_captions_and_report(evaluation: "Evaluation", outputs: EvaluationOutputs) -> None:
@@ -181,19 +186,16 @@ def write_captions_and_report(evaluation: "Evaluation", outputs: EvaluationOutpu
         write_evaluation_report(outputs.report, evaluation)
 
 
-def write_scores(
-    evaluation: "Evaluation | MatchEvaluation", lines: Sequence[str], json_file: str
-) -> int:
-    """List the skipped images, write the scores and print them, and return the exit code.
-
-    Only the main process does so; the others return 0.
-    """
-    if not is_rank_zero():
-        return 0
+def write_scores(evaluation: "Evaluation | MatchEvaluation", json_file: str) -> None:
+    """List the skipped images, and write the scores as JSON if that is requested."""
     for message in evaluation.skipped:
         print_message(f"skipped: {message}")
     if json_file:
         write_json_output(json_file, evaluation.to_dict())
+
+
+def print_scores(evaluation: "Evaluation | MatchEvaluation", lines: Sequence[str]) -> int:
+    """Print the scores, and return the exit code."""
     print_result("".join(f"{line}\n" for line in lines))
     return 3 if evaluation.skipped else 0
 

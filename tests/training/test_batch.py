@@ -237,9 +237,11 @@ def test_only_the_end_of_a_worker_is_explained() -> None:
     """PyTorch names the worker in errors that are raised in one, too."""
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
     for error in (killed, ConnectionResetError(), EOFError()):  # the others within a batch
-        assert "worker was killed" in str(explain_worker_failure(error))
-    bug = RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback")
-    assert explain_worker_failure(bug) is None
+        assert "worker was killed" in str(explain_worker_failure(error, 2))
+    for bug in (RuntimeError, ConnectionResetError):
+        error = bug("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback")
+        assert explain_worker_failure(error, 2) is None
+    assert explain_worker_failure(BrokenPipeError(), 0) is None  # not of a worker: there is none
 
 
 def test_workers_watch_their_parent() -> None:

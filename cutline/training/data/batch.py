@@ -153,14 +153,16 @@ def load_batches(
     yield from make_loader(dataset, config, batch_sampler=keys)
 
 
-def explain_worker_failure(error: Exception) -> CutlineError | None:
+def explain_worker_failure(error: Exception, num_workers: int) -> CutlineError | None:
     """Return the error for users if PyTorch raised `error` for a worker process that ended.
 
     PyTorch raises a RuntimeError from a signal handler, wherever the training process is. If a
-    batch was just being received, the broken connection is the error.
+    batch was just being received, the broken connection is the error; one that a worker reports
+    ("Caught …") is not.
     """
-    broken = isinstance(error, ConnectionError | EOFError)
-    if not broken and not str(error).startswith("DataLoader worker (pid"):
+    is_broken = isinstance(error, ConnectionError | EOFError) and num_workers > 0
+    is_own = is_broken and not str(error).startswith("Caught ")
+    if not is_own and not str(error).startswith("DataLoader worker (pid"):
         return None
     return CutlineError(
         "a data loading worker was killed, as happens when memory runs out: lower "

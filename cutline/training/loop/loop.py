@@ -96,7 +96,9 @@ def run_training(recipe: Recipe, resume: bool, show_progress: bool, allow_pipe: 
                 raise save_after_error(trainer, error) from None
             except (RuntimeError, ConnectionError, EOFError) as error:
                 # Perhaps within an optimizer step: nothing is saved.
-                raise explain_worker_failure(error) or error from None
+                if explained := explain_worker_failure(error, recipe.data.num_workers):
+                    raise explained from error
+                raise
         run_on_main(lambda: write_run_report(directory))
     return directory / BEST
 
