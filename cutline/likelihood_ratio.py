@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import log
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,14 +13,14 @@ from cutline.captioner import Captioner
 from cutline.config import InferenceConfig
 from cutline.errors import ConfigError, CutlineError
 from cutline.image import ImageSource
-from cutline.matching import to_text_list
+from cutline.matching import MAX_ROWS, to_text_list
 from cutline.model import KeysValues
 from cutline.predictor import ImageResult
 from cutline.scoring import score_captions
 from cutline.tokenizer import EncodedText
 
-MAX_ROWS = 64
-"""texts that are scored at once"""
+ImageKeys: TypeAlias = list[KeysValues]
+"""keys and values of an image for the cross-attention of each layer"""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,11 @@ class LikelihoodRatio:
         if not background:
             raise ConfigError("a text is compared with other images: give at least one")
         self.captioner = captioner
-        self._background: list[list[KeysValues]] = []  # of each image, and of each layer
+        self._background: list[ImageKeys] = []
         inputs = ((image, None) for image in background)
         for batch in captioner.encode_batches(inputs, batch_size):
-            embeds = batch.require_embeds()
             with captioner.inference():
-                for row in embeds.split(1):
-                    self._background.append(list(captioner.model.text.project_image(row)))
+                self._background += self._project(batch.require_embeds())
 
     def stream(
         self,
@@ -78,7 +77,7 @@ class LikelihoodRatio:
     ) -> Iterator[RatioScores | CutlineError]:
         """Score the texts of any number of images, lazily and in order.
 
-        Arguments and errors are those of `Matcher.stream`.
+        Arguments and errors are those of `Matcher.stream`, without `start_token`.
         """
         InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
         return self.captioner.stream_results(inputs, self._score, batch_size, num_workers)
@@ -89,10 +88,10 @@ class LikelihoodRatio:
         distinct = list(dict.fromkeys(text for row in rows for text in row))
         encoded = dict(zip(distinct, map(self._encode, distinct), strict=True))
         with self.captioner.inference():
-            others = [self._score_texts(distinct, encoded, kv) for kv in self._background]
+            others = [self._score_texts(distinct, encoded, keys) for keys in self._background]
             own = [
-                self._score_texts(row, encoded, embeds)
-                for row, embeds in zip(rows, image_embeds.split(1), strict=True)
+                self._score_texts(row, encoded, keys)
+                for row, keys in zip(rows, self._project(image_embeds), strict=True)
             ]
         means = {text: _log_mean_exp([each[text] for each in others]) for text in distinct}
         return [
@@ -100,13 +99,15 @@ class LikelihoodRatio:
             for row, scores in zip(rows, own, strict=True)
         ]
 
+    def _project(self, image_embeds: Tensor) -> list[ImageKeys]:
+        """Return the keys and values of each image, given image_embeds (B, N, D)."""
+        text = self.captioner.model.text
+        return [list(text.project_image(embeds)) for embeds in image_embeds.split(1)]
+
     def _score_texts(
-        self,
-        texts: Sequence[str],
-        encoded: dict[str, EncodedText],
-        image: Tensor | list[KeysValues],
+        self, texts: Sequence[str], encoded: dict[str, EncodedText], image: ImageKeys
     ) -> dict[str, float]:
-        """Return the log-likelihood of each text, given the embeddings or keys of one image."""
+        """Return the log-likelihood of each text, given an image."""
         # Without padding, so that scores do not depend on other texts, not even in bf16.
         order = sorted(set(texts), key=lambda text: len(encoded[text].token_ids))
         found: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""`Parts`: records in numbered files, each of which is written whole or not at all; and when."""
+"""`Parts`: records in numbered files, written whole or not at all. `CommitTimer` tells when."""
 
 import re
 import time

@@ -64,7 +64,7 @@ class Candidates(NamedTuple):
 class FilterJob:
     """Which texts of an image are kept: the same in every process.
 
-    Without a captioner, texts are those of the data. A captioner adds synthetic ones.
+    Texts are those of the data and, with `captioner`, synthetic ones.
     """
 
     scorer: MatcherOptions | RatioOptions
@@ -86,7 +86,7 @@ class FilterJob:
         check_scorer(self.scorer, self.filter.score)
         require(
             not self.generation.token_log_probs,
-            "token_log_probs has no effect on texts that a matcher scores: remove it",
+            "token_log_probs has no effect on texts that are filtered: remove it",
         )
 
     @property

@@ -103,5 +103,6 @@ def _make_cards(records: Sequence[tuple[Sample, Record]], field: str) -> Iterato
 
 
 def _describe_text(text: Mapping[str, Any]) -> str:
+    scores = ", ".join(f"{name} {text[name]:.2f}" for name in find_scores(text))
     origin = f"({text['origin']}) " if "origin" in text else ""
-    return f"{text[find_scores(text)[0]]:.2f} {origin}{text['caption']}"
+    return f"{scores} {origin}{text['caption']}"

@@ -63,7 +63,7 @@ def filter_captions(
 
     Args:
         data: Path of the dataset, or several, as `cutline filter` takes them.
-        job: The matcher, the threshold and, for CapFilt, the captioner that adds texts.
+        job: What scores texts, the threshold and, for CapFilt, the captioner that adds texts.
         output: File or folder to write: a table with a row for each text, a folder of .txt files or
             of tar shards, or a .tar file.
         dropped: Table of the texts that are not kept; "" for none.

@@ -1,6 +1,6 @@
 """`cutline capfilt`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from tyro.conf import arg
@@ -8,20 +8,27 @@ from tyro.conf import arg
 from cutline.cli.caption import SourceFlags
 from cutline.cli.filter import (
     FilteredData,
-    FilterFlags,
     SelectionOutputFlags,
     run_selection,
 )
-from cutline.cli.flags import Flags, select_settings
+from cutline.cli.flags import Flags, MatcherFlags, select_settings
 from cutline.config import (
     CaptionerOptions,
     GenerationConfig,
     InferenceConfig,
     MatcherOptions,
+    MatchFilterConfig,
     RunConfig,
 )
 from cutline.config.capfilt import NUCLEUS
 from cutline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class MatchFilterFlags(MatcherFlags):
+    """Matcher: which checkpoint scores the texts."""
+
+    filter: Annotated[MatchFilterConfig, Flags] = field(default_factory=MatchFilterConfig)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ def capfilt_command(
     data: FilteredData,
     *,
     captioner: Annotated[CaptionerFlags, Flags] = CaptionerFlags(),
-    matcher: Annotated[FilterFlags, Flags] = FilterFlags(),
+    matcher: Annotated[MatchFilterFlags, Flags] = MatchFilterFlags(),
     outputs: Annotated[SelectionOutputFlags, Flags] = SelectionOutputFlags(),
     source: Annotated[SourceFlags, Flags] = SourceFlags(),
     run: Annotated[RunConfig, Flags] = RunConfig(),

@@ -3,7 +3,13 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
-from cutline.config.capfilt import CaptionerOptions, FilterConfig, MatchScore, RatioOptions
+from cutline.config.capfilt import (
+    CaptionerOptions,
+    FilterConfig,
+    MatchFilterConfig,
+    MatchScore,
+    RatioOptions,
+)
 from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
 from cutline.config.data import (
     AugmentConfig,
@@ -70,6 +76,7 @@ __all__ = [
     "InitConfig",
     "LoraConfig",
     "MatchConfig",
+    "MatchFilterConfig",
     "MatchScore",
     "MatchTaskConfig",
     "MatcherOptions",

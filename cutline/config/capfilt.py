@@ -44,6 +44,18 @@ class FilterConfig(Settings):
 
 
 @dataclass(frozen=True)
+class MatchFilterConfig(FilterConfig):
+    """Filter: which texts are kept, by the score of a matcher."""
+
+    score: Literal["itm", "itc"] = "itm"
+    """score that decides: itm, the match probability, or itc, the cosine of the embeddings; both
+    are always computed and written"""
+    threshold: float | None = None
+    """lowest score of a text that is kept (default: 0.5 for itm; itc has none, because cosines
+    differ from matcher to matcher)"""
+
+
+@dataclass(frozen=True)
 class CaptionerOptions(ModelOptions):
     """Captioner: which checkpoint to load, and `CheckpointOptions` of its own."""
 

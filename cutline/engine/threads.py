@@ -25,9 +25,9 @@ def choose_num_threads(config: CaptionConfig | MatchConfig) -> int | None:
 
 
 def choose_text_threads(config: CaptionConfig | MatchConfig, num_tokens: int) -> int | None:
-    """Return the largest number of threads to encode texts of so many tokens with, or None.
+    """Return the largest number of threads that encoding texts of so many tokens should use.
 
-    It is 1 for a single question to an index: a person waits for it.
+    It is 1 for less than SMALL_CALL, as one query to an index is, else None.
     """
     text = config.text
     layer_weights = (4 * text.embed_dim + 2 * text.mlp_dim) * text.embed_dim

@@ -63,7 +63,9 @@ class MatchPredictor(Predictor[MatchModel]):
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         encoded = encode_texts(list(rows), self.model, self.tokenizer, self.tokenizer.cls_id)
         num_tokens = sum(map(len, encoded))
-        with self.inference(), limit_threads(choose_text_threads(self.config, num_tokens)):
+        on_cpu = self.device.type == "cpu"
+        num_threads = choose_text_threads(self.config, num_tokens) if on_cpu else None
+        with self.inference(), limit_threads(num_threads):
             embeds = embed_texts(encoded, self.model, batch_size)
         return embeds[[rows[text] for text in texts]]
 
