@@ -67,24 +67,14 @@ def load_scorer(options: MatcherOptions | RatioOptions, inference: InferenceConf
     if isinstance(options, RatioOptions):
         captioner = open_captioner(options, inference)
         return LikelihoodRatio(captioner, choose_background(options), inference.batch_size)
-    return load_matcher(
-        options.matcher,
-        inference.device,
-        inference.precision,
-        engine=inference.engine,
-        **options.checkpoint_options.arguments,
-    )
+    arguments = inference.device_arguments | options.checkpoint_options.arguments
+    return load_matcher(options.matcher, **arguments)
 
 
 def open_captioner(options: CaptionerOptions, inference: InferenceConfig) -> Captioner:
     """Load a captioner."""
-    return load(
-        options.captioner,
-        inference.device,
-        inference.precision,
-        engine=inference.engine,
-        **options.checkpoint_options.arguments,
-    )
+    arguments = inference.device_arguments | options.checkpoint_options.arguments
+    return load(options.captioner, **arguments)
 
 
 def captioner_fingerprint(options: CaptionerOptions) -> str:

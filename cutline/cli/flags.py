@@ -120,13 +120,7 @@ class ModelFlags(CheckpointOptions):
         """Load the captioner."""
         from cutline.captioner import load
 
-        return load(
-            self.name,
-            inference.device,
-            inference.precision,
-            engine=inference.engine,
-            **self.arguments,
-        )
+        return load(self.name, **inference.device_arguments, **self.arguments)
 
 
 @dataclass(frozen=True)
@@ -146,10 +140,5 @@ class MatcherFlags(MatcherOptions):
 
         if not self.matcher:
             raise ConfigError("name the matcher to load, such as --matcher runs/matcher")
-        return load_matcher(
-            self.matcher,
-            inference.device,
-            inference.precision,
-            engine=inference.engine,
-            **self.checkpoint_options.arguments,
-        )
+        arguments = inference.device_arguments | self.checkpoint_options.arguments
+        return load_matcher(self.matcher, **arguments)

@@ -43,6 +43,11 @@ class DeviceConfig(Settings):
         super().__post_init__()
         require_device(self.device, type(self))
 
+    @property
+    def device_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `cutline.load` for device, precision and engine."""
+        return {"device": self.device, "precision": self.precision, "engine": self.engine}
+
 
 @dataclass(frozen=True)
 class InferenceConfig(DeviceConfig):

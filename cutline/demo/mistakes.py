@@ -135,13 +135,12 @@ def make_false_word_pairs(
 def _make_false_word_pairs(seed: int, mistakes: Sequence[Mistake]) -> Iterator[ScenePair]:
     """Yield a true and a false pair by turns; both could have a mistake of one kind."""
     rng = random.Random(f"false words {seed}")
-    scenes = _make_endless_scenes(seed)
+    described = ((scene, describe_scene(scene)) for scene in _make_endless_scenes(seed))
     for mistake in cycle(mistakes):
         for is_false in (False, True):
             scene, caption, wrong = next(
                 (scene, caption, wrong)
-                for scene in scenes
-                for caption in [describe_scene(scene)]
+                for scene, caption in described
                 if (wrong := list_false_captions(caption, scene, mistake))
             )
             yield (
@@ -158,13 +157,12 @@ def _make_endless_scenes(seed: int, chunk: int = 256) -> Iterator[Scene]:
 
 
 def list_false_captions(caption: str, scene: Scene, mistake: Mistake) -> list[str]:
-    """Return all captions that differ from a true one in one word, and are false of the scene.
+    """Return all captions that differ from a true one by one mistake, and are false of the scene.
 
     Args:
         caption: A caption that is true of the scene.
         scene: The scene.
-        mistake: The kind of word that differs, one of FALSE_WORDS, or "order", by which two objects
-            are exchanged.
+        mistake: What differs: a word of a kind in FALSE_WORDS, or "order", the order of two objects.
     """
     changed = _exchange_objects(caption) if mistake == "order" else _replace_words(caption, mistake)
     return [text for text in changed if could_be_trained(text) and not is_correct(text, scene)]

@@ -50,7 +50,7 @@ class CaptionTask:
         """Start from a captioner, pretrained encoders or random weights."""
         if self.recipe.init.captioner:
             return load_captioner(self.recipe)
-        config, tokenizer = init_config(self.recipe, train)
+        config, tokenizer = init_config(self.recipe, train, has_prompts=True)
         model = CaptionModel(config)
         load_pretrained_encoders(self.recipe, model)
         return model, tokenizer

@@ -13,15 +13,18 @@ from cutline.tokenizer import Tokenizer, clean_caption
 logger = logging.getLogger(__name__)
 
 
-def init_config(recipe: Recipe, train: Sequence[Sample]) -> tuple[CaptionConfig, Tokenizer]:
+def init_config(
+    recipe: Recipe, train: Sequence[Sample], has_prompts: bool = False
+) -> tuple[CaptionConfig, Tokenizer]:
     """Return the settings of a new model, and its vocabulary.
 
     Args:
         recipe: Settings, and the vocabulary or its maximum size.
         train: Training samples, for a vocabulary that is trained on their captions.
+        has_prompts: Whether captions have prompts.
     """
     config, path = recipe.model.to_config(), recipe.init.tokenizer
-    prompt = config.prompt if recipe.task == "caption" else None
+    prompt = config.prompt if has_prompts else None
     tokenizer = Tokenizer.load(path) if path else train_tokenizer(recipe, train, prompt)
     return replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size)), tokenizer
 

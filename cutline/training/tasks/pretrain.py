@@ -54,7 +54,7 @@ class PretrainTask(MatchTask):
         """Measure matches and captions; the score is the product of the scores of both tasks."""
         assert isinstance(model, PretrainModel)
         matches = super().evaluate(model, tokenizer, samples, progress)
-        captioner, texts = self._make_captioner(model, tokenizer), drop_prompts(samples)
+        captioner, texts = self._extract_caption_model(model, tokenizer), drop_prompts(samples)
         captions = CaptionTask(self.recipe).evaluate(captioner, tokenizer, texts, progress)
         metrics = matches.metrics | captions.metrics
         score = matches.score * captions.score
@@ -84,10 +84,10 @@ class PretrainTask(MatchTask):
     ) -> Sequence[str | CutlineError]:
         """Caption the images by greedy search."""
         assert isinstance(model, PretrainModel)
-        captioner, texts = self._make_captioner(model, tokenizer), drop_prompts(samples)
+        captioner, texts = self._extract_caption_model(model, tokenizer), drop_prompts(samples)
         return CaptionTask(self.recipe).answer(captioner, tokenizer, texts, references)
 
-    def _make_captioner(self, model: PretrainModel, tokenizer: Tokenizer) -> CaptionModel:
+    def _extract_caption_model(self, model: PretrainModel, tokenizer: Tokenizer) -> CaptionModel:
         """Return the captioner in a network, whose weights it shares."""
         weights, _ = split_pretrained(model.state_dict())
         config = self._make_caption_config(model.config)
