@@ -162,7 +162,7 @@ def list_false_captions(caption: str, scene: Scene, mistake: Mistake) -> list[st
     Args:
         caption: A caption that is true of the scene.
         scene: The scene.
-        mistake: What differs: a word of a kind in FALSE_WORDS, or "order", the order of two objects.
+        mistake: What differs: a word of a kind in FALSE_WORDS, or the "order" of two objects.
     """
     changed = _exchange_objects(caption) if mistake == "order" else _replace_words(caption, mistake)
     return [text for text in changed if could_be_trained(text) and not is_correct(text, scene)]
