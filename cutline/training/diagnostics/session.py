@@ -66,6 +66,6 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
         raise DataError(
             f"{trainer.recipe.data.train}: none of the images of a step can be read{first}"
         )
-    trainer.state.start_line()
+    trainer.state.reset_sums()
     trainer.train_step(batches, totals, lr)
     return trainer.state.loss_sum / totals.targets

@@ -203,7 +203,7 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         log.log_skipped(state.step, totals.skipped)
         if state.step % recipe.log_every == 0 or state.step == trainer.total_steps:
             log.log_training(describe_step(trainer, grad_norm))
-            state.start_line()
+            state.reset_sums()
         evaluate_if_due(trainer, log, stop)
 
 

@@ -56,8 +56,8 @@ class TrainerState:
         self.num_images += images
         self.step += 1
 
-    def start_line(self) -> None:
-        """Begin the sums for the next line of the log."""
+    def reset_sums(self) -> None:
+        """Begin new sums, as for the next line of the log."""
         self.loss_sum, self.token_count, self.value_sums = 0.0, 0, {}
 
 
