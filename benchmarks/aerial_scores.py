@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from aerial_pairs import Pairs, clean_text
 from pair_scores import compare_scores, judge_matcher, score_pairs
-from trained import progress
+from results import progress
 
 import cutline
 from cutline.data import Sample

@@ -21,9 +21,10 @@ from typing import Any
 
 import tyro
 from drawn import caption_recipe, judge_captioner, limit_steps, match_recipe, write_true_scenes
+from results import progress
 from rich.console import Console
 from rich.table import Table
-from trained import TrainingOptions, progress, run_benchmark, train_timed
+from trained import TrainingOptions, run_benchmark, train_timed
 
 from cutline.cli.main import run_command
 from cutline.config import InitConfig, ModelSettings, Recipe

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trained import progress
+from results import progress
 
 import cutline
 from cutline.config import DataConfig, EvalConfig, MatchTaskConfig, Recipe

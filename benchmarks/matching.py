@@ -20,12 +20,12 @@ import numpy as np
 import tyro
 from drawn import caption_recipe, match_recipe, write_true_scenes
 from pair_scores import format_value, judge_matcher, judge_scores, score_pairs
+from results import progress
 from rich.console import Console
 from rich.table import Table
 from trained import (
     TrainedModel,
     TrainingOptions,
-    progress,
     run_benchmark,
     train_after,
     train_timed,

@@ -30,9 +30,10 @@ from drawn import (
     write_true_scenes,
 )
 from pair_scores import judge_scores
+from results import progress
 from rich.console import Console
 from rich.table import Table
-from trained import TrainedModel, TrainingOptions, progress, run_benchmark, train_timed
+from trained import TrainedModel, TrainingOptions, run_benchmark, train_timed
 
 import cutline
 from cutline.config import MatchTaskConfig

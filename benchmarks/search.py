@@ -1,6 +1,6 @@
 """Measure how long a question to an index takes.
 
-    python benchmarks/search.py
+    python benchmarks/search.py --output docs/benchmarks/search.json
     python benchmarks/search.py --num-images 100000 --repeats 50
 
 The index holds random embeddings of width 256, and the questions, of eight words, are encoded by a
@@ -12,25 +12,22 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
 from inputs import write_matcher
-from machine import describe_machine
-from rich.console import Console
+from results import make_result, progress, write_result
 
 from cutline.config import CaptionConfig, InferencePrecision, MatcherOptions
-from cutline.files import write_text
 from cutline.retrieval import SearchIndex
 from cutline.retrieval.embedding import read_matcher
 from cutline.retrieval.entry import IndexedImage
 from cutline.retrieval.info import IndexInfo, IndexSources
 from cutline.retrieval.update import IndexUpdate
 
-progress = Console(stderr=True, highlight=False, markup=False)
 WIDTH = 256
 
 
@@ -102,9 +99,8 @@ def main(options: Options) -> None:
         f"{options.num_images:,} images: median {1000 * times['median']:.1f} ms per question, "
         f"slowest {1000 * times['slowest']:.1f} ms, the first {1000 * times['first']:.1f} ms"
     )
-    result = {"options": asdict(options), **times, "machine": describe_machine()}
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
+    result = make_result(options, times)
+    write_result(result, options.output)
     print(json.dumps(result))  # noqa: T201
 
 

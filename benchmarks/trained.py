@@ -1,21 +1,16 @@
 """What benchmarks that train models share: options, timed trainings, and the result."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from machine import describe_machine
-from rich.console import Console
+from results import make_result, progress, write_result
 
 from cutline.config import InitConfig, ModelSettings, Recipe
-from cutline.files import write_text
 from cutline.training import train
-
-progress = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +55,9 @@ def run_benchmark(
     options = options.shorten() if options.short else options
     with tempfile.TemporaryDirectory() as temporary:
         measured = measure(options, Path(options.folder or temporary))
-    result = {"options": asdict(options), **measured, "machine": describe_machine()}
+    result = make_result(options, measured)
     show(result)
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
+    write_result(result, options.output)
 
 
 def finetune(recipe: Recipe, captioner: Path) -> Recipe:

@@ -185,6 +185,7 @@ def run_benchmark(script: str, *arguments: str, output: Path) -> dict[str, Any]:
     """Return the result of a benchmark that writes JSON."""
     run_script(SCRIPT.with_name(script), *arguments, "--output", str(output))
     values: dict[str, Any] = json.loads(output.read_text())
+    assert not {"output", "folder"} & set(values["options"])
     return values
 
 
