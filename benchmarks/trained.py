@@ -37,7 +37,8 @@ class TrainedModel:
     """A model and how long its training took."""
 
     path: Path
-    minutes: float
+    minutes: float | None = None
+    """None if it was trained before"""
 
 
 def run_benchmark(
@@ -60,9 +61,20 @@ def run_benchmark(
     write_result(result, options.output)
 
 
-def finetune(recipe: Recipe, captioner: Path) -> Recipe:
-    """Return a recipe that starts from a captioner."""
-    return replace(recipe, model=ModelSettings(), init=InitConfig(captioner=str(captioner)))
+def make_match_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of a matcher: that of a captioner, as far as both have settings."""
+    return replace(
+        recipe,
+        task="match",
+        model=replace(recipe.model, prompt=None, label_smoothing=None),
+        data=replace(recipe.data, captions_per_image=1),
+        generation=Recipe().generation,
+    )
+
+
+def finetune(recipe: Recipe, start: InitConfig) -> Recipe:
+    """Return a recipe that starts from a trained model, whose sizes it takes."""
+    return replace(recipe, model=ModelSettings(), init=start)
 
 
 def train_timed(recipe: Recipe) -> TrainedModel:
@@ -76,6 +88,7 @@ def train_timed(recipe: Recipe) -> TrainedModel:
 
 
 def train_after(recipe: Recipe, captioner: TrainedModel) -> TrainedModel:
-    """Train from the weights of a captioner, whose training counts towards the time."""
-    model = train_timed(finetune(recipe, captioner.path))
-    return TrainedModel(model.path, model.minutes + captioner.minutes)
+    """Train from the weights of a captioner, whose training counts towards the time if measured."""
+    start = InitConfig(captioner=str(captioner.path))
+    model = train_timed(finetune(recipe, start))
+    return TrainedModel(model.path, sum(each.minutes or 0.0 for each in (model, captioner)))
