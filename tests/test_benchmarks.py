@@ -304,7 +304,7 @@ def test_a_joint_model_is_compared_with_a_captioner_and_a_matcher(tmp_path: Path
     assert joint["retrieval"]["num_images"] == 10
 
 
-def test_questions_to_an_index_are_measured(tmp_path: Path) -> None:
+def test_queries_to_an_index_are_measured(tmp_path: Path) -> None:
     flags = ["--size", "tiny", "--num-images", "300", "--repeats", "3"]
     result = run_benchmark("search.py", *flags, output=tmp_path / "result.json")
     assert len(result["seconds"]) == 3
