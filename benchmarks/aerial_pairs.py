@@ -1,4 +1,4 @@
-"""Captions of aerial images (UCM-Captions), some of which are exchanged between images."""
+"""Captions of aerial images (UCM-Captions), some of which are swapped between images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cutline.metrics.stats import Bools, Ints
 from cutline.tokenizer import clean_caption
 
 SWAPPED = 0.3
-"""fraction of the captions that are exchanged"""
+"""fraction of the captions that are swapped"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def land_use(sample: Sample) -> str:
 
 
 def swap_captions(samples: Sequence[Sample], within: bool, seed: int) -> Pairs:
-    """Exchange captions between images, neither of which has the other's after cleaning.
+    """Swap captions between images, neither of which has the other's after cleaning.
 
     Wrong captions are thus about as frequent among all captions as right ones, so that texts alone
     hardly tell which are wrong.
@@ -40,7 +40,7 @@ def swap_captions(samples: Sequence[Sample], within: bool, seed: int) -> Pairs:
     Args:
         samples: Images with their captions.
         within: Whether both images are of the same land use: of each, the same fraction of captions
-            is wrong. Captions that can be exchanged with none, because all images of their land use
+            is wrong. Captions that can be swapped with none, because all images of their land use
             have them, are left out.
         seed: Seed of the choice.
     """
@@ -52,7 +52,7 @@ def swap_captions(samples: Sequence[Sample], within: bool, seed: int) -> Pairs:
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
         partners = {row: others for row in rows if len(others := find_partners(texts, row, rows))}
-        for first, second in choose_exchanges(partners, rng):
+        for first, second in choose_swaps(partners, rng):
             numbers[[first, second]] = numbers[[second, first]]
             is_right[[first, second]] = False
         kept += [*partners]
@@ -61,15 +61,13 @@ def swap_captions(samples: Sequence[Sample], within: bool, seed: int) -> Pairs:
 
 
 def find_partners(texts: TextSet, row: int, rows: Ints) -> Ints:
-    """Return those of the rows whose captions could be exchanged with that of this row."""
+    """Return those of the rows whose captions could be swapped with that of this row."""
     has_text = texts.is_equal(texts.images[rows], np.array([row]))
     gets_text = texts.is_equal(texts.images[[row]], rows)
     return rows[~(has_text | gets_text)]
 
 
-def choose_exchanges(
-    partners: dict[int, Ints], rng: np.random.Generator
-) -> Iterator[tuple[int, int]]:
+def choose_swaps(partners: dict[int, Ints], rng: np.random.Generator) -> Iterator[tuple[int, int]]:
     """Yield pairs of rows, until a fraction SWAPPED of all rows is in one."""
     free, num_left = set(partners), round(SWAPPED * len(partners))
     for row in rng.permutation([*partners]):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from aerial_pairs import Pairs, clean_text
 from pair_scores import compare_scores, judge_matcher, score_pairs
-from trained import progress
+from results import progress
 
 import cutline
 from cutline.data import Sample
@@ -52,15 +52,15 @@ class Judge:
         images = [self.samples[image].image for image in pairs.images]
         texts = pairs.texts
         progress.print(f"scoring {len(texts):,} pairs")
-        sums, means = score_pairs(self.captioner, images, texts)
+        sums, num_tokens = score_pairs(self.captioner, images, texts)
         inputs = [(image, [text]) for image, text in zip(images, texts, strict=True)]
         ratio = np.array([scores.ratio[0] for scores in self.ratio.stream(inputs)])
         return {
             "matcher": self.matcher.match(images, texts).double().numpy(),
             "matcher, cosine": self.matcher.similarity(images, texts).double().numpy(),
-            "mean log p": means,
+            "mean log p": sums / num_tokens,
             "ratio": ratio,
-            "ratio per token": ratio * means / sums,
+            "ratio per token": ratio / num_tokens,
             "text alone": np.array([self.num_occurrences[text] for text in texts], np.float64),
         }
 

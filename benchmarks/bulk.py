@@ -25,6 +25,7 @@ import torch
 import tyro
 from inputs import PHOTOGRAPH, make_images, write_model, write_photographs
 from machine import describe_machine
+from results import progress
 from rich.console import Console
 from rich.table import Table
 
@@ -42,8 +43,6 @@ from cutline.config import (
 )
 from cutline.data import Sample, iter_data
 from cutline.image import open_image, to_pixels
-
-progress = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,15 @@
 
 Of 8,000 drawn scenes, 30 % have the caption of another scene and 20 % have one false word. The
 captioner and the matcher of the loop are trained on all captions and then, as in the paper, on
-1,000 clean scenes alone; `--no-pretrain` leaves the first out. `cutline capfilt` then drops
-captions and adds synthetic ones. Two captioners of the same seed are trained for the same number of
-steps on the clean scenes and, arm A, the noisy captions or, arm B, the cleaned ones. The captions
-of 1,000 other scenes are judged by whether every word is true. Progress goes to stderr, a table to
-stdout.
+1,000 clean scenes alone. `cutline capfilt` then drops captions and adds synthetic ones. Two
+captioners of the same seed are trained for the same number of steps on the clean scenes and, arm A,
+the noisy captions or, arm B, the cleaned ones. The captions of 1,000 other scenes are judged by
+whether every word is true. Progress goes to stderr, a table to stdout.
 """
 
 import json
+import statistics
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from drawn import caption_recipe, judge_captioner, limit_steps, match_recipe, write_true_scenes
+from drawn import caption_recipe, judge_captioner, limit_steps, match_recipe
+from results import progress
 from rich.console import Console
 from rich.table import Table
-from trained import TrainingOptions, progress, run_benchmark, train_timed
+from trained import TrainingOptions, finetune, run_benchmark, train_timed
 
 from cutline.cli.main import run_command
-from cutline.config import InitConfig, ModelSettings, Recipe
+from cutline.config import InitConfig, Recipe
 from cutline.data import open_data
 from cutline.demo.drawing import Scene
 from cutline.demo.grammar import is_correct
@@ -49,15 +51,13 @@ class Options(TrainingOptions):
     """fraction of the noisy captions that are those of other scenes"""
     false_word: float = 0.2
     """fraction of the noisy captions that have one false word"""
-    pretrain: bool = True
-    """train the models of the loop on all captions before the clean scenes"""
-    caption_pretrain_steps: int = 1200
+    caption_steps_on_all: int = 1200
     """steps of the loop's captioner on all captions; its matcher starts from there"""
-    match_pretrain_steps: int = 600
+    match_steps_on_all: int = 600
     """steps of the loop's matcher on all captions"""
-    caption_steps: int = 400
+    caption_steps_on_clean: int = 400
     """steps of the loop's captioner on the clean scenes"""
-    match_steps: int = 200
+    match_steps_on_clean: int = 200
     """steps of the loop's matcher on the clean scenes"""
     match_batch_size: int = 128
     """pairs in a step of the loop's matcher"""
@@ -75,8 +75,8 @@ class Options(TrainingOptions):
     def shorten(self) -> "Options":
         """Return the options with few scenes and steps, and one seed."""
         few = replace(self, num_noisy=60, num_clean=50, num_test=8, seeds=(0,), threshold=0.0)
-        one = replace(few, caption_pretrain_steps=1, match_pretrain_steps=1, match_batch_size=8)
-        return replace(one, caption_steps=1, match_steps=1, steps=2)
+        one = replace(few, caption_steps_on_all=1, match_steps_on_all=1, match_batch_size=8)
+        return replace(one, caption_steps_on_clean=1, match_steps_on_clean=1, steps=2)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def write_data(options: Options, folder: Path) -> Scenes:
         noisy,
         make_scenes(options.num_test, options.seed + 2),
         write_scenes(folder / "noisy", noisy, captions_of=captions.__getitem__),
-        write_true_scenes(folder / "clean", clean),
+        write_scenes(folder / "clean", clean),
     )
 
 
@@ -119,15 +119,17 @@ class Loop:
 
     def __init__(self, options: Options, folder: Path, scenes: Scenes) -> None:
         self.options, self.folder, self.scenes = options, folder, scenes
+        self.cleaned = folder / "cleaned.jsonl"
+        self.dropped = folder / "dropped.jsonl"
 
-    def clean(self) -> Path:
-        """Return the cleaned data."""
+    def clean(self) -> None:
+        """Write the cleaned data, and the dropped texts."""
         captioner, matcher = self._train()
-        output = self.folder / "cleaned.jsonl"
         flags = {
             "captioner": captioner,
             "matcher": matcher,
-            "output": output,
+            "output": self.cleaned,
+            "dropped": self.dropped,
             "precision": "fp32",
             "threshold": self.options.threshold,
             "batch-size": 32,
@@ -140,48 +142,57 @@ class Loop:
         code = run_command(["capfilt", str(self.scenes.noisy_data), *arguments])
         if code:
             raise SystemExit(f"cutline capfilt ended with exit code {code}")
-        return output
 
     def _train(self) -> tuple[Path, Path]:
         options, clean = self.options, self.scenes.clean_data
-        captioner = matcher = None
-        if options.pretrain:
-            data = join_data(self.folder / "all.jsonl", [self.scenes.noisy_data, clean])
-            captioner = self._caption(data, "captioner-0", options.caption_pretrain_steps)
-            start = InitConfig(captioner=str(captioner))
-            matcher = self._match(data, "matcher-0", options.match_pretrain_steps, start)
-        start = InitConfig(captioner=str(captioner)) if captioner else None
-        captioner = self._caption(clean, "captioner", options.caption_steps, start)
-        start = InitConfig(matcher=str(matcher)) if matcher else None
-        return captioner, self._match(clean, "matcher", options.match_steps, start)
+        data = join_data(self.folder / "all.jsonl", [self.scenes.noisy_data, clean])
+        recipe = self._caption_recipe(data, "captioner-0")
+        captioner = train_steps(recipe, options.caption_steps_on_all)
+        start = InitConfig(captioner=str(captioner))
+        recipe = finetune(self._match_recipe(data, "matcher-0"), start)
+        matcher = train_steps(recipe, options.match_steps_on_all)
+        recipe = finetune(self._caption_recipe(clean, "captioner"), start)
+        captioner = train_steps(recipe, options.caption_steps_on_clean)
+        start = InitConfig(matcher=str(matcher))
+        recipe = finetune(self._match_recipe(clean, "matcher"), start)
+        return captioner, train_steps(recipe, options.match_steps_on_clean)
 
-    def _caption(self, data: Path, name: str, steps: int, start: InitConfig | None = None) -> Path:
-        recipe = caption_recipe(data, self.folder / name, self.options.seed, 1)
-        return train_steps(recipe, steps, start)
+    def _caption_recipe(self, data: Path, name: str) -> Recipe:
+        return caption_recipe(data, self.folder / name, self.options.seed, 1)
 
-    def _match(self, data: Path, name: str, steps: int, start: InitConfig | None) -> Path:
+    def _match_recipe(self, data: Path, name: str) -> Recipe:
         recipe = match_recipe(data, self.folder / name, self.options.seed, 1)
         optim = replace(recipe.optim, batch_size=self.options.match_batch_size)
-        return train_steps(replace(recipe, optim=optim), steps, start)
+        return replace(recipe, optim=optim)
 
 
-def train_steps(recipe: Recipe, steps: int, start: InitConfig | None = None) -> Path:
-    """Return the model after so many steps, from random weights or those of another model."""
-    if start:
-        recipe = replace(recipe, model=ModelSettings(), init=start)
+def train_steps(recipe: Recipe, steps: int) -> Path:
+    """Return the model after so many steps."""
     return train_timed(limit_steps(recipe, steps)).path
 
 
-def describe_cleaning(cleaned: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Return how many texts of each origin were kept, and how many of them are true."""
-    kept: Counter[str] = Counter()
-    true: Counter[str] = Counter()
-    for line in cleaned.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def describe_cleaning(
+    kept: Sequence[dict[str, Any]], dropped: Sequence[dict[str, Any]], scenes: Sequence[Scene]
+) -> dict[str, Any]:
+    """Return how many texts of each origin were scored and kept, and how many of those are true."""
+    num_scored = Counter(row["origin"] for row in (*kept, *dropped))
+    is_true: dict[str, list[bool]] = {origin: [] for origin in num_scored}
+    for row in kept:
         scene = scenes[int(Path(row["image"]).stem.rpartition("-")[2])]
-        kept[row["origin"]] += 1
-        true[row["origin"]] += is_correct(row["caption"], scene)
-    return {origin: {"kept": count, "true": true[origin] / count} for origin, count in kept.items()}
+        is_true[row["origin"]].append(is_correct(row["caption"], scene))
+    return {
+        origin: {
+            "scored": num_scored[origin],
+            "kept": len(values),
+            "true": statistics.mean(values) if values else None,
+        }
+        for origin, values in is_true.items()
+    }
 
 
 def compare_arms(
@@ -202,13 +213,19 @@ def compare_arms(
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Train, clean and compare."""
     scenes = write_data(options, folder)
-    cleaned = Loop(options, folder, scenes).clean()
+    loop = Loop(options, folder, scenes)
+    start = time.perf_counter()
+    loop.clean()
+    minutes = (time.perf_counter() - start) / 60
     arms = {
         "noisy": join_data(folder / "a.jsonl", [scenes.noisy_data, scenes.clean_data]),
-        "cleaned": join_data(folder / "b.jsonl", [cleaned, scenes.clean_data]),
+        "cleaned": join_data(folder / "b.jsonl", [loop.cleaned, scenes.clean_data]),
     }
     return {
-        "cleaned": describe_cleaning(cleaned, scenes.noisy),
+        "minutes": {"loop": minutes},
+        "cleaned": describe_cleaning(
+            read_rows(loop.cleaned), read_rows(loop.dropped), scenes.noisy
+        ),
         **compare_arms(options, folder, arms, scenes.test),
     }
 
@@ -217,7 +234,8 @@ def show(result: dict[str, Any]) -> None:
     """Print what was kept, and the accuracy of both arms for each seed."""
     console = Console(width=100)
     for origin, values in result["cleaned"].items():
-        console.print(f"{origin}: {values['kept']:,} captions kept, {values['true']:.1%} are true")
+        true = "" if values["true"] is None else f", {values['true']:.1%} of these are true"
+        console.print(f"{origin}: {values['kept']:,} of {values['scored']:,} texts kept{true}")
     table = Table("seed", *result["accuracy"], "difference")
     for row, seed in enumerate(result["options"]["seeds"]):
         arms = [f"{values[row]:.1%}" for values in result["accuracy"].values()]

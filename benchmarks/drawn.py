@@ -4,20 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trained import progress
+from trained import make_match_recipe
 
 import cutline
-from cutline.config import DataConfig, EvalConfig, MatchTaskConfig, Recipe
+from cutline.config import EvalConfig, MatchTaskConfig, Recipe
 from cutline.demo.drawing import Scene, draw_scene
 from cutline.demo.grammar import is_correct
 from cutline.demo.run import make_demo_recipe
-from cutline.demo.scenes import write_scenes
-
-
-def write_true_scenes(folder: Path, scenes: Sequence[Scene]) -> Path:
-    """Draw scenes with true captions."""
-    progress.print(f"drawing {len(scenes):,} scenes")
-    return write_scenes(folder, scenes)
 
 
 def caption_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
@@ -28,14 +21,7 @@ def caption_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
 
 def match_recipe(data: Path, output: Path, seed: int, epochs: int) -> Recipe:
     """Return the recipe of a matcher of the same sizes, from random weights."""
-    recipe = caption_recipe(data, output, seed, epochs)
-    sizes = replace(recipe.model, prompt=None, label_smoothing=None)
-    return replace(recipe, task="match", model=sizes, data=use_one_caption(recipe.data))
-
-
-def use_one_caption(data: DataConfig) -> DataConfig:
-    """Return settings of data by which an epoch has one caption of each image, chosen at random."""
-    return replace(data, captions_per_image=1)
+    return make_match_recipe(caption_recipe(data, output, seed, epochs))
 
 
 def pretrain_recipe(
@@ -47,7 +33,7 @@ def pretrain_recipe(
         recipe,
         task="pretrain",
         model=replace(recipe.model, prompt=None),
-        data=use_one_caption(recipe.data),
+        data=replace(recipe.data, captions_per_image=1),
         match=match or recipe.match,
     )
 

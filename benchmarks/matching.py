@@ -3,12 +3,12 @@
     python benchmarks/matching.py --output docs/benchmarks/matching.json
     python benchmarks/matching.py --short
 
-A matcher is trained by `task: match` on true captions alone. Then it is asked about three sets of
-1,000 pairs: of the first, 30 % have the caption of another scene; of the second, half have one
-false word, a color, shape, relation ("above" for "to the left of", or the other way round) or
-number; of the third, half say the relation of two objects the wrong way round. A captioner's
-log-likelihood of the same captions stands beside it. No scene is in two of the sets. Progress goes
-to stderr, a table to stdout.
+A matcher is trained by `task: match` on true captions alone. Then it scores three sets of 1,000
+pairs: of the first, 30 % have the caption of another scene; of the second, half have one false
+word, a color, shape, relation ("above" for "to the left of", or the other way round) or number; of
+the third, half say the relation of two objects the wrong way round. A captioner's log-likelihood of
+the same captions stands beside it. No scene is in two of the sets. Progress goes to stderr, a table
+to stdout.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import tyro
-from drawn import caption_recipe, match_recipe, write_true_scenes
+from drawn import caption_recipe, match_recipe
 from pair_scores import format_value, judge_matcher, judge_scores, score_pairs
+from results import progress
 from rich.console import Console
 from rich.table import Table
 from trained import (
     TrainedModel,
     TrainingOptions,
-    progress,
     run_benchmark,
     train_after,
     train_timed,
@@ -40,7 +40,7 @@ from cutline.demo.mistakes import (
     make_false_word_pairs,
     make_shuffled_pairs,
 )
-from cutline.demo.scenes import make_scenes
+from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.metrics.stats import Bools, Floats
 
 
@@ -74,8 +74,8 @@ class Options(TrainingOptions):
 
 def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedModel]:
     """Return the matcher and the captioner."""
-    scenes = make_scenes(options.num_train, options.seed)
-    data = write_true_scenes(folder / "train", scenes)
+    progress.print("drawing scenes")
+    data = write_scenes(folder / "train", make_scenes(options.num_train, options.seed))
     captioner = train_timed(
         caption_recipe(data, folder / "captioner", options.seed, options.caption_epochs)
     )
@@ -87,7 +87,7 @@ def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedM
 
 
 class Judge:
-    """Asks both models about pairs."""
+    """Scores pairs by both models."""
 
     def __init__(self, matcher: Path, captioner: Path) -> None:
         self.matcher = cutline.load_matcher(matcher, precision="fp32")
@@ -97,12 +97,12 @@ class Judge:
         """Return the scores of each pair, by name."""
         images = [draw_scene(pair.scene) for pair in pairs]
         captions = [pair.caption for pair in pairs]
-        sums, means = score_pairs(self.captioner, images, captions)
+        sums, num_tokens = score_pairs(self.captioner, images, captions)
         return {
             "matcher": self.matcher.match(images, captions, batch_size=32).double().numpy(),
             "matcher, cosine": self.matcher.similarity(images, captions).double().numpy(),
             "captioner": sums,
-            "captioner, per token": means,
+            "captioner, per token": sums / num_tokens,
         }
 
     def judge(self, pairs: Sequence[ScenePair]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def find_pairs(pairs: Sequence[ScenePair], mistake: Mistake) -> Bools:
 
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
-    """Train, ask and judge."""
+    """Train, score and judge."""
     matcher, captioner = train_models(options, folder)
     judge = Judge(matcher.path, captioner.path)
     count, seed = options.num_pairs, options.seed
@@ -145,7 +145,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
         "one_false_word": make_false_word_pairs(count, seed + 2),
         "exchanged_objects": make_false_word_pairs(count, seed + 3, ["order"]),
     }
-    progress.print("asking both models")
+    progress.print("scoring the pairs")
     scenes = [make_scenes(options.num_train, seed)]
     scenes += [[pair.scene for pair in pairs] for pairs in sets.values()]
     return {

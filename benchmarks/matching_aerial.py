@@ -1,14 +1,20 @@
 """Measure whether a matcher of aerial images finds swapped captions, beside what a captioner says.
 
-    python benchmarks/matching_aerial.py ucm-captions --captioner runs/aerial
+    python benchmarks/matching_aerial.py ucm-captions --captioner runs/aerial \
+        --output docs/benchmarks/matching_aerial.json
     python benchmarks/matching_aerial.py ucm-captions --short
 
 Captioner and matcher are trained on all images of block-train.jsonl; their numbers of epochs were
-chosen with some of these held out, as in recipes/aerial.yaml. In block-val.jsonl, 30 % of the
-captions are exchanged between images, in two ways: with any other image, or with one of the same
-land use. An image never gets a text that it has, but a caption of the same land use may be true of
-it. Three scores need no matcher, and the last of them no image: it tells what the texts alone give
-away.
+chosen with some of these held out, as in recipes/aerial.yaml. Without --captioner, one is trained
+as by this command:
+
+    cutline train recipes/aerial.yaml --data.train ucm-captions/block-train.jsonl \
+        --data.val-fraction 0 --data.val-selection random --data.group-pattern ""
+
+In block-val.jsonl, 30 % of the captions are swapped between images, in two ways: with any other
+image, or with one of the same land use. An image never gets a text that it has, but a caption of
+the same land use may be true of it. Four scores need no matcher, and the last of them no image: it
+tells what the texts alone give away.
 
 - `mean log p`: log p(c | image) under the captioner, per token, [SEP] included;
 - `ratio`: log p(c | image) - log mean p(c | 12 training images), p being the product over all
@@ -28,7 +34,14 @@ from aerial_scores import BETTER, Judge
 from pair_scores import format_value
 from rich.console import Console
 from rich.table import Table
-from trained import TrainedModel, TrainingOptions, run_benchmark, train_after, train_timed
+from trained import (
+    TrainedModel,
+    TrainingOptions,
+    make_match_recipe,
+    run_benchmark,
+    train_after,
+    train_timed,
+)
 
 import cutline
 from cutline.config import DataConfig, EvalConfig, Recipe
@@ -56,9 +69,30 @@ class Options(TrainingOptions):
     lr: float = 5e-4
     """learning rate of the matcher"""
     init: bool = True
-    """start the matcher from the captioner; its training then counts towards the time"""
+    """start the matcher from the captioner; its training, if measured, counts towards the time"""
     seed: int = 0
     """seed of the swaps and of both trainings"""
+
+    def shorten(self) -> "Options":
+        """Return the options with one epoch of a small batch."""
+        return replace(self, epochs=1, batch_size=8)
+
+
+TRAINING_FLAGS = {
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "lr": "--lr",
+    "init": "--no-init",
+}
+"""options of the matcher's training, and their flags"""
+
+
+def check_options(options: Options) -> None:
+    """Refuse options of a training that is not done, because the matcher is given."""
+    names = [name for name in TRAINING_FLAGS if getattr(options, name) != getattr(Options, name)]
+    if options.matcher and names:
+        flags = ", ".join(TRAINING_FLAGS[name] for name in names)
+        raise SystemExit(f"{flags}: no matcher is trained beside --matcher; leave one of them out")
 
 
 def caption_recipe(options: Options, output: Path) -> Recipe:
@@ -73,48 +107,38 @@ def caption_recipe(options: Options, output: Path) -> Recipe:
     )
     every = EvalConfig(every_epochs=1_000_000)  # the last checkpoint is the one to use
     recipe = replace(recipe, output=str(output), seed=options.seed, data=data, eval=every)
-    return shorten(recipe) if options.short else recipe
+    return shrink(recipe) if options.short else recipe
 
 
 def match_recipe(options: Options, output: Path) -> Recipe:
-    """Return the recipe of the matcher: that of the captioner, as far as both have settings."""
+    """Return the recipe of the matcher."""
     recipe = caption_recipe(options, output)
-    sizes = replace(recipe.model, prompt=None, label_smoothing=None)
-    optim = replace(recipe.optim, batch_size=options.batch_size, lr=options.lr)
-    if not options.short:
-        optim = replace(optim, epochs=options.epochs)
-    return replace(
-        recipe,
-        task="match",
-        model=sizes,
-        data=replace(recipe.data, captions_per_image=1),
-        generation=Recipe().generation,
-        optim=optim,
-    )
+    size, lr, epochs = options.batch_size, options.lr, options.epochs
+    optim = replace(recipe.optim, batch_size=size, lr=lr, epochs=epochs)
+    return make_match_recipe(replace(recipe, optim=optim))
 
 
-def shorten(recipe: Recipe) -> Recipe:
+def shrink(recipe: Recipe) -> Recipe:
     """Return a recipe of a tiny model and one step."""
     vision = replace(recipe.model.vision, image_size=32, embed_dim=16, depth=1, num_heads=2)
     text = replace(recipe.model.text, embed_dim=16, depth=1, num_heads=2, mlp_dim=32)
     return replace(
         recipe,
         model=replace(recipe.model, vision=vision, text=text),
-        optim=replace(recipe.optim, max_steps=1, warmup_steps=0, batch_size=8),
+        optim=replace(recipe.optim, max_steps=1, warmup_steps=0),
         data=replace(recipe.data, cache=False),
-        eval=replace(recipe.eval, max_images=4),
     )
 
 
 def train_models(options: Options, folder: Path) -> tuple[TrainedModel, TrainedModel]:
     """Return the matcher and the captioner."""
     captioner = (
-        TrainedModel(Path(options.captioner), 0.0)
+        TrainedModel(Path(options.captioner))
         if options.captioner
         else train_timed(caption_recipe(options, folder / "captioner"))
     )
     if options.matcher:
-        return TrainedModel(Path(options.matcher), 0.0), captioner
+        return TrainedModel(Path(options.matcher)), captioner
     recipe = match_recipe(options, folder / "matcher")
     matcher = train_after(recipe, captioner) if options.init else train_timed(recipe)
     return matcher, captioner
@@ -160,4 +184,6 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_benchmark(tyro.cli(Options, description=__doc__), run, show)
+    given = tyro.cli(Options, description=__doc__)
+    check_options(given)
+    run_benchmark(given, run, show)

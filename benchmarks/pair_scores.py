@@ -15,7 +15,7 @@ from cutline.metrics import (
     percentile_interval,
     resample_auroc,
 )
-from cutline.metrics.stats import Bools, Floats
+from cutline.metrics.stats import Bools, Floats, Ints
 
 
 def judge_scores(scores: Floats, is_right: Bools, groups: Sequence[Hashable]) -> dict[str, Any]:
@@ -54,11 +54,11 @@ def find_best_recall(scores: Floats, is_right: Bools, precision: float) -> float
 
 def score_pairs(
     captioner: Captioner, images: Sequence[ImageSource], texts: Sequence[str]
-) -> tuple[Floats, Floats]:
-    """Return the log-likelihood of each text given its image, and that per token."""
+) -> tuple[Floats, Ints]:
+    """Return the log-likelihood of each text given its image, and its number of tokens."""
     scores = captioner.score(images, texts)
     sums = np.array([score.log_prob for score in scores])
-    return sums, sums / np.array([len(score.token_ids) for score in scores])
+    return sums, np.array([len(score.token_ids) for score in scores])
 
 
 def format_value(value: float, interval: Sequence[float]) -> str:

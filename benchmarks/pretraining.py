@@ -27,12 +27,12 @@ from drawn import (
     limit_steps,
     match_recipe,
     pretrain_recipe,
-    write_true_scenes,
 )
 from pair_scores import judge_scores
+from results import progress
 from rich.console import Console
 from rich.table import Table
-from trained import TrainedModel, TrainingOptions, progress, run_benchmark, train_timed
+from trained import TrainedModel, TrainingOptions, run_benchmark, train_timed
 
 import cutline
 from cutline.config import MatchTaskConfig
@@ -57,11 +57,11 @@ class Options(TrainingOptions):
     num_test: int = 1000
     """scenes to caption, and pairs of which half have a false word"""
     num_recall: int = 500
-    """scenes among which images and texts are to find each other"""
+    """scenes of the retrieval test"""
     k_test: int = 64
     """candidates that image-text matching re-ranks"""
     momentum: float = 0.0
-    """momentum of the joint model's copies, such as 0.995 (0: no momentum distillation)"""
+    """decay of the momentum encoders of the joint model, such as 0.995 (0: none)"""
     queue_size: int = 0
     """size of the queues, with momentum"""
     seed: int = 0
@@ -98,8 +98,8 @@ class TestSets:
 
 def train_models(options: Options, folder: Path) -> dict[str, TrainedModel]:
     """Return a model of each task."""
-    scenes = make_scenes(options.num_train, options.seed)
-    data = write_true_scenes(folder / "train", scenes)
+    progress.print("drawing scenes")
+    data = write_scenes(folder / "train", make_scenes(options.num_train, options.seed))
     seed, epochs = options.seed, 1  # the number of steps decides
     recipes = {
         "caption": caption_recipe(data, folder / "caption", seed, epochs),

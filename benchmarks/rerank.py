@@ -1,13 +1,13 @@
 """Measure what ranking 40 sampled captions by a matcher costs, compared with one 3-beam caption.
 
     python benchmarks/rerank.py
-    python benchmarks/rerank.py --repeats 10 --output docs/benchmarks/rerank.json
+    python benchmarks/rerank.py --output docs/benchmarks/rerank.json
 
 It is the cost of `cutline caption --sample --num-captions 40 --rerank itm --keep 1`, one image at a
 time, with a matcher that has an encoder of its own and with one that shares that of the captioner.
 Weights are random, and all captions have 20 tokens, prompt included: captions of random weights do
-not end, and 40 random ones hardly repeat. The three take turns. Progress goes to stderr, a line of
-JSON to stdout.
+not end, and 40 random ones hardly repeat. The three take turns, five times unless `--repeats` says
+otherwise. Progress goes to stderr, a line of JSON to stdout.
 """
 
 import json
@@ -15,22 +15,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
 from inputs import make_images, write_matcher, write_model
-from machine import describe_machine
-from rich.console import Console
+from results import make_result, progress, write_result
 
 import cutline
 from cutline.config import CaptionConfig, InferencePrecision
-from cutline.files import write_text
 from cutline.reranking import share_encoder
-
-progress = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -115,14 +111,8 @@ def main(options: Options) -> None:
     ratios = {name: value / baseline for name, value in medians.items() if name != "3 beams"}
     for name, ratio in ratios.items():
         progress.print(f"{options.num_captions} captions, {name}: {ratio:.2f} x one of 3 beams")
-    result = {
-        "options": asdict(options),
-        "seconds": seconds,
-        "ratios": ratios,
-        "machine": describe_machine(),
-    }
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
+    result = make_result(options, {"seconds": seconds, "ratios": ratios})
+    write_result(result, options.output)
     print(json.dumps(result))  # noqa: T201
 
 

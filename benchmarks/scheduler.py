@@ -18,13 +18,12 @@ from typing import Any, Literal
 import torch
 import tyro
 from inputs import make_images, write_model
+from results import progress
 from rich.console import Console
 from rich.table import Table
 
 import cutline
 from cutline.config import CaptionConfig, InferencePrecision
-
-progress = Console(stderr=True, highlight=False, markup=False)
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "3 beams": {"num_beams": 3},

@@ -1,9 +1,9 @@
-"""Measure how long a question to an index takes.
+"""Measure how long a query to an index takes.
 
-    python benchmarks/search.py
+    python benchmarks/search.py --output docs/benchmarks/search.json
     python benchmarks/search.py --num-images 100000 --repeats 50
 
-The index holds random embeddings of width 256, and the questions, of eight words, are encoded by a
+The index holds random embeddings of width 256, and the queries, of eight words, are encoded by a
 matcher of BLIP-base size with random weights. Loading is measured apart. Progress goes to stderr, a
 line of JSON to stdout.
 """
@@ -12,31 +12,28 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
 from inputs import write_matcher
-from machine import describe_machine
-from rich.console import Console
+from results import make_result, progress, write_result
 
 from cutline.config import CaptionConfig, InferencePrecision, MatcherOptions
-from cutline.files import write_text
 from cutline.retrieval import SearchIndex
 from cutline.retrieval.embedding import read_matcher
 from cutline.retrieval.entry import IndexedImage
 from cutline.retrieval.info import IndexInfo, IndexSources
 from cutline.retrieval.update import IndexUpdate
 
-progress = Console(stderr=True, highlight=False, markup=False)
 WIDTH = 256
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time per question to an index of random embeddings."""
+    """Time per query to an index of random embeddings."""
 
     output: str = ""
     """write the result to this JSON file"""
@@ -47,7 +44,7 @@ class Options:
     num_images: int = 10_000
     """images in the index"""
     repeats: int = 30
-    """questions"""
+    """queries"""
     k: int = 20
     """images that are returned"""
 
@@ -69,19 +66,19 @@ def write_index(folder: Path, matcher: Path, count: int) -> None:
     update.finish(names)
 
 
-def time_questions(options: Options, folder: Path) -> dict[str, Any]:
-    """Return the seconds of loading and of each question."""
+def time_queries(options: Options, folder: Path) -> dict[str, Any]:
+    """Return the seconds of loading and of each query."""
     progress.print("drawing random weights and embeddings")
     words = write_matcher(folder / "matcher", CaptionConfig.preset(options.size))
     write_index(folder / "index", folder / "matcher", options.num_images)
     start = time.perf_counter()
     index = SearchIndex.open(folder / "index", precision=options.precision)
     loading = time.perf_counter() - start
-    questions = np.random.default_rng(1).choice(words, (options.repeats + 1, 8))
+    queries = np.random.default_rng(1).choice(words, (options.repeats + 1, 8))
     seconds = []
-    for question in questions:
+    for query in queries:
         start = time.perf_counter()
-        hits = index.search(" ".join(question), options.k)
+        hits = index.search(" ".join(query), options.k)
         seconds.append(time.perf_counter() - start)
         assert len(hits) == min(options.k, options.num_images)
     first, *others = seconds
@@ -97,14 +94,13 @@ def time_questions(options: Options, folder: Path) -> dict[str, Any]:
 def main(options: Options) -> None:
     """Measure, and print the result."""
     with tempfile.TemporaryDirectory() as temporary:
-        times = time_questions(options, Path(temporary))
+        times = time_queries(options, Path(temporary))
     progress.print(
-        f"{options.num_images:,} images: median {1000 * times['median']:.1f} ms per question, "
+        f"{options.num_images:,} images: median {1000 * times['median']:.1f} ms per query, "
         f"slowest {1000 * times['slowest']:.1f} ms, the first {1000 * times['first']:.1f} ms"
     )
-    result = {"options": asdict(options), **times, "machine": describe_machine()}
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
+    result = make_result(options, times)
+    write_result(result, options.output)
     print(json.dumps(result))  # noqa: T201
 
 

@@ -1,21 +1,16 @@
 """What benchmarks that train models share: options, timed trainings, and the result."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from machine import describe_machine
-from rich.console import Console
+from results import make_result, progress, write_result
 
 from cutline.config import InitConfig, ModelSettings, Recipe
-from cutline.files import write_text
 from cutline.training import train
-
-progress = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +37,8 @@ class TrainedModel:
     """A model and how long its training took."""
 
     path: Path
-    minutes: float
+    minutes: float | None = None
+    """None if it was trained before"""
 
 
 def run_benchmark(
@@ -60,15 +56,25 @@ def run_benchmark(
     options = options.shorten() if options.short else options
     with tempfile.TemporaryDirectory() as temporary:
         measured = measure(options, Path(options.folder or temporary))
-    result = {"options": asdict(options), **measured, "machine": describe_machine()}
+    result = make_result(options, measured)
     show(result)
-    if options.output:
-        write_text(options.output, json.dumps(result, indent=1) + "\n")
+    write_result(result, options.output)
 
 
-def finetune(recipe: Recipe, captioner: Path) -> Recipe:
-    """Return a recipe that starts from a captioner."""
-    return replace(recipe, model=ModelSettings(), init=InitConfig(captioner=str(captioner)))
+def make_match_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of a matcher: that of a captioner, as far as both have settings."""
+    return replace(
+        recipe,
+        task="match",
+        model=replace(recipe.model, prompt=None, label_smoothing=None),
+        data=replace(recipe.data, captions_per_image=1),
+        generation=Recipe().generation,
+    )
+
+
+def finetune(recipe: Recipe, start: InitConfig) -> Recipe:
+    """Return a recipe that starts from a trained model, whose sizes it takes."""
+    return replace(recipe, model=ModelSettings(), init=start)
 
 
 def train_timed(recipe: Recipe) -> TrainedModel:
@@ -82,6 +88,7 @@ def train_timed(recipe: Recipe) -> TrainedModel:
 
 
 def train_after(recipe: Recipe, captioner: TrainedModel) -> TrainedModel:
-    """Train from the weights of a captioner, whose training counts towards the time."""
-    model = train_timed(finetune(recipe, captioner.path))
-    return TrainedModel(model.path, model.minutes + captioner.minutes)
+    """Train from the weights of a captioner, whose training counts towards the time if measured."""
+    start = InitConfig(captioner=str(captioner.path))
+    model = train_timed(finetune(recipe, start))
+    return TrainedModel(model.path, sum(each.minutes or 0.0 for each in (model, captioner)))

@@ -185,6 +185,7 @@ def run_benchmark(script: str, *arguments: str, output: Path) -> dict[str, Any]:
     """Return the result of a benchmark that writes JSON."""
     run_script(SCRIPT.with_name(script), *arguments, "--output", str(output))
     values: dict[str, Any] = json.loads(output.read_text())
+    assert not {"output", "folder"} & set(values["options"])
     return values
 
 
@@ -219,7 +220,7 @@ def write_aerial(folder: Path, name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("within", [False, True])
-def test_captions_are_exchanged_between_images_that_lack_them(
+def test_captions_are_swapped_between_images_that_lack_them(
     within: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many wrong texts in each land use; none where all images have the same ones."""
@@ -258,17 +259,32 @@ def test_swapped_captions_of_aerial_images_are_looked_for(tmp_path: Path) -> Non
     assert difference == pytest.approx(matcher["auroc"] - ratio["auroc"])
     assert matcher["num_wrong"] == pytest.approx(0.3 * matcher["num_pairs"], abs=1)
     assert result["retrieval"]["num_images"] == 8
+    assert all(minutes > 0 for minutes in result["minutes"].values())
+    models = ["--captioner", str(tmp_path / "models" / "captioner")]
+    models += ["--matcher", str(tmp_path / "models" / "matcher")]
+    arguments = [str(tmp_path / "data"), "--short", *models]
+    again = run_benchmark("matching_aerial.py", *arguments, output=tmp_path / "again.json")
+    assert again["minutes"] == {"matcher": None, "captioner": None}
+    assert again["any"] == result["any"]
+
+
+def test_options_of_a_training_are_refused_beside_a_matcher(tmp_path: Path) -> None:
+    flags = ["--matcher", str(tmp_path), "--epochs", "3", "--no-init"]
+    message = "^--epochs, --no-init: no matcher is trained beside --matcher; leave one of them out$"
+    with pytest.raises(RuntimeError, match=message):
+        run_script(SCRIPT.with_name("matching_aerial.py"), str(tmp_path), *flags)
 
 
 @pytest.mark.slow
 def test_cleaned_and_noisy_captions_are_compared(tmp_path: Path) -> None:
-    pytest.importorskip("cutline.capfilt")
     result = run_benchmark("capfilt.py", "--short", output=tmp_path / "result.json")
     assert list(result["accuracy"]) == ["noisy", "cleaned"]
     assert len(result["differences"]) == 1
     web, synthetic = result["cleaned"]["web"], result["cleaned"]["synthetic"]
-    assert web == {"kept": 60, "true": 0.5}  # the threshold of a short run keeps all
-    assert 0 < synthetic["kept"] <= 60  # some equal a web text, or are empty
+    # the threshold of a short run keeps all
+    assert web == {"scored": 60, "kept": 60, "true": 0.5}
+    assert 0 < synthetic["kept"] == synthetic["scored"] <= 60  # some equal a web text, or are empty
+    assert result["minutes"]["loop"] > 0
 
 
 @pytest.mark.slow
@@ -277,15 +293,18 @@ def test_a_joint_model_is_compared_with_a_captioner_and_a_matcher(tmp_path: Path
     result = run_benchmark("pretraining.py", *flags, output=tmp_path / "result.json")
     results = result["results"]
     assert list(result["minutes"]) == list(results) == ["caption", "match", "pretrain"]
-    joint, matcher = results["pretrain"], results["match"]
-    for metric in ("one_false_word_auroc", "recall_at_1"):
-        if matcher[metric]:
-            assert result["ratios"][metric] == pytest.approx(joint[metric] / matcher[metric])
+    joint = results["pretrain"]
+    tasks = {"caption_accuracy": "caption", "one_false_word_auroc": "match", "recall_at_1": "match"}
+    assert list(result["ratios"]) == list(tasks)
+    for metric, task in tasks.items():
+        alone = results[task][metric]
+        expected = joint[metric] / alone if alone else None
+        assert result["ratios"][metric] == pytest.approx(expected)
     assert 0 <= joint["caption_accuracy"] <= 1
     assert joint["retrieval"]["num_images"] == 10
 
 
-def test_questions_to_an_index_are_measured(tmp_path: Path) -> None:
+def test_queries_to_an_index_are_measured(tmp_path: Path) -> None:
     flags = ["--size", "tiny", "--num-images", "300", "--repeats", "3"]
     result = run_benchmark("search.py", *flags, output=tmp_path / "result.json")
     assert len(result["seconds"]) == 3

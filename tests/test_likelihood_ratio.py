@@ -113,7 +113,7 @@ def test_the_caller_keeps_gradients_between_results(
         assert not torch.is_inference_mode_enabled()
 
 
-def test_no_ratio_exceeds_the_number_of_images_with_the_image_among_them(
+def test_no_ratio_exceeds_the_logarithm_of_the_number_of_images_with_the_image_among_them(
     captioner: Captioner, images: list[str]
 ) -> None:
     inputs = [(image, [caption.text]) for image in images for caption in captioner.caption(images)]

@@ -44,8 +44,9 @@ def flags(models: Path, scenes: list[Path]) -> list[str]:
 
 def compute_ratios(models: Path, scenes: list[Path], texts: Texts) -> dict[tuple[str, str], float]:
     """Return the ratio of each image and text."""
-    options = RatioOptions(str(models / "captioner"), background=str(scenes[0].parent))
-    background = choose_background(RatioOptions(**{**vars(options), "num_background": 5}))
+    folder = str(scenes[0].parent)
+    options = RatioOptions(str(models / "captioner"), background=folder, num_background=5)
+    background = choose_background(options)
     assert len(background) == 5
     ratio = LikelihoodRatio(make_captioner(), background)
     results = list(ratio.stream([(str(path), texts[path.stem]) for path in scenes]))
@@ -162,11 +163,11 @@ def test_processes_give_the_same(models: Path, scenes: list[Path], texts: Texts)
     samples = [Sample(str(path), tuple(texts[path.stem]), path.stem) for path in scenes]
     expected = {s.id: r for s, r in caption_samples(job.load(), job, iter(samples))}
     found = {s.id: r for s, r in caption_in_processes(iter(samples), job, ["cpu", "cpu"])}
-    assert {name: vars_of(result) for name, result in found.items()} == {
-        name: vars_of(result) for name, result in expected.items()
+    assert {name: list_rows(result) for name, result in found.items()} == {
+        name: list_rows(result) for name, result in expected.items()
     }
 
 
-def vars_of(result: object) -> object:
-    """Return the texts of a result, without the number of its image in a process."""
+def list_rows(result: object) -> object:
+    """Return the rows of a result, kept and dropped, without the number of its image."""
     return getattr(result, "kept", result), getattr(result, "dropped", None)

@@ -30,7 +30,7 @@ def momentum_recipe(recipe: Build) -> Build:
 
 
 def test_resumed_run_equals_an_uninterrupted_one(momentum_recipe: Build, tmp_path: Path) -> None:
-    """With dropout, EMA and accumulation; copies and queues are in the state, not in the model."""
+    """With dropout, EMA and accumulation; momentum encoders and queues are in the state alone."""
     settings = {"optim_ema_decay": 0.9, "optim_grad_accum_steps": 2}
     full, resumed = (momentum_recipe(output=str(tmp_path / name), **settings) for name in "ab")
     train(full, show_progress=False)
@@ -46,7 +46,9 @@ def test_resumed_run_equals_an_uninterrupted_one(momentum_recipe: Build, tmp_pat
     assert isinstance(cutline.load_matcher(tmp_path / "a"), cutline.Matcher)
 
 
-def test_the_copies_follow_and_alpha_rises_over_the_first_epoch(momentum_recipe: Build) -> None:
+def test_the_momentum_encoders_follow_and_alpha_rises_over_the_first_epoch(
+    momentum_recipe: Build,
+) -> None:
     run = momentum_recipe()
     trainer = make_trainer(run, prepare_run(run))
     momentum = trainer.model.momentum
@@ -56,19 +58,19 @@ def test_the_copies_follow_and_alpha_rises_over_the_first_epoch(momentum_recipe:
         weights = {name: w.detach().clone() for name, w in trainer.model.named_parameters()}
         take_step(trainer, batches)
         alphas.append(momentum.alpha)
-        for name, copy in momentum.named_parameters():
+        for name, weight in momentum.named_parameters():
             expected = before[name] * 0.9 + weights[name] * 0.1
-            torch.testing.assert_close(copy, expected, msg=f"{name} in step {step}")
+            torch.testing.assert_close(weight, expected, msg=f"{name} in step {step}")
         before = {name: weight.clone() for name, weight in momentum.named_parameters()}
     assert alphas == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.4])  # of 4 steps an epoch
 
 
-def test_memory_and_disk_count_the_copies(momentum_recipe: Build) -> None:
+def test_memory_and_disk_count_the_momentum_encoders(momentum_recipe: Build) -> None:
     run = momentum_recipe()
     trainer = make_trainer(run, prepare_run(run))
     memory = count_tensor_memory(trainer)
-    copies = [*trainer.model.momentum.parameters(), *trainer.model.momentum.buffers()]
-    assert memory.momentum == sum(tensor.nbytes for tensor in copies) > 0
+    tensors = [*trainer.model.momentum.parameters(), *trainer.model.momentum.buffers()]
+    assert memory.momentum == sum(tensor.nbytes for tensor in tensors) > 0
     state = trainer.model.state_dict().values()
     assert memory.weights + memory.momentum == sum(tensor.nbytes for tensor in state)
     assert ", momentum " in str(dry_run(run))
