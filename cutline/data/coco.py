@@ -115,7 +115,8 @@ def _reject_unnamed(images: list[Any], path: Path) -> None:
 def _reject_results(rows: list[Any], path: Path) -> None:
     """Raise DataError if the rows are COCO's results."""
     row = rows[0] if rows and isinstance(rows[0], dict) else {}
-    if {"image_id", "caption"} <= row.keys() and not row.keys() & {*IMAGE_KEYS, *URL_KEYS}:
+    is_result = "image_id" in row and isinstance(row.get("caption"), str)
+    if is_result and not row.keys() & {*IMAGE_KEYS, *URL_KEYS}:
         raise DataError(
             f"{path}: COCO results, which are captions of images that it does not name; measure "
             f"them with `cutline evaluate DATA --captions {path}`"

@@ -8,9 +8,13 @@ import pytest
 from bulk_outputs import Caption, Captions, find_name
 from fake_engine import FakeEngine, caption_text
 
+from cutline.bulk.destination import Destination
+from cutline.bulk.dispatch import make_selection_output
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import ResultsOutput
 from cutline.bulk.run import CaptionRun
+from cutline.bulk.sources import Collection
+from cutline.config import OutputConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError
 
@@ -133,3 +137,10 @@ def test_images_are_known_by_their_coco_file_names(
     assert caption(folder, "-o", tmp_path / "results.json")[0] == 0
     text = plain_captions[find_name(scenes[0].name)]
     assert read(tmp_path) == [{"image_id": 42, "caption": text}]
+
+
+def test_selected_texts_are_no_results(tmp_path: Path) -> None:
+    """An image may have several of them."""
+    destination = Destination("file", tmp_path / "kept.json")
+    with pytest.raises(ConfigError, match=r"one caption of each image; write .* kept\.jsonl"):
+        make_selection_output(destination, Collection([], tmp_path), OutputConfig())
