@@ -126,7 +126,7 @@ def evaluate_file(
     print_list("left out", evaluation.left_out)
     print_list("skipped", evaluation.skipped)
     if num_empty := sum(not image.caption.text.strip() for image in evaluation.images):
-        print_message(f"{captions}: {num_empty:,} captions are empty, and measured as such")
+        print_message(f"{captions}: empty captions, which are measured nevertheless: {num_empty:,}")
     outputs.write(evaluation)
     return print_scores(format_evaluation(evaluation), evaluation.left_out + evaluation.skipped)
 

@@ -154,7 +154,7 @@ def compare_captions(
     if not common:
         raise DataError(
             f"{first} and {second} have no image with references in common: "
-            "check the image paths in them, and `references`"
+            "check the image paths or ids in them, and `references`"
         )
     pairs = [(captions[0][index], captions[1][index]) for index in common]
     images, differences = _compare_pairs([samples[i] for i in common], pairs, metrics, seed)

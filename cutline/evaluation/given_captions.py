@@ -59,7 +59,11 @@ def evaluate_captions(
     samples = merge_references(select_samples(source, open_references))
     matches = match_captions(rows, samples, file)
     if not matches.captions:
-        raise DataError(_describe_mismatch(file, rows[0], samples[0]))
+        raise DataError(
+            f"{file}: no caption belongs to an image with references; the first caption is of "
+            f"{rows[0].name}, the first references are of {samples[0].name}: make paths, file "
+            "names or ids agree"
+        )
     captioned = [
         (samples[index], Caption(matches.captions[index], math.nan, ()))
         for index in sorted(matches.captions)
@@ -83,12 +87,3 @@ def _read_rows(
     if not rows:
         raise DataError("there are no captions to measure; give at least one row")
     return "the captions", rows
-
-
-def _describe_mismatch(file: str, row: CaptionRow, sample: Sample) -> str:
-    """Return the message of an error: no caption matches an image of the data."""
-    ids = f"the id {row.id or row.image} and the data {sample.id}"
-    return (
-        f"{file}: no caption belongs to an image with references: the first has {ids}; give the "
-        "references of these images, by path, file name or id"
-    )

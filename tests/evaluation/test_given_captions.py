@@ -114,8 +114,8 @@ def test_captions_and_images_without_the_other_are_listed() -> None:
         ([3], "row 1: a row must be a JSON object"),
         (
             [{"image_id": 77, "caption": "a"}],
-            "the captions: no caption belongs to an image with references: the first has the id 77 "
-            "and the data 0",
+            "the captions: no caption belongs to an image with references; the first caption is of "
+            "image 77, the first references are of 0.png",
         ),
     ],
 )
@@ -166,7 +166,7 @@ def test_command_lists_what_is_not_measured(run: Run) -> None:
     assert err.splitlines() == [
         "cutline: left out: results.json: image 9 has no references",
         *(f"cutline: skipped: results.json: no caption for image {n}" for n in (1, 2, 3)),
-        "cutline: results.json: 1 captions are empty, and measured as such",
+        "cutline: results.json: empty captions, which are measured nevertheless: 1",
     ]
     values = json.loads(Path("s.json").read_text())
     assert (len(values["left_out"]), len(values["skipped"])) == (1, 3)
