@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         RequestCancelledError,
         SchedulerClosedError,
     )
-    from cutline.evaluation import Evaluation, evaluate
+    from cutline.evaluation import Evaluation, evaluate, evaluate_captions
     from cutline.image_to_text import pipeline
     from cutline.matcher import Matcher, MatchScores, load_matcher
     from cutline.retrieval import IndexSummary, SearchHit, SearchIndex, build_index, search
@@ -82,6 +82,7 @@ _MODULES = {
     "VisionConfig": "cutline.config",
     "build_index": "cutline.retrieval",
     "evaluate": "cutline.evaluation",
+    "evaluate_captions": "cutline.evaluation",
     "load": "cutline.captioner",
     "load_matcher": "cutline.matcher",
     "pipeline": "cutline.image_to_text",
@@ -126,6 +127,7 @@ __all__ = [
     "VisionConfig",
     "build_index",
     "evaluate",
+    "evaluate_captions",
     "load",
     "load_matcher",
     "pipeline",

@@ -250,12 +250,12 @@ def test_errors_are_one_line_and_an_exit_code(
         (
             ("evaluate", scenes, "-m", model, "-o", ".txt"),
             2,
-            "evaluate writes captions to a .jsonl or .csv file",
+            "evaluate writes captions to a .jsonl, .csv or .parquet file",
         ),
         (
             ("evaluate", scenes, "-m", model, "-o", "captions.xlsx"),
             2,
-            "captions.xlsx: evaluate writes captions to a .jsonl or .csv file",
+            "captions.xlsx: evaluate writes captions to a .jsonl, .csv or .parquet file",
         ),
         (("evaluate", tmp_path / "no.jsonl", "-m", model), 1, "no.jsonl: no such file or folder"),
         (("caption", "-m", model), 2, "name the images to caption"),

@@ -7,6 +7,7 @@ from typing import Literal
 
 from cutline.bulk.state import has_state
 from cutline.config import OutputConfig
+from cutline.data.coco_results import is_results_path
 from cutline.data.names import is_image
 from cutline.data.write import find_table_format
 from cutline.errors import ConfigError
@@ -60,6 +61,11 @@ class Destination:
     def is_imagefolder(self) -> bool:
         """Return whether it is the metadata.jsonl of Hugging Face's imagefolder."""
         return self.kind == "file" and self.path.name == IMAGEFOLDER_NAME
+
+    @property
+    def is_results(self) -> bool:
+        """Return whether it is a .json file of COCO's results."""
+        return self.kind == "file" and is_results_path(self.path)
 
     def check(self, new_run: bool) -> None:
         """Check that the output can be written, and belongs to a run if it exists.
@@ -131,7 +137,8 @@ def find_destination(
     path = path.with_name(f"{path.stem}{suffix}{path.suffix}")
     if path.suffix.lower() == ".tar":
         return Destination("shard", path, extension, suffix)
-    find_table_format(output)
+    if not is_results_path(output):
+        find_table_format(output)
     return Destination("file", path, extension, suffix)
 
 

@@ -9,7 +9,7 @@ from cutline.bulk.destination import Destination, Kind
 from cutline.bulk.engine import Engine, caption_locally
 from cutline.bulk.job import Job, Result
 from cutline.bulk.new_shards import NewShardOutput
-from cutline.bulk.output import FileOutput, Output, PrintedOutput
+from cutline.bulk.output import FileOutput, Output, PrintedOutput, ResultsOutput
 from cutline.bulk.overlap import reject_source_output
 from cutline.bulk.record import Record
 from cutline.bulk.shard_copies import ShardCopyOutput
@@ -98,6 +98,8 @@ def make_output(
     match destination.kind:
         case "print":
             return PrintedOutput(show)
+        case "file" if destination.is_results:
+            return ResultsOutput(destination.path)
         case "file":
             return FileOutput(destination.path, destination.is_imagefolder)
         case "text" | "sidecars":
@@ -119,6 +121,11 @@ def make_selection_output(
     """
     if destination.kind == "print":
         raise ConfigError("name the file or folder to write, such as -o kept.jsonl")
+    if destination.is_results:
+        raise ConfigError(
+            f"{destination.path}: COCO results have one caption of each image; write the texts to "
+            f"{destination.path.with_suffix('.jsonl').name} instead"
+        )
     reject_source_output(destination, collection)
     require_local_images(destination, collection)
     reject_unused_settings(destination, outputs)

@@ -7,7 +7,8 @@ from typing import Any
 
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record, TextEdit
-from cutline.data import Sample, write_captions
+from cutline.data import Sample, write_captions, write_results
+from cutline.data.coco_results import ImageIds
 from cutline.errors import ConfigError
 from cutline.files import relative_path
 
@@ -162,6 +163,30 @@ class FileOutput(Output):
     def describe(self) -> list[str]:
         """Return the file and the number of its captions."""
         return [f"{self.path}: {self._count:,} captions"]
+
+
+class ResultsOutput(FileOutput):
+    """A .json file of COCO's results, which servers evaluate: images are known by integers."""
+
+    has_original_captions = False
+
+    def __init__(self, path: Path) -> None:
+        """Write to a file."""
+        super().__init__(path)
+        self._ids = ImageIds(path)
+
+    def note(self, sample: Sample, done: bool) -> None:
+        """Note an image, before it is captioned.
+
+        Raises:
+            ConfigError: Its id is not an integer, or that of another image.
+        """
+        self._ids.add(sample.id, sample.name)
+
+    def finish(self, manifest: Manifest, complete: bool) -> None:
+        """Replace the file by one with all captions."""
+        self._count = 0
+        write_results(self.path, self._iter_rows(manifest, complete))
 
 
 def name_in_folder(sample: Sample, folder: Path) -> str:

@@ -54,9 +54,9 @@ class OutputFlags(OutputConfig):
     """Output: where captions go, and how they are written."""
 
     output: Output = ""
-    """file or folder to write: captions.jsonl, .csv or .parquet, metadata.jsonl for Hugging Face's
-    imagefolder, a folder of .txt files or of tar shards, a .tar file, or .txt or .caption for a
-    file beside each image"""
+    """file or folder to write: captions.jsonl, .csv or .parquet, results.json for the servers of
+    COCO and NoCaps, metadata.jsonl for Hugging Face's imagefolder, a folder of .txt files or of tar
+    shards, a .tar file, or .txt or .caption for a file beside each image"""
     report: ReportOutput = ""
     """HTML report: images with their captions, lengths, scores and failures"""
 
@@ -94,6 +94,8 @@ def caption_command(
         cutline caption photos -o .txt --existing append
 
         cutline caption 'shards/*.tar' -o captioned/ --devices cuda:0 cuda:1
+
+        cutline caption nocaps_test_image_info.json --image-root nocaps/test -o results.json
 
     Args:
         images: Files, folders, patterns such as 'photos/*.jpg', tables (.jsonl, .csv, .tsv,

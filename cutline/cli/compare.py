@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from cutline.cli.console import print_message, print_result
-from cutline.cli.evaluate import write_json_output
+from cutline.cli.evaluation_outputs import print_list, write_json_output
 from cutline.cli.flags import (
     DataFlags,
     DataPathFlag,
@@ -37,13 +37,16 @@ def compare_command(
     over images, and the p-value of an approximate randomization test.
 
     Captions are matched to references by image path, then by file name, then by id. Captions that
-    match nothing are listed and left out (exit code 3).
+    match nothing are listed and left out (exit code 3). Images need not exist.
 
     Examples:
         cutline compare before.jsonl after.jsonl --references photos --report comparison.html
 
+        cutline compare theirs.json ours.json --references coco_karpathy_test_gt.json
+
     Args:
-        first: Captions, .jsonl or .csv, as `cutline caption -o` and `cutline evaluate -o` write.
+        first: Captions, as `cutline caption -o` and `cutline evaluate -o` write them (.jsonl, .csv,
+            .parquet), or COCO results (.json).
         second: Other captions of the same images.
         references: The dataset with the reference captions.
         report: HTML report with the images that differ most.
@@ -56,8 +59,7 @@ def compare_command(
     comparison = compare_captions(
         first, second, source.source(references), metrics=metrics, seed=seed
     )
-    for message in comparison.left_out:
-        print_message(f"left out: {message}")
+    print_list("left out", comparison.left_out)
     if comparison.num_uncaptioned:
         print_message(comparison.describe_uncaptioned().removesuffix("."))
     if json_file:

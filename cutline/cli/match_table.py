@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cutline.cli.evaluate import format_number
+from cutline.cli.score_table import format_number
 
 if TYPE_CHECKING:
     from cutline.evaluation import MatchEvaluation

@@ -25,13 +25,16 @@ _MAX_ROW_LENGTH = 100_000
 """in characters; a longer first line is an entire COCO file, which takes long to parse twice"""
 
 
-def iter_file(path: Path, source: DataSource, urls: UrlHandling = "keep") -> Tolerant[Sample]:
+def iter_file(
+    path: Path, source: DataSource, urls: UrlHandling = "keep", require_files: bool = True
+) -> Tolerant[Sample]:
     """Yield the rows of a file, whose suffix determines the format.
 
     Args:
         path: The file.
         source: How to read it.
         urls: What becomes of addresses.
+        require_files: Whether an image of a COCO file must have a file name.
 
     Yields:
         A sample for each row, or the error of an invalid one, which names the file and the line.
@@ -44,7 +47,7 @@ def iter_file(path: Path, source: DataSource, urls: UrlHandling = "keep") -> Tol
     suffix = path.suffix.lower()
     if suffix == ".json" and not is_jsonl(path, source.columns.image_column):
         content = parse_json(read_text(path), str(path))
-        return iter_coco(content, path, source, urls)
+        return iter_coco(content, path, source, urls, require_files)
     reject_split(source.split, path)
     if suffix in (".json", ".jsonl", ".ndjson"):
         return iter_jsonl(path, source, urls)

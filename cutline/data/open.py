@@ -53,8 +53,24 @@ def open_data(source: DataSource | str | Path) -> list[Sample]:
         DataError: The data cannot be read or contains no images; the message names the file
             and, if possible, the line.
     """
+    return _open_source(source)
+
+
+def open_references(source: DataSource | str | Path) -> list[Sample]:
+    """Read the references of captions that exist: a dataset whose images are not needed.
+
+    It has any format that `open_data` reads, and the images of a COCO file may have an id but no
+    file name, as in BLIP's coco_karpathy_val_gt.json.
+
+    Raises:
+        DataError: As for `open_data`.
+    """
+    return _open_source(source, require_files=False)
+
+
+def _open_source(source: DataSource | str | Path, require_files: bool = True) -> list[Sample]:
     source = expand_source(source)
-    samples = _read(source)
+    samples = _read(source, require_files)
     if not samples:
         raise no_images_error(source.path)
     return samples
@@ -120,7 +136,7 @@ def expand_source(source: DataSource | str | Path) -> DataSource:
     )
 
 
-def _read(source: DataSource) -> list[Sample]:
+def _read(source: DataSource, require_files: bool = True) -> list[Sample]:
     path = Path(source.path)
     is_folder = os.path.isdir(path)  # noqa: PTH112  # Path.is_dir() raises if the name is too long
     if is_folder and source.split:
@@ -135,12 +151,12 @@ def _read(source: DataSource) -> list[Sample]:
         return _read_folder(source)
     if not os.path.exists(path):  # noqa: PTH110
         return read_parquet(match_parquet_files(source), source)
-    return _read_file(path, source)
+    return _read_file(path, source, require_files)
 
 
-def _read_file(path: Path, source: DataSource) -> list[Sample]:
+def _read_file(path: Path, source: DataSource, require_files: bool = True) -> list[Sample]:
     if path.suffix.lower() != ".parquet":
-        return merge_rows(raise_errors(iter_file(path, source)))
+        return merge_rows(raise_errors(iter_file(path, source, require_files=require_files)))
     require_regular_file(path)
     reject_split(source.split, path)
     return read_parquet([path], source)

@@ -79,7 +79,7 @@ def not_writable(name: str, error: OSError) -> DataError:
 
 
 @contextmanager
-def _open_atomic(path: Path, newline: str) -> Iterator[IO[str]]:
+def open_atomic(path: Path, newline: str) -> Iterator[IO[str]]:
     r"""Open a file that replaces `path` when it is complete.
 
     Python represents file names that are not UTF-8 by lone surrogates, which cannot be encoded;
@@ -93,22 +93,23 @@ def _open_atomic(path: Path, newline: str) -> Iterator[IO[str]]:
 
 
 def _write_jsonl(path: Path, rows: Iterable[Row]) -> None:
-    with _open_atomic(path, newline="\n") as file:
-        file.writelines(_to_json(dict(row)) + "\n" for row in rows)
+    with open_atomic(path, newline="\n") as file:
+        file.writelines(to_json(dict(row)) + "\n" for row in rows)
 
 
 def _write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
-    with _open_atomic(path, newline="") as file:
+    with open_atomic(path, newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
         writer.writerows({key: _to_cell(value) for key, value in row.items()} for row in rows)
 
 
 def _to_cell(value: object) -> object:
-    return _to_json(value) if isinstance(value, list | dict) else value
+    return to_json(value) if isinstance(value, list | dict) else value
 
 
-def _to_json(value: object) -> str:
+def to_json(value: object) -> str:
+    """Return a value as JSON on one line, with paths as text."""
     return json.dumps(value, ensure_ascii=False, default=os.fspath)
 
 
@@ -124,6 +125,7 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> N
         "itm": number,
         "itc": number,
         "ratio": number,
+        "cider": number,
         "alternatives": pa.list_(pa.struct(alternative)),
         "token_log_probs": pa.list_(number),
         "original_captions": pa.list_(pa.string()),

@@ -8,7 +8,7 @@ from typing import Any
 
 from cutline.config import DataSource, MetricConfig
 from cutline.config.validation import require
-from cutline.data import Sample, open_data
+from cutline.data import Sample, open_references
 from cutline.errors import DataError
 from cutline.evaluation.caption_file import read_captions
 from cutline.evaluation.matching import list_unpaired, match_captions, merge_references
@@ -123,10 +123,10 @@ def compare_captions(
     """Compare two files of captions on the images that both contain.
 
     Args:
-        first: Captions in JSON Lines or CSV, as `cutline caption -o` and `cutline evaluate -o`
-            write them.
+        first: A caption file, as `evaluate_captions` takes it.
         second: Other captions of the same images.
-        references: The dataset with the reference captions, or its samples.
+        references: The dataset with the reference captions, or its samples; the images need not
+            exist.
         metrics: How to measure, and the number of resamples for the intervals and of trials for
             the p-values; see `compare_stats`.
         seed: Seed of the resamples and trials.
@@ -143,7 +143,7 @@ def compare_captions(
     check_resamples(metrics.resamples)
     require(seed >= 0, f"seed must be at least 0, not {seed}")
     if isinstance(references, DataSource | str | Path):
-        references = open_data(references)
+        references = open_references(references)
     samples = merge_references(sample for sample in references if sample.captions)
     paths = str(first), str(second)
     matches = [match_captions(read_captions(Path(path)), samples, path) for path in paths]
@@ -154,7 +154,7 @@ def compare_captions(
     if not common:
         raise DataError(
             f"{first} and {second} have no image with references in common: "
-            "check the image paths in them, and `references`"
+            "check the image paths or ids in them, and `references`"
         )
     pairs = [(captions[0][index], captions[1][index]) for index in common]
     images, differences = _compare_pairs([samples[i] for i in common], pairs, metrics, seed)

@@ -1,8 +1,7 @@
 """Caption a dataset, and measure the captions."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,18 +20,9 @@ from cutline.config import (
 from cutline.data import Sample, no_captions_error, open_data
 from cutline.distributed import run_on_main
 from cutline.errors import CutlineError, DataError
+from cutline.evaluation.measurement import Measurements, measure_captions
 from cutline.evaluation.shares import map_shares
-from cutline.metrics import (
-    CorpusStats,
-    Diversity,
-    Interval,
-    Scores,
-    bootstrap_intervals,
-    check_extra_metrics,
-    choose_tokenizer,
-    collect_stats,
-    compute_diversity,
-)
+from cutline.metrics import Diversity, Interval, Scores, check_extra_metrics
 from cutline.progress import Progress, no_progress
 
 CaptionResult = Caption | CutlineError
@@ -50,20 +40,23 @@ class EvaluatedImage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of `evaluate`."""
+    """The result of `evaluate` or `evaluate_captions`."""
 
     scores: Scores
     """scores of all images: BLEU-1 to 4, ROUGE-L, CIDEr, and METEOR and SPICE if requested"""
     images: list[EvaluatedImage]
-    """the images that were captioned, in the order of the data"""
+    """the images that have a caption, in the order of the data"""
     skipped: list[str]
-    """a message for each image that cannot be read or captioned; these are not measured"""
+    """a message for each image that cannot be read, or has no caption; these are not measured"""
     diversity: Diversity
     """how varied the captions are"""
     domains: dict[str, Scores]
     """scores by domain, if images have one: in-domain, near-domain and out-domain in NoCaps"""
     intervals: dict[str, Interval]
     """95 % confidence interval of each score, if resamples were requested"""
+    left_out: list[str] = field(default_factory=list)
+    """a message for each given caption that was not measured: that of an image without references,
+    or a second one"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the images, in a form that JSON can store."""
@@ -73,18 +66,8 @@ class Evaluation:
             "domains": {name: scores.to_dict() for name, scores in self.domains.items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "skipped": self.skipped,
+            "left_out": self.left_out,
         }
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """The parts of an `Evaluation` that the main process computes for all."""
-
-    scores: Scores
-    image_scores: list[Scores]
-    diversity: Diversity
-    domains: dict[str, Scores]
-    intervals: dict[str, Interval]
 
 
 def evaluate(
@@ -135,12 +118,12 @@ def evaluate(
         DataError: No image has references, or none can be read.
         ConfigError: A setting is unknown or invalid, or a metric is not installed.
     """
-    reject_renamed_keywords(settings, (field.name for field in fields(GenerationConfig)))
+    reject_renamed_keywords(settings, (setting.name for setting in fields(GenerationConfig)))
     config = MetricConfig(metric_tokenizer, tuple(metrics), resamples)
     check_extra_metrics(config.metrics)  # before captioning, which may take hours
     if isinstance(data, str | Path):
         data = DataSource(str(data), image_root, split, columns)
-    samples = _select_samples(data)
+    samples = select_samples(data)
 
     def caption_share(share: Sequence[Sample]) -> list[CaptionResult]:
         images = [sample.image for sample in share]
@@ -157,9 +140,20 @@ def evaluate(
     return _evaluate_results(samples, results, config, train_captions)
 
 
-def _select_samples(data: DataSource | Sequence[Sample]) -> list[Sample]:
-    """Return the samples that have references."""
-    samples = open_data(data) if isinstance(data, DataSource) else data
+def select_samples(
+    data: DataSource | Sequence[Sample],
+    open_samples: Callable[[DataSource], Sequence[Sample]] = open_data,
+) -> list[Sample]:
+    """Return the samples that have references.
+
+    Args:
+        data: A dataset, or samples.
+        open_samples: Reads the dataset.
+
+    Raises:
+        DataError: There are none, or the dataset cannot be read.
+    """
+    samples = open_samples(data) if isinstance(data, DataSource) else data
     samples = [sample for sample in samples if sample.captions]
     if not samples:
         message = "no image has a reference caption; add captions, or name the caption column"
@@ -188,6 +182,23 @@ def _evaluate_results(
         )
     # Only the main process measures, since each would start a Java process of its own.
     measured = run_on_main(lambda: measure_captions(captioned, config, train_captions))
+    return make_evaluation(captioned, measured, skipped)
+
+
+def make_evaluation(
+    captioned: Sequence[tuple[Sample, Caption]],
+    measured: Measurements,
+    skipped: list[str],
+    left_out: Sequence[str] = (),
+) -> Evaluation:
+    """Return the evaluation of captions that have been measured.
+
+    Args:
+        captioned: Samples with references, and their new captions.
+        measured: The result of `measure_captions`.
+        skipped: A message for each image without a caption.
+        left_out: A message for each caption that was not measured.
+    """
     return Evaluation(
         scores=measured.scores,
         images=[
@@ -198,44 +209,5 @@ def _evaluate_results(
         diversity=measured.diversity,
         domains=measured.domains,
         intervals=measured.intervals,
+        left_out=list(left_out),
     )
-
-
-def measure_captions(
-    captioned: Sequence[tuple[Sample, Caption]],
-    config: MetricConfig,
-    train_captions: Iterable[str] | None = None,
-) -> Measurements:
-    """Measure captions of samples against the samples' own captions.
-
-    Args:
-        captioned: Samples with references, and their new captions.
-        config: How to measure.
-        train_captions: Captions of the training data, to measure how many captions are novel.
-    """
-    references = [sample.captions for sample, _ in captioned]
-    tokenize = choose_tokenizer(config.metric_tokenizer, chain.from_iterable(references))
-    captions = [caption.text for _, caption in captioned]
-    stats = collect_stats(captions, references, tokenize, config.metrics)
-    train_tokens = None if train_captions is None else [tokenize(text) for text in train_captions]
-    return Measurements(
-        scores=stats.score_corpus(),
-        image_scores=stats.score_images(),
-        diversity=compute_diversity(stats.candidates, train_tokens),
-        domains=_score_domains(stats, [sample.domain for sample, _ in captioned]),
-        intervals=bootstrap_intervals(stats, config.resamples) if config.resamples else {},
-    )
-
-
-def _score_domains(stats: CorpusStats, domains: Sequence[str]) -> dict[str, Scores]:
-    """Score the images of each domain as a corpus of their own.
-
-    The document frequencies of CIDEr are those of the domain, as in evaluations with an annotation
-    file per domain. NoCaps (Agrawal et al., 2019) does the same, and scores all images with a file
-    of all references.
-    """
-    scores = {}
-    for name in sorted(set(domains) - {""}):
-        indices = [index for index, domain in enumerate(domains) if domain == name]
-        scores[name] = stats.select(indices).score_corpus()
-    return scores

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cutline.errors import ImageError
 from cutline.evaluation.evaluation import EvaluatedImage, Evaluation
 from cutline.image import open_thumbnail
 from cutline.metrics import METRIC_NAMES
@@ -23,7 +24,7 @@ def write_evaluation_report(
 
     Args:
         path: The HTML file.
-        evaluation: The result of `evaluate`.
+        evaluation: The result of `evaluate` or `evaluate_captions`.
         num_examples: Number of images to show with the highest CIDEr, and with the lowest.
     """
     ranked = sorted(evaluation.images, key=lambda image: image.scores.cider, reverse=True)
@@ -38,8 +39,9 @@ def write_evaluation_report(
         ("Best captions", render_gallery([_make_card(image) for image in best])),
         ("Worst captions", render_gallery([_make_card(image) for image in worst])),
     ]
-    if evaluation.skipped:
-        sections.append(("Skipped", "".join(map(render_paragraph, evaluation.skipped))))
+    for title, messages in (("Skipped", evaluation.skipped), ("Left out", evaluation.left_out)):
+        if messages:
+            sections.append((title, "".join(map(render_paragraph, messages))))
     intro = f"Images captioned and compared with their references: {len(evaluation.images):,}."
     write_report(path, "Evaluation", intro, sections)
 
@@ -66,5 +68,10 @@ def make_score_rows(evaluation: Evaluation) -> list[list[object]]:
 
 
 def _make_card(image: EvaluatedImage) -> Card:
+    # Measuring captions that exist does not need the images.
+    try:
+        thumbnail = open_thumbnail(image.sample.image, THUMBNAIL_SIZE)
+    except ImageError:
+        thumbnail = None
     note = f"CIDEr {image.scores.cider:.2f} · {image.sample.captions[0]}"
-    return Card(open_thumbnail(image.sample.image, THUMBNAIL_SIZE), image.caption.text, note)
+    return Card(thumbnail, image.caption.text, note)

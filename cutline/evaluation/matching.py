@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cutline.data import Sample, group_by_image
+from cutline.data.coco import UnnamedImage
+from cutline.data.coco_results import find_image_id
 from cutline.data.sample import is_url
 from cutline.evaluation.caption_file import CaptionRow
 
@@ -23,10 +25,11 @@ def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: 
     """Match the rows of a caption file to samples.
 
     A row matches the sample with the same path, else the only one with the same file name, else
-    the only one whose id is the row's id or image. Matches by path come first: a sample that a row
-    names by its path is not matched by name, and a sample that rows with different paths match by
-    name is not matched at all. The order of the rows matters only if an image has several captions,
-    of which the first is taken.
+    the only one whose id is the row's id or image, else the only one with the same COCO number,
+    which is an id or in a file name such as COCO_val2014_000000000042.jpg. Matches by path come
+    first: a sample that a row names by its path is not matched otherwise, and a sample that rows
+    with different paths match otherwise is not matched at all. The order of the rows matters only
+    if an image has several captions, of which the first is taken.
 
     Args:
         rows: The rows of the file.
@@ -37,11 +40,11 @@ def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: 
     path_matches = [index.find_by_path(row) for row in rows]
     name_matches = [index.find_by_name_or_id(row) for row in rows]
     matched_by_path = {i for matches in path_matches for i in matches}
-    # For each sample, the paths of the rows that match it by name only.
-    paths_by_sample: defaultdict[int, set[str]] = defaultdict(set)
+    # For each sample, the paths or ids of the rows that match it by name or id only.
+    images_by_sample: defaultdict[int, set[str]] = defaultdict(set)
     for row, by_path, by_name in zip(rows, path_matches, name_matches, strict=True):
         if not by_path and len(by_name) == 1:
-            paths_by_sample[by_name[0]].add(_absolute_path(row.image))
+            images_by_sample[by_name[0]].add(_absolute_path(row.image) if row.image else row.id)
     captions: dict[int, str] = {}
     left_out = []
     for row, by_path, by_name in zip(rows, path_matches, name_matches, strict=True):
@@ -50,49 +53,49 @@ def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: 
         if not matches:
             problem = "has no references"
         elif len(matches) > 1:
-            problem = f"matches {len(matches)} images by file name; give its full path"
+            problem = f"matches {len(matches)} images by file name or id; give its full path"
         elif not by_path and i in matched_by_path:
             problem = (
-                "has no references; the image with its file name, "
+                "has no references; the image with its file name or id, "
                 f"{samples[i].name}, has its own caption"
             )
-        elif not by_path and len(paths_by_sample[i]) > 1:
+        elif not by_path and len(images_by_sample[i]) > 1:
             problem = (
-                f"is one of {len(paths_by_sample[i])} images that match {samples[i].name} by file "
-                "name; give its full path"
+                f"is one of {len(images_by_sample[i])} images that match {samples[i].name} by file "
+                "name or id; give its full path"
             )
         elif i in captions:
-            problem = "has more than one caption; the first is compared"
+            problem = "has more than one caption; the first is taken"
         else:
             captions[i] = row.caption
             continue
-        left_out.append(f"{file}: {row.image} {problem}")
+        left_out.append(f"{file}: {row.name} {problem}")
     return Matches(captions, left_out)
 
 
 class _SampleIndex:
-    """Finds samples by path, file name and id."""
+    """Finds samples by path, file name, id and COCO number."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
         self.paths = _make_index(map(_get_path, samples))
-        self.file_names = _make_index(
-            "" if isinstance(sample.image, bytes) else _get_file_name(str(sample.image))
-            for sample in samples
-        )
+        self.file_names = _make_index(_get_file_name(_get_image(sample)) for sample in samples)
         self.ids = _make_index(sample.id for sample in samples)
+        self.numbers = _make_index(_get_number(sample.id, _get_image(sample)) for sample in samples)
 
     def find_by_path(self, row: CaptionRow) -> list[int]:
         """Return the indices of samples with the path of the row."""
-        return self.paths.get(_absolute_path(row.image), [])
+        return self.paths.get(_absolute_path(row.image), []) if row.image else []
 
     def find_by_name_or_id(self, row: CaptionRow) -> list[int]:
         """Return the indices of samples with the file name of the row, or else with its id.
 
         If several have the file name, the id of the row selects among them.
         """
-        indices = self.file_names.get(_get_file_name(row.image)) or self.ids.get(
-            row.id or row.image, []
+        indices = (
+            self.file_names.get(_get_file_name(row.image))
+            or self.ids.get(row.id or row.image)
+            or self.numbers.get(_get_number(row.id, row.image), [])
         )
         if len(indices) > 1 and row.id:
             return [i for i in indices if self.samples[i].id == row.id] or indices
@@ -129,9 +132,21 @@ def list_unpaired(
     return messages
 
 
+def _get_image(sample: Sample) -> str:
+    """Return the path of the image, or "" if it is given as bytes or by its id."""
+    return "" if isinstance(sample.image, bytes | UnnamedImage) else str(sample.image)
+
+
 def _get_path(sample: Sample) -> str:
-    """Return the absolute path of the image, or "" if it is given as bytes."""
-    return "" if isinstance(sample.image, bytes) else _absolute_path(str(sample.image))
+    """Return the absolute path of the image, or "" if it is given as bytes or by its id."""
+    image = _get_image(sample)
+    return _absolute_path(image) if image else ""
+
+
+def _get_number(id: str, image: str) -> str:
+    """Return the integer by which COCO knows an image, or ""."""
+    image_id = find_image_id(id, image)
+    return "" if image_id is None else str(image_id)
 
 
 def _absolute_path(image: str) -> str:

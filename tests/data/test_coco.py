@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cutline.config import Columns, DataSource
-from cutline.data import Sample, open_data
-from cutline.errors import DataError
+from cutline.data import Sample, open_data, open_references
+from cutline.data.coco import UnnamedImage
+from cutline.errors import DataError, ImageError
 
 COCO = {
     "info": {"year": 2017},
@@ -23,6 +24,18 @@ COCO = {
         {"id": 4, "image_id": 285, "caption": "a big bear"},
     ],
 }
+
+
+KARPATHY_GT = {
+    "annotations": [
+        {"image_id": 391895, "caption": "a man", "id": 0},
+        {"image_id": 391895, "caption": "a bike", "id": 1},
+        {"image_id": 42, "caption": "a cat", "id": 2},
+    ],
+    "images": [{"id": 391895}, {"id": 42}],
+}
+"""the form of BLIP's coco_karpathy_test_gt.json"""
+RESULTS = [{"image_id": 42, "caption": "a dog"}]
 
 
 def karpathy(filename: str, split: str, number: int, *captions: str) -> dict[str, object]:
@@ -175,9 +188,10 @@ def test_a_split_of_data_without_splits_is_refused(tmp_path: Path, values: objec
     assert read_error(tmp_path, values, split="train") == message
 
 
-NEITHER_FORM = (
-    ": neither COCO captions nor a list of rows; "
-    "it must contain `images` and `annotations`, or a list"
+NEITHER_FORM = ": neither COCO captions nor a list of rows; it must contain `images`, or a list"
+NO_FILES = (
+    ": names no image files, so that it can only be the references of `cutline evaluate "
+    "--captions` and `cutline compare`; give data with a `file_name` of each image"
 )
 COMPLETE = "check that this is a complete caption file"
 
@@ -194,7 +208,7 @@ COMPLETE = "check that this is a complete caption file"
             NEITHER_FORM,
         ),
         (
-            {"images": COCO["images"]},
+            {"images": COCO["images"], "annotations": "captions.json"},
             NEITHER_FORM,
         ),
         ([{"caption": "a"}], ", row 1: the row names no image; give its path as `file_name`"),
@@ -216,8 +230,14 @@ COMPLETE = "check that this is a complete caption file"
             f", annotation 1: `image_id` is missing; {COMPLETE}",
         ),
         (
-            {"images": [{"id": 1}], "annotations": []},
-            f", image 1: `file_name` is missing or not text; {COMPLETE}",
+            {"images": [{"id": 1, "file_name": "1.jpg"}, {"id": 2}], "annotations": []},
+            f", image 2: `file_name` is missing or not text; {COMPLETE}",
+        ),
+        (KARPATHY_GT, NO_FILES),
+        (
+            RESULTS,
+            ": COCO results, which are captions of images that it does not name; measure them with "
+            "`cutline evaluate DATA --captions DATA.json`",
         ),
         (
             {"images": [7], "annotations": []},
@@ -251,7 +271,7 @@ COMPLETE = "check that this is a complete caption file"
     ],
 )
 def test_invalid_files_are_refused(tmp_path: Path, values: object, message: str) -> None:
-    assert read_error(tmp_path, values) == message
+    assert read_error(tmp_path, values) == message.replace("DATA.json", str(tmp_path / "data.json"))
 
 
 def test_a_null_domain_is_no_domain(tmp_path: Path) -> None:
@@ -277,3 +297,40 @@ def test_two_images_with_the_same_id_are_named(tmp_path: Path) -> None:
     content = {"images": images, "annotations": [{"image_id": 1, "caption": "a dog"}]}
     message = ", image 3: c.jpg has the same id as a.jpg, 1; make the ids unique"
     assert read_error(tmp_path, content) == message
+
+
+@pytest.mark.parametrize("annotations", [{}, {"annotations": []}, {"annotations": None}])
+def test_a_file_without_annotations_lists_images(
+    tmp_path: Path, annotations: dict[str, object]
+) -> None:
+    """The file has the form of nocaps_test_image_info.json."""
+    images = [
+        {
+            "id": n,
+            "file_name": f"{n:016x}.jpg",
+            "open_images_id": f"{n:016x}",
+            "coco_url": f"https://x/{n:016x}.jpg",
+            "width": 1024,
+        }
+        for n in range(3)
+    ]
+    samples = read(tmp_path, {"licenses": [], "info": {}, "images": images, **annotations})
+    assert samples == [Sample(str(tmp_path / f"{n:016x}.jpg"), (), str(n)) for n in range(3)]
+
+
+def test_references_need_no_file_names(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(KARPATHY_GT))
+    samples = open_references(path)
+    assert samples == [
+        Sample(UnnamedImage("391895"), ("a man", "a bike"), "391895"),
+        Sample(UnnamedImage("42"), ("a cat",), "42"),
+    ]
+    assert samples[1].name == "image 42"
+    with pytest.raises(ImageError, match="image 42: the data does not name its file"):
+        UnnamedImage("42").read()
+    path.write_text(json.dumps({**KARPATHY_GT, "images": [{"id": 42}, {"id": "42"}]}))
+    with pytest.raises(DataError, match="image 2: image 42 has the same id as image 42, 42"):
+        open_references(path)
+    path.write_text(json.dumps(COCO))
+    assert open_references(path) == open_data(path)

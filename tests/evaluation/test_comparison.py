@@ -117,7 +117,7 @@ def test_number_of_resamples_is_checked(references: Path, rows: Rows, write: Wri
         (
             "compare a.txt b.jsonl --references DATA",
             1,
-            "a.txt: captions must be in a .jsonl or .csv file",
+            "a.txt: captions must be in a .jsonl, .csv or .parquet file, or COCO results (.json)",
         ),
         ("compare a.jsonl b.jsonl --references gone", 1, "gone: no such file or folder"),
         (

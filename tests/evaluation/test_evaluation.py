@@ -15,7 +15,7 @@ from cutline.captioner import Captioner
 from cutline.config import DataSource
 from cutline.data import Sample
 from cutline.demo.scenes import make_scenes, write_scenes
-from cutline.evaluation import evaluate, evaluation
+from cutline.evaluation import evaluate, evaluation, measurement
 from cutline.metrics import bootstrap_intervals, collect_stats, compute_metrics, java
 from cutline.metrics.tokenizers import split_characters
 
@@ -167,7 +167,7 @@ def test_results_can_be_stored_as_json() -> None:
     samples = make_samples(*REFERENCES, domains=("out-domain",) * 4)
     result = evaluate(fake_captioner(*CAPTIONS), samples, resamples=20, train_captions=CAPTIONS[:1])
     values = json.loads(json.dumps(result.to_dict()))
-    assert list(values) == ["scores", "diversity", "domains", "intervals", "skipped"]
+    assert list(values) == ["scores", "diversity", "domains", "intervals", "skipped", "left_out"]
     assert values["scores"] == result.scores.to_dict()
     assert values["domains"]["out-domain"] == result.scores.to_dict()
     assert values["diversity"]["novel"] == 3 / 4
@@ -197,5 +197,5 @@ def test_main_process_measures_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "run_on_main", record)
     first = evaluate(captioner, samples, resamples=5)
     monkeypatch.setattr(evaluation, "run_on_main", lambda work: results[0])
-    monkeypatch.setattr(evaluation, "collect_stats", None)
+    monkeypatch.setattr(measurement, "collect_stats", None)
     assert evaluate(captioner, samples, resamples=5) == first
