@@ -12,7 +12,15 @@ from toy_model import Case, ToyCache, ToyModel, cases, make_prompts, make_search
 
 from cutline.config import GenerationConfig
 from cutline.errors import ConfigError
-from cutline.generation import Batch, Hypothesis, NewRequests, Progress, Prompts, generate
+from cutline.generation import (
+    Batch,
+    Hypothesis,
+    LogitsProcessor,
+    NewRequests,
+    Progress,
+    Prompts,
+    generate,
+)
 from cutline.generation.batch import compact
 from cutline.generation.interfaces import Search
 
@@ -129,9 +137,13 @@ def test_the_draft_of_a_beam_search_is_its_best_beam() -> None:
 def test_requests_of_equal_settings_share_a_search() -> None:
     made = []
 
-    def record(prompts: Prompts, configs: Sequence[GenerationConfig]) -> Search:
+    def record(
+        prompts: Prompts,
+        configs: Sequence[GenerationConfig],
+        processors: Sequence[LogitsProcessor],
+    ) -> Search:
         made.append([config.seed for config in configs])
-        return make_search(prompts, configs)
+        return make_search(prompts, configs, processors)
 
     config = GenerationConfig(sample=True, max_length=9)
     other = GenerationConfig(max_length=9)
