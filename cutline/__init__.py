@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SchedulerClosedError,
     )
     from cutline.evaluation import Evaluation, evaluate
+    from cutline.generation import LogitsProcessor
     from cutline.image_to_text import pipeline
     from cutline.matcher import Matcher, MatchScores, load_matcher
     from cutline.retrieval import IndexSummary, SearchHit, SearchIndex, build_index, search
@@ -68,6 +69,7 @@ _MODULES = {
     "ImageError": "cutline.errors",
     "IndexSummary": "cutline.retrieval",
     "Interrupted": "cutline.training",
+    "LogitsProcessor": "cutline.generation",
     "MatchConfig": "cutline.config",
     "MatchScores": "cutline.matcher",
     "Matcher": "cutline.matcher",
@@ -112,6 +114,7 @@ __all__ = [
     "ImageError",
     "IndexSummary",
     "Interrupted",
+    "LogitsProcessor",
     "MatchConfig",
     "MatchScores",
     "Matcher",

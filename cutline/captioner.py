@@ -1,7 +1,7 @@
 """`Captioner`, the main class of the package: images in, captions out."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from cutline.batching.inputs import (
     check_prompt,
     pair_inputs,
     to_image_list,
+    to_processor_list,
 )
 from cutline.batching.stream import read_outcomes, stream_captions
 from cutline.checkpoint import build_model, load_checkpoint
@@ -31,7 +32,7 @@ from cutline.config import (
     reject_renamed_keywords,
 )
 from cutline.errors import ConfigError, CutlineError, ImageError
-from cutline.generation import check_prompt_length
+from cutline.generation import LogitsProcessor, check_prompt_length
 from cutline.image import (
     ImagePrefetcher,
     ImageSource,
@@ -45,7 +46,15 @@ from cutline.predictor import Predictor
 from cutline.reranking import Reranker
 from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
 
-CAPTION_ARGUMENTS = ("prompt", "batch_size", "num_workers", "seeds", "rerank", "keep")
+CAPTION_ARGUMENTS = (
+    "prompt",
+    "batch_size",
+    "num_workers",
+    "seeds",
+    "rerank",
+    "keep",
+    "logits_processor",
+)
 """arguments of `Captioner.caption` besides images and the fields of `GenerationConfig`"""
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
 
@@ -73,6 +82,7 @@ class Captioner(Predictor[CaptionModel]):
         seeds: Sequence[int] | None = None,
         rerank: Matcher | None = None,
         keep: int | None = None,
+        logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> list[Caption]:
         """Caption images.
@@ -90,6 +100,9 @@ class Captioner(Predictor[CaptionModel]):
                 without the prompt is matched.
             keep: With `rerank`, number of captions to keep of each image, best first (default:
                 all).
+            logits_processor: A function, or several, that change the scores of the next token
+                after the settings did, and before temperature, top_k and top_p: see
+                `LogitsProcessor`. Those of transformers are such functions.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -118,6 +131,7 @@ class Captioner(Predictor[CaptionModel]):
             seeds=seeds,
             rerank=rerank,
             keep=keep,
+            logits_processor=logits_processor,
             **settings,
         ):
             if isinstance(result, CutlineError):
@@ -136,6 +150,7 @@ class Captioner(Predictor[CaptionModel]):
         seeds: Iterable[int] | None = None,
         rerank: Matcher | None = None,
         keep: int | None = None,
+        logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> Iterator[Caption | CutlineError]:
         """Caption any number of images, lazily.
@@ -160,6 +175,7 @@ class Captioner(Predictor[CaptionModel]):
             seeds: As for `caption`, or any iterable of seeds.
             rerank: As for `caption`.
             keep: As for `caption`.
+            logits_processor: As for `caption`.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -173,6 +189,7 @@ class Captioner(Predictor[CaptionModel]):
         """
         config = self.make_config(settings, (*CAPTION_ARGUMENTS, "ordered"))
         inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
+        processors = to_processor_list(logits_processor)
         if seeds is not None and not config.sample:
             raise ConfigError("seeds are for sampling only: set sample=True, or remove them")
         if keep is not None and rerank is None:
@@ -188,20 +205,20 @@ class Captioner(Predictor[CaptionModel]):
         in_order = ordered and is_sequence
         self.check_process()
         pairs = pair_inputs(images, prompts, seeds)
-        return self._stream(pairs, config, inference, in_order, ordered, reranker)
+        make_request = partial(self._make_request, config, processors, reranker)
+        return self._stream(pairs, make_request, inference, in_order, ordered, reranker)
 
     @torch.inference_mode()
     def _stream(
         self,
         pairs: Iterator[tuple[ImageSource, Inputs]],
-        config: GenerationConfig,
+        make_request: Callable[[OpenedImage[Inputs]], CaptionRequest | CutlineError],
         inference: InferenceConfig,
         in_order: bool,
         ordered: bool,
         reranker: Reranker | None,
     ) -> Iterator[Caption | CutlineError]:
         runner = self._acquire_runner(inference.batch_size)
-        make_request = partial(self._make_request, config, reranker)
         read_results = reranker.rank if reranker else read_outcomes
         with ImagePrefetcher(
             pairs,
@@ -241,7 +258,11 @@ class Captioner(Predictor[CaptionModel]):
         return config
 
     def _make_request(
-        self, config: GenerationConfig, reranker: Reranker | None, image: OpenedImage[Inputs]
+        self,
+        config: GenerationConfig,
+        logits_processors: tuple[LogitsProcessor, ...],
+        reranker: Reranker | None,
+        image: OpenedImage[Inputs],
     ) -> CaptionRequest | CutlineError:
         """Return the request of an image, or the error of one that cannot be captioned."""
         if isinstance(image.pixels, ImageError):
@@ -256,7 +277,7 @@ class Captioner(Predictor[CaptionModel]):
         except ConfigError as error:
             return ConfigError(f"image {image.index}: {error}")
         request = CaptionRequest(image.index, config, prompt_ids, name=f"image {image.index}")
-        request.pixels = image.pixels
+        request.pixels, request.logits_processors = image.pixels, logits_processors
         if reranker:
             reranker.prepare(request, image)
         return request

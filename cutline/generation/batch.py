@@ -129,8 +129,8 @@ class Batch(Generic[CacheT]):
     """Requests that are captioned together.
 
     Each step of the model continues all requests, whatever their settings. Requests with the same
-    logits processors, whose settings differ in their seeds only, share a search. Images with fewer beams than others are padded to the
-    same number.
+    logits processors, whose settings differ in their seeds only, share a search. Images with fewer
+    beams than others are padded to the same number.
 
     Attributes:
         request_ids: The ids of the requests, by slot.
