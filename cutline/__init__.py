@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cutline.matcher import Matcher, MatchScores, load_matcher
     from cutline.retrieval import IndexSummary, SearchHit, SearchIndex, build_index, search
     from cutline.scheduler import CaptionScheduler
-    from cutline.scoring import CaptionScore
+    from cutline.scoring import CaptionScore, RankedCaption
     from cutline.training import Interrupted, train
 
 __version__ = "0.1.0"
@@ -74,6 +74,7 @@ _MODULES = {
     "MatchScores": "cutline.matcher",
     "Matcher": "cutline.matcher",
     "QueueFullError": "cutline.errors",
+    "RankedCaption": "cutline.scoring",
     "Recipe": "cutline.config",
     "RequestCancelledError": "cutline.errors",
     "SchedulerClosedError": "cutline.errors",
@@ -119,6 +120,7 @@ __all__ = [
     "MatchScores",
     "Matcher",
     "QueueFullError",
+    "RankedCaption",
     "Recipe",
     "RequestCancelledError",
     "SchedulerClosedError",

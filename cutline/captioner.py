@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import torch
@@ -31,20 +31,28 @@ from cutline.config import (
     InferencePrecision,
     reject_renamed_keywords,
 )
+from cutline.config.validation import require_choice
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.generation import LogitsProcessor, check_prompt_length
 from cutline.image import (
     ImagePrefetcher,
     ImageSource,
     OpenedImage,
-    hold_image,
-    to_pixels,
 )
 from cutline.matcher import Matcher
+from cutline.matching import number_distinct, to_text_list
 from cutline.model import CaptionModel
 from cutline.predictor import Predictor
 from cutline.reranking import Reranker
-from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
+from cutline.scoring import (
+    CaptionScore,
+    RankBy,
+    RankedCaption,
+    encode_for_scoring,
+    rank_captions,
+    score_captions,
+)
+from cutline.tokenizer import EncodedText
 
 CAPTION_ARGUMENTS = (
     "prompt",
@@ -312,24 +320,33 @@ class Captioner(Predictor[CaptionModel]):
         images: ImageSource | Sequence[ImageSource],
         captions: str | Sequence[str],
         prompt: str | None = None,
+        *,
+        batch_size: int = 8,
     ) -> list[CaptionScore]:
         """Compute the log-likelihood of captions, given their images and the prompt.
+
+        Images are opened in the background. Each one is encoded once, even if it is given several
+        times (the same path, or the same object), and its captions are scored together. Scores do
+        not depend on the batch.
 
         Args:
             images: One per caption, or one for all of them.
             captions: Used as they are, without cleaning.
             prompt: The text before each caption, which is not scored (default: the model's own).
+            batch_size: Number of images that are encoded, and whose captions are scored, together.
 
         Returns:
             One score per caption, in order.
 
         Raises:
-            ImageError: An image cannot be read.
+            ImageError: An image cannot be read; the message names it.
             ConfigError: The numbers of images and captions differ, or a caption is too long.
         """
+        InferenceConfig(batch_size=batch_size)  # checks it
         self.check_process()
-        image_list = to_image_list(images)
-        texts = [captions] if isinstance(captions, str) else list(captions)
+        prompt = self.config.prompt if prompt is None else prompt
+        check_prompt(prompt)
+        image_list, texts = to_image_list(images), to_text_list(captions)
         if not texts:
             return []
         if len(image_list) not in (1, len(texts)):
@@ -337,20 +354,49 @@ class Captioner(Predictor[CaptionModel]):
                 f"there are {len(image_list)} images and {len(texts)} captions: "
                 "give one image per caption, or one image for all"
             )
-        with self.inference():
-            if len(image_list) == 1:
-                return self._score(image_list[0], texts, prompt)
-            pairs = zip(image_list, texts, strict=True)
-            return [self._score(image, [text], prompt)[0] for image, text in pairs]
-
-    def _score(
-        self, image: ImageSource, texts: list[str], prompt: str | None
-    ) -> list[CaptionScore]:
-        prompt = self.config.prompt if prompt is None else prompt
         encoded = encode_for_scoring(texts, prompt, self.tokenizer, self.config.text.max_positions)
-        with hold_image(image) as opened:
-            pixels = to_pixels(opened, self.config.vision.image_size)
-        return score_captions(encoded, self.encode_images(pixels[None]), self.model)
+        distinct, numbers = number_distinct(image_list)
+        numbers = numbers * len(texts) if len(numbers) == 1 else numbers
+        rows: list[list[EncodedText]] = [[] for _ in distinct]
+        for number, row in zip(numbers, encoded, strict=True):
+            rows[number].append(row)
+        scores: list[list[CaptionScore]] = []
+        for batch in self.encode_batches(zip(distinct, rows, strict=True), batch_size):
+            with self.inference():
+                scores += score_captions(batch.items, batch.require_embeds(), self.model)
+        following = [iter(each) for each in scores]
+        return [next(following[number]) for number in numbers]
+
+    def rank(
+        self,
+        image: ImageSource,
+        captions: Sequence[str],
+        prompt: str | None = None,
+        *,
+        by: RankBy = "log_prob",
+    ) -> list[RankedCaption]:
+        """Rank captions of an image, best first.
+
+        "log_prob" is the log-likelihood of the whole caption, summed over its tokens, as in
+        `rank_answer` of BLIP (models/blip_vqa.py), which sums the loss; its loss is smoothed, and
+        this is not. It favors short captions; "perplexity" is per token.
+
+        Args:
+            image: The image.
+            captions: The captions.
+            prompt: As for `score`.
+            by: What to rank by: "log_prob" or "perplexity".
+
+        Returns:
+            All of them, with their scores; equally likely ones in the order of the input.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ConfigError: A caption is too long, or `by` is unknown.
+        """
+        require_choice("by", by, get_args(RankBy))
+        texts = to_text_list(captions)
+        return rank_captions(texts, self.score([image], texts, prompt), by)
 
 
 def load(
