@@ -30,6 +30,13 @@ from cutline.checkpoint.huggingface_config import parse_huggingface_config
 from cutline.checkpoint.kinds import CAPTIONER
 from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, LogitsProcessor, Prompts, generate
+from cutline.generation.interfaces import NO_TOKEN
+from cutline.generation.logits_processors import (
+    MinLength,
+    NoBadWords,
+    NoRepeatNgrams,
+    RepetitionPenalty,
+)
 from cutline.model import CaptionModel
 
 VOCAB, START, SEP, PAD = 80, 78, 7, 0
@@ -269,6 +276,31 @@ def test_processors_of_transformers_do_what_the_settings_do(case: Case) -> None:
     for captions, others in zip(found, expected, strict=True):
         assert [c.token_ids for c in captions] == [c.token_ids for c in others]
         assert [c.score for c in captions] == pytest.approx([c.score for c in others], abs=1e-5)
+
+
+@settings(quick, max_examples=50)
+@given(st.one_of(cases(), cases(sample=True)), st.integers(0, 3), st.integers(4, 9))
+def test_own_processors_have_the_call_of_transformers(
+    case: Case, padding: int, length: int
+) -> None:
+    """They return what its classes return, also after padding on the left."""
+    config, generator = case.config, torch.Generator().manual_seed(case.seed)
+    words = [tokens for tokens in encode_words(config.bad_words) if len(tokens) <= length]
+    pairs: list[tuple[LogitsProcessor, Any]] = [
+        (RepetitionPenalty(1.3), RepetitionPenaltyLogitsProcessor(1.3)),
+        (MinLength(config.min_length, END), MinLengthLogitsProcessor(config.min_length, END)),
+        (NoRepeatNgrams(2), NoRepeatNGramLogitsProcessor(2)),
+    ]
+    if words:
+        bad_words = NoBadWords(words, torch.device("cpu"))
+        pairs.append((bad_words, NoBadWordsLogitsProcessor(words)))
+    input_ids: Any = torch.randint(case.vocab, (3, length), generator=generator)
+    scores: Any = torch.randn(3, case.vocab, generator=generator)
+    padded: Any = torch.nn.functional.pad(input_ids, (padding, 0), value=NO_TOKEN)
+    for own, other in pairs:
+        expected = other(input_ids, scores.clone())
+        torch.testing.assert_close(own(input_ids, scores.clone()), expected)
+        torch.testing.assert_close(own(padded, scores.clone()), expected)
 
 
 @settings(quick, max_examples=50)
