@@ -36,11 +36,12 @@ if TYPE_CHECKING:
         SchedulerClosedError,
     )
     from cutline.evaluation import Evaluation, evaluate, evaluate_captions
+    from cutline.generation import LogitsProcessor
     from cutline.image_to_text import pipeline
     from cutline.matcher import Matcher, MatchScores, load_matcher
     from cutline.retrieval import IndexSummary, SearchHit, SearchIndex, build_index, search
     from cutline.scheduler import CaptionScheduler
-    from cutline.scoring import CaptionScore
+    from cutline.scoring import CaptionScore, RankedCaption
     from cutline.training import Interrupted, train
 
 __version__ = "0.1.0"
@@ -68,10 +69,12 @@ _MODULES = {
     "ImageError": "cutline.errors",
     "IndexSummary": "cutline.retrieval",
     "Interrupted": "cutline.training",
+    "LogitsProcessor": "cutline.generation",
     "MatchConfig": "cutline.config",
     "MatchScores": "cutline.matcher",
     "Matcher": "cutline.matcher",
     "QueueFullError": "cutline.errors",
+    "RankedCaption": "cutline.scoring",
     "Recipe": "cutline.config",
     "RequestCancelledError": "cutline.errors",
     "SchedulerClosedError": "cutline.errors",
@@ -113,10 +116,12 @@ __all__ = [
     "ImageError",
     "IndexSummary",
     "Interrupted",
+    "LogitsProcessor",
     "MatchConfig",
     "MatchScores",
     "Matcher",
     "QueueFullError",
+    "RankedCaption",
     "Recipe",
     "RequestCancelledError",
     "SchedulerClosedError",

@@ -1,11 +1,11 @@
 """`Captioner`, the main class of the package: images in, captions out."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from cutline.batching.inputs import (
     check_prompt,
     pair_inputs,
     to_image_list,
+    to_processor_list,
 )
 from cutline.batching.stream import read_outcomes, stream_captions
 from cutline.checkpoint import build_model, load_checkpoint
@@ -30,22 +31,38 @@ from cutline.config import (
     InferencePrecision,
     reject_renamed_keywords,
 )
+from cutline.config.validation import require_choice
 from cutline.errors import ConfigError, CutlineError, ImageError
-from cutline.generation import check_prompt_length
+from cutline.generation import LogitsProcessor, check_prompt_length
 from cutline.image import (
     ImagePrefetcher,
     ImageSource,
     OpenedImage,
-    hold_image,
-    to_pixels,
 )
 from cutline.matcher import Matcher
+from cutline.matching import number_distinct, to_text_list
 from cutline.model import CaptionModel
 from cutline.predictor import Predictor
 from cutline.reranking import Reranker
-from cutline.scoring import CaptionScore, encode_for_scoring, score_captions
+from cutline.scoring import (
+    CaptionScore,
+    RankBy,
+    RankedCaption,
+    encode_for_scoring,
+    rank_captions,
+    score_captions,
+)
+from cutline.tokenizer import EncodedText
 
-CAPTION_ARGUMENTS = ("prompt", "batch_size", "num_workers", "seeds", "rerank", "keep")
+CAPTION_ARGUMENTS = (
+    "prompt",
+    "batch_size",
+    "num_workers",
+    "seeds",
+    "rerank",
+    "keep",
+    "logits_processor",
+)
 """arguments of `Captioner.caption` besides images and the fields of `GenerationConfig`"""
 MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not depend on timing
 
@@ -73,6 +90,7 @@ class Captioner(Predictor[CaptionModel]):
         seeds: Sequence[int] | None = None,
         rerank: Matcher | None = None,
         keep: int | None = None,
+        logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> list[Caption]:
         """Caption images.
@@ -90,6 +108,9 @@ class Captioner(Predictor[CaptionModel]):
                 without the prompt is matched.
             keep: With `rerank`, number of captions to keep of each image, best first (default:
                 all).
+            logits_processor: A function, or several, that change the scores of the next token
+                after the settings did, and before temperature, top_k and top_p: see
+                `LogitsProcessor`. Those of transformers are such functions.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -118,6 +139,7 @@ class Captioner(Predictor[CaptionModel]):
             seeds=seeds,
             rerank=rerank,
             keep=keep,
+            logits_processor=logits_processor,
             **settings,
         ):
             if isinstance(result, CutlineError):
@@ -136,6 +158,7 @@ class Captioner(Predictor[CaptionModel]):
         seeds: Iterable[int] | None = None,
         rerank: Matcher | None = None,
         keep: int | None = None,
+        logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> Iterator[Caption | CutlineError]:
         """Caption any number of images, lazily.
@@ -160,6 +183,7 @@ class Captioner(Predictor[CaptionModel]):
             seeds: As for `caption`, or any iterable of seeds.
             rerank: As for `caption`.
             keep: As for `caption`.
+            logits_processor: As for `caption`.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -173,6 +197,7 @@ class Captioner(Predictor[CaptionModel]):
         """
         config = self.make_config(settings, (*CAPTION_ARGUMENTS, "ordered"))
         inference = InferenceConfig(batch_size=batch_size, num_workers=num_workers)  # checks both
+        processors = to_processor_list(logits_processor)
         if seeds is not None and not config.sample:
             raise ConfigError("seeds are for sampling only: set sample=True, or remove them")
         if keep is not None and rerank is None:
@@ -188,20 +213,20 @@ class Captioner(Predictor[CaptionModel]):
         in_order = ordered and is_sequence
         self.check_process()
         pairs = pair_inputs(images, prompts, seeds)
-        return self._stream(pairs, config, inference, in_order, ordered, reranker)
+        make_request = partial(self._make_request, config, processors, reranker)
+        return self._stream(pairs, make_request, inference, in_order, ordered, reranker)
 
     @torch.inference_mode()
     def _stream(
         self,
         pairs: Iterator[tuple[ImageSource, Inputs]],
-        config: GenerationConfig,
+        make_request: Callable[[OpenedImage[Inputs]], CaptionRequest | CutlineError],
         inference: InferenceConfig,
         in_order: bool,
         ordered: bool,
         reranker: Reranker | None,
     ) -> Iterator[Caption | CutlineError]:
         runner = self._acquire_runner(inference.batch_size)
-        make_request = partial(self._make_request, config, reranker)
         read_results = reranker.rank if reranker else read_outcomes
         with ImagePrefetcher(
             pairs,
@@ -241,7 +266,11 @@ class Captioner(Predictor[CaptionModel]):
         return config
 
     def _make_request(
-        self, config: GenerationConfig, reranker: Reranker | None, image: OpenedImage[Inputs]
+        self,
+        config: GenerationConfig,
+        logits_processors: tuple[LogitsProcessor, ...],
+        reranker: Reranker | None,
+        image: OpenedImage[Inputs],
     ) -> CaptionRequest | CutlineError:
         """Return the request of an image, or the error of one that cannot be captioned."""
         if isinstance(image.pixels, ImageError):
@@ -256,7 +285,7 @@ class Captioner(Predictor[CaptionModel]):
         except ConfigError as error:
             return ConfigError(f"image {image.index}: {error}")
         request = CaptionRequest(image.index, config, prompt_ids, name=f"image {image.index}")
-        request.pixels = image.pixels
+        request.pixels, request.logits_processors = image.pixels, logits_processors
         if reranker:
             reranker.prepare(request, image)
         return request
@@ -291,24 +320,33 @@ class Captioner(Predictor[CaptionModel]):
         images: ImageSource | Sequence[ImageSource],
         captions: str | Sequence[str],
         prompt: str | None = None,
+        *,
+        batch_size: int = 8,
     ) -> list[CaptionScore]:
         """Compute the log-likelihood of captions, given their images and the prompt.
+
+        Images are opened in the background. Each one is encoded once, even if it is given several
+        times (the same path, or the same object), and its captions are scored together. Scores do
+        not depend on the batch.
 
         Args:
             images: One per caption, or one for all of them.
             captions: Used as they are, without cleaning.
             prompt: The text before each caption, which is not scored (default: the model's own).
+            batch_size: Number of images that are encoded, and whose captions are scored, together.
 
         Returns:
             One score per caption, in order.
 
         Raises:
-            ImageError: An image cannot be read.
+            ImageError: An image cannot be read; the message names it.
             ConfigError: The numbers of images and captions differ, or a caption is too long.
         """
+        InferenceConfig(batch_size=batch_size)  # checks it
         self.check_process()
-        image_list = to_image_list(images)
-        texts = [captions] if isinstance(captions, str) else list(captions)
+        prompt = self.config.prompt if prompt is None else prompt
+        check_prompt(prompt)
+        image_list, texts = to_image_list(images), to_text_list(captions)
         if not texts:
             return []
         if len(image_list) not in (1, len(texts)):
@@ -316,20 +354,49 @@ class Captioner(Predictor[CaptionModel]):
                 f"there are {len(image_list)} images and {len(texts)} captions: "
                 "give one image per caption, or one image for all"
             )
-        with self.inference():
-            if len(image_list) == 1:
-                return self._score(image_list[0], texts, prompt)
-            pairs = zip(image_list, texts, strict=True)
-            return [self._score(image, [text], prompt)[0] for image, text in pairs]
-
-    def _score(
-        self, image: ImageSource, texts: list[str], prompt: str | None
-    ) -> list[CaptionScore]:
-        prompt = self.config.prompt if prompt is None else prompt
         encoded = encode_for_scoring(texts, prompt, self.tokenizer, self.config.text.max_positions)
-        with hold_image(image) as opened:
-            pixels = to_pixels(opened, self.config.vision.image_size)
-        return score_captions(encoded, self.encode_images(pixels[None]), self.model)
+        distinct, numbers = number_distinct(image_list)
+        numbers = numbers * len(texts) if len(numbers) == 1 else numbers
+        rows: list[list[EncodedText]] = [[] for _ in distinct]
+        for number, row in zip(numbers, encoded, strict=True):
+            rows[number].append(row)
+        scores: list[list[CaptionScore]] = []
+        for batch in self.encode_batches(zip(distinct, rows, strict=True), batch_size):
+            with self.inference():
+                scores += score_captions(batch.items, batch.require_embeds(), self.model)
+        following = [iter(each) for each in scores]
+        return [next(following[number]) for number in numbers]
+
+    def rank(
+        self,
+        image: ImageSource,
+        captions: Sequence[str],
+        prompt: str | None = None,
+        *,
+        by: RankBy = "log_prob",
+    ) -> list[RankedCaption]:
+        """Rank captions of an image, best first.
+
+        "log_prob" is the log-likelihood of the whole caption, summed over its tokens, as in
+        `rank_answer` of BLIP (models/blip_vqa.py), which sums the loss; its loss is smoothed, and
+        this is not. It favors short captions; "perplexity" is per token.
+
+        Args:
+            image: The image.
+            captions: The captions.
+            prompt: As for `score`.
+            by: What to rank by: "log_prob" or "perplexity".
+
+        Returns:
+            All of them, with their scores; equally likely ones in the order of the input.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ConfigError: A caption is too long, or `by` is unknown.
+        """
+        require_choice("by", by, get_args(RankBy))
+        texts = to_text_list(captions)
+        return rank_captions(texts, self.score([image], texts, prompt), by)
 
 
 def load(

@@ -96,8 +96,9 @@ class ImageToTextPipeline:
         Args:
             inputs: An image is a path, an http address, "data:image/png;base64,…", bytes, a PIL
                 image or an (H, W, 3) uint8 array.
-            **arguments: `max_new_tokens`, `generate_kwargs` (fields of `GenerateConfig`), `prompt`,
-                `timeout` (seconds to fetch an image), `batch_size` and `num_workers`.
+            **arguments: `max_new_tokens`, `generate_kwargs` (fields of `GenerateConfig` and
+                `logits_processor`), `prompt`, `timeout` (seconds to fetch an image), `batch_size`
+                and `num_workers`.
 
         Returns:
             For an image, a list of records, {"generated_text": …}, as many as
@@ -129,6 +130,7 @@ class ImageToTextPipeline:
             batch_size=batch_size,
             num_workers=config.num_workers,
             seeds=_draw_seeds() if config.generate.do_sample else None,
+            logits_processor=config.logits_processor,
             **config.generate.to_generation_kwargs(
                 len(prompt_ids), self.captioner.config.text.max_positions
             ),

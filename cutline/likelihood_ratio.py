@@ -13,14 +13,14 @@ from cutline.captioner import Captioner
 from cutline.config import InferenceConfig
 from cutline.errors import ConfigError, CutlineError
 from cutline.image import ImageSource
-from cutline.matching import MAX_ROWS, to_text_list
+from cutline.matching import to_text_list
 from cutline.model import KeysValues
 from cutline.predictor import ImageResult
-from cutline.scoring import score_captions
+from cutline.scoring import score_equally_many
 from cutline.tokenizer import EncodedText
 
 ImageKeys: TypeAlias = list[KeysValues]
-"""keys and values of an image for the cross-attention of each layer"""
+"""keys and values of images for the cross-attention of each layer"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LikelihoodRatio:
         inputs = ((image, None) for image in background)
         for batch in captioner.encode_batches(inputs, batch_size):
             with captioner.inference():
-                self._background += self._project(batch.require_embeds())
+                self._background.append(self._project(batch.require_embeds()))
 
     def stream(
         self,
@@ -86,38 +86,44 @@ class LikelihoodRatio:
         """Return the scores of the texts of each image, given image_embeds (B, N, D)."""
         rows = list(map(to_text_list, texts))
         distinct = list(dict.fromkeys(text for row in rows for text in row))
-        encoded = dict(zip(distinct, map(self._encode, distinct), strict=True))
+        encoded = {text: self._encode(text) for text in distinct}
         with self.captioner.inference():
-            others = [self._score_texts(distinct, encoded, keys) for keys in self._background]
+            means = self._score_others(encoded)
             own = [
-                self._score_texts(row, encoded, keys)
-                for row, keys in zip(rows, self._project(image_embeds), strict=True)
+                self._score_texts([encoded[text] for text in row], self._project(embeds))
+                for row, embeds in zip(rows, image_embeds.split(1), strict=True)
             ]
-        means = {text: _log_mean_exp([each[text] for each in others]) for text in distinct}
-        return [
-            RatioScores(tuple(scores[text] - means[text] for text in row))
-            for row, scores in zip(rows, own, strict=True)
-        ]
+        results = []
+        for row, scores in zip(rows, own, strict=True):
+            pairs = zip(row, scores, strict=True)
+            results.append(RatioScores(tuple(score - means[text] for text, (score,) in pairs)))
+        return results
 
-    def _project(self, image_embeds: Tensor) -> list[ImageKeys]:
-        """Return the keys and values of each image, given image_embeds (B, N, D)."""
-        text = self.captioner.model.text
-        return [list(text.project_image(embeds)) for embeds in image_embeds.split(1)]
+    def _project(self, image_embeds: Tensor) -> ImageKeys:
+        """Return the keys and values of images, given image_embeds (B, N, D)."""
+        return list(self.captioner.model.text.project_image(image_embeds))
 
-    def _score_texts(
-        self, texts: Sequence[str], encoded: dict[str, EncodedText], image: ImageKeys
-    ) -> dict[str, float]:
-        """Return the log-likelihood of each text, given an image."""
-        # Without padding, so that scores do not depend on other texts, not even in bf16.
-        order = sorted(set(texts), key=lambda text: len(encoded[text].token_ids))
-        found: dict[str, float] = {}
-        for _, group in groupby(order, key=lambda text: len(encoded[text].token_ids)):
-            equally_long = list(group)
-            for start in range(0, len(equally_long), MAX_ROWS):
-                part = equally_long[start : start + MAX_ROWS]
-                rows = [encoded[text] for text in part]
-                scores = score_captions(rows, image, self.captioner.model)
-                found |= {text: score.log_prob for text, score in zip(part, scores, strict=True)}
+    def _score_others(self, encoded: dict[str, EncodedText]) -> dict[str, float]:
+        """Return the logarithm of the mean likelihood of each text, given the background."""
+        rows = list(encoded.values())
+        parts = [self._score_texts(rows, keys) for keys in self._background]
+        return {
+            text: _log_mean_exp([score for part in scores for score in part])
+            for text, scores in zip(encoded, zip(*parts, strict=True), strict=True)
+        }
+
+    def _score_texts(self, encoded: Sequence[EncodedText], images: ImageKeys) -> list[list[float]]:
+        """Return the log-likelihood of each of K texts, given each of B images: K rows of B."""
+        found: list[list[float]] = [[] for _ in encoded]
+        num_images = len(images[0][0])
+        # Without padding, so that scores do not depend on other texts, not even in the last bit.
+        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].token_ids))
+        for _, group in groupby(order, key=lambda row: len(encoded[row].token_ids)):
+            rows = list(group)
+            inputs = [[encoded[row] for row in rows]] * num_images
+            for scores in score_equally_many(inputs, images, self.captioner.model):
+                for row, score in zip(rows, scores, strict=True):
+                    found[row].append(score.log_prob)
         return found
 
     def _encode(self, text: str) -> EncodedText:

@@ -6,7 +6,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 
 from cutline.batching import CaptionRequest
-from cutline.batching.inputs import check_prompt
+from cutline.batching.inputs import check_prompt, to_processor_list
 from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs, InferenceConfig
 from cutline.config.validation import require
 from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
-from cutline.generation import check_prompt_length
+from cutline.generation import LogitsProcessor, check_prompt_length
 from cutline.image import ImageSource, describe_failure, read_pixels
 
+SUBMIT_ARGUMENTS = ("prompt", "id", "deadline", "logits_processor")
+"""arguments of `CaptionScheduler.submit` besides the image and the fields of `GenerationConfig`"""
 MAX_WAIT = 3600.0  # seconds; the operating system has a limit
 NUM_OPENERS = 8  # threads that open images: some may wait for a disk or a network
 
@@ -91,6 +93,7 @@ class CaptionScheduler:
         *,
         id: Any = None,
         deadline: float | None = None,
+        logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None = None,
         **settings: Unpack[GenerationKwargs],
     ) -> CaptionRequest:
         """Submit an image to caption; return at once.
@@ -101,6 +104,7 @@ class CaptionScheduler:
             id: What to call the request (default: a number).
             deadline: Seconds from now until the request must be done, the time in the queue
                 included; None for no limit.
+            logits_processor: As for `Captioner.caption`; the thread of the model calls it.
             **settings: Fields of `GenerationConfig`, such as num_beams=5 or sample=True.
 
         Returns:
@@ -111,7 +115,8 @@ class CaptionScheduler:
             QueueFullError: Too many requests wait.
             SchedulerClosedError: The scheduler is closed, or its model has failed.
         """
-        config = self._captioner.make_config(settings, ("prompt", "id", "deadline"))
+        config = self._captioner.make_config(settings, SUBMIT_ARGUMENTS)
+        processors = to_processor_list(logits_processor)
         self._captioner.check_process()
         if deadline is not None:
             is_valid = isinstance(deadline, int | float) and 0 < deadline < math.inf
@@ -127,6 +132,7 @@ class CaptionScheduler:
                 )
             number = next(self._numbers)
             request = CaptionRequest(number if id is None else id, config, prompt_ids, deadline)
+            request.logits_processors = processors
             self._requests[request] = number
             try:
                 self._open(request, image)

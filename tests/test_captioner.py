@@ -354,20 +354,3 @@ def test_scores_are_sums_over_tokens_and_do_not_depend_on_the_batch(
         captioner.score(images[0], "a star", prompt=""),
     )
     assert with_prompt != without
-
-
-def test_score_of_one_image_per_caption(captioner: Captioner, images: list[Image.Image]) -> None:
-    scores = captioner.score(images[:2], ["a red circle", "two"])
-    assert scores == [
-        *captioner.score(images[0], "a red circle"),
-        *captioner.score(images[1], "two"),
-    ]
-
-
-def test_score_rejects_different_numbers_and_long_captions(
-    captioner: Captioner, images: list[Image.Image]
-) -> None:
-    with pytest.raises(cutline.ConfigError, match="2 images and 3 captions"):
-        captioner.score(images[:2], ["a", "b", "c"])
-    with pytest.raises(cutline.ConfigError, match="longer than the model's 48 positions"):
-        captioner.score(images[0], "a " * 60)

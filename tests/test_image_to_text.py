@@ -183,6 +183,20 @@ def test_max_new_tokens_is_an_argument_of_its_own(
     assert texts_of(records) == reference(images[0], max_new_tokens=7, **arguments)
 
 
+def test_logits_processors_are_those_of_generate(
+    drop_in: ImageToTextPipeline, reference: Reference, images: list[Image.Image]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokens = range(drop_in.captioner.config.text.vocab_size)
+    bias = transformers.SequenceBiasLogitsProcessor({(t,): t * 37 % 11 * 2.0 for t in tokens})
+    for num_beams in (1, 3):
+        arguments = {"num_beams": num_beams, "max_new_tokens": 9}
+        plain = [reference(image, **arguments) for image in images]
+        arguments["logits_processor"] = transformers.LogitsProcessorList([bias])
+        expected = [reference(image, **arguments) for image in images]
+        assert list(map(texts_of, drop_in(images, generate_kwargs=arguments))) == expected != plain
+
+
 # --- inputs and outputs
 
 

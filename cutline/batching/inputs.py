@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 
 from cutline.errors import ConfigError
+from cutline.generation import LogitsProcessor
 from cutline.image import ImageSource
 from cutline.messages import format_value
 
@@ -48,6 +49,27 @@ def check_count(name: str, values: object, num_images: int) -> None:
             f"there are {len(values)} {name}s for {num_images} images: "
             f"give one {name} for all images, or one per image"
         )
+
+
+def to_processor_list(
+    processors: LogitsProcessor | Sequence[LogitsProcessor] | None,
+) -> tuple[LogitsProcessor, ...]:
+    """Return logits processors, given one, several or None.
+
+    Raises:
+        ConfigError: One is not a function.
+    """
+    if processors is None:
+        return ()
+    # A list of transformers can itself be called; its items can be named in errors.
+    several = tuple(processors) if isinstance(processors, Sequence) else (processors,)
+    for processor in several:
+        if isinstance(processor, type) or not callable(processor):
+            raise ConfigError(
+                "a logits processor must be a function of input_ids and scores, not "
+                f"{format_value(processor)}"
+            )
+    return several
 
 
 def to_image_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:

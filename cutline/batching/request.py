@@ -19,7 +19,7 @@ from cutline.errors import (
     GenerationError,
     RequestCancelledError,
 )
-from cutline.generation import Progress
+from cutline.generation import LogitsProcessor, Progress
 from cutline.tokenizer import Tokenizer
 
 
@@ -47,6 +47,7 @@ class CaptionRequest:
         name: Its name in errors.
         config: Its settings.
         prompt_ids: The tokens of its prompt.
+        logits_processors: Functions of the caller that change the scores of the next token.
         pixels: The image, (3, S, S); None until it has been opened.
         match_input: What a matcher reads of the image when the captions are ranked: pixels
             (3, S, S) or, with `keeps_embeds`, the image_embeds (N, D) of the captioner.
@@ -74,6 +75,7 @@ class CaptionRequest:
         """
         self.id, self.config, self.prompt_ids = id, config, prompt_ids
         self.name = name or f"request {id}"
+        self.logits_processors: tuple[LogitsProcessor, ...] = ()
         self.pixels: Tensor | None = None
         self.match_input: Tensor | None = None
         self.keeps_embeds = False

@@ -193,7 +193,10 @@ class BatchRunner:
             image_embeds, prompts.input_ids.shape[1], prompts.attention_mask, self._cache
         )
         configs = [request.config for request in requests]
-        return NewRequests(requests, cache, prompts, list(map(choose_seed, configs, pixels)))
+        processors = [request.logits_processors for request in requests]
+        return NewRequests(
+            requests, cache, prompts, list(map(choose_seed, configs, pixels)), processors
+        )
 
     def _pad_prompts(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         """Return prompts padded on the left."""
@@ -205,9 +208,12 @@ class BatchRunner:
 
     def _finish(self, results: Sequence[Result], done: list[CaptionRequest]) -> None:
         """End requests with their captions."""
-        for request, hypotheses in results:
+        for request, result in results:
             assert isinstance(request, CaptionRequest)
-            request.finish(self._decode(hypotheses) if hypotheses else no_caption(request))
+            if isinstance(result, GenerationError):
+                request.finish(name_request(request, result))
+            else:
+                request.finish(self._decode(result) if result else no_caption(request))
             done.append(request)
             self._running.remove(request)
         if not self._running and self._slots_before_retry:
@@ -288,5 +294,13 @@ def no_caption(request: CaptionRequest) -> GenerationError:
     """Return the error of a request without hypotheses."""
     return GenerationError(
         f"{request.name}: there is no caption, because the model's output is NaN (are its "
-        "weights damaged?) or no_repeat_ngram_size and bad_words forbid every token"
+        "weights damaged?) or no_repeat_ngram_size, bad_words and logits processors forbid every "
+        "token"
     )
+
+
+def name_request(request: CaptionRequest, error: GenerationError) -> GenerationError:
+    """Return the error of a request, given one that it shares with others."""
+    own = GenerationError(f"{request.name}: {error}")
+    own.__cause__ = error.__cause__ or error
+    return own

@@ -30,8 +30,6 @@ def score_command(
     """
     if not captions:
         raise ConfigError("name at least one caption to score")
-    scores = model.load(inference).score(image, captions, prompt)
-    ranked = zip((score.log_prob for score in scores), captions, strict=True)
-    for log_prob, text in sorted(ranked, reverse=True):
-        print_result(f"{log_prob:.4f}\t{text}\n")
+    for caption in model.load(inference).rank(image, captions, prompt):
+        print_result(f"{caption.score.log_prob:.4f}\t{caption.text}\n")
     return 0

@@ -119,6 +119,8 @@ class PipelineConfig(Settings):
     """images captioned together"""
     num_workers: int = 0
     """processes that open images (0: threads of this process)"""
+    logits_processor: Any = None
+    """what `Captioner.caption` takes; an argument of `generate`"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,12 +135,14 @@ class PipelineConfig(Settings):
         """
         _require_known(arguments, PipelineKwargs.__annotations__, "argument")
         own = {name: value for name, value in arguments.items() if name in _OWN}
-        generate = replace(self.generate, **_given(_read_generate(arguments)))
+        given = _read_generate(arguments)
+        own["logits_processor"] = given.pop("logits_processor", None)
+        generate = replace(self.generate, **_given(given))
         return replace(self, generate=generate, **_given(own))
 
 
 _OWN = {field.name for field in fields(PipelineConfig)}
-_GENERATE = [field.name for field in fields(GenerateConfig)]
+_GENERATE = [*(field.name for field in fields(GenerateConfig)), "logits_processor"]
 
 
 def _read_generate(arguments: PipelineKwargs) -> dict[str, Any]:

@@ -2,24 +2,26 @@
 
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from cutline.config import GenerationConfig
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, GenerationError
 from cutline.generation.beam import BeamSearch
 from cutline.generation.interfaces import CacheT, Hypothesis, Progress, Prompts, Search, Step
-from cutline.generation.logits_processors import EncodeWords, make_bad_words
+from cutline.generation.logits_processors import EncodeWords, LogitsProcessor
+from cutline.generation.processor_chain import ProcessorChain
 from cutline.generation.sample import Sampling
 
-Result = tuple[Hashable, list[Hypothesis]]
-"""the id of a request, and its captions, best first; none if the model's logits are NaN or the
-settings forbid every token"""
-MakeSearch = Callable[[Prompts, Sequence[GenerationConfig]], Search]
-"""make_search(prompts, configs) -> search; the configs differ in their seeds only"""
+Result = tuple[Hashable, list[Hypothesis] | GenerationError]
+"""the id of a request, and its captions, best first (none if the model's logits are NaN or every
+token is forbidden), or the error of one of its logits processors"""
+MakeSearch = Callable[[Prompts, Sequence[GenerationConfig], Sequence[LogitsProcessor]], Search]
+"""make_search(prompts, configs, logits_processors) -> search; the configs differ in their seeds
+only"""
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,59 @@ class NewRequests(Generic[CacheT]):
     """their prompts"""
     configs: Sequence[GenerationConfig]
     """their settings; `seed` is that of the image"""
+    logits_processors: Sequence[Sequence[LogitsProcessor]] | None = None
+    """for each, those of the user, besides those of its settings (None: none)"""
+
+    @property
+    def kinds(self) -> list["_Kind"]:
+        """Return what kind of search each of them needs."""
+        processors = self.logits_processors or [()] * len(self.configs)
+        return [
+            _Kind(replace(config, seed=0) if config.seed else config, tuple(map(id, each)))
+            for config, each in zip(self.configs, processors, strict=True)
+        ]
+
+    def make_search(self, make_search: "MakeSearch", rows: Sequence[int]) -> Search:
+        """Make the search of the requests `rows`, which are of one kind."""
+        processors = self.logits_processors[rows[0]] if self.logits_processors else ()
+        configs = [self.configs[row] for row in rows]
+        return make_search(self.prompts.select(rows), configs, processors)
+
+
+class _Kind(NamedTuple):
+    """What requests that share a search have in common."""
+
+    config: GenerationConfig
+    """their settings, without the seed"""
+    processor_ids: tuple[int, ...]
+    """the identities of their logits processors, which the search keeps in memory"""
 
 
 def make_search(
     prompts: Prompts,
     configs: Sequence[GenerationConfig],
+    logits_processors: Sequence[LogitsProcessor] = (),
     encode_words: EncodeWords | None = None,
 ) -> Search:
     """Make the search for requests whose settings differ in their seeds only.
+
+    Args:
+        prompts: Their prompts.
+        configs: Their settings.
+        logits_processors: Those of the user, which they share.
+        encode_words: Encodes the `bad_words` of the settings, if there are any.
 
     Raises:
         ConfigError: A prompt is not shorter than `max_length`.
     """
     config = configs[0]
     check_prompt_length(int(prompts.lengths.max()), config)
-    bad_words = make_bad_words(config, encode_words, prompts.input_ids.device)
+    device = prompts.input_ids.device
+    processors = ProcessorChain(config, prompts.end_id, device, encode_words, logits_processors)
     if config.num_beams > 1 and not config.sample:
-        return BeamSearch(prompts, config, bad_words)
+        return BeamSearch(prompts, config, processors)
     seeds = [config.seed for config in configs] if config.sample else None
-    return Sampling(prompts, config, seeds, bad_words)
+    return Sampling(prompts, config, seeds, processors)
 
 
 def check_prompt_length(num_tokens: int, config: GenerationConfig) -> None:
@@ -71,14 +107,30 @@ class _Group:
     search: Search
     slots: list[int]
     """the slot of each image of the search, ascending"""
+    error: GenerationError | None = None
+    """that of a logits processor, which ends the search"""
+
+    def advance(self, logits: Tensor) -> Tensor:
+        """Choose the next tokens, given logits (B, K, V); return which images are done, (B,)."""
+        try:
+            return self.search.advance(logits)
+        except GenerationError as error:
+            self.error = error
+            return torch.ones(len(self.slots), dtype=torch.bool, device=logits.device)
+
+    def finalize(self, rows: Sequence[int]) -> Sequence[list[Hypothesis] | GenerationError]:
+        """Return the captions of images that are done, best first, or the error."""
+        if self.error is not None:
+            return [self.error] * len(rows)
+        return self.search.finalize(torch.tensor(rows, device=self.search.next_tokens.device))
 
 
 class Batch(Generic[CacheT]):
     """Requests that are captioned together.
 
-    Each step of the model continues all requests, whatever their settings. Requests whose settings
-    differ in their seeds only share a search. Images with fewer beams than others are padded to the
-    same number.
+    Each step of the model continues all requests, whatever their settings. Requests with the same
+    logits processors, whose settings differ in their seeds only, share a search. Images with fewer
+    beams than others are padded to the same number.
 
     Attributes:
         request_ids: The ids of the requests, by slot.
@@ -100,7 +152,7 @@ class Batch(Generic[CacheT]):
         """
         self.request_ids: list[Hashable] = []
         self._step, self._cache, self._make_search = step, cache, make_search
-        self._groups: dict[GenerationConfig, _Group] = {}
+        self._groups: dict[_Kind, _Group] = {}
 
     def __len__(self) -> int:
         return len(self.request_ids)
@@ -115,13 +167,11 @@ class Batch(Generic[CacheT]):
         """
         new = Batch(self._step, requests.cache)
         new.request_ids = list(requests.request_ids)
-        rows_by_kind: dict[GenerationConfig, list[int]] = {}
-        for row, config in enumerate(requests.configs):
-            kind = replace(config, seed=0) if config.seed else config
+        rows_by_kind: dict[_Kind, list[int]] = {}
+        for row, kind in enumerate(requests.kinds):
             rows_by_kind.setdefault(kind, []).append(row)
         for kind, rows in rows_by_kind.items():
-            prompts, configs = requests.prompts.select(rows), [requests.configs[r] for r in rows]
-            new._groups[kind] = _Group(self._make_search(prompts, configs), rows)
+            new._groups[kind] = _Group(requests.make_search(self._make_search, rows), rows)
         new._update_index()
         results = new._advance(self._step(requests.prompts.input_ids[:, None], requests.cache))
         self._extend(new)
@@ -147,10 +197,10 @@ class Batch(Generic[CacheT]):
 
     def _advance(self, logits: Tensor) -> list[Result]:
         """Choose the next tokens; remove requests that are done and return their captions."""
-        groups, device = list(self._groups.values()), logits.device
+        groups = list(self._groups.values())
         done = torch.cat(
             [
-                group.search.advance(self._select_logits(logits, number))
+                group.advance(self._select_logits(logits, number))
                 for number, group in enumerate(groups)
             ]
         )
@@ -159,10 +209,9 @@ class Batch(Generic[CacheT]):
         for group in groups:
             rows = [row for row, _ in enumerate(group.slots) if next(done_flags)]
             if rows:
-                captions = group.search.finalize(torch.tensor(rows, device=device))
                 slots = [group.slots[row] for row in rows]
                 ids = (self.request_ids[slot] for slot in slots)
-                results += zip(ids, captions, strict=True)
+                results += zip(ids, group.finalize(rows), strict=True)
                 finished.update(slots)
         if finished:
             self._remove(finished)
@@ -185,7 +234,7 @@ class Batch(Generic[CacheT]):
                 self._groups[kind] = _Group(group.search, slots)
         was_empty = not self.request_ids
         self.request_ids += new.request_ids
-        max_tokens = max(kind.max_length for kind in self._groups)
+        max_tokens = max(kind.config.max_length for kind in self._groups)
         num_beams = max(group.search.next_tokens.shape[1] for group in self._groups.values())
         if self._cache is None:
             self._cache = new._cache

@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax, pad
 
 from cutline.config import GenerationConfig
 from cutline.generation.interfaces import Hypothesis, Progress, Prompts
-from cutline.generation.logits_processors import BadWords, changes_scores, process_logits
+from cutline.generation.processor_chain import ProcessorChain
 from cutline.generation.state import (
     BatchState,
     BeamHypotheses,
@@ -40,9 +40,9 @@ class BeamSearch(BatchState):
     """
 
     def __init__(
-        self, prompts: Prompts, config: GenerationConfig, bad_words: BadWords | None = None
+        self, prompts: Prompts, config: GenerationConfig, processors: ProcessorChain
     ) -> None:
-        self.config, self.end_id, self.bad_words = config, prompts.end_id, bad_words
+        self.config, self.end_id, self.processors = config, prompts.end_id, processors
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
         self.ids = prompts.left_align(config.max_length)[:, None]  # (B, 1, W)
         num_images, device = len(self.ids), self.ids.device
@@ -105,11 +105,9 @@ class BeamSearch(BatchState):
     def _find_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores, beams and tokens of the best continuations, best first, (B, count)."""
         config = self.config
-        if changes_scores(config):
+        if not self.processors.limits_length_only:
             log_probs = log_softmax(logits, -1)
-            log_probs = process_logits(
-                log_probs, self.ids, self.lengths, self.end_id, config, self.bad_words
-            )
+            log_probs = self.processors.process(log_probs, self.ids, self.lengths)
             return select_top(log_probs + self.beam_scores[..., None], count)
         # The best candidates of all beams are among the best of each beam, so log-probabilities of
         # the whole vocabulary need not be computed. One more per beam makes up for an end token

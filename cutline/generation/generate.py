@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cutline.config import GenerationConfig
+from cutline.errors import GenerationError
 from cutline.generation.batch import Batch, MakeSearch, NewRequests, make_search
 from cutline.generation.interfaces import CacheT, Hypothesis, Prompts, Step
+from cutline.generation.logits_processors import LogitsProcessor
 
 
 def generate(
@@ -14,6 +16,7 @@ def generate(
     prompts: Prompts,
     config: GenerationConfig,
     seeds: Sequence[int] | None = None,
+    logits_processors: Sequence[LogitsProcessor] = (),
     make_search: MakeSearch = make_search,
 ) -> list[list[Hypothesis]]:
     """Generate the captions of one batch of images.
@@ -24,6 +27,7 @@ def generate(
         prompts: The prompts of the images.
         config: How to search.
         seeds: For sampling, one per image (None: `config.seed` for all).
+        logits_processors: Functions that change the scores of the next token.
         make_search: Makes the search.
 
     Returns:
@@ -31,11 +35,19 @@ def generate(
 
     Raises:
         ConfigError: A prompt is not shorter than `max_length`.
+        GenerationError: A logits processor failed.
     """
     count = len(prompts.input_ids)
     configs = [replace(config, seed=seed) for seed in seeds or [config.seed] * count]
     batch = Batch(step, make_search=make_search)
-    captions = dict(batch.add(NewRequests(range(count), cache, prompts, configs)))
+    requests = NewRequests(range(count), cache, prompts, configs, [logits_processors] * count)
+    results = dict(batch.add(requests))
     while len(batch):
-        captions.update(batch.advance())
-    return [captions[request_id] for request_id in range(count)]
+        results.update(batch.advance())
+    captions = []
+    for request_id in range(count):
+        result = results[request_id]
+        if isinstance(result, GenerationError):
+            raise result
+        captions.append(result)
+    return captions

@@ -3,29 +3,84 @@
 Order and arithmetic are those of transformers 4.15, the version that BLIP pins: repetition penalty,
 n-grams, bad words, min_length.
 
-Shapes: R rows, W tokens at most (NO_TOKEN after the last), V vocabulary.
+Shapes: R rows, T tokens so far (NO_TOKEN before the first), V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from cutline.config import GenerationConfig
 from cutline.generation.interfaces import NO_TOKEN
 
 
-def changes_scores(config: GenerationConfig) -> bool:
-    """Return whether `config` changes the scores of tokens other than the end token."""
-    penalizes = config.repetition_penalty != 1
-    return penalizes or config.no_repeat_ngram_size > 0 or bool(config.bad_words)
+class LogitsProcessor(Protocol):
+    """Changes the scores of the next token, as a `LogitsProcessor` of transformers does.
+
+    Any function of these arguments is one, and so are the classes of transformers.
+    """
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, /) -> Tensor:
+        """Return the new scores.
+
+        Args:
+            input_ids: (R, T), the tokens so far of R captions that are equally long: the start
+                token, the prompt, and what was generated.
+            scores: (R, V), float32: log-probabilities in beam search, raw logits in greedy search
+                and sampling. They may be changed in place.
+
+        Returns:
+            (R, V); -inf forbids a token.
+        """
 
 
-class BadWords:
-    """Token sequences that are never generated.
+class RepetitionPenalty:
+    """Penalizes tokens that are already present (Keskar et al., 2019, arXiv 1909.05858).
+
+    Negative scores are multiplied by `penalty`, others divided by it, as in transformers.
+    """
+
+    def __init__(self, penalty: float) -> None:
+        self.penalty = penalty
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores, changed in place."""
+        # the last token is always present
+        present = input_ids.where(input_ids != NO_TOKEN, input_ids[:, -1:])
+        old = scores.gather(1, present)
+        new = torch.where(old < 0, old * self.penalty, old / self.penalty)
+        return scores.scatter_(1, present, new)
+
+
+class NoRepeatNgrams:
+    """Forbids tokens that would complete an n-gram for the second time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores, changed in place."""
+        if input_ids.shape[1] < self.size:
+            return scores
+        # A token is forbidden if it ends a window of `size` tokens whose other tokens are the last
+        # size - 1 tokens of the row. Rows shorter than that have no window without NO_TOKEN.
+        windows = input_ids.unfold(1, self.size, 1)  # (R, T - size + 1, size)
+        prefix = take_last(input_ids, self.size - 1)
+        complete = (windows != NO_TOKEN).all(-1)  # (R, T - size + 1)
+        repeats = (windows[..., :-1] == prefix[:, None]).all(-1) & complete
+        return forbid_tokens(scores, windows[..., -1].clamp_min(0), repeats)
+
+
+class NoBadWords:
+    """Forbids tokens that would complete a bad word.
+
+    As in transformers, its other tokens may be those of the prompt.
 
     Attributes:
-        prefixes: (S, L - 1), the tokens of each but the last, NO_TOKEN before them.
+        prefixes: (S, L - 1), the tokens of each bad word but the last, NO_TOKEN before them.
         last: (S,), the last token of each.
     """
 
@@ -35,102 +90,69 @@ class BadWords:
         padded = torch.tensor(rows, dtype=torch.long, device=device).view(-1, size)  # (S, L)
         self.prefixes, self.last = padded[:, :-1], padded[:, -1]
 
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores, changed in place."""
+        previous = take_last(input_ids, self.prefixes.shape[1])  # (R, L - 1)
+        # The NO_TOKEN before a short prefix matches anything; all of a single token's are such.
+        matches = (self.prefixes == previous[:, None]) | (self.prefixes == NO_TOKEN)
+        return forbid_tokens(scores, self.last.expand(len(scores), -1), matches.all(-1))
+
+
+class MinLength:
+    """Forbids the end token in captions of fewer than `min_length` tokens."""
+
+    def __init__(self, min_length: int, end_id: int) -> None:
+        self.min_length, self.end_id = min_length, end_id
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores, changed in place."""
+        too_short = (input_ids != NO_TOKEN).sum(-1) < self.min_length
+        scores[:, self.end_id].masked_fill_(too_short, -torch.inf)
+        return scores
+
 
 EncodeWords = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 """encode_words(words) -> the tokens of each word"""
 
 
-def make_bad_words(
-    config: GenerationConfig, encode_words: EncodeWords | None, device: torch.device
-) -> BadWords | None:
-    """Return the tokens of the `bad_words` of `config`, which need an encoder, if it has any."""
-    if not config.bad_words:
-        return None
-    assert encode_words is not None, "bad_words need `encode_words`"
-    encoded = encode_words(config.bad_words)
-    return BadWords([tokens for tokens in encoded if len(tokens) <= config.max_length], device)
+def make_logits_processors(
+    config: GenerationConfig, end_id: int, encode_words: EncodeWords | None, device: torch.device
+) -> list[LogitsProcessor]:
+    """Make the processors that settings ask for.
 
-
-def process_logits(
-    scores: Tensor,
-    ids: Tensor,
-    lengths: Tensor,
-    end_id: int,
-    config: GenerationConfig,
-    bad_words: BadWords | None = None,
-) -> Tensor:
-    """Apply all penalties and limits to a copy of the scores.
+    They change scores in place. Rows of different lengths may have NO_TOKEN before their first
+    token.
 
     Args:
-        scores: (B, K, V), logits or log-probabilities.
-        ids: (B, K, W), the tokens so far, prompt included.
-        lengths: (B,), their number.
+        config: The settings.
         end_id: The end token.
-        config: The penalty and the limits.
-        bad_words: The tokens of its `bad_words`.
-
-    Returns:
-        (B, K, V).
+        encode_words: Encodes their `bad_words`, if there are any.
+        device: The device of the search.
     """
-    shape = scores.shape
-    scores, ids = scores.flatten(0, 1).clone(), ids.flatten(0, 1)
+    processors: list[LogitsProcessor] = []
     if config.repetition_penalty != 1:
-        penalize_repetition(scores, ids, config.repetition_penalty)
+        processors.append(RepetitionPenalty(config.repetition_penalty))
     if config.no_repeat_ngram_size:
-        forbid_ngrams(scores, ids, lengths.repeat_interleave(shape[1]), config.no_repeat_ngram_size)
-    if bad_words is not None:
-        forbid_bad_words(scores, ids, lengths.repeat_interleave(shape[1]), bad_words)
-    scores = scores.view(shape)
-    too_short = lengths < config.min_length
-    scores[..., end_id].masked_fill_(too_short[:, None], -torch.inf)
-    return scores
+        processors.append(NoRepeatNgrams(config.no_repeat_ngram_size))
+    if config.bad_words:
+        assert encode_words is not None, "bad_words need `encode_words`"
+        encoded = encode_words(config.bad_words)
+        processors.append(
+            NoBadWords([tokens for tokens in encoded if len(tokens) <= config.max_length], device)
+        )
+    if config.min_length:
+        processors.append(MinLength(config.min_length, end_id))
+    return processors
 
 
-def penalize_repetition(scores: Tensor, ids: Tensor, penalty: float) -> None:
-    """Penalize tokens that are already present (Keskar et al., 2019, arXiv 1909.05858).
-
-    Negative scores are multiplied by `penalty`, others divided by it, as in transformers. Changes
-    scores (R, V) in place, given ids (R, W).
-    """
-    present = ids.where(ids != NO_TOKEN, ids[:, :1])  # the first token is always present
-    old = scores.gather(1, present)
-    scores.scatter_(1, present, torch.where(old < 0, old * penalty, old / penalty))
+def forbid_tokens(scores: Tensor, tokens: Tensor, is_forbidden: Tensor) -> Tensor:
+    """Set scores (R, V) of tokens (R, M) to -inf in place where `is_forbidden`, (R, M)."""
+    # A token may occur several times; "amin" makes it -inf if it is forbidden in any place, and inf
+    # changes nothing.
+    limit = torch.where(is_forbidden, -torch.inf, torch.inf).to(scores.dtype)
+    return scores.scatter_reduce_(1, tokens, limit, "amin")
 
 
-def forbid_ngrams(scores: Tensor, ids: Tensor, lengths: Tensor, size: int) -> None:
-    """Set the scores of tokens that would complete an n-gram for the second time to -inf.
-
-    Changes scores (R, V) in place, given ids (R, W), of which the first `lengths` (R,) are tokens.
-    """
-    if ids.shape[1] < size:
-        return
-    # A token is forbidden if it ends a window of `size` tokens whose other tokens are the last
-    # size - 1 tokens of the row. Rows shorter than that have no window without NO_TOKEN.
-    windows = ids.unfold(1, size, 1)  # (R, W - size + 1, size)
-    prefix = take_last(ids, lengths, size - 1)
-    complete = (windows != NO_TOKEN).all(-1)  # (R, W - size + 1)
-    repeats = (windows[..., :-1] == prefix[:, None]).all(-1) & complete
-    # A token may end several windows; "amin" makes it -inf if any of them repeats, and inf changes
-    # nothing.
-    limit = torch.where(repeats, -torch.inf, torch.inf).to(scores.dtype)
-    scores.scatter_reduce_(1, windows[..., -1].clamp_min(0), limit, "amin")
-
-
-def forbid_bad_words(scores: Tensor, ids: Tensor, lengths: Tensor, bad_words: BadWords) -> None:
-    """Set the scores of tokens that would complete a bad word to -inf.
-
-    As in transformers, its other tokens may be those of the prompt. Changes scores (R, V) in place,
-    given ids (R, W), of which the first `lengths` (R,) are tokens.
-    """
-    prefixes, last = bad_words.prefixes, bad_words.last
-    previous = take_last(ids, lengths, prefixes.shape[1])  # (R, L - 1)
-    # The NO_TOKEN before a short prefix matches anything; all of a single token's are such.
-    matches = (prefixes == previous[:, None]) | (prefixes == NO_TOKEN)
-    limit = torch.where(matches.all(-1), -torch.inf, torch.inf).to(scores.dtype)  # (R, S)
-    scores.scatter_reduce_(1, last.expand(len(scores), -1), limit, "amin")
-
-
-def take_last(ids: Tensor, lengths: Tensor, count: int) -> Tensor:
-    """Return the last `count` of the first `lengths` (R,) of ids (R, W); NO_TOKEN before them."""
-    column = lengths[:, None] + torch.arange(-count, 0, device=ids.device)  # (R, count)
-    return ids.gather(1, column.clamp_min(0)).masked_fill(column < 0, NO_TOKEN)
+def take_last(input_ids: Tensor, count: int) -> Tensor:
+    """Return the last `count` tokens of input_ids (R, T); NO_TOKEN before them."""
+    return pad(input_ids, (count, 0), value=NO_TOKEN)[:, input_ids.shape[1] :]

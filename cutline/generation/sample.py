@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from cutline.config import GenerationConfig
 from cutline.generation.interfaces import NO_LOG_PROB, NO_TOKEN, Hypothesis, Progress, Prompts
-from cutline.generation.logits_processors import BadWords, process_logits
+from cutline.generation.processor_chain import ProcessorChain
 from cutline.generation.state import (
     BatchState,
     append_tokens,
@@ -45,7 +45,7 @@ class Sampling(BatchState):
         prompts: Prompts,
         config: GenerationConfig,
         seeds: Sequence[int] | None,
-        bad_words: BadWords | None = None,
+        processors: ProcessorChain,
     ) -> None:
         """Begin the captions.
 
@@ -53,10 +53,10 @@ class Sampling(BatchState):
             prompts: The prompts of the images.
             config: How to choose tokens, and the number of captions per image.
             seeds: One per image, or None for greedy search, which has one caption per image.
-            bad_words: The tokens of the settings' `bad_words`.
+            processors: What changes the logits.
         """
         num_captions = 1 if seeds is None else config.num_captions
-        self.config, self.end_id, self.bad_words = config, prompts.end_id, bad_words
+        self.config, self.end_id, self.processors = config, prompts.end_id, processors
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
         self.ids = prompts.left_align(config.max_length)[:, None].expand(-1, num_captions, -1)
         self.log_probs = new_log_probs(self.ids, config)
@@ -79,9 +79,7 @@ class Sampling(BatchState):
         """
         (num_images, num_captions), num_beams = self.sums.shape, logits.shape[1]
         logits = logits.float().expand(-1, num_captions, -1)
-        scores = process_logits(
-            logits, self.ids, self.lengths, self.end_id, self.config, self.bad_words
-        )
+        scores = self._process(logits)
         if self.uniforms is None:
             tokens = scores.argmax(-1)
         else:
@@ -89,6 +87,8 @@ class Sampling(BatchState):
             tokens = sample_tokens(scores, self.uniforms.gather(1, index)[:, 0], self.config)
         # A caption is scored by the model's own log-probabilities, before any processing.
         log_probs = logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
+        if self.processors.custom:  # they may forbid all tokens: there is no caption then
+            log_probs = log_probs.masked_fill(scores.amax(-1) == -torch.inf, torch.nan)
         self.sums = torch.where(self.ended, self.sums, self.sums + log_probs)
         if self.log_probs is not None:
             log_probs = log_probs.masked_fill(self.ended, NO_LOG_PROB)
@@ -101,6 +101,13 @@ class Sampling(BatchState):
         self.ended = self.ended | (self.next_tokens == self.end_id)
         self.lengths = self.lengths + 1
         return self.ended.all(1) | (self.lengths >= self.config.max_length)
+
+    def _process(self, logits: Tensor) -> Tensor:
+        """Return the scores (B, K, V) of the next tokens; the logits are unchanged."""
+        if self.processors.is_empty:
+            return logits
+        scores = logits.clone(memory_format=torch.contiguous_format)
+        return self.processors.process(scores, self.ids, self.lengths, ~self.ended)
 
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""

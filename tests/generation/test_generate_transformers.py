@@ -1,12 +1,13 @@
 """Captions of random models compared with transformers' `BlipForConditionalGeneration`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from naive_search import next_probabilities
 from torch import Tensor
@@ -28,7 +29,14 @@ from cutline.checkpoint import HUGGINGFACE, compute_weight_shapes, import_weight
 from cutline.checkpoint.huggingface_config import parse_huggingface_config
 from cutline.checkpoint.kinds import CAPTIONER
 from cutline.config import GenerationConfig
-from cutline.generation import Hypothesis, Prompts, generate
+from cutline.generation import Hypothesis, LogitsProcessor, Prompts, generate
+from cutline.generation.interfaces import NO_TOKEN
+from cutline.generation.logits_processors import (
+    MinLength,
+    NoBadWords,
+    NoRepeatNgrams,
+    RepetitionPenalty,
+)
 from cutline.model import CaptionModel
 
 VOCAB, START, SEP, PAD = 80, 78, 7, 0
@@ -74,7 +82,11 @@ def make_models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
 
 
 def generate_with_transformers(
-    model: Any, pixels: Tensor, prompt: list[int], config: GenerationConfig
+    model: Any,
+    pixels: Tensor,
+    prompt: list[int],
+    config: GenerationConfig,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> list[Hypothesis]:
     """Caption one image, (1, 3, S, S).
 
@@ -99,6 +111,7 @@ def generate_with_transformers(
         return_dict_in_generate=True,
         output_scores=True,
         bad_words_ids=words or None,
+        logits_processor=LogitsProcessorList(processors),
         **{name: getattr(config, name) for name in names},
     )
     rows = [row[len(prompt) :] for row in output.sequences.tolist()]
@@ -110,7 +123,11 @@ def generate_with_transformers(
 
 
 def generate_with_cutline(
-    model: CaptionModel, pixels: Tensor, rows: list[list[int]], config: GenerationConfig
+    model: CaptionModel,
+    pixels: Tensor,
+    rows: list[list[int]],
+    config: GenerationConfig,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> list[list[Hypothesis]]:
     """Caption all images at once, with prompts padded on the left."""
     longest = max(map(len, rows))
@@ -121,6 +138,7 @@ def generate_with_cutline(
         model.prefill_images(model.vision(pixels), config.max_length + longest, mask),
         Prompts(ids, mask, SEP),
         config,
+        logits_processors=processors,
         make_search=make_search,
     )
 
@@ -189,6 +207,100 @@ def test_captions_without_bad_words_equal_transformers(
         tokens = (*row, *captions[0].token_ids)
         start = data.draw(st.integers(0, max(0, len(tokens) - size)))
         words = (*words, " ".join(map(str, tokens[start : start + size])))
+
+
+def change_all(input_ids: Tensor, scores: Tensor) -> Tensor:
+    """Change all scores, and allow what the settings forbid: it must come after these."""
+    assert input_ids.shape[0] == scores.shape[0]
+    assert (input_ids[:, 0] == START).all()
+    phase = input_ids.sum(-1, keepdim=True) + torch.arange(scores.shape[1])
+    return scores.clamp(min=-9) + phase.float().sin()
+
+
+@torch.no_grad()
+@quick
+@given(
+    searches(),
+    st.lists(st.lists(st.integers(1, VOCAB - 1), max_size=4), min_size=1, max_size=3),
+    st.integers(0, 4),
+)
+def test_captions_with_a_logits_processor_equal_transformers(
+    config: GenerationConfig, prompts: list[list[int]], seed: int
+) -> None:
+    blip, model = make_models(seed, 6.0)
+    rows = [[START, *prompt] for prompt in prompts]
+    pixels = torch.randn(len(rows), 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    found = generate_with_cutline(model, pixels, rows, config, [change_all])
+    for number, captions in enumerate(found):
+        image, row = pixels[number : number + 1], rows[number]
+        expected = generate_with_transformers(blip, image, row, config, [change_all])
+        assert [c.token_ids for c in captions] == [c.token_ids for c in expected]
+        if config.num_beams > 1:
+            assert [c.score for c in captions] == pytest.approx(
+                [c.score for c in expected], rel=1e-5, abs=1e-4
+            )
+
+
+def to_greedy(case: Case) -> Case:
+    return replace(case, config=replace(case.config, sample=False, num_beams=1, num_captions=1))
+
+
+@settings(quick, max_examples=60)
+@given(st.one_of(cases(), cases(sample=True), cases(sample=True).map(to_greedy)))
+def test_processors_of_transformers_do_what_the_settings_do(case: Case) -> None:
+    """For prompts of different lengths."""
+    config = case.config
+    # else the settings may forbid all tokens of a small vocabulary in greedy search
+    assume(config.num_beams > 1 or case.vocab > 12)
+    processors: list[Any] = [RepetitionPenaltyLogitsProcessor(config.repetition_penalty)]
+    if config.no_repeat_ngram_size:
+        processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+    if config.bad_words:
+        processors.append(NoBadWordsLogitsProcessor(encode_words(config.bad_words)))
+    processors.append(MinLengthLogitsProcessor(config.min_length, END))
+    plain = replace(
+        config, repetition_penalty=1.0, no_repeat_ngram_size=0, bad_words=(), min_length=0
+    )
+    model, prompts = case.make_model(), case.make_prompts()
+    expected, found = (
+        generate(
+            model.step,
+            model.start(prompts),
+            prompts,
+            each,
+            logits_processors=custom,
+            make_search=make_search,
+        )
+        for each, custom in ((config, []), (plain, processors))
+    )
+    for captions, others in zip(found, expected, strict=True):
+        assert [c.token_ids for c in captions] == [c.token_ids for c in others]
+        assert [c.score for c in captions] == pytest.approx([c.score for c in others], abs=1e-5)
+
+
+@settings(quick, max_examples=50)
+@given(st.one_of(cases(), cases(sample=True)), st.integers(0, 3), st.integers(4, 9))
+def test_own_processors_have_the_call_of_transformers(
+    case: Case, padding: int, length: int
+) -> None:
+    """They return what its classes return, also after padding on the left."""
+    config, generator = case.config, torch.Generator().manual_seed(case.seed)
+    words = [tokens for tokens in encode_words(config.bad_words) if len(tokens) <= length]
+    pairs: list[tuple[LogitsProcessor, Any]] = [
+        (RepetitionPenalty(1.3), RepetitionPenaltyLogitsProcessor(1.3)),
+        (MinLength(config.min_length, END), MinLengthLogitsProcessor(config.min_length, END)),
+        (NoRepeatNgrams(2), NoRepeatNGramLogitsProcessor(2)),
+    ]
+    if words:
+        bad_words = NoBadWords(words, torch.device("cpu"))
+        pairs.append((bad_words, NoBadWordsLogitsProcessor(words)))
+    input_ids: Any = torch.randint(case.vocab, (3, length), generator=generator)
+    scores: Any = torch.randn(3, case.vocab, generator=generator)
+    padded: Any = torch.nn.functional.pad(input_ids, (padding, 0), value=NO_TOKEN)
+    for own, other in pairs:
+        expected = other(input_ids, scores.clone())
+        torch.testing.assert_close(own(input_ids, scores.clone()), expected)
+        torch.testing.assert_close(own(padded, scores.clone()), expected)
 
 
 @settings(quick, max_examples=50)

@@ -7,22 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import process_row
-from toy_model import END, Case, cases, encode_words
+from toy_model import END, Case, cases, make_chain
 
 from cutline.config import GenerationConfig
 from cutline.generation.interfaces import NO_TOKEN
-from cutline.generation.logits_processors import make_bad_words, process_logits
 from cutline.generation.state import append_tokens
 
 quick = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 def process(scores: list[float], tokens: list[int], config: GenerationConfig) -> list[float]:
-    """Apply `process_logits` to one row."""
+    """Apply the processors of settings to one row."""
     lengths = torch.tensor([sum(token != NO_TOKEN for token in tokens)])
     ids = torch.tensor([[tokens]])
-    words = make_bad_words(config, encode_words, torch.device("cpu"))
-    processed = process_logits(torch.tensor([[scores]]), ids, lengths, END, config, words)
+    processed = make_chain(config).process(torch.tensor([[scores]]), ids, lengths)
     result: list[float] = processed.flatten().tolist()
     return result
 
@@ -40,13 +38,11 @@ def test_a_batch_is_processed_row_by_row(case: Case, data: st.DataObject) -> Non
         ids = append_tokens(ids, prompts.lengths + number, new[..., number])
     scores = torch.randn(*shape[:2], case.vocab, generator=generator)
     before = scores.clone()
-    words = make_bad_words(case.config, encode_words, torch.device("cpu"))
-    processed = process_logits(scores, ids, prompts.lengths + shape[2], END, case.config, words)
-    assert torch.equal(scores, before)  # the input is unchanged
+    processed = make_chain(case.config).process(scores, ids, prompts.lengths + shape[2])
     for image in range(shape[0]):
         for beam in range(beams):
             tokens = tuple(token for token in ids[image, beam].tolist() if token != NO_TOKEN)
-            expected = process_row(scores[image, beam], tokens, END, case.config)
+            expected = process_row(before[image, beam], tokens, END, case.config)
             assert processed[image, beam].tolist() == pytest.approx(expected)
 
 

@@ -1,6 +1,7 @@
 """A running batch: any mix of requests equals each of them alone."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,15 +9,47 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from toy_model import Case, ToyCache, ToyModel, cases, make_prompts, make_search
 
 from cutline.config import GenerationConfig
-from cutline.errors import ConfigError
-from cutline.generation import Batch, Hypothesis, NewRequests, Progress, Prompts, generate
+from cutline.errors import ConfigError, GenerationError
+from cutline.generation import (
+    Batch,
+    Hypothesis,
+    LogitsProcessor,
+    NewRequests,
+    Progress,
+    Prompts,
+    generate,
+)
 from cutline.generation.batch import compact
 from cutline.generation.interfaces import Search
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def favor_multiples(input_ids: Tensor, scores: Tensor) -> Tensor:
+    """Raise the scores of tokens that divide the sum of those so far, a logits processor."""
+    assert len(input_ids) == len(scores)
+    assert input_ids.min() >= 0
+    divisors = torch.arange(scores.shape[1]) + 1
+    return scores + (input_ids.sum(-1, keepdim=True) % divisors == 0)
+
+
+def forbid_the_last(input_ids: Tensor, scores: Tensor) -> Tensor:
+    """Forbid the last token, in place, a logits processor."""
+    scores.scatter_(1, input_ids[:, -1:], -torch.inf)
+    return scores
+
+
+PROCESSORS: list[list[LogitsProcessor]] = [
+    [],
+    [favor_multiples],
+    [favor_multiples, forbid_the_last],
+    [forbid_the_last],
+    [],
+]
 
 
 def make_request(
@@ -25,17 +58,30 @@ def make_request(
     """Make new requests; the toy model's image and the id of request n are n."""
     prompts = make_prompts([requests[number].prompts[0] for number in numbers], padding)
     configs = [requests[number].config for number in numbers]
-    return NewRequests(numbers, model.start(prompts, numbers), prompts, configs)
+    processors = [choose_processors(requests[number]) for number in numbers]
+    return NewRequests(numbers, model.start(prompts, numbers), prompts, configs, processors)
+
+
+def choose_processors(request: Case) -> list[LogitsProcessor]:
+    return PROCESSORS[request.seed % len(PROCESSORS)]
 
 
 def caption_alone(model: ToyModel, number: int, request: Case) -> list[Hypothesis]:
     prompts = make_prompts(request.prompts[:1])
     cache, config = model.start(prompts, [number]), request.config
-    [captions] = generate(model.step, cache, prompts, config, make_search=make_search)
+    [captions] = generate(
+        model.step,
+        cache,
+        prompts,
+        config,
+        logits_processors=choose_processors(request),
+        make_search=make_search,
+    )
     return captions
 
 
-def assert_equal(captions: list[Hypothesis], expected: list[Hypothesis]) -> None:
+def assert_equal(captions: list[Hypothesis] | GenerationError, expected: list[Hypothesis]) -> None:
+    assert isinstance(captions, list)
     assert [c.token_ids for c in captions] == [c.token_ids for c in expected]
     assert [c.score for c in captions] == pytest.approx([c.score for c in expected], rel=1e-5)
     assert [c.candidate for c in captions] == [c.candidate for c in expected]
@@ -55,7 +101,7 @@ def test_any_mix_of_requests_that_come_and_go_equals_each_alone(
     requests = [replace(case, config=replace(case.config, seed=n)) for n, case in enumerate(drawn)]
     model, waiting = ToyModel(14, seed=5), list(range(len(requests)))
     batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
-    results: dict[object, list[Hypothesis]] = {}
+    results: dict[object, list[Hypothesis] | GenerationError] = {}
     removed = set()
     while waiting or len(batch):
         if waiting and (not len(batch) or data.draw(st.booleans())):
@@ -89,6 +135,7 @@ def test_settled_tokens_are_those_of_the_captions(case: Case) -> None:
         steps.append(batch.progress(0))
         results += batch.advance()
     [(_, captions)] = results
+    assert isinstance(captions, list)
     by_candidate = {caption.candidate: caption.token_ids for caption in captions}
     for before, after in itertools.pairwise(steps):
         for old, new in zip(before.settled, after.settled, strict=True):
@@ -129,9 +176,13 @@ def test_the_draft_of_a_beam_search_is_its_best_beam() -> None:
 def test_requests_of_equal_settings_share_a_search() -> None:
     made = []
 
-    def record(prompts: Prompts, configs: Sequence[GenerationConfig]) -> Search:
+    def record(
+        prompts: Prompts,
+        configs: Sequence[GenerationConfig],
+        processors: Sequence[LogitsProcessor],
+    ) -> Search:
         made.append([config.seed for config in configs])
-        return make_search(prompts, configs)
+        return make_search(prompts, configs, processors)
 
     config = GenerationConfig(sample=True, max_length=9)
     other = GenerationConfig(max_length=9)
@@ -142,6 +193,36 @@ def test_requests_of_equal_settings_share_a_search() -> None:
     batch: Batch[ToyCache] = Batch(model.step, make_search=record)
     batch.add(make_request(model, range(4), requests))
     assert made == [[0, 3], [0, 0]]
+
+
+def test_a_processor_that_fails_ends_the_requests_that_share_it_alone() -> None:
+    def fail_later(input_ids: Tensor, scores: Tensor) -> Tensor:
+        if input_ids.shape[1] > 3:
+            raise ValueError("no more")
+        return scores
+
+    model, config = ToyModel(9), GenerationConfig(max_length=9)
+    requests = [Case(9, 0, [[0]], 0, config)] * 4
+    new = make_request(model, range(4), requests)
+    new = replace(new, logits_processors=[[], [fail_later], [fail_later], [favor_multiples]])
+    batch: Batch[ToyCache] = Batch(model.step, make_search=make_search)
+    results = dict(batch.add(new))
+    while len(batch):
+        results.update(batch.advance())
+    for number in (1, 2):
+        error = results[number]
+        assert isinstance(error, GenerationError)
+        assert re.search(r"fail_later failed \(ValueError: no more\); fix it$", str(error))
+    other = generate(
+        model.step,
+        model.start(make_prompts([[0]]), [3]),
+        make_prompts([[0]]),
+        config,
+        logits_processors=[favor_multiples],
+        make_search=make_search,
+    )
+    assert_equal(results[0], caption_alone(model, 0, requests[0]))
+    assert_equal(results[3], other[0])
 
 
 def test_a_failed_start_leaves_the_batch_as_it_was() -> None:

@@ -16,7 +16,7 @@ from cutline.config import GenerationConfig
 from cutline.generation import Hypothesis, Prompts, batch, generate
 from cutline.generation.beam import BeamSearch
 from cutline.generation.interfaces import CacheT, Step
-from cutline.generation.logits_processors import make_bad_words
+from cutline.generation.processor_chain import ProcessorChain
 from cutline.generation.sample import Sampling
 
 END = 1
@@ -130,6 +130,10 @@ def encode_words(words: Sequence[str]) -> list[list[int]]:
     return list(map(parse_word, words))
 
 
+def make_chain(config: GenerationConfig) -> ProcessorChain:
+    return ProcessorChain(config, END, torch.device("cpu"), encode_words)
+
+
 make_search = partial(batch.make_search, encode_words=encode_words)
 
 
@@ -164,13 +168,12 @@ def beam_search(
     step: Step[CacheT], cache: CacheT, prompts: Prompts, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Run beam search, also with one beam."""
-    words = make_bad_words(config, encode_words, torch.device("cpu"))
     return generate(
         step,
         cache,
         prompts,
         config,
-        make_search=lambda prompts, _: BeamSearch(prompts, config, words),
+        make_search=lambda prompts, *_: BeamSearch(prompts, config, make_chain(config)),
     )
 
 
@@ -189,11 +192,10 @@ def sample(
     seeds: Sequence[int] | None,
 ) -> list[list[Hypothesis]]:
     """Sample captions, or search greedily without seeds."""
-    words = make_bad_words(config, encode_words, torch.device("cpu"))
     return generate(
         step,
         cache,
         prompts,
         config,
-        make_search=lambda prompts, _: Sampling(prompts, config, seeds, words),
+        make_search=lambda prompts, *_: Sampling(prompts, config, seeds, make_chain(config)),
     )
