@@ -22,7 +22,7 @@ from cutline.checkpoint.storage import (
 )
 from cutline.checkpoint.weights import export_weights, import_model
 from cutline.config import CaptionConfig
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, blame_setting
 from cutline.messages import format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -51,7 +51,8 @@ def load_huggingface(
     """
     folder = Path(folder)
     config = read_huggingface_config(folder, kind)
-    loaded_tokenizer = Tokenizer.load(tokenizer or folder)
+    with blame_setting("tokenizer" if tokenizer else ""):
+        loaded_tokenizer = Tokenizer.load(tokenizer or folder)
     # Another size is refused by `load_checkpoint`.
     if kind is CAPTIONER and loaded_tokenizer.vocab_size == config.text.vocab_size:
         check_token_ids(folder, loaded_tokenizer)
