@@ -26,7 +26,7 @@ WEIGHT_PATTERNS = (
 
 MODEL_HINT = (
     "name a model on disk with ",
-    SettingName("model", "--model or --matcher"),
+    SettingName("model", "--model PATH or --matcher PATH"),
     ", or run `cutline demo` to train a small captioner",
 )
 

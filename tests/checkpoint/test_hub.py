@@ -21,8 +21,8 @@ NAME = "owner/some-captioner"
 UNREACHABLE = (
     r"^owner/some-captioner: no such file or folder, and the Hugging Face hub cannot be reached "
     r"\([^\n]+\); "
-    r"name a model on disk with --model or --matcher, or run `cutline demo` to train a small "
-    r"captioner$"
+    r"name a model on disk with --model PATH or --matcher PATH, or run `cutline demo` to train a "
+    r"small captioner$"
 )
 
 
