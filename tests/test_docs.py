@@ -1,17 +1,21 @@
 """Every command and snippet of README.md and docs/ runs as printed, page by page."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from docs_commands import split_command
 from forked import run_code
+from published_files import write_published_files
 
 from cutline.cli.main import run_command
 from cutline.demo.run import run_demo
@@ -23,22 +27,7 @@ PAGES = {
     path.relative_to(REPOSITORY).as_posix(): path
     for path in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
 }
-SLOW_PAGES = ("docs/fine-tuning.md", "docs/clusters.md", "docs/drop-ins.md")
-# flags added to a command, so that it ends within seconds
-SHORTENED = {
-    "--overfit 1": "--optim.batch-size 2 --optim.lr 3e-3",
-    "--lr-range": "--optim.batch-size 1 --optim.grad-accum-steps 1 --data.num-workers 0",
-    "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-images 2 "
-    "--optim.batch-size 2 --data.group-pattern scene",
-    "train recipes/own-photos.yaml": "--optim.epochs 1 --optim.batch-size 4 --data.num-workers 0 "
-    "--tensorboard off",
-    "train recipes/match.yaml": "--optim.max-steps 2 --optim.batch-size 4 --data.num-workers 0 "
-    "--eval.max-images 4 --tensorboard off",
-    "train recipes/pretrain.yaml": "--optim.max-steps 2 --optim.batch-size 4 --data.num-workers 0 "
-    "--eval.max-images 4 --tensorboard off --match.queue-size 100",
-    "--num-captions 40": "--num-captions 4",
-    "--resamples": "--resamples 20",
-}
+SLOW_PAGES = ("docs/fine-tuning.md", "docs/clusters.md", "docs/drop-ins.md", "docs/reproduce.md")
 TESTED_ELSEWHERE = {
     "make demo": "tests/demo",
     "make bench": "tests/test_benchmarks.py",
@@ -52,11 +41,22 @@ TESTED_ELSEWHERE = {
     "source .venv/bin/activate": "a shell builtin",
 }
 # what a Slurm job finds, for scripts; its commands run on this machine
-SLURM = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "1"}
+SLURM = {
+    "SLURM_ARRAY_JOB_ID": "7",
+    "SLURM_ARRAY_TASK_ID": "3",
+    "SLURM_CPUS_PER_TASK": "1",
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NODELIST": "node[0-1]",
+}
 PROGRAMS = {
     "cutline": f'exec "{sys.executable}" -m cutline "$@"',
-    "srun": 'exec "$@"',
-    "scontrol": "exit 1  # no command is stopped, so that no job is put into the queue again",
+    "torchrun": f'exec "{sys.executable}" "{REPOSITORY}/tests/docs_commands.py" "$@"',
+    "ssh": 'shift; exec sh -c "$*"',
+    # a task for each node, at once; fails if one fails
+    "srun": 'pids=; for node in $(seq $SLURM_NNODES); do "$@" & pids="$pids $!"; done; '
+    "code=0; for pid in $pids; do wait $pid || code=$?; done; exit $code",
+    # no command is stopped, so that no job is put into the queue again
+    "scontrol": '[ "$1 $2" = "show hostnames" ] && printf "node0\\nnode1\\n"',
 }
 
 
@@ -117,6 +117,8 @@ def test_commands_and_snippets_of_a_page(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     remove_results(clone)
+    if page == "docs/reproduce.md":
+        write_published_files(clone)
     for block in find_blocks("console", "python", "bash"):
         if block.page != page:
             continue
@@ -131,6 +133,19 @@ def test_commands_and_snippets_of_a_page(
             if line.startswith("$ ") and line[2:] not in TESTED_ELSEWHERE:
                 run_line(line[2:])
                 capfd.readouterr()
+    if page == "docs/reproduce.md":  # also the runs that scripts leave in the background
+        processes = {
+            path.parent.name: count_processes(path) for path in clone.glob("runs/*/run.json")
+        }
+        distributed = dict.fromkeys(("coco-base", "coco-large", "two-nodes", "slurm"), 2)
+        assert processes == {**distributed, "one-gpu": 1}
+
+
+def count_processes(info: Path) -> int:
+    """Return the processes of a run that has ended, given its `run.json`."""
+    assert info.with_name("report.html").exists()
+    count: int = json.loads(info.read_text())["starts"][0]["world_size"]
+    return count
 
 
 def remove_results(clone: Path) -> None:
@@ -153,17 +168,26 @@ def run_script(text: str) -> None:
         (folder / name).chmod(0o755)
     (folder / "activate").touch()
     path = f"{folder.absolute()}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | SLURM | {"PATH": path}
+    nodes = re.search(r"^#SBATCH --nodes=(\d+)$", text, re.M)
+    variables = {"SLURM_NNODES": nodes[1] if nodes else "1", "RENDEZVOUS_PORT": str(find_port())}
+    environment = os.environ | SLURM | variables | {"PATH": path}
     result = subprocess.run(
         [bash, "-c", text], env=environment, capture_output=True, text=True, timeout=200
     )
     assert result.returncode == 0, result.stderr
 
 
+def find_port() -> int:
+    """Return a free port."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def run_line(line: str) -> None:
     """Run a command line; `torchrun` in its own processes."""
-    flags = next((flags for text, flags in SHORTENED.items() if text in line), "")
-    program, *words = shlex.split(f"{line} {flags}")
+    program, *words = split_command(line)
     if program == "torchrun":
         run_python("-m", "torch.distributed.run", *words)
         return

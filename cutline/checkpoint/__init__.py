@@ -6,6 +6,7 @@ from cutline.checkpoint.checkpoint import (
     build_model,
     compute_weight_shapes,
 )
+from cutline.checkpoint.huggingface_usage import format_usage
 from cutline.checkpoint.load import (
     find_kinds,
     is_matcher,
@@ -38,6 +39,7 @@ __all__ = [
     "compute_weight_shapes",
     "export_weights",
     "find_kinds",
+    "format_usage",
     "import_weights",
     "is_matcher",
     "load_checkpoint",

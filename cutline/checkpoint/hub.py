@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, SettingName
 
 TIMEOUT_S = 10.0
 """seconds that the hub may take to respond; without a limit, a firewall that drops packets would
@@ -25,8 +25,9 @@ WEIGHT_PATTERNS = (
 """file patterns by preference: the second group is used if the model has no file of the first"""
 
 MODEL_HINT = (
-    "pass --model PATH or --matcher PATH to use a model on disk, or run `cutline demo` to train a "
-    "small captioner"
+    "name a model on disk with ",
+    SettingName("model", "--model PATH or --matcher PATH"),
+    ", or run `cutline demo` to train a small captioner",
 )
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -83,6 +84,6 @@ def _find_cached(name: str, reason: str) -> Path:
         if any(any(folder.glob(pattern)) for patterns in WEIGHT_PATTERNS for pattern in patterns):
             return folder
     raise CheckpointError(
-        f"{name}: no such file or folder, and the Hugging Face hub cannot be reached ({reason}); "
-        f"{MODEL_HINT}"
+        f"{name}: no such file or folder, and the Hugging Face hub cannot be reached ({reason}); ",
+        *MODEL_HINT,
     )

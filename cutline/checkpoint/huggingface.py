@@ -10,6 +10,7 @@ from cutline.checkpoint.huggingface_config import (
     make_huggingface_config,
     read_huggingface_config,
 )
+from cutline.checkpoint.huggingface_generation import make_generation_config
 from cutline.checkpoint.huggingface_image import make_preprocessor_config
 from cutline.checkpoint.kinds import CAPTIONER, AnyConfig, C, ModelKind, kind_of
 from cutline.checkpoint.storage import (
@@ -20,7 +21,8 @@ from cutline.checkpoint.storage import (
     write_model,
 )
 from cutline.checkpoint.weights import export_weights, import_model
-from cutline.errors import CheckpointError
+from cutline.config import CaptionConfig
+from cutline.errors import CheckpointError, blame_setting
 from cutline.messages import format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -49,7 +51,8 @@ def load_huggingface(
     """
     folder = Path(folder)
     config = read_huggingface_config(folder, kind)
-    loaded_tokenizer = Tokenizer.load(tokenizer or folder)
+    with blame_setting("tokenizer" if tokenizer else ""):
+        loaded_tokenizer = Tokenizer.load(tokenizer or folder)
     # Another size is refused by `load_checkpoint`.
     if kind is CAPTIONER and loaded_tokenizer.vocab_size == config.text.vocab_size:
         check_token_ids(folder, loaded_tokenizer)
@@ -72,8 +75,11 @@ def save_huggingface(folder: str | Path, checkpoint: Checkpoint[AnyConfig]) -> N
         "tokenizer.json": text_writer(tokenizer.to_json()),
         "tokenizer_config.json": json_writer(_TOKENIZER_CONFIG | max_length),
         "preprocessor_config.json": json_writer(make_preprocessor_config(config)),
-        "config.json": json_writer(make_huggingface_config(config, tokenizer)),
     }
+    if isinstance(config, CaptionConfig):
+        generation = make_generation_config(config, tokenizer)
+        files["generation_config.json"] = json_writer(generation)
+    files["config.json"] = json_writer(make_huggingface_config(config, tokenizer))
     write_model({Path(folder) / name: write for name, write in files.items()})
 
 
@@ -108,6 +114,7 @@ _TOKENIZER_CONFIG = {
     # uses tokenizer.json unchanged, where BertTokenizer would rebuild parts of it
     "tokenizer_class": "PreTrainedTokenizerFast",
     "processor_class": "BlipProcessor",
+    "clean_up_tokenization_spaces": True,  # "a dog's ball", not "a dog ' s ball"
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",

@@ -18,7 +18,7 @@ from cutline.checkpoint.names import (
     WeightFormat,
 )
 from cutline.config import CaptionConfig, MatchConfig
-from cutline.errors import CheckpointError, ConfigError
+from cutline.errors import CheckpointError, ConfigError, SettingName
 
 AnyConfig = CaptionConfig | MatchConfig
 C = TypeVar("C", bound=AnyConfig)
@@ -99,6 +99,7 @@ def check_kind(found: Sequence[ModelKind[Any]], wanted: ModelKind[Any], where: s
     """Raise CheckpointError if a file contains the other kind of model only."""
     if found and wanted not in found:
         raise CheckpointError(
-            f"{where}: a {found[0].name}, not a {wanted.name}; load it with {found[0].loader}, or "
-            f"use a {wanted.adjective} checkpoint"
+            f"{where}: a {found[0].name}, not a {wanted.name}; load it with ",
+            SettingName(found[0].name, found[0].loader),
+            f", or use a {wanted.adjective} checkpoint",
         )

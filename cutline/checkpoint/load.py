@@ -18,7 +18,7 @@ from cutline.checkpoint.native import (
 from cutline.checkpoint.salesforce import find_salesforce_kinds, read_salesforce
 from cutline.checkpoint.salesforce_config import resolve_config
 from cutline.config import CaptionConfig, MatchConfig
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, SettingName, blame_setting
 from cutline.model import interpolate_pos_embed
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -166,8 +166,9 @@ def _load(
     if location.is_dir():
         if config is not None:
             raise CheckpointError(
-                f"{path}: a model folder contains its own config; "
-                "remove `config`, which is for .pth files only"
+                f"{path}: a model folder contains its own config; remove ",
+                SettingName("config", "`config`"),
+                ", which is for .pth files only",
             )
         checkpoint = _load_folder(location, kind, tokenizer, partial)
     else:
@@ -175,9 +176,11 @@ def _load(
         settings, weights, extra = read_salesforce(
             location, kind, sizes, any_size=bool(image_size), partial=partial
         )
-        loaded_tokenizer = Tokenizer.load(tokenizer or find_vocabulary(location))
+        with blame_setting("tokenizer" if tokenizer else ""):
+            loaded_tokenizer = Tokenizer.load(tokenizer or find_vocabulary(location))
         checkpoint = Checkpoint(settings, weights, loaded_tokenizer, extra)
-    _check_vocab_size(checkpoint, str(path), str(tokenizer or path))
+    with blame_setting("tokenizer" if tokenizer else ""):
+        _check_vocab_size(checkpoint, str(path), str(tokenizer or path))
     return _resize(checkpoint, image_size) if image_size else checkpoint
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from cutline.checkpoint.hub import MODEL_HINT, download_model, is_hub_id
 from cutline.checkpoint.kinds import ModelKind
 from cutline.checkpoint.native import FORMAT
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, SettingName
 from cutline.messages import format_name
 from cutline.model_files import read_json
 
@@ -30,7 +30,7 @@ def locate_model(path: str | Path) -> Path:
         raise CheckpointError(f"{path}: cannot be read ({error}); check the path") from None
     if is_hub_id(str(path)):
         return download_model(str(path))
-    raise CheckpointError(f"{path}: no such file or folder; {MODEL_HINT}")
+    raise CheckpointError(f"{path}: no such file or folder; ", *MODEL_HINT)
 
 
 def find_model(location: Path, kind: ModelKind[Any]) -> tuple[Path, CheckpointFormat]:
@@ -83,6 +83,7 @@ def find_vocabulary(file: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise CheckpointError(
-        f"{file}: contains no vocabulary; "
-        "pass `tokenizer`, or put its vocab.txt or tokenizer.json beside it"
+        f"{file}: contains no vocabulary; name its vocab.txt or tokenizer.json in ",
+        SettingName("tokenizer", "`tokenizer`"),
+        ", or put it beside the file",
     )

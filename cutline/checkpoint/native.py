@@ -16,7 +16,7 @@ from cutline.checkpoint.storage import (
 )
 from cutline.checkpoint.weights import import_model
 from cutline.config import from_dict, to_dict
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, blame_setting
 from cutline.messages import format_name, format_value
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -82,7 +82,8 @@ def load_native(
     config = read_native_config(folder, kind)
     source = read_safetensors(folder / WEIGHT_FILE)
     weights, _ = import_model(source, kind.native, config, str(folder / WEIGHT_FILE))
-    return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / TOKENIZER_FILE))
+    with blame_setting("tokenizer" if tokenizer else ""):
+        return Checkpoint(config, weights, Tokenizer.load(tokenizer or folder / TOKENIZER_FILE))
 
 
 def read_native_config(folder: Path, kind: ModelKind[C]) -> C:

@@ -16,7 +16,7 @@ from cutline.checkpoint.salesforce_config import infer_config, infer_image_size,
 from cutline.checkpoint.storage import read_safetensors, text_writer, write_model
 from cutline.checkpoint.weights import export_weights, import_model, translate_name
 from cutline.config import MatchConfig, from_dict, to_dict
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, SettingName
 
 SETTINGS_KEY = "cutline"
 """key beside "model" for cutline's settings; BLIP's code ignores it"""
@@ -124,8 +124,9 @@ def _match_image_size(config: C, source: Mapping[str, Tensor], file: Path, any_s
     if not any_size:
         raise CheckpointError(
             f"{file}: its position embeddings are for images of {stored} x {stored}, "
-            f"but the config says {configured}; pass image_size={configured} to interpolate them, "
-            f"or image_size={stored} to keep them"
+            f"but the config says {configured}; set ",
+            SettingName("image_size", "image_size"),
+            f" to {configured} to interpolate them, or to {stored} to keep them",
         )
     with name_file(str(file), kind_of(config)):
         return replace(config, vision=replace(config.vision, image_size=stored))

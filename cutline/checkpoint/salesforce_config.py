@@ -15,7 +15,7 @@ from cutline.checkpoint.kinds import MATCHER, AnyConfig, ModelKind
 from cutline.checkpoint.native import FORMAT
 from cutline.checkpoint.weights import solve_mlp_ratio, translate_name
 from cutline.config import PRESETS, CaptionConfig, MatchConfig, TextConfig, VisionConfig, from_dict
-from cutline.errors import CheckpointError, ConfigError
+from cutline.errors import CheckpointError, ConfigError, SettingName, blame_setting
 from cutline.model_files import read_json
 
 HEAD_DIM = 64
@@ -46,7 +46,8 @@ def infer_config(source: Mapping[str, Tensor], where: str, kind: ModelKind[Any])
         if dim % HEAD_DIM or not dim:
             raise CheckpointError(
                 f"{where}: the number of attention heads cannot be inferred from embed_dim {dim}; "
-                "pass `config`"
+                "give sizes in ",
+                SettingName("config", "`config`"),
             )
     with name_file(where, kind):
         vision = VisionConfig(
@@ -106,6 +107,12 @@ def resolve_config(config: str | Path | AnyConfig | None, kind: ModelKind[Any]) 
         )
     if config is None or isinstance(config, AnyConfig):
         return config
+    with blame_setting("config"):
+        return _find_config(config, kind)
+
+
+def _find_config(config: str | Path, kind: ModelKind[Any]) -> AnyConfig:
+    """Return the config with the name of a preset, or of a JSON file."""
     if str(config) in PRESETS:
         return PRESETS[str(config)]
     if not Path(config).is_file():

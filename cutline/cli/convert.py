@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from cutline.cli.console import print_message
+from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import Flags
 from cutline.config import CheckpointOptions
 from cutline.files import check_writable
@@ -18,6 +18,10 @@ def convert_command(
     options: Annotated[CheckpointOptions, Flags] = CheckpointOptions(),
 ) -> int:
     """Convert a captioner or a matcher to another format; weights stay bit-identical.
+
+    With `--to huggingface`, five lines of Python are printed that load the folder in transformers.
+    They caption an image as cutline does with `--beam-scoring huggingface`, or match it with a text
+    if the model is a matcher.
 
     Examples:
         cutline convert runs/my-run exported --to huggingface
@@ -33,6 +37,7 @@ def convert_command(
     """
     from cutline.checkpoint import (
         check_destination,
+        format_usage,
         is_matcher,
         load_checkpoint,
         load_matcher_checkpoint,
@@ -41,9 +46,10 @@ def convert_command(
 
     check_destination(out, to)
     check_writable(out)
-    if is_matcher(model):
-        save_checkpoint(out, load_matcher_checkpoint(model, **options.arguments), to)
-    else:
-        save_checkpoint(out, load_checkpoint(model, **options.arguments), to)
+    load = load_matcher_checkpoint if is_matcher(model) else load_checkpoint
+    checkpoint = load(model, **options.arguments)
+    save_checkpoint(out, checkpoint, to)
     print_message(f"wrote {out}")
+    if to == "huggingface":
+        print_result(format_usage(out, checkpoint))
     return 0

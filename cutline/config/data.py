@@ -45,31 +45,24 @@ class Columns(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            not (self.prompt_column and self.prompt_template),
-            "prompt_column and prompt_template are both given: remove one of them",
-        )
         if not self.prompt_template:
             return
-        template = f"prompt_template {format_value(self.prompt_template)}"
-        require(
-            bool(PLACEHOLDER.search(self.prompt_template)),
-            f"{template} contains no column name: write names in braces, such as {{style}}",
-        )
-        unmatched = set("{}") & set(PLACEHOLDER.sub("", self.prompt_template))
-        require(not unmatched, f"{template} has an unmatched brace: write columns as {{style}}")
+        name, value = "prompt_template", format_value(self.prompt_template)
+        if self.prompt_column:
+            reject(self, name, f"{value} and prompt_column are both given: remove one of them")
+        if not PLACEHOLDER.search(self.prompt_template):
+            problem = "contains no column name: write names in braces, such as {style}"
+            reject(self, name, f"{value} {problem}")
+        if set("{}") & set(PLACEHOLDER.sub("", self.prompt_template)):
+            reject(self, name, f"{value} has an unmatched brace: write columns as {{style}}")
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Return the columns that are named here, those in `prompt_template` included."""
-        columns = (
-            self.image_column,
-            self.caption_column,
-            self.prompt_column,
-            self.group_column,
-            self.id_column,
-        )
-        return (*filter(None, columns), *PLACEHOLDER.findall(self.prompt_template))
+    def names(self) -> dict[str, str]:
+        """Return the setting that names each column, those in `prompt_template` included."""
+        settings = ("image", "caption", "prompt", "group", "id")
+        names = {getattr(self, f"{name}_column"): f"{name}_column" for name in settings}
+        names |= dict.fromkeys(PLACEHOLDER.findall(self.prompt_template), "prompt_template")
+        return {column: setting for column, setting in names.items() if column}
 
 
 @dataclass(frozen=True)

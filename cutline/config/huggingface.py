@@ -63,6 +63,26 @@ class GenerateConfig(Settings):
         )
         GenerationConfig(**self.to_generation_kwargs(1, MAX_LENGTH))  # checks the others
 
+    @classmethod
+    def from_generation_config(cls, config: GenerationConfig) -> Self:
+        """Return the arguments with which transformers generates the same.
+
+        Beams are scored as with `beam_scoring="huggingface"`, and `bad_words` are left out.
+        """
+        return cls(
+            max_length=config.max_length,
+            min_length=config.min_length,
+            num_beams=1 if config.sample else config.num_beams,
+            num_return_sequences=config.num_captions,
+            do_sample=config.sample,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            repetition_penalty=config.repetition_penalty,
+            length_penalty=config.length_penalty,
+            no_repeat_ngram_size=config.no_repeat_ngram_size,
+        )
+
     def to_generation_kwargs(self, prompt_length: int, max_positions: int) -> GenerationKwargs:
         """Return the settings with which a captioner generates the same.
 

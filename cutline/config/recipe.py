@@ -1,7 +1,7 @@
 """A recipe: every setting of one training run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cutline.config.data import DataConfig
@@ -174,6 +174,17 @@ class Recipe(Settings):
             "`data.cache_embeddings` needs a frozen vision encoder: set `optim.freeze` to "
             "'vision.*', or start every one of `lora.targets` with 'text.'",
         )
+
+    @property
+    def setting_names(self) -> dict[str, str]:
+        """Return the full names of the settings in which other commands have flags of their own.
+
+        They are for `blame_setting`, by the keys in errors: the names of the fields, and "model".
+        """
+        model = "init.matcher" if self.init.matcher else "init.captioner"
+        names = {setting.name: f"data.{setting.name}" for setting in fields(self.data)}
+        names |= {setting.name: f"init.{setting.name}" for setting in fields(self.init)}
+        return names | {"model": model}
 
     def _check_caption(self) -> None:
         require(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from cutline.config import Columns, DataSource
 from cutline.data.coco_results import find_coco_number
-from cutline.data.find import reject_split
+from cutline.data.find import SPLIT_SETTING, reject_split
 from cutline.data.row import (
     IMAGE_KEYS,
     URL_KEYS,
@@ -190,7 +190,8 @@ def _parse_karpathy(images: list[Any], path: Path, locate: Locate, split: str) -
         if not split or image_split in selected:
             yield attempt(_parse_karpathy_image, image, locate, where)
     if split and splits and not any(name in splits for name in selected):
-        raise DataError(f"{path}: has no split `{split}`; its splits are {', '.join(splits)}")
+        problem = f"{path}: has no split `{split}`; name one of {', '.join(splits)} in "
+        raise DataError(problem, SPLIT_SETTING)
 
 
 def _parse_karpathy_image(image: dict[str, Any], locate: Locate, where: str) -> Sample:

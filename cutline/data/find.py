@@ -12,7 +12,7 @@ from pathlib import Path
 from cutline.config import DataSource
 from cutline.data.names import INDEX_NAMES, natural_sort_key
 from cutline.data.walk import is_folder
-from cutline.errors import DataError
+from cutline.errors import DataError, SettingName
 from cutline.messages import format_text
 
 SPLIT_NAMES = {
@@ -21,6 +21,8 @@ SPLIT_NAMES = {
     "test": ("test",),
 }
 """names of the folders and Parquet files of a split"""
+SPLIT_SETTING = SettingName("split", "`--split`")
+"""in errors"""
 MAX_FOLDERS = 1_000_000
 """folders that a pattern may lead to; each link between folders can double their number"""
 
@@ -82,7 +84,7 @@ def match_parquet_files(source: DataSource) -> list[Path]:
 def reject_split(split: str, path: Path | str) -> None:
     """Raise DataError if a split of data without splits is requested."""
     if split:
-        raise DataError(f"{path}: has no split `{split}`; leave the split out")
+        raise DataError(f"{path}: has no split `{split}`; remove ", SPLIT_SETTING)
 
 
 def match_paths(pattern: str) -> list[str]:

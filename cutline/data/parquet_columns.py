@@ -11,10 +11,10 @@ from cutline.data.parquet_file import column_to_list, list_chunks, open_parquet,
 from cutline.data.row import (
     CAPTION_KEYS,
     ID_KEYS,
-    IMAGE_COLUMN_HINT,
     IMAGE_KEYS,
     URL_KEYS,
     UrlHandling,
+    column_setting,
     no_image_column_error,
     reject_repeated_columns,
     require_columns,
@@ -125,7 +125,8 @@ def _find_image_column(file: Any, path: Path, columns: Columns, urls: UrlHandlin
         fields = format_text(", ".join(sorted(column.fields)))
         raise DataError(
             f"{path}: the column `{name}` has the fields {fields}, but neither `bytes` nor `path`; "
-            f"{IMAGE_COLUMN_HINT}"
+            "name another one in ",
+            column_setting("image_column"),
         )
     return column
 

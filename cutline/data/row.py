@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from cutline.config import Columns, DataSource
 from cutline.config.data import PLACEHOLDER
 from cutline.data.sample import Sample, image_path, is_url
-from cutline.errors import DataError
+from cutline.errors import DataError, SettingName
 from cutline.files import ImageRef
 from cutline.messages import format_name, format_text, format_value
 from cutline.web import hide_credentials
@@ -23,8 +23,6 @@ UrlHandling: TypeAlias = Literal["keep", "allow", "reject"]
 """what becomes of rows whose image is an address: `keep` takes it for a path, which cannot be
 opened, and refuses rows that have no image but an address; `allow` takes it, also from a column of
 addresses; `reject` refuses both, and names the flag that allows them"""
-IMAGE_COLUMN_HINT = "name the image column (`--image-column`, or `data.image_column` in a recipe)"
-"""the fix in errors where the image column is not found, or is another one"""
 
 
 def image_folder(path: Path, source: DataSource) -> str:
@@ -175,27 +173,33 @@ def reject_repeated_columns(names: Sequence[str], where: str) -> None:
 
 def require_columns(columns: Columns, existing: Iterable[str], where: str) -> None:
     """Raise DataError unless every column named by `columns` is among the `existing` ones."""
-    for name in columns.names:
+    for name, setting in columns.names.items():
         if name not in existing:
             choices = format_text(", ".join(map(str, existing)))
-            hint = f"name one of {choices}" if choices else "the row is empty"
-            raise DataError(f"{where}: has no column `{name}`; {hint}")
+            problem = f"{where}: has no column `{name}`; "
+            if not choices:
+                raise DataError(f"{problem}the row is empty")
+            raise DataError(f"{problem}name one of {choices} in ", column_setting(setting))
 
 
 def reject_columns(columns: Columns, path: Path | str) -> None:
     """Raise DataError if columns are named for data that has no columns."""
-    if columns.names:
-        raise DataError(
-            f"{path}: this kind of data has no columns; "
-            f"remove the setting that names the column `{columns.names[0]}`"
-        )
+    for name, setting in columns.names.items():
+        problem = f"{path}: this kind of data has no columns, such as `{name}`; remove "
+        raise DataError(problem, column_setting(setting))
+
+
+def column_setting(name: str) -> SettingName:
+    """Return the name in errors of a setting of `Columns`: a flag, unless in a recipe."""
+    return SettingName(name, f"`--{name.replace('_', '-')}`")
 
 
 def no_image_column_error(names: Iterable[str], where: str, usual_name: str) -> DataError:
     """Return the error for a table whose image column, usually `usual_name`, has another name."""
     return DataError(
         f"{where}: none of the columns {format_text(', '.join(names))} is recognized as "
-        f"the image column; rename the right one to `{usual_name}`, or {IMAGE_COLUMN_HINT}"
+        f"the image column; rename the right one to `{usual_name}`, or name it in ",
+        column_setting("image_column"),
     )
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from cutline.config import GenerationConfig
-from cutline.errors import ConfigError, GenerationError
+from cutline.config.validation import reject
+from cutline.errors import GenerationError
 from cutline.generation.beam import BeamSearch
 from cutline.generation.interfaces import CacheT, Hypothesis, Progress, Prompts, Search, Step
 from cutline.generation.logits_processors import EncodeWords, LogitsProcessor
@@ -94,10 +95,8 @@ def make_search(
 def check_prompt_length(num_tokens: int, config: GenerationConfig) -> None:
     """Raise ConfigError unless a prompt of `num_tokens` is shorter than `max_length`."""
     if num_tokens >= config.max_length:
-        raise ConfigError(
-            f"max_length {config.max_length} leaves no room for a caption: it includes the prompt, "
-            f"which has {num_tokens} tokens; raise max_length"
-        )
+        problem = f"{config.max_length} leaves no room for a caption: it includes the prompt, which"
+        reject(config, "max_length", f"{problem} has {num_tokens} tokens; raise max_length")
 
 
 @dataclass

@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
 from cutline.config import GenerationConfig
-from cutline.errors import ConfigError, DataError, SettingError
+from cutline.errors import DataError, SettingError
 from cutline.files import write_text
 from cutline.messages import format_value
 from cutline.tokenizer.read import BLIP_TOKENS, SPECIAL_TOKENS, build_tokenizer, read_tokenizer
@@ -105,10 +105,8 @@ class Tokenizer:
             DataError: The captions contain no words.
         """
         if vocab_size <= len(SPECIAL_TOKENS):
-            raise ConfigError(
-                f"vocab_size {vocab_size} is too small for the {len(SPECIAL_TOKENS)} special "
-                "tokens: use a few thousand"
-            )
+            problem = f"{vocab_size} is too small for the {len(SPECIAL_TOKENS)} special tokens"
+            raise SettingError(None, "vocab_size", f"{problem}: use a few thousand")
         bert = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
         # NFC: a letter with an accent may be typed as one character or as two
         normalizer = normalizers.Sequence([bert, normalizers.NFC()])

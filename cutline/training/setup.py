@@ -18,7 +18,7 @@ from cutline.data import (
     split_samples,
 )
 from cutline.device import available_memory
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, blame_setting
 from cutline.model import VisionTextModel
 from cutline.tokenizer import Tokenizer
 from cutline.training.data.batch import LoaderConfig
@@ -127,7 +127,8 @@ def check_commands(recipe: Recipe, allow_pipe: bool) -> None:
     Only streams run commands.
     """
     if recipe.data.stream and not allow_pipe:
-        reject_commands(recipe.data.train)
+        with blame_setting("train", recipe.setting_names):
+            reject_commands(recipe.data.train)
 
 
 def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
@@ -142,20 +143,29 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     """
     data = recipe.data
     _check_train_settings(data)
-    train = [] if data.stream else _open_data(recipe, data.train_source)
-    if not data.stream and not any(sample.captions for sample in train):
-        raise no_captions_error(data.train, f"no image has a caption: {_CAPTION_HINT}")
-    val: list[Sample] = []
+    names = recipe.setting_names
+    with blame_setting("train", {**names, "split": "data.train_split"}):
+        train = [] if data.stream else _open_data(recipe, data.train_source)
+        if not data.stream and not any(sample.captions for sample in train):
+            raise no_captions_error(data.train, f"no image has a caption: {_CAPTION_HINT}")
     if data.val or data.val_split:
-        val = _open_data(recipe, data.val_source)
-    elif data.val_fraction:
-        train, val = split_samples(train, data, recipe.seed)
-    val = [sample for sample in val if sample.captions]
-    if not val and (data.val or data.val_split):
-        raise no_captions_error(
-            data.val_source.path, f"no validation image has a caption: {_CAPTION_HINT}"
-        )
+        with blame_setting("val" if data.val else "train", {**names, "split": "data.val_split"}):
+            val = _open_val_data(recipe)
+    else:
+        with blame_setting("train", names):
+            train, val = split_samples(train, data, recipe.seed)
+        val = [sample for sample in val if sample.captions]
     return train, val[: recipe.eval.max_images or None]
+
+
+def _open_val_data(recipe: Recipe) -> list[Sample]:
+    """Return the validation samples that have captions, from data of their own."""
+    source = recipe.data.val_source
+    val = [sample for sample in _open_data(recipe, source) if sample.captions]
+    if not val:
+        message = f"no validation image has a caption: {_CAPTION_HINT}"
+        raise no_captions_error(source.path, message)
+    return val
 
 
 def _open_data(recipe: Recipe, source: DataSource) -> list[Sample]:

@@ -21,7 +21,7 @@ NAME = "owner/some-captioner"
 UNREACHABLE = (
     r"^owner/some-captioner: no such file or folder, and the Hugging Face hub cannot be reached "
     r"\([^\n]+\); "
-    r"pass --model PATH or --matcher PATH to use a model on disk, or run `cutline demo` to train a "
+    r"name a model on disk with --model PATH or --matcher PATH, or run `cutline demo` to train a "
     r"small captioner$"
 )
 
@@ -176,5 +176,5 @@ def test_paths_are_not_looked_up_on_the_hub(
     mock_hub(monkeypatch, make_failing(AssertionError("request sent")))
     assert not hub.is_hub_id(name)
     if name:
-        with pytest.raises(CheckpointError, match="no such file or folder; pass --model PATH"):
+        with pytest.raises(CheckpointError, match="no such file or folder; name a model on disk"):
             load_checkpoint(name)

@@ -34,7 +34,7 @@ from cutline.tokenizer import Tokenizer
 MakeCheckpoint = Callable[..., Checkpoint]
 SIZE_MESSAGE = (
     r"model\.pth: its position embeddings are for images of 12 x 12, but the config says 16; "
-    r"pass image_size=16 to interpolate them, or image_size=12 to keep them$"
+    r"set image_size to 16 to interpolate them, or to 12 to keep them$"
 )
 
 
@@ -214,7 +214,7 @@ def test_unknown_number_of_heads_is_an_error(file: Path) -> None:
     with pytest.raises(
         CheckpointError,
         match=r"model\.pth: the number of attention heads cannot be inferred from embed_dim 24; "
-        r"pass `config`$",
+        r"give sizes in `config`$",
     ):
         load_checkpoint(file)
 
@@ -266,8 +266,8 @@ def test_vocabulary_beside_the_file_is_used(
     file.with_name("tokenizer.json").unlink()
     with pytest.raises(
         CheckpointError,
-        match=r"model\.pth: contains no vocabulary; pass `tokenizer`, or put its vocab\.txt or "
-        r"token",
+        match=r"model\.pth: contains no vocabulary; name its vocab\.txt or tokenizer\.json in "
+        r"`tokenizer`, or put it beside the file",
     ):
         load_checkpoint(file, own_config)
     tokens = [
@@ -355,8 +355,8 @@ def test_file_without_weights_is_an_error(
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"nothing\.pth: no such file or folder; pass --model PATH .* or run `cutline demo` "
-        r"to train",
+        match=r"nothing\.pth: no such file or folder; name a model on disk .* or run `cutline "
+        r"demo` to train",
     ):
         load_checkpoint(tmp_path / "nothing.pth")
 

@@ -125,7 +125,7 @@ def test_columns_can_be_named_for_blips_rows_only(tmp_path: Path) -> None:
         Sample(str(tmp_path / "a.jpg"), ("a dog",), "a.jpg", "a pencil of ")
     ]
     (tmp_path / "data.json").write_text(json.dumps(SPLITS))
-    with pytest.raises(DataError, match="remove the setting that names the column `photo`"):
+    with pytest.raises(DataError, match="such as `photo`; remove `--image-column`"):
         open_data(source)
 
 
@@ -169,7 +169,7 @@ def test_karpathys_splits_are_read(tmp_path: Path) -> None:
         Sample(str(tmp_path / "val2014/4.jpg"), (), "4")
     ]
     assert read(tmp_path, SPLITS)[0].captions == ("a man", "a bike")
-    message = ": has no split `dev`; its splits are train, restval, val, test"
+    message = ": has no split `dev`; name one of train, restval, val, test in `--split`"
     assert read_error(tmp_path, SPLITS, split="dev") == message
 
 
@@ -184,7 +184,7 @@ def test_karpathys_flickr_file_is_read_without_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [COCO, [{"image": "a.jpg", "caption": "a"}]])
 def test_a_split_of_data_without_splits_is_refused(tmp_path: Path, values: object) -> None:
-    message = ": has no split `train`; leave the split out"
+    message = ": has no split `train`; remove `--split`"
     assert read_error(tmp_path, values, split="train") == message
 
 

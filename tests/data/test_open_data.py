@@ -79,7 +79,7 @@ def test_hugging_faces_imagefolder_is_read(tmp_path: Path, name: str) -> None:
     assert samples[3].image == str(splits / "validation/b.jpg")
     for split in ("validation", "val"):
         assert open_split(splits, split) == open_data(splits / "validation")
-    assert open_error(splits, "dev2") == f"{splits}: has no split `dev2`; leave the split out"
+    assert open_error(splits, "dev2") == f"{splits}: has no split `dev2`; remove `--split`"
 
 
 def test_a_split_may_be_a_folder_of_images(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_split_of_data_without_splits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}')
     (tmp_path / "a.json").write_text('{"image": "a.jpg"}')
     for path in (tmp_path / "a.jsonl", tmp_path / "a.json", tmp_path):
-        assert open_error(path, "val") == f"{path}: has no split `val`; leave the split out"
+        assert open_error(path, "val") == f"{path}: has no split `val`; remove `--split`"
 
 
 def test_a_tilde_stands_for_the_home_folder(

@@ -142,7 +142,7 @@ def test_folders_of_parquet_files_have_splits(tmp_path: Path) -> None:
     assert ids(tmp_path) == names
     assert ids(tmp_path, "train") == ids(tmp_path / "data/train-*.parquet") == names[:2]
     assert ids(tmp_path, "val") == ids(tmp_path / "data", "validation") == names[2:]
-    with pytest.raises(DataError, match="has no split `test`; leave the split out"):
+    with pytest.raises(DataError, match="has no split `test`; remove `--split`"):
         ids(tmp_path, "test")
     with pytest.raises(
         DataError, match=r"test-\*\.parquet: no such file or folder; check the path"
@@ -174,8 +174,7 @@ def test_invalid_files_are_refused(tmp_path: Path) -> None:
         open_data(path)
     assert str(caught.value) == (
         f"{path}: none of the columns a, b is recognized as the image column; "
-        "rename the right one to `image`, or name the image column (`--image-column`, or "
-        "`data.image_column` in a recipe)"
+        "rename the right one to `image`, or name it in `--image-column`"
     )
     write(path, [{"image": "a.jpg"}, {"image": ""}])
     message = r"a\.parquet, row 2: the row names no image; give its path as `file_name`"
@@ -236,9 +235,7 @@ def test_structs_may_lack_paths_or_bytes(tmp_path: Path) -> None:
     path = write_structs({"path": pa.string()}, [{"path": "a.jpg"}])
     assert open_in(path, "p")[0].image == "p/a.jpg"
     path = write_structs({"src": pa.string()}, [{"src": "a.jpg"}])
-    message = (
-        r"the column `image` has the fields src, but neither `bytes` nor `path`; name the image"
-    )
+    message = r"the column `image` has the fields src, but neither `bytes` nor `path`; name another"
     with pytest.raises(DataError, match=message):
         open_data(path)
 

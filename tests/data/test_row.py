@@ -46,7 +46,7 @@ def test_invalid_templates_are_refused(template: str, message: str) -> None:
 
 def test_prompt_column_and_template_exclude_each_other() -> None:
     with pytest.raises(
-        ConfigError, match="prompt_column and prompt_template are both given: remove one of them"
+        ConfigError, match=r"prompt_template '\{b\}' and prompt_column are both given: remove one"
     ):
         DataConfig(prompt_column="a", prompt_template="{b}")
 
@@ -54,9 +54,10 @@ def test_prompt_column_and_template_exclude_each_other() -> None:
 def test_the_columns_of_a_recipe_are_its_column_settings() -> None:
     data = DataConfig(image_column="i", caption_column="c", prompt_template="a {x y} of {z}, {z}")
     assert data.columns == Columns("i", "c", prompt_template="a {x y} of {z}, {z}")
-    assert data.columns.names == ("i", "c", "x y", "z", "z")
+    template = {"x y": "prompt_template", "z": "prompt_template"}
+    assert data.columns.names == {"i": "image_column", "c": "caption_column", **template}
     assert DataConfig(prompt_column="p").columns == Columns(prompt_column="p")
-    assert DataConfig().columns.names == ()
+    assert DataConfig().columns.names == {}
 
 
 def test_placeholders_are_replaced_literally() -> None:

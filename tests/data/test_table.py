@@ -153,7 +153,7 @@ def test_written_captions_are_read_back(tmp_path: Path) -> None:
         (
             "a,b\n1,2\n",
             ", line 1: none of the columns a, b is recognized as the image column; "
-            "rename the right one to `file_name`, or name the image column (`--image-column`, or ",
+            "rename the right one to `file_name`, or name it in `--image-column`",
         ),
         (
             "image,caption\na.jpg,a dog\nb.jpg,a dog, running\n",
@@ -309,7 +309,8 @@ def test_a_missing_column_is_named_in_the_error(
         open_columns(path, columns)
     where = f"{path}" if kind == "parquet" else f"{path}, line 1"
     names = "photo, title, style, start, year, none"
-    assert str(caught.value) == f"{where}: has no column `odd`; name one of {names}"
+    flag = f"--{columns.names['odd'].replace('_', '-')}"
+    assert str(caught.value) == f"{where}: has no column `odd`; name one of {names} in `{flag}`"
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -335,7 +336,7 @@ def test_columns_of_data_without_columns_are_refused(tmp_path: Path, name: str, 
     path = path.parent if path.suffix == ".jpg" else path
     with pytest.raises(DataError) as caught:
         open_columns(path, Columns(prompt_template="{style} "))
-    message = "this kind of data has no columns; remove the setting that names the column `style`"
+    message = "this kind of data has no columns, such as `style`; remove `--prompt-template`"
     assert str(caught.value) == f"{path}: {message}"
 
 

@@ -170,7 +170,9 @@ def test_broken_shard_ends_the_run_with_one_sentence(
         "data_num_workers": num_workers,
         "data_shuffle_buffer": 1,
     }
-    with pytest.raises(DataError, match=r"^\S+\.tar: the shard cannot be read .*remove it$"):
+    with pytest.raises(
+        DataError, match=r"^data\.train: \S+\.tar: the shard cannot be read .*remove it$"
+    ):
         train(recipe(**stream_settings(shards, **changes)), show_progress=False)
     assert (tmp_path / "run" / "state.safetensors").exists()
 
@@ -199,7 +201,9 @@ def test_commands_are_refused_before_anything_else(
 ) -> None:
     urls = f"{shards}::pipe:touch {tmp_path}/canary"
     run = recipe(**stream_settings(shards, data_train=urls), output=tmp_path / "run")
-    message = r"^pipe:touch \S+: a shell command; .*pass --allow-pipe .*allow_pipe=True"
+    message = (
+        r"^data\.train: pipe:touch \S+: a shell command; .*pass --allow-pipe .*allow_pipe=True"
+    )
     with pytest.raises(ConfigError, match=message):
         train(run, resume=resume, show_progress=False)
     for diagnostic in (dry_run, overfit, inspect_first_batch):

@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from cutline.config import DataConfig
 from cutline.data import Sample, stream_shards
-from cutline.errors import CutlineError, DataError
+from cutline.errors import CutlineError, DataError, blame_setting
 from cutline.tokenizer import Tokenizer
 from cutline.training.data.batch import Batch, LoaderConfig, load_batches, make_loader
 from cutline.training.data.dataset import CaptionDataset, ExampleOrError, encode_captions
@@ -124,8 +124,9 @@ class _ResumedStream(IterableDataset[ExampleOrError]):
         reader = self.sampler.rank * num_workers + old_worker
         examples = self.dataset.read(reader, self.sampler.world_size * num_workers)
         try:
-            for open_example in islice(examples, batches_read * self.sampler.batch_size, None):
-                yield open_example()
+            with blame_setting("train", {"train": "data.train"}):
+                for open_example in islice(examples, batches_read * self.sampler.batch_size, None):
+                    yield open_example()
         except CutlineError as error:  # PyTorch would add its traceback to a raised error
             yield error
 

@@ -45,5 +45,6 @@ def _read_first_batch(recipe: Recipe, setup: RunSetup) -> Batch:
             return batch
         skipped += batch.skipped
     raise DataError(
-        f"{recipe.data.train}: none of the images can be read; the first error: {skipped[0]}"
+        f"data.train: {recipe.data.train}: none of the images can be read; "
+        f"the first error: {skipped[0]}"
     )

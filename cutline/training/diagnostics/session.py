@@ -64,7 +64,8 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
     if not totals.targets:
         first = f"; the first error: {totals.skipped[0]}" if totals.skipped else ""
         raise DataError(
-            f"{trainer.recipe.data.train}: none of the images of a step can be read{first}"
+            f"data.train: {trainer.recipe.data.train}: none of the images of a step can be "
+            f"read{first}"
         )
     trainer.state.reset_sums()
     trainer.train_step(batches, totals, lr)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from cutline.distributed import gather_results, rank, run_on_main, world_size
-from cutline.errors import DataError
+from cutline.errors import DataError, blame_setting
 from cutline.evaluation import EvaluatedImage
 from cutline.files import atomic_write
 from cutline.image import open_thumbnail
@@ -43,13 +43,14 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     if not _is_due(trainer):
         return
     trainer.check_weights()
-    state = trainer.state
+    state, data = trainer.state, trainer.recipe.data
     if state.num_images == 0:
         raise DataError(
-            f"{trainer.recipe.data.train}: none of the images can be read; "
-            f"{trainer.directory / LOG_FILE} lists them"
+            f"data.train: {data.train}: none of the images can be read; "
+            f"check `data.image_root`, and the errors in {trainer.directory / LOG_FILE}"
         )
-    with log.exclude_time():
+    setting = "val" if data.val else "train"
+    with log.exclude_time(), blame_setting(setting, trainer.recipe.setting_names):
         line, score = evaluate_model(trainer, log, stop)
     is_best = state.best_score is None or score > state.best_score
     if is_best:

@@ -1,7 +1,9 @@
 """The directory of a run, which is reused only to resume that run, by one process at a time."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from filelock import FileLock, Timeout
 from cutline.checkpoint import NATIVE_FILES
 from cutline.config import Recipe, read_recipe, to_dict
 from cutline.distributed import is_main_process, run_on_main
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, blame_setting
 from cutline.files import check_writable
 
 STATE_FILE = "state.safetensors"
@@ -81,7 +83,8 @@ def lock_run_directory(recipe: Recipe) -> Iterator[Path]:
     lock = FileLock(directory / LOCK_FILE, timeout=0)
 
     def acquire() -> None:
-        check_writable(directory)
+        with blame_setting("output", {"output": "output"}):
+            check_writable(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -125,10 +128,22 @@ def check_same_settings(directory: Path, recipe: Recipe) -> None:
     old_recipe = read_recipe(directory / RECIPE_FILE)
     for name, old, new in list_differences(to_dict(old_recipe), to_dict(recipe)):
         if name not in changeable:
-            raise ConfigError(
-                f"{directory} was trained with {name} = {old}, not {new}: "
-                "resume with the same recipe, or choose another `output`"
-            )
+            fix = "resume with the same recipe, or choose another `output`"
+            if name in ("optim.epochs", "optim.max_steps") and (new > old or not new):
+                fix = f"resume with the same recipe, or train further: {explain_new_run(recipe)}"
+            raise ConfigError(f"{directory} was trained with {name} = {old}, not {new}: {fix}")
+
+
+def explain_new_run(recipe: Recipe) -> str:
+    """Return how to start a new run from the last checkpoint of that in the recipe's `output`."""
+    kind = "matcher" if recipe.task == "match" else "captioner"
+    output = next(path for n in count(2) if not (path := Path(f"{recipe.output}-{n}")).exists())
+    flags = [f"--init.{kind}", str(Path(recipe.output, LAST)), "--output", str(output)]
+    for name in ("captioner", "matcher", "config", "vision", "text"):
+        if name != kind and getattr(recipe.init, name):  # which the last checkpoint replaces
+            flags += [f"--init.{name}", ""]
+    sizes = ", without the sizes in `model`" if recipe.model.sets_sizes else ""
+    return f"start a new run from its last checkpoint{sizes}, with {shlex.join(flags)}"
 
 
 def list_differences(

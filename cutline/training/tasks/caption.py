@@ -12,7 +12,7 @@ from cutline.checkpoint import Checkpoint, build_model, load_checkpoint
 from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import CaptionConfig, GenerationKwargs, Recipe
 from cutline.data import Sample
-from cutline.errors import CutlineError
+from cutline.errors import CutlineError, blame_setting
 from cutline.evaluation import evaluate
 from cutline.generation.batch import check_prompt_length
 from cutline.model import CaptionModel, VisionTextModel
@@ -153,7 +153,8 @@ class CaptionTask:
 def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
     """Load the captioner to fine-tune, with the recipe's prompt and regularization."""
     init = recipe.init
-    checkpoint = load_checkpoint(init.captioner, **init.arguments, partial=True)
+    with blame_setting("model", recipe.setting_names):
+        checkpoint = load_checkpoint(init.captioner, **init.arguments, partial=True)
     log_extra_weights(init.captioner, checkpoint.extra_weights)
     checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
     return build_model(checkpoint), checkpoint.tokenizer

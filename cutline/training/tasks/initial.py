@@ -7,6 +7,7 @@ from dataclasses import replace
 from cutline.checkpoint import load_pretrained_text, load_pretrained_vision
 from cutline.config import CaptionConfig, Recipe
 from cutline.data import Sample
+from cutline.errors import blame_setting
 from cutline.model import VisionTextModel
 from cutline.tokenizer import Tokenizer, clean_caption
 
@@ -25,7 +26,8 @@ def init_config(
     """
     config, path = recipe.model.to_config(), recipe.init.tokenizer
     prompt = config.prompt if has_prompts else None
-    tokenizer = Tokenizer.load(path) if path else train_tokenizer(recipe, train, prompt)
+    with blame_setting("tokenizer" if path else "train", recipe.setting_names):
+        tokenizer = Tokenizer.load(path) if path else train_tokenizer(recipe, train, prompt)
     return replace(config, text=replace(config.text, vocab_size=tokenizer.vocab_size)), tokenizer
 
 
@@ -49,10 +51,10 @@ def train_tokenizer(recipe: Recipe, train: Sequence[Sample], prompt: str | None)
 
 def load_pretrained_encoders(recipe: Recipe, model: VisionTextModel) -> None:
     """Load the recipe's pretrained vision encoder and BERT into `model`, and log what they gave."""
-    init = recipe.init
-    for path, load in ((init.vision, load_pretrained_vision), (init.text, load_pretrained_text)):
-        if path:
-            report = load(model, path)
+    for name, load in (("vision", load_pretrained_vision), ("text", load_pretrained_text)):
+        if path := getattr(recipe.init, name):
+            with blame_setting(name, recipe.setting_names):
+                report = load(model, path)
             log_loaded(path, report.loaded, report.initialized)
             logger.info("  unused: %s", ", ".join(report.unused) or "none")
 

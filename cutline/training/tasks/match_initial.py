@@ -8,6 +8,7 @@ from torch import Tensor
 from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
 from cutline.config import MatchConfig, Recipe
 from cutline.data import Sample
+from cutline.errors import blame_setting
 from cutline.model import MatchTrainingModel
 from cutline.tokenizer import Tokenizer
 from cutline.training.tasks.initial import (
@@ -30,6 +31,13 @@ def init_match_config(
         recipe: What to start from: a matcher, a captioner, pretrained encoders or random weights.
         train: Training samples, for a vocabulary that is trained on their captions.
     """
+    with blame_setting("model", recipe.setting_names):
+        return _load_start(recipe, train)
+
+
+def _load_start(
+    recipe: Recipe, train: Sequence[Sample]
+) -> tuple[MatchConfig, Tokenizer, dict[str, Tensor]]:
     init = recipe.init
     if init.matcher:
         matcher = load_matcher_checkpoint(init.matcher, **init.arguments, partial=True)

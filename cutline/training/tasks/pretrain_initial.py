@@ -8,6 +8,7 @@ from torch import Tensor
 from cutline.checkpoint import find_kinds, load_checkpoint, load_matcher_checkpoint
 from cutline.config import MatchConfig, Recipe
 from cutline.data import Sample
+from cutline.errors import blame_setting
 from cutline.model import CaptionModel, PretrainModel, join_pretrained
 from cutline.tokenizer import Tokenizer
 from cutline.training.tasks.initial import init_config, load_pretrained_encoders, log_loaded
@@ -33,9 +34,14 @@ def init_pretraining(recipe: Recipe, train: Sequence[Sample]) -> PretrainStart:
         recipe: What to start from.
         train: Training samples, for a vocabulary that is trained on their captions.
     """
-    path, arguments = recipe.init.model, recipe.init.arguments
-    if not path:
+    if not recipe.init.model:
         return _init_encoders(recipe, train)
+    with blame_setting("model", recipe.setting_names):
+        return _load_models(recipe)
+
+
+def _load_models(recipe: Recipe) -> PretrainStart:
+    path, arguments = recipe.init.model, recipe.init.arguments
     kinds = [kind.name for kind in find_kinds(path)]
     start = None
     if "captioner" in kinds:
