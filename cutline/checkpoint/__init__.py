@@ -8,6 +8,7 @@ from cutline.checkpoint.checkpoint import (
 )
 from cutline.checkpoint.load import (
     find_kinds,
+    find_local_folder,
     is_matcher,
     load_checkpoint,
     load_config,
@@ -38,6 +39,7 @@ __all__ = [
     "compute_weight_shapes",
     "export_weights",
     "find_kinds",
+    "find_local_folder",
     "import_weights",
     "is_matcher",
     "load_checkpoint",

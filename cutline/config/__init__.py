@@ -26,6 +26,7 @@ from cutline.config.inference import (
     Engine,
     InferenceConfig,
     InferencePrecision,
+    LoadOptions,
     MatcherOptions,
 )
 from cutline.config.match import MatchConfig
@@ -74,6 +75,7 @@ __all__ = [
     "InferenceConfig",
     "InferencePrecision",
     "InitConfig",
+    "LoadOptions",
     "LoraConfig",
     "MatchConfig",
     "MatchFilterConfig",
