@@ -6,13 +6,19 @@ from cutline.confidence.calibration import (
     load_calibration,
     read_calibration,
 )
-from cutline.confidence.words import Word, combine_words, measure_words
+from cutline.confidence.words import (
+    Word,
+    combine_words,
+    compute_word_probabilities,
+    measure_words,
+)
 
 __all__ = [
     "CALIBRATION_FILE",
     "Calibration",
     "Word",
     "combine_words",
+    "compute_word_probabilities",
     "load_calibration",
     "measure_words",
     "read_calibration",
