@@ -10,7 +10,8 @@ from pair_scores import compare_scores, judge_scores
 
 from cutline.calibration import JudgedCaption
 from cutline.captioner import Captioner
-from cutline.confidence import compute_word_probabilities
+from cutline.confidence import sum_log_probs
+from cutline.confidence.words import combine_log_probs
 from cutline.metrics import compute_auroc, compute_spearman, percentile_interval, resample_spearman
 from cutline.metrics.stats import Bools, Floats
 
@@ -39,6 +40,11 @@ class Example:
         return np.array([np.exp(sum(pieces)) for pieces in self.pieces])
 
     @property
+    def own_log_probs(self) -> list[float]:
+        """Return the logarithms of these."""
+        return [sum(pieces) for pieces in self.pieces]
+
+    @property
     def log_probs(self) -> Floats:
         """Return the log-probabilities of all tokens, [SEP] included."""
         return np.array(self.judged.caption.token_log_probs)
@@ -57,12 +63,16 @@ def make_examples(
         _, spans = captioner.tokenizer.decode_words(caption.token_ids)
         log_probs = caption.token_log_probs
         pieces = [[log_probs[token] for token in span.tokens] for span in spans]
-        assert np.allclose(
-            compute_word_probabilities(spans, log_probs), [np.exp(sum(each)) for each in pieces]
-        )
+        assert np.allclose(sum_log_probs(spans, log_probs), [sum(each) for each in pieces])
         frequencies = [counts[word.text] for word in caption.words]
         examples.append(Example(judged, pieces, frequencies, match))
     return examples
+
+
+def combine_with_caption(example: Example) -> list[float]:
+    """Return what was chosen: the confidence of each word."""
+    own = example.own_log_probs
+    return [combine_log_probs(each, sum(own)) for each in own]
 
 
 WordScore = Callable[[Example], Any]
@@ -81,10 +91,12 @@ WORD_CHOICES: dict[str, WordScore] = {
     "product of the tokens": lambda each: each.own,
     "minimum of the tokens": lambda each: [np.exp(min(pieces)) for pieces in each.pieces],
     "mean of all words": lambda each: each.own.mean(),
-    "mean of product and that of all words": lambda each: (each.own + each.own.mean()) / 2,
-    "product of product and that of all words": lambda each: each.own * each.own.mean(),
+    "product of all words": lambda each: each.own.prod(),
     "product of all words so far": lambda each: each.own.cumprod(),
-    "minimum of all words so far": lambda each: np.minimum.accumulate(each.own),
+    "own and mean of all words, averaged": lambda each: (each.own + each.own.mean()) / 2,
+    "own and product of all words, averaged": lambda each: (each.own + each.own.prod()) / 2,
+    "own and product of all words, multiplied": lambda each: each.own * each.own.prod(),
+    "own and product of all words, log-odds averaged": combine_with_caption,
 }
 """definitions of the confidence of a word, one of which was chosen"""
 CAPTION_SCORES: dict[str, Callable[[Example], float]] = {
@@ -97,7 +109,7 @@ CAPTION_SCORES: dict[str, Callable[[Example], float]] = {
 }
 CAPTION_CHOICES: dict[str, Callable[[Example], float]] = {
     "mean": lambda each: each.own.mean(),
-    "geometric mean": lambda each: np.exp(np.mean([sum(pieces) for pieces in each.pieces])),
+    "geometric mean": lambda each: np.exp(np.mean(each.own_log_probs)),
     "minimum": lambda each: each.own.min(),
     "product": lambda each: each.own.prod(),
 }

@@ -30,8 +30,8 @@ class Caption:
     words: tuple[Word, ...] = field(default=(), compare=False, repr=False)
     """the words of the text, without punctuation, each with the model's confidence in it"""
     confidence: float = field(default=0.0, compare=False)
-    """from 0 to 1: the mean confidence of the words; with a calibration, the share of them that is
-    expected to be right; 0 without words"""
+    """from 0 to 1: the product of the probabilities of the words; with a calibration, the share of
+    them that is expected to be right; 0 without words"""
 
 
 @dataclass(frozen=True)

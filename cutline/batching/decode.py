@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cutline.batching.caption import Caption
-from cutline.confidence import Calibration, combine_words, measure_words
+from cutline.confidence import Calibration, measure_words
 from cutline.generation import Hypothesis
 from cutline.tokenizer import Tokenizer
 
@@ -36,10 +36,9 @@ def _decode_caption(
     token_log_probs: bool,
 ) -> Caption:
     text, spans = tokenizer.decode_words(hypothesis.token_ids)
-    words = measure_words(text, spans, hypothesis.token_log_probs)
-    confidence = combine_words(words)
+    words, confidence = measure_words(text, spans, hypothesis.token_log_probs)
     if calibration:
-        words, confidence = calibration.calibrate_words(words)
+        words, confidence = calibration.scale(words, confidence)
     return Caption(
         text,
         hypothesis.score,

@@ -40,7 +40,7 @@ def write_calibration_report(
         figures.append((f"{words.auroc:.3f}", "AUROC of wrong words"))
 
     def find_confidence(judged: JudgedCaption) -> float:
-        return calibration.calibrate_words(judged.caption.words)[1]
+        return calibration.caption.apply(judged.caption.confidence)
 
     ranked = sorted(result.tested, key=find_confidence)
     count = min(num_examples, (len(ranked) + 1) // 2)  # at most one caption is in both galleries

@@ -10,7 +10,7 @@ from cutline.batching import Caption
 from cutline.calibration.figures import ConfidenceFigures, measure_confidence
 from cutline.calibration.halves import divide_samples
 from cutline.captioner import Captioner
-from cutline.confidence import Calibration, combine_words
+from cutline.confidence import Calibration
 from cutline.config import (
     DataSource,
     GenerationConfig,
@@ -231,4 +231,4 @@ def list_words(judged: Sequence[JudgedCaption]) -> tuple[list[float], list[float
 
 def list_captions(judged: Sequence[JudgedCaption]) -> list[float]:
     """Return the confidence of all captions."""
-    return [combine_words(each.caption.words) for each in judged]
+    return [each.caption.confidence for each in judged]

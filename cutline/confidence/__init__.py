@@ -6,20 +6,14 @@ from cutline.confidence.calibration import (
     load_calibration,
     read_calibration,
 )
-from cutline.confidence.words import (
-    Word,
-    combine_words,
-    compute_word_probabilities,
-    measure_words,
-)
+from cutline.confidence.words import Word, measure_words, sum_log_probs
 
 __all__ = [
     "CALIBRATION_FILE",
     "Calibration",
     "Word",
-    "combine_words",
-    "compute_word_probabilities",
     "load_calibration",
     "measure_words",
     "read_calibration",
+    "sum_log_probs",
 ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cutline.confidence.words import Word, combine_words
+from cutline.confidence.words import Word
 from cutline.errors import CheckpointError
 from cutline.files import write_text
 from cutline.messages import format_value
@@ -30,7 +30,7 @@ class Calibration:
     word: PlattScaling = field(default_factory=PlattScaling)
     """maps the confidence of a word to the probability that it is right"""
     caption: PlattScaling = field(default_factory=PlattScaling)
-    """maps the mean confidence of the words to the share of them that is right"""
+    """maps the confidence of a caption to the share of them that is right"""
     fingerprint: str = ""
     """of the model, as `Checkpoint.fingerprint` returns it"""
     num_images: int = 0
@@ -42,13 +42,13 @@ class Calibration:
     test: Mapping[str, Any] = field(default_factory=dict)
     """figures of the images that it was not fitted on"""
 
-    def calibrate_words(self, words: Sequence[Word]) -> tuple[tuple[Word, ...], float]:
-        """Return the words, and the confidence of their caption, given words without calibration.
+    def scale(self, words: Sequence[Word], confidence: float) -> tuple[tuple[Word, ...], float]:
+        """Return the words of a caption and its confidence, given both without calibration.
 
         That of a caption without words stays 0.
         """
-        scaled = tuple(replace(word, confidence=self.word.apply(word.confidence)) for word in words)
-        return scaled, self.caption.apply(combine_words(words)) if words else 0.0
+        scaled = [replace(word, confidence=self.word.apply(word.confidence)) for word in words]
+        return tuple(scaled), self.caption.apply(confidence) if words else 0.0
 
     def describe(self) -> dict[str, Any]:
         """Return what confidence depends on, for the manifest of a run."""

@@ -16,7 +16,7 @@ _VALUES: dict[str, tuple[object, ...]] = {
 """what a word of a phrase may say; the first of these is changed first"""
 _DIRECTIONS = ("above", "below", "left", "right")
 _RELATIONS = ("above", "below", "to the left of", "to the right of", "and")
-MAX_FALSE_WORDS = 4
+MAX_FALSE_WORDS = 3
 """changes that are tried; a caption that needs more is false in all words that can be"""
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from cutline.errors import DataError
 from cutline.metrics.stats import Floats
 
-CLIP = 1e-6
+CLIP = 1e-9
 """distance from 0 and 1 that probabilities keep, so that their log-odds are finite"""
 MAX_STEPS = 100
 _TOLERANCE = 1e-9  # of the gradient, per example
