@@ -32,7 +32,7 @@ def divide_samples(
             f"{name}: all images with captions are one image, one group or near copies of each "
             "other, but one half has to test what is fitted on the other; add other images"
         )
-    return split_samples(grouped, DataConfig(train=name, val_fraction=0.5), config.seed)
+    return split_samples(grouped, DataConfig(train=name, val_fraction=0.5), config.split_seed)
 
 
 def join_groups(

@@ -55,7 +55,7 @@ class CalibrationResult:
     tested: list[JudgedCaption]
     """the captions of the other half"""
     skipped: list[str]
-    """a message for each image that cannot be read or captioned, or whose caption has no words"""
+    """a message for each image that cannot be read or captioned"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, in a form that JSON can store."""
@@ -125,7 +125,7 @@ def calibrate(
         )
         shown = progress(results, len(half), "captioning")
         judged.append(_judge_results(half, list(shown), judge_words, skipped))
-    return fit_calibration(judged[0], judged[1], captioner.fingerprint, config.seed, skipped)
+    return fit_calibration(judged[0], judged[1], captioner.fingerprint, config.split_seed, skipped)
 
 
 def open_references(data: DataSource | Sequence[Sample], needs_captions: bool) -> list[Sample]:
@@ -167,9 +167,7 @@ def _judge_results(
     for sample, result in zip(samples, results, strict=True):
         if isinstance(result, CutlineError):
             skipped.append(str(result))
-        elif not result.words:
-            skipped.append(f"{sample.name}: its caption has no words")
-        else:
+        elif result.words:
             is_right = tuple(map(bool, judge_words(sample, result)))
             judged.append(JudgedCaption(sample, result, is_right))
     return judged

@@ -13,10 +13,10 @@ class CalibrationConfig(Settings):
     group_pattern: str = ""
     """regular expression for image paths: images with the same capture groups, or without any the
     same match, form a group, all of which is in one half. Near copies always are"""
-    seed: int = 0
+    split_seed: int = 0
     """seed of the division into halves"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_simple_pattern(self, "group_pattern")
-        require_at_least(self, 0, "seed")
+        require_at_least(self, 0, "split_seed")
