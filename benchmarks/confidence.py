@@ -61,6 +61,8 @@ REGION = r"ucm_(\d+)_(\d\d)"
 class Options(TrainingOptions):
     """Wrong words of captions: what confidence finds, and what other scores do."""
 
+    scenes: bool = True
+    """measure drawn scenes"""
     captioner: str = ""
     """captioner of drawn scenes (default: train one)"""
     matcher: str = ""
@@ -216,8 +218,10 @@ def measure_halves(
 
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
-    """Measure both sets."""
-    sets = {"scenes": measure_scenes(options, folder / "scenes")}
+    """Measure the sets."""
+    sets = {}
+    if options.scenes:
+        sets["scenes"] = measure_scenes(options, folder / "scenes")
     if options.aerial:
         sets["aerial"] = measure_aerial(options, folder / "aerial")
     return {"sets": sets}

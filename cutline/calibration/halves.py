@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from cutline.check.images import ImageInfo, inspect_images
 from cutline.check.near_duplicates import group_near_duplicates
-from cutline.config import DataConfig
-from cutline.config.calibration import CalibrationConfig
+from cutline.config import CalibrationConfig, DataConfig
 from cutline.data import Sample
 from cutline.data.split import group_ids, split_samples
 from cutline.errors import DataError

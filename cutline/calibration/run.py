@@ -12,12 +12,12 @@ from cutline.calibration.halves import divide_samples
 from cutline.captioner import Captioner
 from cutline.confidence import Calibration
 from cutline.config import (
+    CalibrationConfig,
     DataSource,
     GenerationConfig,
     GenerationKwargs,
     reject_renamed_keywords,
 )
-from cutline.config.calibration import CalibrationConfig
 from cutline.data import Sample, no_captions_error, open_data
 from cutline.errors import CutlineError, DataError
 from cutline.metrics.platt import fit_platt

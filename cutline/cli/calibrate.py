@@ -18,8 +18,7 @@ from cutline.cli.flags import (
     check_outputs,
     check_report,
 )
-from cutline.config import GenerationConfig, InferenceConfig
-from cutline.config.calibration import CalibrationConfig
+from cutline.config import CalibrationConfig, GenerationConfig, InferenceConfig
 from cutline.errors import ConfigError
 from cutline.progress import progress_bar
 

@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.calibration import CalibrationConfig
 from cutline.config.capfilt import (
     CaptionerOptions,
     FilterConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "PRESETS",
     "AugmentConfig",
     "BeamScoring",
+    "CalibrationConfig",
     "CaptionConfig",
     "CaptionText",
     "CaptionerOptions",

@@ -16,7 +16,7 @@ from cutline.calibration.run import fit_calibration
 from cutline.captioner import Captioner
 from cutline.cli.main import run_command
 from cutline.confidence import Calibration, Word, read_calibration
-from cutline.config.calibration import CalibrationConfig
+from cutline.config import CalibrationConfig
 from cutline.data import Sample
 from cutline.demo.drawing import draw_scene
 from cutline.demo.scenes import make_scenes
