@@ -125,7 +125,7 @@ def test_all_columns_are_carried_along(tmp_path: Path) -> None:
         "id": "x\udcff/1.jpg",
         "caption": caption_text(b"A"),
         "confidence": 0.0,
-            "url": "https://host/1.jpg",
+        "url": "https://host/1.jpg",
         "original_captions": ["a dog"],
     }
 
