@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cutline.batching import Caption, CaptionRequest, TextEvent
+    from cutline.calibration import CalibrationResult, calibrate
     from cutline.captioner import Captioner, load
+    from cutline.confidence import Calibration, Word
     from cutline.config import (
         CaptionConfig,
         Columns,
@@ -48,6 +50,8 @@ __version__ = "0.1.0"
 
 # Type checkers need the imports above and a literal __all__; __getattr__ needs the modules.
 _MODULES = {
+    "Calibration": "cutline.confidence",
+    "CalibrationResult": "cutline.calibration",
     "Caption": "cutline.batching",
     "CaptionConfig": "cutline.config",
     "CaptionRequest": "cutline.batching",
@@ -83,7 +87,9 @@ _MODULES = {
     "TextConfig": "cutline.config",
     "TextEvent": "cutline.batching",
     "VisionConfig": "cutline.config",
+    "Word": "cutline.confidence",
     "build_index": "cutline.retrieval",
+    "calibrate": "cutline.calibration",
     "evaluate": "cutline.evaluation",
     "evaluate_captions": "cutline.evaluation",
     "load": "cutline.captioner",
@@ -95,6 +101,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "Calibration",
+    "CalibrationResult",
     "Caption",
     "CaptionConfig",
     "CaptionRequest",
@@ -130,7 +138,9 @@ __all__ = [
     "TextConfig",
     "TextEvent",
     "VisionConfig",
+    "Word",
     "build_index",
+    "calibrate",
     "evaluate",
     "evaluate_captions",
     "load",

@@ -21,6 +21,7 @@ from cutline.batching.inputs import (
 )
 from cutline.batching.stream import read_outcomes, stream_captions
 from cutline.checkpoint import build_model, load_checkpoint
+from cutline.confidence import Calibration, load_calibration
 from cutline.config import (
     CaptionConfig,
     DeviceConfig,
@@ -68,7 +69,16 @@ MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not 
 
 
 class Captioner(Predictor[CaptionModel]):
-    """A model and its tokenizer, on a device, ready to caption; for attributes see `Predictor`."""
+    """A model and its tokenizer, on a device, ready to caption; for attributes see `Predictor`.
+
+    Attributes:
+        calibration: What the confidence of words and captions is scaled with; None for none.
+        fingerprint: That of its checkpoint, see `Checkpoint.fingerprint`; "" if `load` did not make
+            the captioner.
+    """
+
+    calibration: Calibration | None = None
+    fingerprint: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -293,7 +303,14 @@ class Captioner(Predictor[CaptionModel]):
     def make_runner(self, slots: int) -> BatchRunner:
         """Return a new runner of requests."""
         record_steps = self.engine != "eager" and self.device.type == "cuda"
-        return BatchRunner(self.model, self.tokenizer, self.encode_images, slots, record_steps)
+        return BatchRunner(
+            self.model,
+            self.tokenizer,
+            self.encode_images,
+            slots,
+            record_steps,
+            self.calibration,
+        )
 
     @cached_property
     def _idle_runners(self) -> list[BatchRunner]:
@@ -311,6 +328,7 @@ class Captioner(Predictor[CaptionModel]):
         except IndexError:
             return self.make_runner(slots)
         if runner.max_slots == slots:
+            runner.calibration = self.calibration
             return runner
         del runner  # free its memory first
         return self.make_runner(slots)
@@ -408,6 +426,7 @@ def load(
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
+    calibration: str | Path | None = None,
 ) -> Captioner:
     """Load a captioner.
 
@@ -425,6 +444,8 @@ def load(
             `CaptionConfig` or a JSON file (default: inferred from the weights).
         tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.
         image_size: Another image size in pixels; position embeddings are interpolated.
+        calibration: A calibration.json of `cutline calibrate`, which scales the confidence of words
+            and captions (default: that in the model's folder, if there is one).
 
     Returns:
         The captioner, on its device.
@@ -435,6 +456,10 @@ def load(
     """
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
     checkpoint = load_checkpoint(path, config, tokenizer, image_size)
+    fingerprint = checkpoint.fingerprint()
+    scaling = load_calibration(calibration, checkpoint.folder, fingerprint)
     model, loaded_tokenizer = build_model(checkpoint), checkpoint.tokenizer
     del checkpoint  # so that each weight is freed once it is repacked
-    return Captioner(model, loaded_tokenizer, device, precision, engine)
+    captioner = Captioner(model, loaded_tokenizer, device, precision, engine)
+    captioner.calibration, captioner.fingerprint = scaling, fingerprint
+    return captioner

@@ -304,6 +304,24 @@ def test_a_joint_model_is_compared_with_a_captioner_and_a_matcher(tmp_path: Path
     assert joint["retrieval"]["num_images"] == 10
 
 
+@pytest.mark.slow
+def test_wrong_words_are_looked_for(tmp_path: Path) -> None:
+    """In captions of scenes by a captioner that has hardly been trained."""
+    result = run_benchmark("confidence.py", "--short", output=tmp_path / "result.json")
+    scenes = result["sets"]["scenes"]
+    assert list(result["sets"]) == ["scenes"]
+    assert scenes["images"] == {"chosen_on": 30, "measured_on": 30}
+    words = scenes["auroc_words"]
+    assert 0 < scenes["wrong_words"] < scenes["words"]
+    for name, values in words.items():
+        if name != "confidence":
+            expected = words["confidence"]["auroc"] - values["auroc"]
+            assert values["confidence_is_better_by"]["difference"] == pytest.approx(expected)
+    chosen = "own and product of all words, log-odds averaged"
+    assert 0 <= scenes["choices"]["words"][chosen] <= 1
+    assert scenes["calibration"]["words"]["count"] == scenes["words"]
+
+
 def test_queries_to_an_index_are_measured(tmp_path: Path) -> None:
     flags = ["--size", "tiny", "--num-images", "300", "--repeats", "3"]
     result = run_benchmark("search.py", *flags, output=tmp_path / "result.json")

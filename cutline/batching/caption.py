@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from cutline.confidence import Word
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -25,6 +27,11 @@ class Caption:
     """number of this caption in the events of a request"""
     match: float | None = None
     """match probability, with `rerank`"""
+    words: tuple[Word, ...] = field(default=(), compare=False, repr=False)
+    """the words of the text, without punctuation, each with the model's confidence in it"""
+    confidence: float = field(default=0.0, compare=False)
+    """from 0 to 1: the product of the probabilities of the words; with a calibration, the share of
+    them that is expected to be right; 0 without words"""
 
 
 @dataclass(frozen=True)

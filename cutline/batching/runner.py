@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cutline.batching.caption import Caption
+from cutline.batching.decode import decode_captions
 from cutline.batching.request import CaptionRequest
+from cutline.confidence import Calibration
 from cutline.config import GenerationConfig
 from cutline.device import is_out_of_memory, use_device
 from cutline.engine import CudaGraphStep, choose_num_threads, limit_threads
@@ -37,6 +39,7 @@ class BatchRunner:
     Attributes:
         slots: The largest number of requests that run together; halved when memory runs out.
         max_slots: `slots` at first.
+        calibration: What the confidence of captions is scaled with; None for none.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class BatchRunner:
         encode_images: Callable[[Tensor], Tensor],
         slots: int,
         record_steps: bool = False,
+        calibration: Calibration | None = None,
     ) -> None:
         """Make a runner without requests.
 
@@ -55,11 +59,12 @@ class BatchRunner:
             encode_images: Maps uint8 pixels (B, 3, S, S) to image_embeds (B, N, D).
             slots: The largest number of requests that run together.
             record_steps: Whether to run steps as CUDA graphs.
+            calibration: What the confidence of captions is scaled with.
         """
         self.slots = self.max_slots = slots
         self._slots_before_retry = 0  # 0: no request is being retried
         self._model, self._tokenizer, self._encode_images = model, tokenizer, encode_images
-        self._record_steps = record_steps
+        self._record_steps, self.calibration = record_steps, calibration
         self._device = model.text.token_embed.weight.device
         on_cpu = self._device.type == "cpu"
         self._num_threads = choose_num_threads(model.config) if on_cpu else None
@@ -210,29 +215,23 @@ class BatchRunner:
         """End requests with their captions."""
         for request, result in results:
             assert isinstance(request, CaptionRequest)
-            if isinstance(result, GenerationError):
-                request.finish(name_request(request, result))
-            else:
-                request.finish(self._decode(result) if result else no_caption(request))
+            request.finish(self._make_outcome(request, result))
             done.append(request)
             self._running.remove(request)
         if not self._running and self._slots_before_retry:
             # The request that was alone fits into one slot, and not into all.
             self._use_slots(max(1, self._slots_before_retry // 2))
 
-    def _decode(self, hypotheses: Sequence[Hypothesis]) -> Caption:
-        """Return the caption of an image, given its hypotheses, best first."""
-        captions = tuple(
-            Caption(
-                self._tokenizer.decode(hypothesis.token_ids),
-                hypothesis.score,
-                hypothesis.token_ids,
-                hypothesis.token_log_probs,
-                candidate=hypothesis.candidate,
-            )
-            for hypothesis in hypotheses
-        )
-        return replace(captions[0], alternatives=captions)
+    def _make_outcome(
+        self, request: CaptionRequest, result: Sequence[Hypothesis] | GenerationError
+    ) -> Caption | GenerationError:
+        """Return the caption of a request, or its error."""
+        if isinstance(result, GenerationError):
+            return name_request(request, result)
+        if not result:
+            return no_caption(request)
+        keeps_log_probs = request.config.token_log_probs
+        return decode_captions(result, self._tokenizer, self.calibration, keeps_log_probs)
 
     def _restart(
         self, waiting: list[CaptionRequest], message: str, done: list[CaptionRequest]

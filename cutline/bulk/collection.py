@@ -164,9 +164,12 @@ def describe_settings(
     """Return what the captions depend on, for the manifest in the folder `state`."""
     if state is None:
         return {}
-    destination, layout = choose_destination(collection, settings), {}
+    layout: dict[str, Any] = {}
+    destination = choose_destination(collection, settings)
     if destination.kind in ("text", "shard", "shards"):
         layout["caption_extension"] = destination.extension
+    if destination.kind != "file" and settings.outputs.min_confidence:
+        layout["min_confidence"] = settings.outputs.min_confidence
     if destination.kind == "shards":
         layout["shard_size"] = str(settings.outputs.shard_size)
     return {

@@ -1,7 +1,7 @@
 """Choose the engine and the output of a run."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 
@@ -94,14 +94,21 @@ def make_output(
     """
     require_local_images(destination, collection)
     copies_shards = collection.from_shards and destination.kind in ("shard", "shards")
-    reject_unused_settings(destination, outputs, copies_shards)
+    has_columns = destination.kind in ("file", "shard", "shards") and not copies_shards
+    caption_settings = ["min_confidence"]
+    if has_columns and not destination.is_imagefolder:
+        caption_settings.append("words")
+    reject_unused_settings(destination, outputs, copies_shards, caption_settings)
     match destination.kind:
         case "print":
             return PrintedOutput(show)
         case "file" if destination.is_results:
             return ResultsOutput(destination.path)
         case "file":
-            return FileOutput(destination.path, destination.is_imagefolder)
+            min_confidence = outputs.min_confidence
+            return FileOutput(
+                destination.path, destination.is_imagefolder, min_confidence=min_confidence
+            )
         case "text" | "sidecars":
             return _make_text_output(destination, collection, outputs)
     if copies_shards:
@@ -173,10 +180,13 @@ def _make_shard_copies(
 
 
 def reject_unused_settings(
-    destination: Destination, outputs: OutputConfig, copies_shards: bool = False
+    destination: Destination,
+    outputs: OutputConfig,
+    copies_shards: bool = False,
+    others: Sequence[str] = (),
 ) -> None:
-    """Raise ConfigError for a setting that has no effect on the output."""
-    used = {"caption_template", *_USED_SETTINGS[destination.kind]}
+    """Raise ConfigError for a setting that has no effect on the output, and is not in `others`."""
+    used = {"caption_template", *_USED_SETTINGS[destination.kind], *others}
     if copies_shards:
         used = used - {"shard_size"} | {"existing"}
     for setting in fields(OutputConfig):

@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 from cutline.bulk.job import Job, Result
 from cutline.captioner import Captioner, load
 from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.confidence import load_calibration
 from cutline.config import (
-    CheckpointOptions,
     GenerationConfig,
     InferenceConfig,
+    LoadOptions,
     OutputConfig,
     RerankConfig,
     check_keep,
@@ -44,7 +45,7 @@ class CaptionJob:
 
     model: str
     """as `cutline.load` takes it"""
-    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    checkpoint: LoadOptions = field(default_factory=LoadOptions)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     prompt: str | None = None
@@ -94,11 +95,18 @@ class CaptionJob:
 
     def describe(self, outputs: OutputConfig) -> dict[str, Any]:
         """Return what captions depend on; `describe_generation` says what is left out."""
+        checkpoint = load_checkpoint(self.model, **self.checkpoint.checkpoint_arguments)
+        fingerprint = checkpoint.fingerprint()
+        calibration = load_calibration(
+            self.checkpoint.calibration or None, checkpoint.folder, fingerprint
+        )
         return {
-            "model": load_checkpoint(self.model, **self.checkpoint.arguments).fingerprint(),
+            "model": fingerprint,
             "precision": self.inference.precision,
             "prompt": self.prompt,
             "caption_template": outputs.caption_template,
+            **({"words": True} if outputs.words else {}),
+            **(calibration.describe() if calibration else {}),
             **describe_generation(self.generation),
             **self._describe_reranking(),
         }

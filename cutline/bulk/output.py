@@ -22,10 +22,12 @@ class Output:
     Attributes:
         is_immediate: Whether each record is written at once, not with others.
         has_original_captions: Whether captions of the source are written, too.
+        has_all_captions: Whether captions of low confidence are written, too, and marked.
     """
 
     is_immediate = False
     has_original_captions = True
+    has_all_captions = False
 
     def resume(self, manifest: Manifest) -> None:
         """Repeat what a killed run may not have written, although it had recorded it."""
@@ -113,11 +115,18 @@ class PrintedOutput(Output):
 class FileOutput(Output):
     """A .jsonl, .csv or .parquet file with a row for each caption, in the order of the source.
 
-    The metadata.jsonl of Hugging Face's imagefolder has other columns.
+    The metadata.jsonl of Hugging Face's imagefolder has other columns. Which captions are accepted
+    is decided whenever the file is written, so that a later run may have another threshold.
     """
 
+    has_all_captions = True
+
     def __init__(
-        self, path: Path, is_imagefolder: bool = False, relative_paths: bool = False
+        self,
+        path: Path,
+        is_imagefolder: bool = False,
+        relative_paths: bool = False,
+        min_confidence: float = 0.0,
     ) -> None:
         """Write to a file.
 
@@ -126,10 +135,12 @@ class FileOutput(Output):
             is_imagefolder: Whether to write the columns of imagefolder.
             relative_paths: Whether paths of images become relative to the folder of the file, as
                 whoever reads it as a dataset expects, unless they are absolute.
+            min_confidence: Captions of lower confidence are not accepted (0: no threshold).
         """
         self.path, self._is_imagefolder = path, is_imagefolder
         self._relative_paths = relative_paths
-        self._count = 0
+        self._min_confidence = min_confidence
+        self._count = self._num_rejected = 0
 
     def skips(self, sample: Sample) -> bool:
         """Return false; refuse an image that imagefolder would not find."""
@@ -148,21 +159,41 @@ class FileOutput(Output):
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
-        self._count = 0
-        columns = ["file_name", "text"] if self._is_imagefolder else list(manifest.columns)
+        self._count = self._num_rejected = 0
+        columns = ["file_name", "text"]
+        if not self._is_imagefolder:
+            columns = list(self._mark(dict.fromkeys(manifest.columns, 0)))
         write_captions(self.path, self._iter_rows(manifest, complete), columns)
 
     def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:
         for record in manifest.iter_records(seen_only=complete):
-            for row in record.rows:
-                self._count += 1
+            for row in map(self._mark, record.rows):
+                is_accepted = row.get("accepted", True)
+                self._num_rejected += not is_accepted
                 if self._is_imagefolder:
+                    if not is_accepted:  # there is no column that could mark it
+                        continue
                     row = {"file_name": row["file_name"], "text": row["caption"]}
+                self._count += 1
                 yield row
+
+    def _mark(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a row with the column `accepted` after `confidence`, if there is a threshold."""
+        if not self._min_confidence or "confidence" not in row:
+            return row
+        is_accepted = row["confidence"] >= self._min_confidence
+        names = list(row)
+        end = names.index("confidence") + 1
+        before, after = ({name: row[name] for name in part} for part in (names[:end], names[end:]))
+        return {**before, "accepted": is_accepted, **after}
 
     def describe(self) -> list[str]:
         """Return the file and the number of its captions."""
-        return [f"{self.path}: {self._count:,} captions"]
+        text = f"{self.path}: {self._count:,} captions"
+        if self._num_rejected:
+            done = "left out" if self._is_imagefolder else "marked as not accepted"
+            text += f"; {self._num_rejected:,} {done}, of less confidence than min_confidence"
+        return [text]
 
 
 class ResultsOutput(FileOutput):

@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from cutline.batching import Caption
 from cutline.bulk.job import TextSelection
+from cutline.confidence import Word
+from cutline.config import OutputConfig
 from cutline.data import Sample
 from cutline.errors import ConfigError, CutlineError, DataError, GenerationError
 from cutline.messages import one_line
@@ -57,6 +59,8 @@ class Record:
     """kind of a failure; empty for a caption"""
     reason: str = ""
     edit: TextEdit | None = None
+    withheld: bool = False
+    """whether the caption is not written, because its confidence is too low"""
 
     @property
     def failure(self) -> Failure | None:
@@ -65,8 +69,8 @@ class Record:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether no text was selected, although this is no failure."""
-        return bool(self.dropped) and not self.kept
+        """Return whether there is no text to write, although this is no failure."""
+        return self.withheld or (bool(self.dropped) and not self.kept)
 
     @property
     def texts(self) -> list[str]:
@@ -126,18 +130,18 @@ def describe_error(sample: Sample, error: CutlineError) -> Failure:
 
 
 def make_row(
-    sample: Sample, result: Caption | TextSelection, format_text: Callable[[str], str]
+    sample: Sample, result: Caption | TextSelection, outputs: OutputConfig
 ) -> dict[str, Any]:
     """Return the columns of a sample and its caption; of a selection, those of the sample alone.
 
     Args:
         sample: The sample.
         result: What came of it.
-        format_text: Returns what is written for the text of a caption.
+        outputs: How captions are written.
     """
     row: dict[str, Any] = {"image": sample.name, "id": sample.id}
     if isinstance(result, Caption):
-        row |= describe_caption(result, format_text)
+        row |= describe_caption(result, outputs)
     elif sample.prompt is not None:
         row["prompt"] = sample.prompt
     if sample.url:
@@ -147,24 +151,38 @@ def make_row(
     return row
 
 
-def describe_caption(caption: Caption, format_text: Callable[[str], str] = str) -> dict[str, Any]:
-    """Return the columns of a caption: text, score and match, and those of its alternatives."""
-    columns = _describe_alternative(caption, format_text)
+def describe_caption(caption: Caption, outputs: OutputConfig | None = None) -> dict[str, Any]:
+    """Return the columns of a caption: text, scores and words, and those of its alternatives."""
+    outputs = outputs or OutputConfig()
+    columns = _describe_alternative(caption, outputs)
     if len(caption.alternatives) > 1:
         columns["alternatives"] = [
-            _describe_alternative(each, format_text) for each in caption.alternatives
+            _describe_alternative(each, outputs) for each in caption.alternatives
         ]
     return columns
 
 
-def _describe_alternative(caption: Caption, format_text: Callable[[str], str]) -> dict[str, Any]:
+def _describe_alternative(caption: Caption, outputs: OutputConfig) -> dict[str, Any]:
     columns: dict[str, Any] = {
-        "caption": format_text(caption.text),
+        "caption": outputs.format_caption(caption.text),
         "score": round(caption.score, SCORE_DIGITS),
+        "confidence": round(caption.confidence, SCORE_DIGITS),
     }
     if caption.match is not None:
         columns["match"] = round(caption.match, SCORE_DIGITS)
     if caption.token_log_probs:
         log_probs = [round(value, SCORE_DIGITS) for value in caption.token_log_probs]
         columns["token_log_probs"] = log_probs
+    if outputs.words:
+        columns["words"] = [_describe_word(word, outputs.text_start) for word in caption.words]
     return columns
+
+
+def _describe_word(word: Word, text_start: int) -> dict[str, Any]:
+    """Return a word, with its place in the text that is written."""
+    return {
+        "text": word.text,
+        "start": word.start + text_start,
+        "end": word.end + text_start,
+        "confidence": round(word.confidence, SCORE_DIGITS),
+    }

@@ -34,11 +34,13 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
         run: The run.
         samples: Images to show.
     """
-    counts, lengths, scores, matches = run.counts, Counter[int](), Counter[int](), Counter[int]()
+    counts, lengths = run.counts, Counter[int]()
+    scores, confidences, matches = Counter[int](), Counter[int](), Counter[int]()
     for record in run.manifest.iter_records(seen_only=run.complete):
         if not record.kind:
             lengths[len(record.row["caption"].split())] += 1
             scores[round(record.row["score"] * SCORES_PER_UNIT)] += 1
+            confidences[round(record.row.get("confidence", 0.0) * SCORES_PER_UNIT)] += 1
             if "match" in record.row:
                 matches[round(record.row["match"] * SCORES_PER_UNIT)] += 1
     figures = [
@@ -53,6 +55,8 @@ def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSa
         ("Lengths", render_histogram(lengths, "Words of a caption", "words", "captions")),
         ("Scores", render_histogram(scores, "Score of a caption", "score", "captions", unit)),
     ]
+    chart = render_histogram(confidences, "Confidence of a caption", "confidence", "captions", unit)
+    sections.append(("Confidence", chart))
     if matches:
         title = "Match probabilities"
         chart = render_histogram(matches, f"{title} of captions", "match", "captions", unit)

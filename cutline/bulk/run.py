@@ -13,6 +13,7 @@ from cutline.bulk.output import Output
 from cutline.bulk.record import (
     Failure,
     Record,
+    TextEdit,
     describe_error,
     describe_source_error,
     make_row,
@@ -30,6 +31,8 @@ class Counts:
     """What became of the samples of a run."""
 
     captioned: int = 0
+    withheld: int = 0
+    """of these, captions that are not written, because their confidence is too low"""
     failed: int = 0
     unreadable: int = 0
     """parts of the source that cannot be read, such as rows of a table"""
@@ -202,6 +205,7 @@ class CaptionRun:
             self.listener.on_failure(failure)
         else:
             self.counts.captioned += 1
+            self.counts.withheld += record.withheld
         self.manifest.add(record)
         if self.output.is_immediate or self.manifest.is_due():
             self._commit()
@@ -210,18 +214,31 @@ class CaptionRun:
     def _make_record(self, sample: Sample, stamp: str, result: Result) -> Record:
         error = result
         if not isinstance(result, CutlineError):
-            row = make_row(sample, result, self.output_config.format_caption)
+            row = make_row(sample, result, self.output_config)
             row |= {**self.columns, **self.output.describe_sample(sample)}
             record = Record(sample.id, stamp, row)
             if isinstance(result, TextSelection):
                 record = replace(record, kept=result.kept, dropped=result.dropped)
+            elif not (self.output.has_all_captions or self._is_accepted(row)):
+                record = replace(record, withheld=True)
             try:
-                return replace(record, edit=self.output.plan_edit(sample, record.texts))
+                return replace(record, edit=self._plan_edit(sample, record))
             except DataError as raised:  # the text file that exists cannot be read
                 error = raised
         assert isinstance(error, CutlineError)
         failure = describe_error(sample, error)
         return Record(sample.id, stamp, kind=failure.kind, reason=failure.reason)
+
+    def _is_accepted(self, row: Mapping[str, Any]) -> bool:
+        return self.output_config.accepts(row["confidence"])
+
+    def _plan_edit(self, sample: Sample, record: Record) -> TextEdit | None:
+        """Return the change of a text file; a caption that is withheld removes only older ones."""
+        if record.withheld:
+            last = self.manifest.find_record(sample.id)
+            if last is None or last.edit is None:
+                return None
+        return self.output.plan_edit(sample, record.texts)
 
     def _commit(self) -> None:
         if records := self.manifest.commit():

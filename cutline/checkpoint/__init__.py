@@ -9,6 +9,7 @@ from cutline.checkpoint.checkpoint import (
 from cutline.checkpoint.huggingface_usage import format_usage
 from cutline.checkpoint.load import (
     find_kinds,
+    find_local_folder,
     is_matcher,
     load_checkpoint,
     load_config,
@@ -39,6 +40,7 @@ __all__ = [
     "compute_weight_shapes",
     "export_weights",
     "find_kinds",
+    "find_local_folder",
     "format_usage",
     "import_weights",
     "is_matcher",

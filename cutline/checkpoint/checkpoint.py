@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -30,6 +31,8 @@ class Checkpoint(Generic[C_co]):
     tokenizer: Tokenizer
     extra_weights: tuple[str, ...] = ()
     """names of further weights in the file, which `load_checkpoint(..., partial=True)` ignores"""
+    folder: Path | None = None
+    """the folder that it was read from; None for a single file, or if it was not read"""
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that tell this model from others.

@@ -112,6 +112,18 @@ def _find_folder_kinds(location: Path, kind: ModelKind[Any]) -> list[ModelKind[A
     return find_native_kinds(values) if format == "cutline" else find_huggingface_kinds(values)
 
 
+def find_local_folder(path: str | Path) -> Path | None:
+    """Return the folder of a captioner on this machine; None for a .pth file and for a hub id.
+
+    Raises:
+        CheckpointError: It has no captioner, or cannot be read.
+    """
+    if not Path(path).expanduser().exists():
+        return None
+    location = locate_model(path)
+    return None if location.is_file() else find_model(location, CAPTIONER)[0]
+
+
 def load_config(
     path: str | Path, config: str | Path | CaptionConfig | None = None
 ) -> CaptionConfig | None:
@@ -189,8 +201,10 @@ def _load_folder(
 ) -> Checkpoint[C]:
     folder, format = find_model(location, kind)
     if format == "cutline":
-        return load_native(folder, kind, tokenizer)
-    return load_huggingface(folder, kind, tokenizer, partial)
+        checkpoint = load_native(folder, kind, tokenizer)
+    else:
+        checkpoint = load_huggingface(folder, kind, tokenizer, partial)
+    return replace(checkpoint, folder=folder)
 
 
 def _check_vocab_size(checkpoint: Checkpoint[AnyConfig], path: str, vocabulary: str) -> None:

@@ -23,9 +23,9 @@ from cutline.cli.flags import (
     select_settings,
 )
 from cutline.config import (
-    CheckpointOptions,
     GenerationConfig,
     InferenceConfig,
+    LoadOptions,
     OutputConfig,
     RerankConfig,
     RunConfig,
@@ -112,7 +112,7 @@ def caption_command(
             "or - for stdin"
         )
     check_report(outputs.report)
-    options = select_settings(CheckpointOptions, model)
+    options = select_settings(LoadOptions, model)
     job = CaptionJob(model.name, options, inference, generation, prompt, model.reranking)
     settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report)
     return run_collection(find_collection(images, source), settings)
@@ -143,9 +143,14 @@ def run_collection(collection: "Collection", settings: "CollectionSettings") -> 
 
 
 def print_record(record: "Record") -> None:
-    """Print a `name<TAB>caption` line for each alternative."""
+    """Print a `name<TAB>caption` line for each alternative, unless the caption is withheld."""
     row = record.row
     name = escape_name(row["image"])
+    if record.withheld:
+        print_message(
+            f"not accepted: {name}: {row['caption']} (confidence {row['confidence']:.3f})"
+        )
+        return
     texts = [each["caption"] for each in row.get("alternatives", ())] or [row["caption"]]
     print_result("".join(f"{name}\t{text}\n" for text in texts))
 
@@ -178,7 +183,9 @@ def print_summary(summary: "Summary", done: str = "captioned") -> int:
 
 
 def describe_skipped(counts: "Counts", done: str) -> Iterator[str]:
-    """Yield how many images were skipped, and how to caption them nevertheless."""
+    """Yield how many images have no caption in the output, and why."""
+    if counts.withheld:
+        yield f"not accepted, of less confidence than min_confidence: {counts.withheld:,}"
     if counts.done_before:
         yield f"{done} by an earlier run: {counts.done_before:,}"
     if counts.failed_before:

@@ -48,6 +48,8 @@ class SelectionOutputFlags(OutputConfig):
     report: ReportOutput = ""
     """HTML report: share of noise, histograms of scores, images with texts kept and dropped"""
     caption_template: Suppress[str] = CAPTION_FIELD
+    words: Suppress[bool] = False
+    min_confidence: Suppress[float] = 0.0
 
 
 @dataclass(frozen=True)

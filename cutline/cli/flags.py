@@ -10,10 +10,10 @@ from tyro.conf import Positional, Suppress, arg
 
 from cutline.config import (
     CaptionerOptions,
-    CheckpointOptions,
     Columns,
     DataSource,
     DeviceConfig,
+    LoadOptions,
     MatcherOptions,
     RatioOptions,
 )
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cutline.captioner import Captioner
     from cutline.matcher import Matcher
 
-S = TypeVar("S", CaptionerOptions, CheckpointOptions, MatcherOptions, RatioOptions)
+S = TypeVar("S", CaptionerOptions, LoadOptions, MatcherOptions, RatioOptions)
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 
@@ -104,7 +104,7 @@ class DataFlags:
 
 
 @dataclass(frozen=True)
-class ModelFlags(CheckpointOptions):
+class ModelFlags(LoadOptions):
     """Captioner: which checkpoint to load."""
 
     model: Annotated[str, arg(aliases=["-m"], metavar="MODEL")] = ""

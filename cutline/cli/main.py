@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from cutline.cli.calibrate import calibrate_command
 from cutline.cli.capfilt import capfilt_command
 from cutline.cli.caption import caption_command
 from cutline.cli.check import make_check_command
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate_command,
     "compare": compare_command,
     "score": score_command,
+    "calibrate": calibrate_command,
     "filter": filter_command,
     "capfilt": capfilt_command,
     "convert": convert_command,

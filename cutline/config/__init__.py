@@ -3,6 +3,7 @@
 A recipe is YAML that becomes a `Recipe`; a `CaptionConfig` is saved in the checkpoint of its model.
 """
 
+from cutline.config.calibration import CalibrationConfig
 from cutline.config.capfilt import (
     CaptionerOptions,
     FilterConfig,
@@ -26,6 +27,7 @@ from cutline.config.inference import (
     Engine,
     InferenceConfig,
     InferencePrecision,
+    LoadOptions,
     MatcherOptions,
 )
 from cutline.config.match import MatchConfig
@@ -53,6 +55,7 @@ __all__ = [
     "PRESETS",
     "AugmentConfig",
     "BeamScoring",
+    "CalibrationConfig",
     "CaptionConfig",
     "CaptionText",
     "CaptionerOptions",
@@ -74,6 +77,7 @@ __all__ = [
     "InferenceConfig",
     "InferencePrecision",
     "InitConfig",
+    "LoadOptions",
     "LoraConfig",
     "MatchConfig",
     "MatchFilterConfig",

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from cutline.config.validation import Settings, reject, require, require_at_least
+from cutline.config.validation import Settings, reject, require, require_at_least, require_between
 from cutline.messages import format_value
 
 Existing = Literal["skip", "overwrite", "append", "prepend"]
@@ -48,16 +48,31 @@ class OutputConfig(Settings):
     else text)"""
     shard_size: int = 1000
     """images in a new shard; shards of the source keep theirs"""
+    words: bool = False
+    """add a column with the words of each caption: text, start, end and confidence"""
+    min_confidence: float = 0.0
+    """captions of lower confidence, from 0 to 1, are not accepted: tables mark them in a column
+    `accepted`, and they are not printed or written anywhere else (0: off)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "shard_size")
+        require_between(self, 0, 1, "min_confidence")
         if CAPTION_FIELD not in self.caption_template:
             example = f'such as "{CAPTION_FIELD}, photo of sks dog"'
             reject(self, "caption_template", f"must contain {CAPTION_FIELD}, {example}")
         if self.caption_extension and not _EXTENSION.fullmatch(self.caption_extension):
             value = format_value(self.caption_extension)
             reject(self, "caption_extension", f"must be like .txt, not {value}")
+
+    @property
+    def text_start(self) -> int:
+        """Return the position of the caption in the text to write."""
+        return self.caption_template.index(CAPTION_FIELD)
+
+    def accepts(self, confidence: float) -> bool:
+        """Return whether a caption of this confidence is accepted."""
+        return confidence >= self.min_confidence
 
     def format_caption(self, text: str) -> str:
         """Return the text to write for a caption."""

@@ -89,6 +89,25 @@ class CheckpointOptions(Settings):
         }
 
 
+@dataclass(frozen=True)
+class LoadOptions(CheckpointOptions):
+    """What `cutline.load` takes to caption: options of the checkpoint, and a calibration."""
+
+    calibration: str = ""
+    """calibration.json of `cutline calibrate`, which makes confidence a probability (default: that
+    in the model's folder, if there is one)"""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `cutline.load`."""
+        return {**self.checkpoint_arguments, "calibration": self.calibration or None}
+
+    @property
+    def checkpoint_arguments(self) -> dict[str, Any]:
+        """Return those of them that `load_checkpoint` takes, too."""
+        return super().arguments
+
+
 class ModelOptions(Settings):
     """Which checkpoint to load as `kind`, and its options, whose names start with `kind`."""
 

@@ -44,7 +44,7 @@ def split_samples(
     """
     if not data.val_fraction or len({sample.id for sample in samples}) < 2:
         return list(samples), []
-    groups = _group_ids(samples, data)
+    groups = group_ids(samples, data)
     if data.val_selection == "blocks":
         held_out = _select_blocks(groups, samples, data.val_fraction)
     else:
@@ -63,7 +63,7 @@ def relative_names(samples: Sequence[Sample]) -> list[str]:
     return [path[start:] or s.id for path, s in zip(paths, samples, strict=True)]
 
 
-def _group_ids(samples: Sequence[Sample], data: DataConfig) -> dict[str, list[str]]:
+def group_ids(samples: Sequence[Sample], data: DataConfig) -> dict[str, list[str]]:
     """Return the ids of the images in each group; those in no group are in the group "".
 
     Raises:

@@ -105,7 +105,7 @@ def _write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
 
 
 def _to_cell(value: object) -> object:
-    return to_json(value) if isinstance(value, list | dict) else value
+    return to_json(value) if isinstance(value, list | dict | bool) else value
 
 
 def to_json(value: object) -> str:
@@ -116,11 +116,16 @@ def to_json(value: object) -> str:
 def _write_parquet(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     pa, pq = import_pyarrow(path)
     number = pa.float64()
+    word = {"text": pa.string(), "start": pa.int64(), "end": pa.int64(), "confidence": number}
+    words = pa.list_(pa.struct(word))
     alternative = {"caption": pa.string(), "score": number, "token_log_probs": pa.list_(number)}
-    if "match" in columns:
-        alternative["match"] = number
+    optional = {"confidence": number, "match": number, "words": words}
+    alternative |= {name: kind for name, kind in optional.items() if name in columns}
     types = {
         "score": number,
+        "confidence": number,
+        "accepted": pa.bool_(),
+        "words": words,
         "match": number,
         "itm": number,
         "itc": number,

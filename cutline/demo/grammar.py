@@ -26,7 +26,7 @@ SINGULARS = {plural: shape for shape, plural in PLURALS.items()}
 
 
 @dataclass(frozen=True)
-class _Phrase:
+class Phrase:
     """A description of objects; None for what it does not mention."""
 
     number: int
@@ -58,7 +58,7 @@ def describe_scene(scene: Scene) -> str:
     if len(scene.objects) == 2 == len(phrases):
         for a, b in (scene.objects, scene.objects[::-1]):
             for relation in ("above", "to the left of"):
-                if _RELATIONS[relation](a, b):
+                if RELATIONS[relation](a, b):
                     return f"{_describe_object(a)} {relation} {_describe_object(b)}"
     return " and ".join(map(str, phrases))
 
@@ -76,13 +76,13 @@ def judge_caption(caption: str, scene: Scene) -> str:
         "wrong shape: …", "no such object: …", "wrong count: …", "wrong relation: …", or
         "not understood" for a text outside the grammar.
     """
-    parsed = _parse_caption(caption)
+    parsed = parse_caption(caption)
     if parsed is None:
         return "not understood"
     phrases, relation = parsed
     assignments = list(_assign_objects(phrases, scene))
     for groups in assignments:
-        if len(groups) == 1 or all(_RELATIONS[relation](a, b) for a, b in product(*groups)):
+        if len(groups) == 1 or all(RELATIONS[relation](a, b) for a, b in product(*groups)):
             mentioned = [item for group in groups for item in group]
             omitted = [item for item in scene.objects if item not in mentioned]
             return f"correct, but omits {_list_objects(omitted)}" if omitted else "correct"
@@ -105,7 +105,7 @@ def _is_left_of(a: SceneObject, b: SceneObject) -> bool:
     return across >= a.radius + b.radius and across > 2 * abs(b.y - a.y)
 
 
-_RELATIONS: dict[str, Callable[[SceneObject, SceneObject], bool]] = {
+RELATIONS: dict[str, Callable[[SceneObject, SceneObject], bool]] = {
     "and": lambda a, b: True,
     "above": _is_above,
     "below": lambda a, b: _is_above(b, a),
@@ -120,10 +120,10 @@ def _match_any(words: Iterable[str]) -> str:
 
 _NOUN = _match_any([*SINGULARS, *SHAPES])
 _PHRASE = rf"{_match_any(NUMBERS)} (?:(small|large) )?(?:{_match_any(COLORS)} )?{_NOUN}"
-_CAPTION = re.compile(rf"{_PHRASE}(?: {_match_any(_RELATIONS)} {_PHRASE})?\.?")
+_CAPTION = re.compile(rf"{_PHRASE}(?: {_match_any(RELATIONS)} {_PHRASE})?\.?")
 
 
-def _parse_caption(caption: str) -> tuple[list[_Phrase], str] | None:
+def parse_caption(caption: str) -> tuple[list[Phrase], str] | None:
     """Return the one or two phrases of a caption and their relation, or None if it has none.
 
     The relation of a single phrase is "and".
@@ -139,16 +139,16 @@ def _parse_caption(caption: str) -> tuple[list[_Phrase], str] | None:
     return [phrase for phrase in phrases if phrase], words[4] or "and"
 
 
-def _make_phrase(number: str, size: str | None, color: str | None, noun: str) -> _Phrase | None:
+def _make_phrase(number: str, size: str | None, color: str | None, noun: str) -> Phrase | None:
     """Return the phrase, or None if number and noun do not agree."""
     count = NUMBERS[number]
     if (count > 1) != (noun in SINGULARS):
         return None
-    return _Phrase(count, size, color, SINGULARS.get(noun, noun))
+    return Phrase(count, size, color, SINGULARS.get(noun, noun))
 
 
 def _assign_objects(
-    phrases: Sequence[_Phrase], scene: Scene
+    phrases: Sequence[Phrase], scene: Scene
 ) -> Iterator[tuple[tuple[SceneObject, ...], ...]]:
     """Yield every assignment of objects to phrases, with as many objects as the phrase says.
 
@@ -166,7 +166,7 @@ def _assign_objects(
             yield groups
 
 
-def _explain_mismatch(phrase: _Phrase, scene: Scene) -> str | None:
+def _explain_mismatch(phrase: Phrase, scene: Scene) -> str | None:
     """Return why a phrase matches no object, such as "wrong color: red, not blue".
 
     A word is wrong if the phrase would match an object without it. None if the phrase matches one.
@@ -185,15 +185,15 @@ def _explain_mismatch(phrase: _Phrase, scene: Scene) -> str | None:
     return f"no such object: {phrase}"
 
 
-def _describe_object(item: SceneObject) -> _Phrase:
-    return _Phrase(1, item.size, item.color, item.shape)
+def _describe_object(item: SceneObject) -> Phrase:
+    return Phrase(1, item.size, item.color, item.shape)
 
 
-def _describe_groups(items: Sequence[SceneObject]) -> list[_Phrase]:
+def _describe_groups(items: Sequence[SceneObject]) -> list[Phrase]:
     """Return a phrase for each group of equal objects, the largest group first."""
     kinds = Counter((item.size, item.color, item.shape) for item in items)
     ordered = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [_Phrase(number, *kind) for kind, number in ordered]
+    return [Phrase(number, *kind) for kind, number in ordered]
 
 
 def _list_objects(items: Sequence[SceneObject]) -> str:

@@ -36,7 +36,7 @@ class BeamSearch(BatchState):
         lengths: (B,), their number.
         beam_scores: (B, K), their sums of log-probabilities.
         hypotheses: Captions that have ended.
-        log_probs: (B, K, W), the model's own log-probabilities of the tokens, if requested.
+        log_probs: (B, K, W), the model's own log-probabilities of the tokens.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BeamSearch(BatchState):
         self.ids = prompts.left_align(config.max_length)[:, None]  # (B, 1, W)
         num_images, device = len(self.ids), self.ids.device
         self.hypotheses = BeamHypotheses(num_images, config, device)
-        self.log_probs = new_log_probs(self.ids, config)
+        self.log_probs = new_log_probs(self.ids)
         self.beam_scores = torch.zeros(num_images, 1, device=device)
         first = torch.zeros(num_images, 1, dtype=torch.long, device=device)
         self.next_tokens = self.beam_indices = first
@@ -63,8 +63,9 @@ class BeamSearch(BatchState):
         """
         config, num_beams = self.config, self.config.num_beams
         logits = logits.float()
-        scores, beams, tokens = self._find_candidates(logits, 2 * num_beams)  # (B, 2K)
-        log_probs = self._append_log_probs(logits, beams, tokens)  # (B, 2K, W), or None
+        norms = logits.logsumexp(-1)  # (B, K)
+        scores, beams, tokens = self._find_candidates(logits, norms, 2 * num_beams)  # (B, 2K)
+        log_probs = self._append_log_probs(logits, norms, beams, tokens)  # (B, 2K, W)
         is_end = tokens == self.end_id
         new_tokens = self.lengths - self.prompt_lengths
         # (B, 1) each: of candidates that end here, and of beams that end at max_length
@@ -73,8 +74,8 @@ class BeamSearch(BatchState):
 
         # An end token among the first K candidates completes a caption; one below them is dropped.
         ended = torch.where(is_end, scores / end_norm, -torch.inf)[:, :num_beams]
-        ended_log_probs = None if log_probs is None else log_probs[:, :num_beams]
-        self.hypotheses.add(ended, gather_beams(self.ids, beams[:, :num_beams]), ended_log_probs)
+        ended_ids = gather_beams(self.ids, beams[:, :num_beams])
+        self.hypotheses.add(ended, ended_ids, log_probs[:, :num_beams])
 
         # The best K candidates without an end token become the new beams. There are always K among
         # the 2K candidates, since an end token can follow each beam only once.
@@ -84,7 +85,7 @@ class BeamSearch(BatchState):
         self.next_tokens = tokens.gather(1, ranks)
         ids = gather_beams(self.ids, self.beam_indices)
         self.ids = append_tokens(ids, self.lengths, self.next_tokens)
-        self.log_probs = None if log_probs is None else gather_beams(log_probs, ranks)
+        self.log_probs = gather_beams(log_probs, ranks)
         self.lengths = self.lengths + 1
 
         # An image is done when no beam can beat its worst hypothesis. As the best score that a beam
@@ -102,7 +103,9 @@ class BeamSearch(BatchState):
         self.hypotheses.add(limit_scores, self.ids, self.log_probs)
         return done | at_limit
 
-    def _find_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _find_candidates(
+        self, logits: Tensor, norms: Tensor, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores, beams and tokens of the best continuations, best first, (B, count)."""
         config = self.config
         if not self.processors.limits_length_only:
@@ -114,19 +117,19 @@ class BeamSearch(BatchState):
         # that min_length forbids.
         top, tokens = logits.topk(min(count + 1, logits.shape[2]), dim=-1)
         forbidden = (tokens == self.end_id) & (self.lengths < config.min_length)[:, None, None]
-        log_probs = top - logits.logsumexp(-1, keepdim=True)
+        log_probs = top - norms[..., None]
         log_probs = log_probs.masked_fill(forbidden, -torch.inf)
         scores, beams, ranks = select_top(log_probs + self.beam_scores[..., None], count)
         # In a flattened row, the token of rank r of beam k is at k * tokens.shape[2] + r.
         return scores, beams, tokens.flatten(1).gather(1, beams * tokens.shape[2] + ranks)
 
-    def _append_log_probs(self, logits: Tensor, beams: Tensor, tokens: Tensor) -> Tensor | None:
+    def _append_log_probs(
+        self, logits: Tensor, norms: Tensor, beams: Tensor, tokens: Tensor
+    ) -> Tensor:
         """Return the log-probabilities of the tokens of all candidates, before any penalties."""
-        if self.log_probs is None:
-            return None
         # In flattened logits, token v of beam k is at k * V + v.
         chosen = logits.flatten(1).gather(1, beams * logits.shape[2] + tokens)
-        log_probs = chosen - logits.logsumexp(-1).gather(1, beams)
+        log_probs = chosen - norms.gather(1, beams)
         return append_tokens(gather_beams(self.log_probs, beams), self.lengths, log_probs)
 
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
@@ -135,8 +138,8 @@ class BeamSearch(BatchState):
         return to_hypotheses(
             found.scores[images, :count],
             found.tokens[images, :count],
+            found.log_probs[images, :count],
             self.prompt_lengths[images],
-            log_probs=None if found.log_probs is None else found.log_probs[images, :count],
         )
 
     def progress(self, image: int) -> Progress:

@@ -81,8 +81,8 @@ class Hypothesis:
     candidate: int = 0
     """its number in `Progress`"""
     token_log_probs: tuple[float, ...] = ()
-    """on request, the model's log-probabilities of the tokens, and of the end token if there is
-    one"""
+    """the model's log-probabilities of the tokens, and of the end token if there is one, before
+    penalties, limits and temperature"""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Sampling(BatchState):
         sums: (B, K), sums of their log-probabilities.
         ended: (B, K), whether a caption has its end token.
         uniforms: (B, max_length, K), random numbers in [0, 1), or None for greedy search.
-        log_probs: (B, K, W), the model's own log-probabilities of the tokens, if requested.
+        log_probs: (B, K, W), the model's own log-probabilities of the tokens.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Sampling(BatchState):
         self.config, self.end_id, self.processors = config, prompts.end_id, processors
         self.lengths = self.prompt_lengths = prompts.lengths  # (B,)
         self.ids = prompts.left_align(config.max_length)[:, None].expand(-1, num_captions, -1)
-        self.log_probs = new_log_probs(self.ids, config)
+        self.log_probs = new_log_probs(self.ids)
         shape, device = self.ids.shape[:2], self.ids.device
         self.sums = torch.zeros(shape, device=device)
         self.ended = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -90,9 +90,8 @@ class Sampling(BatchState):
         if self.processors.custom:  # they may forbid all tokens: there is no caption then
             log_probs = log_probs.masked_fill(scores.amax(-1) == -torch.inf, torch.nan)
         self.sums = torch.where(self.ended, self.sums, self.sums + log_probs)
-        if self.log_probs is not None:
-            log_probs = log_probs.masked_fill(self.ended, NO_LOG_PROB)
-            self.log_probs = append_tokens(self.log_probs, self.lengths, log_probs)
+        log_probs = log_probs.masked_fill(self.ended, NO_LOG_PROB)
+        self.log_probs = append_tokens(self.log_probs, self.lengths, log_probs)
         self.next_tokens = tokens.masked_fill(self.ended, self.end_id)
         # After the prompt there is one beam, which all captions continue; later each has its own.
         caption = torch.arange(num_captions, device=logits.device)
@@ -121,10 +120,8 @@ class Sampling(BatchState):
         )
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         captions = gather_beams(ids.masked_fill(past_end, NO_TOKEN), order)
-        log_probs = None
-        if self.log_probs is not None:
-            log_probs = gather_beams(self.log_probs[images], order)
-        return to_hypotheses(scores, captions, starts, order, log_probs)
+        log_probs = gather_beams(self.log_probs[images], order)
+        return to_hypotheses(scores, captions, log_probs, starts, order)
 
     def progress(self, image: int) -> Progress:
         """Return what is known of the captions of an image: all tokens so far are settled."""

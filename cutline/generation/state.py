@@ -38,17 +38,17 @@ class BeamHypotheses(BatchState):
     Attributes:
         scores: (B, N).
         tokens: (B, N, W), prompt included.
-        log_probs: (B, N, W), of the tokens and the end token, if requested.
+        log_probs: (B, N, W), of the tokens and the end token.
     """
 
     def __init__(self, num_images: int, config: GenerationConfig, device: torch.device) -> None:
         shape = (num_images, config.num_beams)
         self.scores = torch.full(shape, -torch.inf, device=device)
         self.tokens = torch.full((*shape, config.max_length), NO_TOKEN, device=device)
-        self.log_probs = new_log_probs(self.tokens, config)
+        self.log_probs = new_log_probs(self.tokens)
 
-    def add(self, scores: Tensor, tokens: Tensor, log_probs: Tensor | None) -> None:
-        """Add captions with scores (B, M) and tokens (B, M, W), and keep the N best.
+    def add(self, scores: Tensor, tokens: Tensor, log_probs: Tensor) -> None:
+        """Add captions with scores (B, M), tokens and log_probs (B, M, W), and keep the N best.
 
         The sort is stable: as in transformers, a caption is only displaced by a better one.
         """
@@ -57,36 +57,33 @@ class BeamHypotheses(BatchState):
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         self.scores, best = scores[:, :num_kept], order[:, :num_kept]
         self.tokens = gather_beams(torch.cat([self.tokens, tokens], 1), best)
-        if self.log_probs is not None and log_probs is not None:
-            self.log_probs = gather_beams(torch.cat([self.log_probs, log_probs], 1), best)
+        self.log_probs = gather_beams(torch.cat([self.log_probs, log_probs], 1), best)
 
 
-def new_log_probs(ids: Tensor, config: GenerationConfig) -> Tensor | None:
-    """Return empty rows of log-probabilities for rows of ids, if they are requested."""
-    if not config.token_log_probs:
-        return None
+def new_log_probs(ids: Tensor) -> Tensor:
+    """Return empty rows of log-probabilities for rows of ids."""
     return torch.full(ids.shape, NO_LOG_PROB, device=ids.device)
 
 
 def to_hypotheses(
     scores: Tensor,
     tokens: Tensor,
+    log_probs: Tensor,
     starts: Tensor,
     candidates: Tensor | None = None,
-    log_probs: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the captions of each image, without prompts; scores of -inf and NaN are no captions.
 
     Args:
         scores: (B, N), best first.
         tokens: (B, N, W), prompt included.
+        log_probs: (B, N, W), of the tokens and the end token.
         starts: (B,), the number of tokens of each prompt.
         candidates: (B, N), the number of each candidate (None: 0, 1, …).
-        log_probs: (B, N, W), of the tokens and the end token, if requested.
     """
     if candidates is None:
         candidates = torch.arange(scores.shape[1]).expand(scores.shape)
-    values = [scores, tokens, candidates, *([] if log_probs is None else [log_probs])]
+    values = [scores, tokens, log_probs, candidates]
     images = zip(*(tensor.tolist() for tensor in values), strict=True)
     return [
         [
@@ -99,7 +96,7 @@ def to_hypotheses(
 
 
 def _to_hypothesis(
-    start: int, score: float, tokens: list[int], candidate: int, log_probs: Sequence[float] = ()
+    start: int, score: float, tokens: list[int], log_probs: list[float], candidate: int
 ) -> Hypothesis:
     token_log_probs = tuple(value for value in log_probs[start:] if not math.isnan(value))
     return Hypothesis(trim(tokens[start:]), score, candidate, token_log_probs)

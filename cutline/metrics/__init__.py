@@ -1,5 +1,12 @@
 """Metrics of captioners (METEOR and SPICE run in Java) and of matchers."""
 
+from cutline.metrics.calibration import (
+    CoveragePoint,
+    ReliabilityBin,
+    compute_calibration_error,
+    compute_reliability,
+    compute_risk_coverage,
+)
 from cutline.metrics.classification import (
     Detection,
     bootstrap_auroc,
@@ -7,8 +14,10 @@ from cutline.metrics.classification import (
     detect_wrong_pairs,
     resample_auroc,
 )
+from cutline.metrics.correlation import compute_spearman, resample_spearman
 from cutline.metrics.diversity import Diversity, compute_diversity
 from cutline.metrics.java import check_extra_metrics
+from cutline.metrics.platt import PlattScaling, fit_platt
 from cutline.metrics.retrieval import (
     Recall,
     RetrievalScores,
@@ -35,11 +44,14 @@ from cutline.metrics.tokenizers import choose_tokenizer
 __all__ = [
     "METRIC_NAMES",
     "CorpusStats",
+    "CoveragePoint",
     "Detection",
     "Difference",
     "Diversity",
     "Interval",
+    "PlattScaling",
     "Recall",
+    "ReliabilityBin",
     "RetrievalScores",
     "Scores",
     "average_recall",
@@ -51,10 +63,16 @@ __all__ = [
     "collect_stats",
     "compare_stats",
     "compute_auroc",
+    "compute_calibration_error",
     "compute_diversity",
     "compute_metrics",
+    "compute_reliability",
+    "compute_risk_coverage",
+    "compute_spearman",
     "count_found",
     "detect_wrong_pairs",
+    "fit_platt",
     "percentile_interval",
     "resample_auroc",
+    "resample_spearman",
 ]

@@ -4,7 +4,7 @@ The `render_*` functions return HTML in which all text is escaped, and `write_re
 page. The page loads nothing and runs no scripts: its content security policy forbids both.
 """
 
-from cutline.report.charts import render_curve, render_histogram
+from cutline.report.charts import render_curve, render_histogram, render_reliability
 from cutline.report.elements import (
     THUMBNAIL_SIZE,
     Card,
@@ -25,6 +25,7 @@ __all__ = [
     "render_histogram",
     "render_key_figures",
     "render_paragraph",
+    "render_reliability",
     "render_table",
     "write_report",
 ]

@@ -12,6 +12,7 @@ MAX_BARS = 100
 """maximum number of bars of a histogram; over a wider range, each bar covers several integers"""
 
 _WIDTH, _HEIGHT = 720, 384
+_DIAGONAL = ((0.0, 0.0), (1.0, 1.0))
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 704.0, 88.0, 312.0  # edges of the plot
 
 
@@ -35,6 +36,23 @@ def render_curve(
     if log_x:
         finite = [(math.log10(x), y) for x, y in finite if x > 0]
     return _render_chart(_plot_curve(finite, log_x) if finite else [], title, x_label, y_label)
+
+
+def render_reliability(
+    before: Sequence[Point], after: Sequence[Point], title: str, x_label: str, y_label: str
+) -> str:
+    """Return a reliability diagram: how often predictions of some probability are right.
+
+    Points on the diagonal are calibrated; below it, predictions are right less often than they say.
+
+    Args:
+        before: Pairs (probability, share that is right), drawn as a faint line.
+        after: Those after calibration, drawn as a strong line.
+        title: Title of the chart.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+    """
+    return _render_chart(_plot_reliability(before, after), title, x_label, y_label)
 
 
 def render_histogram(
@@ -98,6 +116,33 @@ def _plot_curve(points: list[Point], log_x: bool) -> list[str]:
         f'<path class="strong" d="{strong}"/>',
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>',
         _render_text(x, y - 14, _format_number(smoothed[-1][1]), "last end"),
+    ]
+
+
+def _plot_reliability(before: Sequence[Point], after: Sequence[Point]) -> list[str]:
+    """Return the grid, the diagonal, both lines, and their names at the top."""
+    ticks = [tick / 5 for tick in range(6)]
+    size = _RIGHT - _LEFT, _BOTTOM - _TOP
+
+    def to_pixels(point: Point) -> Point:
+        return _LEFT + point[0] * size[0], _BOTTOM - point[1] * size[1]
+
+    grid = [_render_grid_line(to_pixels((0, tick))[1], tick) for tick in ticks]
+    grid += [
+        _render_text(to_pixels((tick, 0))[0], _BOTTOM + 28, _format_number(tick), "middle")
+        for tick in ticks
+    ]
+    circles = [to_pixels(point) for point in after]
+    diagonal = _make_path(map(to_pixels, _DIAGONAL))
+    return [
+        *grid,
+        f'<path class="faint" stroke-dasharray="6 6" d="{diagonal}"/>',
+        *(
+            f'<path class="{css_class}" d="{_make_path(map(to_pixels, points))}"/>'
+            for css_class, points in (("faint", before), ("strong", after))
+        ),
+        *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>' for x, y in circles),
+        _render_text(_RIGHT, 58, "faint: before; strong: after; dashed: calibrated", "label end"),
     ]
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from cutline.config import Cleaning
 
 # Scripts that are written without spaces between words: Han, kana, bopomofo, full-width marks.
-_WIDE = (
+WIDE = (
     "\u2e80-\u312f\u3190-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
     "\uff5b-\uff9f\U00020000-\U0003ffff"
 )
 # Characters that these scripts share with others: digits, curly quotation marks, dashes, the
 # ellipsis, the middle dot. Beside a wide character, they too are written without a space.
 _SHARED = "\\d\u00b7\u2013-\u2015\u2018-\u201d\u2026"
-_WIDE_SPACE = re.compile(f"(?<=[{_WIDE}]) (?=[{_WIDE}{_SHARED}])|(?<=[{_SHARED}]) (?=[{_WIDE}])")
+_WIDE_SPACE = re.compile(f"(?<=[{WIDE}]) (?=[{WIDE}{_SHARED}])|(?<=[{_SHARED}]) (?=[{WIDE}])")
 
 # The replacements of clean_up_tokenization in transformers 4.15, in its order.
 _CONTRACTIONS = (

@@ -19,6 +19,7 @@ from cutline.tokenizer.text import (
     remove_surrogates,
 )
 from cutline.tokenizer.vocabulary import count_normalized_words, learn_vocabulary
+from cutline.tokenizer.words import WordSpan, locate_words
 
 
 class EncodedText(NamedTuple):
@@ -193,6 +194,26 @@ class Tokenizer:
             KeyError: An id is outside the vocabulary.
         """
         return join_tokens(self._words(ids), self._prefix)
+
+    def decode_words(self, ids: Sequence[int]) -> tuple[str, list[WordSpan]]:
+        """Return `decode(ids)`, and where its words are, each with the positions of its ids.
+
+        Raises:
+            KeyError: An id is outside the vocabulary.
+        """
+        positions = [number for number, index in enumerate(ids) if index not in self._special]
+        tokens = [self._tokens[ids[position]] for position in positions]
+        text = join_tokens(tokens, self._prefix)
+        spans = [
+            WordSpan(start, end, tuple(positions[token] for token in pieces))
+            for start, end, pieces in locate_words(text, tokens, self._prefix)
+        ]
+        return text, spans
+
+    def split_words(self, text: str) -> list[str]:
+        """Return the words of a text, normalized and split as those of a decoded caption are."""
+        decoded, spans = self.decode_words(self._encode(text))
+        return [decoded[word.start : word.end] for word in spans]
 
     def decode_as_bert(self, ids: Iterable[int]) -> str:
         """Decode ids to text as `BertTokenizer` in transformers does.

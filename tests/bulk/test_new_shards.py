@@ -124,6 +124,7 @@ def test_all_columns_are_carried_along(tmp_path: Path) -> None:
         "image": "x\udcff/1.jpg",
         "id": "x\udcff/1.jpg",
         "caption": caption_text(b"A"),
+        "confidence": 0.0,
         "url": "https://host/1.jpg",
         "original_captions": ["a dog"],
     }

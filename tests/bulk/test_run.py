@@ -209,6 +209,7 @@ def test_columns_of_the_source_are_carried_along(case: Case) -> None:
             "id": "42",
             "caption": caption_text(b"image 000.jpg"),
             "score": -1.5,
+            "confidence": 0.0,
             "url": "https://example.org/a.jpg",
             "original_captions": ["a dog", "a cat"],
         }

@@ -47,9 +47,7 @@ def test_greedy_search_equals_naive_greedy_search(case: Case) -> None:
         assert [caption.token_ids for caption in captions] == [tokens]
         assert captions[0].score == pytest.approx(score, rel=1e-4, abs=1e-5)
         log_probs = compute_log_probs(logits, prompt, tokens, END, case.config.max_length)
-        assert list(captions[0].token_log_probs) == pytest.approx(
-            log_probs if case.config.token_log_probs else [], rel=1e-4, abs=1e-5
-        )
+        assert list(captions[0].token_log_probs) == pytest.approx(log_probs, rel=1e-4, abs=1e-5)
 
 
 NEUTRAL = {
@@ -131,8 +129,7 @@ def test_sampled_tokens_are_possible_and_scored_by_the_model(case: Case) -> None
             score = score_caption(logits, prompt, caption.token_ids, END, config)
             assert caption.score == pytest.approx(score, rel=1e-4, abs=1e-5)
             log_probs = compute_log_probs(logits, prompt, caption.token_ids, END, config.max_length)
-            expected = log_probs if config.token_log_probs else []
-            assert list(caption.token_log_probs) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+            assert list(caption.token_log_probs) == pytest.approx(log_probs, rel=1e-4, abs=1e-5)
 
 
 @quick

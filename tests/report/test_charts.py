@@ -9,7 +9,7 @@ from html_reader import PRINTABLE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.report import render_curve, render_histogram
+from cutline.report import render_curve, render_histogram, render_reliability
 from cutline.report.charts import MAX_BARS, MAX_POINTS, Point
 
 COORDINATES = st.floats(-1e12, 1e12)
@@ -124,6 +124,28 @@ def test_bars_are_as_tall_as_their_counts(counts: dict[int, int]) -> None:
     scale = max(heights) / max(counts.values())
     expected = [scale * counts.get(n, 0) for n in range(min(counts), max(counts) + 1)]
     assert heights == pytest.approx(expected, abs=0.11)  # written with one decimal
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=10), PRINTABLE)
+def test_a_reliability_diagram_has_its_points_on_the_scale_of_the_diagonal(
+    points: list[Point], title: str
+) -> None:
+    chart = render_reliability(points, points[:1], title, "confidence", "right")
+    assert_inside(chart)
+    root = parse_svg(chart)
+    texts = [text.text for text in root.iter("text")]
+    assert (title or None) in texts
+    diagonal, before, after = root.iter("path")
+    assert "stroke-dasharray" in diagonal.attrib
+    (left, bottom), (right, top) = (
+        map(float, pair.split()) for pair in diagonal.attrib["d"].strip("M").split("L")
+    )
+    assert before.attrib["d"].count("L") == len(points) - 1
+    assert "L" not in after.attrib["d"]
+    [circle] = root.iter("circle")
+    x, y = points[0]
+    assert float(circle.attrib["cx"]) == pytest.approx(left + x * (right - left), abs=0.1)
+    assert float(circle.attrib["cy"]) == pytest.approx(bottom + y * (top - bottom), abs=0.1)
 
 
 def test_neighbors_share_the_bars_of_a_wide_histogram() -> None:
