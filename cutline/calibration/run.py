@@ -18,8 +18,9 @@ from cutline.config import (
     GenerationKwargs,
     reject_renamed_keywords,
 )
-from cutline.data import Sample, no_captions_error, open_data
+from cutline.data import Sample, open_data
 from cutline.errors import CutlineError, DataError
+from cutline.evaluation import select_samples
 from cutline.metrics.platt import fit_platt
 from cutline.progress import Progress, no_progress
 
@@ -107,7 +108,10 @@ def calibrate(
     reject_renamed_keywords(settings, (field.name for field in fields(GenerationConfig)))
     data = DataSource(str(data)) if isinstance(data, str | Path) else data
     name = data.path if isinstance(data, DataSource) else "the data"
-    samples = open_references(data, needs_captions=judge_words is None)
+    if judge_words is None:
+        samples = select_samples(data)
+    else:
+        samples = open_data(data) if isinstance(data, DataSource) else list(data)
     halves = divide_samples(samples, config, name, num_workers)
     captioner = copy.copy(captioner)
     captioner.calibration = None
@@ -126,24 +130,6 @@ def calibrate(
         shown = progress(results, len(half), "captioning")
         judged.append(_judge_results(half, list(shown), judge_words, skipped))
     return fit_calibration(judged[0], judged[1], captioner.fingerprint, config.split_seed, skipped)
-
-
-def open_references(data: DataSource | Sequence[Sample], needs_captions: bool) -> list[Sample]:
-    """Return the samples that have references.
-
-    Raises:
-        DataError: None has.
-    """
-    samples = open_data(data) if isinstance(data, DataSource) else list(data)
-    if not needs_captions:
-        return samples
-    samples = [sample for sample in samples if sample.captions]
-    if not samples:
-        message = "no image has a reference caption; add captions, or name the caption column"
-        if isinstance(data, DataSource):
-            raise no_captions_error(data.path, message)
-        raise DataError(f"the data: {message}")
-    return samples
 
 
 def _make_judge(captioner: Captioner) -> JudgeWords:
