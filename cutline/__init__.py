@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SchedulerClosedError,
     )
     from cutline.evaluation import Evaluation, evaluate
+    from cutline.explanation import Explanation, WordMap, explain
     from cutline.image_to_text import pipeline
     from cutline.matcher import Matcher, MatchScores, load_matcher
     from cutline.retrieval import IndexSummary, SearchHit, SearchIndex, build_index, search
@@ -62,6 +63,7 @@ _MODULES = {
     "DeadlineExceededError": "cutline.errors",
     "DivergedError": "cutline.errors",
     "Evaluation": "cutline.evaluation",
+    "Explanation": "cutline.explanation",
     "GenerationConfig": "cutline.config",
     "GenerationError": "cutline.errors",
     "ImageConfig": "cutline.config",
@@ -80,8 +82,10 @@ _MODULES = {
     "TextConfig": "cutline.config",
     "TextEvent": "cutline.batching",
     "VisionConfig": "cutline.config",
+    "WordMap": "cutline.explanation",
     "build_index": "cutline.retrieval",
     "evaluate": "cutline.evaluation",
+    "explain": "cutline.explanation",
     "load": "cutline.captioner",
     "load_matcher": "cutline.matcher",
     "pipeline": "cutline.image_to_text",
@@ -106,6 +110,7 @@ __all__ = [
     "DeadlineExceededError",
     "DivergedError",
     "Evaluation",
+    "Explanation",
     "GenerationConfig",
     "GenerationError",
     "ImageConfig",
@@ -124,8 +129,10 @@ __all__ = [
     "TextConfig",
     "TextEvent",
     "VisionConfig",
+    "WordMap",
     "build_index",
     "evaluate",
+    "explain",
     "load",
     "load_matcher",
     "pipeline",

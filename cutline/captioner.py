@@ -19,7 +19,7 @@ from cutline.batching.inputs import (
     to_image_list,
 )
 from cutline.batching.stream import read_outcomes, stream_captions
-from cutline.checkpoint import build_model, load_checkpoint
+from cutline.checkpoint import CheckpointSource, build_model
 from cutline.config import (
     CaptionConfig,
     DeviceConfig,
@@ -51,11 +51,18 @@ MAX_WAIT = 1.0  # seconds that others wait for an image, so that batches do not 
 
 
 class Captioner(Predictor[CaptionModel]):
-    """A model and its tokenizer, on a device, ready to caption; for attributes see `Predictor`."""
+    """A model and its tokenizer, on a device, ready to caption; for attributes see `Predictor`.
+
+    Attributes:
+        source: Where `load` found the model; None for one that was made in another way.
+    """
+
+    source: CheckpointSource | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_idle_runners", None)
+        for name in ("_idle_runners", "eager_copy"):
+            state.pop(name, None)
         return state
 
     @property
@@ -261,6 +268,30 @@ class Captioner(Predictor[CaptionModel]):
             reranker.prepare(request, image)
         return request
 
+    @cached_property
+    def eager_copy(self) -> "Captioner":
+        """Return the captioner that `source` names, in fp32 with engine eager, which has gradients.
+
+        Raises:
+            ConfigError: There is no source, or it has other weights now.
+            CheckpointError: The source cannot be read any more.
+        """
+        if self.source is None:
+            raise ConfigError(
+                "this captioner has no gradients and was not loaded from a file: "
+                'make it with precision="fp32" and engine="eager", or load it with cutline.load'
+            )
+        device = str(self.device) if self.device.type == "cuda" else self.device.type
+        with torch.inference_mode(False):  # tensors made in inference mode have no gradients
+            copy = load_source(self.source, device, "fp32", "eager")
+        weight, own = copy.model.text.token_embed.weight, self.model.text.token_embed.weight
+        if weight.shape != own.shape or not torch.equal(weight.bfloat16(), own.bfloat16()):
+            raise ConfigError(
+                f"{self.source.path}: has other weights than when this captioner was loaded: "
+                "load it again"
+            )
+        return copy
+
     def make_runner(self, slots: int) -> BatchRunner:
         """Return a new runner of requests."""
         record_steps = self.engine != "eager" and self.device.type == "cuda"
@@ -367,7 +398,17 @@ def load(
         ConfigError: A setting is invalid.
     """
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
-    checkpoint = load_checkpoint(path, config, tokenizer, image_size)
-    model, loaded_tokenizer = build_model(checkpoint), checkpoint.tokenizer
+    source = CheckpointSource(path, config, tokenizer, image_size)
+    return load_source(source, device, precision, engine)
+
+
+def load_source(
+    source: CheckpointSource, device: str, precision: InferencePrecision, engine: Engine
+) -> Captioner:
+    """Load a captioner; see `load`."""
+    checkpoint = source.load()
+    model, tokenizer = build_model(checkpoint), checkpoint.tokenizer
     del checkpoint  # so that each weight is freed once it is repacked
-    return Captioner(model, loaded_tokenizer, device, precision, engine)
+    captioner = Captioner(model, tokenizer, device, precision, engine)
+    captioner.source = source
+    return captioner
