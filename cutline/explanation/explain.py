@@ -60,10 +60,12 @@ def explain(
 
     The methods:
 
-    - "gradient": GRADIENT_DOC
-    - "attention": the cross-attention at the positions that predict the word, averaged over layers
-      and heads. It is the fastest, and works with any engine and precision, but often points
-      elsewhere.
+    - "gradient": the cross-attention at the positions that predict the word, each weight
+      multiplied by the gradient of the word's log-probability (ALBEF, Li et al., 2021, arXiv
+      2107.07651). It needs engine eager in fp32: a captioner that `cutline.load` has loaded in
+      another way is loaded a second time, and kept.
+    - "attention": the cross-attention at the same positions, averaged over layers and heads. It
+      works with any engine and precision, but often points elsewhere.
     - "occlusion": how much the log-probability of the word drops when a window of the image is
       replaced by its mean color (Zeiler and Fergus, 2014, arXiv 1311.2901). It is slow, and needs
       nothing of the model but its output.

@@ -14,6 +14,7 @@ from cutline.config import TextConfig
 from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
 from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, make_text_mask
 from cutline.model.cache import CacheLayer, TextCache
+from cutline.model.fixed_scale import normalize_fixed_scale
 from cutline.model.vision import Mlp
 
 
@@ -63,14 +64,15 @@ class TextLayer(nn.Module):
             image_embeds: (B, N, D_vision).
 
         Returns:
-            The output (B, T, D), and the attention weights (B, H, T, N) in fp32, from which the
-            output is computed, so that it has a gradient with respect to them.
+            The output (B, T, D), and the attention weights (B, H, T, N) in fp32, from which it is
+            computed, so that it has a gradient with respect to them.
         """
-        x = self.norm1(x + self.self_attn(x, None, causal=True))
+        x = normalize_fixed_scale(self.norm1, x + self.self_attn(x, None, causal=True))
         image_kv = self.cross_attn.project_image(image_embeds)
         weights = self.cross_attn.weigh(x, image_kv)
-        x = self.norm2(x + self.cross_attn.mix(weights, image_kv, x.dtype))
-        return self.norm3(x + self.mlp(x)), weights
+        mixed = self.cross_attn.mix(weights, image_kv, x.dtype)
+        x = normalize_fixed_scale(self.norm2, x + mixed)
+        return normalize_fixed_scale(self.norm3, x + self.mlp(x)), weights
 
     def read_image(self, x: Tensor, image: Tensor | KeysValues | None) -> Tensor:
         """Run cross-attention and MLP, which follow the self-attention; see `forward`."""
@@ -93,6 +95,11 @@ class LMHead(nn.Module):
     def forward(self, x: Tensor, token_embed: Tensor) -> Tensor:
         """Map x (..., D) and token_embed (V, D) to logits (..., V)."""
         return F.linear(self.norm(F.gelu(self.dense(x))), token_embed, self.bias)
+
+    def forward_fixed_scale(self, x: Tensor, token_embed: Tensor) -> Tensor:
+        """Return what `forward` does, with the gradient of `normalize_fixed_scale`."""
+        hidden = normalize_fixed_scale(self.norm, F.gelu(self.dense(x)))
+        return F.linear(hidden, token_embed, self.bias)
 
 
 class TextTransformer(nn.Module):
@@ -170,7 +177,8 @@ class TextTransformer(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Compute the hidden states of complete texts, and the cross-attention of each layer.
 
-        Slower than `forward`, which never holds the attention weights; there is no dropout.
+        Slower than `forward`, which never holds the attention weights. There is no dropout, and
+        gradients are those of `normalize_fixed_scale`.
 
         Args:
             input_ids: (B, T), one text per image, padded on the right; attention is causal, so that

@@ -1,0 +1,263 @@
+"""Measure whether heat-maps of words point at the objects that the words mean.
+
+    python benchmarks/heatmaps.py --output docs/benchmarks/heatmaps.json
+    python benchmarks/heatmaps.py --short
+
+A captioner of drawn scenes is trained, with patches of 8 pixels. Then the words for colors and
+shapes are explained in captions of scenes of the split `heldout`, each of which has a pair of
+objects that no training scene contains: first in the true captions, then in those that the
+captioner generates, as far as they are true. A map hits if its maximum, interpolated to pixels,
+lies on an object that the phrase of the word means. Beside it stand the pixel in the center, a
+random pixel, and `best map`: the share of each patch that the object covers, which is the most that
+a map of this resolution can show. Intervals are bootstrapped over scenes. Progress goes to stderr,
+a table to stdout.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import tyro
+from drawn import caption_recipe
+from results import progress
+from rich.console import Console
+from rich.table import Table
+from trained import TrainedModel, TrainingOptions, run_benchmark, train_timed
+
+import cutline
+from cutline.config import ExplainMethod
+from cutline.demo.drawing import Scene, draw_mask, draw_scene
+from cutline.demo.grammar import describe_scene, find_object_words, is_correct
+from cutline.demo.scenes import make_scenes, write_scenes
+from cutline.explanation.explanation import HeatMap, WordMap
+from cutline.metrics import percentile_interval
+from cutline.metrics.significance import draw_resamples
+from cutline.metrics.stats import Bools, Floats
+
+METHODS: tuple[ExplainMethod, ...] = get_args(ExplainMethod)
+KINDS = ("color", "shape")
+
+
+@dataclass(frozen=True)
+class Options(TrainingOptions):
+    """Heat-maps of words of drawn scenes: do they point at the objects?"""
+
+    captioner: str = ""
+    """captioner of drawn scenes (default: train one)"""
+    num_train: int = 16000
+    """training scenes"""
+    epochs: int = 3
+    """epochs of the captioner"""
+    patch_size: int = 8
+    """side of a patch, in pixels, of 64"""
+    num_scenes: int = 300
+    """scenes whose captions are explained"""
+    resamples: int = 2000
+    """bootstrap resamples"""
+    seed: int = 0
+    """seed of the training, and of its scenes"""
+    test_seed: int = 2
+    """seed of the scenes that are explained"""
+
+    def shorten(self) -> "Options":
+        """Return the options with few scenes, and one epoch."""
+        return replace(self, num_train=96, epochs=1, num_scenes=6, resamples=50)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption, and the objects that it means."""
+
+    scene: int
+    """number of the scene"""
+    start: int
+    """where the word begins in the caption"""
+    kind: str
+    """color or shape"""
+    mask: Bools
+    """the pixels of the objects, (S, S)"""
+
+
+def find_words(scenes: Sequence[Scene], captions: Sequence[str], size: int) -> list[Word]:
+    """Return the words of all captions that mean objects."""
+    return [
+        Word(number, word.start, word.kind, draw_mask(word.objects, size))
+        for number, (scene, caption) in enumerate(zip(scenes, captions, strict=True))
+        for word in find_object_words(caption, scene)
+    ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of the maps of one method, by word."""
+
+    hits: Floats
+    mass: Floats
+    """share of the map on the objects"""
+    agreement: Floats | None = None
+    """rank correlation with the map of occlusion"""
+
+
+def measure_maps(
+    words: Sequence[Word], maps: Sequence[WordMap], others: Sequence[WordMap]
+) -> Measured:
+    """Measure the maps of words."""
+    pixels = [each.upsample() for each in maps]
+    hits = [word.mask.flat[each.argmax()] for word, each in zip(words, pixels, strict=True)]
+    mass = [each[word.mask].sum() for word, each in zip(words, pixels, strict=True)]
+    agreement = [correlate_ranks(a.map, b.map) for a, b in zip(maps, others, strict=True)]
+    return Measured(*(np.array(each, dtype=np.float64) for each in (hits, mass, agreement)))
+
+
+def measure_best(words: Sequence[Word], grid: int) -> Measured:
+    """Measure the maps that show the share of each patch which the objects cover."""
+    maps = [average_patches(word.mask, grid) for word in words]
+    size = words[0].mask.shape
+    best = [WordMap("", 0, 0, each / each.sum(), size) for each in maps]
+    return replace(measure_maps(words, best, best), agreement=None)
+
+
+def average_patches(mask: Bools, grid: int) -> HeatMap:
+    """Return the share of true pixels in each patch, (grid, grid)."""
+    side = len(mask) // grid
+    shares = mask.reshape(grid, side, grid, side).mean((1, 3))
+    return np.asarray(shares, dtype=np.float32)
+
+
+def correlate_ranks(first: HeatMap, second: HeatMap) -> float:
+    """Return Spearman's rank correlation of two maps; 0 if one has the same value everywhere."""
+    ranks = [rank(values.ravel()) for values in (first, second)]
+    if min(np.ptp(each) for each in ranks) == 0:
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def rank(values: HeatMap) -> Floats:
+    """Return the ranks of values; equal ones share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)
+
+
+class Bootstrap:
+    """Means over words, with intervals over scenes."""
+
+    def __init__(self, words: Sequence[Word], num_scenes: int, resamples: int) -> None:
+        self.scene = np.array([word.scene for word in words])
+        self.kind = np.array([word.kind for word in words])
+        self.num_scenes = num_scenes
+        chunks = draw_resamples(np.random.default_rng(0), num_scenes, resamples)
+        self.counts = np.concatenate(list(chunks))  # (R, scenes)
+
+    def sum_scenes(self, values: Floats) -> Floats:
+        return np.bincount(self.scene, values, self.num_scenes)
+
+    def estimate(self, values: Floats) -> dict[str, Any]:
+        """Return the mean over words and its 95 % interval."""
+        sums, totals = self.sum_scenes(values), self.sum_scenes(np.ones(len(values)))
+        means = (self.counts @ sums) / (self.counts @ totals)
+        return {"mean": float(values.mean()), "interval": list(percentile_interval(means))}
+
+    def describe(self, measured: Measured) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "pointing": self.estimate(measured.hits),
+            "mass": self.estimate(measured.mass),
+        }
+        for kind in np.unique(self.kind).tolist():
+            result[kind] = float(measured.hits[self.kind == kind].mean())
+        if measured.agreement is not None:
+            result["agreement_with_occlusion"] = self.estimate(measured.agreement)
+        return result
+
+
+def judge_captions(
+    captioner: cutline.Captioner, scenes: Sequence[Scene], captions: Sequence[str], resamples: int
+) -> dict[str, Any]:
+    """Return how well each method explains captions of scenes, beside the baselines."""
+    vision = captioner.config.vision
+    words = find_words(scenes, captions, vision.image_size)
+    images = [draw_scene(scene, vision.image_size) for scene in scenes]
+    maps: dict[str, list[WordMap]] = {}
+    for method in METHODS:
+        progress.print(f"explaining {len(scenes)} captions by {method}")
+        explained = cutline.explain(captioner, images, captions, method=method, batch_size=50)
+        found = [{word.start: word for word in each.words} for each in explained]
+        maps[method] = [found[word.scene][word.start] for word in words]
+    measured = {name: measure_maps(words, each, maps["occlusion"]) for name, each in maps.items()}
+    area = np.array([word.mask.mean() for word in words])
+    middle = vision.image_size // 2
+    center = np.array([word.mask[middle, middle] for word in words], dtype=np.float64)
+    measured |= {
+        "best map": measure_best(words, vision.image_size // vision.patch_size),
+        "center pixel": Measured(center, center),
+        "random pixel": Measured(area, area),
+    }
+    bootstrap = Bootstrap(words, len(scenes), resamples)
+    hits = measured["gradient"].hits
+    return {
+        "words": len(words),
+        "scenes": len(scenes),
+        "results": {name: bootstrap.describe(each) for name, each in measured.items()},
+        "gradient_is_better_by": {
+            name: bootstrap.estimate(hits - measured[name].hits)
+            for name in ("attention", "occlusion", "center pixel", "random pixel")
+        },
+    }
+
+
+def find_captioner(options: Options, folder: Path) -> TrainedModel:
+    """Return the captioner, which is trained if none is named."""
+    if options.captioner:
+        return TrainedModel(Path(options.captioner))
+    progress.print("drawing scenes")
+    data = write_scenes(folder / "train", make_scenes(options.num_train, options.seed))
+    recipe = caption_recipe(data, folder / "captioner", options.seed, options.epochs)
+    vision = replace(recipe.model.vision, patch_size=options.patch_size)
+    return train_timed(replace(recipe, model=replace(recipe.model, vision=vision)))
+
+
+def run(options: Options, folder: Path) -> dict[str, Any]:
+    """Train, explain and judge."""
+    model = find_captioner(options, folder)
+    captioner = cutline.load(model.path, precision="fp32", engine="eager")
+    scenes = make_scenes(options.num_scenes, options.test_seed, "heldout")
+    size = captioner.config.vision.image_size
+    images = [draw_scene(scene, size) for scene in scenes]
+    captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
+    texts = [caption.text for caption in captions]
+    # A map of a caption without a word that is true would not be used.
+    told = [number for number, text in enumerate(texts) if find_object_words(text, scenes[number])]
+    judge: Callable[..., dict[str, Any]] = judge_captions
+    true = judge(captioner, scenes, list(map(describe_scene, scenes)), options.resamples)
+    generated = {}
+    if told:
+        chosen = [scenes[number] for number in told]
+        generated = judge(captioner, chosen, [texts[number] for number in told], options.resamples)
+    return {
+        "minutes": model.minutes,
+        "caption_accuracy": sum(map(is_correct, texts, scenes)) / len(scenes),
+        "scenes_in_training": len(set(scenes) & set(make_scenes(options.num_train, options.seed))),
+        "true_captions": true,
+        "generated_captions": generated,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a table."""
+    table = Table("captions", "map", "hits", "interval", *KINDS, "mass", "rank correlation")
+    for name in ("true_captions", "generated_captions"):
+        for method, values in result[name].get("results", {}).items():
+            pointing, mass = values["pointing"], values["mass"]["mean"]
+            interval = " to ".join(f"{100 * end:.1f}" for end in pointing["interval"])
+            kinds = [f"{100 * values[kind]:.1f}" if kind in values else "" for kind in KINDS]
+            agreement = values.get("agreement_with_occlusion", {}).get("mean")
+            shown = "" if agreement is None else f"{agreement:.2f}"
+            hits = f"{100 * pointing['mean']:.1f} %"
+            table.add_row(name, method, hits, interval, *kinds, f"{mass:.2f}", shown)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    run_benchmark(tyro.cli(Options, description=__doc__), run, show)
