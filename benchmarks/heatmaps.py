@@ -3,16 +3,20 @@
     python benchmarks/heatmaps.py --output docs/benchmarks/heatmaps.json
     python benchmarks/heatmaps.py --short
 
-A captioner of drawn scenes is trained, with patches of 8 pixels. Then the words for colors and
-shapes are explained in captions of scenes of the split `heldout`, each of which has a pair of
-objects that no training scene contains: first in the true captions, then in those that the
-captioner generates, as far as they are true. A map hits if its maximum, interpolated to pixels,
-lies on an object that the phrase of the word means. Beside it stand the pixel in the center, a
-random pixel, and `best map`: the share of each patch that the object covers, which is the most that
-a map of this resolution can show. Intervals are bootstrapped over scenes. Progress goes to stderr,
-a table to stdout.
+A captioner of drawn scenes is trained with 9 x 9 patches of 8 pixels, starting from one with
+patches of 16 pixels. Its scenes have a border, so that objects are in the middle of a patch: a
+small cross at a corner of patches would lie between the middles of all four, where no maximum can
+be. Then the words for colors and shapes are explained in captions of scenes of the split `heldout`,
+each of which has a pair of objects that no training scene contains: first in the true captions,
+then in those that the captioner generates, as far as they are true.
+
+A map hits if its maximum, interpolated to pixels, lies on an object that the phrase of the word
+means. Beside the methods stand the pixel in the center, a random pixel, and `best map`, the share
+of each patch that the object covers. Intervals are bootstrapped over scenes. Progress goes to
+stderr, a table to stdout.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +28,12 @@ from drawn import caption_recipe
 from results import progress
 from rich.console import Console
 from rich.table import Table
-from trained import TrainedModel, TrainingOptions, run_benchmark, train_timed
+from torch.nn import functional as F
+from trained import TrainedModel, TrainingOptions, finetune, run_benchmark, train_timed
 
 import cutline
-from cutline.config import ExplainMethod
+from cutline.checkpoint import Checkpoint, load_checkpoint, save_native
+from cutline.config import ExplainMethod, InitConfig
 from cutline.demo.drawing import Scene, draw_mask, draw_scene
 from cutline.demo.grammar import describe_scene, find_object_words, is_correct
 from cutline.demo.scenes import make_scenes, write_scenes
@@ -35,9 +41,15 @@ from cutline.explanation.explanation import HeatMap, WordMap
 from cutline.metrics import percentile_interval
 from cutline.metrics.significance import draw_resamples
 from cutline.metrics.stats import Bools, Floats
+from cutline.model import interpolate_pos_embed
 
 METHODS: tuple[ExplainMethod, ...] = get_args(ExplainMethod)
 KINDS = ("color", "shape")
+GRID, PATCH_SIZE, DEPTH = 9, 8, 3
+"""patches along a side of the image, their size in pixels, and blocks of the vision encoder"""
+SIZE = GRID * PATCH_SIZE
+LEFT_OUT = re.compile(rf"vision\.blocks\.(?![0-{DEPTH - 1}]\.)")
+"""weights of further blocks"""
 
 
 @dataclass(frozen=True)
@@ -45,25 +57,63 @@ class Options(TrainingOptions):
     """Heat-maps of words of drawn scenes: do they point at the objects?"""
 
     captioner: str = ""
-    """captioner of drawn scenes (default: train one)"""
-    num_train: int = 16000
-    """training scenes"""
+    """captioner of scenes with a border (default: train one)"""
+    start: str = ""
+    """captioner of scenes without a border, to start from, as `matching.py` trains it (default:
+    train it)"""
+    num_start: int = 24000
+    """training scenes of the captioner to start from"""
+    num_train: int = 12000
+    """training scenes of the other"""
     epochs: int = 3
-    """epochs of the captioner"""
-    patch_size: int = 8
-    """side of a patch, in pixels, of 64"""
+    """epochs of both"""
     num_scenes: int = 300
     """scenes whose captions are explained"""
     resamples: int = 2000
     """bootstrap resamples"""
     seed: int = 0
-    """seed of the training, and of its scenes"""
+    """seed of the trainings, and of their scenes"""
     test_seed: int = 2
     """seed of the scenes that are explained"""
 
     def shorten(self) -> "Options":
         """Return the options with few scenes, and one epoch."""
-        return replace(self, num_train=96, epochs=1, num_scenes=6, resamples=50)
+        return replace(self, num_start=96, num_train=96, epochs=1, num_scenes=6, resamples=50)
+
+
+def add_border(scene: Scene) -> Scene:
+    """Return a smaller scene in the middle of an image, in pixels as large as before.
+
+    Objects are near multiples of 8 pixels of 64; with a border of 4 pixels, these are in the middle
+    of patches of 8 pixels.
+    """
+    border, scale = 0.5 / GRID, (GRID - 1) / GRID
+    objects = [
+        replace(
+            item,
+            x=border + scale * item.x,
+            y=border + scale * item.y,
+            radius=scale * item.radius,
+        )
+        for item in scene.objects
+    ]
+    return replace(scene, objects=tuple(objects))
+
+
+def resize_patches(captioner: Path, folder: Path) -> None:
+    """Write the checkpoint of a captioner for other patches to a folder, to train it further."""
+    checkpoint = load_checkpoint(captioner)
+    vision = checkpoint.config.vision
+    weights = {name: w for name, w in checkpoint.weights.items() if not LEFT_OUT.match(name)}
+    kernel, old = weights["vision.patch_embed.weight"], vision.patch_size
+    size = (PATCH_SIZE, PATCH_SIZE)
+    resized = F.interpolate(kernel, size=size, mode="bilinear", antialias=True)
+    weights["vision.patch_embed.weight"] = resized * (old / PATCH_SIZE) ** 2 / 2
+    pos_embed = interpolate_pos_embed(weights["vision.pos_embed"], GRID**2 + 1)
+    weights["vision.pos_embed"] = pos_embed
+    vision = replace(vision, image_size=SIZE, patch_size=PATCH_SIZE, depth=DEPTH)
+    config = replace(checkpoint.config, vision=vision)
+    save_native(folder, Checkpoint(config, weights, checkpoint.tokenizer))
 
 
 @dataclass(frozen=True)
@@ -186,6 +236,7 @@ def judge_captions(
         found = [{word.start: word for word in each.words} for each in explained]
         maps[method] = [found[word.scene][word.start] for word in words]
     measured = {name: measure_maps(words, each, maps["occlusion"]) for name, each in maps.items()}
+    measured["occlusion"] = replace(measured["occlusion"], agreement=None)
     area = np.array([word.mask.mean() for word in words])
     middle = vision.image_size // 2
     center = np.array([word.mask[middle, middle] for word in words], dtype=np.float64)
@@ -212,18 +263,27 @@ def find_captioner(options: Options, folder: Path) -> TrainedModel:
     if options.captioner:
         return TrainedModel(Path(options.captioner))
     progress.print("drawing scenes")
-    data = write_scenes(folder / "train", make_scenes(options.num_train, options.seed))
+    if options.start:
+        start = TrainedModel(Path(options.start))
+    else:
+        scenes = make_scenes(options.num_start, options.seed)
+        data = write_scenes(folder / "start-data", scenes)
+        recipe = caption_recipe(data, folder / "start", options.seed, options.epochs)
+        start = train_timed(recipe)
+    resize_patches(start.path, folder / "resized")
+    scenes = list(map(add_border, make_scenes(options.num_train, options.seed)))
+    data = write_scenes(folder / "train", scenes, SIZE)
     recipe = caption_recipe(data, folder / "captioner", options.seed, options.epochs)
-    vision = replace(recipe.model.vision, patch_size=options.patch_size)
-    return train_timed(replace(recipe, model=replace(recipe.model, vision=vision)))
+    model = train_timed(finetune(recipe, InitConfig(captioner=str(folder / "resized"))))
+    return TrainedModel(model.path, (start.minutes or 0.0) + (model.minutes or 0.0))
 
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Train, explain and judge."""
     model = find_captioner(options, folder)
     captioner = cutline.load(model.path, precision="fp32", engine="eager")
-    scenes = make_scenes(options.num_scenes, options.test_seed, "heldout")
-    size = captioner.config.vision.image_size
+    drawn = make_scenes(options.num_scenes, options.test_seed, "heldout")
+    scenes, size = list(map(add_border, drawn)), captioner.config.vision.image_size
     images = [draw_scene(scene, size) for scene in scenes]
     captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
     texts = [caption.text for caption in captions]
@@ -238,7 +298,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     return {
         "minutes": model.minutes,
         "caption_accuracy": sum(map(is_correct, texts, scenes)) / len(scenes),
-        "scenes_in_training": len(set(scenes) & set(make_scenes(options.num_train, options.seed))),
+        "scenes_in_training": len(set(drawn) & set(make_scenes(options.num_start, options.seed))),
         "true_captions": true,
         "generated_captions": generated,
     }

@@ -1,5 +1,7 @@
 """Words of captions, and their tokens."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,7 +43,7 @@ def test_words_are_parts_of_the_text_in_order(tokenizer: Tokenizer, caption: str
     ids = tokenizer.encode(caption).token_ids[1:-1]
     text, words = tokenizer.decode(ids), group_tokens(tokenizer, ids)
     assert all(word.text == text[word.start : word.end] for word in words)
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in itertools.pairwise(words):
         assert word.end <= following.start
         assert word.stop <= following.first
     assert all(0 <= word.first < word.stop <= len(ids) for word in words)
@@ -49,7 +51,7 @@ def test_words_are_parts_of_the_text_in_order(tokenizer: Tokenizer, caption: str
     assert letters == [char for char in text if char.isalnum()]
 
 
-def test_a_word_of_several_pieces_is_whole(tokenizer: Tokenizer) -> None:
+def test_a_word_of_several_pieces_is_whole() -> None:
     small = Tokenizer.train(["a"] * 3 + ["dogs"], 12)
     ids = small.encode("a dogs a").token_ids[1:-1]
     assert len(ids) > 3

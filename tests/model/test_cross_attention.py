@@ -43,7 +43,7 @@ def test_cross_attention_is_that_of_transformers() -> None:
     ids, mask = make_texts([7, 4])
     with torch.no_grad():
         image_embeds = model.vision(make_images(2))
-        hidden, layers = model.text.forward_with_attention(ids, image_embeds)
+        layers = model.text.forward_with_attention(ids, image_embeds)[1]
         expected = reference.text_decoder(
             input_ids=ids,
             attention_mask=mask,
