@@ -11,7 +11,8 @@ each of which has a pair of objects that no training scene contains: first in th
 then in those that the captioner generates, as far as they are true.
 
 A map hits if its maximum, interpolated to pixels, lies on an object that the phrase of the word
-means. Beside the methods stand the pixel in the center, a random pixel, and `best map`, the share
+means; `near` also counts a maximum at most half a patch away, and `other` is the share on another
+object. Beside the methods stand the pixel in the center, a random pixel, and `best map`, the share
 of each patch that the object covers. Intervals are bootstrapped over scenes. Progress goes to
 stderr, a table to stdout.
 """
@@ -25,6 +26,7 @@ from typing import Any, get_args
 import numpy as np
 import tyro
 from drawn import caption_recipe
+from PIL import Image, ImageFilter
 from results import progress
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +37,7 @@ import cutline
 from cutline.checkpoint import Checkpoint, load_checkpoint, save_native
 from cutline.config import ExplainMethod, InitConfig
 from cutline.demo.drawing import Scene, draw_mask, draw_scene
-from cutline.demo.grammar import describe_scene, find_object_words, is_correct
+from cutline.demo.grammar import ObjectWord, describe_scene, find_object_words, is_correct
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.explanation.explanation import HeatMap, WordMap
 from cutline.metrics import percentile_interval
@@ -48,6 +50,10 @@ KINDS = ("color", "shape")
 GRID, PATCH_SIZE, DEPTH = 9, 8, 3
 """patches along a side of the image, their size in pixels, and blocks of the vision encoder"""
 SIZE = GRID * PATCH_SIZE
+TOLERANCE = PATCH_SIZE // 2
+"""pixels: half a patch, and 6 % of the image, as in the pointing game (Zhang et al., 2016, arXiv
+1608.00507), where it is 15 pixels"""
+NEAR_SIZE = 2 * TOLERANCE + 1
 LEFT_OUT = re.compile(rf"vision\.blocks\.(?![0-{DEPTH - 1}]\.)")
 """weights of further blocks"""
 
@@ -128,15 +134,27 @@ class Word:
     """color or shape"""
     mask: Bools
     """the pixels of the objects, (S, S)"""
+    near: Bools
+    """those, and the pixels at most `TOLERANCE` away from them in x and in y"""
+    others: Bools
+    """the pixels of the other objects of the scene"""
 
 
 def find_words(scenes: Sequence[Scene], captions: Sequence[str], size: int) -> list[Word]:
     """Return the words of all captions that mean objects."""
     return [
-        Word(number, word.start, word.kind, draw_mask(word.objects, size))
+        make_word(number, word, scene, size)
         for number, (scene, caption) in enumerate(zip(scenes, captions, strict=True))
         for word in find_object_words(caption, scene)
     ]
+
+
+def make_word(number: int, word: ObjectWord, scene: Scene, size: int) -> Word:
+    """Return a word of the caption of a scene, with its masks."""
+    mask = draw_mask(word.objects, size)
+    near = np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(NEAR_SIZE)))
+    others = draw_mask([item for item in scene.objects if item not in word.objects], size)
+    return Word(number, word.start, word.kind, mask, near > 0, others)
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,10 @@ class Measured:
     """What was measured of the maps of one method, by word."""
 
     hits: Floats
+    near: Floats
+    """whether the maximum is on the objects, or at most `TOLERANCE` pixels away"""
+    wrong: Floats
+    """whether it is on another object"""
     mass: Floats
     """share of the map on the objects"""
     agreement: Floats | None = None
@@ -155,10 +177,17 @@ def measure_maps(
 ) -> Measured:
     """Measure the maps of words."""
     pixels = [each.upsample() for each in maps]
-    hits = [word.mask.flat[each.argmax()] for word, each in zip(words, pixels, strict=True)]
+    peaks = [each.argmax() for each in pixels]
+    points = [look_up(word, peak) for word, peak in zip(words, peaks, strict=True)]
     mass = [each[word.mask].sum() for word, each in zip(words, pixels, strict=True)]
     agreement = [correlate_ranks(a.map, b.map) for a, b in zip(maps, others, strict=True)]
-    return Measured(*(np.array(each, dtype=np.float64) for each in (hits, mass, agreement)))
+    hits, near, wrong = np.array(points, dtype=np.float64).T
+    return Measured(hits, near, wrong, np.array(mass, dtype=np.float64), np.array(agreement))
+
+
+def look_up(word: Word, pixel: int) -> tuple[bool, bool, bool]:
+    """Return whether a pixel is on the objects of a word, near them, and on other objects."""
+    return word.mask.flat[pixel], word.near.flat[pixel], word.others.flat[pixel]
 
 
 def measure_best(words: Sequence[Word], grid: int) -> Measured:
@@ -211,10 +240,13 @@ class Bootstrap:
         return {"mean": float(values.mean()), "interval": list(percentile_interval(means))}
 
     def describe(self, measured: Measured) -> dict[str, Any]:
-        result: dict[str, Any] = {
-            "pointing": self.estimate(measured.hits),
-            "mass": self.estimate(measured.mass),
+        values = {
+            "pointing": measured.hits,
+            "near": measured.near,
+            "other_object": measured.wrong,
+            "mass": measured.mass,
         }
+        result: dict[str, Any] = {name: self.estimate(each) for name, each in values.items()}
         for kind in np.unique(self.kind).tolist():
             result[kind] = float(measured.hits[self.kind == kind].mean())
         if measured.agreement is not None:
@@ -237,13 +269,13 @@ def judge_captions(
         maps[method] = [found[word.scene][word.start] for word in words]
     measured = {name: measure_maps(words, each, maps["occlusion"]) for name, each in maps.items()}
     measured["occlusion"] = replace(measured["occlusion"], agreement=None)
-    area = np.array([word.mask.mean() for word in words])
-    middle = vision.image_size // 2
-    center = np.array([word.mask[middle, middle] for word in words], dtype=np.float64)
+    middle = vision.image_size * (vision.image_size + 1) // 2  # as a flat index
+    center = np.array([look_up(word, middle) for word in words], dtype=np.float64)
+    chance = np.array([[m.mean() for m in (w.mask, w.near, w.others)] for w in words])
     measured |= {
         "best map": measure_best(words, vision.image_size // vision.patch_size),
-        "center pixel": Measured(center, center),
-        "random pixel": Measured(area, area),
+        "center pixel": Measured(*center.T, mass=center[:, 0]),
+        "random pixel": Measured(*chance.T, mass=chance[:, 0]),
     }
     bootstrap = Bootstrap(words, len(scenes), resamples)
     hits = measured["gradient"].hits
@@ -306,16 +338,19 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print a table."""
-    table = Table("captions", "map", "hits", "interval", *KINDS, "mass", "rank correlation")
+    names = ("captions", "map", "hits", "interval", *KINDS, "near", "other", "mass", "ranks")
+    table = Table(*names)
     for name in ("true_captions", "generated_captions"):
         for method, values in result[name].get("results", {}).items():
-            pointing, mass = values["pointing"], values["mass"]["mean"]
+            pointing = values["pointing"]
+            shares = [f"{100 * values[key]['mean']:.1f}" for key in ("near", "other_object")]
+            shares.append(f"{100 * values['mass']['mean']:.1f}")
             interval = " to ".join(f"{100 * end:.1f}" for end in pointing["interval"])
             kinds = [f"{100 * values[kind]:.1f}" if kind in values else "" for kind in KINDS]
             agreement = values.get("agreement_with_occlusion", {}).get("mean")
             shown = "" if agreement is None else f"{agreement:.2f}"
             hits = f"{100 * pointing['mean']:.1f} %"
-            table.add_row(name, method, hits, interval, *kinds, f"{mass:.2f}", shown)
+            table.add_row(name, method, hits, interval, *kinds, *shares, shown)
     Console(width=120).print(table)
 
 

@@ -147,7 +147,7 @@ def test_unreadable_images(
     captioner: Captioner, images: list[Image.Image], captions: str | None
 ) -> None:
     sources = [images[0], "missing.png", images[1]]
-    with pytest.raises(ImageError, match="missing.png"):
+    with pytest.raises(ImageError, match=r"missing\.png"):
         cutline.explain(captioner, sources, captions)
     config = cutline.config.ExplainConfig()
     results = list(Explainer(captioner, config, batch_size=2).stream(sources, captions))
