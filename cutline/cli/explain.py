@@ -1,7 +1,7 @@
 """`cutline explain`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -23,16 +23,23 @@ DEFAULT_OUTPUT = "explanation.html"
 DEFAULT_SPEED = (DeviceConfig().precision, DeviceConfig().engine)
 
 
+@dataclass(frozen=True)
+class BatchedDeviceFlags(DeviceConfig):
+    """Device, precision, engine and batching."""
+
+    batch_size: int = 8
+    """images per batch"""
+
+
 def explain_command(
     images: Positional[Annotated[list[str], arg(metavar="IMAGE [IMAGE …]")]],
     *,
     caption: str | None = None,
     prompt: str | None = None,
     output: Output = DEFAULT_OUTPUT,
-    batch_size: int = 8,
     method: Annotated[ExplainConfig, Flags] = ExplainConfig(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
-    inference: Annotated[DeviceConfig, Flags] = DeviceConfig(),
+    inference: Annotated[BatchedDeviceFlags, Flags] = BatchedDeviceFlags(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
     """Show where the captioner looked for each word of a caption: a heat-map over the image.
@@ -50,9 +57,8 @@ def explain_command(
         images: Files, folders, patterns such as 'photos/*.jpg', or - for one image on stdin.
         caption: Caption to explain (default: the one that the captioner generates).
         prompt: Text before the caption, which gets no heat-maps (default: the model's own prompt).
-        output: A page on which pointing at a word shows its heat-map (.html), a folder of PNG
+        output: a page on which pointing at a word shows its heat-map (.html), a folder of PNG
             images, or a file of arrays (.npz).
-        batch_size: Images per batch.
     """
     if not images:
         raise ConfigError("name the images to explain: files, folders, patterns, or - for stdin")
@@ -60,11 +66,11 @@ def explain_command(
     from cutline.explanation.output import open_explanation_output
 
     destination = open_explanation_output(output)
-    samples = read_samples(images)
+    samples = list_samples(images)
     hides = method.method == "occlusion"  # which takes long for a single image
-    captioner = load_captioner(method, model, inference)
+    captioner = load_with_gradients(method, model, inference)
     progress = progress_bar if hides else no_progress
-    explainer = Explainer(captioner, method, prompt, batch_size, progress)
+    explainer = Explainer(captioner, method, prompt, inference.batch_size, progress)
     chosen = list_changed(generation) if caption is not None else asdict(generation)
     sources = [sample.image for sample in samples if not isinstance(sample, CutlineError)]
     results = explainer.stream(sources, caption, **chosen)
@@ -79,7 +85,7 @@ def explain_command(
     return 3 if failed else 0
 
 
-def read_samples(images: list[str]) -> "list[Sample | CutlineError]":
+def list_samples(images: list[str]) -> "list[Sample | CutlineError]":
     """Return the images that the command line names, and why some cannot be found."""
     from cutline.bulk.output import Output
 
@@ -89,7 +95,7 @@ def read_samples(images: list[str]) -> "list[Sample | CutlineError]":
     return samples
 
 
-def load_captioner(
+def load_with_gradients(
     method: ExplainConfig, model: ModelFlags, inference: DeviceConfig
 ) -> "Captioner":
     """Load the captioner, so that it has gradients if the method needs them."""

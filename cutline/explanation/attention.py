@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cutline.captioner import Captioner
-from cutline.explanation.target import Target, pad_token_ids
+from cutline.explanation.target import Target, pad_captions
 
 
 def map_attention(captioner: Captioner, targets: Sequence[Target]) -> list[Tensor]:
@@ -16,7 +16,7 @@ def map_attention(captioner: Captioner, targets: Sequence[Target]) -> list[Tenso
     """
     with captioner.inference():
         image_embeds = captioner.encode_images(torch.stack([target.pixels for target in targets]))
-        ids = pad_token_ids(targets, captioner.device)
+        ids = pad_captions(targets, captioner.device)
         layers = captioner.model.text.forward_with_attention(ids, image_embeds)[1]
         weights = torch.stack(layers).mean((0, 2))[..., 1:].cpu()  # (B, T, N - 1)
     return [

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cutline.captioner import Captioner
-from cutline.explanation.target import Target, pad_token_ids, sum_words
+from cutline.explanation.target import Target, pad_captions, sum_words
 from cutline.model.text import LMHead
 
 
@@ -39,7 +39,7 @@ def map_gradient(captioner: Captioner, targets: Sequence[Target]) -> list[Tensor
         with torch.no_grad():
             pixels = torch.stack([target.pixels for target in targets])
             image_embeds = captioner.encode_images(pixels)
-        ids = pad_token_ids(targets, captioner.device)
+        ids = pad_captions(targets, captioner.device)
         text = captioner.model.text
         # Only so that the attention weights of the first layer have gradients, whatever is frozen.
         image_embeds.requires_grad_()

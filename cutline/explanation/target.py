@@ -61,7 +61,7 @@ def make_target(tokenizer: Tokenizer, pixels: Tensor, encoded: Encoded) -> Targe
     return Target(pixels, token_ids, tokenizer.decode(caption_ids), words)
 
 
-def pad_token_ids(targets: Sequence[Target], device: torch.device) -> Tensor:
+def pad_captions(targets: Sequence[Target], device: torch.device) -> Tensor:
     """Return the token ids of targets, (B, T), padded on the right."""
     rows = [torch.tensor(target.token_ids) for target in targets]
     return pad_sequence(rows, batch_first=True).to(device)
