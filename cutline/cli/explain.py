@@ -75,7 +75,7 @@ def explain_command(
     sources = [sample.image for sample in samples if not isinstance(sample, CutlineError)]
     results = explainer.stream(sources, caption, **chosen)
     show = no_progress if hides else progress_bar
-    failed = write_results(samples, show(results, len(sources), "explaining"), destination)
+    failed = write_explanations(samples, show(results, len(sources), "explaining"), destination)
     if len(samples) == failed:
         raise CutlineError("no image could be explained: the messages above say why")
     destination.close()
@@ -110,7 +110,7 @@ def list_changed(generation: GenerationConfig) -> dict[str, Any]:
     return {name: v for name, v in asdict(generation).items() if v != defaults[name]}
 
 
-def write_results(
+def write_explanations(
     samples: "Sequence[Sample | CutlineError]",
     results: "Iterator[ExplainedImage | CutlineError]",
     destination: "ExplanationOutput",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cutline.captioner import Captioner
-from cutline.explanation.target import Target, pad_captions
+from cutline.explanation.target import Target, list_predicting, pad_captions
 
 
 def map_attention(captioner: Captioner, targets: Sequence[Target]) -> list[Tensor]:
@@ -20,6 +20,6 @@ def map_attention(captioner: Captioner, targets: Sequence[Target]) -> list[Tenso
         layers = captioner.model.text.forward_with_attention(ids, image_embeds)[1]
         weights = torch.stack(layers).mean((0, 2))[..., 1:].cpu()  # (B, T, N - 1)
     return [
-        torch.stack([row[word.first - 1 : word.stop - 1].mean(0) for word in target.words])
+        torch.stack([row[list_predicting(word)].mean(0) for word in target.words])
         for row, target in zip(weights, targets, strict=True)
     ]

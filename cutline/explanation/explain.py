@@ -17,8 +17,8 @@ from cutline.image import ImageSource
 @overload
 def explain(  # type: ignore[overload-overlap]  # a str is a sequence of str, but never meant as one
     captioner: Captioner,
-    images: ImageSource,
-    captions: str | None = None,
+    image: ImageSource,
+    caption: str | None = None,
     *,
     prompt: str | None = None,
     method: ExplainMethod = "gradient",
@@ -32,8 +32,8 @@ def explain(  # type: ignore[overload-overlap]  # a str is a sequence of str, bu
 @overload
 def explain(
     captioner: Captioner,
-    images: Sequence[ImageSource],
-    captions: str | Sequence[str] | None = None,
+    image: Sequence[ImageSource],
+    caption: str | Sequence[str] | None = None,
     *,
     prompt: str | None = None,
     method: ExplainMethod = "gradient",
@@ -46,8 +46,8 @@ def explain(
 
 def explain(
     captioner: Captioner,
-    images: ImageSource | Sequence[ImageSource],
-    captions: str | Sequence[str] | None = None,
+    image: ImageSource | Sequence[ImageSource],
+    caption: str | Sequence[str] | None = None,
     *,
     prompt: str | None = None,
     method: ExplainMethod = "gradient",
@@ -72,8 +72,8 @@ def explain(
 
     Args:
         captioner: The captioner.
-        images: An image, or a sequence of images; see `Captioner.caption`.
-        captions: A caption for all images, or one per image, used as in `Captioner.score` (default:
+        image: An image, or a sequence of images; see `Captioner.caption`.
+        caption: A caption for all images, or one per image, used as in `Captioner.score` (default:
             those that the captioner generates).
         prompt: The text before every caption, which gets no maps (default: the model's own).
         method: "gradient", "attention" or "occlusion".
@@ -94,14 +94,14 @@ def explain(
         GenerationError: An image cannot be captioned.
     """
     config = ExplainConfig(method, window, stride)
-    is_single = not isinstance(images, Sequence) or isinstance(images, str | bytes)
-    is_single = is_single and not (isinstance(images, np.ndarray) and images.ndim == 4)
-    image_list = to_image_list(images)
-    if captions is not None and not isinstance(captions, str):
-        check_count("caption", captions, len(image_list))
+    is_single = not isinstance(image, Sequence) or isinstance(image, str | bytes)
+    is_single = is_single and not (isinstance(image, np.ndarray) and image.ndim == 4)
+    image_list = to_image_list(image)
+    if caption is not None and not isinstance(caption, str):
+        check_count("caption", caption, len(image_list))
     explainer = Explainer(captioner, config, prompt, batch_size)
     explanations = []
-    for result in explainer.stream(image_list, captions, **settings):
+    for result in explainer.stream(image_list, caption, **settings):
         if isinstance(result, CutlineError):
             raise result
         explanations.append(result.explanation)

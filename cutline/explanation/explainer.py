@@ -22,7 +22,7 @@ from cutline.generation import check_prompt_length
 from cutline.image import ImageSource, open_image, to_pixels
 from cutline.progress import Progress, no_progress
 
-EXPLAIN_ARGUMENTS = ("captions", "prompt", "method", "window", "stride", "batch_size")
+EXPLAIN_ARGUMENTS = ("caption", "prompt", "method", "window", "stride", "batch_size")
 """arguments of `explain` besides images and the fields of `GenerationConfig`"""
 
 
@@ -161,11 +161,12 @@ class Explainer:
         return [next(remaining) if target.words else torch.empty(0) for target in targets]
 
     def _join(self, image: Image.Image, target: Target, maps: Tensor) -> Explanation:
+        text = target.text
         words = tuple(
-            WordMap(word.text, word.start, word.end, normalize_map(values), image.size[::-1])
-            for word, values in zip(target.words, maps, strict=True)
+            WordMap(text[start:end], start, end, normalize_map(values), image.size[::-1])
+            for (start, end, _), values in zip(target.words, maps, strict=True)
         )
-        return Explanation(target.text, words, self.config.method)
+        return Explanation(text, words, self.config.method)
 
 
 def _open(source: ImageSource) -> Image.Image | ImageError:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cutline.captioner import Captioner
-from cutline.explanation.target import Target, pad_captions, sum_words
+from cutline.explanation.target import Target, list_predicting, pad_captions, sum_words
 from cutline.model.text import LMHead
 
 
@@ -68,5 +68,5 @@ def _weigh_words(
         for row, target in enumerate(targets):
             if number < len(target.words):
                 word = target.words[number]
-                maps[row].append(products[row, word.first - 1 : word.stop - 1, 1:].sum(0))
+                maps[row].append(products[row, list_predicting(word), 1:].sum(0))
     return [torch.stack(rows).cpu() for rows in maps]

@@ -10,10 +10,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cutline.captioner import Captioner
 from cutline.errors import ConfigError
-from cutline.explanation.word_tokens import WordTokens, group_tokens
 from cutline.messages import format_value
 from cutline.scoring import encode_for_scoring
 from cutline.tokenizer import Tokenizer
+from cutline.tokenizer.words import WordSpan
 
 
 class Encoded(NamedTuple):
@@ -35,8 +35,8 @@ class Target:
     """[DEC], prompt and caption"""
     text: str
     """the caption"""
-    words: Sequence[WordTokens]
-    """its words, whose tokens are numbered from [DEC]"""
+    words: Sequence[WordSpan]
+    """its words; positions of tokens count from [DEC]"""
 
 
 def encode_given(captioner: Captioner, caption: str, prompt: str) -> Encoded:
@@ -48,7 +48,7 @@ def encode_given(captioner: Captioner, caption: str, prompt: str) -> Encoded:
     positions = captioner.config.text.max_positions
     [(ids, prompt_length)] = encode_for_scoring([caption], prompt, captioner.tokenizer, positions)
     encoded = Encoded(ids[:-1], prompt_length)
-    if not group_tokens(captioner.tokenizer, encoded.token_ids[prompt_length:]):
+    if not captioner.tokenizer.decode_words(encoded.token_ids[prompt_length:])[1]:
         raise ConfigError(f"the caption {format_value(caption)} has no words to explain")
     return encoded
 
@@ -56,9 +56,13 @@ def encode_given(captioner: Captioner, caption: str, prompt: str) -> Encoded:
 def make_target(tokenizer: Tokenizer, pixels: Tensor, encoded: Encoded) -> Target:
     """Return the target of an image, given its pixels (3, S, S) and its caption."""
     token_ids, prompt_length = encoded
-    caption_ids = token_ids[prompt_length:]
-    words = [word.shift(prompt_length) for word in group_tokens(tokenizer, caption_ids)]
-    return Target(pixels, token_ids, tokenizer.decode(caption_ids), words)
+    text, words = tokenizer.decode_words(token_ids[prompt_length:])
+    return Target(pixels, token_ids, text, [shift_tokens(word, prompt_length) for word in words])
+
+
+def shift_tokens(word: WordSpan, count: int) -> WordSpan:
+    """Return a word, given the number of tokens before the text."""
+    return word._replace(tokens=tuple(token + count for token in word.tokens))
 
 
 def pad_captions(targets: Sequence[Target], device: torch.device) -> Tensor:
@@ -67,7 +71,7 @@ def pad_captions(targets: Sequence[Target], device: torch.device) -> Tensor:
     return pad_sequence(rows, batch_first=True).to(device)
 
 
-def sum_words(log_probs: Tensor, words: Sequence[WordTokens]) -> Tensor:
+def sum_words(log_probs: Tensor, words: Sequence[WordSpan]) -> Tensor:
     """Return the log-probability of each word, the sum over its tokens.
 
     Args:
@@ -77,5 +81,9 @@ def sum_words(log_probs: Tensor, words: Sequence[WordTokens]) -> Tensor:
     Returns:
         (..., W).
     """
-    sums = [log_probs[..., word.first - 1 : word.stop - 1].sum(-1) for word in words]
-    return torch.stack(sums, -1)
+    return torch.stack([log_probs[..., list_predicting(word)].sum(-1) for word in words], -1)
+
+
+def list_predicting(word: WordSpan) -> list[int]:
+    """Return the positions that predict the tokens of a word: those before them."""
+    return [token - 1 for token in word.tokens]

@@ -17,7 +17,7 @@ from cutline.captioner import Captioner
 from cutline.config import ExplainMethod
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.explanation import Explainer, Explanation, WordMap
-from cutline.explanation.explanation import normalize_map
+from cutline.explanation.explanation import SMOOTHING, normalize_map
 
 METHODS = get_args(ExplainMethod)
 
@@ -170,7 +170,13 @@ def test_maps_are_shares_of_what_is_positive(values: list[float]) -> None:
 def test_maps_are_stretched_to_the_image() -> None:
     heat = np.array([[0, 0], [0, 1]], dtype=np.float32)
     pixels = WordMap("a", 0, 1, heat, (10, 40)).upsample()
-    assert pixels[-1, -1] == pixels[8, 35] == pixels.max()
-    assert pixels[:2].max() == pixels[:, :9].max() == 0
-    assert np.diff(pixels, axis=0).min() >= -1e-8
-    assert np.diff(pixels, axis=1).min() >= -1e-8
+    assert pixels.sum() == pytest.approx(1)
+    assert pixels[7, 29] == pytest.approx(pixels[7, 30]) == pixels.max()
+    # a Gaussian around the middle of the patch, as wide as the image is squeezed
+    deviations = [(size / 2) * SMOOTHING for size in (10, 40)]
+    distances = [np.arange(size) + 0.5 - 0.75 * size for size in (10, 40)]
+    rows, columns = (
+        np.exp(-((x / s) ** 2) / 2) for x, s in zip(distances, deviations, strict=True)
+    )
+    expected = np.outer(rows, columns)
+    np.testing.assert_allclose(pixels, expected / expected.sum(), rtol=1e-4)

@@ -16,7 +16,13 @@ from cutline.captioner import Captioner
 from cutline.errors import ConfigError
 from cutline.explanation import Explanation
 from cutline.explanation.gradient import map_gradient
-from cutline.explanation.target import Encoded, Target, make_target, sum_words
+from cutline.explanation.target import (
+    Encoded,
+    Target,
+    list_predicting,
+    make_target,
+    sum_words,
+)
 from cutline.model.fixed_scale import normalize_fixed_scale
 
 CAPTION = "a red starcircle above two blue star"
@@ -86,7 +92,7 @@ def test_maps_follow_from_finite_differences() -> None:
             own = torch.zeros(image_embeds.shape[1] - 1, dtype=torch.float64)
             for layer, weights in enumerate(attention):
                 for head in range(2):
-                    for at in range(word.first - 1, word.stop - 1):
+                    for at in list_predicting(word):
                         for patch in range(1, image_embeds.shape[1]):
                             scores = []
                             for sign in (1, -1):
@@ -169,7 +175,7 @@ def test_other_weights_in_the_same_place_are_noticed(folder: Path, tmp_path: Pat
     packed = cutline.load(tmp_path / "model", "cpu", "fp32")
     changed = make_captioner()
     with torch.no_grad():
-        changed.model.text.token_embed.weight[7] += 1
+        changed.model.text.token_embed.weight += 1
     cutline.checkpoint.save_native(
         tmp_path / "model",
         cutline.checkpoint.Checkpoint(

@@ -70,7 +70,7 @@ def test_a_patch_has_the_mean_of_its_windows(
     def score(image: Tensor) -> Tensor:
         array = image.permute(1, 2, 0).numpy()
         log_probs = captioner.score(np.ascontiguousarray(array), CAPTION)[0].token_log_probs
-        sums = [sum(log_probs[word.first - first : word.stop - first]) for word in words]
+        sums = [sum(log_probs[token - first] for token in word.tokens) for word in words]
         return torch.tensor(sums, dtype=torch.float64)
 
     drops: dict[tuple[int, int], list[Tensor]] = {}
