@@ -10,7 +10,7 @@ be. Then the words for colors and shapes are explained in captions of scenes of 
 each of which has a pair of objects that no training scene contains: first in the true captions,
 then in those that the captioner generates, as far as they are true.
 
-A map hits if its maximum, interpolated to pixels, lies on an object that the phrase of the word
+A map hits if its maximum, in pixels, lies on an object that the phrase of the word
 means; `near` also counts a maximum at most half a patch away, and `other` is the share on another
 object. Beside the methods stand the pixel in the center, a random pixel, and `best map`, the share
 of each patch that the object covers. Intervals are bootstrapped over scenes. Progress goes to

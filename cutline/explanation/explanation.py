@@ -56,8 +56,9 @@ class Explanation:
 def resize_map(values: HeatMap, size: tuple[int, int]) -> HeatMap:
     """Return a map of another size, its height and width.
 
-    It is the sum of a Gaussian for each patch, as high as the patch's value. Their standard deviation is `SMOOTHING` patches. What a captioner knows of an object is in the
-    patches around it, too, and their mean is on it.
+    It is the sum of a Gaussian for each patch, as high as the value of the patch, with a standard
+    deviation of `SMOOTHING` patches. What a captioner knows of an object is in the patches around
+    it, too, and the maximum of the sum is on it.
     """
     rows, columns = (weigh_patches(*each) for each in zip(size, values.shape, strict=True))
     return np.asarray(rows @ values @ columns.T, dtype=np.float32)
