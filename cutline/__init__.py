@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         SchedulerClosedError,
     )
     from cutline.evaluation import Evaluation, evaluate, evaluate_captions
+    from cutline.explanation import Explanation, WordMap, explain
     from cutline.generation import LogitsProcessor
     from cutline.image_to_text import pipeline
     from cutline.matcher import Matcher, MatchScores, load_matcher
@@ -67,6 +68,7 @@ _MODULES = {
     "DeadlineExceededError": "cutline.errors",
     "DivergedError": "cutline.errors",
     "Evaluation": "cutline.evaluation",
+    "Explanation": "cutline.explanation",
     "GenerationConfig": "cutline.config",
     "GenerationError": "cutline.errors",
     "ImageConfig": "cutline.config",
@@ -88,10 +90,12 @@ _MODULES = {
     "TextEvent": "cutline.batching",
     "VisionConfig": "cutline.config",
     "Word": "cutline.confidence",
+    "WordMap": "cutline.explanation",
     "build_index": "cutline.retrieval",
     "calibrate": "cutline.calibration",
     "evaluate": "cutline.evaluation",
     "evaluate_captions": "cutline.evaluation",
+    "explain": "cutline.explanation",
     "load": "cutline.captioner",
     "load_matcher": "cutline.matcher",
     "pipeline": "cutline.image_to_text",
@@ -118,6 +122,7 @@ __all__ = [
     "DeadlineExceededError",
     "DivergedError",
     "Evaluation",
+    "Explanation",
     "GenerationConfig",
     "GenerationError",
     "ImageConfig",
@@ -139,10 +144,12 @@ __all__ = [
     "TextEvent",
     "VisionConfig",
     "Word",
+    "WordMap",
     "build_index",
     "calibrate",
     "evaluate",
     "evaluate_captions",
+    "explain",
     "load",
     "load_matcher",
     "pipeline",

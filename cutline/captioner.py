@@ -20,7 +20,7 @@ from cutline.batching.inputs import (
     to_processor_list,
 )
 from cutline.batching.stream import read_outcomes, stream_captions
-from cutline.checkpoint import build_model, load_checkpoint
+from cutline.checkpoint import CheckpointSource, build_model
 from cutline.confidence import Calibration, load_calibration
 from cutline.config import (
     CaptionConfig,
@@ -75,14 +75,17 @@ class Captioner(Predictor[CaptionModel]):
         calibration: What the confidence of words and captions is scaled with; None for none.
         fingerprint: That of its checkpoint, see `Checkpoint.fingerprint`; "" if `load` did not make
             the captioner.
+        source: Where `load` found the model; None for one that was made in another way.
     """
 
     calibration: Calibration | None = None
     fingerprint: str = ""
+    source: CheckpointSource | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_idle_runners", None)
+        for name in ("_idle_runners", "eager_copy"):
+            state.pop(name, None)
         return state
 
     @property
@@ -300,6 +303,30 @@ class Captioner(Predictor[CaptionModel]):
             reranker.prepare(request, image)
         return request
 
+    @cached_property
+    def eager_copy(self) -> "Captioner":
+        """Return the captioner that `source` names, in fp32 with engine eager, which has gradients.
+
+        Raises:
+            ConfigError: There is no source, or it has other weights now.
+            CheckpointError: The source cannot be read any more.
+        """
+        if self.source is None:
+            raise ConfigError(
+                "this captioner has no gradients and was not loaded from a file: "
+                'make it with precision="fp32" and engine="eager", or load it with cutline.load'
+            )
+        with torch.inference_mode(False):  # tensors made in inference mode have no gradients
+            checkpoint = self.source.load()
+            if checkpoint.fingerprint() != self.fingerprint:
+                raise ConfigError(
+                    f"{self.source.path}: has other weights than when this captioner was loaded: "
+                    "load it again"
+                )
+            device = str(self.device) if self.device.type == "cuda" else self.device.type
+            model = build_model(checkpoint)
+            return Captioner(model, checkpoint.tokenizer, device, "fp32", "eager")
+
     def make_runner(self, slots: int) -> BatchRunner:
         """Return a new runner of requests."""
         record_steps = self.engine != "eager" and self.device.type == "cuda"
@@ -455,11 +482,13 @@ def load(
         ConfigError: A setting is invalid.
     """
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
-    checkpoint = load_checkpoint(path, config, tokenizer, image_size)
+    source = CheckpointSource(path, config, tokenizer, image_size)
+    checkpoint = source.load()
     fingerprint = checkpoint.fingerprint()
     scaling = load_calibration(calibration, checkpoint.folder, fingerprint)
     model, loaded_tokenizer = build_model(checkpoint), checkpoint.tokenizer
     del checkpoint  # so that each weight is freed once it is repacked
     captioner = Captioner(model, loaded_tokenizer, device, precision, engine)
     captioner.calibration, captioner.fingerprint = scaling, fingerprint
+    captioner.source = source
     return captioner

@@ -337,3 +337,23 @@ def test_ranking_of_samples_is_compared_with_one_caption(tmp_path: Path) -> None
     assert list(result["ratios"]) == ["own encoder", "shared encoder"]
     for name, ratio in result["ratios"].items():
         assert ratio == pytest.approx(medians[name] / medians["3 beams"])
+
+
+@pytest.mark.slow
+def test_heat_maps_point_at_objects_or_not(tmp_path: Path) -> None:
+    result = run_benchmark("heatmaps.py", "--short", output=tmp_path / "result.json")
+    judged = result["true_captions"]
+    assert judged["scenes"] == 6
+    assert judged["words"] >= 6 * 2
+    assert result["scenes_in_training"] == 0
+    results = judged["results"]
+    baselines = ["best map", "center pixel", "random pixel"]
+    assert list(results) == ["attention", "gradient", "occlusion", *baselines]
+    assert results["best map"]["pointing"]["mean"] == 1
+    for values in results.values():
+        assert 0 <= values["pointing"]["mean"] <= values["near"]["mean"] <= 1
+        low, high = values["pointing"]["interval"]
+        assert low <= values["pointing"]["mean"] <= high
+    better = judged["gradient_is_better_by"]["attention"]["mean"]
+    means = [results[name]["pointing"]["mean"] for name in ("gradient", "attention")]
+    assert better == pytest.approx(means[0] - means[1])

@@ -25,6 +25,7 @@ from cutline.checkpoint.pretrained import (
     load_pretrained_vision,
 )
 from cutline.checkpoint.save import check_destination, save_checkpoint
+from cutline.checkpoint.source import CheckpointSource
 from cutline.checkpoint.weights import export_weights, import_weights
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "SALESFORCE",
     "Checkpoint",
     "CheckpointFormat",
+    "CheckpointSource",
     "LoadReport",
     "build_matcher",
     "build_model",

@@ -15,6 +15,7 @@ from cutline.cli.console import prepare_streams, print_result
 from cutline.cli.convert import convert_command
 from cutline.cli.demo import demo_command
 from cutline.cli.evaluate import evaluate_command
+from cutline.cli.explain import explain_command
 from cutline.cli.failure import report_failure
 from cutline.cli.filter import filter_command
 from cutline.cli.help import format_help
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "compare": compare_command,
     "score": score_command,
     "calibrate": calibrate_command,
+    "explain": explain_command,
     "filter": filter_command,
     "capfilt": capfilt_command,
     "convert": convert_command,

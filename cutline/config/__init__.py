@@ -20,6 +20,7 @@ from cutline.config.data import (
     DataConfig,
     DataSource,
 )
+from cutline.config.explain import ExplainConfig, ExplainMethod
 from cutline.config.generation import BeamScoring, GenerationConfig, GenerationKwargs
 from cutline.config.inference import (
     CheckpointOptions,
@@ -69,6 +70,8 @@ __all__ = [
     "Engine",
     "EvalConfig",
     "Existing",
+    "ExplainConfig",
+    "ExplainMethod",
     "ExtraMetric",
     "FilterConfig",
     "GenerationConfig",

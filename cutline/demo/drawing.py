@@ -4,7 +4,7 @@ Positions and radii are fractions of the image's side, with x to the right and y
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,13 +81,31 @@ def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
     canvas = canvas.resize((side, side), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(canvas)
     for item in scene.objects:
-        polygon = [
-            ((item.x + item.radius * u) * side, (item.y + item.radius * v) * side)
-            for u, v in OUTLINES[item.shape]
-        ]
         width = max(1, round(OUTLINE * side))
-        draw.polygon(polygon, fill=COLORS[item.color], outline=COLORS["black"], width=width)
+        fill, outline = COLORS[item.color], COLORS["black"]
+        draw.polygon(_place_outline(item, side), fill=fill, outline=outline, width=width)
     return canvas.reduce(OVERSAMPLING)
+
+
+def draw_mask(objects: Iterable[SceneObject], size: int = 64) -> npt.NDArray[np.bool_]:
+    """Return which pixels of the drawing of a scene, (size, size), show one of these objects.
+
+    Of a pixel at an edge, the object covers at least half.
+    """
+    side = size * OVERSAMPLING
+    canvas = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(canvas)
+    for item in objects:
+        draw.polygon(_place_outline(item, side), fill=255)
+    return np.asarray(canvas.reduce(OVERSAMPLING)) >= 128
+
+
+def _place_outline(item: SceneObject, side: int) -> list[Point]:
+    """Return the corners of an object in a drawing of `side` x `side` pixels."""
+    return [
+        ((item.x + item.radius * u) * side, (item.y + item.radius * v) * side)
+        for u, v in OUTLINES[item.shape]
+    ]
 
 
 def _make_polygon(radii: tuple[float, ...], count: int, center: float = 0.0) -> tuple[Point, ...]:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
+from typing import Literal
 
 from cutline.demo.drawing import COLORS, SHAPES, Scene, SceneObject
 
@@ -46,6 +47,39 @@ class Phrase:
         numerals = (word for word, number in NUMBERS.items() if number == self.number)
         number = next(numerals, str(self.number))
         return f"{'an' if number == 'a' and words[0] in 'aeiou' else number} {words}"
+
+
+@dataclass(frozen=True)
+class ObjectWord:
+    """The color or the shape of objects, as a word of a caption."""
+
+    kind: Literal["color", "shape"]
+    start: int
+    """where the word begins in the caption"""
+    end: int
+    """where it ends"""
+    objects: tuple[SceneObject, ...]
+    """the objects that its phrase means"""
+
+
+def find_object_words(caption: str, scene: Scene) -> list[ObjectWord]:
+    """Return the words for colors and shapes in the phrases that are true of objects of a scene.
+
+    A phrase is true of the objects that have its size, color and shape, whatever their number. The
+    result is empty for a text outside the grammar, or with other spaces than single ones.
+    """
+    match, parsed = _CAPTION.fullmatch(caption.lower()), parse_caption(caption)
+    if match is None or parsed is None:
+        return []
+    words = []
+    for phrase, first_group in zip(parsed[0], (1, 6), strict=False):
+        objects = tuple(filter(phrase.matches, scene.objects))
+        kinds: dict[Literal["color", "shape"], int] = {"color": 2, "shape": 3}
+        for kind, group in kinds.items():
+            start, end = match.span(first_group + group)
+            if objects and end > start:
+                words.append(ObjectWord(kind, start, end, objects))
+    return words
 
 
 def describe_scene(scene: Scene) -> str:

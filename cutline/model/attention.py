@@ -137,6 +137,27 @@ class CrossAttention(nn.Module):
         out: Tensor = self.proj(merge_heads(attended))  # (B, K * T, D)
         return out.view(x.shape)
 
+    def weigh(self, x: Tensor, image_kv: KeysValues) -> Tensor:
+        """Return the attention weights that `forward` uses, in fp32 and summing to 1 over N.
+
+        Args:
+            x: (B, T, D), one row per image.
+            image_kv: As for `forward`.
+
+        Returns:
+            (B, H, T, N).
+        """
+        q, k = split_heads(self.q(x), self.num_heads), image_kv[0]
+        scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+        weights: Tensor = scores.softmax(-1)
+        return weights
+
+    def mix(self, weights: Tensor, image_kv: KeysValues, dtype: torch.dtype) -> Tensor:
+        """Return what `forward` does, (B, T, D), given the attention weights (B, H, T, N)."""
+        attended = (weights @ image_kv[1].float()).to(dtype)
+        out: Tensor = self.proj(merge_heads(attended))
+        return out
+
 
 def make_text_mask(valid: Tensor, causal: bool) -> Tensor:
     """Make the attention mask of texts padded on the right.

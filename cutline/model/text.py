@@ -14,6 +14,7 @@ from cutline.config import TextConfig
 from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
 from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, make_text_mask
 from cutline.model.cache import CacheLayer, TextCache
+from cutline.model.fixed_scale import normalize_fixed_scale
 from cutline.model.vision import Mlp
 
 
@@ -55,6 +56,24 @@ class TextLayer(nn.Module):
         x = self.norm1(x + self.dropout(self.self_attn(x, mask, causal, cache)))
         return self.read_image(x, image)
 
+    def forward_with_attention(self, x: Tensor, image_embeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layer without dropout, and return its cross-attention too.
+
+        Args:
+            x: (B, T, D), one text per image.
+            image_embeds: (B, N, D_vision).
+
+        Returns:
+            The output (B, T, D), and the attention weights (B, H, T, N) in fp32, from which it is
+            computed, so that it has a gradient with respect to them.
+        """
+        x = normalize_fixed_scale(self.norm1, x + self.self_attn(x, None, causal=True))
+        image_kv = self.cross_attn.project_image(image_embeds)
+        weights = self.cross_attn.weigh(x, image_kv)
+        mixed = self.cross_attn.mix(weights, image_kv, x.dtype)
+        x = normalize_fixed_scale(self.norm2, x + mixed)
+        return normalize_fixed_scale(self.norm3, x + self.mlp(x)), weights
+
     def read_image(self, x: Tensor, image: Tensor | KeysValues | None) -> Tensor:
         """Run cross-attention and MLP, which follow the self-attention; see `forward`."""
         if image is not None:
@@ -76,6 +95,11 @@ class LMHead(nn.Module):
     def forward(self, x: Tensor, token_embed: Tensor) -> Tensor:
         """Map x (..., D) and token_embed (V, D) to logits (..., V)."""
         return F.linear(self.norm(F.gelu(self.dense(x))), token_embed, self.bias)
+
+    def forward_fixed_scale(self, x: Tensor, token_embed: Tensor) -> Tensor:
+        """Return what `forward` does, with the gradient of `normalize_fixed_scale`."""
+        hidden = normalize_fixed_scale(self.norm, F.gelu(self.dense(x)))
+        return F.linear(hidden, token_embed, self.bias)
 
 
 class TextTransformer(nn.Module):
@@ -147,6 +171,29 @@ class TextTransformer(nn.Module):
         for layer, image in zip(self.layers, images, strict=True):
             x = run_layer(layer, self.checkpoint_policy, x, mask, causal, image)
         return x
+
+    def forward_with_attention(
+        self, input_ids: Tensor, image_embeds: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Compute the hidden states of complete texts, and the cross-attention of each layer.
+
+        Slower than `forward`, which never holds the attention weights. There is no dropout, and
+        gradients are those of `normalize_fixed_scale`.
+
+        Args:
+            input_ids: (B, T), one text per image, padded on the right; attention is causal, so that
+                padding needs no mask.
+            image_embeds: (B, N, D_vision).
+
+        Returns:
+            The hidden states (B, T, D), and the attention weights of each layer, (B, H, T, N).
+        """
+        x = self.embed(input_ids, torch.arange(input_ids.shape[1], device=input_ids.device))
+        attention = []
+        for layer in self.layers:
+            x, weights = layer.forward_with_attention(x, image_embeds)  # type: ignore[operator]
+            attention.append(weights)
+        return x, attention
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Run one decoding step.

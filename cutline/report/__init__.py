@@ -15,10 +15,13 @@ from cutline.report.elements import (
     render_table,
 )
 from cutline.report.page import write_report
+from cutline.report.word_maps import WordMapCard, WordOverlay, render_word_maps
 
 __all__ = [
     "THUMBNAIL_SIZE",
     "Card",
+    "WordMapCard",
+    "WordOverlay",
     "format_interval",
     "render_curve",
     "render_gallery",
@@ -27,5 +30,6 @@ __all__ = [
     "render_paragraph",
     "render_reliability",
     "render_table",
+    "render_word_maps",
     "write_report",
 ]

@@ -86,7 +86,7 @@ def _render_card(card: Card) -> str:
     caption = escape(card.caption)
     image = mark = note = ""
     if card.image:
-        source = escape(_make_data_uri(card.image))
+        source = escape(make_data_uri(card.image))
         image = f'<img src="{source}" alt="{caption}" loading="lazy">'
     if card.correct is not None:
         name, sign = ("good", "✓") if card.correct else ("bad", "✗")
@@ -96,7 +96,12 @@ def _render_card(card: Card) -> str:
     return f"<figure>{image}<figcaption>{caption}{note}</figcaption></figure>"
 
 
-def _make_data_uri(image: Image.Image | str) -> str:
+def make_data_uri(image: Image.Image | str) -> str:
+    """Return a small copy of an image, given it, its path or a data URI, as a data URI.
+
+    Raises:
+        ImageError: The path is not that of a readable image.
+    """
     if isinstance(image, str):
         if image.startswith("data:image/"):
             return image

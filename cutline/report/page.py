@@ -101,6 +101,18 @@ figcaption {
   display: block; margin-top: .35rem;
   font: .8rem/1.4 system-ui, sans-serif; color: var(--soft);
 }
+.word-maps {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
+  gap: 1rem; align-items: start;
+}
+.word-maps figure { position: relative; }
+.word-maps figure img { aspect-ratio: var(--ratio); object-fit: fill; }
+.word-maps figcaption { font-size: 1.15rem; line-height: 1.7; }
+.word { cursor: default; border-bottom: 2px solid var(--rule); }
+.word:hover, .word:focus { outline: none; border-color: var(--line); color: var(--line); }
+.word img { position: absolute; top: 0; left: 0; opacity: 0; pointer-events: none; }
+.word:hover img, .word:focus img { opacity: 1; }
+.word-maps figure:has(.word:hover) .word:not(:hover) img { opacity: 0; }
 .mark { font-weight: 700; margin-right: .35em; }
 .good { color: var(--good); }
 .bad { color: var(--bad); }

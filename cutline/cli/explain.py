@@ -1,0 +1,128 @@
+"""`cutline explain`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from cutline.cli.caption import SourceFlags, find_collection
+from cutline.cli.console import escape_name, print_message, print_result
+from cutline.cli.flags import Flags, ModelFlags, Output
+from cutline.config import DeviceConfig, ExplainConfig, GenerationConfig
+from cutline.errors import ConfigError, CutlineError
+from cutline.progress import no_progress, progress_bar
+
+if TYPE_CHECKING:
+    from cutline.captioner import Captioner
+    from cutline.data import Sample
+    from cutline.explanation import ExplainedImage
+    from cutline.explanation.output import ExplanationOutput
+
+DEFAULT_OUTPUT = "explanation.html"
+DEFAULT_SPEED = (DeviceConfig().precision, DeviceConfig().engine)
+
+
+@dataclass(frozen=True)
+class BatchedDeviceFlags(DeviceConfig):
+    """Device, precision, engine and batching."""
+
+    batch_size: int = 8
+    """images per batch"""
+
+
+def explain_command(
+    images: Positional[Annotated[list[str], arg(metavar="IMAGE [IMAGE …]")]],
+    *,
+    caption: str | None = None,
+    prompt: str | None = None,
+    output: Output = DEFAULT_OUTPUT,
+    method: Annotated[ExplainConfig, Flags] = ExplainConfig(),
+    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    inference: Annotated[BatchedDeviceFlags, Flags] = BatchedDeviceFlags(),
+    generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
+) -> int:
+    """Show where the captioner looked for each word of a caption: a heat-map over the image.
+
+    `path<TAB>caption` lines go to stdout, the heat-maps to the output.
+
+    Examples:
+        cutline explain photo.jpg --model runs/my-run
+
+        cutline explain photos -o heat-maps
+
+        cutline explain photo.jpg --caption "a dog on a beach" --method occlusion -o maps.npz
+
+    Args:
+        images: Files, folders, patterns such as 'photos/*.jpg', or - for one image on stdin.
+        caption: Caption to explain (default: the one that the captioner generates).
+        prompt: Text before the caption, which gets no heat-maps (default: the model's own prompt).
+        output: a page on which pointing at a word shows its heat-map (.html), a folder of PNG
+            images, or a file of arrays (.npz).
+    """
+    if not images:
+        raise ConfigError("name the images to explain: files, folders, patterns, or - for stdin")
+    from cutline.explanation import Explainer
+    from cutline.explanation.output import open_explanation_output
+
+    destination = open_explanation_output(output)
+    samples = list_samples(images)
+    hides = method.method == "occlusion"  # which takes long for a single image
+    captioner = load_with_gradients(method, model, inference)
+    progress = progress_bar if hides else no_progress
+    explainer = Explainer(captioner, method, prompt, inference.batch_size, progress)
+    chosen = list_changed(generation) if caption is not None else asdict(generation)
+    sources = [sample.image for sample in samples if not isinstance(sample, CutlineError)]
+    results = explainer.stream(sources, caption, **chosen)
+    show = no_progress if hides else progress_bar
+    failed = write_explanations(samples, show(results, len(sources), "explaining"), destination)
+    if len(samples) == failed:
+        raise CutlineError("no image could be explained: the messages above say why")
+    destination.close()
+    print_message(f"wrote {output}")
+    if failed:
+        print_message(f"{failed:,} of {len(samples):,} images could not be explained; see above")
+    return 3 if failed else 0
+
+
+def list_samples(images: list[str]) -> "list[Sample | CutlineError]":
+    """Return the images that the command line names, and why some cannot be found."""
+    from cutline.bulk.output import Output
+
+    samples = list(find_collection(images, SourceFlags()).iter_samples(Output()))
+    if not samples:
+        raise CutlineError("there are no images to explain; check the paths")
+    return samples
+
+
+def load_with_gradients(
+    method: ExplainConfig, model: ModelFlags, inference: DeviceConfig
+) -> "Captioner":
+    """Load the captioner, so that it has gradients if the method needs them."""
+    if method.method == "gradient" and (inference.precision, inference.engine) == DEFAULT_SPEED:
+        inference = replace(inference, precision="fp32", engine="eager")
+    return model.load(inference)
+
+
+def list_changed(generation: GenerationConfig) -> dict[str, Any]:
+    """Return the settings that differ from their defaults."""
+    defaults = asdict(GenerationConfig())
+    return {name: v for name, v in asdict(generation).items() if v != defaults[name]}
+
+
+def write_explanations(
+    samples: "Sequence[Sample | CutlineError]",
+    results: "Iterator[ExplainedImage | CutlineError]",
+    destination: "ExplanationOutput",
+) -> int:
+    """Write the explanation of each image, print its caption or its error, and count errors."""
+    failed = 0
+    for sample in samples:
+        result = sample if isinstance(sample, CutlineError) else next(results)
+        if isinstance(sample, CutlineError) or isinstance(result, CutlineError):
+            failed += 1
+            print_message(f"skipped: {result}")
+            continue
+        destination.add(sample.name, result)
+        print_result(f"{escape_name(sample.name)}\t{result.explanation.text}\n")
+    return failed

@@ -1,0 +1,128 @@
+"""What `cutline explain` writes: a self-contained page, images and arrays."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cutline.errors import ConfigError
+from cutline.explanation import ExplainedImage, Explanation, WordMap
+from cutline.explanation.colors import color_map, draw_overlay, make_overlay
+from cutline.explanation.output import make_file_name, open_explanation_output
+
+WORDS = ["<b>", "a/b", "..", "狗狗", "a/b", "x" * 300]
+
+
+def explain_by_hand(size: tuple[int, int], words: list[str]) -> ExplainedImage:
+    """Return an explanation in which word number n points at patch n."""
+    text, maps, start = " ".join(words), [], 0
+    for number, word in enumerate(words):
+        heat = np.zeros((4, 4), dtype=np.float32)
+        heat.flat[number] = 1
+        maps.append(WordMap(word, start, start + len(word), heat, size[::-1]))
+        start += len(word) + 1
+    image = Image.new("RGB", size, (90, 160, 90))
+    return ExplainedImage(image, Explanation(text, tuple(maps), "gradient"))
+
+
+def test_a_page_is_self_contained_and_shows_all_words(tmp_path: Path) -> None:
+    output = open_explanation_output(str(tmp_path / "page.html"))
+    output.add('<"one">.png', explain_by_hand((40, 30), WORDS))
+    output.add("two.png", explain_by_hand((600, 400), []))
+    assert not (tmp_path / "page.html").exists()
+    output.close()
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert len(sources) == 2 + len(WORDS)
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "default-src 'none'" in page
+    assert not re.search(r"<script|<link|url\(|@import|http:|https:|<b>", page)
+    assert page.count('tabindex="0"') == len(WORDS)  # the keyboard reaches all words
+    assert "prefers-color-scheme: dark" in page
+    assert "--ratio:40/30" in page
+    assert "&lt;b&gt;" in page
+    assert "狗狗" in page
+
+
+def test_arrays_hold_everything(tmp_path: Path) -> None:
+    output = open_explanation_output(str(tmp_path / "maps.npz"))
+    explained = explain_by_hand((40, 30), WORDS)
+    for name in ("one.png", "two.png"):
+        output.add(name, explained)
+    output.close()
+    with np.load(tmp_path / "maps.npz") as arrays:
+        assert arrays["images"].tolist() == ["one.png", "two.png"]
+        assert arrays["captions"].tolist() == [explained.explanation.text] * 2
+        assert arrays["sizes"].tolist() == [[30, 40]] * 2
+        assert arrays["image"].tolist() == [0] * len(WORDS) + [1] * len(WORDS)
+        assert arrays["words"].tolist() == WORDS * 2
+        text = explained.explanation.text
+        assert [text[start:end] for start, end in arrays["spans"][: len(WORDS)]] == WORDS
+        assert arrays["maps"].shape == (2 * len(WORDS), 4, 4)
+        peaks = arrays["maps"].reshape(-1, 16).argmax(1)
+        assert peaks.tolist() == [*range(len(WORDS))] * 2
+
+
+def test_a_folder_has_an_image_for_each_word(tmp_path: Path) -> None:
+    """Whatever the words and paths are."""
+    output = open_explanation_output(str(tmp_path / "out"))
+    explained = explain_by_hand((40, 30), WORDS)
+    for name in ("a/same.png", "b/same.png", "../x\\..\\狗.png", "-"):
+        output.add(name, explained)
+    output.close()
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert [name[:5] for name in folders] == ["0001-", "0002-", "0003-", "0004-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    for folder in (tmp_path / "out").iterdir():
+        files = sorted(folder.iterdir())
+        assert len(files) == len(WORDS) + 1
+        assert files[-1].name == "words.png"
+        for number, file in enumerate(files[:-1]):
+            assert file.name.startswith(f"{number + 1:02}-")
+            with Image.open(file) as image:
+                expected = draw_overlay(explained.image, explained.explanation.words[number])
+                assert image.size == (40, 30)
+                assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+@settings(max_examples=100, derandomize=True)
+@given(st.text())
+def test_file_names_are_safe(text: str) -> None:
+    name = make_file_name(text)
+    assert not set(name) & set('/\\:*?"<>|.\0\n ')
+    assert len(name.encode(sys.getfilesystemencoding())) <= 200
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("page.pdf", r"explain writes \.html, \.npz, or a folder"),
+        ("file", "a file; name a folder"),
+        ("folder.html", "a folder; name a file"),
+    ],
+)
+def test_outputs_that_are_refused(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        open_explanation_output(str(tmp_path / path))
+
+
+def test_overlays_are_brightest_where_the_map_is() -> None:
+    word = explain_by_hand((64, 64), ["a", "b", "c", "d", "e", "f"]).explanation.words[5]
+    overlay = np.asarray(make_overlay(word, 64)).astype(int)
+    assert np.unravel_index(overlay[..., 3].argmax(), (64, 64)) == (23, 23)
+    assert overlay[23, 23, 3] == pytest.approx(255 * 0.8, abs=1)
+    assert overlay[56, 56, 3] < 0.2 * overlay[23, 23, 3]
+
+
+def test_colors_get_lighter_with_the_value() -> None:
+    values = np.linspace(0, 1, 101, dtype=np.float32)[None]
+    pixels = np.asarray(color_map(values).convert("RGB").convert("L"))[0].astype(int)
+    assert (np.diff(pixels) >= 0).all()
+    assert pixels[-1] - pixels[0] > 200
