@@ -200,7 +200,7 @@ def test_thousands_of_images_without_a_caption_do_not_fill_the_terminal(run: Run
         ("--json-format coco", 2, "--json-format coco is the format of --json: name that file"),
         ("--json results.json", 2, "results.json: would overwrite the data that is read"),
         ("-o gt.json", 2, "gt.json: would overwrite the data that is read"),
-        ("--split val", 1, "gt.json: has no split `val`; leave the split out"),
+        ("--split val", 1, "gt.json: has no split `val`; remove `--split`"),
         ("--captions gt.json", 1, "gt.json: has images and their references; give it as the ref"),
         ("--captions gone.json", 1, "gone.json: cannot be read"),
     ],
