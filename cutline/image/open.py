@@ -1,13 +1,11 @@
 """Open images from any source, in any format, as RGB."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cutline.errors import ImageError
 from cutline.files import ImageRef, is_device
+from cutline.image.image_lock import lock_image
 from cutline.image.libtiff import name_libtiff_errors
 from cutline.image.limits import DECODING_MEMORY, MAX_PIXELS, check_ico, check_image
 from cutline.image.rgb import to_rgb
@@ -42,17 +41,6 @@ _TRANSPOSE_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A caller may give one image several times, and Pillow cannot load it in two threads at once.
-# Several locks, so that different images are still decoded in parallel.
-_LOAD_LOCKS = [Lock() for _ in range(61)]
-
-
-def _replace_locks() -> None:
-    _LOAD_LOCKS[:] = [Lock() for _ in _LOAD_LOCKS]
-
-
-if hasattr(os, "register_at_fork"):  # a lock that another thread held would never be released
-    os.register_at_fork(after_in_child=_replace_locks)
 
 
 def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -100,8 +88,7 @@ def _open(
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if isinstance(source, Image.Image):
-        # An id is a multiple of 16 or so; the number of locks is prime, so that all are used.
-        with _LOAD_LOCKS[id(source) % len(_LOAD_LOCKS)]:
+        with lock_image(source):
             return _decode(source, name, max_pixels, memory)
     with _identify(source, name, max_pixels) as image:
         return _decode(image, name, max_pixels, memory, close=True)

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -481,6 +482,26 @@ def test_concurrent_threads_open_the_same_unloaded_image(format: str) -> None:
             opened = list(threads.map(open_image, [image] * 40))
         expected = expected or opened[0].tobytes()
         assert all(copy.tobytes() == expected for copy in opened)
+
+
+def test_an_image_that_takes_long_holds_up_no_other() -> None:
+    started, release = threading.Event(), threading.Event()
+    with Image.open(io.BytesIO(encode(noise(), "PNG"))) as slow, ThreadPoolExecutor(1) as threads:
+        load = slow.load
+
+        def load_late() -> Any:
+            started.set()
+            assert release.wait(10)
+            return load()
+
+        slow.load = load_late  # type: ignore[method-assign]
+        opening = threads.submit(open_image, slow)
+        assert started.wait(10)
+        for image in [noise() for _ in range(200)]:
+            open_image(image)
+        assert not opening.done()
+        release.set()
+        assert opening.result().size == slow.size
 
 
 def test_image_files_are_closed(tmp_path: Path) -> None:
