@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 import torch
@@ -372,7 +372,7 @@ class Captioner(Predictor[CaptionModel]):
 
         Images are opened in the background. Each one is encoded once, even if it is given several
         times (the same path, or the same object), and its captions are scored together. Scores do
-        not depend on the batch.
+        not depend on the batch, except for rounding.
 
         Args:
             images: One per caption, or one for all of them.
@@ -453,7 +453,7 @@ def load(
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
-    calibration: str | Path | None = None,
+    calibration: str | Path | Literal[False] | None = None,
 ) -> Captioner:
     """Load a captioner.
 
@@ -472,7 +472,7 @@ def load(
         tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.
         image_size: Another image size in pixels; position embeddings are interpolated.
         calibration: A calibration.json of `cutline calibrate`, which scales the confidence of words
-            and captions (default: that in the model's folder, if there is one).
+            and captions (default: that in the model's folder, if there is one); False for none.
 
     Returns:
         The captioner, on its device.

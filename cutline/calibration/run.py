@@ -13,14 +13,17 @@ from cutline.captioner import Captioner
 from cutline.confidence import Calibration
 from cutline.config import (
     CalibrationConfig,
+    DataConfig,
     DataSource,
     GenerationConfig,
     GenerationKwargs,
     reject_renamed_keywords,
 )
 from cutline.data import Sample, open_data
+from cutline.distributed import run_on_main
 from cutline.errors import CutlineError, DataError
 from cutline.evaluation import select_samples
+from cutline.evaluation.captioning import caption_dataset
 from cutline.metrics.platt import fit_platt
 from cutline.progress import Progress, no_progress
 
@@ -89,6 +92,9 @@ def calibrate(
     the other to measure it. Set `captioner.calibration` to that of the result to use it, and write
     it with its method `save`.
 
+    In several processes (`torchrun`), each process captions an equal share of the images, and all
+    return the same result.
+
     Args:
         captioner: The captioner. Its own calibration is not used.
         data: Path of a dataset with reference captions, a `DataSource`, or samples.
@@ -107,29 +113,27 @@ def calibrate(
     """
     reject_renamed_keywords(settings, (field.name for field in fields(GenerationConfig)))
     data = DataSource(str(data)) if isinstance(data, str | Path) else data
-    name = data.path if isinstance(data, DataSource) else "the data"
+    name, group_column = "the data", ""
+    if isinstance(data, DataSource):
+        name, group_column = data.path, data.columns.group_column
     if judge_words is None:
         samples = select_samples(data)
     else:
         samples = open_data(data) if isinstance(data, DataSource) else list(data)
-    halves = divide_samples(samples, config, name, num_workers)
+    groups = DataConfig(train=name, group_pattern=config.group_pattern, group_column=group_column)
+    seed = config.split_seed
+    halves = run_on_main(lambda: divide_samples(samples, groups, seed, num_workers, progress))
     captioner = copy.copy(captioner)
     captioner.calibration = None
     judge_words = judge_words or _make_judge(captioner)
     judged: list[list[JudgedCaption]] = []
     skipped: list[str] = []
     for half in halves:
-        prompts = [
-            sample.prompt_or(captioner.config.prompt) if prompt is None else prompt
-            for sample in half
-        ]
-        images = [sample.image for sample in half]
-        results = captioner.stream(
-            images, prompts, batch_size=batch_size, num_workers=num_workers, **settings
+        results = caption_dataset(
+            captioner, half, prompt, batch_size, num_workers, progress, **settings
         )
-        shown = progress(results, len(half), "captioning")
-        judged.append(_judge_results(half, list(shown), judge_words, skipped))
-    return fit_calibration(judged[0], judged[1], captioner.fingerprint, config.split_seed, skipped)
+        judged.append(_judge_results(half, results, judge_words, skipped))
+    return fit_calibration(judged[0], judged[1], captioner.fingerprint, seed, skipped)
 
 
 def _make_judge(captioner: Captioner) -> JudgeWords:
@@ -148,12 +152,14 @@ def _judge_results(
     judge_words: JudgeWords,
     skipped: list[str],
 ) -> list[JudgedCaption]:
-    """Return the captions with words, and add messages of others to `skipped`."""
+    """Return the captions, and add messages of images without one, or one without words."""
     judged = []
     for sample, result in zip(samples, results, strict=True):
         if isinstance(result, CutlineError):
             skipped.append(str(result))
-        elif result.words:
+        elif not result.words:
+            skipped.append(f"{sample.name}: the caption has no words")
+        else:
             is_right = tuple(map(bool, judge_words(sample, result)))
             judged.append(JudgedCaption(sample, result, is_right))
     return judged

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cutline.checkpoint.checkpoint import Checkpoint
+from cutline.checkpoint.hub import is_hub_id
 from cutline.checkpoint.huggingface import load_huggingface
 from cutline.checkpoint.huggingface_config import find_huggingface_kinds, read_huggingface_config
 from cutline.checkpoint.kinds import CAPTIONER, KINDS, MATCHER, AnyConfig, C, ModelKind
@@ -116,9 +117,9 @@ def find_local_folder(path: str | Path) -> Path | None:
     """Return the folder of a captioner on this machine; None for a .pth file and for a hub id.
 
     Raises:
-        CheckpointError: It has no captioner, or cannot be read.
+        CheckpointError: There is no such folder, it has no captioner, or it cannot be read.
     """
-    if not Path(path).expanduser().exists():
+    if is_hub_id(str(path)) and not Path(path).expanduser().exists():
         return None
     location = locate_model(path)
     return None if location.is_file() else find_model(location, CAPTIONER)[0]

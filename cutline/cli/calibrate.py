@@ -9,22 +9,40 @@ from tyro.conf import arg
 from cutline.cli.console import print_message, print_result
 from cutline.cli.evaluation_outputs import write_json_output
 from cutline.cli.flags import (
+    CheckpointFlags,
+    ColumnFlags,
     Data,
     DataFlags,
     Flags,
     JsonOutput,
-    ModelFlags,
     ReportOutput,
     check_outputs,
     check_report,
 )
 from cutline.config import CalibrationConfig, GenerationConfig, InferenceConfig
 from cutline.errors import ConfigError
-from cutline.progress import progress_bar
+from cutline.progress import is_rank_zero, progress_bar
 
 if TYPE_CHECKING:
     from cutline.calibration import CalibrationResult
     from cutline.metrics import CoveragePoint
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupColumnFlags(ColumnFlags):
+    """Column names of tables and JSON rows, where they differ from the defaults."""
+
+    group_column: str = ""
+    """column of groups such as scenes or videos, all of which is in one half"""
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupedDataFlags(DataFlags):
+    """Dataset: how to read it."""
+
+    columns: Annotated[GroupColumnFlags, Flags] = dataclasses.field(
+        default_factory=GroupColumnFlags
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +62,9 @@ def calibrate_command(
     outputs: Annotated[CalibrationOutputs, Flags] = CalibrationOutputs(),
     *,
     prompt: str | None = None,
-    source: Annotated[DataFlags, Flags] = DataFlags(),
+    source: Annotated[GroupedDataFlags, Flags] = GroupedDataFlags(),
     halves: Annotated[CalibrationConfig, Flags] = CalibrationConfig(),
-    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    model: Annotated[CheckpointFlags, Flags] = CheckpointFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
@@ -66,22 +84,26 @@ def calibrate_command(
         prompt: Prompt of every caption (default: that of each image, else the model's own).
     """
     from cutline.calibration import calibrate, write_calibration_report
+    from cutline.distributed import process_group
 
-    if model.calibration:
-        raise ConfigError("calibrate makes a calibration: remove --calibration")
+    if halves.group_pattern and source.columns.group_column:
+        raise ConfigError("--group-pattern and --group-column are both given: remove one of them")
     check_report(outputs.report)
     output = outputs.output or find_output(model.name)
     check_outputs(output, outputs.report, outputs.json_file, inputs=[data])
-    result = calibrate(
-        model.load(inference),
-        source.source(data),
-        prompt,
-        config=halves,
-        batch_size=inference.batch_size,
-        num_workers=inference.num_workers,
-        progress=progress_bar,
-        **dataclasses.asdict(generation),
-    )
+    with process_group():
+        result = calibrate(
+            model.load(inference),
+            source.source(data),
+            prompt,
+            config=halves,
+            batch_size=inference.batch_size,
+            num_workers=inference.num_workers,
+            progress=progress_bar,
+            **dataclasses.asdict(generation),
+        )
+    if not is_rank_zero():
+        return 0
     for message in result.skipped:
         print_message(f"skipped: {message}")
     result.calibration.save(output)
@@ -98,7 +120,8 @@ def find_output(model: str) -> str:
     """Return the calibration.json in the folder of a model.
 
     Raises:
-        ConfigError: It has none, because it is a .pth file or a hub id.
+        CheckpointError: There is no such model.
+        ConfigError: It has no folder, because it is a .pth file or a hub id.
     """
     from cutline.checkpoint import find_local_folder
     from cutline.confidence import CALIBRATION_FILE

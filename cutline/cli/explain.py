@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from cutline.cli.caption import SourceFlags, find_collection
 from cutline.cli.console import escape_name, print_message, print_result
-from cutline.cli.flags import Flags, ModelFlags, Output
+from cutline.cli.flags import CheckpointFlags, Flags, Output
 from cutline.config import DeviceConfig, ExplainConfig, GenerationConfig
 from cutline.errors import ConfigError, CutlineError
 from cutline.progress import no_progress, progress_bar
@@ -38,7 +38,7 @@ def explain_command(
     prompt: str | None = None,
     output: Output = DEFAULT_OUTPUT,
     method: Annotated[ExplainConfig, Flags] = ExplainConfig(),
-    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    model: Annotated[CheckpointFlags, Flags] = CheckpointFlags(),
     inference: Annotated[BatchedDeviceFlags, Flags] = BatchedDeviceFlags(),
     generation: Annotated[GenerationConfig, Flags] = GenerationConfig(),
 ) -> int:
@@ -96,7 +96,7 @@ def list_samples(images: list[str]) -> "list[Sample | CutlineError]":
 
 
 def load_with_gradients(
-    method: ExplainConfig, model: ModelFlags, inference: DeviceConfig
+    method: ExplainConfig, model: CheckpointFlags, inference: DeviceConfig
 ) -> "Captioner":
     """Load the captioner, so that it has gradients if the method needs them."""
     if method.method == "gradient" and (inference.precision, inference.engine) == DEFAULT_SPEED:

@@ -10,6 +10,7 @@ from tyro.conf import Positional, Suppress, arg
 
 from cutline.config import (
     CaptionerOptions,
+    CheckpointOptions,
     Columns,
     DataSource,
     DeviceConfig,
@@ -18,7 +19,7 @@ from cutline.config import (
     RatioOptions,
 )
 from cutline.errors import ConfigError
-from cutline.files import check_writable
+from cutline.files import check_writable, is_device
 
 if TYPE_CHECKING:
     from cutline.captioner import Captioner
@@ -48,16 +49,20 @@ def check_outputs(*paths: str, inputs: Sequence[str] = ()) -> None:
         inputs: Files and folders that are read, and must not be overwritten.
 
     Raises:
-        ConfigError: One of them is a folder, or an input.
+        ConfigError: One of them is a folder, or an input, or is given twice.
         CutlineError: One of them cannot be written.
     """
     from cutline.data.find import find_index
 
     read = [Path(path) for path in inputs if path]
     read += [index for path in read if path.is_dir() and (index := find_index(path))]
+    written: set[Path] = set()
     for path in map(Path, filter(None, paths)):
         if path.is_dir():
             raise ConfigError(f"{path}: a folder; name a file")
+        if path.resolve() in written and not is_device(path):
+            raise ConfigError(f"{path}: named for two outputs; name two files")
+        written.add(path.resolve())
         if path.exists() and any(other.exists() and path.samefile(other) for other in read):
             raise ConfigError(f"{path}: would overwrite the data that is read; name another file")
         check_writable(path)
@@ -84,7 +89,7 @@ def select_settings(kind: type[S], flags: S) -> S:
 class ColumnFlags(Columns):
     """Column names of tables and JSON rows, where they differ from the defaults."""
 
-    group_column: Suppress[str] = ""  # only a recipe splits data, and names it
+    group_column: Suppress[str] = ""  # for commands that divide data
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class DataFlags:
 
 
 @dataclass(frozen=True)
-class ModelFlags(LoadOptions):
+class CheckpointFlags(CheckpointOptions):
     """Captioner: which checkpoint to load."""
 
     model: Annotated[str, arg(aliases=["-m"], metavar="MODEL")] = ""
@@ -117,10 +122,16 @@ class ModelFlags(LoadOptions):
         return self.model or os.environ.get("CUTLINE_MODEL") or DEFAULT_MODEL
 
     def load(self, inference: DeviceConfig) -> "Captioner":
-        """Load the captioner."""
+        """Load the captioner; without a calibration, unless there is a flag for it."""
         from cutline.captioner import load
 
-        return load(self.name, **inference.device_arguments, **self.arguments)
+        arguments = {"calibration": False, **self.arguments}
+        return load(self.name, **inference.device_arguments, **arguments)
+
+
+@dataclass(frozen=True)
+class ModelFlags(CheckpointFlags, LoadOptions):
+    """Captioner: which checkpoint to load."""
 
 
 @dataclass(frozen=True)

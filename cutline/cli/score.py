@@ -5,7 +5,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from cutline.cli.console import print_result
-from cutline.cli.flags import Flags, ModelFlags
+from cutline.cli.flags import CheckpointFlags, Flags
 from cutline.config import DeviceConfig
 from cutline.errors import ConfigError
 
@@ -15,7 +15,7 @@ def score_command(
     captions: Positional[Annotated[list[str], arg(metavar="CAPTION [CAPTION …]")]],
     *,
     prompt: str | None = None,
-    model: Annotated[ModelFlags, Flags] = ModelFlags(),
+    model: Annotated[CheckpointFlags, Flags] = CheckpointFlags(),
     inference: Annotated[DeviceConfig, Flags] = DeviceConfig(),
 ) -> int:
     """Score captions of an image: `log-likelihood<TAB>caption` lines, best first.

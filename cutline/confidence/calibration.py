@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cutline.confidence.words import Word
 from cutline.errors import CheckpointError
@@ -69,37 +69,47 @@ class Calibration:
 
 
 def load_calibration(
-    explicit: str | Path | None, folder: Path | None, fingerprint: str
+    explicit: str | Path | Literal[False] | None, folder: Path | None, fingerprint: str
 ) -> Calibration | None:
     """Read the calibration of a model: a file that is named, or the one in the model's folder.
 
-    One in the folder that is of other weights, as after further training, is not used.
+    One in the folder is not used if it cannot be read or, as after further training, is of other
+    weights; a warning says so.
 
     Args:
-        explicit: The file that is named; None for none.
+        explicit: The file that is named; None for none, False for no calibration at all.
         folder: The folder of the model; None if it has none.
         fingerprint: That of the model.
 
     Raises:
-        CheckpointError: A file cannot be read, or the one that is named is of another model.
+        CheckpointError: The file that is named cannot be read, or is of another model.
     """
-    file = Path(explicit) if explicit else folder and folder / CALIBRATION_FILE
-    if not file or not (explicit or file.exists()):
+    if explicit is False:
         return None
-    calibration = read_calibration(file)
-    if calibration.fingerprint == fingerprint:
-        return calibration
     if explicit:
+        return read_calibration_of(Path(explicit), fingerprint)
+    if not folder or not (folder / CALIBRATION_FILE).exists():
+        return None
+    try:
+        return read_calibration_of(folder / CALIBRATION_FILE, fingerprint)
+    except CheckpointError as error:
+        logger.warning("confidence is not calibrated: %s", error)
+        return None
+
+
+def read_calibration_of(file: Path, fingerprint: str) -> Calibration:
+    """Read the calibration of a model with this fingerprint.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is of another model.
+    """
+    calibration = read_calibration(file)
+    if calibration.fingerprint != fingerprint:
         raise CheckpointError(
             f"{file}: the calibration of another model, other weights or another image size; make "
             "one for this model with `cutline calibrate`"
         )
-    logger.warning(
-        "%s: not used, because it is of other weights or another image size; "
-        "make it again with `cutline calibrate`",
-        file,
-    )
-    return None
+    return calibration
 
 
 def read_calibration(file: Path) -> Calibration:
@@ -110,10 +120,9 @@ def read_calibration(file: Path) -> Calibration:
     """
     values = read_json(file)
     if values.get("format") != FORMAT or values.get("version") != VERSION:
-        found = f"{values.get('format')} {values.get('version')}"
         raise CheckpointError(
-            f"{file}: {format_value(found)} is not a calibration that this version of cutline "
-            "reads; make one with `cutline calibrate`"
+            f"{file}: not a calibration that this version of cutline reads; make one with "
+            "`cutline calibrate`"
         )
     try:
         return _parse_calibration(values)

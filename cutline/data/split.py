@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from cutline.config import DataConfig
 from cutline.data.names import natural_sort_key
 from cutline.data.sample import Sample
-from cutline.errors import ConfigError, DataError
+from cutline.errors import ConfigError, DataError, SettingName
 from cutline.messages import format_value
 
 logger = logging.getLogger(__name__)
 
+GROUP_PATTERN = SettingName("group_pattern", "`--group-pattern`")
 MAX_NAME_LENGTH = 255
 """characters at the end of a name in which a pattern is searched"""
 MAX_SECONDS = 60
@@ -101,8 +102,9 @@ def _match_groups(data: DataConfig, names: Sequence[str]) -> list[str]:
         groups.append("/".join(match.groups("") or (match[0],)) if match else "")
         if time.monotonic() > deadline:
             raise ConfigError(
-                f"{data.train}: `data.group_pattern` {format_value(data.group_pattern)} "
-                "takes too long; use fewer of * + ? {}"
+                f"{data.train}: ",
+                GROUP_PATTERN,
+                f" {format_value(data.group_pattern)} takes too long; use fewer of * + ? {{}}",
             )
     return groups
 
@@ -115,8 +117,10 @@ def _check_groups(ids: Mapping[str, Sequence[str]], data: DataConfig, example: s
             logger.info("%s: %d of %d images are in no group", data.train, ungrouped, num_images)
     elif data.group_pattern:
         raise DataError(
-            f"{data.train}: `data.group_pattern` {format_value(data.group_pattern)} "
-            f"matches no image, for example not {example}; correct it"
+            f"{data.train}: ",
+            GROUP_PATTERN,
+            f" {format_value(data.group_pattern)} matches no image, for example not {example}; "
+            "correct it",
         )
     else:
         raise DataError(f"{data.train}: the column `{data.group_column}` is empty; fill it in")

@@ -20,12 +20,11 @@ from cutline.config import (
 from cutline.data import Sample, no_captions_error, open_data
 from cutline.distributed import run_on_main
 from cutline.errors import CutlineError, DataError
+from cutline.evaluation.captioning import CaptionResult, caption_dataset
 from cutline.evaluation.measurement import Measurements, measure_captions
-from cutline.evaluation.shares import map_shares
 from cutline.metrics import Diversity, Interval, Scores, check_extra_metrics
 from cutline.progress import Progress, no_progress
 
-CaptionResult = Caption | CutlineError
 """the caption of an image, or why there is none"""
 
 
@@ -124,19 +123,9 @@ def evaluate(
     if isinstance(data, str | Path):
         data = DataSource(str(data), image_root, split, columns)
     samples = select_samples(data)
-
-    def caption_share(share: Sequence[Sample]) -> list[CaptionResult]:
-        images = [sample.image for sample in share]
-        prompts = [
-            sample.prompt_or(captioner.config.prompt) if prompt is None else prompt
-            for sample in share
-        ]
-        results = captioner.stream(
-            images, prompts, batch_size=batch_size, num_workers=num_workers, **settings
-        )
-        return list(progress(results, len(images), "captioning"))
-
-    results = map_shares(caption_share, samples)
+    results = caption_dataset(
+        captioner, samples, prompt, batch_size, num_workers, progress, **settings
+    )
     return _evaluate_results(samples, results, config, train_captions)
 
 

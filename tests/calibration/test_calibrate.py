@@ -16,7 +16,7 @@ from cutline.calibration.run import fit_calibration
 from cutline.captioner import Captioner
 from cutline.cli.main import run_command
 from cutline.confidence import Calibration, Word, read_calibration
-from cutline.config import CalibrationConfig
+from cutline.config import DataConfig
 from cutline.data import Sample
 from cutline.demo.drawing import draw_scene
 from cutline.demo.scenes import make_scenes
@@ -45,11 +45,13 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def data(samples: list[Sample]) -> Path:
-    """Return the data file of the samples."""
+    """Return the data file of the samples whose captions have words."""
     path = Path(str(samples[0].image)).with_name("references.jsonl")
+    captions = make_captioner().caption([str(each.image) for each in samples], **FAST)
     rows = [
         {"image": Path(str(each.image)).name, "captions": each.captions, "id": each.id}
-        for each in samples
+        for each, caption in zip(samples, captions, strict=True)
+        if caption.words
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -61,14 +63,19 @@ def test_what_is_fitted_and_measured(captioner: Captioner, samples: list[Sample]
         result = calibrate(captioner, samples, batch_size=3, **FAST)
     finally:
         captioner.calibration = None
-    halves = divide_samples(samples, CalibrationConfig(), "data")
+    halves = divide_samples(samples, DataConfig(train="data"), 0)
     assert len(halves[0]) == len(halves[1]) == 12
     captions = captioner.caption([str(each.image) for each in samples], **FAST)
     by_id = {each.id: caption for each, caption in zip(samples, captions, strict=True)}
     has_words = [[each.id for each in half if by_id[each.id].words] for half in halves]
     assert [each.sample.id for each in result.tested] == has_words[1]
     assert result.calibration.num_images == len(has_words[0])
-    assert result.skipped == []
+    assert result.skipped == [
+        f"{each.name}: the caption has no words"
+        for half in halves
+        for each in half
+        if not by_id[each.id].words
+    ]
     for judged in result.tested:
         caption, texts = by_id[judged.sample.id], judged.sample.captions
         assert judged.caption.text == caption.text
@@ -125,8 +132,9 @@ def test_groups_and_near_copies_stay_together(tmp_path: Path) -> None:
             path = tmp_path / f"video-{number // 4}-{number}-{copy}.jpg"
             image.resize((128 - 8 * copy, 128 - 8 * copy)).save(path, quality=95)
             samples.append(Sample(str(path), ("a",), path.name))
-    for config, size in ((CalibrationConfig(), 2), (CalibrationConfig(r"video-(\d+)-"), 8)):
-        fitted, tested = divide_samples(samples, config, "data")
+    for pattern, size in (("", 2), (r"video-(\d+)-", 8)):
+        data = DataConfig(train="data", group_pattern=pattern)
+        fitted, tested = divide_samples(samples, data, 0)
         assert {each.id for each in fitted} | {each.id for each in tested} == {
             each.id for each in samples
         }
@@ -135,9 +143,9 @@ def test_groups_and_near_copies_stay_together(tmp_path: Path) -> None:
         if size == 8:
             videos = [{each.id.split("-")[1] for each in half} for half in (fitted, tested)]
             assert not videos[0] & videos[1]
-    other = divide_samples(samples, CalibrationConfig(split_seed=1), "data")
+    other = divide_samples(samples, DataConfig(train="data"), 1)
     assert [each.id for each in other[0]] != [
-        each.id for each in divide_samples(samples, CalibrationConfig(), "data")[0]
+        each.id for each in divide_samples(samples, DataConfig(train="data"), 0)[0]
     ]
 
 
@@ -184,9 +192,14 @@ def test_the_command_writes_into_the_folder_of_the_model(
     page = report.read_text()
     assert page.count("Reliability of") >= 2
     assert "Least confident" in page
-    # again, whatever calibration is there
-    assert run_command(["calibrate", str(data), "-m", str(model), *FLAGS]) == 0
-    assert read_calibration(file) == calibration
+    for content in (file.read_text(), "{}", '{"format": "cutline-calibration"}'):
+        file.write_text(content)  # whatever calibration is there
+        assert run_command(["calibrate", str(data), "-m", str(model), *FLAGS]) == 0
+        assert "confidence is not calibrated" not in capsys.readouterr().err
+        assert read_calibration(file) == calibration
+    same = str(figures)
+    assert run_command(["calibrate", str(data), "-m", str(model), "-o", same, "--json", same]) == 2
+    assert f"{figures}: named for two outputs" in capsys.readouterr().err
 
 
 def test_a_file_must_be_named_for_other_models(
@@ -195,6 +208,8 @@ def test_a_file_must_be_named_for_other_models(
     pth = tmp_path / "model.pth"
     assert run_command(["convert", str(model), str(pth), "--to", "salesforce"]) == 0
     capsys.readouterr()
+    assert run_command(["calibrate", str(data), "-m", str(tmp_path / "typo"), *FLAGS]) == 1
+    assert "typo: no such file or folder" in capsys.readouterr().err
     for name in (str(pth), "someone/some-model"):
         assert run_command(["calibrate", str(data), "-m", name, *FLAGS]) == 2
         message = capsys.readouterr().err
@@ -205,7 +220,6 @@ def test_a_file_must_be_named_for_other_models(
     assert cutline.load(pth, calibration=out).calibration == read_calibration(out)
     assert not (tmp_path / "model" / "calibration.json").exists()
     given = ("--calibration", str(out))
-    assert run_command(["calibrate", str(data), "-m", str(model), *FLAGS, *given]) == 2
     command = ["caption", str(data), "-m", str(model), *given]
     assert run_command(command) == 0
     assert run_command([*command, "--image-size", "48"]) == 1
@@ -224,6 +238,31 @@ def test_images_that_cannot_be_read_are_listed(
     assert run_command(["calibrate", str(broken), "-m", str(model), *FLAGS]) == 3
     assert "3.png" in capsys.readouterr().err
     assert (model / "calibration.json").exists()
+
+
+def test_groups_are_named_by_column_or_pattern(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in data.read_text().splitlines()][:20]
+    rows = [
+        {**row, "image": str(data.parent / row["image"]), "scene": str(number // 8)}
+        for number, row in enumerate(rows)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["calibrate", str(data), "-m", str(model), *FLAGS]
+    figures = tmp_path / "figures.json"
+    by_column = [*command, "--group-column", "scene", "--json", str(figures)]
+    assert run_command(by_column) == 0
+    assert json.loads(figures.read_text())["fitted_on"]["num_images"] in (8, 12)
+    capsys.readouterr()
+    for words, message in (
+        (["--group-column", "place"], "has no column `place`"),
+        (["--group-pattern", "zzz"], "data.jsonl: `--group-pattern` 'zzz' matches no image"),
+        (["--group-column", "scene", "--group-pattern", "z"], "--group-column are both given"),
+    ):
+        assert run_command([*command, *words]) > 0
+        assert message in capsys.readouterr().err
 
 
 def test_a_report_shows_images_that_are_gone(

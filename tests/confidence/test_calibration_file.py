@@ -58,13 +58,28 @@ def test_it_is_found_in_the_folder_of_a_model(tmp_path: Path, layout: str) -> No
     assert scaled.confidence == pytest.approx(CAPTION.apply(plain.confidence), abs=1e-4)
 
 
-def test_one_of_other_weights_in_the_folder_is_not_used(
-    model: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (make_calibration().to_json(), "the calibration of another model, other weights or"),
+        ("{}", "not a calibration that this version of cutline reads"),
+        ("[", "not JSON"),
+    ],
+)
+def test_one_in_the_folder_that_does_not_fit_is_not_used(
+    model: Path, content: str, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_calibration().save(model / "calibration.json")
+    (model / "calibration.json").write_text(content)
     with caplog.at_level(logging.WARNING):
         assert cutline.load(model).calibration is None
-    assert f"{model / 'calibration.json'}: not used, because it is of other weights" in caplog.text
+    file = model / "calibration.json"
+    assert f"confidence is not calibrated: {file}: {problem}" in caplog.text
+
+
+def test_none_is_used_on_request(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_calibration(cutline.load(model).fingerprint).save(model / "calibration.json")
+    assert cutline.load(model, calibration=False).calibration is None
+    assert not caplog.text
 
 
 def test_one_that_is_named_must_be_of_the_model(model: Path, tmp_path: Path) -> None:

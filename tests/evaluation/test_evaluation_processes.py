@@ -1,51 +1,16 @@
 """`cutline evaluate` in several real processes."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from random_captioner import save_captioner
 from random_matcher import make_matcher
+from torchrun import launch_command
 
 from cutline.checkpoint import Checkpoint, save_native
 from cutline.demo.scenes import make_scenes, write_scenes
-
-
-def launch(arguments: list[str], num_processes: int) -> list[subprocess.CompletedProcess[str]]:
-    """Run `cutline ARGUMENTS…` in a group of processes, as `torchrun` does.
-
-    Returns:
-        the processes, in the order of their ranks.
-    """
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    variables = {
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(num_processes),
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cutline", *arguments],
-            env={**os.environ, **variables, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(num_processes)
-    ]
-    outputs = [process.communicate(timeout=200) for process in processes]
-    return [
-        subprocess.CompletedProcess(arguments, process.returncode, *output)
-        for process, output in zip(processes, outputs, strict=True)
-    ]
 
 
 def prepare_inputs(folder: Path) -> tuple[Path, Path]:
@@ -73,7 +38,7 @@ def test_two_processes_give_the_results_of_one(tmp_path: Path) -> None:
         )
         arguments = ["evaluate", data, "-m", model, "--precision", "fp32", "--batch-size", 2]
         arguments += ["--resamples", 50, "--json", values, "-o", table, "--report", report]
-        main, *others = launch([*map(str, arguments)], num_processes)
+        main, *others = launch_command([*map(str, arguments)], num_processes)
         assert main.returncode == 3, main.stderr
         assert "gone.png" in main.stderr
         assert [(process.returncode, process.stdout, process.stderr) for process in others] == [
@@ -98,7 +63,7 @@ def test_two_processes_evaluate_a_matcher_as_one_does(tmp_path: Path) -> None:
         values = tmp_path / f"{num_processes}.json"
         arguments = ["evaluate", data, "--matcher", tmp_path / "matcher", "--precision", "fp32"]
         arguments += ["--k-test", 3, "--batch-size", 2, "--json", values]
-        main, *others = launch([*map(str, arguments)], num_processes)
+        main, *others = launch_command([*map(str, arguments)], num_processes)
         assert main.returncode == 3, main.stderr
         assert [(process.returncode, process.stdout, process.stderr) for process in others] == [
             (0, "", "")
