@@ -96,14 +96,14 @@ def make_output(
     copies_shards = collection.from_shards and destination.kind in ("shard", "shards")
     has_columns = destination.kind in ("file", "shard", "shards") and not copies_shards
     caption_settings = ["min_confidence"]
-    if has_columns and not destination.is_imagefolder:
+    if has_columns and not (destination.is_imagefolder or destination.is_results):
         caption_settings.append("words")
     reject_unused_settings(destination, outputs, copies_shards, caption_settings)
     match destination.kind:
         case "print":
             return PrintedOutput(show)
         case "file" if destination.is_results:
-            return ResultsOutput(destination.path)
+            return ResultsOutput(destination.path, outputs.min_confidence)
         case "file":
             min_confidence = outputs.min_confidence
             return FileOutput(

@@ -120,7 +120,7 @@ class Manifest:
         values = json.loads(line)  # not a `Record`, which takes longer, for millions of lines
         slot = self.index.add(values["id"])
         row, kept, dropped = (values.get(name, ()) for name in ("row", "kept", "dropped"))
-        failed, empty = "kind" in values, values.get("withheld") or (bool(dropped) and not kept)
+        failed, empty = "kind" in values, values.get("not_accepted") or (bool(dropped) and not kept)
         self.index.set_record(slot, values.get("stamp", ""), number, offset, failed, empty)
         self._add_columns(row, kept or dropped)
 

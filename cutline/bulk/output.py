@@ -8,7 +8,7 @@ from typing import Any
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.record import Failure, Record, TextEdit
 from cutline.data import Sample, write_captions, write_results
-from cutline.data.coco_results import ImageIds
+from cutline.data.coco_results import ImageIds, find_image_id
 from cutline.errors import ConfigError
 from cutline.files import relative_path
 
@@ -22,7 +22,8 @@ class Output:
     Attributes:
         is_immediate: Whether each record is written at once, not with others.
         has_original_captions: Whether captions of the source are written, too.
-        has_all_captions: Whether captions of low confidence are written, too, and marked.
+        has_all_captions: Whether captions of low confidence are recorded as others are, and this
+            output decides whenever it is written what becomes of them.
     """
 
     is_immediate = False
@@ -115,8 +116,9 @@ class PrintedOutput(Output):
 class FileOutput(Output):
     """A .jsonl, .csv or .parquet file with a row for each caption, in the order of the source.
 
-    The metadata.jsonl of Hugging Face's imagefolder has other columns. Which captions are accepted
-    is decided whenever the file is written, so that a later run may have another threshold.
+    The metadata.jsonl of Hugging Face's imagefolder has other columns, and no captions that are not
+    accepted. Which are is decided whenever the file is written, so that a later run may have
+    another threshold.
     """
 
     has_all_captions = True
@@ -140,7 +142,8 @@ class FileOutput(Output):
         self.path, self._is_imagefolder = path, is_imagefolder
         self._relative_paths = relative_paths
         self._min_confidence = min_confidence
-        self._count = self._num_rejected = 0
+        self._has_accepted_column = not is_imagefolder
+        self._count = self._num_not_accepted = 0
 
     def skips(self, sample: Sample) -> bool:
         """Return false; refuse an image that imagefolder would not find."""
@@ -159,23 +162,22 @@ class FileOutput(Output):
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
-        self._count = self._num_rejected = 0
-        columns = ["file_name", "text"]
-        if not self._is_imagefolder:
-            columns = list(self._mark(dict.fromkeys(manifest.columns, 0)))
-        write_captions(self.path, self._iter_rows(manifest, complete), columns)
+        self._count = self._num_not_accepted = 0
+        rows = self._iter_rows(manifest, complete)
+        columns = list(self._mark(dict.fromkeys(manifest.columns, 0)))
+        if self._is_imagefolder:
+            columns = ["file_name", "text"]
+            rows = ({"file_name": row["file_name"], "text": row["caption"]} for row in rows)
+        write_captions(self.path, rows, columns)
 
     def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:
         for record in manifest.iter_records(seen_only=complete):
             for row in map(self._mark, record.rows):
                 is_accepted = row.get("accepted", True)
-                self._num_rejected += not is_accepted
-                if self._is_imagefolder:
-                    if not is_accepted:  # there is no column that could mark it
-                        continue
-                    row = {"file_name": row["file_name"], "text": row["caption"]}
-                self._count += 1
-                yield row
+                self._num_not_accepted += not is_accepted
+                if is_accepted or self._has_accepted_column:
+                    self._count += 1
+                    yield row
 
     def _mark(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a row with the column `accepted` after `confidence`, if there is a threshold."""
@@ -190,20 +192,24 @@ class FileOutput(Output):
     def describe(self) -> list[str]:
         """Return the file and the number of its captions."""
         text = f"{self.path}: {self._count:,} captions"
-        if self._num_rejected:
-            done = "left out" if self._is_imagefolder else "marked as not accepted"
-            text += f"; {self._num_rejected:,} {done}, of less confidence than min_confidence"
+        if self._num_not_accepted:
+            done = "marked as not accepted" if self._has_accepted_column else "left out"
+            text += f"; {self._num_not_accepted:,} {done}, of less confidence than min_confidence"
         return [text]
 
 
 class ResultsOutput(FileOutput):
-    """A .json file of COCO's results, which servers evaluate: images are known by integers."""
+    """A .json file of COCO's results, which servers evaluate: images are known by integers.
+
+    Captions that are not accepted are left out.
+    """
 
     has_original_captions = False
 
-    def __init__(self, path: Path) -> None:
-        """Write to a file."""
-        super().__init__(path)
+    def __init__(self, path: Path, min_confidence: float = 0.0) -> None:
+        """Write to a file; see `FileOutput`."""
+        super().__init__(path, min_confidence=min_confidence)
+        self._has_accepted_column = False
         self._ids = ImageIds(path)
 
     def note(self, sample: Sample, done: bool) -> None:
@@ -216,8 +222,19 @@ class ResultsOutput(FileOutput):
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
-        self._count = 0
+        self._count = self._num_not_accepted = 0
         write_results(self.path, self._iter_rows(manifest, complete))
+
+    def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:
+        """Yield a row for each integer; of an image that was renamed, only that of the new name."""
+        rows: dict[int, Mapping[str, Any]] = {}
+        for row in super()._iter_rows(manifest, complete):
+            image_id = find_image_id(row["id"], row["image"])
+            assert image_id is not None  # as `note` has checked
+            if image_id not in rows or self._ids.names.get(image_id) == row["image"]:
+                rows[image_id] = row
+        self._count = len(rows)
+        yield from rows.values()
 
 
 def name_in_folder(sample: Sample, folder: Path) -> str:

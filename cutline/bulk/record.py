@@ -59,7 +59,7 @@ class Record:
     """kind of a failure; empty for a caption"""
     reason: str = ""
     edit: TextEdit | None = None
-    withheld: bool = False
+    not_accepted: bool = False
     """whether the caption is not written, because its confidence is too low"""
 
     @property
@@ -70,7 +70,7 @@ class Record:
     @property
     def is_empty(self) -> bool:
         """Return whether there is no text to write, although this is no failure."""
-        return self.withheld or (bool(self.dropped) and not self.kept)
+        return self.not_accepted or (bool(self.dropped) and not self.kept)
 
     @property
     def texts(self) -> list[str]:

@@ -31,7 +31,7 @@ class Counts:
     """What became of the samples of a run."""
 
     captioned: int = 0
-    withheld: int = 0
+    not_accepted: int = 0
     """of these, captions that are not written, because their confidence is too low"""
     failed: int = 0
     unreadable: int = 0
@@ -205,7 +205,7 @@ class CaptionRun:
             self.listener.on_failure(failure)
         else:
             self.counts.captioned += 1
-            self.counts.withheld += record.withheld
+            self.counts.not_accepted += record.not_accepted
         self.manifest.add(record)
         if self.output.is_immediate or self.manifest.is_due():
             self._commit()
@@ -220,7 +220,7 @@ class CaptionRun:
             if isinstance(result, TextSelection):
                 record = replace(record, kept=result.kept, dropped=result.dropped)
             elif not (self.output.has_all_captions or self._is_accepted(row)):
-                record = replace(record, withheld=True)
+                record = replace(record, not_accepted=True)
             try:
                 return replace(record, edit=self._plan_edit(sample, record))
             except DataError as raised:  # the text file that exists cannot be read
@@ -233,8 +233,8 @@ class CaptionRun:
         return self.output_config.accepts(row["confidence"])
 
     def _plan_edit(self, sample: Sample, record: Record) -> TextEdit | None:
-        """Return the change of a text file; a caption that is withheld removes only older ones."""
-        if record.withheld:
+        """Return the change of a text file; one that is not accepted removes only older ones."""
+        if record.not_accepted:
             last = self.manifest.find_record(sample.id)
             if last is None or last.edit is None:
                 return None

@@ -143,10 +143,10 @@ def run_collection(collection: "Collection", settings: "CollectionSettings") -> 
 
 
 def print_record(record: "Record") -> None:
-    """Print a `name<TAB>caption` line for each alternative, unless the caption is withheld."""
+    """Print a `name<TAB>caption` line for each alternative, unless the caption is not accepted."""
     row = record.row
     name = escape_name(row["image"])
-    if record.withheld:
+    if record.not_accepted:
         print_message(
             f"not accepted: {name}: {row['caption']} (confidence {row['confidence']:.3f})"
         )
@@ -184,8 +184,8 @@ def print_summary(summary: "Summary", done: str = "captioned") -> int:
 
 def describe_skipped(counts: "Counts", done: str) -> Iterator[str]:
     """Yield how many images have no caption in the output, and why."""
-    if counts.withheld:
-        yield f"not accepted, of less confidence than min_confidence: {counts.withheld:,}"
+    if counts.not_accepted:
+        yield f"not accepted, of less confidence than min_confidence: {counts.not_accepted:,}"
     if counts.done_before:
         yield f"{done} by an earlier run: {counts.done_before:,}"
     if counts.failed_before:

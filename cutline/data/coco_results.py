@@ -8,7 +8,9 @@ from cutline.data.write import Row, not_writable, open_atomic, to_json
 from cutline.errors import ConfigError
 from cutline.messages import format_text, format_value
 
-_INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
+_INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,18})", re.ASCII)
+MAX_ID = 2**63 - 1
+"""what readers in other languages can store"""
 _COCO_FILE_NAME = re.compile(r"(?:^|[_/\\])(\d{12})\.\w+$", re.ASCII)
 
 
@@ -30,19 +32,23 @@ def find_image_id(id: str, name: str) -> int | None:
         id: Its id, if that is an integer.
         name: Its path; a COCO file name contains the integer.
     """
-    if _INTEGER.fullmatch(id):
+    if _INTEGER.fullmatch(id) and abs(int(id)) <= MAX_ID:
         return int(id)
     number = find_coco_number(id)
     return find_coco_number(name) if number is None else number
 
 
 class ImageIds:
-    """The integers by which the images of a results file are known, each of them once."""
+    """The integers by which the images of a results file are known, each of them once.
+
+    Attributes:
+        names: The name of each image, by its integer.
+    """
 
     def __init__(self, path: Path) -> None:
         """Name the file, for error messages."""
         self.path = path
-        self._names: dict[int, str] = {}
+        self.names: dict[int, str] = {}
 
     def add(self, id: str, name: str) -> int:
         """Return the integer of an image.
@@ -57,13 +63,13 @@ class ImageIds:
                 f"{format_text(name)}: the id {format_value(id)} is not an integer, as `image_id` "
                 f"in {self.path} must be; write {table} instead"
             )
-        if image_id in self._names:
-            other = format_text(self._names[image_id])
+        if image_id in self.names:
+            other = format_text(self.names[image_id])
             raise ConfigError(
                 f"{self.path}: {other} and {format_text(name)} have the same image_id, {image_id}; "
                 f"make ids unique, or write {table} instead"
             )
-        self._names[image_id] = name
+        self.names[image_id] = name
         return image_id
 
 

@@ -130,6 +130,23 @@ def test_imagefolder_leaves_captions_out(
     assert read_captions(out) == plain_captions
 
 
+def test_results_leave_captions_out(
+    folder: Path, caption: Caption, plain_captions: Captions, accepted: set[str], threshold: float
+) -> None:
+    data, results = folder / "list.json", folder / "results.json"
+    files = sorted(str(path) for path in folder.rglob("*.png"))
+    names = [find_name(file) for file in files]
+    rows = [{"id": n, "file_name": file} for n, file in enumerate(files)]
+    data.write_text(json.dumps({"images": rows}))
+    code, _, err = caption(data, "-o", results, "--min-confidence", threshold)
+    assert code == 0
+    assert f"{len(accepted)} captions; {12 - len(accepted)} left out" in err
+    expected = {n: plain_captions[name] for n, name in enumerate(names) if name in accepted}
+    assert {row["image_id"]: row["caption"] for row in json.loads(results.read_text())} == expected
+    assert caption(data, "-o", results)[0] == 0
+    assert len(json.loads(results.read_text())) == 12
+
+
 def test_captions_that_are_not_accepted_are_not_printed(
     folder: Path, caption: Caption, plain_captions: Captions, accepted: set[str], threshold: float
 ) -> None:

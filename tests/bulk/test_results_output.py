@@ -16,7 +16,7 @@ from cutline.bulk.run import CaptionRun
 from cutline.bulk.sources import Collection
 from cutline.config import OutputConfig
 from cutline.data import Sample
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, CutlineError, DataError
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def samples(tmp_path: Path) -> list[Sample]:
     return samples
 
 
-def run(folder: Path, samples: Iterable[Sample], engine: FakeEngine) -> CaptionRun:
+def run(folder: Path, samples: Iterable[Sample | CutlineError], engine: FakeEngine) -> CaptionRun:
     with Manifest(folder / "state") as manifest:
         caption_run = CaptionRun(manifest, ResultsOutput(folder / "results.json"))
         caption_run.run(samples, engine)
@@ -66,6 +66,19 @@ def test_failed_images_are_missing(samples: list[Sample], tmp_path: Path) -> Non
     Path(samples[3].name).write_bytes(b"repaired")
     run(tmp_path, samples, FakeEngine())
     assert read(tmp_path) == expect(samples)
+
+
+def test_an_image_that_was_renamed_is_written_once(samples: list[Sample], tmp_path: Path) -> None:
+    """Also by runs that cannot read everything, which keep captions of images not seen."""
+    run(tmp_path, samples, FakeEngine())
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        renamed = tmp_path / folder / "new.jpg"
+        renamed.write_bytes(b"image in " + folder.encode())
+        sample = Sample(str(renamed), (), samples[5].id)
+        run(tmp_path, [sample, *samples[:3], DataError("row 5: not an object")], FakeEngine())
+        expected = expect([*samples[:5], sample, *samples[6:]])
+        assert sorted(read(tmp_path), key=str) == sorted(expected, key=str)
 
 
 @pytest.mark.parametrize(
