@@ -11,6 +11,7 @@ from torch import Tensor
 
 import cutline
 from cutline.captioner import Captioner
+from cutline.generation.logits_processors import MinLength
 
 IMAGES = draw_images(6)
 SETTINGS: list[dict[str, Any]] = [
@@ -99,6 +100,19 @@ def test_requests_with_other_processors_do_not_influence_each_other(captioner: C
     ]
     assert found == expected
     assert len(set(map(tuple, found))) > 2 * len(SETTINGS)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_processors_of_the_package_are_called_as_others(
+    captioner: Captioner, settings: dict[str, Any]
+) -> None:
+    longer = MinLength(16, captioner.tokenizer.sep_id)
+    found = captioner.caption(IMAGES, logits_processor=longer, **settings)
+    wrapped = captioner.caption(
+        IMAGES, logits_processor=lambda ids, scores: longer(ids, scores), **settings
+    )
+    assert list(map(texts, found)) == list(map(texts, wrapped))
+    assert all(len(each.token_ids) >= 14 for caption in found for each in caption.alternatives)
 
 
 def test_processors_run_in_order_after_the_settings(captioner: Captioner) -> None:

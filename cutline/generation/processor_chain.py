@@ -27,8 +27,8 @@ class ProcessorChain:
     Attributes:
         custom: Those of the user, which are called with rows of one length, without padding.
         is_empty: Whether there are none.
-        limits_length_only: Whether nothing but the score of the end token of short captions
-            changes.
+        limits_length_only: Whether nothing but the score of the end token of captions shorter than
+            the `min_length` of the settings changes.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class ProcessorChain:
         """
         self._own = make_logits_processors(config, end_id, encode_words, device)
         self.custom = tuple(custom)
-        processors = (*self._own, *self.custom)
-        self.is_empty = not processors
-        self.limits_length_only = all(isinstance(each, MinLength) for each in processors)
+        self.is_empty = not (self._own or self.custom)
+        self.limits_length_only = not self.custom and all(
+            isinstance(each, MinLength) for each in self._own
+        )
 
     def process(
         self, scores: Tensor, ids: Tensor, lengths: Tensor, is_active: Tensor | None = None
