@@ -56,7 +56,7 @@ def evaluate_command(
         k_test: Candidates that a matcher re-ranks by ITM.
     """
     generating = {
-        "--model": model != ModelFlags(),
+        **list_changed_flags(model),
         "--prompt": prompt is not None,
         "the settings of generation": generation != GenerationConfig(),
     }
@@ -115,14 +115,18 @@ def evaluate_file(
     train_captions: str,
 ) -> int:
     """Measure the captions of a file, write the results, and return the exit code."""
-    from cutline.evaluation import evaluate_captions
+    from cutline.data import open_references
+    from cutline.evaluation import evaluate_captions, select_samples
+    from cutline.evaluation.matching import merge_references
 
     if not is_rank_zero():
         return 0
     outputs.check([captions, data.path, train_captions])
     train_texts = read_train_captions(train_captions, data.columns)
     values = dataclasses.asdict(metrics)
-    evaluation = evaluate_captions(captions, data, **values, train_captions=train_texts)
+    samples = merge_references(select_samples(data, open_references))
+    outputs.check_samples(samples)
+    evaluation = evaluate_captions(captions, samples, **values, train_captions=train_texts)
     print_list("left out", evaluation.left_out)
     print_list("skipped", evaluation.skipped)
     if num_empty := sum(not image.caption.text.strip() for image in evaluation.images):
@@ -139,6 +143,14 @@ def read_train_captions(path: str, columns: Columns) -> list[str] | None:
         return None
     samples = open_related_data(DataSource(path, columns=columns))
     return [caption for sample in samples for caption in sample.captions]
+
+
+def list_changed_flags(settings: ModelFlags) -> dict[str, bool]:
+    """Return the flag of each field of settings, and whether it is given."""
+    return {
+        f"--{setting.name.replace('_', '-')}": getattr(settings, setting.name) != setting.default
+        for setting in dataclasses.fields(settings)
+    }
 
 
 def reject_flags(given: Mapping[str, bool], mode: str) -> None:

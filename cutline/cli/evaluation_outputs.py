@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,14 +85,18 @@ class EvaluationOutputs:
 
 
 def make_caption_row(image: "EvaluatedImage") -> dict[str, Any]:
-    """Return the columns of an image; without the score of its caption if that has none."""
+    """Return the columns of an image; without the numbers that a given caption does not have."""
     from cutline.bulk.record import describe_caption
 
     columns = describe_caption(image.caption)
-    if columns["score"] != columns["score"]:  # NaN
-        del columns["score"]
+    columns = {name: value for name, value in columns.items() if not is_nan(value)}
     sample, cider = image.sample, round(image.scores.cider, 6)
     return {"image": sample.name, "id": sample.id, **columns, "cider": cider}
+
+
+def is_nan(value: object) -> bool:
+    """Return whether a value is a number that is not known."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def write_json_output(path: str, values: Mapping[str, Any]) -> None:

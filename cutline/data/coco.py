@@ -125,7 +125,7 @@ def _reject_results(rows: list[Any], path: Path) -> None:
 
 def _parse_blip(row: object, root: str, where: str, columns: Columns, urls: UrlHandling) -> Sample:
     sample = parse_row(row, root, where, columns, urls)
-    number = find_coco_number(sample.id)
+    number = None if columns.id_column else find_coco_number(sample.id)
     return sample if number is None else replace(sample, id=str(number))
 
 

@@ -44,9 +44,9 @@ def evaluate_captions(
         train_captions: Captions of the training data, to measure how many captions are novel.
 
     Returns:
-        The scores, the images that have a caption, whose score is NaN, and messages: in `skipped`
-        for each image with references that has no caption, and in `left_out` for each caption that
-        matches no image, or is the second of one.
+        The scores, the images that have a caption, whose score and confidence are NaN, and
+        messages: in `skipped` for each image with references that has no caption, and in `left_out`
+        for each caption that matches no image, or is the second of one.
 
     Raises:
         DataError: The captions or the data cannot be read, or have no image in common.
@@ -65,7 +65,7 @@ def evaluate_captions(
             "names or ids agree"
         )
     captioned = [
-        (samples[index], Caption(matches.captions[index], math.nan, ()))
+        (samples[index], Caption(matches.captions[index], math.nan, (), confidence=math.nan))
         for index in sorted(matches.captions)
     ]
     skipped = [

@@ -24,9 +24,9 @@ class Matches(NamedTuple):
 def match_captions(rows: Sequence[CaptionRow], samples: Sequence[Sample], file: str) -> Matches:
     """Match the rows of a caption file to samples.
 
-    A row matches the sample with the same path, else the only one with the same file name, else
-    the only one whose id is the row's id or image, else the only one with the same COCO number,
-    which is an id or in a file name such as COCO_val2014_000000000042.jpg. Matches by path come
+    A row matches the sample with the same path, else the only one with the same file name, or with
+    its number if it is that of COCO, such as COCO_val2014_000000000042.jpg, else the only one whose
+    id is the row's id or image. An integer as id is also such a number. Matches by path come
     first: a sample that a row names by its path is not matched otherwise, and a sample that rows
     with different paths match otherwise is not matched at all. The order of the rows matters only
     if an image has several captions, of which the first is taken.
@@ -90,10 +90,13 @@ class _SampleIndex:
     def find_by_name_or_id(self, row: CaptionRow) -> list[int]:
         """Return the indices of samples with the file name of the row, or else with its id.
 
+        A number in the file name comes before the id, which in some files numbers the rows.
+
         If several have the file name, the id of the row selects among them.
         """
         indices = (
             self.file_names.get(_get_file_name(row.image))
+            or self.numbers.get(_get_number("", row.image))
             or self.ids.get(row.id or row.image)
             or self.numbers.get(_get_number(row.id, row.image), [])
         )

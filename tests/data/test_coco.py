@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ SPLITS = {
 }
 
 
-def read(folder: Path, values: object, **options: str) -> list[Sample]:
+def read(folder: Path, values: object, **options: Any) -> list[Sample]:
     (folder / "data.json").write_text(json.dumps(values), encoding="utf-8")
     return open_data(DataSource(str(folder / "data.json"), **options))
 
@@ -155,6 +156,14 @@ def test_blips_validation_rows_are_read(tmp_path: Path) -> None:
         "flickr30k-images/1007129816.jpg",
     ]
     assert samples[0].captions == ("a child", "a cow")
+
+
+def test_a_named_column_has_the_ids(tmp_path: Path) -> None:
+    """Also those that look like files of COCO, as several folders may have the same."""
+    names = ["a/000000000001.jpg", "b/000000000001.jpg"]
+    rows = [{"image": name, "path_id": name, "caption": ["a room"]} for name in names]
+    samples = read(tmp_path, rows, columns=Columns(id_column="path_id"))
+    assert [sample.id for sample in samples] == names
 
 
 def test_karpathys_splits_are_read(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ def test_thousands_of_images_without_a_caption_do_not_fill_the_terminal(run: Run
     ("words", "code", "message"),
     [
         ("-m model", 2, "--model cannot be combined with --captions, which measures captions that"),
+        ("--image-size 384", 2, "cutline: --image-size cannot be combined with --captions"),
+        ("-o new.json --json new.json", 2, "new.json: named for two outputs; name two files"),
         ("--num-beams 5 --prompt a", 2, "--prompt and the settings of generation cannot be"),
         ("--device cpu --matcher m", 2, "--matcher and the settings of inference cannot be"),
         ("--k-test 9", 2, "--k-test cannot be combined with --captions"),
@@ -209,6 +211,13 @@ def test_wrong_usage_is_one_sentence(run: Run, words: str, code: int, message: s
     found, out, err = run("evaluate", "gt.json", "--captions", "results.json", *words.split())
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert message in err
+
+
+def test_rows_have_no_numbers_that_are_not_known(run: Run) -> None:
+    words = ("evaluate", "gt.json", "--captions", "results.json", "-o", "new.jsonl")
+    assert run(*words)[0] == 0
+    rows = [json.loads(line) for line in Path("new.jsonl").read_text().splitlines()]
+    assert [set(row) for row in rows] == [{"image", "id", "caption", "cider"}] * len(RESULTS)
 
 
 def test_results_are_no_references(run: Run) -> None:
@@ -229,4 +238,9 @@ def test_ids_are_checked_before_captioning(run: Run) -> None:
     code, _, err = run("evaluate", "data.jsonl", "-m", "no/such/model", "-o", "new.json")
     assert (code, err.count("\n")) == (2, 1)
     assert "a.jpg: the id 'a.jpg' is not an integer, as `image_id` in new.json must be" in err
+    Path("captions.jsonl").write_text('{"image": "b.jpg", "caption": "a dog"}')
+    words = ("--captions", "captions.jsonl", "-o", "new.json")
+    code, _, err = run("evaluate", "data.jsonl", *words)  # whose captions are of other images
+    assert (code, err.count("\n")) == (2, 1)
+    assert "a.jpg: the id 'a.jpg' is not an integer" in err
     assert run("evaluate", "data.jsonl", "--matcher", "m", "--json-format", "coco")[0] == 2

@@ -140,6 +140,14 @@ def test_coco_number_of_an_image_is_its_id(row: CaptionRow, sample: Sample) -> N
     assert match_captions([row], [*others, sample], "a") == ({2: "x"}, [])
 
 
+def test_number_in_the_file_name_of_a_row_precedes_its_id() -> None:
+    """Which in some files numbers the rows."""
+    samples = [Sample(UnnamedImage(str(n)), ("a dog",), str(n)) for n in range(1, 5)]
+    rows = [CaptionRow(f"COCO_val2014_{n:012}.jpg", f"dog {n}", str(n - 1)) for n in range(1, 5)]
+    captions, left_out = match_captions(rows, samples, "a.jsonl")
+    assert (captions, left_out) == ({n - 1: f"dog {n}" for n in range(1, 5)}, [])
+
+
 def test_id_precedes_the_number_in_a_file_name() -> None:
     samples = make_samples(("000000000042.jpg", "7"), ("000000000007.jpg", "42"))
     assert match_captions([CaptionRow("", "x", "42")], samples, "a").captions == {1: "x"}
