@@ -27,7 +27,9 @@ PAGES = {
     path.relative_to(REPOSITORY).as_posix(): path
     for path in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
 }
-SLOW_PAGES = ("docs/fine-tuning.md", "docs/clusters.md", "docs/drop-ins.md", "docs/reproduce.md")
+SLOW_PAGES = tuple(
+    f"docs/{name}.md" for name in ("clusters", "drop-ins", "fine-tuning", "matching", "reproduce")
+)
 TESTED_ELSEWHERE = {
     "make demo": "tests/demo",
     "make bench": "tests/test_benchmarks.py",

@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def test_keeps_the_last_record_of_an_id() -> None:
     assert index.stamps[slot] == hash_stamp("1-3") != hash_stamp("1-2")
 
 
+@pytest.mark.slow
 def test_a_million_ids_need_less_than_100_mb() -> None:
     index = SlotIndex()
     tracemalloc.start()
