@@ -1,6 +1,7 @@
 """Measure whether heat-maps of words point at the objects that the words mean.
 
-    python benchmarks/heatmaps.py --output docs/benchmarks/heatmaps.json
+    python benchmarks/heatmaps.py --output docs/benchmarks/heatmaps.json \
+        --picture docs/images/heat-maps.png
     python benchmarks/heatmaps.py --short
 
 A captioner of drawn scenes is trained with 9 x 9 patches of 8 pixels, starting from one with
@@ -12,7 +13,8 @@ then in those that the captioner generates, as far as they are true.
 
 A map hits if its maximum, in pixels, lies on an object that the phrase of the word
 means; `near` also counts a maximum at most half a patch away, and `other` is the share on another
-object. Beside the methods stand the pixel in the center, a random pixel, and `best map`, the share
+object. With bilinear interpolation, the maximum is always in the middle of a patch. Beside the
+methods stand the pixel in the center, a random pixel, and `best map`, the share
 of each patch that the object covers. Intervals are bootstrapped over scenes. Progress goes to
 stderr, a table to stdout.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 import tyro
 from drawn import caption_recipe
 from PIL import Image, ImageFilter
@@ -39,6 +42,7 @@ from cutline.config import ExplainMethod, InitConfig
 from cutline.demo.drawing import Scene, draw_mask, draw_scene
 from cutline.demo.grammar import ObjectWord, describe_scene, find_object_words, is_correct
 from cutline.demo.scenes import make_scenes, write_scenes
+from cutline.explanation.colors import draw_sheet
 from cutline.explanation.explanation import HeatMap, WordMap
 from cutline.metrics import percentile_interval
 from cutline.metrics.significance import draw_resamples
@@ -81,6 +85,8 @@ class Options(TrainingOptions):
     """seed of the trainings, and of their scenes"""
     test_seed: int = 2
     """seed of the scenes that are explained"""
+    picture: str = ""
+    """PNG of the first of them, with the map of each word"""
 
     def shorten(self) -> "Options":
         """Return the options with few scenes, and one epoch."""
@@ -172,11 +178,21 @@ class Measured:
     """rank correlation with the map of occlusion"""
 
 
+def upsample_bilinear(word: WordMap) -> HeatMap:
+    """Return the map of a word in pixels, by bilinear interpolation."""
+    values = torch.from_numpy(word.map)[None, None]
+    pixels = F.interpolate(values, size=word.image_size, mode="bilinear")[0, 0].numpy()
+    return np.asarray(pixels / max(float(pixels.sum()), 1e-12))
+
+
 def measure_maps(
-    words: Sequence[Word], maps: Sequence[WordMap], others: Sequence[WordMap]
+    words: Sequence[Word],
+    maps: Sequence[WordMap],
+    others: Sequence[WordMap],
+    upsample: Callable[[WordMap], HeatMap] = WordMap.upsample,
 ) -> Measured:
     """Measure the maps of words."""
-    pixels = [each.upsample() for each in maps]
+    pixels = list(map(upsample, maps))
     peaks = [each.argmax() for each in pixels]
     points = [look_up(word, peak) for word, peak in zip(words, peaks, strict=True)]
     mass = [each[word.mask].sum() for word, each in zip(words, pixels, strict=True)]
@@ -269,6 +285,9 @@ def judge_captions(
         maps[method] = [found[word.scene][word.start] for word in words]
     measured = {name: measure_maps(words, each, maps["occlusion"]) for name, each in maps.items()}
     measured["occlusion"] = replace(measured["occlusion"], agreement=None)
+    for name in METHODS:
+        bilinear = measure_maps(words, maps[name], maps["occlusion"], upsample_bilinear)
+        measured[f"{name}, bilinear"] = replace(bilinear, agreement=None)
     middle = vision.image_size * (vision.image_size + 1) // 2  # as a flat index
     center = np.array([look_up(word, middle) for word in words], dtype=np.float64)
     chance = np.array([[m.mean() for m in (w.mask, w.near, w.others)] for w in words])
@@ -288,6 +307,13 @@ def judge_captions(
             for name in ("attention", "occlusion", "center pixel", "random pixel")
         },
     }
+
+
+def draw_picture(captioner: cutline.Captioner, scene: Scene, path: Path) -> None:
+    """Write a PNG of a scene with the map of each word of its caption."""
+    image = draw_scene(scene, 4 * captioner.config.vision.image_size)
+    explanation = cutline.explain(captioner, image, describe_scene(scene))
+    draw_sheet(image, explanation).save(path, optimize=True)
 
 
 def find_captioner(options: Options, folder: Path) -> TrainedModel:
@@ -316,6 +342,8 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     captioner = cutline.load(model.path, precision="fp32", engine="eager")
     drawn = make_scenes(options.num_scenes, options.test_seed, "heldout")
     scenes, size = list(map(add_border, drawn)), captioner.config.vision.image_size
+    if options.picture:
+        draw_picture(captioner, scenes[0], Path(options.picture))
     images = [draw_scene(scene, size) for scene in scenes]
     captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
     texts = [caption.text for caption in captions]

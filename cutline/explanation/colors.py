@@ -1,5 +1,7 @@
 """Colors of heat-maps, and heat-maps laid over images."""
 
+from math import ceil
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -63,12 +65,13 @@ def draw_sheet(image: Image.Image, explanation: Explanation) -> Image.Image:
         width, height = (max(1, round(side * scale)) for side in small.size)
         small = small.resize((width, height), Image.Resampling.NEAREST)
     tiles = [(small, "")] + [(draw_overlay(small, word), word.text) for word in explanation.words]
+    font = ImageFont.load_default(15)
     columns = min(len(tiles), _MAX_COLUMNS)
-    width, height = small.width + _MARGIN, small.height + _LABEL_HEIGHT + _MARGIN
+    tile_width = max(small.width, *(ceil(font.getlength(text)) for _, text in tiles))
+    width, height = tile_width + _MARGIN, small.height + _LABEL_HEIGHT + _MARGIN
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (columns * width + _MARGIN, rows * height + _MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(15)
     for number, (tile, text) in enumerate(tiles):
         left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
         sheet.paste(tile, (left, top))
