@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -66,6 +67,7 @@ def explain_command(
     from cutline.explanation.output import open_explanation_output
 
     destination = open_explanation_output(output)
+    reject_source_folder(output, images)
     samples = list_samples(images)
     hides = method.method == "occlusion"  # which takes long for a single image
     captioner = load_with_gradients(method, model, inference)
@@ -75,14 +77,33 @@ def explain_command(
     sources = [sample.image for sample in samples if not isinstance(sample, CutlineError)]
     results = explainer.stream(sources, caption, **chosen)
     show = no_progress if hides else progress_bar
-    failed = write_explanations(samples, show(results, len(sources), "explaining"), destination)
+    failed = 0
+    try:
+        for error in write_explanations(
+            samples, show(results, len(sources), "explaining"), destination
+        ):
+            failed += 1
+            print_message(f"skipped: {error}")
+    finally:  # also after Ctrl-C
+        if destination.count:
+            destination.close()
+            print_message(f"wrote {output}: {destination.count:,} images")
     if len(samples) == failed:
         raise CutlineError("no image could be explained: the messages above say why")
-    destination.close()
-    print_message(f"wrote {output}")
     if failed:
         print_message(f"{failed:,} of {len(samples):,} images could not be explained; see above")
     return 3 if failed else 0
+
+
+def reject_source_folder(output: str, images: Sequence[str]) -> None:
+    """Raise ConfigError if pictures would go into a folder whose images are to be explained."""
+    path = Path(output)
+    for folder in map(Path, images):
+        is_inside = folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+        if is_inside and not path.suffix:
+            raise ConfigError(
+                f"{output}: in {folder}, whose images are to be explained; name a folder elsewhere"
+            )
 
 
 def list_samples(images: list[str]) -> "list[Sample | CutlineError]":
@@ -114,15 +135,14 @@ def write_explanations(
     samples: "Sequence[Sample | CutlineError]",
     results: "Iterator[ExplainedImage | CutlineError]",
     destination: "ExplanationOutput",
-) -> int:
-    """Write the explanation of each image, print its caption or its error, and count errors."""
-    failed = 0
+) -> "Iterator[CutlineError]":
+    """Write the explanation of each image, and print its caption; yield the errors of others."""
     for sample in samples:
         result = sample if isinstance(sample, CutlineError) else next(results)
-        if isinstance(sample, CutlineError) or isinstance(result, CutlineError):
-            failed += 1
-            print_message(f"skipped: {result}")
-            continue
-        destination.add(sample.name, result)
-        print_result(f"{escape_name(sample.name)}\t{result.explanation.text}\n")
-    return failed
+        if isinstance(sample, CutlineError):
+            yield sample
+        elif isinstance(result, CutlineError):
+            yield result
+        else:
+            destination.add(sample.name, result)
+            print_result(f"{escape_name(sample.name)}\t{result.explanation.text}\n")

@@ -21,16 +21,23 @@ from cutline.report import (
     WordMapCard,
     WordOverlay,
     render_paragraph,
+    render_word_map_card,
     render_word_maps,
     write_report,
 )
 
 SHEET_NAME = "words.png"
 """file of all words of an image, in a folder"""
+MAX_PICTURE_SIZE = 1024
+"""longer side of the image of a word, in pixels"""
 
 
 class ExplanationOutput(Protocol):
     """Takes explanations one by one."""
+
+    @property
+    def count(self) -> int:
+        """Return the number of images so far."""
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image, of which `name` is the path."""
@@ -43,7 +50,7 @@ def open_explanation_output(path: str) -> ExplanationOutput:
     """Return the output at a path: .html, .npz, or a folder.
 
     Raises:
-        ConfigError: It has another suffix, or a folder has the name of a file.
+        ConfigError: It has another suffix, a folder has the name of a file, or is not empty.
         CutlineError: It cannot be written.
     """
     suffix = Path(path).suffix.lower()
@@ -52,6 +59,10 @@ def open_explanation_output(path: str) -> ExplanationOutput:
         ".htm": PageOutput,
         ".npz": ArrayOutput,
     }
+    if path == "-":
+        raise ConfigError(
+            "explain does not write to stdout: name an .html or .npz file, or a folder"
+        )
     is_folder = Path(path).is_dir()
     if suffix in kinds and is_folder:
         raise ConfigError(f"{path}: a folder; name a file")
@@ -59,6 +70,8 @@ def open_explanation_output(path: str) -> ExplanationOutput:
         raise ConfigError(f"{path}: explain writes .html, .npz, or a folder of PNG images")
     if not suffix and Path(path).exists() and not is_folder:
         raise ConfigError(f"{path}: a file; name a folder, or a file that ends with .html or .npz")
+    if is_folder and any(Path(path).iterdir()):
+        raise ConfigError(f"{path}: is not empty; name another folder, or remove its files")
     check_writable(path)
     return kinds.get(suffix, FolderOutput)(Path(path))
 
@@ -68,7 +81,12 @@ class PageOutput:
     """An HTML page, which contains its images: pointing at a word shows its map."""
 
     path: Path
-    _cards: list[WordMapCard] = field(default_factory=list)
+    _cards: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Return the number of images so far."""
+        return len(self._cards)
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image."""
@@ -78,7 +96,8 @@ class PageOutput:
         words = [
             WordOverlay(word.start, word.end, make_overlay(word)) for word in explanation.words
         ]
-        self._cards.append(WordMapCard(thumbnail, explanation.text, words, format_text(name)))
+        card = WordMapCard(thumbnail, explanation.text, words, format_text(name))
+        self._cards.append(render_word_map_card(card))  # much smaller than its images
 
     def close(self) -> None:
         """Write the page."""
@@ -99,6 +118,11 @@ class ArrayOutput:
     _names: list[str] = field(default_factory=list)
     _explanations: list[Explanation] = field(default_factory=list)
     _sizes: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Return the number of images so far."""
+        return len(self._names)
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image."""
@@ -132,14 +156,15 @@ class FolderOutput:
     """A folder with a subfolder for each image: a PNG image for each word, and one of all."""
 
     path: Path
-    _count: int = 0
+    count: int = 0
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Write the images of an explanation."""
-        self._count += 1
-        image, explanation = explained.image, explained.explanation
+        self.count += 1
+        image, explanation = explained.image.copy(), explained.explanation
+        image.thumbnail((MAX_PICTURE_SIZE, MAX_PICTURE_SIZE))
         stem = re.split(r"[/\\]", name)[-1].rpartition(".")[0] or name
-        folder = self.path / f"{self._count:04}-{make_file_name(stem)}"
+        folder = self.path / f"{self.count:04}-{make_file_name(stem)}"
         _save(draw_sheet(image, explanation), folder / SHEET_NAME)
         for number, word in enumerate(explanation.words, 1):
             _save(
@@ -158,4 +183,4 @@ def make_file_name(text: str) -> str:
 
 def _save(image: Image.Image, path: Path) -> None:
     with atomic_write(path) as temporary:
-        image.save(temporary, "PNG", optimize=True)
+        image.save(temporary, "PNG")

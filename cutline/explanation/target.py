@@ -43,14 +43,25 @@ def encode_given(captioner: Captioner, caption: str, prompt: str) -> Encoded:
     """Encode a caption that was given with its prompt, as `Captioner.score` does.
 
     Raises:
-        ConfigError: The caption is too long, or has no words.
+        ConfigError: The caption is too long, has no words, or has unknown ones.
     """
     positions = captioner.config.text.max_positions
     [(ids, prompt_length)] = encode_for_scoring([caption], prompt, captioner.tokenizer, positions)
     encoded = Encoded(ids[:-1], prompt_length)
+    if captioner.tokenizer.unk_id in encoded.token_ids[prompt_length:]:
+        unknown = next(word for word in caption.split() if is_unknown(captioner.tokenizer, word))
+        raise ConfigError(
+            f"the caption {format_value(caption)} cannot be explained: the model's vocabulary "
+            f"lacks {format_value(unknown)}; use other words"
+        )
     if not captioner.tokenizer.decode_words(encoded.token_ids[prompt_length:])[1]:
         raise ConfigError(f"the caption {format_value(caption)} has no words to explain")
     return encoded
+
+
+def is_unknown(tokenizer: Tokenizer, word: str) -> bool:
+    """Return whether the vocabulary lacks a word, or one of its pieces."""
+    return tokenizer.unk_id in tokenizer.encode_prompt(word)
 
 
 def make_target(tokenizer: Tokenizer, pixels: Tensor, encoded: Encoded) -> Target:

@@ -15,7 +15,12 @@ from cutline.report.elements import (
     render_table,
 )
 from cutline.report.page import write_report
-from cutline.report.word_maps import WordMapCard, WordOverlay, render_word_maps
+from cutline.report.word_maps import (
+    WordMapCard,
+    WordOverlay,
+    render_word_map_card,
+    render_word_maps,
+)
 
 __all__ = [
     "THUMBNAIL_SIZE",
@@ -30,6 +35,7 @@ __all__ = [
     "render_paragraph",
     "render_reliability",
     "render_table",
+    "render_word_map_card",
     "render_word_maps",
     "write_report",
 ]

@@ -106,7 +106,9 @@ figcaption {
   gap: 1rem; align-items: start;
 }
 .word-maps figure { position: relative; }
-.word-maps figure img { aspect-ratio: var(--ratio); object-fit: fill; }
+.word-maps figure img {
+  width: min(100%, 28rem * var(--ratio)); aspect-ratio: var(--ratio); object-fit: fill;
+}
 .word-maps figcaption { font-size: 1.15rem; line-height: 1.7; }
 .word { cursor: default; border-bottom: 2px solid var(--rule); }
 .word:hover, .word:focus { outline: none; border-color: var(--line); color: var(--line); }

@@ -34,15 +34,16 @@ class WordMapCard:
     note: str = ""
 
 
-def render_word_maps(cards: Iterable[WordMapCard]) -> str:
-    """Return images side by side; pointing at a word of a caption, or focusing it, shows its map.
+def render_word_maps(cards: Iterable[str]) -> str:
+    """Return images side by side, given the result of `render_word_map_card` for each."""
+    return f'<div class="word-maps">{"".join(cards)}</div>'
+
+
+def render_word_map_card(card: WordMapCard) -> str:
+    """Return an image with its caption; pointing at a word, or focusing it, shows its map.
 
     It works with a mouse, a keyboard (Tab) and a touch screen, by CSS alone.
     """
-    return f'<div class="word-maps">{"".join(map(_render_card, cards))}</div>'
-
-
-def _render_card(card: WordMapCard) -> str:
     width, height = card.image.size
     source = escape(make_data_uri(card.image))
     caption, position = "", 0
@@ -53,7 +54,7 @@ def _render_card(card: WordMapCard) -> str:
     caption += escape(card.caption[position:])
     note = f'<span class="note">{escape(card.note)}</span>' if card.note else ""
     return (
-        f'<figure style="--ratio:{width}/{height}">'
+        f'<figure style="--ratio:{width / height:.4g}">'
         f'<img src="{source}" alt="{escape(card.caption)}" loading="lazy">'
         f"<figcaption>{caption}{note}</figcaption></figure>"
     )
