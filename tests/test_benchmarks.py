@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from forked import run_script
+from PIL import Image
 from random_captioner import save_captioner
 
 from cutline.data import Sample
@@ -341,14 +342,18 @@ def test_ranking_of_samples_is_compared_with_one_caption(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_heat_maps_point_at_objects_or_not(tmp_path: Path) -> None:
-    result = run_benchmark("heatmaps.py", "--short", output=tmp_path / "result.json")
+    flags = ("--short", "--picture", str(tmp_path / "picture.png"))
+    result = run_benchmark("heatmaps.py", *flags, output=tmp_path / "result.json")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 200
     judged = result["true_captions"]
     assert judged["scenes"] == 6
     assert judged["words"] >= 6 * 2
     assert result["scenes_in_training"] == 0
     results = judged["results"]
+    methods = ["attention", "gradient", "occlusion"]
     baselines = ["best map", "center pixel", "random pixel"]
-    assert list(results) == ["attention", "gradient", "occlusion", *baselines]
+    assert list(results) == [*methods, *(f"{each}, bilinear" for each in methods), *baselines]
     assert results["best map"]["pointing"]["mean"] == 1
     for values in results.values():
         assert 0 <= values["pointing"]["mean"] <= values["near"]["mean"] <= 1

@@ -16,8 +16,8 @@ class ExplainConfig(Settings):
 
     method: ExplainMethod = "gradient"
     """gradient (attention weighted by gradients; the captioner is loaded in fp32), attention (the
-    raw cross-attention: faster, with any engine, less reliable), or occlusion (hides one part of
-    the image after the other: slow)"""
+    raw cross-attention: faster, with any engine, more often on another object), or occlusion (hides
+    one part of the image after the other: slow)"""
     window: int = 0
     """side of the part that occlusion hides, in patches (0: a quarter of the image's side)"""
     stride: int = 0

@@ -65,7 +65,7 @@ def explain(
       2107.07651). It needs engine eager in fp32: a captioner that `cutline.load` has loaded in
       another way is loaded a second time, and kept.
     - "attention": the cross-attention at the same positions, averaged over layers and heads. It
-      works with any engine and precision, but often points elsewhere.
+      works with any engine and precision, and is more often on another object.
     - "occlusion": how much the log-probability of the word drops when a window of the image is
       replaced by its mean color (Zeiler and Fergus, 2014, arXiv 1311.2901). It is slow, and needs
       nothing of the model but its output.

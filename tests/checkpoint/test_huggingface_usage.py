@@ -1,6 +1,7 @@
 """The code that `cutline convert --to huggingface` prints, run in transformers."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,42 @@ def test_captions_of_a_trained_captioner(golden_folder: GoldenFolder, capsys: Ca
     for path, text in run_for_each(format_usage("exported", checkpoint), images, capsys):
         [caption] = captioner.caption(path, beam_scoring="huggingface")
         assert text == caption.text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default:UserWarning")
+def test_the_documentation_says_how_often_plain_generate_agrees(
+    shared: Path, capsys: Capture
+) -> None:
+    """Which table of docs/formats.md has the numbers."""
+    golden = GoldenFolder(shared / "fixtures" / "salesforce-tiny")
+    checkpoint = load_checkpoint(golden.checkpoint, golden.config, golden.vocabulary)
+    captioner = Captioner(build_model(checkpoint), checkpoint.tokenizer, "cpu", "fp32")
+    save_checkpoint("exported", checkpoint, "huggingface")
+    images = [*golden.images, *sorted((golden.path / "unseen").iterdir())]
+    expected = [captioner.caption(each, beam_scoring="huggingface")[0].text for each in images]
+    head, model, generation, batch, show = format_usage("exported", checkpoint).splitlines()
+    text = f"text={checkpoint.config.prompt!r}, "
+    assert text in batch
+    without_text = (batch.replace(text, ""), show.replace("[0, 4:]", "[0]"))
+    counts = []
+    for setup, each in (
+        ((head, model, generation), (batch, show)),
+        ((head, model), (batch, show)),
+        ((head, model), without_text),
+    ):
+        variables: dict[str, object] = {}
+        exec("\n".join(setup), variables)
+        found = []
+        for path in images:
+            Image.open(path).convert("RGB").save("photo.png")
+            exec("\n".join(each).replace("photo.jpg", "photo.png"), variables)
+            found.append(capsys.readouterr().out.removesuffix("\n"))
+        counts.append(sum(map(str.__eq__, found, expected)))
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert f"for {len(images)} photographs" in page
+    rows = re.findall(r"^\| (?:the five|without the third) .*\| (\d+) \|$", page, re.M)
+    assert counts == list(map(int, rows))
 
 
 def test_generation_config_holds_the_defaults(tokenizer: Tokenizer) -> None:

@@ -1,0 +1,84 @@
+"""Tables of the documentation have the numbers of the benchmarks' outputs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def read_page(name: str) -> str:
+    """Return the text of a page."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """Return the output of a benchmark."""
+    result: dict[str, Any] = json.loads((DOCS / "benchmarks" / name).read_text(encoding="utf-8"))
+    return result
+
+
+def format_estimate(values: Mapping[str, Any], name: str) -> str:
+    """Return a number with its interval."""
+    numbers = (values[name], *values["interval"])
+    mean, low, high = (f"{each:.3f}".replace("-", "− ") for each in numbers)
+    return f"{mean} [{low}, {high}]"
+
+
+def test_how_well_confidence_finds_wrong_words() -> None:
+    page, sets = read_page("confidence.md"), read_result("confidence.json")["sets"]
+    names = {  # of a score, by words and by captions
+        "confidence": ("confidence", "confidence"),
+        "own probability of the word": ("own probability", ""),
+        "caption, sum": ("log-likelihood of the caption", "log-likelihood"),
+        "caption, per token": ("log-likelihood per token", "log-likelihood per token"),
+        "match probability": ("match probability", "match probability"),
+        "short": ("short word", "short caption"),
+        "frequent": ("frequent word", "frequent words"),
+    }
+    for row, (of_words, of_captions) in names.items():
+        cells = [row]
+        for name in ("scenes", "aerial"):
+            cells.append(format_estimate(sets[name]["auroc_words"][of_words], "auroc"))
+            if of_captions:
+                cells.append(format_estimate(sets[name]["auroc_captions"][of_captions], "auroc"))
+            else:
+                cells.append("")
+        cider = sets["aerial"]["cider"]
+        cells.append(format_estimate(cider[of_captions], "spearman") if of_captions else "")
+        assert f"| {' | '.join(cells)} |".replace("  ", " ") in page
+
+
+def test_what_a_calibration_is_worth() -> None:
+    page, sets = read_page("confidence.md"), read_result("confidence.json")["sets"]
+    for name, row in (("error_before", "before"), ("error_after", "after")):
+        values = [
+            f"{sets[data]['calibration'][kind][name]:.{digits}f}"
+            for data, digits in (("scenes", 4), ("aerial", 3))
+            for kind in ("words", "captions")
+        ]
+        assert f"| calibration error {row} | {' | '.join(values)} |" in page
+
+
+def test_where_heat_maps_point() -> None:
+    page, judged = read_page("explaining.md"), read_result("heatmaps.json")["true_captions"]
+    assert f"| {judged['words']:,} words |" in page
+
+    def share(value: float) -> str:
+        return f"{100 * value:.1f} %"
+
+    def estimate(values: Mapping[str, Any]) -> str:
+        low, high = (f"{100 * end:.1f}" for end in values["interval"])
+        return f"{share(values['mean'])} ({low}–{high})"
+
+    for method in ("gradient", "attention", "occlusion"):
+        values = judged["results"][method]
+        cells = [estimate(values["pointing"]), share(values["color"]), share(values["shape"])]
+        cells += [estimate(values["near"]), share(values["other_object"]["mean"])]
+        cells.append(share(values["mass"]["mean"]))
+        assert f"| `{method}` | {' | '.join(cells)} |" in page
+        assert share(judged["results"][f"{method}, bilinear"]["pointing"]["mean"]) in page
+    for name in ("attention", "occlusion", "center pixel"):
+        better = judged["gradient_is_better_by"][name]
+        assert (better["interval"][0] > 0) == (name != "attention")  # as the page says
