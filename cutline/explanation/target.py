@@ -1,5 +1,6 @@
 """`Target`, an image with the caption to explain: its tokens, and which of them are words."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -48,20 +49,24 @@ def encode_given(captioner: Captioner, caption: str, prompt: str) -> Encoded:
     positions = captioner.config.text.max_positions
     [(ids, prompt_length)] = encode_for_scoring([caption], prompt, captioner.tokenizer, positions)
     encoded = Encoded(ids[:-1], prompt_length)
-    if captioner.tokenizer.unk_id in encoded.token_ids[prompt_length:]:
-        unknown = next(word for word in caption.split() if is_unknown(captioner.tokenizer, word))
+    if word := find_unknown_word(captioner.tokenizer, caption):
         raise ConfigError(
             f"the caption {format_value(caption)} cannot be explained: the model's vocabulary "
-            f"lacks {format_value(unknown)}; use other words"
+            f"lacks {format_value(word)}; use other words"
         )
     if not captioner.tokenizer.decode_words(encoded.token_ids[prompt_length:])[1]:
         raise ConfigError(f"the caption {format_value(caption)} has no words to explain")
     return encoded
 
 
-def is_unknown(tokenizer: Tokenizer, word: str) -> bool:
-    """Return whether the vocabulary lacks a word, or one of its pieces."""
-    return tokenizer.unk_id in tokenizer.encode_prompt(word)
+def find_unknown_word(tokenizer: Tokenizer, caption: str) -> str:
+    """Return the first word that the vocabulary lacks; "" if it lacks punctuation at most."""
+    unknown = (
+        word
+        for word in re.findall(r"\w+", caption)
+        if tokenizer.unk_id in tokenizer.encode_prompt(word)
+    )
+    return next(unknown, "") if tokenizer.unk_id in tokenizer.encode_prompt(caption) else ""
 
 
 def make_target(tokenizer: Tokenizer, pixels: Tensor, encoded: Encoded) -> Target:

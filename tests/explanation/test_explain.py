@@ -120,6 +120,8 @@ def test_text_is_what_the_captioner_reads(captioner: Captioner) -> None:
     ("captions", "message"),
     [
         ("?!", "the caption '\\?!' has no words to explain"),
+        ("a red собака", "the model's vocabulary lacks 'собака'; use other words"),
+        (["狗 star"], "the model's vocabulary lacks '狗'"),
         ("a " * 60, "longer than the model's 48 positions"),
         (["a", "a"], "there are 2 captions for 1 images"),
     ],
@@ -142,18 +144,19 @@ def test_a_generated_caption_without_words_has_no_maps() -> None:
             assert (explanation.text, explanation.words) == ("", ())
 
 
-@pytest.mark.parametrize("captions", [None, "a star"])
+@pytest.mark.parametrize("captions", [None, "a star", ["a star", "a", "two red", "left"]])
 def test_unreadable_images(
-    captioner: Captioner, images: list[Image.Image], captions: str | None
+    captioner: Captioner, images: list[Image.Image], captions: str | list[str] | None
 ) -> None:
-    sources = [images[0], "missing.png", images[1]]
+    sources = [images[0], "missing.png", images[1], images[2]]
     with pytest.raises(ImageError, match=r"missing\.png"):
         cutline.explain(captioner, sources, captions)
     config = cutline.config.ExplainConfig()
     results = list(Explainer(captioner, config, batch_size=2).stream(sources, captions))
-    assert [isinstance(result, CutlineError) for result in results] == [False, True, False]
-    expected = cutline.explain(captioner, images[:2], captions)
-    for result, other in zip((results[0], results[2]), expected, strict=True):
+    assert [isinstance(each, CutlineError) for each in results] == [False, True, False, False]
+    readable = [captions[0], *captions[2:]] if isinstance(captions, list) else captions
+    expected = cutline.explain(captioner, images, readable)
+    for result, other in zip((results[0], *results[2:]), expected, strict=True):
         assert not isinstance(result, CutlineError)
         assert_equal(result.explanation, other)
 
@@ -168,13 +171,13 @@ def test_maps_are_shares_of_what_is_positive(values: list[float]) -> None:
 
 
 def test_maps_are_stretched_to_the_image() -> None:
-    heat = np.array([[0, 0], [0, 1]], dtype=np.float32)
+    heat = np.array([[0, 1], [0, 0]], dtype=np.float32)  # above, on the right
     pixels = WordMap("a", 0, 1, heat, (10, 40)).upsample()
     assert pixels.sum() == pytest.approx(1)
-    assert pixels[7, 29] == pytest.approx(pixels[7, 30]) == pixels.max()
+    assert pixels[2, 29] == pytest.approx(pixels[2, 30]) == pixels.max()
     # a Gaussian around the middle of the patch, as wide as the image is squeezed
     deviations = [(size / 2) * SMOOTHING for size in (10, 40)]
-    distances = [np.arange(size) + 0.5 - 0.75 * size for size in (10, 40)]
+    distances = [np.arange(size) + 0.5 - at * size for size, at in ((10, 0.25), (40, 0.75))]
     rows, columns = (
         np.exp(-((x / s) ** 2) / 2) for x, s in zip(distances, deviations, strict=True)
     )

@@ -1,6 +1,8 @@
 """`cutline explain`: output, messages and exit codes."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from random_captioner import write_images
 
 import cutline
 from cutline.cli.main import run_command
+from cutline.explanation import explainer
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_captions_go_to_stdout_and_maps_to_a_page(
     captioner = cutline.load(folder, "cpu", "fp32")
     expected = [caption.text for caption in captioner.caption(names)]
     assert rows == [list(pair) for pair in zip(names, expected, strict=True)]
-    assert err == "cutline: wrote explanation.html\n"
+    assert err == "cutline: wrote explanation.html: 3 images\n"
     assert Path("explanation.html").read_text(encoding="utf-8").count("<figure") == 3
 
 
@@ -75,6 +78,8 @@ def test_unreadable_images_are_listed(
         (["photos", "--caption", "a dog", "--num-beams", "4"], "num_beams is for generated"),
         (["photos", "--caption", "?"], "has no words to explain"),
         (["photos", "--batch-size", "0"], "batch_size"),
+        (["photos", "-o", "photos/maps"], "photos/maps: in photos, whose images are to be"),
+        (["photos", "-o", "photos"], "photos: is not empty"),
     ],
 )
 def test_wrong_usage(
@@ -82,6 +87,29 @@ def test_wrong_usage(
 ) -> None:
     assert run(folder, *words) == 2
     assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["page.html", "maps.npz"])
+def test_ctrl_c_keeps_what_is_done(
+    folder: Path,
+    photos: Path,
+    output: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    compute, calls = explainer.map_attention, itertools.count()
+
+    def stop(*arguments: Any) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(explainer, "map_attention", stop)
+    assert run(folder, photos, "--method", "attention", "--batch-size", "1", "-o", output) == 130
+    out, err = capfd.readouterr()
+    assert len(out.splitlines()) == 2
+    assert f"wrote {output}: 2 images" in err
+    assert Path(output).stat().st_size > 500
 
 
 def test_an_image_is_not_needed_on_disk_twice(folder: Path, photos: Path) -> None:

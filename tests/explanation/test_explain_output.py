@@ -1,5 +1,7 @@
 """What `cutline explain` writes: a self-contained page, images and arrays."""
 
+import base64
+import io
 import re
 import sys
 from pathlib import Path
@@ -12,7 +14,13 @@ from PIL import Image
 
 from cutline.errors import ConfigError
 from cutline.explanation import ExplainedImage, Explanation, WordMap
-from cutline.explanation.colors import color_map, draw_overlay, make_overlay
+from cutline.explanation.colors import (
+    SHEET_SIZE,
+    color_map,
+    draw_overlay,
+    draw_sheet,
+    make_overlay,
+)
 from cutline.explanation.output import make_file_name, open_explanation_output
 
 WORDS = ["<b>", "a/b", "..", "狗狗", "a/b", "x" * 300]
@@ -30,6 +38,11 @@ def explain_by_hand(size: tuple[int, int], words: list[str]) -> ExplainedImage:
     return ExplainedImage(image, Explanation(text, tuple(maps), "gradient"))
 
 
+def decode_image(source: str) -> Image.Image:
+    """Return the image in a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+
+
 def test_a_page_is_self_contained_and_shows_all_words(tmp_path: Path) -> None:
     output = open_explanation_output(str(tmp_path / "page.html"))
     output.add('<"one">.png', explain_by_hand((40, 30), WORDS))
@@ -40,11 +53,15 @@ def test_a_page_is_self_contained_and_shows_all_words(tmp_path: Path) -> None:
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) == 2 + len(WORDS)
     assert all(source.startswith("data:image/") for source in sources)
+    words = explain_by_hand((40, 30), WORDS).explanation.words
+    for source, word in zip(sources[1:], words, strict=False):
+        overlay = decode_image(source)
+        assert np.array_equal(np.asarray(overlay), np.asarray(make_overlay(word)))
     assert "default-src 'none'" in page
     assert not re.search(r"<script|<link|url\(|@import|http:|https:|<b>", page)
     assert page.count('tabindex="0"') == len(WORDS)  # the keyboard reaches all words
     assert "prefers-color-scheme: dark" in page
-    assert "--ratio:40/30" in page
+    assert "--ratio:1.333" in page
     assert "&lt;b&gt;" in page
     assert "狗狗" in page
 
@@ -104,21 +121,53 @@ def test_file_names_are_safe(text: str) -> None:
         ("page.pdf", r"explain writes \.html, \.npz, or a folder"),
         ("file", "a file; name a folder"),
         ("folder.html", "a folder; name a file"),
+        ("full", "is not empty; name another folder"),
+        ("-", "explain does not write to stdout"),
     ],
 )
-def test_outputs_that_are_refused(tmp_path: Path, path: str, message: str) -> None:
+def test_outputs_that_are_refused(
+    tmp_path: Path, path: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.html").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").touch()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        open_explanation_output(str(tmp_path / path))
+        open_explanation_output(path)
 
 
 def test_overlays_are_brightest_where_the_map_is() -> None:
-    word = explain_by_hand((64, 64), ["a", "b", "c", "d", "e", "f"]).explanation.words[5]
+    word = explain_by_hand((64, 64), [*"abcdefg"]).explanation.words[6]  # row 1, column 2
     overlay = np.asarray(make_overlay(word, 64)).astype(int)
-    assert np.unravel_index(overlay[..., 3].argmax(), (64, 64)) == (23, 23)
-    assert overlay[23, 23, 3] == pytest.approx(255 * 0.8, abs=1)
-    assert overlay[56, 56, 3] < 0.2 * overlay[23, 23, 3]
+    assert overlay[23, 39, 3] == overlay[..., 3].max() == pytest.approx(255 * 0.8, abs=1)
+    assert overlay[39, 23, 3] < 0.5 * overlay[23, 39, 3]
+    assert overlay[56, 56, 3] < 0.2 * overlay[23, 39, 3]
+
+
+@pytest.mark.parametrize("size", [(40, 30), (900, 300), (1, 500)])
+def test_a_sheet_shows_the_map_of_each_word(size: tuple[int, int]) -> None:
+    """Its tiles are as wide as their labels at least."""
+    words = ["one", "four", "photographically", "a", "b", "c", "d"]
+    explained = explain_by_hand(size, words)
+    sheet = np.asarray(draw_sheet(explained.image, explained.explanation)).astype(int)
+    small = Image.new("RGB", size, (90, 160, 90))
+    scale = SHEET_SIZE / max(size)
+    small = small.resize([max(1, round(side * scale)) for side in size])
+    tiles = [small] + [draw_overlay(small, word) for word in explained.explanation.words]
+    height, width = (sheet.shape[0] - 6) // 2, (sheet.shape[1] - 6) // 6
+    assert width >= max(small.width, 100)
+    for number, tile in enumerate(tiles):
+        top, left = 6 + number // 6 * height, 6 + number % 6 * width
+        found = sheet[top : top + tile.height, left : left + tile.width]
+        assert np.abs(found - np.asarray(tile)).max() <= 2
+
+
+def test_pictures_are_small(tmp_path: Path) -> None:
+    output = open_explanation_output(str(tmp_path / "out"))
+    output.add("a.png", explain_by_hand((4000, 1000), ["a"]))
+    with Image.open(tmp_path / "out" / "0001-a" / "01-a.png") as image:
+        assert image.size == (1024, 256)
 
 
 def test_colors_get_lighter_with_the_value() -> None:
