@@ -152,7 +152,7 @@ def test_unreadable_images(
     with pytest.raises(ImageError, match=r"missing\.png"):
         cutline.explain(captioner, sources, captions)
     config = cutline.config.ExplainConfig()
-    results = list(Explainer(captioner, config, batch_size=2).stream(sources, captions))
+    results = list(Explainer(captioner, config, batch_size=3).stream(sources, captions))
     assert [isinstance(each, CutlineError) for each in results] == [False, True, False, False]
     readable = [captions[0], *captions[2:]] if isinstance(captions, list) else captions
     expected = cutline.explain(captioner, images, readable)
