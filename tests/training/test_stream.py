@@ -1,6 +1,7 @@
 """Training examples streamed from tar shards."""
 
 import json
+import multiprocessing
 import shutil
 import tarfile
 from collections import Counter
@@ -172,8 +173,10 @@ def test_broken_shard_ends_the_run_with_one_sentence(
     }
     with pytest.raises(
         DataError, match=r"^data\.train: \S+\.tar: the shard cannot be read .*remove it$"
-    ):
+    ) as caught:
         train(recipe(**stream_settings(shards, **changes)), show_progress=False)
+    assert multiprocessing.active_children() == []
+    assert caught.traceback  # which keeps all variables
     assert (tmp_path / "run" / "state.safetensors").exists()
 
 

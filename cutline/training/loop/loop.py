@@ -1,7 +1,8 @@
 """The training loop: step, log, evaluate, keep the best weights, save, and stop cleanly."""
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cutline.errors import CutlineError, DivergedError
 from cutline.files import remove_partial, write_text
 from cutline.interrupt import Interrupted, StopSignal
 from cutline.progress import no_progress, progress_bar
-from cutline.training.data.batch import explain_worker_failure
+from cutline.training.data.batch import Batch, explain_worker_failure
 from cutline.training.data.dataset import CaptionDataset
 from cutline.training.data.embeddings import cache_embeddings
 from cutline.training.loop.totals import sync_totals
@@ -183,11 +184,19 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         Interrupted: A stop was requested.
         CutlineError: The data cannot be read, or the loss became NaN or infinite.
     """
-    state, recipe = trainer.state, trainer.recipe
-    last_save = time.monotonic()
     # A run that was stopped during an evaluation resumes with that evaluation.
     evaluate_if_due(trainer, log, stop)
-    steps = trainer.read_steps()
+    # If the workers were left to the garbage collector, it would wait for them.
+    with closing(trainer.read_steps()) as steps:
+        take_steps(trainer, log, stop, steps)
+
+
+def take_steps(
+    trainer: Trainer, log: RunLog, stop: StopSignal, steps: Iterator[list[Batch]]
+) -> None:
+    """Take a step with the batches of each, and save, log and evaluate where that is due."""
+    state, recipe = trainer.state, trainer.recipe
+    last_save = time.monotonic()
     if world_size() == 1:  # several processes stop together, after a step
         steps = stop.interrupt_waiting(steps)
     for batches in steps:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -194,7 +194,7 @@ class Trainer:
         """
         return self.task.build_model(self.export_checkpoint(rank0_only=False)).to(self.device)
 
-    def read_steps(self) -> Iterator[list[Batch]]:
+    def read_steps(self) -> Generator[list[Batch]]:
         """Yield the batches of each remaining optimizer step."""
         loader = self.setup.loader_config(
             self.recipe.data.num_workers, pin_memory=self.device.type == "cuda"
