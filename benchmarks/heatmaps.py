@@ -1,7 +1,7 @@
 """Measure whether heat-maps of words point at the objects that the words mean.
 
     python benchmarks/heatmaps.py --output docs/benchmarks/heatmaps.json \
-        --picture docs/images/heat-maps.png
+        --sheet docs/images/heat-maps.png
     python benchmarks/heatmaps.py --short
 
 A captioner of drawn scenes is trained with 9 x 9 patches of 8 pixels, starting from one with
@@ -85,7 +85,7 @@ class Options(TrainingOptions):
     """seed of the trainings, and of their scenes"""
     test_seed: int = 2
     """seed of the scenes that are explained"""
-    picture: str = ""
+    sheet: str = ""
     """PNG of the first of them, with the map of each word"""
 
     def shorten(self) -> "Options":
@@ -309,7 +309,7 @@ def judge_captions(
     }
 
 
-def draw_picture(captioner: cutline.Captioner, scene: Scene, path: Path) -> None:
+def draw_sheet(captioner: cutline.Captioner, scene: Scene, path: Path) -> None:
     """Write a PNG of a scene with the map of each word of its caption."""
     image = draw_scene(scene, 4 * captioner.config.vision.image_size)
     explanation = cutline.explain(captioner, image, describe_scene(scene))
@@ -342,8 +342,8 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     captioner = cutline.load(model.path, precision="fp32", engine="eager")
     drawn = make_scenes(options.num_scenes, options.test_seed, "heldout")
     scenes, size = list(map(add_border, drawn)), captioner.config.vision.image_size
-    if options.picture:
-        draw_picture(captioner, scenes[0], Path(options.picture))
+    if options.sheet:
+        draw_sheet(captioner, scenes[0], Path(options.sheet))
     images = [draw_scene(scene, size) for scene in scenes]
     captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
     texts = [caption.text for caption in captions]

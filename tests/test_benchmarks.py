@@ -342,10 +342,10 @@ def test_ranking_of_samples_is_compared_with_one_caption(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_heat_maps_point_at_objects_or_not(tmp_path: Path) -> None:
-    flags = ("--short", "--picture", str(tmp_path / "picture.png"))
+    flags = ("--short", "--sheet", str(tmp_path / "sheet.png"))
     result = run_benchmark("heatmaps.py", *flags, output=tmp_path / "result.json")
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert picture.width > 200
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 200
     judged = result["true_captions"]
     assert judged["scenes"] == 6
     assert judged["words"] >= 6 * 2

@@ -96,7 +96,7 @@ def explain_command(
 
 
 def reject_source_folder(output: str, images: Sequence[str]) -> None:
-    """Raise ConfigError if pictures would go into a folder whose images are to be explained."""
+    """Raise ConfigError if PNG images would go into a folder whose images are to be explained."""
     path = Path(output)
     for folder in map(Path, images):
         is_inside = folder.is_dir() and path.resolve().is_relative_to(folder.resolve())

@@ -28,7 +28,7 @@ from cutline.report import (
 
 SHEET_NAME = "words.png"
 """file of all words of an image, in a folder"""
-MAX_PICTURE_SIZE = 1024
+MAX_IMAGE_SIZE = 1024
 """longer side of the image of a word, in pixels"""
 
 
@@ -162,7 +162,7 @@ class FolderOutput:
         """Write the images of an explanation."""
         self.count += 1
         image, explanation = explained.image.copy(), explained.explanation
-        image.thumbnail((MAX_PICTURE_SIZE, MAX_PICTURE_SIZE))
+        image.thumbnail((MAX_IMAGE_SIZE, MAX_PICTURE_SIZE))
         stem = re.split(r"[/\\]", name)[-1].rpartition(".")[0] or name
         folder = self.path / f"{self.count:04}-{make_file_name(stem)}"
         _save(draw_sheet(image, explanation), folder / SHEET_NAME)

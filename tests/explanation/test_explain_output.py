@@ -163,7 +163,7 @@ def test_a_sheet_shows_the_map_of_each_word(size: tuple[int, int]) -> None:
         assert np.abs(found - np.asarray(tile)).max() <= 2
 
 
-def test_pictures_are_small(tmp_path: Path) -> None:
+def test_images_of_words_are_small(tmp_path: Path) -> None:
     output = open_explanation_output(str(tmp_path / "out"))
     output.add("a.png", explain_by_hand((4000, 1000), ["a"]))
     with Image.open(tmp_path / "out" / "0001-a" / "01-a.png") as image:
