@@ -309,7 +309,7 @@ def judge_captions(
     }
 
 
-def draw_sheet(captioner: cutline.Captioner, scene: Scene, path: Path) -> None:
+def draw_explanation(captioner: cutline.Captioner, scene: Scene, path: Path) -> None:
     """Write a PNG of a scene with the map of each word of its caption."""
     image = draw_scene(scene, 4 * captioner.config.vision.image_size)
     explanation = cutline.explain(captioner, image, describe_scene(scene))
@@ -343,7 +343,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     drawn = make_scenes(options.num_scenes, options.test_seed, "heldout")
     scenes, size = list(map(add_border, drawn)), captioner.config.vision.image_size
     if options.sheet:
-        draw_sheet(captioner, scenes[0], Path(options.sheet))
+        draw_explanation(captioner, scenes[0], Path(options.sheet))
     images = [draw_scene(scene, size) for scene in scenes]
     captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
     texts = [caption.text for caption in captions]

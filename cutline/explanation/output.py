@@ -162,7 +162,7 @@ class FolderOutput:
         """Write the images of an explanation."""
         self.count += 1
         image, explanation = explained.image.copy(), explained.explanation
-        image.thumbnail((MAX_IMAGE_SIZE, MAX_PICTURE_SIZE))
+        image.thumbnail((MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
         stem = re.split(r"[/\\]", name)[-1].rpartition(".")[0] or name
         folder = self.path / f"{self.count:04}-{make_file_name(stem)}"
         _save(draw_sheet(image, explanation), folder / SHEET_NAME)
