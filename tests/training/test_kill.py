@@ -128,6 +128,8 @@ def test_full_disk_stops_a_run_with_its_last_good_state(
     check_same_run(tmp_path / "resumed", tmp_path / "full")
 
 
+# PyTorch raises an error wherever this process is, perhaps in a callback that only prints it.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_ends_a_run_with_a_sentence(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

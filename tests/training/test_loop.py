@@ -115,13 +115,13 @@ def test_a_signal_ends_the_wait_for_data(recipe: Build, monkeypatch: pytest.Monk
 
     def stall(self: CaptionDataset, key: tuple[int, int]) -> object:
         if key[0] == 1:  # the second epoch
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
             time.sleep(1000)
         return original(self, key)
 
     settings = {"save_minutes": 100.0}
     with monkeypatch.context() as patch:
         patch.setattr(CaptionDataset, "__getitem__", stall)
-        threading.Timer(6, os.kill, (os.getpid(), signal.SIGTERM)).start()
         with pytest.raises(Interrupted, match="stopped after step 4"):
             train(recipe(**settings), show_progress=False)
     train(recipe(**settings), resume=True, show_progress=False)
