@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -38,6 +39,14 @@ def shared() -> Path:
     if not (folder / "fixtures").is_dir():
         pytest.skip(f"no fixtures in {folder}: set CUTLINE_SHARED to run this test")
     return folder
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """Collect no garbage: hypothesis is called then, and fails if the stack is nearly full."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

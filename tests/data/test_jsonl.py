@@ -119,6 +119,7 @@ def test_an_invalid_line_is_named_in_the_error(tmp_path: Path, row: str, message
     assert str(caught.value) == f"{tmp_path / 'data.jsonl'}, line 3: {message}"
 
 
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"image": ' + "1" * 5000 + "}"])
 def test_too_deep_or_too_long_json_is_named_in_the_error(tmp_path: Path, row: str) -> None:
     with pytest.raises(DataError, match=r"data\.jsonl, line 1: not JSON that can be parsed"):
