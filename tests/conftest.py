@@ -32,6 +32,12 @@ if find_spec("transformers") is None:
     ]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Use one more process than there are cores: many tests wait for a process of their own."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder of larger fixtures; tests that need it skip where it is absent."""

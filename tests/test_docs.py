@@ -28,7 +28,8 @@ PAGES = {
     for path in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
 }
 SLOW_PAGES = tuple(
-    f"docs/{name}.md" for name in ("clusters", "drop-ins", "fine-tuning", "matching", "reproduce")
+    f"docs/{name}.md"
+    for name in ("clusters", "collections", "drop-ins", "fine-tuning", "matching", "reproduce")
 )
 TESTED_ELSEWHERE = {
     "make demo": "tests/demo",

@@ -103,7 +103,7 @@ def collect_text(request: CaptionRequest) -> dict[int, str]:
 
 
 @torch.inference_mode()
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     st.lists(
         st.tuples(st.integers(0, 15), st.sampled_from(PROMPTS), configs()), min_size=2, max_size=6
@@ -393,7 +393,7 @@ class FailOnce:
         return result
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     st.sampled_from(["step", "prefill_images", "extend", "select", "resize", "reorder"]),
     st.integers(1, 12),
