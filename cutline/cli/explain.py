@@ -87,7 +87,7 @@ def explain_command(
     finally:  # also after Ctrl-C
         if destination.count:
             destination.close()
-            print_message(f"wrote {output}: {destination.count:,} images")
+            print_message(f"wrote {output}; images explained: {destination.count:,}")
     if len(samples) == failed:
         raise CutlineError("no image could be explained: the messages above say why")
     if failed:

@@ -37,7 +37,7 @@ def test_captions_go_to_stdout_and_maps_to_a_page(
     captioner = cutline.load(folder, "cpu", "fp32")
     expected = [caption.text for caption in captioner.caption(names)]
     assert rows == [list(pair) for pair in zip(names, expected, strict=True)]
-    assert err == "cutline: wrote explanation.html: 3 images\n"
+    assert err == "cutline: wrote explanation.html; images explained: 3\n"
     assert Path("explanation.html").read_text(encoding="utf-8").count("<figure") == 3
 
 
@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_what_is_done(
     assert run(folder, photos, "--method", "attention", "--batch-size", "1", "-o", output) == 130
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 2
-    assert f"wrote {output}: 2 images" in err
+    assert f"wrote {output}; images explained: 2" in err
     assert Path(output).stat().st_size > 500
 
 
