@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +26,13 @@ from cutline.config import (
     Recipe,
     read_recipe,
 )
-from cutline.errors import CheckpointError, ConfigError
+from cutline.errors import CheckpointError, ConfigError, blame_setting
 from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
     from cutline.check import CheckResult
     from cutline.check.run import Split
+    from cutline.data import Sample
     from cutline.tokenizer import Tokenizer
 
 
@@ -168,7 +168,12 @@ def make_split(path: str, recipe: Recipe) -> "Split | None":
     data = recipe.data
     if data.val or data.val_split or data.stream or not data.val_fraction:
         return None
-    return partial(split_samples, data=replace(data, train=path), seed=recipe.seed)
+
+    def split(samples: "Sequence[Sample]") -> "tuple[list[Sample], list[Sample]]":
+        with blame_setting("", recipe.setting_names):
+            return split_samples(samples, replace(data, train=path), recipe.seed)
+
+    return split
 
 
 def find_recipe(argv: Sequence[str]) -> str:

@@ -134,3 +134,6 @@ def test_check_compares_what_the_recipe_holds_out(
     recipe.write_text(r"data: {val_fraction: 0.2, group_pattern: 's\d+'}")
     assert run_command([*command, "--recipe", str(recipe)]) == 0
     assert "neighbors" not in capsys.readouterr().out
+    recipe.write_text("data: {val_fraction: 0.2, group_pattern: zzz}")
+    assert run_command([*command, "--recipe", str(recipe)]) == 1
+    assert "data.jsonl: `data.group_pattern` 'zzz' matches no image" in capsys.readouterr().err
