@@ -9,7 +9,13 @@ from cutline.bulk.destination import Destination, Kind
 from cutline.bulk.engine import Engine, caption_locally
 from cutline.bulk.job import Job, Result
 from cutline.bulk.new_shards import NewShardOutput
-from cutline.bulk.output import FileOutput, Output, PrintedOutput, ResultsOutput
+from cutline.bulk.output import (
+    FileOutput,
+    ImagefolderOutput,
+    Output,
+    PrintedOutput,
+    ResultsOutput,
+)
 from cutline.bulk.overlap import reject_source_output
 from cutline.bulk.record import Record
 from cutline.bulk.shard_copies import ShardCopyOutput
@@ -104,11 +110,10 @@ def make_output(
             return PrintedOutput(show)
         case "file" if destination.is_results:
             return ResultsOutput(destination.path, outputs.min_confidence)
+        case "file" if destination.is_imagefolder:
+            return ImagefolderOutput(destination.path, outputs.min_confidence)
         case "file":
-            min_confidence = outputs.min_confidence
-            return FileOutput(
-                destination.path, destination.is_imagefolder, min_confidence=min_confidence
-            )
+            return FileOutput(destination.path, outputs.min_confidence)
         case "text" | "sidecars":
             return _make_text_output(destination, collection, outputs)
     if copies_shards:
@@ -137,8 +142,10 @@ def make_selection_output(
     require_local_images(destination, collection)
     reject_unused_settings(destination, outputs)
     match destination.kind:
+        case "file" if destination.is_imagefolder:
+            return ImagefolderOutput(destination.path)
         case "file":
-            return FileOutput(destination.path, destination.is_imagefolder, relative_paths=True)
+            return FileOutput(destination.path, relative_paths=True)
         case "text" | "sidecars":
             return _make_text_output(destination, collection, outputs)
     return _make_new_shards(destination, outputs)

@@ -116,45 +116,34 @@ class PrintedOutput(Output):
 class FileOutput(Output):
     """A .jsonl, .csv or .parquet file with a row for each caption, in the order of the source.
 
-    The metadata.jsonl of Hugging Face's imagefolder has other columns, and no captions that are not
-    accepted. Which are is decided whenever the file is written, so that a later run may have
-    another threshold.
+    Which captions are accepted is decided whenever the file is written, so that a later run may
+    have another threshold.
+
+    Attributes:
+        marks_captions: Whether a column says which captions are accepted; else the others are left
+            out.
     """
 
     has_all_captions = True
+    marks_captions = True
 
     def __init__(
-        self,
-        path: Path,
-        is_imagefolder: bool = False,
-        relative_paths: bool = False,
-        min_confidence: float = 0.0,
+        self, path: Path, min_confidence: float = 0.0, relative_paths: bool = False
     ) -> None:
         """Write to a file.
 
         Args:
             path: The file.
-            is_imagefolder: Whether to write the columns of imagefolder.
+            min_confidence: Captions of lower confidence are not accepted (0: no threshold).
             relative_paths: Whether paths of images become relative to the folder of the file, as
                 whoever reads it as a dataset expects, unless they are absolute.
-            min_confidence: Captions of lower confidence are not accepted (0: no threshold).
         """
-        self.path, self._is_imagefolder = path, is_imagefolder
-        self._relative_paths = relative_paths
+        self.path, self._relative_paths = path, relative_paths
         self._min_confidence = min_confidence
-        self._has_accepted_column = not is_imagefolder
         self._count = self._num_not_accepted = 0
 
-    def skips(self, sample: Sample) -> bool:
-        """Return false; refuse an image that imagefolder would not find."""
-        if self._is_imagefolder:
-            name_in_folder(sample, self.path.parent)
-        return False
-
     def describe_sample(self, sample: Sample) -> dict[str, Any]:
-        """Return the name of the image for imagefolder, or its path relative to the file."""
-        if self._is_imagefolder:
-            return {"file_name": name_in_folder(sample, self.path.parent)}
+        """Return the path of the image relative to the file."""
         path = sample.local_path
         if not self._relative_paths or not path or os.path.isabs(path):  # noqa: PTH117
             return {}
@@ -162,20 +151,16 @@ class FileOutput(Output):
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
-        self._count = self._num_not_accepted = 0
-        rows = self._iter_rows(manifest, complete)
         columns = list(self._mark(dict.fromkeys(manifest.columns, 0)))
-        if self._is_imagefolder:
-            columns = ["file_name", "text"]
-            rows = ({"file_name": row["file_name"], "text": row["caption"]} for row in rows)
-        write_captions(self.path, rows, columns)
+        write_captions(self.path, self._iter_rows(manifest, complete), columns)
 
     def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:
+        self._count = self._num_not_accepted = 0
         for record in manifest.iter_records(seen_only=complete):
             for row in map(self._mark, record.rows):
                 is_accepted = row.get("accepted", True)
                 self._num_not_accepted += not is_accepted
-                if is_accepted or self._has_accepted_column:
+                if is_accepted or self.marks_captions:
                     self._count += 1
                     yield row
 
@@ -193,23 +178,41 @@ class FileOutput(Output):
         """Return the file and the number of its captions."""
         text = f"{self.path}: {self._count:,} captions"
         if self._num_not_accepted:
-            done = "marked as not accepted" if self._has_accepted_column else "left out"
+            done = "marked as not accepted" if self.marks_captions else "left out"
             text += f"; {self._num_not_accepted:,} {done}, of less confidence than min_confidence"
         return [text]
 
 
-class ResultsOutput(FileOutput):
-    """A .json file of COCO's results, which servers evaluate: images are known by integers.
+class ImagefolderOutput(FileOutput):
+    """The metadata.jsonl of Hugging Face's imagefolder, which has columns of its own."""
 
-    Captions that are not accepted are left out.
-    """
+    marks_captions = False
+
+    def skips(self, sample: Sample) -> bool:
+        """Return false; refuse an image that imagefolder would not find."""
+        name_in_folder(sample, self.path.parent)
+        return False
+
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        """Return the name of the image for imagefolder."""
+        return {"file_name": name_in_folder(sample, self.path.parent)}
+
+    def finish(self, manifest: Manifest, complete: bool) -> None:
+        """Replace the file by one with all captions."""
+        rows = self._iter_rows(manifest, complete)
+        named = ({"file_name": row["file_name"], "text": row["caption"]} for row in rows)
+        write_captions(self.path, named, ["file_name", "text"])
+
+
+class ResultsOutput(FileOutput):
+    """A .json file of COCO's results, which servers evaluate: images are known by integers."""
 
     has_original_captions = False
+    marks_captions = False
 
     def __init__(self, path: Path, min_confidence: float = 0.0) -> None:
         """Write to a file; see `FileOutput`."""
-        super().__init__(path, min_confidence=min_confidence)
-        self._has_accepted_column = False
+        super().__init__(path, min_confidence)
         self._ids = ImageIds(path)
 
     def note(self, sample: Sample, done: bool) -> None:
@@ -222,7 +225,6 @@ class ResultsOutput(FileOutput):
 
     def finish(self, manifest: Manifest, complete: bool) -> None:
         """Replace the file by one with all captions."""
-        self._count = self._num_not_accepted = 0
         write_results(self.path, self._iter_rows(manifest, complete))
 
     def _iter_rows(self, manifest: Manifest, complete: bool) -> Iterator[Mapping[str, Any]]:

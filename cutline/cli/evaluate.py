@@ -8,7 +8,15 @@ from tyro.conf import arg
 
 from cutline.cli.console import print_message, print_result
 from cutline.cli.evaluation_outputs import EvaluationOutputs, print_list, write_json_output
-from cutline.cli.flags import Data, DataFlags, DataPathFlag, Flags, MatcherFlags, ModelFlags
+from cutline.cli.flags import (
+    Data,
+    DataFlags,
+    DataPathFlag,
+    Flags,
+    MatcherFlags,
+    ModelFlags,
+    list_changed,
+)
 from cutline.cli.score_table import format_evaluation
 from cutline.config import Columns, DataSource, GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
@@ -56,7 +64,7 @@ def evaluate_command(
         k_test: Candidates that a matcher re-ranks by ITM.
     """
     generating = {
-        **list_changed_flags(model),
+        **{f"--{name.replace('_', '-')}": True for name in list_changed(model)},
         "--prompt": prompt is not None,
         "the settings of generation": generation != GenerationConfig(),
     }
@@ -80,12 +88,28 @@ def evaluate_command(
         return evaluate_with_matcher(source.source(data), outputs, matcher, inference, k_test)
     if k_test != DEFAULT_K_TEST:
         raise ConfigError("k_test is for matchers: name one with --matcher, or remove --k-test")
+    return evaluate_captioner(
+        source.source(data), outputs, model, inference, metrics, generation, prompt, train_captions
+    )
+
+
+def evaluate_captioner(
+    data: DataSource,
+    outputs: EvaluationOutputs,
+    model: ModelFlags,
+    inference: InferenceConfig,
+    metrics: MetricConfig,
+    generation: GenerationConfig,
+    prompt: str | None,
+    train_captions: str,
+) -> int:
+    """Caption a dataset, measure the captions, write the results, and return the exit code."""
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate, select_samples
 
-    outputs.check([data, train_captions])
-    train_texts = read_train_captions(train_captions, source.columns)
-    samples = select_samples(source.source(data))
+    outputs.check([data.path, train_captions])
+    train_texts = read_train_captions(train_captions, data.columns)
+    samples = select_samples(data)
     outputs.check_samples(samples)
     with process_group():
         evaluation = evaluate(
@@ -143,14 +167,6 @@ def read_train_captions(path: str, columns: Columns) -> list[str] | None:
         return None
     samples = open_related_data(DataSource(path, columns=columns))
     return [caption for sample in samples for caption in sample.captions]
-
-
-def list_changed_flags(settings: ModelFlags) -> dict[str, bool]:
-    """Return the flag of each field of settings, and whether it is given."""
-    return {
-        f"--{setting.name.replace('_', '-')}": getattr(settings, setting.name) != setting.default
-        for setting in dataclasses.fields(settings)
-    }
 
 
 def reject_flags(given: Mapping[str, bool], mode: str) -> None:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from cutline.cli.caption import SourceFlags, find_collection
 from cutline.cli.console import escape_name, print_message, print_result
-from cutline.cli.flags import CheckpointFlags, Flags, Output
+from cutline.cli.flags import CheckpointFlags, Flags, Output, list_changed
 from cutline.config import DeviceConfig, ExplainConfig, GenerationConfig
 from cutline.errors import ConfigError, CutlineError
 from cutline.progress import no_progress, progress_bar
@@ -77,20 +77,15 @@ def explain_command(
     sources = [sample.image for sample in samples if not isinstance(sample, CutlineError)]
     results = explainer.stream(sources, caption, **chosen)
     show = no_progress if hides else progress_bar
-    failed = 0
     try:
-        for error in write_explanations(
-            samples, show(results, len(sources), "explaining"), destination
-        ):
-            failed += 1
-            print_message(f"skipped: {error}")
+        write_explanations(samples, show(results, len(sources), "explaining"), destination)
     finally:  # also after Ctrl-C
         if destination.count:
             destination.close()
             print_message(f"wrote {output}; images explained: {destination.count:,}")
-    if len(samples) == failed:
+    if not destination.count:
         raise CutlineError("no image could be explained: the messages above say why")
-    if failed:
+    if failed := len(samples) - destination.count:
         print_message(f"{failed:,} of {len(samples):,} images could not be explained; see above")
     return 3 if failed else 0
 
@@ -125,24 +120,16 @@ def load_with_gradients(
     return model.load(inference)
 
 
-def list_changed(generation: GenerationConfig) -> dict[str, Any]:
-    """Return the settings that differ from their defaults."""
-    defaults = asdict(GenerationConfig())
-    return {name: v for name, v in asdict(generation).items() if v != defaults[name]}
-
-
 def write_explanations(
     samples: "Sequence[Sample | CutlineError]",
     results: "Iterator[ExplainedImage | CutlineError]",
     destination: "ExplanationOutput",
-) -> "Iterator[CutlineError]":
-    """Write the explanation of each image, and print its caption; yield the errors of others."""
+) -> None:
+    """Write the explanation of each image, and print its caption or its error."""
     for sample in samples:
         result = sample if isinstance(sample, CutlineError) else next(results)
-        if isinstance(sample, CutlineError):
-            yield sample
-        elif isinstance(result, CutlineError):
-            yield result
+        if isinstance(sample, CutlineError) or isinstance(result, CutlineError):
+            print_message(f"skipped: {result}")
         else:
             destination.add(sample.name, result)
             print_result(f"{escape_name(sample.name)}\t{result.explanation.text}\n")

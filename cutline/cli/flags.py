@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from tyro.conf import Positional, Suppress, arg
 
@@ -14,6 +14,7 @@ from cutline.config import (
     Columns,
     DataSource,
     DeviceConfig,
+    GenerationConfig,
     LoadOptions,
     MatcherOptions,
     RatioOptions,
@@ -83,6 +84,13 @@ def check_report(path: str) -> None:
 def select_settings(kind: type[S], flags: S) -> S:
     """Return the settings among the flags of a command, as processes and a manifest take them."""
     return kind(**{setting.name: getattr(flags, setting.name) for setting in fields(kind)})
+
+
+def list_changed(settings: "GenerationConfig | ModelFlags") -> dict[str, Any]:
+    """Return the settings that differ from their defaults, by name."""
+    values = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
+    defaults = type(settings)()
+    return {name: value for name, value in values.items() if value != getattr(defaults, name)}
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,13 @@ MAX_IMAGE_SIZE = 1024
 
 
 class ExplanationOutput(Protocol):
-    """Takes explanations one by one."""
+    """Takes explanations one by one.
 
-    @property
-    def count(self) -> int:
-        """Return the number of images so far."""
+    Attributes:
+        count: The number of images so far.
+    """
+
+    count: int
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image, of which `name` is the path."""
@@ -81,15 +83,12 @@ class PageOutput:
     """An HTML page, which contains its images: pointing at a word shows its map."""
 
     path: Path
+    count: int = 0
     _cards: list[str] = field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        """Return the number of images so far."""
-        return len(self._cards)
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image."""
+        self.count += 1
         explanation = explained.explanation
         thumbnail = explained.image.copy()
         thumbnail.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
@@ -115,17 +114,14 @@ class ArrayOutput:
     """An .npz file with the maps of all words of all images."""
 
     path: Path
+    count: int = 0
     _names: list[str] = field(default_factory=list)
     _explanations: list[Explanation] = field(default_factory=list)
     _sizes: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
-    def count(self) -> int:
-        """Return the number of images so far."""
-        return len(self._names)
-
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image."""
+        self.count += 1
         self._names.append(name)
         self._explanations.append(explained.explanation)
         self._sizes.append(explained.image.size[::-1])
