@@ -73,6 +73,14 @@ class ImageError(CutlineError):
     """An image that cannot be read."""
 
 
+class ImageFormatError(ImageError):
+    """A file that is no image, or one of a format that is not read."""
+
+
+class ImageSizeError(ImageError):
+    """An image of more pixels than are allowed."""
+
+
 class DataError(CutlineError):
     """A dataset that cannot be read."""
 

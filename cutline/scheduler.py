@@ -16,14 +16,14 @@ from typing import Any, Self, TypeVar, Unpack
 import torch
 from torch import Tensor
 
-from cutline.batching import CaptionRequest
+from cutline.batching import CaptionRequest, ImageTask, Request
 from cutline.batching.inputs import check_prompt, to_processor_list
 from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs, InferenceConfig
 from cutline.config.validation import require
 from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
 from cutline.generation import LogitsProcessor, check_prompt_length
-from cutline.image import ImageSource, describe_failure, read_pixels
+from cutline.image import MAX_PIXELS, ImageSource, describe_failure, read_pixels
 
 SUBMIT_ARGUMENTS = ("prompt", "id", "deadline", "logits_processor")
 """arguments of `CaptionScheduler.submit` besides the image and the fields of `GenerationConfig`"""
@@ -31,6 +31,7 @@ MAX_WAIT = 3600.0  # seconds; the operating system has a limit
 NUM_OPENERS = 8  # threads that open images: some may wait for a disk or a network
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Request[Any])
 Message = Callable[[], None]
 """what the thread of the model runs between two steps"""
 
@@ -44,13 +45,20 @@ class CaptionScheduler:
     Use it as a context manager: on exit it waits for all requests or, after an error, cancels them.
     """
 
-    def __init__(self, captioner: Captioner, batch_size: int = 8, max_queue: int = 256) -> None:
+    def __init__(
+        self,
+        captioner: Captioner,
+        batch_size: int = 8,
+        max_queue: int = 256,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         """Start the thread that owns the model.
 
         Args:
             captioner: The captioner.
             batch_size: The largest number of requests that run together.
             max_queue: The largest number of further requests, which wait for a slot.
+            max_pixels: Limit on width times height of an image, which is checked before decoding.
 
         Raises:
             ConfigError: A setting is invalid.
@@ -58,19 +66,23 @@ class CaptionScheduler:
         InferenceConfig(batch_size=batch_size)  # checks it
         is_count = isinstance(max_queue, int) and max_queue >= 0
         require(is_count, f"max_queue must be an integer and at least 0, not {max_queue}")
+        is_count = isinstance(max_pixels, int) and max_pixels >= 1
+        require(is_count, f"max_pixels must be an integer and at least 1, not {max_pixels}")
         captioner.check_process()
         self._captioner, self._limit, self._max_queue = captioner, batch_size + max_queue, max_queue
+        self._max_pixels = max_pixels
         self._runner = captioner.make_runner(batch_size)
         self._pool = ThreadPoolExecutor(NUM_OPENERS, "cutline-open")
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # guards the attributes below
-        self._requests: dict[CaptionRequest, int] = {}  # those not done, with their numbers
-        self._opening: dict[CaptionRequest, Future[Tensor | ImageError]] = {}
+        self._requests: dict[Request[Any], int] = {}  # those not done, with their numbers
+        self._opening: dict[Request[Any], Future[Tensor | ImageError]] = {}
         self._closed = False
         self._error: BaseException | None = None
-        # Only the thread of the model uses these that are open and wait for a slot.
+        # Only the thread of the model uses these, which are open and wait for their turn.
         self._waiting: list[CaptionRequest] = []
+        self._tasks: list[ImageTask[Any]] = []
         self._thread = threading.Thread(target=self._run, name="cutline-scheduler", daemon=True)
         self._thread.start()
         atexit.register(self.close, cancel=True)
@@ -117,13 +129,67 @@ class CaptionScheduler:
         """
         config = self._captioner.make_config(settings, SUBMIT_ARGUMENTS)
         processors = to_processor_list(logits_processor)
-        self._captioner.check_process()
-        if deadline is not None:
-            is_valid = isinstance(deadline, int | float) and 0 < deadline < math.inf
-            require(is_valid, f"deadline must be a positive number of seconds, not {deadline}")
+        check_deadline(deadline)
         prompt = self._captioner.config.prompt if prompt is None else prompt
         check_prompt(prompt)
         prompt_ids = self._captioner.tokenizer.encode_prompt(prompt)
+
+        def make_request(number: int) -> CaptionRequest:
+            request = CaptionRequest(number if id is None else id, config, prompt_ids, deadline)
+            request.logits_processors = processors
+            return request
+
+        return self._add(make_request, image, self._captioner.config.vision.image_size)
+
+    def submit_task(
+        self,
+        image: ImageSource,
+        function: Callable[[Tensor], T],
+        *,
+        image_size: int | None = None,
+        id: Any = None,
+        deadline: float | None = None,
+    ) -> ImageTask[T]:
+        """Submit a function of an image, which the thread of the model runs between two steps.
+
+        It waits in the same queue as captions. Between two steps, one such function runs.
+
+        Args:
+            image: As for `submit`.
+            function: Called with the pixels (3, S, S), uint8; it returns the result, not None.
+            image_size: S (default: that of the captioner).
+            id: What to call the task (default: a number).
+            deadline: As for `submit`; a function that has begun is not stopped.
+
+        Returns:
+            The task. An image that cannot be read is its error, and so is what the function raises.
+
+        Raises:
+            ConfigError: The deadline is invalid.
+            QueueFullError: Too many requests wait.
+            SchedulerClosedError: The scheduler is closed, or its model has failed.
+        """
+        check_deadline(deadline)
+
+        def make_task(number: int) -> ImageTask[T]:
+            return ImageTask(function, number if id is None else id, deadline)
+
+        return self._add(make_task, image, image_size or self._captioner.config.vision.image_size)
+
+    @property
+    def num_running(self) -> int:
+        """Return the number of captions that are being generated."""
+        return len(self._runner)
+
+    @property
+    def num_waiting(self) -> int:
+        """Return the number of requests and tasks that have not started."""
+        with self._lock:
+            return max(0, len(self._requests) - self.num_running)
+
+    def _add(self, make_request: Callable[[int], R], image: ImageSource, image_size: int) -> R:
+        """Return a new request, whose image is opened in the background."""
+        self._captioner.check_process()
         with self._lock:
             self._check_open()
             if len(self._requests) >= self._limit:
@@ -131,26 +197,25 @@ class CaptionScheduler:
                     f"{self._max_queue} requests wait already: try again later, or raise max_queue"
                 )
             number = next(self._numbers)
-            request = CaptionRequest(number if id is None else id, config, prompt_ids, deadline)
-            request.logits_processors = processors
+            request = make_request(number)
             self._requests[request] = number
             try:
-                self._open(request, image)
+                self._open(request, image, image_size)
             except BaseException:  # such as too many threads
                 del self._requests[request]
                 raise
         return request
 
-    def _open(self, request: CaptionRequest, image: ImageSource) -> None:
+    def _open(self, request: Request[Any], image: ImageSource, image_size: int) -> None:
         """Open the image of a request in the background."""
         request.on_cancel, request.on_finish = self._wake, self._remove
         try:
-            check_prompt_length(len(request.prompt_ids), request.config)
+            if isinstance(request, CaptionRequest):
+                check_prompt_length(len(request.prompt_ids), request.config)
         except ConfigError as error:
             self._messages.put(partial(request.finish, error))
             return
-        size = self._captioner.config.vision.image_size
-        opening = self._pool.submit(read_pixels, image, size)
+        opening = self._pool.submit(read_pixels, image, image_size, self._max_pixels)
         self._opening[request] = opening
         opening.add_done_callback(
             lambda opened: self._messages.put(partial(self._receive, request, opened))
@@ -228,6 +293,7 @@ class CaptionScheduler:
                 while self._requests or not self._closed:
                     self._read_messages()
                     self._stop_opening()
+                    self._run_task()
                     self._runner.run_step(self._waiting)
         except BaseException as error:  # ends every request, whose threads would wait forever
             self._end(error)
@@ -237,14 +303,24 @@ class CaptionScheduler:
 
     def _read_messages(self, wait: bool = True) -> None:
         """Run all messages; wait for one if nothing else is to be done."""
-        idle = wait and not self._waiting and not len(self._runner)
+        idle = wait and not (self._waiting or self._tasks or len(self._runner))
         with suppress(queue.Empty):
             if idle:
                 self._messages.get(timeout=self._time_left())()
             while True:
                 self._messages.get_nowait()()
 
-    def _find_opening(self) -> list[CaptionRequest]:
+    def _run_task(self) -> None:
+        """Run the first task that waits, if there is one."""
+        if self._tasks:
+            task = self._tasks.pop(0)
+            if reason := task.find_reason_to_stop():
+                task.finish(reason)
+                return
+            with torch.inference_mode(False):  # some need gradients
+                task.run()
+
+    def _find_opening(self) -> list[Request[Any]]:
         """Return the requests whose images are being opened."""
         with self._lock:
             return [request for request in self._requests if request.pixels is None]
@@ -262,20 +338,21 @@ class CaptionScheduler:
             if reason := request.find_reason_to_stop():
                 request.finish(reason)
 
-    def _receive(self, request: CaptionRequest, opening: Future[Tensor | ImageError]) -> None:
-        """Let a request wait for a slot, in the order of submission, once its image is open."""
+    def _receive(self, request: Request[Any], opening: Future[Tensor | ImageError]) -> None:
+        """Let a request wait for its turn, in the order of submission, once its image is open."""
         if request.done() or opening.cancelled():
             return
         error = opening.exception()
         opened = describe_failure(request.name, error) if error else opening.result()
         if isinstance(opened, Tensor):
             request.pixels = opened
-            self._waiting.append(request)
-            self._waiting.sort(key=self._requests.__getitem__)
+            waiting: list[Any] = self._tasks if isinstance(request, ImageTask) else self._waiting
+            waiting.append(request)
+            waiting.sort(key=self._requests.__getitem__)
         else:
             request.finish(opened)
 
-    def _remove(self, request: CaptionRequest) -> None:
+    def _remove(self, request: Request[Any]) -> None:
         with self._lock:
             self._requests.pop(request, None)
             opening = self._opening.pop(request, None)
@@ -289,3 +366,10 @@ class CaptionScheduler:
             requests = list(self._requests)
         for request in requests:
             request.finish(error)
+
+
+def check_deadline(deadline: float | None) -> None:
+    """Raise ConfigError unless a deadline is None or a positive number of seconds."""
+    if deadline is not None:
+        is_valid = isinstance(deadline, int | float) and 0 < deadline < math.inf
+        require(is_valid, f"deadline must be a positive number of seconds, not {deadline}")

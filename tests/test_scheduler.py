@@ -18,6 +18,8 @@ from random_captioner import draw_images, make_captioner
 
 import cutline
 from cutline.captioner import Captioner
+from cutline.errors import ImageSizeError
+from cutline.image import to_pixels
 
 IMAGES = draw_images(6)
 LONG: dict[str, Any] = {"num_beams": 1, "max_length": 48, "min_length": 48}
@@ -408,3 +410,74 @@ def test_waiting_takes_no_time_of_the_processor(captioner: Captioner) -> None:
 
 def test_the_model_runs_without_gradients(scheduler: cutline.CaptionScheduler) -> None:
     assert scheduler.call(torch.is_inference_mode_enabled)
+
+
+def test_a_task_gets_the_pixels_of_its_image(
+    captioner: Captioner, scheduler: cutline.CaptionScheduler
+) -> None:
+    image = draw_images(1)[0]
+    expected = to_pixels(image, captioner.config.vision.image_size)
+    assert torch.equal(scheduler.submit_task(image, torch.clone).result(), expected)
+    assert scheduler.submit_task(image, torch.clone, image_size=8).result().shape == (3, 8, 8)
+
+
+def test_tasks_run_with_captions_on_the_thread_of_the_model(
+    captioner: Captioner, scheduler: cutline.CaptionScheduler
+) -> None:
+    images = draw_images(4)
+    requests = [scheduler.submit(image) for image in images]
+    tasks = [
+        scheduler.submit_task(
+            image, lambda _: (threading.current_thread().name, torch.is_grad_enabled())
+        )
+        for image in images
+    ]
+    assert {task.result() for task in tasks} == {("cutline-scheduler", True)}
+    assert_equal([each.result() for each in requests], captioner.caption(images))
+
+
+def test_errors_of_a_task_are_its_own(scheduler: cutline.CaptionScheduler) -> None:
+    image = draw_images(1)[0]
+
+    def fail(pixels: torch.Tensor) -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        scheduler.submit_task(image, fail).result()
+    with pytest.raises(cutline.ImageError):
+        scheduler.submit_task(b"", fail).result()
+    assert scheduler.submit(image).result().text
+
+
+def test_tasks_fill_the_queue_and_can_be_cancelled(captioner: Captioner) -> None:
+    image, started, release = draw_images(1)[0], threading.Event(), threading.Event()
+
+    def block(pixels: torch.Tensor) -> bool:
+        started.set()
+        return release.wait(10)
+
+    with cutline.CaptionScheduler(captioner, batch_size=1, max_queue=2) as scheduler:
+        first = scheduler.submit_task(image, block)
+        assert started.wait(10)
+        late = scheduler.submit_task(image, torch.clone, deadline=0.001)
+        second = scheduler.submit_task(image, torch.clone)
+        with pytest.raises(cutline.QueueFullError):
+            scheduler.submit_task(image, torch.clone)
+        second.cancel()
+        release.set()
+        assert first.result()
+        with pytest.raises(cutline.RequestCancelledError):
+            second.result()
+        with pytest.raises(cutline.DeadlineExceededError):
+            late.result()
+
+
+def test_large_images_are_refused_before_they_are_decoded(captioner: Captioner) -> None:
+    image = draw_images(1)[0]
+    with (
+        cutline.CaptionScheduler(captioner, max_pixels=100) as scheduler,
+        pytest.raises(ImageSizeError, match="more than the 100 allowed"),
+    ):
+        scheduler.submit(image).result()
+    with pytest.raises(cutline.ConfigError, match="max_pixels"):
+        cutline.CaptionScheduler(captioner, max_pixels=0)

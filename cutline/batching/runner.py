@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cutline.batching.caption import Caption
+from cutline.batching.caption_request import CaptionRequest
 from cutline.batching.decode import decode_captions
-from cutline.batching.request import CaptionRequest
 from cutline.confidence import Calibration
 from cutline.config import GenerationConfig
 from cutline.device import is_out_of_memory, use_device

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from cutline.batching.caption import Caption
+from cutline.batching.caption_request import CaptionRequest
 from cutline.batching.inputs import Inputs
-from cutline.batching.request import CaptionRequest
 from cutline.batching.runner import BatchRunner
 from cutline.errors import CutlineError
 from cutline.image import ImagePrefetcher, OpenedImage

@@ -1,6 +1,7 @@
 """Images: opening, resizing, normalizing, augmenting and prefetching."""
 
 from cutline.image.augment import augment
+from cutline.image.limits import MAX_PIXELS
 from cutline.image.open import ImageSource, hold_image, open_image
 from cutline.image.prefetch import (
     ImagePrefetcher,
@@ -12,6 +13,7 @@ from cutline.image.prefetch import (
 from cutline.image.resize import normalize, open_thumbnail, preprocess, to_pixels
 
 __all__ = [
+    "MAX_PIXELS",
     "ImagePrefetcher",
     "ImageSource",
     "OpenedImage",

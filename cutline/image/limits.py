@@ -6,7 +6,7 @@ from typing import IO, Any
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH
 
-from cutline.errors import ImageError
+from cutline.errors import ImageError, ImageSizeError
 from cutline.image.budget import MemoryBudget
 from cutline.image.headers import count_jpeg_scans, read_icns_size, read_ico_size
 
@@ -51,7 +51,7 @@ def check_image(image: Image.Image, name: str, max_pixels: int) -> int:
     """
     for width, height in (image.size, _tile_size(image)):
         if width * height > max_pixels:
-            raise ImageError(
+            raise ImageSizeError(
                 f"{name}: {width} x {height} pixels are more than the {max_pixels:,} allowed; "
                 "scale the image down"
             )
@@ -63,7 +63,7 @@ def check_image(image: Image.Image, name: str, max_pixels: int) -> int:
     num_pixels = max(width * height, math.prod(_tile_size(image)))
     num_bytes = num_pixels * _bytes_per_pixel(image, name) + max(width, height) * _BYTES_PER_LINE
     if num_bytes > DECODING_MEMORY.size:
-        raise ImageError(
+        raise ImageSizeError(
             f"{name}: {width} x {height} pixels take {num_bytes / 1e9:.1f} GB to decode, more than "
             f"the {DECODING_MEMORY.size / 1e9:.1f} GB allowed; scale the image down"
         )
@@ -78,7 +78,7 @@ def _tile_size(image: Any) -> tuple[int, int]:
 
 def _check_icon(size: tuple[int, int], name: str) -> None:
     if math.prod(size) > MAX_ICON_PIXELS:
-        raise ImageError(
+        raise ImageSizeError(
             f"{name}: an icon of {size[0]} x {size[1]} pixels is larger than the "
             f"{MAX_ICON_PIXELS:,} pixels allowed; save it as PNG"
         )

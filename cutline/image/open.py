@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from cutline.errors import ImageError
+from cutline.errors import ImageError, ImageFormatError, ImageSizeError
 from cutline.files import ImageRef, is_device
 from cutline.image.image_lock import lock_image
 from cutline.image.libtiff import name_libtiff_errors
@@ -150,7 +150,7 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         if size == 0:
             raise ImageError(f"{name}: the file is empty; copy it again or remove it") from None
-        raise ImageError(
+        raise ImageFormatError(
             f"{name}: not an image that can be read; save it as JPEG or PNG, or remove it"
         ) from None
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
         raise ImageError(f"{name}: a folder, not an image; give the images in it") from None
     except Image.DecompressionBombError:
         allowed = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise ImageError(
+        raise ImageSizeError(
             f"{name}: more than the {allowed:,} pixels allowed; scale the image down"
         ) from None
     except OSError as error:
@@ -179,7 +179,8 @@ def _decode(
 ) -> Image.Image:
     """Decode an image as RGB; `close` frees the pixels of `image` when they are converted."""
     if image.format in _REFUSED_FORMATS:
-        raise ImageError(f"{name}: {_REFUSED_FORMATS[image.format]}; save it as JPEG or PNG")
+        refused = _REFUSED_FORMATS[image.format]
+        raise ImageFormatError(f"{name}: {refused}; save it as JPEG or PNG")
     try:
         memory.enter_context(DECODING_MEMORY.reserve(check_image(image, name, max_pixels)))
         with name_libtiff_errors(name):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cutline.background import BackgroundReader
 from cutline.errors import ImageError, WorkerError
+from cutline.image.limits import MAX_PIXELS
 from cutline.image.open import ImageSource, hold_image
 from cutline.image.pool import ProcessPool
 from cutline.image.resize import to_pixels
@@ -198,16 +199,18 @@ def start_pool(num_workers: int) -> Executor:
     return ProcessPool(num_workers)
 
 
-def read_pixels(source: ImageSource, image_size: int) -> Tensor | ImageError:
+def read_pixels(
+    source: ImageSource, image_size: int, max_pixels: int = MAX_PIXELS
+) -> Tensor | ImageError:
     """Return the pixels (3, image_size, image_size) of an image, or the error."""
-    opened = read_sizes(source, (image_size,))
+    opened = read_sizes(source, (image_size,), max_pixels)
     return opened if isinstance(opened, ImageError) else opened[0]
 
 
-def read_sizes(source: ImageSource, sizes: Sequence[int]) -> _Opened:
+def read_sizes(source: ImageSource, sizes: Sequence[int], max_pixels: int = MAX_PIXELS) -> _Opened:
     """Return the pixels of an image in several sizes, or the error."""
     try:
-        with hold_image(source) as image:
+        with hold_image(source, max_pixels) as image:
             return [to_pixels(image, size) for size in sizes]
     except ImageError as error:
         return error
