@@ -1,7 +1,7 @@
 """`cutline explain`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from cutline.cli.caption import SourceFlags, find_collection
 from cutline.cli.console import escape_name, print_message, print_result
-from cutline.cli.flags import CheckpointFlags, Flags, Output, list_changed
+from cutline.cli.flags import BatchedDeviceFlags, CheckpointFlags, Flags, Output, list_changed
 from cutline.config import DeviceConfig, ExplainConfig, GenerationConfig
 from cutline.errors import ConfigError, CutlineError
 from cutline.progress import no_progress, progress_bar
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = "explanation.html"
 DEFAULT_SPEED = (DeviceConfig().precision, DeviceConfig().engine)
-
-
-@dataclass(frozen=True)
-class BatchedDeviceFlags(DeviceConfig):
-    """Device, precision, engine and batching."""
-
-    batch_size: int = 8
-    """images per batch"""
 
 
 def explain_command(

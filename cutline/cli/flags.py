@@ -143,6 +143,14 @@ class ModelFlags(CheckpointFlags, LoadOptions):
 
 
 @dataclass(frozen=True)
+class BatchedDeviceFlags(DeviceConfig):
+    """Device, precision, engine and batching."""
+
+    batch_size: int = 8
+    """images per batch"""
+
+
+@dataclass(frozen=True)
 class MatcherFlags(MatcherOptions):
     """Matcher: which checkpoint to load."""
 

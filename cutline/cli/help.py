@@ -4,15 +4,15 @@ tyro parses the command line, but its help does not group flags without a prefix
 defaults. These pages are made from the same signatures and docstrings.
 """
 
-import ast
 import dataclasses
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cutline.config.descriptions import describe_field
 
 WIDTH = 100
 INDENT = 26  # columns of the descriptions
@@ -123,7 +123,7 @@ def _settings_groups(kind: type, defaults: Any, prefix: str) -> list[Group]:
             inner = prefix if options.name == "" else f"{prefix}{field.name}."
             nested += _settings_groups(hint, default, inner)
         else:
-            text = options.help or _field_text(kind, field.name)
+            text = options.help or describe_field(kind, field.name)
             group.flags.append(_make_flag(prefix + field.name, hint, options, text, default))
     return [group, *nested]
 
@@ -162,28 +162,6 @@ def _format_default(default: Any) -> str:
         return "on"
     values = default if isinstance(default, tuple) else (default,)
     return " ".join(map(str, values))
-
-
-@cache
-def _field_texts(kind: type) -> dict[str, str]:
-    """Return the docstring under each field of a dataclass."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
-    texts = {}
-    for field, following in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            texts[field.target.id] = " ".join(str(following.value.value).split())
-    return texts
-
-
-def _field_text(kind: type, name: str) -> str:
-    bases = (base for base in kind.__mro__ if dataclasses.is_dataclass(base))
-    return next((_field_texts(base)[name] for base in bases if name in _field_texts(base)), "")
 
 
 def _parse_arguments(section: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from cutline.cli.help import format_help
 from cutline.cli.index import index_command
 from cutline.cli.score import score_command
 from cutline.cli.search import search_command
+from cutline.cli.serve import serve_command
 from cutline.cli.train import make_train_command
 from cutline.config.read import find_section
 from cutline.config.renames import reject_renamed_flags
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "convert": convert_command,
     "index": index_command,
     "search": search_command,
+    "serve": serve_command,
 }
 
 RECIPE_COMMANDS = {"check": make_check_command, "train": make_train_command}

@@ -48,6 +48,7 @@ from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
 from cutline.config.rerank import RerankConfig, check_keep
+from cutline.config.serve import ClientText, ServeConfig, ServeLimits
 from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
 
@@ -62,6 +63,7 @@ __all__ = [
     "CaptionerOptions",
     "CheckpointOptions",
     "Cleaning",
+    "ClientText",
     "Columns",
     "DataConfig",
     "DataSource",
@@ -97,6 +99,8 @@ __all__ = [
     "Recipe",
     "RerankConfig",
     "RunConfig",
+    "ServeConfig",
+    "ServeLimits",
     "SourceConfig",
     "TaskName",
     "TextConfig",

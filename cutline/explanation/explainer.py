@@ -129,7 +129,7 @@ class Explainer:
             if isinstance(caption, CutlineError):
                 yield caption
             else:
-                yield ExplainedImage(image, self._join(image, *next(explained)))
+                yield ExplainedImage(image, self._join(image.size[::-1], *next(explained)))
 
     def _generate(
         self, images: Sequence[Image.Image], settings: GenerationKwargs
@@ -160,10 +160,15 @@ class Explainer:
         remaining = iter(maps)
         return [next(remaining) if target.words else torch.empty(0) for target in targets]
 
-    def _join(self, image: Image.Image, target: Target, maps: Tensor) -> Explanation:
+    def explain_target(self, target: Target, image_size: tuple[int, int]) -> Explanation:
+        """Return the explanation of one caption; `image_size` is height and width."""
+        (maps,) = self._compute_maps([target])
+        return self._join(image_size, target, maps)
+
+    def _join(self, image_size: tuple[int, int], target: Target, maps: Tensor) -> Explanation:
         text = target.text
         words = tuple(
-            WordMap(text[start:end], start, end, normalize_map(values), image.size[::-1])
+            WordMap(text[start:end], start, end, normalize_map(values), image_size)
             for (start, end, _), values in zip(target.words, maps, strict=True)
         )
         return Explanation(text, words, self.config.method)

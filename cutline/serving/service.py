@@ -1,0 +1,338 @@
+"""`CaptionService`: runs the models for every API, within the limits of the server."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import PurePath
+from typing import Any, TypeVar, cast
+
+from torch import Tensor
+
+from cutline.batching import Caption, CaptionRequest, Request
+from cutline.captioner import Captioner
+from cutline.config import GenerationConfig, GenerationKwargs, ServeConfig, ServeLimits, UrlPolicy
+from cutline.errors import QueueFullError
+from cutline.matcher import Matcher
+from cutline.scheduler import CaptionScheduler
+from cutline.serving.errors import ApiError, not_ready, to_api_error
+from cutline.serving.metrics import Metrics
+from cutline.web import UrlError, fetch_url
+
+T = TypeVar("T")
+
+SERVED_SETTINGS = tuple(
+    each.name for each in fields(GenerationConfig) if each.name != "token_log_probs"
+)
+"""fields of `GenerationConfig` that requests may set"""
+MODEL_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+NUM_FETCHERS = 16  # threads that fetch images: most wait for a network
+MAX_RETRY_AFTER = 60.0
+
+
+@dataclass(frozen=True)
+class ServedModels:
+    """What a server loads."""
+
+    captioner: Captioner
+    matcher: Matcher | None = None
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """How the images of a request are captioned."""
+
+    settings: GenerationConfig = field(default_factory=GenerationConfig)
+    prompt: str | None = None
+    """the beginning of each caption (default: the model's own)"""
+    max_new_tokens: int | None = None
+    """tokens of a caption after the prompt, instead of `max_length`"""
+    deadline: float | None = None
+    """seconds, at most those of the server"""
+
+
+@dataclass(frozen=True)
+class ServedCaption:
+    """A caption, and what became of its request."""
+
+    caption: Caption
+    num_prompt_tokens: int
+    """tokens of the prompt, the start token included"""
+    max_length: int
+    """limit on the tokens of prompt and caption"""
+
+    def is_cut(self, alternative: Caption) -> bool:
+        """Return whether `max_length` cut one of the alternatives."""
+        return self.num_prompt_tokens + len(alternative.token_ids) >= self.max_length
+
+
+class CaptionService:
+    """Runs the models for every API, within the limits of the server.
+
+    Attributes:
+        config: Settings of the server.
+        limits: Limits of requests.
+        name: The name of the model in the API.
+        metrics: What the server counts.
+        started: When the models were loaded, in seconds since 1970; 0 until then.
+        draining: Whether the server stops, and takes no more requests.
+        num_active: Number of requests that are being answered.
+    """
+
+    def __init__(
+        self, name: str, config: ServeConfig, limits: ServeLimits, urls: UrlPolicy
+    ) -> None:
+        """Make a service without models; see `start`.
+
+        Args:
+            name: The name of the model in the API.
+            config: Settings of the server.
+            limits: Limits of requests.
+            urls: Which addresses are fetched, if any.
+        """
+        self.name, self.config, self.limits, self._urls = name, config, limits, urls
+        self._models: ServedModels | None = None
+        self._scheduler: CaptionScheduler | None = None
+        self._fetchers = ThreadPoolExecutor(NUM_FETCHERS, "cutline-fetch")
+        self._num_fetching = 0
+        self._seconds_per_image = 0.0  # a running mean
+        self._last_done = time.monotonic()
+        self.metrics = Metrics(self._count_running, self._count_waiting)
+        self.started = 0
+        self.draining = False
+        self.num_active = 0
+
+    def start(self, models: ServedModels, batch_size: int) -> None:
+        """Start to answer requests."""
+        limits = self.limits
+        scheduler = CaptionScheduler(
+            models.captioner, batch_size, limits.max_queue, limits.max_pixels
+        )
+        self._models, self._scheduler = models, scheduler
+        self.started = int(time.time())
+
+    def close(self) -> None:
+        """Cancel all requests and end the threads."""
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        if self._scheduler is not None:
+            self._scheduler.close(cancel=True)
+
+    def is_named(self, name: str) -> bool:
+        """Return whether a client means this model; those of Ollama append ":latest"."""
+        return name.removesuffix(":latest") == self.name
+
+    def check_ready(self) -> None:
+        """Raise ApiError while the models are loaded, and while the server stops."""
+        if self.draining:
+            raise not_ready("the server is stopping; try another one, or try again later")
+        if self._scheduler is None:
+            raise not_ready("the model is being loaded; try again in a few seconds")
+
+    @property
+    def captioner(self) -> Captioner:
+        """Return the captioner. Raises ApiError until it is loaded."""
+        self.check_ready()
+        return cast(ServedModels, self._models).captioner
+
+    @property
+    def matcher(self) -> Matcher:
+        """Return the matcher. Raises ApiError if there is none."""
+        self.check_ready()
+        if (matcher := cast(ServedModels, self._models).matcher) is None:
+            raise ApiError(
+                501, "not_available", "this server has no matcher: start it with --matcher"
+            )
+        return matcher
+
+    @property
+    def _ready_scheduler(self) -> CaptionScheduler:
+        self.check_ready()
+        return cast(CaptionScheduler, self._scheduler)
+
+    def _count_running(self) -> int:
+        return self._scheduler.num_running if self._scheduler else 0
+
+    def _count_waiting(self) -> int:
+        return self._scheduler.num_waiting if self._scheduler else 0
+
+    # Captions
+
+    async def caption(
+        self, images: Sequence[bytes], options: CaptionOptions
+    ) -> list[ServedCaption]:
+        """Return the caption of each image.
+
+        Raises:
+            ApiError: One of them has none, or the request is beyond a limit.
+        """
+        requests = self.submit(images, options)
+        try:
+            return [
+                await self._finish(request, f"images[{index}]")
+                for index, request in enumerate(requests)
+            ]
+        finally:
+            cancel_requests(requests)
+
+    def submit(self, images: Sequence[bytes], options: CaptionOptions) -> list[CaptionRequest]:
+        """Submit images, which the caller must cancel in the end.
+
+        Raises:
+            ApiError: There is no place for all of them, or the request is beyond a limit.
+        """
+        requests: list[CaptionRequest] = []
+        keywords = cast(GenerationKwargs, asdict(self._find_settings(options)))
+        deadline = self.limit_deadline(options.deadline)
+        try:
+            for image in images:
+                request = self._ready_scheduler.submit(
+                    image, options.prompt, deadline=deadline, **keywords
+                )
+                requests.append(request)
+        except Exception as error:
+            cancel_requests(requests)
+            raise self.explain_error(error) from None
+        return requests
+
+    async def _finish(self, request: CaptionRequest, param: str) -> ServedCaption:
+        try:
+            return self.complete(request, await request)
+        except Exception as error:
+            raise self.explain_error(error, param) from None
+
+    def complete(self, request: CaptionRequest, caption: Caption) -> ServedCaption:
+        """Count a caption, and return it as it is served."""
+        self.metrics.tokens.inc(sum(len(each.token_ids) for each in caption.alternatives))
+        self._record_image()
+        return ServedCaption(caption, len(request.prompt_ids), request.config.max_length)
+
+    def explain_error(self, error: BaseException, param: str | None = None) -> ApiError:
+        """Return the error that a client is told, with the time after which to try again."""
+        api_error = to_api_error(error, param)
+        if isinstance(error, QueueFullError):
+            self.metrics.queue_full.inc()
+            seconds = self._count_waiting() * self._seconds_per_image
+            api_error.message = "too many images wait already; try again later"
+            api_error.retry_after = min(MAX_RETRY_AFTER, max(1.0, seconds))
+        return api_error
+
+    def limit_deadline(self, deadline: float | None) -> float:
+        """Return the seconds that a request has."""
+        return min(deadline or self.limits.deadline, self.limits.deadline)
+
+    def _find_settings(self, options: CaptionOptions) -> GenerationConfig:
+        """Return the settings of a request. Raises ApiError for what is beyond a limit."""
+        settings = options.settings
+        if options.max_new_tokens is not None:
+            settings = self._limit_new_tokens(settings, options)
+        elif settings.max_length > self.limits.max_caption_length:
+            raise self._beyond("max_length", self.limits.max_caption_length)
+        num_beams = 1 if settings.sample else settings.num_beams
+        if num_beams * settings.num_captions > self.limits.max_candidates:
+            param = "num_captions" if settings.num_captions > num_beams else "num_beams"
+            limit = self.limits.max_candidates
+            raise self._beyond(param, limit, "num_beams times num_captions")
+        return settings
+
+    def _limit_new_tokens(
+        self, settings: GenerationConfig, options: CaptionOptions
+    ) -> GenerationConfig:
+        """Return settings with the length that is asked for, as far as it is allowed."""
+        model = self.captioner.config
+        prompt = model.prompt if options.prompt is None else options.prompt
+        prompt_length = len(self.captioner.tokenizer.encode_prompt(prompt))
+        wanted = prompt_length + max(1, options.max_new_tokens or 0)
+        length = min(wanted, self.limits.max_caption_length, model.text.max_positions)
+        return replace(settings, max_length=length, min_length=min(settings.min_length, length))
+
+    def _beyond(self, param: str, limit: int, what: str = "") -> ApiError:
+        message = f"{what or param} is limited to {limit:,} by this server: lower it"
+        return ApiError(422, "invalid_request", message, param)
+
+    # Other work for the model
+
+    async def run_task(
+        self,
+        image: bytes,
+        function: Callable[[Tensor], T],
+        deadline: float | None,
+        image_size: int | None = None,
+    ) -> T:
+        """Return what a function makes of the pixels (3, S, S) of an image; see `submit_task`.
+
+        Raises:
+            ApiError: It fails, or the server is busy.
+        """
+        request: Request[T] | None = None
+        try:
+            request = self._ready_scheduler.submit_task(
+                image, function, image_size=image_size, deadline=self.limit_deadline(deadline)
+            )
+            result = await request
+        except Exception as error:
+            raise self.explain_error(error, "image") from None
+        self._record_image()
+        return result
+
+    def _record_image(self) -> None:
+        self.metrics.images.inc()
+        now = time.monotonic()
+        elapsed, self._last_done = now - self._last_done, now
+        if self._count_waiting():  # else the model may have been idle in between
+            self._seconds_per_image += 0.1 * (elapsed - self._seconds_per_image)
+
+    async def fetch_image(self, url: str, param: str) -> bytes:
+        """Return the image at an address.
+
+        Raises:
+            ApiError: The server fetches none, or this one cannot be fetched.
+        """
+        if not self.config.allow_urls:
+            message = "this server fetches no addresses: send the image, or start it with "
+            raise ApiError(403, "forbidden", f"{message}--allow-urls", param)
+        if self._num_fetching >= self.limits.max_queue + NUM_FETCHERS:
+            raise self.explain_error(QueueFullError(), param)
+        self._num_fetching += 1
+        policy = replace(self._urls, timeout=min(self._urls.timeout, self.limits.deadline))
+        loop, limit = asyncio.get_running_loop(), self.limits.max_image_bytes
+        try:
+            return await loop.run_in_executor(self._fetchers, fetch_url, url, policy, limit)
+        except UrlError as error:
+            raise ApiError(422, "invalid_url", str(error), param) from None
+        finally:
+            self._num_fetching -= 1
+
+    def describe(self) -> dict[str, Any]:
+        """Return what clients may want to know of the server."""
+        model = self.captioner.config
+        limits, defaults = asdict(self.limits), asdict(GenerationConfig())
+        names = ("max_images", "max_image_bytes", "max_pixels", "max_candidates", "deadline")
+        max_length = min(model.text.max_positions, self.limits.max_caption_length)
+        return {
+            "model": self.name,
+            "image_size": model.vision.image_size,
+            "prompt": model.prompt,
+            "max_positions": model.text.max_positions,
+            "defaults": {name: defaults[name] for name in SERVED_SETTINGS},
+            "limits": {name: limits[name] for name in names} | {"max_length": max_length},
+            "features": {
+                "gradient": self.config.explanations,
+                "matches": cast(ServedModels, self._models).matcher is not None,
+                "urls": self.config.allow_urls,
+                "auth": bool(self.config.token_file),
+            },
+        }
+
+
+def cancel_requests(requests: Iterable[Request[Any]]) -> None:
+    """Cancel those requests that are not done."""
+    for request in requests:
+        request.cancel()
+
+
+def choose_model_name(path: str) -> str:
+    """Return the last part of a path or hub id, without suffix."""
+    name = PurePath(path.replace("\\", "/")).name
+    suffix = PurePath(name).suffix
+    return name.removesuffix(suffix) if suffix in MODEL_SUFFIXES else name
