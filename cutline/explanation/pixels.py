@@ -12,7 +12,7 @@ from cutline.explanation.explanation import Explanation
 from cutline.explanation.target import Encoded, encode_given, make_target
 
 
-def encode_caption(captioner: Captioner, caption: str | Caption, prompt: str) -> Encoded:
+def encode_target(captioner: Captioner, caption: str | Caption, prompt: str) -> Encoded:
     """Return the tokens of a caption, given or generated, with its prompt.
 
     Raises:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from cutline.batching import CaptionRequest, TextEvent
 from cutline.serving.errors import to_api_error
-from cutline.serving.schemas import describe_caption
+from cutline.serving.schemas import caption_to_json
 from cutline.serving.service import CaptionService, cancel_requests
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold parts back
@@ -82,7 +82,7 @@ async def watch_request(
                 text = {"text": event.text, "draft": event.draft}
                 yield "text", {"candidate": event.candidate, **text}
             else:
-                caption = describe_caption(service.complete(request, event))
+                caption = caption_to_json(service.complete(request, event))
                 yield "caption", {"caption": caption}
     except Exception as error:
         api_error = to_api_error(error)

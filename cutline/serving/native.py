@@ -10,14 +10,15 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from torch import Tensor
 
-from cutline.explanation.pixels import encode_caption, explain_pixels
+from cutline.explanation.pixels import encode_target, explain_pixels
 from cutline.serving import schemas
 from cutline.serving.dependencies import Service
 from cutline.serving.errors import ApiError
 from cutline.serving.events import CaptionStream, stream_events
 from cutline.serving.inputs import Body, parse_fields, read_body, read_images
 from cutline.serving.openapi import describe_body
-from cutline.serving.service import CaptionOptions, CaptionService
+from cutline.serving.options import CaptionOptions
+from cutline.serving.service import CaptionService
 
 Route = TypeVar("Route", bound=Callable[..., Awaitable[Response]])
 
@@ -51,7 +52,7 @@ async def create_captions(request: Request, service: Service) -> Response:
         events = stream_events(service, requests)
         return CaptionStream(events, requests, "text/event-stream")
     captions = await service.caption(images, options)
-    outputs = list(map(schemas.describe_caption, captions))
+    outputs = list(map(schemas.caption_to_json, captions))
     return JSONResponse({"model": service.name, "captions": outputs})
 
 
@@ -60,7 +61,7 @@ async def create_scores(request: Request, service: Service) -> Response:
     """Compute the log-likelihood of captions, given an image and a prompt."""
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.ScoreFields, body)
-    check_count(service, "captions", fields.captions)
+    limit_count(service, "captions", fields.captions)
     image = await read_image(service, body, fields.image)
     captioner = service.captioner
     scores = await service.run_task(
@@ -99,7 +100,7 @@ async def create_matches(request: Request, service: Service) -> Response:
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.MatchFields, body)
     matcher = service.matcher
-    check_count(service, "texts", fields.texts)
+    limit_count(service, "texts", fields.texts)
     image = await read_image(service, body, fields.image)
 
     def match(pixels: Tensor) -> list[float]:
@@ -126,7 +127,7 @@ async def read_image(service: CaptionService, body: Body, given: schemas.ImageIn
     return image
 
 
-def check_count(service: CaptionService, name: str, texts: Sequence[str]) -> None:
+def limit_count(service: CaptionService, name: str, texts: Sequence[str]) -> None:
     """Raise ApiError if there are more texts than the server allows."""
     limit = service.limits.max_candidates
     if len(texts) > limit:
@@ -149,9 +150,9 @@ async def explain_image(
     prompt = captioner.config.prompt if fields.prompt is None else fields.prompt
     if fields.caption is None:
         (served,) = await service.caption([image], options)
-        encoded = encode_caption(captioner, served.caption, prompt)
+        encoded = encode_target(captioner, served.caption, prompt)
     else:
-        encoded = encode_caption(captioner, fields.caption, prompt)
+        encoded = encode_target(captioner, fields.caption, prompt)
     explanation = await service.run_task(
         image,
         lambda pixels: explain_pixels(captioner, pixels, encoded, fields.method),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from cutline.batching import Caption
 from cutline.config import GenerationConfig
 from cutline.config.descriptions import describe_field
-from cutline.serving.service import SERVED_SETTINGS, ServedCaption
+from cutline.serving.options import SERVED_SETTINGS, ServedCaption
 
 
 class Fields(BaseModel):
@@ -220,7 +220,7 @@ class ErrorOutput(BaseModel):
     error: ErrorDetails
 
 
-def describe_caption(served: ServedCaption) -> dict[str, Any]:
+def caption_to_json(served: ServedCaption) -> dict[str, Any]:
     """Return a caption with its alternatives, as JSON."""
     alternatives = [_describe(each, served) for each in served.caption.alternatives]
     return _describe(served.caption, served) | {"alternatives": alternatives}

@@ -1,10 +1,8 @@
 """`CaptionService`: runs the models for every API, within the limits of the server."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
@@ -17,17 +15,14 @@ from cutline.errors import QueueFullError
 from cutline.matcher import Matcher
 from cutline.scheduler import CaptionScheduler
 from cutline.serving.errors import ApiError, not_ready, to_api_error
+from cutline.serving.fetcher import ImageFetcher
 from cutline.serving.metrics import Metrics
-from cutline.web import UrlError, fetch_url
+from cutline.serving.options import SERVED_SETTINGS, CaptionOptions, ServedCaption, limit_settings
+from cutline.web import UrlError
 
 T = TypeVar("T")
 
-SERVED_SETTINGS = tuple(
-    each.name for each in fields(GenerationConfig) if each.name != "token_log_probs"
-)
-"""fields of `GenerationConfig` that requests may set"""
 MODEL_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-NUM_FETCHERS = 16  # threads that fetch images: most wait for a network
 MAX_RETRY_AFTER = 60.0
 
 
@@ -37,34 +32,6 @@ class ServedModels:
 
     captioner: Captioner
     matcher: Matcher | None = None
-
-
-@dataclass(frozen=True)
-class CaptionOptions:
-    """How the images of a request are captioned."""
-
-    settings: GenerationConfig = field(default_factory=GenerationConfig)
-    prompt: str | None = None
-    """the beginning of each caption (default: the model's own)"""
-    max_new_tokens: int | None = None
-    """tokens of a caption after the prompt, instead of `max_length`"""
-    deadline: float | None = None
-    """seconds, at most those of the server"""
-
-
-@dataclass(frozen=True)
-class ServedCaption:
-    """A caption, and what became of its request."""
-
-    caption: Caption
-    num_prompt_tokens: int
-    """tokens of the prompt, the start token included"""
-    max_length: int
-    """limit on the tokens of prompt and caption"""
-
-    def is_cut(self, alternative: Caption) -> bool:
-        """Return whether `max_length` cut one of the alternatives."""
-        return self.num_prompt_tokens + len(alternative.token_ids) >= self.max_length
 
 
 class CaptionService:
@@ -91,11 +58,11 @@ class CaptionService:
             limits: Limits of requests.
             urls: Which addresses are fetched, if any.
         """
-        self.name, self.config, self.limits, self._urls = name, config, limits, urls
+        self.name, self.config, self.limits = name, config, limits
+        policy = replace(urls, timeout=min(urls.timeout, limits.deadline))
+        self._fetcher = ImageFetcher(policy, limits.max_queue)
         self._models: ServedModels | None = None
         self._scheduler: CaptionScheduler | None = None
-        self._fetchers = ThreadPoolExecutor(NUM_FETCHERS, "cutline-fetch")
-        self._num_fetching = 0
         self._seconds_per_image = 0.0  # a running mean
         self._last_done = time.monotonic()
         self.metrics = Metrics(self._count_running, self._count_waiting)
@@ -114,7 +81,7 @@ class CaptionService:
 
     def close(self) -> None:
         """Cancel all requests and end the threads."""
-        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        self._fetcher.close()
         if self._scheduler is not None:
             self._scheduler.close(cancel=True)
 
@@ -182,7 +149,9 @@ class CaptionService:
             ApiError: There is no place for all of them, or the request is beyond a limit.
         """
         requests: list[CaptionRequest] = []
-        keywords = cast(GenerationKwargs, asdict(self._find_settings(options)))
+        keywords = cast(
+            GenerationKwargs, asdict(limit_settings(options, self.captioner, self.limits))
+        )
         deadline = self.limit_deadline(options.deadline)
         try:
             for image in images:
@@ -220,35 +189,6 @@ class CaptionService:
     def limit_deadline(self, deadline: float | None) -> float:
         """Return the seconds that a request has."""
         return min(deadline or self.limits.deadline, self.limits.deadline)
-
-    def _find_settings(self, options: CaptionOptions) -> GenerationConfig:
-        """Return the settings of a request. Raises ApiError for what is beyond a limit."""
-        settings = options.settings
-        if options.max_new_tokens is not None:
-            settings = self._limit_new_tokens(settings, options)
-        elif settings.max_length > self.limits.max_caption_length:
-            raise self._beyond("max_length", self.limits.max_caption_length)
-        num_beams = 1 if settings.sample else settings.num_beams
-        if num_beams * settings.num_captions > self.limits.max_candidates:
-            param = "num_captions" if settings.num_captions > num_beams else "num_beams"
-            limit = self.limits.max_candidates
-            raise self._beyond(param, limit, "num_beams times num_captions")
-        return settings
-
-    def _limit_new_tokens(
-        self, settings: GenerationConfig, options: CaptionOptions
-    ) -> GenerationConfig:
-        """Return settings with the length that is asked for, as far as it is allowed."""
-        model = self.captioner.config
-        prompt = model.prompt if options.prompt is None else options.prompt
-        prompt_length = len(self.captioner.tokenizer.encode_prompt(prompt))
-        wanted = prompt_length + max(1, options.max_new_tokens or 0)
-        length = min(wanted, self.limits.max_caption_length, model.text.max_positions)
-        return replace(settings, max_length=length, min_length=min(settings.min_length, length))
-
-    def _beyond(self, param: str, limit: int, what: str = "") -> ApiError:
-        message = f"{what or param} is limited to {limit:,} by this server: lower it"
-        return ApiError(422, "invalid_request", message, param)
 
     # Other work for the model
 
@@ -291,17 +231,12 @@ class CaptionService:
         if not self.config.allow_urls:
             message = "this server fetches no addresses: send the image, or start it with "
             raise ApiError(403, "forbidden", f"{message}--allow-urls", param)
-        if self._num_fetching >= self.limits.max_queue + NUM_FETCHERS:
-            raise self.explain_error(QueueFullError(), param)
-        self._num_fetching += 1
-        policy = replace(self._urls, timeout=min(self._urls.timeout, self.limits.deadline))
-        loop, limit = asyncio.get_running_loop(), self.limits.max_image_bytes
         try:
-            return await loop.run_in_executor(self._fetchers, fetch_url, url, policy, limit)
+            return await self._fetcher.fetch(url, self.limits.max_image_bytes)
         except UrlError as error:
             raise ApiError(422, "invalid_url", str(error), param) from None
-        finally:
-            self._num_fetching -= 1
+        except QueueFullError as error:
+            raise self.explain_error(error, param) from None
 
     def describe(self) -> dict[str, Any]:
         """Return what clients may want to know of the server."""
