@@ -11,7 +11,6 @@ EXAMPLE_IMAGE = (  # a PNG of 2 x 2 pixels
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "images": {"images": [{"data": EXAMPLE_IMAGE}], "num_beams": 5},
     "captions": {"captions": ["a dog on a beach", "a cat"]},
-    "caption": {"caption": "a dog on a beach"},
     "texts": {"texts": ["a dog on a beach", "a cat"]},
 }
 
