@@ -177,6 +177,11 @@ class CaptionScheduler:
         return self._add(make_task, image, image_size or self._captioner.config.vision.image_size)
 
     @property
+    def is_open(self) -> bool:
+        """Return whether it accepts requests: it is not closed, and its model has not failed."""
+        return not self._closed and self._error is None
+
+    @property
     def num_running(self) -> int:
         """Return the number of captions that are being generated."""
         return len(self._runner)
@@ -273,7 +278,7 @@ class CaptionScheduler:
             request.cancel()
 
     def _check_open(self) -> None:
-        if self._closed or self._error is not None:
+        if not self.is_open:
             raise self._closed_error()
 
     def _closed_error(self) -> SchedulerClosedError:

@@ -62,7 +62,9 @@ def add_status_routes(app: FastAPI, service: CaptionService) -> None:
 
     @app.get("/healthz")
     async def check_health() -> dict[str, str]:
-        """Tell that the server runs."""
+        """Tell whether the server works: not if its model failed, so that it must be restarted."""
+        if service.has_failed:
+            service.check_ready()
         return {"status": "ok"}
 
     @app.get("/readyz")

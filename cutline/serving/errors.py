@@ -92,6 +92,8 @@ def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
             if isinstance(error, SettingError):
                 param = error.name.partition("[")[0]
             message = str(error).removeprefix(f"{name_image(b'')}: ")
+            if isinstance(error, SchedulerClosedError):  # its message says how the model failed
+                message = "the server is stopping, or must be restarted"
             return ApiError(status, name, message, param, 1 if status in (429, 503) else None)
     logger.error("a request failed", exc_info=error)
     return ApiError(500, "internal_error", "the server failed; its log says why", param)

@@ -75,6 +75,8 @@ def run_server(
     listener = listen(config)
     raise_file_limit(limits.max_connections)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # errors are logged by ours
+    if config.access_log:
+        log_requests()
     try:
         server = Server(make_uvicorn_config(service, tokens), service)
     except OSError as error:  # ssl.SSLError, too
@@ -101,6 +103,15 @@ def run_server(
         service.close()
     if server.error is not None:
         raise server.error
+
+
+def log_requests() -> None:
+    """Let uvicorn print a line for every request on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("uvicorn.access")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def make_uvicorn_config(service: CaptionService, tokens: Sequence[bytes]) -> uvicorn.Config:

@@ -89,8 +89,15 @@ class CaptionService:
         """Return whether a client means this model; those of Ollama append ":latest"."""
         return name.removesuffix(":latest") == self.name
 
+    @property
+    def has_failed(self) -> bool:
+        """Return whether the model has failed, so that the server must be restarted."""
+        return self._scheduler is not None and not self._scheduler.is_open
+
     def check_ready(self) -> None:
-        """Raise ApiError while the models are loaded, and while the server stops."""
+        """Raise ApiError while the models are loaded, while the server stops, or if it failed."""
+        if self.has_failed:
+            raise not_ready("the model has failed: the server must be restarted")
         if self.draining:
             raise not_ready("the server is stopping; try another one, or try again later")
         if self._scheduler is None:

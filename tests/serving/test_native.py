@@ -380,3 +380,20 @@ def test_metrics_count_images_tokens_and_errors(captioner: cutline.Captioner) ->
     assert "cutline_requests_running 0.0" in text
     assert "cutline_requests_waiting 0.0" in text
     service.close()
+
+
+def test_a_model_that_fails_is_told_to_who_watches(captioner: cutline.Captioner) -> None:
+    service = make_service(captioner)
+    client = TestClient(make_app(service), "http://localhost")
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    secret = "/srv/secret.pth"
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(secret)
+
+    service._scheduler._runner._run_step = fail
+    answers = [client.post("/v1/captions", json=to_json(FILES)) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [500, 503]
+    assert not any(secret in answer.text for answer in answers)
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 503
+    service.close()
