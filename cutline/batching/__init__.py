@@ -4,6 +4,7 @@ from cutline.batching.caption import Caption, TextEvent
 from cutline.batching.caption_request import CaptionRequest, RequestEvents
 from cutline.batching.request import ImageTask, Request
 from cutline.batching.runner import BatchRunner
+from cutline.batching.style import style_caption
 
 __all__ = [
     "BatchRunner",
@@ -13,4 +14,5 @@ __all__ = [
     "Request",
     "RequestEvents",
     "TextEvent",
+    "style_caption",
 ]

@@ -101,7 +101,7 @@ def make_output(
     require_local_images(destination, collection)
     copies_shards = collection.from_shards and destination.kind in ("shard", "shards")
     has_columns = destination.kind in ("file", "shard", "shards") and not copies_shards
-    caption_settings = ["min_confidence"]
+    caption_settings = ["style", "min_confidence"]
     if has_columns and not (destination.is_imagefolder or destination.is_results):
         caption_settings.append("words")
     reject_unused_settings(destination, outputs, copies_shards, caption_settings)

@@ -105,6 +105,7 @@ class CaptionJob:
             "precision": self.inference.precision,
             "prompt": self.prompt,
             "caption_template": outputs.caption_template,
+            **({"style": outputs.style} if outputs.style != "plain" else {}),
             **({"words": True} if outputs.words else {}),
             **(calibration.describe() if calibration else {}),
             **describe_generation(self.generation),

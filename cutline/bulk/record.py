@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from cutline.batching import Caption
+from cutline.batching import Caption, style_caption
 from cutline.bulk.job import TextSelection
 from cutline.confidence import Word
 from cutline.config import OutputConfig
@@ -154,6 +154,7 @@ def make_row(
 def describe_caption(caption: Caption, outputs: OutputConfig | None = None) -> dict[str, Any]:
     """Return the columns of a caption: text, scores and words, and those of its alternatives."""
     outputs = outputs or OutputConfig()
+    caption = style_caption(caption, outputs.style)
     columns = _describe_alternative(caption, outputs)
     if len(caption.alternatives) > 1:
         columns["alternatives"] = [

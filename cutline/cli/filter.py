@@ -17,6 +17,7 @@ from cutline.cli.flags import (
     select_settings,
 )
 from cutline.config import (
+    CaptionStyle,
     FilterConfig,
     InferenceConfig,
     MatcherOptions,
@@ -47,6 +48,7 @@ class SelectionOutputFlags(OutputConfig):
     """table of the texts that are not kept, with their scores: dropped.jsonl, .csv or .parquet"""
     report: ReportOutput = ""
     """HTML report: share of noise, histograms of scores, images with texts kept and dropped"""
+    style: Suppress[CaptionStyle] = "plain"
     caption_template: Suppress[str] = CAPTION_FIELD
     words: Suppress[bool] = False
     min_confidence: Suppress[float] = 0.0

@@ -11,7 +11,13 @@ from cutline.config.capfilt import (
     MatchScore,
     RatioOptions,
 )
-from cutline.config.collection import Existing, OutputConfig, RunConfig, SourceConfig
+from cutline.config.collection import (
+    CaptionStyle,
+    Existing,
+    OutputConfig,
+    RunConfig,
+    SourceConfig,
+)
 from cutline.config.data import (
     AugmentConfig,
     CaptionText,
@@ -59,6 +65,7 @@ __all__ = [
     "BeamScoring",
     "CalibrationConfig",
     "CaptionConfig",
+    "CaptionStyle",
     "CaptionText",
     "CaptionerOptions",
     "CheckpointOptions",

@@ -7,6 +7,7 @@ from typing import Literal
 from cutline.config.validation import Settings, reject, require, require_at_least, require_between
 from cutline.messages import format_value
 
+CaptionStyle = Literal["plain", "alt"]
 Existing = Literal["skip", "overwrite", "append", "prepend"]
 FolderFormat = Literal["auto", "text", "shards"]
 Cluster = Literal["", "ray"]
@@ -40,6 +41,10 @@ class OutputConfig(Settings):
     caption_extension: str = ""
     """extension of caption files, such as .txt or .caption, beside the images if no output is named
     (default: that of the output, else .txt)"""
+    style: CaptionStyle = "plain"
+    """alt: write captions as alternative texts: without "a picture of" at the beginning, with a
+    capital letter and a full stop, and cut after a word if longer than 125 characters (the template
+    adds to that)"""
     caption_template: str = CAPTION_FIELD
     """text to write, such as "{caption}, photo of sks dog": a trigger word belongs here, because
     `prompt` is what the model is given and is cut from the caption"""

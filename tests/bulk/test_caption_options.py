@@ -15,7 +15,10 @@ from bulk_sources import ALLOW_URLS, SOURCES, Images, write_rows
 from PIL import Image
 from tars import write_tar
 
+from cutline.batching.alt_text import make_alt_text
 from cutline.demo.scenes import make_scenes, write_scenes
+
+TABLES = ("captions.jsonl", "captions.csv", "captions.parquet")
 
 
 @pytest.fixture
@@ -75,6 +78,46 @@ def test_subfolders_can_be_left_out(images: Images, caption: Caption) -> None:
     captions = read_lines(caption(photos, "--no-recursive")[1])
     assert sorted(captions) == sorted(path.stem for path in photos.glob("*.png"))
     assert len(captions) == 6
+
+
+# Alternative texts
+
+
+@pytest.mark.parametrize("output", ["", *TABLES, "texts/", "shards/", ".txt"])
+def test_alternative_texts_go_to_every_output(
+    output: str, folder: Path, caption: Caption, plain_captions: Captions
+) -> None:
+    expected = {name: make_alt_text(text).text for name, text in plain_captions.items()}
+    assert expected != plain_captions
+    out = Path(output or "-")
+    if output and output != ".txt":
+        out = folder.parent / output
+    more = ["--folder-format", out.name] if output.endswith("/") and "shards" in output else []
+    more += ["--words"] if output in TABLES else []
+    code, printed, _ = caption(folder, "-o", output and out, "--style", "alt", *more)
+    assert code == 0
+    if not output:
+        assert read_lines(printed) == expected
+        return
+    assert read_captions(folder if output == ".txt" else out) == expected
+    for row in read_table(out) if output in TABLES else ():
+        words = json.loads(row["words"]) if output.endswith(".csv") else row["words"]
+        assert bool(words) == any(map(str.isalnum, row["caption"]))
+        assert all(row["caption"][word["start"] : word["end"]] == word["text"] for word in words)
+    code, _, err = caption(folder, "-o", out, *more)  # a run of another style
+    assert code == 2
+    assert "style was 'alt', and is the default" in err
+
+
+def test_the_template_has_an_alternative_text(folder: Path, caption: Caption) -> None:
+    more = ("--style", "alt", "--caption-template", "sks: {caption}", "--words")
+    out = folder.parent / "captions.jsonl"
+    assert caption(folder, "-o", out, *more)[0] == 0
+    for row in read_table(out):
+        text = row["caption"].removeprefix("sks: ")
+        assert make_alt_text(text).text == text
+        for word in row["words"]:
+            assert row["caption"][word["start"] : word["end"]] == word["text"]
 
 
 # Runs that follow each other
