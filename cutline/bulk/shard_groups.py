@@ -22,6 +22,7 @@ from cutline.data.names import IMAGE_EXTENSIONS
 from cutline.data.tar import split_member_name
 from cutline.data.tar_reader import TarSource, iter_members
 from cutline.data.tar_writer import TarWriter
+from cutline.image.heif import is_heif
 from cutline.messages import first_line
 
 MAX_KEY_BYTES = 1000
@@ -169,6 +170,6 @@ def find_image_extension(name: str, data: bytes) -> str:
         with Image.open(BytesIO(data)) as image:
             name = image.format or ""
     except Exception:  # it could be opened once; Pillow raises errors of many types
-        name = ""
+        name = "HEIC" if is_heif(data) else ""
     extension = _EXTENSIONS.get(name, name.lower())
     return extension if extension in IMAGE_EXTENSIONS else "jpg"

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 _EXTENSIONS = (
-    "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff avif avifs heic heif jp2 j2k jpx ppm pgm "
-    "pbm pnm tga qoi"
+    "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff avif avifs heic heif hif jp2 j2k jpx ppm "
+    "pgm pbm pnm tga qoi"
 )
 IMAGE_EXTENSIONS = frozenset(_EXTENSIONS.split())
 """extensions of image files; includes some that Pillow may be unable to open, so that those files

@@ -22,7 +22,14 @@ DECODING_MEMORY = MemoryBudget(1 << 30)
 _PIXEL_SIZE = 4  # of a decoded image
 _BYTES_PER_PIXEL = 2 * _PIXEL_SIZE  # the decoded image, and its copy in RGB
 # Formats, and decoders of Pillow, that take more, as measured.
-_DECODER_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "JPEG2000": 25, "qoi": 12, "fits_gzip": 64}
+_DECODER_BYTES_PER_PIXEL = {
+    "WEBP": 20,
+    "AVIF": 16,
+    "HEIF": 21,
+    "JPEG2000": 25,
+    "qoi": 12,
+    "fits_gzip": 64,
+}
 # For each row or column, an image has a pointer, and resizing to 512 pixels takes four bytes each.
 # They count only in very narrow images.
 _BYTES_PER_LINE = 4 * 512
@@ -71,7 +78,9 @@ def check_image(image: Image.Image, name: str, max_pixels: int) -> int:
 
 
 def _tile_size(image: Any) -> tuple[int, int]:
-    """Return the size of the tiles of a TIFF, which may be larger than the image."""
+    """Return the size of a TIFF's tiles or a HEIF's grid, which may be larger than the image."""
+    if tiling := image.format == "HEIF" and image.info.get("tiling"):
+        return tiling["image_width"], tiling["image_height"]
     tags = image.tag_v2 if image.format == "TIFF" else {}
     return tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
 

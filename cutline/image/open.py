@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cutline.errors import ImageError, ImageFormatError, ImageSizeError
 from cutline.files import ImageRef, is_device
+from cutline.image.heif import open_heif
 from cutline.image.image_lock import lock_image
 from cutline.image.libtiff import name_libtiff_errors
 from cutline.image.limits import DECODING_MEMORY, MAX_PIXELS, check_ico, check_image
@@ -143,7 +144,7 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
         # Not Path.open(), because Path("") is the current folder.
         with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:  # noqa: PTH123
             check_ico(file, name)
-        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+        return _read_header(source, name)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -172,6 +173,15 @@ def _identify(source: str | Path | bytes, name: str, max_pixels: int) -> Image.I
         ) from None
     except Exception as error:  # decoders may raise anything for a corrupt header
         raise _corrupt(name, error) from None
+
+
+def _read_header(source: str | Path | bytes, name: str) -> Image.Image:
+    try:
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:
+        if image := open_heif(source, name):
+            return image
+        raise
 
 
 def _decode(
@@ -204,7 +214,9 @@ def _corrupt(name: str, error: Exception) -> ImageError:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 for TIFF, which Pillow rotates when it loads it."""
+    """Return the EXIF orientation, 1 to 8; 1 for TIFF and HEIF, which are rotated when loaded."""
+    if image.format == "HEIF":  # whose EXIF data may contradict the rotation that counts
+        return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # corrupt EXIF data, in an image that may be fine
