@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cutline.bulk.state import has_state
+from cutline.bulk.text_format import XMP_EXTENSION
 from cutline.config import OutputConfig
 from cutline.data.coco_results import is_results_path
 from cutline.data.names import is_image
@@ -14,7 +15,7 @@ from cutline.errors import ConfigError
 from cutline.files import check_writable, is_device
 
 Kind = Literal["print", "file", "shard", "text", "shards", "sidecars"]
-TEXT_EXTENSIONS = (".txt", ".caption")
+TEXT_EXTENSIONS = (".txt", ".caption", XMP_EXTENSION)
 STATE_FOLDER = ".cutline"
 IMAGEFOLDER_NAME = "metadata.jsonl"
 
@@ -133,13 +134,20 @@ def find_destination(
         in_shards = config.folder_format == "shards" or (
             config.folder_format == "auto" and from_shards
         )
+        _check_shard_extension(extension, in_shards)
         return Destination("shards" if in_shards else "text", path, extension, suffix)
     path = path.with_name(f"{path.stem}{suffix}{path.suffix}")
     if path.suffix.lower() == ".tar":
+        _check_shard_extension(extension, True)
         return Destination("shard", path, extension, suffix)
     if not is_results_path(output):
         find_table_format(output)
     return Destination("file", path, extension, suffix)
+
+
+def _check_shard_extension(extension: str, in_shards: bool) -> None:
+    if in_shards and extension.lower() == XMP_EXTENSION:
+        raise ConfigError(f"caption_extension {extension} is not for shards: choose .txt")
 
 
 def normalize_extension(extension: str) -> str:

@@ -40,6 +40,11 @@ class TextEdit:
     """its content afterwards"""
     without: str = ""
     """hash of its content without captions of this run; empty if there was no file"""
+    start: int = 0
+    """`text` without these captions has `replaced` in place of the characters from here …"""
+    end: int = 0
+    """… to here"""
+    replaced: str = ""
 
 
 @dataclass(frozen=True, slots=True)

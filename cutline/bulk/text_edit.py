@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from cutline.bulk.record import TextEdit
@@ -33,28 +34,54 @@ def apply_edit(edit: TextEdit, root: Path) -> bool:
     return True
 
 
-def undo_edit(edit: TextEdit, root: Path, count: int) -> None:
-    """Give a text file the content that it had before, if that can be made from what is recorded.
+def make_edit(
+    path: str, original: bytes | None, text: str, base: bytes | None, without: str
+) -> TextEdit:
+    """Return the change of a text file, and how it is undone.
 
-    That of a file that was overwritten is lost, and a file that was changed later stays.
+    Args:
+        path: Path of the file, relative to the folder of the output.
+        original: Its content before.
+        text: Its content afterwards.
+        base: Its content without captions of this run.
+        without: The hash of that, as it was when the file was first changed.
+    """
+    before = _decode(base or b"")
+    start = _count_equal(before, text)
+    num_last = _count_equal(before[start:][::-1], text[start:][::-1])
+    replaced = before[start : len(before) - num_last]
+    end = len(text) - num_last
+    return TextEdit(path, hash_content(original), text, without, start, end, replaced)
+
+
+def _count_equal(one: str, other: str) -> int:
+    """Return the number of characters that both texts begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    length = min(len(one), len(other))
+    return next((count for count, (a, b) in pairs if a != b), length)
+
+
+def undo_edit(edit: TextEdit, root: Path) -> None:
+    """Give a text file the content that it had before; one that was changed later stays.
 
     Args:
         edit: The change.
         root: The folder that its path is relative to.
-        count: Number of lines that it has added.
     """
-    path, lines = root / edit.path, edit.text.split("\n")[:-1]
+    path, before = root / edit.path, restore_content(edit)
     if not edit.text or read_content(path) != encode_text(edit.text):
         return
-    if not edit.without:
+    if before is None:
         path.unlink()
-        return
-    for rest in (lines[: len(lines) - count], lines[count:]):
-        text = "".join(f"{line}\n" for line in rest)
-        for content in (text, text.removesuffix("\n")):
-            if hash_content(encode_text(content)) == edit.without:
-                write_text(path, content)
-                return
+    elif hash_content(before) == edit.without:  # else it was in another encoding
+        write_text(path, before.decode())
+
+
+def restore_content(edit: TextEdit) -> bytes | None:
+    """Return the content of a text file without captions of the run; None if it was no file."""
+    if not edit.without:
+        return None
+    return encode_text(edit.text[: edit.start] + edit.replaced + edit.text[edit.end :])
 
 
 def read_content(path: Path) -> bytes | None:
@@ -73,14 +100,14 @@ def read_content(path: Path) -> bytes | None:
         ) from None
 
 
-def split_content(content: bytes | None, path: Path) -> list[str]:
-    """Return the lines of a text file.
-
-    Raises:
-        DataError: It is not UTF-8.
-    """
-    text = decode_text(content or b"", str(path)).removesuffix("\n")
-    return text.split("\n") if text else []
+def _decode(content: bytes) -> str:
+    """Return a text whose encoding is the content; if there is none, one of the same lines."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        with suppress(DataError):
+            return decode_text(content, "")
+        return ""  # overwritten, and lost
 
 
 def encode_text(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`TextOutput`: a text file for each caption, beside its image or in a folder."""
+"""`TextOutput`: a text file or XMP sidecar for each caption, beside its image or in a folder."""
 
 import errno
 import os
@@ -12,10 +12,12 @@ from cutline.bulk.text_edit import (
     apply_edit,
     encode_text,
     hash_content,
+    make_edit,
     read_content,
-    split_content,
+    restore_content,
     undo_edit,
 )
+from cutline.bulk.text_format import choose_text_format
 from cutline.bulk.text_names import has_namesake, path_for_id
 from cutline.config import Existing
 from cutline.data import Sample
@@ -50,6 +52,7 @@ class TextOutput(Output):
         self._folder, self._images = folder, images
         self._extension, self._existing = extension, existing
         self._root = images if folder is None else folder
+        self._format = choose_text_format(extension)
         self._manifest = Manifest(None)
         self._num_written = self._num_restored = 0
         self._failures: list[Failure] = []
@@ -65,15 +68,15 @@ class TextOutput(Output):
     def forget(self, record: Record) -> None:
         """Take a caption out of its file, if the file is as the run left it."""
         if record.edit:
-            undo_edit(record.edit, self._root, len(record.texts))
+            undo_edit(record.edit, self._root)
 
     def skips(self, sample: Sample) -> bool:
-        """Return whether the image has a file that is kept: one that this run has not written."""
+        """Return whether the image has captions that are kept: those of a file not of this run."""
         if self._existing != "skip" or not self._has_file(sample):
             return False
         path, last = self._find_path(sample), self._find_edit(sample)
         is_own = last is not None and read_content(self._root / last.path) == encode_text(last.text)
-        return path.exists() and not is_own
+        return not is_own and self._format.has_captions(path)
 
     def note(self, sample: Sample, done: bool) -> None:
         """Write the file of a caption again if it has been removed."""
@@ -98,16 +101,15 @@ class TextOutput(Output):
         if not texts and not last and self._existing != "overwrite":
             return None
         path = self._root / last.path if last else self._find_path(sample)
-        content = read_content(path)
-        original = without = hash_content(content)
-        lines = [] if self._existing == "overwrite" else split_content(content, path)
-        if record and last and content == encode_text(last.text):  # ours, for an older image
-            count = len(record.texts)
-            lines = lines[: -count or None] if self._existing == "append" else lines[count:]
-            without = last.without
+        content = base = read_content(path)
+        without = hash_content(content)
+        if last and content == encode_text(last.text):  # ours, for an older image
+            base, without = restore_content(last), last.without
+        is_kept = self._existing != "overwrite"
+        lines = self._format.read_lines(base, str(path)) if is_kept else []
         captions = [" ".join(text.split()) for text in texts]
-        new = "".join(f"{line}\n" for line in self._combine(lines, captions))
-        return TextEdit(os.path.relpath(path, self._root), original, new, without)
+        text = self._format.replace_lines(base, self._combine(lines, captions), str(path))
+        return make_edit(os.path.relpath(path, self._root), content, text, base, without)
 
     def _combine(self, lines: list[str], captions: list[str]) -> list[str]:
         match self._existing:
@@ -163,10 +165,14 @@ class TextOutput(Output):
                     f"{sample.name}: not a file, so that no text can be written beside it; "
                     "name a folder or a file as output"
                 )
+            if self._format.keeps_image_extension:
+                return [image + self._extension]
             stem = os.path.splitext(image)[0]  # noqa: PTH122
             return [stem + self._extension, image + self._extension]
         name = os.path.join(self._folder, path_for_id(sample.id))  # noqa: PTH118
         names = [name + self._extension]
+        if self._format.keeps_image_extension:
+            return names
         if image and os.path.relpath(image, self._images) == os.path.normpath(sample.id):
             names.insert(0, os.path.splitext(name)[0] + self._extension)  # noqa: PTH122
         return names

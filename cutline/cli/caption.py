@@ -56,7 +56,7 @@ class OutputFlags(OutputConfig):
     output: Output = ""
     """file or folder to write: captions.jsonl, .csv or .parquet, results.json for the servers of
     COCO and NoCaps, metadata.jsonl for Hugging Face's imagefolder, a folder of .txt files or of tar
-    shards, a .tar file, or .txt or .caption for a file beside each image"""
+    shards, a .tar file, or .txt, .caption or .xmp for a file beside each image"""
     report: ReportOutput = ""
     """HTML report: images with their captions, lengths, scores and failures"""
 

@@ -36,11 +36,11 @@ class OutputConfig(Settings):
     """Output: how captions are written."""
 
     existing: Existing = "skip"
-    """images that have a caption file already: skip them, overwrite the text, append a line to it,
-    or prepend one"""
+    """images that have a caption file already, or an XMP sidecar with a description: skip them,
+    overwrite the text, append a line to it, or prepend one"""
     caption_extension: str = ""
-    """extension of caption files, such as .txt or .caption, beside the images if no output is named
-    (default: that of the output, else .txt)"""
+    """extension of caption files, such as .txt, .caption or .xmp (XMP sidecars, a.jpg.xmp), beside
+    the images if no output is named (default: that of the output, else .txt)"""
     style: CaptionStyle = "plain"
     """alt: write captions as alternative texts: without "a picture of" at the beginning, with a
     capital letter and a full stop, and cut after a word if longer than 125 characters (the template

@@ -149,16 +149,38 @@ def test_a_killed_run_changes_files_later_once(
     assert (images / "b.txt").read_text() == line("b.jpg")
 
 
-@pytest.mark.parametrize("existing", ["skip", "append", "prepend"])
-@pytest.mark.parametrize("before", ["by hand", "by hand\nagain\n"])
+@pytest.mark.parametrize("existing", ["skip", "overwrite", "append", "prepend"])
+@pytest.mark.parametrize("before", ["by hand", "by hand\nagain\n", "\ufeffby hand\r\n"])
 def test_a_new_run_undoes_what_the_last_one_wrote(
     images: Path, existing: Existing, before: str
 ) -> None:
-    (images / "a.txt").write_text(before)
+    (images / "a.txt").write_bytes(before.encode())
     run(images, existing)
     (images / "b.txt").write_text("corrected by hand\n")
     remove_state(images / ".cutline", TextOutput(None, images, ".txt", existing).forget)
-    assert texts(images) == {"a.txt": before, "b.txt": "corrected by hand\n"}
+    assert (images / "a.txt").read_bytes() == before.encode()
+    assert list(texts(images)) == ["a.txt", "b.txt"]
+    assert (images / "b.txt").read_text() == "corrected by hand\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_text_in_another_encoding_can_be_overwritten(images: Path, encoding: str) -> None:
+    (images / "a.txt").write_text("café", encoding)
+    assert run(images, "overwrite").counts.failed == 0
+    (images / "a.jpg").write_bytes(b"changed")
+    assert run(images, "overwrite").counts.failed == 0
+    expected = caption_text(b"changed") + "\n"
+    assert (images / "a.txt").read_text() == expected
+    remove_state(images / ".cutline", TextOutput(None, images, ".txt", "overwrite").forget)
+    assert texts(images) == {"a.txt": expected}  # what was there cannot be restored
+
+
+def test_lines_in_utf_16_are_kept(images: Path) -> None:
+    (images / "a.txt").write_text("café\nau lait", "utf-16")
+    run(images, "append")
+    (images / "a.jpg").write_bytes(b"changed")
+    run(images, "append")
+    assert texts(images)["a.txt"] == f"café\nau lait\n{caption_text(b'changed')}\n"
 
 
 def test_text_that_is_not_utf_8_is_left_alone_and_listed(images: Path) -> None:
