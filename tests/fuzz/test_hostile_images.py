@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from fuzz_process import Limits, check_cases
 from PIL import ExifTags, Image
@@ -28,6 +29,7 @@ _FORMATS = {
     "DDS": ("L", "LA", "RGB", "RGBA"),
     "DIB": _PLAIN,
     "GIF": _PLAIN,
+    "HEIF": ("L", "LA", "RGB", "RGBA"),
     "ICNS": ("RGB", "RGBA"),
     "ICO": ("L", "RGB", "RGBA"),
     "IM": (*_PLAIN, "LA", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"),
@@ -49,6 +51,7 @@ _FORMATS = {
 _OPTIONS: dict[str, list[dict[str, object]]] = {
     "DDS": [{}, {"pixel_format": "DXT1"}, {"pixel_format": "DXT5"}],
     "GIF": [{"save_all": True}, {"interlace": 1}],
+    "HEIF": [{}, {"save_all": True}, {"tile_size": 64}, {"chroma": 444}],
     "ICO": [{}, {"bitmap_format": "bmp"}],
     "JPEG": [{}, {"progressive": True}, {"restart_marker_rows": 1}],
     "JPEG2000": [{}, {"tile_size": (16, 16)}, {"no_jp2": True}],
@@ -81,13 +84,22 @@ def _make_image(mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+def _save_heif(image: Image.Image, file: io.BytesIO, _: str, **options: object) -> None:
+    if "tile_size" in options:
+        image = image.resize((130, 128))
+    images = pillow_heif.from_pillow(image)
+    for other in options.pop("append_images", ()):
+        images.add_from_pillow(other)
+    images.save(file, **options)
+
+
 def _write_image(random: random.Random) -> bytes:
     name = random.choice([*_FORMATS])
     options = dict(random.choice(_OPTIONS.get(name, [{}])))
     image = _make_image(random.choice(_FORMATS[name]))
     if options.get("save_all"):
         options["append_images"] = [image.rotate(45), image.rotate(90)]
-    if name in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF") and random.random() < 0.3:
+    if name in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF") and random.random() < 0.3:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = random.randrange(10)
         options["exif"] = exif
@@ -95,7 +107,8 @@ def _write_image(random: random.Random) -> bytes:
     file.name = "image"
     try:
         with silence_pillow():  # about formats that later versions do not write
-            image.save(file, name, **options)
+            save = _save_heif if name == "HEIF" else Image.Image.save
+            save(image, file, name, **options)
     except (
         OSError,
         ValueError,
