@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cutline.batching import CaptionRequest, TextEvent
+from cutline.config import CaptionStyle
 from cutline.serving.errors import to_api_error
 from cutline.serving.schemas import caption_to_json
 from cutline.serving.service import CaptionService, cancel_requests
@@ -40,14 +41,14 @@ def format_event(name: str, data: object) -> str:
 
 
 async def stream_events(
-    service: CaptionService, requests: Sequence[CaptionRequest]
+    service: CaptionService, requests: Sequence[CaptionRequest], style: CaptionStyle = "plain"
 ) -> AsyncIterator[str]:
     """Yield the events of all requests as they come, then the event "done"."""
     queue: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def watch(index: int, request: CaptionRequest) -> None:
         try:
-            async for name, data in watch_request(service, request):
+            async for name, data in watch_request(service, request, style):
                 await queue.put(format_event(name, {"index": index, **data}))
         finally:
             await queue.put(None)
@@ -68,7 +69,7 @@ async def stream_events(
 
 
 async def watch_request(
-    service: CaptionService, request: CaptionRequest
+    service: CaptionService, request: CaptionRequest, style: CaptionStyle
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Yield the events of a request by name: "text", then "caption" or "error"."""
     start = time.monotonic()
@@ -82,7 +83,7 @@ async def watch_request(
                 text = {"text": event.text, "draft": event.draft}
                 yield "text", {"candidate": event.candidate, **text}
             else:
-                caption = caption_to_json(service.complete(request, event))
+                caption = caption_to_json(service.complete(request, event, style))
                 yield "caption", {"caption": caption}
     except Exception as error:
         api_error = to_api_error(error)

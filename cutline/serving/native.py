@@ -1,6 +1,7 @@
 """Our own API: captions, scores, heat-maps and matches."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,12 +45,12 @@ async def create_captions(request: Request, service: Service) -> Response:
     """Caption images; with `stream`, send server-sent events: text, caption, error, done."""
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.CaptionFields, body)
-    options = make_options(fields)
+    options = replace(make_options(fields), style=fields.style)
     names = {f"images[{index}]": image for index, image in enumerate(fields.images)}
     images = await read_images(service, body, names)
     if fields.stream:
         requests = service.submit(images, options)
-        events = stream_events(service, requests)
+        events = stream_events(service, requests, options.style)
         return CaptionStream(events, requests, "text/event-stream")
     captions = await service.caption(images, options)
     outputs = list(map(schemas.caption_to_json, captions))

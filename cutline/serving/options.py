@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from cutline.batching import Caption
 from cutline.captioner import Captioner
-from cutline.config import GenerationConfig, ServeLimits
+from cutline.config import CaptionStyle, GenerationConfig, ServeLimits
 from cutline.serving.errors import ApiError
 
 SERVED_SETTINGS = tuple(
@@ -24,6 +24,8 @@ class CaptionOptions:
     """tokens of a caption after the prompt, instead of `max_length`"""
     deadline: float | None = None
     """seconds, at most those of the server"""
+    style: CaptionStyle = "plain"
+    """alt: alternative texts"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class ServedCaption:
     """A caption, and what became of its request."""
 
     caption: Caption
+    """in the style that was asked for"""
     num_prompt_tokens: int
     """tokens of the prompt, the start token included"""
     max_length: int

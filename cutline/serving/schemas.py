@@ -7,7 +7,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from cutline.batching import Caption
-from cutline.config import GenerationConfig
+from cutline.config import CaptionStyle, GenerationConfig
 from cutline.config.descriptions import describe_field
 from cutline.serving.options import SERVED_SETTINGS, ServedCaption
 
@@ -81,6 +81,9 @@ class CaptionFields(GenerationFields):
 
     images: list[ImageInput] = Field(min_length=1)
     """the images"""
+    style: CaptionStyle = "plain"
+    """plain, or alt for alternative texts: a sentence of at most 125 characters; the text of events
+    is plain, that of the caption after them is not"""
     stream: bool = False
     """whether to send captions word by word, as server-sent events"""
 

@@ -8,9 +8,16 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
-from cutline.batching import Caption, CaptionRequest, Request
+from cutline.batching import Caption, CaptionRequest, Request, style_caption
 from cutline.captioner import Captioner
-from cutline.config import GenerationConfig, GenerationKwargs, ServeConfig, ServeLimits, UrlPolicy
+from cutline.config import (
+    CaptionStyle,
+    GenerationConfig,
+    GenerationKwargs,
+    ServeConfig,
+    ServeLimits,
+    UrlPolicy,
+)
 from cutline.errors import QueueFullError
 from cutline.matcher import Matcher
 from cutline.scheduler import CaptionScheduler
@@ -143,7 +150,7 @@ class CaptionService:
         requests = self.submit(images, options)
         try:
             return [
-                await self._finish(request, f"images[{index}]")
+                await self._finish(request, options.style, f"images[{index}]")
                 for index, request in enumerate(requests)
             ]
         finally:
@@ -171,17 +178,22 @@ class CaptionService:
             raise self.explain_error(error) from None
         return requests
 
-    async def _finish(self, request: CaptionRequest, param: str) -> ServedCaption:
+    async def _finish(
+        self, request: CaptionRequest, style: CaptionStyle, param: str
+    ) -> ServedCaption:
         try:
-            return self.complete(request, await request)
+            return self.complete(request, await request, style)
         except Exception as error:
             raise self.explain_error(error, param) from None
 
-    def complete(self, request: CaptionRequest, caption: Caption) -> ServedCaption:
+    def complete(
+        self, request: CaptionRequest, caption: Caption, style: CaptionStyle
+    ) -> ServedCaption:
         """Count a caption, and return it as it is served."""
         self.metrics.tokens.inc(sum(len(each.token_ids) for each in caption.alternatives))
         self._record_image()
-        return ServedCaption(caption, len(request.prompt_ids), request.config.max_length)
+        styled = style_caption(caption, style)
+        return ServedCaption(styled, len(request.prompt_ids), request.config.max_length)
 
     def explain_error(self, error: BaseException, param: str | None = None) -> ApiError:
         """Return the error that a client is told, with the time after which to try again."""

@@ -16,6 +16,7 @@ from random_matcher import make_matcher
 from starlette.testclient import TestClient
 
 import cutline
+from cutline.batching import style_caption
 from cutline.config import GenerationConfig, ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.app import make_app
 from cutline.serving.options import SERVED_SETTINGS
@@ -198,6 +199,21 @@ def test_an_image_that_fails_ends_its_own_events_only(client: TestClient) -> Non
     ends = {data["index"]: name for name, data in read_events(answer.text) if name != "done"}
     assert answer.status_code == 200
     assert ends == {0: "caption", 1: "error"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_captions_can_be_alternative_texts(
+    stream: bool, captioner: cutline.Captioner, client: TestClient
+) -> None:
+    fields = {"style": "alt", "num_captions": 2}
+    expected = [style_caption(each, "alt") for each in captioner.caption(IMAGES, num_captions=2)]
+    answer = client.post("/v1/captions", json=to_json(FILES, **fields, stream=stream))
+    if stream:
+        events = read_events(answer.text)
+        captions = {data["index"]: data["caption"] for name, data in events if name == "caption"}
+        assert_equal([captions[index] for index in range(3)], expected)
+    else:
+        assert_equal(answer.json()["captions"], expected)
 
 
 # ----------------------------------------------------------------------- scores, heat-maps, matches
