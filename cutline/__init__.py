@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cutline.batching import Caption, CaptionRequest, TextEvent
     from cutline.calibration import CalibrationResult, calibrate
     from cutline.captioner import Captioner, load
+    from cutline.client import AsyncClient, Client, ServedCaption, ServedText
     from cutline.confidence import Calibration, Word
     from cutline.config import (
         CaptionConfig,
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 
 # Type checkers need the imports above and a literal __all__; __getattr__ needs the modules.
 _MODULES = {
+    "AsyncClient": "cutline.client",
     "Calibration": "cutline.confidence",
     "CalibrationResult": "cutline.calibration",
     "Caption": "cutline.batching",
@@ -60,6 +62,7 @@ _MODULES = {
     "CaptionScore": "cutline.scoring",
     "Captioner": "cutline.captioner",
     "CheckpointError": "cutline.errors",
+    "Client": "cutline.client",
     "Columns": "cutline.config",
     "ConfigError": "cutline.errors",
     "CutlineError": "cutline.errors",
@@ -86,6 +89,8 @@ _MODULES = {
     "SchedulerClosedError": "cutline.errors",
     "SearchHit": "cutline.retrieval",
     "SearchIndex": "cutline.retrieval",
+    "ServedCaption": "cutline.client",
+    "ServedText": "cutline.client",
     "TextConfig": "cutline.config",
     "TextEvent": "cutline.batching",
     "VisionConfig": "cutline.config",
@@ -105,6 +110,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "AsyncClient",
     "Calibration",
     "CalibrationResult",
     "Caption",
@@ -114,6 +120,7 @@ __all__ = [
     "CaptionScore",
     "Captioner",
     "CheckpointError",
+    "Client",
     "Columns",
     "ConfigError",
     "CutlineError",
@@ -140,6 +147,8 @@ __all__ = [
     "SchedulerClosedError",
     "SearchHit",
     "SearchIndex",
+    "ServedCaption",
+    "ServedText",
     "TextConfig",
     "TextEvent",
     "VisionConfig",

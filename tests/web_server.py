@@ -27,6 +27,10 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:  # the client has gone
             self.close_connection = True
 
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.do_GET()
+
     def write(self, data: bytes) -> None:
         self.wfile.write(data)
 
@@ -44,6 +48,7 @@ class WebServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answers: dict[str, Answer | list[Answer]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         super().__init__((host, 0), Handler)
         self.scheme = "http"
         if context:

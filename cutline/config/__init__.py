@@ -11,6 +11,7 @@ from cutline.config.capfilt import (
     MatchScore,
     RatioOptions,
 )
+from cutline.config.client import ClientConfig
 from cutline.config.collection import (
     CaptionStyle,
     Existing,
@@ -70,6 +71,7 @@ __all__ = [
     "CaptionerOptions",
     "CheckpointOptions",
     "Cleaning",
+    "ClientConfig",
     "ClientText",
     "Columns",
     "DataConfig",

@@ -1,0 +1,72 @@
+"""What both clients pass to httpx."""
+
+from typing import Any
+
+from cutline.client.calls import Call
+from cutline.config import ClientConfig
+from cutline.errors import ConfigError
+from cutline.messages import first_line, format_value
+
+KEEP_ALIVE = 4.0
+"""seconds that an idle connection is kept: less than the 5 of uvicorn, so that no request is sent
+on a connection that the server is closing"""
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+def require_httpx() -> Any:
+    """Return the module `httpx`.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import httpx
+    except ImportError:
+        raise ConfigError(
+            "a client needs httpx, which is not installed: pip install 'cutline[serve]'"
+        ) from None
+    return httpx
+
+
+def make_options(config: ClientConfig) -> dict[str, Any]:
+    """Return the arguments of `httpx.Client` and `httpx.AsyncClient`.
+
+    Raises:
+        ConfigError: httpx is not installed, or the address of the server is invalid.
+    """
+    httpx = require_httpx()
+    try:
+        base_url = httpx.URL(config.base_url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(
+            "base_url must be an address such as http://127.0.0.1:8000, not "
+            f"{format_value(config.base_url)} ({first_line(error)})"
+        ) from None
+    headers = {"User-Agent": "cutline"}
+    if config.token is not None:
+        headers["Authorization"] = f"Bearer {config.token}"
+    return {
+        "base_url": base_url,
+        "headers": headers,
+        "limits": httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE),
+        # The proxy that HTTP_PROXY names cannot reach a server on this machine.
+        "mounts": {f"all://{host}": None for host in LOOPBACK_HOSTS},
+    }
+
+
+def make_arguments(call: Call[Any], body: bytes, timeout: float) -> dict[str, Any]:
+    """Return the arguments of `stream` of httpx's clients.
+
+    Args:
+        call: The request.
+        body: Its JSON.
+        timeout: Seconds to wait for the connection, for the answer and for each part of it.
+    """
+    headers = {"Content-Type": "application/json"} if body else {}
+    return {
+        "method": call.method,
+        "url": call.path.removeprefix("/"),
+        "headers": headers,
+        "content": body,
+        "timeout": timeout,
+    }

@@ -1,0 +1,59 @@
+"""Run a function on several threads, and stop at the first error."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_parallel(function: Callable[[T], R], items: Sequence[T], num_threads: int) -> list[R]:
+    """Return the results of a function for all items, in order.
+
+    After an error, or Ctrl-C, no further item is taken, and nobody waits for those in progress:
+    their threads end by themselves, or with the process.
+    """
+    results: dict[int, R] = {}
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    remaining = _Remaining(enumerate(items))
+
+    def work() -> None:
+        try:
+            for index, item in remaining:
+                results[index] = function(item)
+        except BaseException as error:  # raised again in the thread that waits
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threads = [
+        threading.Thread(target=work, name="cutline-client", daemon=True)
+        for _ in range(min(num_threads, len(items)))
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            if error := ended.get():
+                raise error
+    finally:
+        remaining.close()
+    return [results[index] for index in range(len(items))]
+
+
+class _Remaining(Iterator[T]):
+    """Items that several threads take."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items, self._lock, self._closed = items, threading.Lock(), False
+
+    def __next__(self) -> T:
+        with self._lock:
+            if self._closed:
+                raise StopIteration
+            return next(self._items)
+
+    def close(self) -> None:
+        self._closed = True
