@@ -17,6 +17,7 @@ class Handler(BaseHTTPRequestHandler):
     server: "WebServer"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    body = b""
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, dict(self.headers)))
@@ -28,7 +29,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_POST(self) -> None:
-        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(self.body)
         self.do_GET()
 
     def write(self, data: bytes) -> None:
@@ -44,12 +46,14 @@ class WebServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 100
 
-    def __init__(self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answers: dict[str, Answer | list[Answer]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.bodies: list[bytes] = []
-        super().__init__((host, 0), Handler)
+        super().__init__((host, port), Handler)
         self.scheme = "http"
         if context:
             self.socket = context.wrap_socket(self.socket, server_side=True)

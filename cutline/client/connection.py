@@ -37,7 +37,8 @@ def make_options(config: ClientConfig) -> dict[str, Any]:
     httpx = require_httpx()
     try:
         base_url = httpx.URL(config.base_url)
-    except httpx.InvalidURL as error:
+        _ = base_url.host  # which is decoded now
+    except (httpx.InvalidURL, ValueError) as error:
         raise ConfigError(
             "base_url must be an address such as http://127.0.0.1:8000, not "
             f"{format_value(config.base_url)} ({first_line(error)})"

@@ -1,6 +1,9 @@
 """What went wrong with a request: the error to raise, and whether to send the request again."""
 
 import json
+import os
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,13 +144,33 @@ def explain_connection(error: Exception, config: ClientConfig) -> Failure:
     """
     import httpx
 
-    url, reason = config.base_url, format_text(str(error)) or type(error).__name__
+    url, cause = config.base_url, _find_system_error(error)
+    if isinstance(cause, ssl.SSLError):
+        reason = format_text(getattr(cause, "verify_message", "") or str(cause.reason))
+        hint = "check the address, or name the server's certificate in SSL_CERT_FILE"
+        return Failure(CutlineError(f"{url}: the TLS connection fails ({reason}); {hint}"))
+    reason = format_text(_explain_system_error(cause) or str(error)) or type(error).__name__
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         hint = "start `cutline serve`, or give its address as base_url"
         return Failure(CutlineError(f"{url} cannot be reached ({reason}): {hint}"), can_retry=True)
     if isinstance(error, httpx.TimeoutException):
         return Failure(make_timeout(config))
     return Failure(CutlineError(f"{url}: the connection failed ({reason}); try again"))
+
+
+def _find_system_error(error: BaseException | None) -> OSError | None:
+    """Return the error of the system that an error stems from, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _explain_system_error(error: OSError | None) -> str:
+    if error is None or isinstance(error, socket.gaierror):  # which has numbers of its own
+        return (error and error.strerror) or ""
+    return os.strerror(error.errno or 0)
 
 
 def make_timeout(config: ClientConfig) -> DeadlineExceededError:

@@ -48,7 +48,7 @@ def _find_problem(url: str) -> str:
     """Return what is wrong with the address of a server, or ""."""
     try:
         parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
+        has_host = bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError:
         has_host = False
     if not has_host or parts.scheme not in ("http", "https") or not url.isprintable() or " " in url:

@@ -3,7 +3,6 @@
 import gzip
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from certificates import make_certificate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from web_server import Answer, WebServer, redirect, send, send_raw
@@ -309,19 +309,7 @@ def test_proxies_are_not_used(server: WebServer, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a certificate of localhost that nobody has signed, with its key."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext"
-    try:
-        subprocess.run(
-            [*command.split(), names, "-keyout", path.with_suffix(".key"), "-out", path],
-            check=True,
-            capture_output=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("openssl makes no certificate here")
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_certificates_are_verified(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
