@@ -157,10 +157,10 @@ def test_the_generator_left_alone_closes_the_connection(server: WebServer) -> No
 def test_waits_between_events_are_limited_not_their_sum(server: WebServer, ask: Ask) -> None:
     def answer(handler: Handler) -> None:
         handler.write(HEAD)
-        for event in [make_text("a")] * 4 + [CAPTION + DONE]:
-            handler.write(event.encode())
+        for event in [make_text("a")] * 2 + [CAPTION + DONE]:
             time.sleep(0.1)
+            handler.write(event.encode())
         handler.close_connection = True
 
     server.answers["/v1/captions"] = answer
-    assert len(ask(server, "stream", b"image", timeout=0.3)) == 5
+    assert len(ask(server, "stream", b"image", timeout=0.25)) == 3

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from web_server import WebServer
 
-from cutline.client.images import encode_input, list_images
+from cutline.client.images import encode_input, list_images, name_input
 from cutline.errors import ImageError
 from cutline.image import open_image
 
@@ -110,12 +110,11 @@ def test_one_image_is_loaded_by_one_thread_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_images_that_cannot_be_read(
-    server: WebServer, ask: Ask, image: Any, problem: str, tmp_path: Path, monkeypatch: Any
+    image: Any, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError, match=problem):
-        ask(server, "caption", image)
-    assert server.requests == []
+        encode_input(image, name_input(image, 0))
 
 
 def test_a_truncated_image(server: WebServer, ask: Ask, tmp_path: Path) -> None:
@@ -124,3 +123,4 @@ def test_a_truncated_image(server: WebServer, ask: Ask, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with Image.open(path) as image, pytest.raises(ImageError, match=r"^image 0: cannot be read"):
         ask(server, "caption", image)
+    assert server.requests == []
