@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cutline.client.failures import foreign_answers, make_error
-from cutline.client.results import ServedCaption, ServedText, read_caption, read_text
+from cutline.client.results import ServedCaption, ServedText, read_caption, read_text_event
 from cutline.errors import CutlineError
 
 
@@ -62,7 +62,7 @@ class EventReader:
             self._has_caption = True
             yield read_caption(data["caption"])
         elif event == "text":
-            text = read_text(data)
+            text = read_text_event(data)
             if self._draft:
                 yield text
             elif text.text:

@@ -111,7 +111,7 @@ def read_caption(data: Any, index: int = 0) -> ServedCaption:
     )
 
 
-def read_text(data: Any) -> ServedText:
+def read_text_event(data: Any) -> ServedText:
     """Return new text from the JSON of its event."""
     return ServedText(str(data["text"]), int(data["candidate"]), str(data.get("draft", "")))
 

@@ -102,7 +102,7 @@ def test_a_wait_beyond_the_time_limit_is_not_begun(server: WebServer, ask: Ask, 
 
 
 def test_a_retry_after_that_means_nothing_is_ignored(server: WebServer) -> None:
-    values = ("soon", "-5", "", "Thu, 01 Jan 1970 00:00:00 GMT", "\xb2", "1.5", "9" * 5000 + "x")
+    values = ("soon", "-5", "", "Thu, 01 Jan 1970 00:00:00 GMT", "\xb2")
     answer(server, *[send_error(429, "queue_full", Retry_After=value) for value in values], DOG)
     with Client(server.url(""), max_retries=len(values), timeout=10) as client:
         assert client.caption(b"image")[0].text == "a dog"
