@@ -1,5 +1,7 @@
 """What both clients pass to httpx."""
 
+import os
+from functools import cache
 from typing import Any
 
 from cutline.client.calls import Call
@@ -7,9 +9,6 @@ from cutline.config import ClientConfig
 from cutline.errors import ConfigError
 from cutline.messages import first_line, format_value
 
-KEEP_ALIVE = 4.0
-"""seconds that an idle connection is kept: less than the 5 of uvicorn, so that no request is sent
-on a connection that the server is closing"""
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -49,10 +48,18 @@ def make_options(config: ClientConfig) -> dict[str, Any]:
     return {
         "base_url": base_url,
         "headers": headers,
-        "limits": httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE),
+        "verify": _load_certificates(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
+        # Idle connections are closed before the server closes them, after 15 seconds.
+        "limits": httpx.Limits(max_connections=None, keepalive_expiry=5.0),
         # The proxy that HTTP_PROXY names cannot reach a server on this machine.
         "mounts": {f"all://{host}": None for host in LOOPBACK_HOSTS},
     }
+
+
+@cache  # loading the certificates of the system takes some 20 ms
+def _load_certificates(*_: str | None) -> Any:
+    """Return what servers are verified with, given the variables that httpx reads."""
+    return require_httpx().create_ssl_context()
 
 
 def make_arguments(call: Call[Any], body: bytes, timeout: float) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _ERRORS: Mapping[str, type[CutlineError]] = {
     "invalid_image": ImageError,
     "unsupported_media_type": ImageError,
+    "too_large": ImageError,  # each request has one image
     "queue_full": QueueFullError,
     "deadline_exceeded": DeadlineExceededError,
 }
@@ -85,9 +86,10 @@ def make_error(data: Any, name: str) -> CutlineError:
     """
     message, param = one_line(str(data["message"])), data.get("param") or ""
     kind = _ERRORS.get(data["type"], CutlineError)
-    is_image = str(param).startswith("image")
-    if kind is CutlineError and param:
-        kind = ImageError if is_image else ConfigError
+    if str(param).startswith("image"):
+        kind = ImageError
+    elif data["type"] == "invalid_request" and param:
+        kind = ConfigError
     if kind is ImageError and name:
         message = f"{name}: {message.removeprefix(f'{param}: ')}"
     error = kind(message)

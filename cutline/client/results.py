@@ -99,7 +99,7 @@ def read_caption(data: Any, index: int = 0) -> ServedCaption:
     """
     return ServedCaption(
         str(data["text"]),
-        float(data["score"]),
+        _read_log_prob(data["score"]),
         float(data["confidence"]),
         tuple(
             Word(str(word["text"]), int(word["start"]), int(word["end"]), float(word["confidence"]))
@@ -109,6 +109,11 @@ def read_caption(data: Any, index: int = 0) -> ServedCaption:
         tuple(read_caption(each, index) for each in data.get("alternatives", ())),
         index,
     )
+
+
+def _read_log_prob(value: Any) -> float:
+    """Return a log-probability; JSON has no infinity, for which it is null."""
+    return -math.inf if value is None else float(value)
 
 
 def read_text_event(data: Any) -> ServedText:
@@ -121,10 +126,9 @@ def read_scores(data: Any) -> list[ServedScore]:
     return [
         ServedScore(
             str(score["text"]),
-            float(score["log_prob"]),
-            # JSON has no infinity
+            _read_log_prob(score["log_prob"]),
             math.inf if score["perplexity"] is None else float(score["perplexity"]),
-            tuple(map(float, score["token_log_probs"])),
+            tuple(map(_read_log_prob, score["token_log_probs"])),
         )
         for score in data["scores"]
     ]

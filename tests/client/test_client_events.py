@@ -154,7 +154,7 @@ def test_the_generator_left_alone_closes_the_connection(server: WebServer) -> No
         assert answer.gone.wait(5)
 
 
-def test_waits_between_events_are_limited_not_their_sum(server: WebServer, ask: Ask) -> None:
+def test_waits_between_events_are_limited_not_their_sum(server: WebServer) -> None:
     def answer(handler: Handler) -> None:
         handler.write(HEAD)
         for event in [make_text("a")] * 2 + [CAPTION + DONE]:
@@ -163,4 +163,5 @@ def test_waits_between_events_are_limited_not_their_sum(server: WebServer, ask: 
         handler.close_connection = True
 
     server.answers["/v1/captions"] = answer
-    assert len(ask(server, "stream", b"image", timeout=0.25)) == 3
+    with Client(server.url(""), timeout=0.25) as client:
+        assert len(list(client.stream(b"image"))) == 3

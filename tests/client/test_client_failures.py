@@ -139,7 +139,7 @@ def test_waits_differ() -> None:
         (422, "invalid_image", "images[0]", ImageError),
         (415, "unsupported_media_type", "images[0]", ImageError),
         (413, "too_large", "images[0]", ImageError),
-        (413, "too_large", None, CutlineError),
+        (413, "too_large", None, ImageError),
         (422, "invalid_request", "num_beams", ConfigError),
         (400, "invalid_request", None, CutlineError),
         (401, "unauthorized", None, CutlineError),
