@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from certificates import make_certificate
-from web_server import Answer, Handler, WebServer, send
+from web_server import Answer, Handler, WebServer, send, send_raw
 
 from cutline import Client, ServedText
 from cutline.cli.main import run_command
@@ -358,7 +358,12 @@ def test_nginx_passes_on_events_as_they_come_and_that_the_client_leaves(
 
 
 def test_nginx_asks_another_server_if_one_is_gone(proxy: Proxy, client: Client) -> None:
-    proxy.set_answers(send_caption, send_caption)
+    proxy.set_answers(send_raw(), send_caption)  # which also ends connections of earlier tests
     proxy.servers[0].shutdown()
     proxy.servers[0].server_close()
     assert [client.caption(b"image")[0].text for _ in range(4)] == ["a dog"] * 4
+    proxy.set_answers(send_raw(), send_raw())
+    proxy.servers[1].shutdown()
+    proxy.servers[1].server_close()
+    with pytest.raises(CutlineError, match=r"^no server can be reached; try again later$"):
+        client.caption(b"image")

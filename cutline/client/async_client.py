@@ -16,7 +16,7 @@ from cutline.client.calls import (
     make_score_call,
     make_stream_call,
 )
-from cutline.client.connection import make_arguments, make_options, require_httpx
+from cutline.client.connection import make_arguments, make_http_options, require_httpx
 from cutline.client.events import EventReader
 from cutline.client.failures import explain_connection, number_errors, read_failure
 from cutline.client.images import ImageInput
@@ -51,7 +51,7 @@ class AsyncClient:
     ) -> None:
         """Make a client; for arguments and errors see `Client`."""
         self._config = ClientConfig(base_url, token, timeout, max_retries, concurrency)
-        self._http = require_httpx().AsyncClient(**make_options(self._config))
+        self._http = require_httpx().AsyncClient(**make_http_options(self._config))
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from cutline.client.calls import (
     make_score_call,
     make_stream_call,
 )
-from cutline.client.connection import make_arguments, make_options, require_httpx
+from cutline.client.connection import make_arguments, make_http_options, require_httpx
 from cutline.client.events import EventReader
 from cutline.client.failures import explain_connection, number_errors, read_failure
 from cutline.client.images import ImageInput
@@ -76,7 +76,7 @@ class Client:
             ConfigError: A setting is invalid, or httpx is not installed.
         """
         self._config = ClientConfig(base_url, token, timeout, max_retries, concurrency)
-        self._http = require_httpx().Client(**make_options(self._config))
+        self._http = require_httpx().Client(**make_http_options(self._config))
 
     def __enter__(self) -> Self:
         return self

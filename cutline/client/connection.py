@@ -27,7 +27,7 @@ def require_httpx() -> Any:
     return httpx
 
 
-def make_options(config: ClientConfig) -> dict[str, Any]:
+def make_http_options(config: ClientConfig) -> dict[str, Any]:
     """Return the arguments of `httpx.Client` and `httpx.AsyncClient`.
 
     Raises:
