@@ -9,6 +9,8 @@ from cutline.config import ClientConfig
 from cutline.errors import ConfigError
 from cutline.messages import first_line, format_value
 
+CONNECT_TIMEOUT = 10.0
+"""seconds to wait for a connection, after which another try may be luckier"""
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -68,7 +70,7 @@ def make_arguments(call: Call[Any], body: bytes, timeout: float) -> dict[str, An
     Args:
         call: The request.
         body: Its JSON.
-        timeout: Seconds to wait for the connection, for the answer and for each part of it.
+        timeout: Seconds to wait for the answer, and for each part of it.
     """
     headers = {"Content-Type": "application/json"} if body else {}
     return {
@@ -76,5 +78,5 @@ def make_arguments(call: Call[Any], body: bytes, timeout: float) -> dict[str, An
         "url": call.path.removeprefix("/"),
         "headers": headers,
         "content": body,
-        "timeout": timeout,
+        "timeout": require_httpx().Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
     }

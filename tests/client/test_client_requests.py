@@ -2,15 +2,18 @@
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from answers import Ask, make_caption_json, read_image, send_captions, send_error, send_json
-from web_server import Handler, WebServer, send
+from web_server import Handler, WebServer, send, send_raw
 
 import cutline
 from cutline.client import ServedCaption, ServedMatch, ServedScore
@@ -126,6 +129,18 @@ def test_after_an_error_no_further_image_is_sent(server: WebServer, ask: Ask) ->
     with pytest.raises(ImageError):
         ask(server, "caption", [b"image"] * 100, concurrency=2)
     assert len(server.requests) < 10
+
+
+def test_ctrl_c_does_not_wait_for_the_server(server: WebServer) -> None:
+    server.answers["/v1/captions"] = send_raw(b"", b"", pause=5)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    with cutline.Client(server.url("")) as client:
+        start = time.monotonic()
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.caption([b"image"] * 3)
+    assert time.monotonic() - start < 3
+    timer.join()
 
 
 def test_all_of_a_caption_is_read(server: WebServer, ask: Ask) -> None:
