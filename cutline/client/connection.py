@@ -61,7 +61,13 @@ def make_http_options(config: ClientConfig) -> dict[str, Any]:
 @cache  # loading the certificates of the system takes some 20 ms
 def _load_certificates(*_: str | None) -> Any:
     """Return what servers are verified with, given the variables that httpx reads."""
-    return require_httpx().create_ssl_context()
+    try:
+        return require_httpx().create_ssl_context()
+    except OSError as error:
+        raise ConfigError(
+            "the certificates that SSL_CERT_FILE or SSL_CERT_DIR name cannot be read "
+            f"({error.strerror or error}); check both"
+        ) from None
 
 
 def make_arguments(call: Call[Any], body: bytes, timeout: float) -> dict[str, Any]:

@@ -276,6 +276,9 @@ def test_a_certificate_of_ones_own(
             ask(server, "caption", b"image")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert ask(server, "caption", b"image")[0].text == "a dog"
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_name("missing.pem")))
+    with pytest.raises(ConfigError, match=r"SSL_CERT_FILE .* cannot be read"):
+        ask(server, "caption", b"image")
 
 
 def test_missing_httpx_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
