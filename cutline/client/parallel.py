@@ -1,9 +1,13 @@
 """Run a function on several threads, and stop at the first error."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
+
+MAX_WAIT = 5.0
+"""seconds to wait for items in progress after an error"""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -12,8 +16,8 @@ R = TypeVar("R")
 def map_parallel(function: Callable[[T], R], items: Sequence[T], num_threads: int) -> list[R]:
     """Return the results of a function for all items, in order.
 
-    After an error, or Ctrl-C, no further item is taken, and nobody waits for those in progress:
-    their threads end by themselves, or with the process.
+    After an error, or Ctrl-C, no further item is taken. After an error, those in progress are
+    waited for, but not long; after Ctrl-C, their threads end by themselves, or with the process.
     """
     results: dict[int, R] = {}
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -38,6 +42,12 @@ def map_parallel(function: Callable[[T], R], items: Sequence[T], num_threads: in
         for _ in threads:
             if error := ended.get():
                 raise error
+    except Exception:
+        remaining.close()
+        end = time.monotonic() + MAX_WAIT
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        raise
     finally:
         remaining.close()
     return [results[index] for index in range(len(items))]
