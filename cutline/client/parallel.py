@@ -45,7 +45,7 @@ def map_parallel(function: Callable[[T], R], items: Sequence[T], num_threads: in
     except Exception:
         remaining.close()
         end = time.monotonic() + MAX_WAIT
-        for thread in threads:
+        for thread in filter(threading.Thread.is_alive, threads):
             thread.join(max(0.0, end - time.monotonic()))
         raise
     finally:
