@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cutline.client.failures import foreign_answers
 from cutline.client.images import ImageInput, encode_input, list_images, name_input
@@ -20,7 +20,7 @@ from cutline.client.results import (
     read_models,
     read_scores,
 )
-from cutline.config import ExplainMethod, GenerationKwargs
+from cutline.config import CaptionStyle, ExplainMethod, GenerationKwargs
 from cutline.errors import ConfigError
 from cutline.messages import format_value
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class CaptionKwargs(GenerationKwargs, total=False):
     """Settings of a caption from a server, as keyword arguments."""
 
-    style: Literal["plain", "alt"]
+    style: CaptionStyle
     deadline: float
 
 
