@@ -29,7 +29,7 @@ class CaptionOptions:
 
 
 @dataclass(frozen=True)
-class ServedCaption:
+class FinishedCaption:
     """A caption, and what became of its request."""
 
     caption: Caption

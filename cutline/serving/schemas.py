@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from cutline.batching import Caption
 from cutline.config import CaptionStyle, GenerationConfig
 from cutline.config.descriptions import describe_field
-from cutline.serving.options import SERVED_SETTINGS, ServedCaption
+from cutline.serving.options import SERVED_SETTINGS, FinishedCaption
 
 
 class Fields(BaseModel):
@@ -223,13 +223,13 @@ class ErrorOutput(BaseModel):
     error: ErrorDetails
 
 
-def caption_to_json(served: ServedCaption) -> dict[str, Any]:
+def caption_to_json(served: FinishedCaption) -> dict[str, Any]:
     """Return a caption with its alternatives, as JSON."""
     alternatives = [_describe(each, served) for each in served.caption.alternatives]
     return _describe(served.caption, served) | {"alternatives": alternatives}
 
 
-def _describe(caption: Caption, served: ServedCaption) -> dict[str, Any]:
+def _describe(caption: Caption, served: FinishedCaption) -> dict[str, Any]:
     return {
         "text": caption.text,
         "score": to_finite(caption.score),

@@ -24,7 +24,7 @@ from cutline.scheduler import CaptionScheduler
 from cutline.serving.errors import ApiError, not_ready, to_api_error
 from cutline.serving.fetcher import ImageFetcher
 from cutline.serving.metrics import Metrics
-from cutline.serving.options import SERVED_SETTINGS, CaptionOptions, ServedCaption, limit_settings
+from cutline.serving.options import SERVED_SETTINGS, CaptionOptions, FinishedCaption, limit_settings
 from cutline.web import UrlError
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class CaptionService:
 
     async def caption(
         self, images: Sequence[bytes], options: CaptionOptions
-    ) -> list[ServedCaption]:
+    ) -> list[FinishedCaption]:
         """Return the caption of each image.
 
         Raises:
@@ -180,7 +180,7 @@ class CaptionService:
 
     async def _finish(
         self, request: CaptionRequest, style: CaptionStyle, param: str
-    ) -> ServedCaption:
+    ) -> FinishedCaption:
         try:
             return self.complete(request, await request, style)
         except Exception as error:
@@ -188,12 +188,12 @@ class CaptionService:
 
     def complete(
         self, request: CaptionRequest, caption: Caption, style: CaptionStyle
-    ) -> ServedCaption:
+    ) -> FinishedCaption:
         """Count a caption, and return it as it is served."""
         self.metrics.tokens.inc(sum(len(each.token_ids) for each in caption.alternatives))
         self._record_image()
         styled = style_caption(caption, style)
-        return ServedCaption(styled, len(request.prompt_ids), request.config.max_length)
+        return FinishedCaption(styled, len(request.prompt_ids), request.config.max_length)
 
     def explain_error(self, error: BaseException, param: str | None = None) -> ApiError:
         """Return the error that a client is told, with the time after which to try again."""
