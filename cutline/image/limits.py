@@ -9,6 +9,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH
 from cutline.errors import ImageError, ImageSizeError
 from cutline.image.budget import MemoryBudget
 from cutline.image.headers import count_jpeg_scans, read_icns_size, read_ico_size
+from cutline.image.heif_items import measure_heif_items
 
 MAX_PIXELS = 100_000_000
 """width times height of an image"""
@@ -67,7 +68,12 @@ def check_image(image: Image.Image, name: str, max_pixels: int) -> int:
         raise ImageError(f"{name}: an image of {width} x {height} pixels is empty; remove it")
     if image.format == "ICNS":
         _check_icon(read_icns_size(image), name)
-    num_pixels = max(width * height, math.prod(_tile_size(image)))
+    num_pixels = max(width * height, math.prod(_tile_size(image)), _largest_item(image, name))
+    if num_pixels > max_pixels:
+        raise ImageSizeError(
+            f"{name}: contains an image of {num_pixels:,} pixels, more than the {max_pixels:,} "
+            "allowed; save it as JPEG or PNG"
+        )
     num_bytes = num_pixels * _bytes_per_pixel(image, name) + max(width, height) * _BYTES_PER_LINE
     if num_bytes > DECODING_MEMORY.size:
         raise ImageSizeError(
@@ -78,11 +84,14 @@ def check_image(image: Image.Image, name: str, max_pixels: int) -> int:
 
 
 def _tile_size(image: Any) -> tuple[int, int]:
-    """Return the size of a TIFF's tiles or a HEIF's grid, which may be larger than the image."""
-    if tiling := image.format == "HEIF" and image.info.get("tiling"):
-        return tiling["image_width"], tiling["image_height"]
+    """Return the size of the tiles of a TIFF, which may be larger than the image."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     return tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
+
+
+def _largest_item(image: Any, name: str) -> int:
+    """Return the pixels of the largest part of a HEIF that is not decoded yet."""
+    return measure_heif_items(image.fp, name) if image.format == "HEIF" and image.fp else 0
 
 
 def _check_icon(size: tuple[int, int], name: str) -> None:

@@ -19,6 +19,7 @@ from cutline.data import walk
 from cutline.errors import ImageError
 from cutline.image import open_image
 from cutline.image.heif import is_heif
+from cutline.image.heif_items import measure_heif_items
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
 
@@ -153,13 +154,67 @@ def test_a_large_image_is_refused_before_decoding(heic: bytes) -> None:
 
 
 def test_an_image_larger_than_declared_is_refused() -> None:
-    data = encode_heic(Image.new("RGB", (1024, 1024)))
-    assert "Image size 1024x1024 exceeds" in open_error(resize_boxes(data, (1024, 1024), (64, 64)))
-    data = encode_heic(Image.new("RGB", (1024, 1024)), tile_size=512)
-    data = resize_boxes(data, (1024, 1024), (64, 64))
-    place = data.index(struct.pack(">BBBBHH", 0, 0, 1, 1, 1024, 1024)) + 4
-    data = data[:place] + struct.pack(">HH", 30_000, 30_000) + data[place + 4 :]
-    assert "30000 x 30000 pixels are more than" in open_error(data)
+    data = encode_heic(Image.new("RGB", (320, 320)))
+    assert "Image size 320x320 exceeds" in open_error(resize_boxes(data, (320, 320), (64, 64)))
+
+
+def test_a_large_image_in_a_small_one_is_refused() -> None:
+    """Its transparency, for example, which would be scaled down."""
+    images = pillow_heif.from_pillow(draw())
+    images.add_from_pillow(Image.new("L", (80, 80)))
+    file = io.BytesIO()
+    images.save(file, primary_index=0)
+    data = resize_boxes(file.getvalue(), (80, 80), (30_000, 30_000))
+    assert "contains an image of 900,000,000 pixels" in open_error(data)
+    data = resize_boxes(file.getvalue(), (80, 80), (9000, 9000))
+    assert "take 1.7 GB to decode" in open_error(data)
+
+
+def test_an_overlay_is_refused() -> None:
+    data = encode_heic(Image.new("RGB", (256, 128)), tile_size=128)
+    with pytest.raises(ImageError, match=r"^a\.heic: a HEIF overlay, which may be of any size; "):
+        measure_heif_items(io.BytesIO(data.replace(b"grid", b"iovl")), "a.heic")
+
+
+def box(kind: str, *parts: bytes, long: bool = False) -> bytes:
+    content = b"".join(parts)
+    if long:
+        return struct.pack(">I4sQ", 1, kind.encode(), len(content) + 16) + content
+    return struct.pack(">I4s", len(content) + 8, kind.encode()) + content
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("wide", [False, True], ids=["16 bits", "32 bits"])
+def test_a_grid_is_as_large_as_its_tiles(wide: bool, long: bool) -> None:
+    """One tile, a thousand times, in boxes of both layouts."""
+    number, full = (">I", b"\1\0\0\1") if wide else (">H", bytes(4))
+    info = bytes([3 if wide else 2, 0, 0, 0])
+    kinds = [
+        box("infe", info, struct.pack(f"{number}2x4s", item, kind))
+        for item, kind in ((1, b"grid"), (2, b"hvc1"))
+    ]
+    sizes = [box("ispe", bytes(4), struct.pack(">II", size, size)) for size in (64, 512)]
+    uses = b"".join(
+        struct.pack(f"{number}B{'H' if wide else 'B'}", item, 1, (0x8000 if wide else 0x80) | item)
+        for item in (1, 2)
+    )
+    parts = struct.pack(f"{number}H1000{number[1]}", 1, 1000, *[2] * 1000)
+    meta = box(
+        "meta",
+        bytes(4),
+        box("iinf", full, struct.pack(number, 2), *kinds),
+        box("iprp", box("ipco", *sizes), box("ipma", full, struct.pack(">I", 2), uses)),
+        box("iref", full, box("dimg", parts), long=long),
+        long=long,
+    )
+    file = io.BytesIO(box("ftyp", b"heic") + meta + box("mdat", bytes(9)))
+    assert measure_heif_items(file, "a.heic") == 1000 * 512 * 512
+
+
+def test_the_size_of_real_files_is_found(heic: bytes) -> None:
+    assert measure_heif_items(io.BytesIO(heic), "a.heic") == 96 * 64
+    tiled = encode_heic(draw(300, 200), tile_size=128)
+    assert measure_heif_items(io.BytesIO(tiled), "a.heic") == 3 * 2 * 128 * 128
 
 
 def peak_memory() -> int:
