@@ -66,9 +66,8 @@ export class Card {
       this.photo.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight || 1);
       this.photo.prepend(image);
     } else {
-      const type = /\.([^.]{1,5})$/.exec(this.name)?.[1].toUpperCase() ?? "file";
-      const text = `This browser cannot show this ${type}, which the model can read.`;
-      this.photo.prepend(make("p", { className: "placeholder", textContent: text }));
+      this.photo.style.setProperty("--ratio", 1.6);
+      this.photo.prepend(this.placeholder);
     }
   }
 
@@ -110,7 +109,7 @@ export class Card {
   fail(message, canRetry) {
     if (!this.#isPersons && !this.shown) this.view.clear();
     else this.#render();
-    this.reason.textContent = message;
+    this.reason.textContent = toSentence(message);
     show(canRetry, this.retry);
     this.setState("failed", "");
     announce(`${this.name}: ${message}`);
@@ -153,7 +152,13 @@ export class Card {
     this.says.textContent = this.#describeOriginal();
     show(isEdited && this.caption !== null, this.restore);
     if (this.image) this.image.alt = this.text || this.name;
+    this.placeholder.textContent = this.caption ? this.#describeType() : "No preview";
     this.setState("done", line);
+  }
+
+  #describeType() {
+    const type = /\.([^.]{1,5})$/.exec(this.name)?.[1].toUpperCase();
+    return `No preview: this browser cannot show ${type ?? "these"} images. The model can read them.`;
   }
 
   #describeOriginal() {
@@ -232,6 +237,7 @@ export class Card {
       const ariaLabel = `${text}: ${this.name}`;
       return make("button", { type: "button", className, textContent: text, ariaLabel, onclick });
     };
+    this.placeholder = make("p", { className: "placeholder", textContent: "No preview" });
     this.photo = make("div", { className: "photo" }, this.explanation.canvas);
     this.readout = make("p", { className: "readout" });
     this.says = make("span");
@@ -258,6 +264,12 @@ export class Card {
       figure, name, actions,
     );
   }
+}
+
+/** The server's messages may go on after a colon in a log: here they stand alone. */
+function toSentence(text) {
+  const end = /[.!?]$/.test(text) ? "" : ".";
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${end}`;
 }
 
 function round(value) {

@@ -14,6 +14,8 @@ const ADVICE = {
   internal_error: "The server failed at this image. Try again, or tell whoever runs it.",
 };
 
+const REFUSED = new Set(["invalid_image", "too_large", "unsupported_media_type"]);
+
 const find = (id) => document.getElementById(id);
 
 export class Gallery {
@@ -188,7 +190,7 @@ export class Gallery {
     if (this.#settings.has(error.param)) {
       this.#settings.showProblem(error.message, error.param);
       card.fail(`The settings do not work: ${error.message}`, true);
-    } else if (error.status === 413 || ["invalid_image", "unsupported_media_type"].includes(error.type)) {
+    } else if (REFUSED.has(error.type)) {
       card.refuse(error.message);
     } else card.fail(ADVICE[error.type] ?? error.message, true);
   }

@@ -6,8 +6,8 @@ const PAUSE = 400; // milliseconds without a change, until it counts
 const SAMPLING = ["temperature", "top_p", "top_k", "seed"];
 const SEARCH = ["num_beams"];
 const HINTS = {
-  false: "Search for the likeliest caption.",
-  true: "Draw words at random, the likely ones more often.",
+  false: "Finds a caption that is likely as a whole.",
+  true: "Draws words at random, likely ones more often."
 };
 
 export class Settings {
@@ -159,7 +159,7 @@ export class Settings {
   }
 
   #describeOne(name, before, after) {
-    if (name === "sample") return after ? "Varied captions" : "Best captions";
+    if (name === "sample") return after ? "Sampling" : "Beam search";
     if (name === "style") return after === "alt" ? "Alt text" : "Plain captions";
     if (name === "prompt") return after.trim() ? `Prompt “${after.trim()}”` : "No prompt";
     return `${this.#form.querySelector(`label[for=${name}]`).textContent} ${before} → ${after}`;
