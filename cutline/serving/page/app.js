@@ -2,7 +2,7 @@
 
 import { askToken } from "./dialogs.js";
 import { show } from "./dom.js";
-import { save, toCsv, toJsonl, toSidecars } from "./download.js";
+import { makeRow, save, toCsv, toJsonl, toSidecars } from "./download.js";
 import { Gallery } from "./gallery.js";
 import { formatBytes } from "./images.js";
 import { listenToFiles } from "./intake.js";
@@ -28,7 +28,7 @@ async function loadInfo() {
       info = await server.loadInfo();
     } catch (error) {
       showTrouble(error);
-      await new Promise((resolve) => { setTimeout(resolve, POLL_TIME); });
+      await waitToRetry(error);
     }
   }
   showTrouble(null);
@@ -39,6 +39,16 @@ async function loadInfo() {
   return info;
 }
 
+/** Wait a little; after a refused token, until somebody wants to enter another. */
+function waitToRetry(error) {
+  const button = find("enter-token");
+  show(error.status === 401, button);
+  return new Promise((resolve) => {
+    if (error.status === 401) button.onclick = () => { show(false, button); resolve(); };
+    else setTimeout(resolve, POLL_TIME);
+  });
+}
+
 /** Say why the server does not answer; null: it does. */
 function showTrouble(error) {
   const texts = {
@@ -46,8 +56,11 @@ function showTrouble(error) {
     503: "The model is loading. This page goes on by itself.",
   };
   const text = error ? texts[error.status] ?? error.message : "";
-  if (find("notice").textContent !== text) find("notice").textContent = text;
+  const line = find("notice").querySelector("p");
+  if (line.textContent === text) return;
+  line.textContent = text;
   show(text !== "", find("notice"));
+  announce(text);
 }
 
 function captionAgain(description) {
@@ -67,7 +80,7 @@ function toggleSettings(isOpen) {
 function download(format) {
   find("download").open = false;
   const cards = gallery.cards.filter((card) => card.text !== "");
-  const rows = cards.map((card) => card.row);
+  const rows = cards.map(makeRow);
   const missing = gallery.cards.length - rows.length;
   if (missing) toast(rows.length ? `${missing} without a caption left out.` : "No captions yet.");
   if (!rows.length) return;
@@ -103,11 +116,13 @@ function listen() {
   on("remove-all", () => gallery.removeAll());
   on("reset", () => settings.reset());
   on("new-seed", () => settings.changeSeed());
-  on("open-settings", () => toggleSettings(find("settings").hidden));
-  on("close-settings", () => {
-    toggleSettings(false);
-    find("open-settings").focus();
+  on("open-settings", () => {
+    toggleSettings(find("settings").hidden);
+    find("settings").focus(); // which is far away for the Tab key
   });
+  const closeSettings = () => { toggleSettings(false); find("open-settings").focus(); };
+  on("close-settings", closeSettings);
+  find("settings").addEventListener("keydown", ({ key }) => { if (key === "Escape") closeSettings(); });
   listenToMenu(find("download"));
   listenToFiles((files) => {
     if (!gallery.cards.length && WIDE.matches) toggleSettings(true);

@@ -45,6 +45,7 @@ export class CaptionView {
     this.#onWord = onWord;
     this.element = make("p", {
       className: "caption",
+      dir: "auto",
       onpointerover: (event) => this.#hover(event),
       onpointerleave: () => this.#select(this.#pinned),
       onclick: (event) => this.#pin(event),
@@ -63,6 +64,7 @@ export class CaptionView {
 
   /** Append settled text, and replace the draft after it. */
   addText(text, draft) {
+    if (this.element.ariaBusy === null) return; // another text has been shown meanwhile
     if (!this.#settled) {
       this.#settled = make("span", { className: "settled" });
       this.#draft = make("span", { className: "draft" });
@@ -158,8 +160,13 @@ export class CaptionView {
     this.#select(next);
   }
 
+  /** Escape hides what pointing has shown, wherever the focus is. */
+  #escape = (event) => { if (event.key === "Escape") this.#leave(); };
+
   #select(index) {
     if (index === this.#current) return;
+    if (index === null) document.removeEventListener("keydown", this.#escape);
+    else document.addEventListener("keydown", this.#escape);
     this.#current = index;
     this.#words.forEach((word, number) => { word.ariaSelected = String(number === index); });
     if (index === null) this.element.removeAttribute("aria-activedescendant");

@@ -2,7 +2,8 @@
 
 import { Alternatives } from "./alternatives.js";
 import { CaptionView, findWords, percent } from "./caption.js";
-import { make, show } from "./dom.js";
+import { makeCardElements } from "./card_elements.js";
+import { show } from "./dom.js";
 import { Editor } from "./editor.js";
 import { ExplanationView } from "./explanations.js";
 import { announce, copyText, toast } from "./status.js";
@@ -35,23 +36,22 @@ export class Card {
     this.view = new CaptionView((index) => this.explanation.point(index));
     this.editor = new Editor(`Caption of ${this.name}`, (text, byKey) => this.#keep(text, byKey));
     this.alternatives = new Alternatives((caption) => this.#choose(caption));
-    this.#build();
+    const canvas = this.explanation.canvas;
+    const { view, editor, alternatives } = this;
+    Object.assign(this, makeCardElements(this.name, { view, editor, alternatives, canvas }, {
+      edit: () => this.edit(),
+      copy: () => this.copy(),
+      remove: () => actions.remove(this),
+      retry: () => actions.retry(this),
+      restore: () => this.#restore(),
+      pressKey: (event) => this.#pressKey(event),
+    }));
     this.setState("waiting", "Waiting …");
   }
 
   /** Return the text of the caption: a person's, else the model's. */
   get text() {
     return this.edited ?? this.shown?.text ?? "";
-  }
-
-  /** Return the row of a download. */
-  get row() {
-    const row = { image: this.name, id: this.id, caption: this.text };
-    if (this.edited !== null) return { ...row, edited: true };
-    const measure = ({ score, confidence }) => ({ score: round(score), confidence: round(confidence) });
-    const others = this.caption.alternatives ?? [];
-    const alternatives = others.map((each) => ({ caption: each.text, ...measure(each) }));
-    return { ...row, ...measure(this.shown), ...(others.length > 1 ? { alternatives } : {}) };
   }
 
   get isBusy() {
@@ -71,9 +71,10 @@ export class Card {
     }
   }
 
-  setState(state, text) {
+  /** Take a state, and show a line about it. */
+  setState(state, line = this.#describe()) {
     this.element.dataset.state = state;
-    this.readout.textContent = text;
+    this.readout.textContent = line;
     show(state === "failed", this.error);
     this.copyButton.disabled = this.text === "";
     this.editButton.disabled = this.isBusy && this.text === "";
@@ -89,7 +90,7 @@ export class Card {
 
   /** Show the next words. */
   addText({ candidate, text, draft = "" }) {
-    if (candidate !== 0 || this.#isPersons) return;
+    if (candidate !== 0) return;
     this.view.addText(text, draft);
     this.readout.textContent = "Writing …";
   }
@@ -102,16 +103,18 @@ export class Card {
     this.caption = caption;
     this.shown = (isChosen && same) || caption;
     this.#render();
+    this.setState("done");
     announce(this.#isPersons ? `${this.name} keeps your text` : `${this.name}: ${this.text}`, summary);
   }
 
   /** Show why there is no caption, and what can be done. */
   fail(message, canRetry) {
-    if (!this.#isPersons && !this.shown) this.view.clear();
-    else this.#render();
+    if (this.text) this.#render();
+    else this.view.clear();
+    this.headline.textContent = this.text ? "Not captioned again" : "No caption";
     this.reason.textContent = toSentence(message);
     show(canRetry, this.retry);
-    this.setState("failed", "");
+    this.setState("failed");
     announce(`${this.name}: ${message}`);
   }
 
@@ -143,9 +146,8 @@ export class Card {
   #render() {
     const isEdited = this.edited !== null;
     const words = isEdited ? findWords(this.edited) : this.shown?.words ?? [];
-    const line = this.#describe();
     this.view.showWords(this.text, words);
-    this.explanation.setCaption({ text: this.text, words, prompt: this.#prompt, line });
+    this.explanation.setCaption({ text: this.text, words, prompt: this.#prompt, line: this.#describe() });
     this.alternatives.show(this.caption?.alternatives ?? [], isEdited ? null : this.shown?.text);
     this.element.classList.toggle("is-edited", isEdited);
     show(isEdited, this.original);
@@ -153,7 +155,7 @@ export class Card {
     show(isEdited && this.caption !== null, this.restore);
     if (this.image) this.image.alt = this.text || this.name;
     this.placeholder.textContent = this.caption ? this.#describeType() : "No preview";
-    this.setState("done", line);
+    if (!this.isBusy) this.setState("done");
   }
 
   #describeType() {
@@ -168,7 +170,7 @@ export class Card {
   }
 
   #describe() {
-    if (this.edited !== null) return "";
+    if (this.edited !== null || !this.shown) return "";
     if (!this.text) return "The model wrote no words.";
     const isCut = this.shown.finish_reason === "length";
     const end = isCut ? " · cut at the longest length" : "";
@@ -231,47 +233,10 @@ export class Card {
     event.preventDefault();
     act();
   }
-
-  #build() {
-    const button = (text, onclick, className = "link") => {
-      const ariaLabel = `${text}: ${this.name}`;
-      return make("button", { type: "button", className, textContent: text, ariaLabel, onclick });
-    };
-    this.placeholder = make("p", { className: "placeholder", textContent: "No preview" });
-    this.photo = make("div", { className: "photo" }, this.explanation.canvas);
-    this.readout = make("p", { className: "readout" });
-    this.says = make("span");
-    this.restore = button("Use it", () => this.#restore());
-    this.original = make("p", { className: "original", hidden: true }, this.says, " ", this.restore);
-    this.reason = make("p");
-    this.retry = button("Try again", () => this.actions.retry(this), "");
-    this.error = make("div", { className: "error", hidden: true }, this.reason, this.retry);
-    this.editButton = button("Edit", () => this.edit());
-    this.copyButton = button("Copy", () => this.copy());
-    const remove = button("Remove", () => this.actions.remove(this));
-    remove.classList.add("remove");
-    this.view.element.addEventListener("dblclick", () => this.edit());
-    const text = make(
-      "figcaption", {},
-      this.view.element, this.editor.element, this.readout, this.original, this.error,
-      this.alternatives.element,
-    );
-    const figure = make("figure", {}, make("div", { className: "plate" }, this.photo), text);
-    const name = make("h3", { className: "name", textContent: this.name, title: this.name });
-    const actions = make("div", { className: "actions" }, this.editButton, this.copyButton, remove);
-    this.element = make(
-      "li", { className: "card", onkeydown: (event) => this.#pressKey(event) },
-      figure, name, actions,
-    );
-  }
 }
 
 /** The server's messages may go on after a colon in a log: here they stand alone. */
 function toSentence(text) {
   const end = /[.!?]$/.test(text) ? "" : ".";
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}${end}`;
-}
-
-function round(value) {
-  return Number(value.toFixed(6));
 }

@@ -1,4 +1,4 @@
-// Writes captions as `cutline caption -o` does. Exports: toJsonl, toCsv, toSidecars, save.
+// Writes captions as `cutline caption -o` does. Exports: makeRow, toJsonl, toCsv, toSidecars, save.
 //
 // A row has image, id and caption, then, unless somebody has edited it, score, confidence and
 // alternatives.
@@ -8,6 +8,22 @@ import { makeZip } from "./zip.js";
 const FORBIDDEN = /[\u0000-\u001f<>:"|?*\\]/g; // in a name on some system
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
 const MOST_FILES = 65535; // in a zip without extensions
+
+/** Return the row of an image. */
+export function makeRow({ name, id, text, edited, shown, caption }) {
+  const row = { image: name, id, caption: text };
+  if (edited !== null) return { ...row, edited: true };
+  const measured = (caption.alternatives ?? []).map((each) => ({ caption: each.text, ...measure(each) }));
+  return { ...row, ...measure(shown), ...(measured.length > 1 && { alternatives: measured }) };
+}
+
+function measure({ score, confidence }) {
+  return { score: round(score), confidence: round(confidence) };
+}
+
+function round(value) {
+  return value === null ? null : Number(value.toFixed(6)); // JSON has no infinity
+}
 
 /** Return one row of JSON per line. */
 export function toJsonl(rows) {
@@ -37,7 +53,7 @@ export function toSidecars(rows) {
 /** Return a safe path for each id; two that would have the same one keep their extensions. */
 function nameSidecars(ids) {
   const paths = ids.map(cleanPath);
-  const stems = paths.map((path) => path.replace(/\.[^./]+$/, ""));
+  const stems = paths.map((path) => path.replace(/(?<=[^/])\.[^./]+$/, ""));
   const isUnique = (name, list) => list.filter((each) => sameName(each, name)).length === 1;
   const taken = new Set();
   return paths.map((path, index) => {

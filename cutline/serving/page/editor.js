@@ -12,6 +12,7 @@ export class Editor {
     this.element = make("textarea", {
       className: "editor",
       rows: 1,
+      dir: "auto",
       hidden: true,
       spellcheck: true,
       ariaLabel: label,

@@ -8,7 +8,6 @@ import { ServerError } from "./server.js";
 import { toast } from "./status.js";
 
 const MAX_REQUESTS = 4; // of the six that a browser opens; heat-maps need the others
-const OFF_SCREEN = 1e6; // later than any number of images
 const ADVICE = {
   deadline_exceeded: "This took too long. Lower the beams, or try again.",
   internal_error: "The server failed at this image. Try again, or tell whoever runs it.",
@@ -130,7 +129,7 @@ export class Gallery {
   #enqueue(card) {
     this.#stop(card);
     const job = {
-      rank: () => this.#rank(card),
+      isUrgent: () => isOnScreen(card.element),
       run: (signal) => this.#caption(card, signal),
       wait: (error, seconds) => this.#postpone(card, error, seconds),
       fail: (error) => this.#fail(card, error),
@@ -145,13 +144,6 @@ export class Gallery {
     const job = this.#jobs.get(card);
     if (job) this.#queue.remove(job);
     return this.#jobs.delete(card);
-  }
-
-  /** Images on the screen come first. */
-  #rank(card) {
-    const { top, bottom } = card.element.getBoundingClientRect();
-    const isVisible = bottom > 0 && top < innerHeight;
-    return this.cards.indexOf(card) + (isVisible ? 0 : OFF_SCREEN);
   }
 
   async #caption(card, signal) {
@@ -212,4 +204,9 @@ export class Gallery {
     const images = total === 1 ? "1 image" : `${total} images`;
     find("progress").textContent = done < total ? `${done} of ${images} done` : images;
   }
+}
+
+function isOnScreen(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
 }

@@ -7,7 +7,7 @@ const LONGEST_WAIT = 30; // seconds
 /**
  * A job has
  *   run(signal): a promise of its end; the signal aborts it
- *   rank(): a number; the lowest starts first
+ *   isUrgent(): whether it starts before those that are not
  *   wait(error, seconds): called when it will be tried again
  *   fail(error): called when it will not
  */
@@ -42,8 +42,8 @@ export class Queue {
 
   #start() {
     while (!this.#timer && this.#waiting.size && this.#running.size < this.#limit) {
-      const jobs = [...this.#waiting].map((job) => [job.rank(), job]);
-      const [, job] = jobs.reduce((best, each) => (each[0] < best[0] ? each : best));
+      const jobs = [...this.#waiting];
+      const job = jobs.find((each) => each.isUrgent()) ?? jobs[0];
       this.#waiting.delete(job);
       this.#run(job);
     }

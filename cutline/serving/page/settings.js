@@ -29,7 +29,8 @@ export class Settings {
   /** Take defaults and limits from GET /v1/info. */
   use({ defaults, limits, prompt, max_positions: positions }) {
     this.#limits = limits;
-    this.#defaults = { ...defaults, prompt, style: "plain" };
+    this.#defaults = { style: "plain", ...defaults, prompt };
+    show("style" in defaults, this.#form.querySelector("[data-field=style]"));
     const longest = Math.min(limits.max_length, positions);
     for (const name of ["max_length", "min_length"]) this.#form[name].max = longest;
     const { num_beams: beams } = this.#form;
