@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from page_actions import NAMES
+from random_captioner import draw_images, save_captioner
+
 import cutline
 from cutline.captioner import Captioner
 from cutline.config import ServeConfig, ServeLimits, UrlPolicy
@@ -57,3 +60,11 @@ def serve_page(
 def load_captioner(folder: Path) -> Captioner:
     """Load a captioner whose heat-maps may be those of gradients."""
     return cutline.load(folder, device="cpu", precision="fp32", engine="eager")
+
+
+def write_folder(folder: Path) -> Path:
+    """Write a captioner and images to a folder, and return it."""
+    save_captioner(folder / "model")
+    for image, name in zip(draw_images(len(NAMES)), NAMES, strict=True):
+        image.save(folder / name)
+    return folder

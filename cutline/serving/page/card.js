@@ -150,9 +150,8 @@ export class Card {
     this.explanation.setCaption({ text: this.text, words, prompt: this.#prompt, line: this.#describe() });
     this.alternatives.show(this.caption?.alternatives ?? [], isEdited ? null : this.shown?.text);
     this.element.classList.toggle("is-edited", isEdited);
-    show(isEdited, this.original);
+    show(isEdited && this.caption !== null, this.original);
     this.says.textContent = this.#describeOriginal();
-    show(isEdited && this.caption !== null, this.restore);
     if (this.image) this.image.alt = this.text || this.name;
     this.placeholder.textContent = this.caption ? this.#describeType() : "No preview";
     if (!this.isBusy) this.setState("done");
@@ -164,13 +163,13 @@ export class Card {
   }
 
   #describeOriginal() {
-    if (!this.caption) return "Your text.";
-    const verb = this.#isNewer ? "now writes" : "wrote";
-    return `Edited. The model ${verb}: “${this.caption.text}”`;
+    if (!this.caption) return "";
+    return `The model ${this.#isNewer ? "now writes" : "wrote"}: “${this.caption.text}”`;
   }
 
   #describe() {
-    if (this.edited !== null || !this.shown) return "";
+    if (this.edited !== null) return "Edited"; // a line always, so that nothing moves
+    if (!this.shown) return "";
     if (!this.text) return "The model wrote no words.";
     const isCut = this.shown.finish_reason === "length";
     const end = isCut ? " · cut at the longest length" : "";

@@ -37,7 +37,8 @@ export function toCsv(rows) {
   return [columns.map(toCell), ...lines].map((cells) => `${cells.join(",")}\n`).join("");
 }
 
-function toCell(value = "") {
+function toCell(given) {
+  const value = given ?? "";
   if (typeof value === "number") return String(value);
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return `"${text.replaceAll('"', '""')}"`;
