@@ -11,7 +11,8 @@ export class Alternatives {
   constructor(onChoose) {
     this.#onChoose = onChoose;
     const legend = make("legend", { textContent: "Alternatives" });
-    this.element = make("fieldset", { className: "alternatives", hidden: true }, legend, this.#list);
+    const properties = { className: "alternatives", hidden: true };
+    this.element = make("fieldset", properties, legend, this.#list);
   }
 
   /** Show captions, best first; one is marked as chosen. */

@@ -122,7 +122,9 @@ function listen() {
   });
   const closeSettings = () => { toggleSettings(false); find("open-settings").focus(); };
   on("close-settings", closeSettings);
-  find("settings").addEventListener("keydown", ({ key }) => { if (key === "Escape") closeSettings(); });
+  find("settings").addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") closeSettings();
+  });
   listenToMenu(find("download"));
   listenToFiles((files) => {
     if (!gallery.cards.length && WIDE.matches) toggleSettings(true);

@@ -59,6 +59,7 @@ export class CaptionView {
   startStream() {
     this.#stopList();
     this.element.ariaBusy = "true";
+    this.element.classList.add("is-old");
     this.#settled = null;
   }
 
@@ -69,6 +70,7 @@ export class CaptionView {
       this.#settled = make("span", { className: "settled" });
       this.#draft = make("span", { className: "draft" });
       this.element.replaceChildren(this.#settled, this.#draft);
+      this.element.classList.remove("is-old");
     }
     if (text) this.#settled.append(make("span", { className: "new", textContent: text }));
     if (this.#draft.textContent !== draft) this.#draft.textContent = draft;
@@ -119,6 +121,7 @@ export class CaptionView {
   #stopList() {
     this.#leave();
     this.#words = [];
+    this.element.classList.remove("is-old");
     for (const name of ["role", "aria-orientation", "aria-label", "aria-busy", "tabindex"]) {
       this.element.removeAttribute(name);
     }

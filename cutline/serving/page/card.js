@@ -104,7 +104,8 @@ export class Card {
     this.shown = (isChosen && same) || caption;
     this.#render();
     this.setState("done");
-    announce(this.#isPersons ? `${this.name} keeps your text` : `${this.name}: ${this.text}`, summary);
+    const news = this.#isPersons ? "your text stays" : this.text;
+    announce(`${this.name}: ${news}`, summary);
   }
 
   /** Show why there is no caption, and what can be done. */
@@ -147,7 +148,8 @@ export class Card {
     const isEdited = this.edited !== null;
     const words = isEdited ? findWords(this.edited) : this.shown?.words ?? [];
     this.view.showWords(this.text, words);
-    this.explanation.setCaption({ text: this.text, words, prompt: this.#prompt, line: this.#describe() });
+    const { text } = this;
+    this.explanation.setCaption({ text, words, prompt: this.#prompt, line: this.#describe() });
     this.alternatives.show(this.caption?.alternatives ?? [], isEdited ? null : this.shown?.text);
     this.element.classList.toggle("is-edited", isEdited);
     show(isEdited && this.caption !== null, this.original);
@@ -159,7 +161,7 @@ export class Card {
 
   #describeType() {
     const type = /\.([^.]{1,5})$/.exec(this.name)?.[1].toUpperCase();
-    return `No preview: this browser cannot show ${type ?? "these"} images. The model can read them.`;
+    return `No preview: this browser cannot show ${type ?? "these"} images; the model can.`;
   }
 
   #describeOriginal() {
@@ -172,7 +174,7 @@ export class Card {
     if (!this.shown) return "";
     if (!this.text) return "The model wrote no words.";
     const isCut = this.shown.finish_reason === "length";
-    const end = isCut ? " · cut at the longest length" : "";
+    const end = isCut ? " · cut at the limit" : "";
     return `Confidence ${percent(this.shown.confidence)}${end}`;
   }
 

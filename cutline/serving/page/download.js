@@ -13,8 +13,9 @@ const MOST_FILES = 65535; // in a zip without extensions
 export function makeRow({ name, id, text, edited, shown, caption }) {
   const row = { image: name, id, caption: text };
   if (edited !== null) return { ...row, edited: true };
-  const measured = (caption.alternatives ?? []).map((each) => ({ caption: each.text, ...measure(each) }));
-  return { ...row, ...measure(shown), ...(measured.length > 1 && { alternatives: measured }) };
+  const describe = (each) => ({ caption: each.text, ...measure(each) });
+  const alternatives = caption.alternatives.map(describe);
+  return { ...row, ...measure(shown), ...(alternatives.length > 1 && { alternatives }) };
 }
 
 function measure({ score, confidence }) {
@@ -60,7 +61,9 @@ function nameSidecars(ids) {
   return paths.map((path, index) => {
     const base = isUnique(stems[index], stems) ? stems[index] : path;
     let name = `${base}.txt`;
-    for (let number = 2; taken.has(name.toLowerCase()); number += 1) name = `${base} (${number}).txt`;
+    for (let number = 2; taken.has(name.toLowerCase()); number += 1) {
+      name = `${base} (${number}).txt`;
+    }
     taken.add(name.toLowerCase()); // a file system may not tell A from a
     return name;
   });

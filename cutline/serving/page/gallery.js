@@ -87,7 +87,8 @@ export class Gallery {
     find("cards").replaceChildren();
     this.#render();
     this.#focus(0);
-    toast(removed.length === 1 ? "Removed one image." : `Removed ${removed.length} images.`, "Undo", () => {
+    const count = removed.length === 1 ? "one image" : `${removed.length} images`;
+    toast(`Removed ${count}.`, "Undo", () => {
       this.cards.unshift(...removed);
       find("cards").prepend(...removed.map((card) => card.element));
       this.#restore(removed, pending);
@@ -154,7 +155,8 @@ export class Gallery {
       if (event.type === "caption") {
         this.#jobs.delete(card);
         this.#onTrouble(null);
-        card.finish(event.caption, `${this.#countDone() + 1} of ${this.cards.length} captions done`);
+        const summary = `${this.#countDone() + 1} of ${this.cards.length} captions done`;
+        card.finish(event.caption, summary);
       }
     }
   }
@@ -196,6 +198,7 @@ export class Gallery {
     show(isEmpty, find("empty"));
     show(!isEmpty, find("gallery"));
     document.body.classList.toggle("is-empty", isEmpty);
+    document.body.classList.toggle("is-single", this.cards.length === 1);
     this.#showProgress();
   }
 

@@ -25,7 +25,8 @@ async function readEntry(entry) {
     if (!batch.length) break;
     found.push(...batch);
   }
-  found.sort((first, second) => first.name.localeCompare(second.name, undefined, { numeric: true }));
+  const { compare } = new Intl.Collator(undefined, { numeric: true });
+  found.sort((first, second) => compare(first.name, second.name));
   return (await Promise.all(found.map(readEntry))).flat();
 }
 

@@ -13,7 +13,8 @@ export class ServerError extends Error {
   }
 }
 
-const TEMPORARY_TYPES = new Set(["queue_full", "not_ready", "cancelled"]); // of an event, which has no status
+// Of an event, which has no status.
+const TEMPORARY_TYPES = new Set(["queue_full", "not_ready", "cancelled"]);
 
 /** Return whether the same request may succeed a little later. */
 export function isTemporary(error) {

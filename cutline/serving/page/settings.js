@@ -110,8 +110,8 @@ export class Settings {
 
   /** Let a setting push those that must not be above or below it. */
   #balance(name) {
-    const { min_length: min, max_length: max, num_beams: beams, num_captions: captions } = this.#form;
-    const pairs = [[min, max]];
+    const { num_beams: beams, num_captions: captions } = this.#form;
+    const pairs = [[this.#form.min_length, this.#form.max_length]];
     if (!this.#read().sample) pairs.push([captions, beams]);
     for (const [low, high] of pairs) {
       if (Number(low.value) <= Number(high.value)) continue;
@@ -129,7 +129,7 @@ export class Settings {
       output.textContent = this.#form[output.htmlFor.value].value;
     }
     const rows = (names) => names.map((name) => this.#form.querySelector(`[data-field=${name}]`));
-    show(sample, ...rows(SAMPLING), document.getElementById("new-seed"));
+    show(sample, ...rows(SAMPLING), this.#form.querySelector(".pair"));
     show(!sample, ...rows(SEARCH));
     document.getElementById("sample-hint").textContent = HINTS[sample];
     const changed = this.values;
