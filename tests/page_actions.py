@@ -40,7 +40,7 @@ def card_of(page: "Page", name: str) -> "Locator":
 
 def read_texts(page: "Page") -> list[str]:
     """Return all captions."""
-    return page.locator(".caption").all_inner_texts()
+    return page.locator(".caption").all_text_contents()
 
 
 def download(page: "Page", name: str) -> bytes:

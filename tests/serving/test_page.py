@@ -112,6 +112,7 @@ def test_keyboard_alone_is_enough(
         add_files(page, [folder / "a.png", folder / "b.png"])
         wait_for_captions(page, 2)
         caption = captioner.caption(str(folder / "a.png"))[0]
+        page.get_by_text(f"a.png: {caption.text}").wait_for(state="attached")  # is read out
         page.locator("#remove-all").focus()
         page.keyboard.press("Tab")
         page.keyboard.press("ArrowRight")

@@ -51,9 +51,10 @@ function waitToRetry(error) {
 
 /** Say why the server does not answer; null: it does. */
 function showTrouble(error) {
+  const what = find("model").textContent ? "The server is restarting" : "The model is loading";
   const texts = {
     0: "The server cannot be reached. This page keeps trying.",
-    503: "The model is loading. This page goes on by itself.",
+    503: `${what}. This page goes on by itself.`,
   };
   const text = error ? texts[error.status] ?? error.message : "";
   const line = find("notice").querySelector("p");
@@ -130,6 +131,7 @@ function listen() {
     if (!gallery.cards.length && WIDE.matches) toggleSettings(true);
     gallery.add(files);
   });
+  if (/Mac|iP/.test(navigator.platform)) find("paste-key").textContent = "⌘";
   addEventListener("beforeunload", (event) => { if (hasUnsavedEdits()) event.preventDefault(); });
 }
 
