@@ -268,7 +268,7 @@ class CaptionService:
             "image_size": model.vision.image_size,
             "prompt": model.prompt,
             "max_positions": model.text.max_positions,
-            "defaults": {name: defaults[name] for name in SERVED_SETTINGS},
+            "defaults": {name: defaults[name] for name in SERVED_SETTINGS} | {"style": "plain"},
             "limits": {name: limits[name] for name in names} | {"max_length": max_length},
             "features": {
                 "gradient": self.config.explanations,
