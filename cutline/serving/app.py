@@ -17,6 +17,7 @@ from cutline.serving.errors import ApiError, error_response, to_api_error
 from cutline.serving.limits import RequestLimits
 from cutline.serving.metrics import CONTENT_TYPE_LATEST
 from cutline.serving.native import router as native_router
+from cutline.serving.other_apis import hugging_face, interrogate, ollama, ollama_models, openai
 from cutline.serving.page import add_page
 from cutline.serving.service import CaptionService
 
@@ -41,6 +42,8 @@ def make_app(service: CaptionService, tokens: Sequence[bytes] = ()) -> ASGIApp:
     )
     app.state.service = service
     app.include_router(native_router)
+    for api in (openai, ollama, ollama_models, interrogate, hugging_face):
+        app.include_router(api.router)
     add_status_routes(app, service)
     add_page(app)
     add_error_handlers(app)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from cutline.serving.schemas import Fields, ImageInput
 
 EXAMPLE_IMAGE = (  # a PNG of 2 x 2 pixels
@@ -31,6 +33,28 @@ def describe_body(kind: type[Fields]) -> dict[str, Any]:
             "multipart/form-data": {"schema": _describe_form(schema)},
         },
     }
+
+
+def describe_json(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the description of a request body that is JSON."""
+    schema = kind.model_json_schema()
+    parts = schema.pop("$defs", {})
+    schema.pop("description", None)
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": _inline_parts(schema, parts)}},
+    }
+
+
+def _inline_parts(schema: Any, parts: dict[str, Any]) -> Any:
+    """Return a schema with those it refers to in their places; none refers to itself."""
+    if isinstance(schema, list):
+        return [_inline_parts(each, parts) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inline_parts(parts[schema["$ref"].rpartition("/")[2]], parts)
+    return {name: _inline_parts(each, parts) for name, each in schema.items()}
 
 
 def _inline_image(schema: dict[str, Any]) -> dict[str, Any]:
