@@ -59,11 +59,11 @@ def test_lengths_and_finish_reasons(
 ) -> None:
     prompt = len(api_server.captioner.tokenizer.encode_prompt("a picture of "))
     reasons = set()
-    for names in (("max_tokens",), ("max_completion_tokens",), ("max_tokens", "ignored")):
-        for length in (1, 4, 30, 10_000_000):
-            lengths: dict[str, Any] = {names[0]: length}
-            if len(names) > 1:
-                lengths |= {"max_tokens": 2, "max_completion_tokens": length}
+    for length in (1, 4, 10_000_000):
+        for lengths in (
+            {"max_tokens": length},
+            {"max_tokens": 2, "max_completion_tokens": length},
+        ):
             completion = client.chat.completions.create(model="tiny", messages=message, **lengths)
             limit = min(prompt + length, 48)
             (caption,) = api_server.captioner.caption(
