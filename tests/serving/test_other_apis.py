@@ -173,10 +173,11 @@ JSON = st.recursive(
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values),
     max_leaves=5,
 )
-NAMES = (
-    "messages model n temperature top_p top_k seed max_tokens stream stream_options options image "
-    "response_format images prompt format keep_alive inputs parameters caption_prompt name"
-).split()
+MANY = ["temperature", "top_p", "top_k", "seed", "n", "max_tokens", "stream", "stream_options"]
+NAMES = [
+    *("messages", "model", "caption_prompt", "response_format", "image", "images", "prompt"),
+    *("options", "format", "keep_alive", "inputs", "parameters", "name", *MANY),
+]
 
 
 @pytest.mark.parametrize("path", [*OTHERS, "/api/show"])

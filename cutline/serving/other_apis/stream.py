@@ -42,7 +42,7 @@ async def stream_parts(
                     has_text = True
                     service.metrics.first_token.observe(time.monotonic() - start)
                 if not isinstance(event, TextEvent):
-                    yield service.complete(request, event)
+                    yield service.complete(request, event, "plain")
                 elif event.text:
                     yield Part(event.text, event.candidate)
         except Exception as error:
