@@ -49,9 +49,16 @@ def start_server(folder: Path, *flags: str) -> Iterator[RunningServer]:
     """
     model = folder / "tiny"
     captioner = save_captioner(model)
-    words = ("serve", "--model", str(model), "--device", "cpu", "--precision", "fp32")
+    words = ("--model", str(model), "--device", "cpu", "--precision", "fp32", *flags)
+    with run_serve(*words) as (url, process, log):
+        yield RunningServer(url, captioner, process, log)
+
+
+@contextmanager
+def run_serve(*flags: str) -> Iterator[tuple[str, subprocess.Popen[str], list[str]]]:
+    """Run `cutline serve` at a free port; yield its address, the process and its log."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cutline", *words, "--port", "0", *flags],
+        [sys.executable, "-m", "cutline", "serve", "--port", "0", *flags],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -64,7 +71,7 @@ def start_server(folder: Path, *flags: str) -> Iterator[RunningServer]:
         wait_until_loaded(process, log)
         url = re.search(r"https?://\S+", "\n".join(log))
         assert url, log
-        yield RunningServer(url[0], captioner, process, log)
+        yield url[0], process, log
     finally:
         process.kill()
         process.wait()

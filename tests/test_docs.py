@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from docs_commands import split_command
 from forked import run_code
 from published_files import write_published_files
+from serving_process import run_serve
 
 from cutline.cli.main import run_command
 from cutline.demo.run import run_demo
@@ -29,8 +31,13 @@ PAGES = {
 }
 SLOW_PAGES = tuple(
     f"docs/{name}.md"
-    for name in ("clusters", "collections", "drop-ins", "fine-tuning", "matching", "reproduce")
+    for name in (
+        *("api", "clusters", "collections", "drop-ins", "fine-tuning", "matching", "reproduce"),
+        "serving",
+    )
 )
+SERVER_ADDRESS = "http://127.0.0.1:8000"
+"""where pages find the server that they start; tests start it elsewhere"""
 TESTED_ELSEWHERE = {
     "make demo": "tests/demo",
     "make bench": "tests/test_benchmarks.py",
@@ -122,20 +129,28 @@ def test_commands_and_snippets_of_a_page(
     remove_results(clone)
     if page == "docs/reproduce.md":
         write_published_files(clone)
-    for block in find_blocks("console", "python", "bash"):
-        if block.page != page:
-            continue
-        if block.language == "python":
-            result = run_code(block.text)
-            assert result.returncode == 0, result.stderr.decode()
-            continue
-        if block.language == "bash":
-            run_script(block.text)
-            continue
-        for line in block.text.splitlines():
-            if line.startswith("$ ") and line[2:] not in TESTED_ELSEWHERE:
-                run_line(line[2:])
-                capfd.readouterr()
+    if page == "docs/api.md":
+        monkeypatch.delenv("HF_HUB_OFFLINE")  # its client would not even call this machine
+    address = SERVER_ADDRESS
+    with ExitStack() as stack:
+        for block in find_blocks("console", "python", "bash"):
+            if block.page != page:
+                continue
+            text = block.text.replace(SERVER_ADDRESS, address)
+            if block.language == "python":
+                result = run_code(text)
+                assert result.returncode == 0, result.stderr.decode()
+                continue
+            if block.language == "bash":
+                run_script(text)
+                continue
+            for line in text.splitlines():
+                if line.startswith("$ cutline serve "):
+                    words = shlex.split(line)[3:]
+                    address, *_ = stack.enter_context(run_serve(*words))
+                elif line.startswith("$ ") and line[2:] not in TESTED_ELSEWHERE:
+                    run_line(line[2:].replace(SERVER_ADDRESS, address))
+                    capfd.readouterr()
     if page == "docs/reproduce.md":  # also the runs that scripts leave in the background
         processes = {
             path.parent.name: count_processes(path) for path in clone.glob("runs/*/run.json")
@@ -190,6 +205,9 @@ def find_port() -> int:
 
 def run_line(line: str) -> None:
     """Run a command line; `torchrun` in its own processes."""
+    if re.search(r"\bcurl\b", line):
+        run_curl(line)
+        return
     program, *words = split_command(line)
     if program == "torchrun":
         run_python("-m", "torch.distributed.run", *words)
@@ -197,6 +215,22 @@ def run_line(line: str) -> None:
     assert program == "cutline", line
     words = [path for word in words for path in (sorted(map(str, Path().glob(word))) or [word])]
     assert run_command(words) == 0, line
+
+
+def run_curl(line: str) -> None:
+    """Run a command line with curl, which fails if the server answers with an error."""
+    bash = shutil.which("bash")
+    if not bash or not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    Path(".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+    result = subprocess.run(
+        [bash, "-c", line],
+        env=os.environ | {"CURL_HOME": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def run_python(*words: str) -> None:

@@ -13,7 +13,7 @@ from cutline.serving.dependencies import Service
 from cutline.serving.errors import ApiError
 from cutline.serving.events import CaptionStream
 from cutline.serving.openapi import describe_json
-from cutline.serving.options import ServedCaption
+from cutline.serving.options import FinishedCaption
 from cutline.serving.other_apis.fields import check_model, parse_client_fields, report_ignored
 from cutline.serving.other_apis.images import named_params, read_sources
 from cutline.serving.other_apis.ollama_fields import ChatFields, GenerateFields, RunFields
@@ -91,7 +91,7 @@ class OllamaText:
         head = {"model": name_model(self._service), "created_at": format_time(time.time())}
         return head | self._wrap(text) | (last or {"done": False})
 
-    def finish(self, captions: Sequence[ServedCaption]) -> dict[str, Any]:
+    def finish(self, captions: Sequence[FinishedCaption]) -> dict[str, Any]:
         """Return what the last part says: why the text ends, tokens, and nanoseconds."""
         nanoseconds = time.perf_counter_ns() - self._start
         return {

@@ -15,7 +15,7 @@ from cutline.serving.errors import ApiError
 from cutline.serving.events import CaptionStream
 from cutline.serving.native import ERRORS
 from cutline.serving.openapi import describe_json
-from cutline.serving.options import CaptionOptions, ServedCaption
+from cutline.serving.options import CaptionOptions, FinishedCaption
 from cutline.serving.other_apis.fields import (
     check_model,
     choose_prompt,
@@ -122,7 +122,7 @@ class Completion:
             "model": model,
         }
 
-    def describe(self, captions: Sequence[ServedCaption]) -> dict[str, Any]:
+    def describe(self, captions: Sequence[FinishedCaption]) -> dict[str, Any]:
         """Return the whole response."""
         choices = [
             {
@@ -175,7 +175,7 @@ def format_data(content: object) -> str:
     return f"data: {json.dumps(content)}\n\n"
 
 
-def is_candidate_cut(captions: Sequence[ServedCaption], candidate: int) -> bool:
+def is_candidate_cut(captions: Sequence[FinishedCaption], candidate: int) -> bool:
     """Return whether the limit cut a caption that was sent as `candidate`."""
     return any(
         served.is_cut(each)
@@ -185,7 +185,7 @@ def is_candidate_cut(captions: Sequence[ServedCaption], candidate: int) -> bool:
     )
 
 
-def count_usage(captions: Sequence[ServedCaption]) -> dict[str, int]:
+def count_usage(captions: Sequence[FinishedCaption]) -> dict[str, int]:
     """Return the number of tokens of the prompts and of all captions."""
     prompt = sum(served.num_prompt_tokens for served in captions)
     completion = sum(

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from cutline.batching import CaptionRequest, TextEvent
-from cutline.serving.options import ServedCaption
+from cutline.serving.options import FinishedCaption
 from cutline.serving.service import CaptionService, cancel_requests
 
 
@@ -18,7 +18,7 @@ class Part:
     """which of the captions of an image it belongs to"""
 
 
-Parts = AsyncGenerator[Part | ServedCaption]
+Parts = AsyncGenerator[Part | FinishedCaption]
 """parts of the texts, and after those of each image its captions"""
 
 
@@ -71,7 +71,7 @@ async def start_parts(parts: Parts, requests: Sequence[CaptionRequest]) -> Parts
     return chain()
 
 
-def join_lines(captions: Sequence[ServedCaption], rank: int = 0) -> str:
+def join_lines(captions: Sequence[FinishedCaption], rank: int = 0) -> str:
     """Return the captions of all images, one per line, that are best but `rank`."""
     return "\n".join(served.caption.alternatives[rank].text for served in captions)
 
