@@ -147,6 +147,8 @@ def test_errors(api_server: RunningServer, client: ollama.Client, api_images: li
     assert "JSON" in fail(400, format="json")
     assert "JSON" in fail(400, format={"type": "object", "properties": {}})
     assert "no image" in fail(422, images=[], prompt="Why is the sky blue?")
+    with pytest.raises(ollama.ResponseError, match="no image"):
+        client.chat("tiny", messages=[{"role": "user", "content": ""}])
     assert "image" in fail(415, images=[b"no image"])
     assert "image" in fail(422, images=[broken])
     assert "temperature" in fail(422, options={"temperature": -1})

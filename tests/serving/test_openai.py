@@ -78,9 +78,13 @@ def test_lengths_and_finish_reasons(
 
 
 def test_choices_raise_the_number_of_beams(
-    api_server: RunningServer, client: openai.OpenAI, api_images: list[bytes], message: list[Any]
+    api_server: RunningServer,
+    client: openai.OpenAI,
+    api_images: list[bytes],
+    api_base64: list[str],
+    message: list[Any],
 ) -> None:
-    for count in (1, 2, 3, 4):
+    for count in (2, 4):
         (caption,) = api_server.captioner.caption(
             api_images[:1], num_beams=max(3, count), num_captions=count
         )
@@ -92,6 +96,18 @@ def test_choices_raise_the_number_of_beams(
         )
         streamed = [read_chunks(chunks, index) for index in range(count)]
         assert sorted(streamed) == sorted(each.text for each in caption.alternatives)
+    images = [f"data:;base64,{image}" for image in api_base64[:2]]
+    stream = client.chat.completions.create(
+        model="tiny", messages=make_messages(*images), n=2, stream=True
+    )
+    chunks = list(stream)
+    lines = [read_chunks(chunks, index).split("\n") for index in range(2)]
+    for texts, caption in zip(
+        zip(*lines, strict=True),
+        api_server.captioner.caption(api_images[:2], num_captions=2),
+        strict=True,
+    ):
+        assert sorted(texts) == sorted(each.text for each in caption.alternatives)
     with pytest.raises(openai.UnprocessableEntityError, match="temperature") as caught:
         client.chat.completions.create(model="tiny", messages=message, n=5)
     assert caught.value.param == "n"

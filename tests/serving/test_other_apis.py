@@ -96,7 +96,7 @@ def test_without_settings_the_caption_is_that_of_python(
     api_server: RunningServer, api_images: list[bytes], api_base64: list[str]
 ) -> None:
     for caption, image, encoded in zip(
-        api_server.captioner.caption(api_images), api_images, api_base64, strict=True
+        api_server.captioner.caption(api_images[:2]), api_images[:2], api_base64[:2], strict=True
     ):
         for path, (make_body, read) in APIS.items():
             body = make_body(f"data:image/webp;base64,{encoded}", "Describe this image in detail")
@@ -166,6 +166,30 @@ def test_ignored_fields_are_listed(
         given = {"user": "a", "store": False, "seed": 1, "logprobs": True, "top_p": 0.5}
         response = ask(path, json=body | given)
         assert response.headers["x-ignored-fields"] == "logprobs, top_p"
+
+
+def test_an_interrogation_needs_an_image(ask: Callable[..., Any]) -> None:
+    for image, status, kind in (
+        (None, 422, "invalid_request"),
+        ("", 422, "invalid_image"),
+        ("***", 400, "invalid_base64"),
+        ("bm8gaW1hZ2U=", 415, "unsupported_media_type"),
+        ("http://127.0.0.1/a.png", 403, "forbidden"),
+    ):
+        response = ask("/sdapi/v1/interrogate", json={"image": image, "model": "clip"})
+        assert response.status_code == status
+        assert response.json()["error"]["type"] == kind
+        assert response.json()["error"]["param"] == "image"
+
+
+def test_requests_are_described(ask: Callable[..., Any], captioner: Captioner) -> None:
+    """Every request body is in the OpenAPI document, without references that lead nowhere."""
+    document = ask.func.__self__.get("/openapi.json").json()  # type: ignore[attr-defined]
+    for path in [*OTHERS, "/api/show"]:
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        assert content["application/json"]["schema"]["properties"]
+    for name in re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)):
+        assert name.removeprefix("#/components/schemas/") in document["components"]["schemas"]
 
 
 JSON = st.recursive(

@@ -73,7 +73,7 @@ class RunFields(ModelFields):
     @property
     def is_empty(self) -> bool:
         """Return whether only loading or unloading the model is asked for."""
-        return not any(turn.text or turn.images for turn in self.turns)
+        raise NotImplementedError
 
     @property
     def sources(self) -> dict[str, str]:
@@ -105,6 +105,11 @@ class GenerateFields(RunFields):
         """Return the conversation: one message."""
         return [Turn("user", self.prompt or "", name_images(self.images, ""))]
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether only loading or unloading the model is asked for."""
+        return not (self.prompt or self.images)
+
 
 class OllamaMessage(BaseModel):
     """A message of a conversation."""
@@ -127,6 +132,11 @@ class ChatFields(RunFields):
             Turn(each.role, each.content or "", name_images(each.images, f"messages[{index}]."))
             for index, each in enumerate(self.messages or ())
         ]
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether only loading or unloading the model is asked for."""
+        return not self.messages
 
 
 class ShowFields(ModelFields):
