@@ -1,6 +1,7 @@
 """Ollama's API, with the official client and with what other programs send."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -159,6 +160,25 @@ def test_errors(api_server: RunningServer, client: ollama.Client, api_images: li
     with pytest.raises(ollama.ResponseError, match="image"):  # amid the response
         parts.extend(part.response or "" for part in stream)
     assert "".join(parts) == api_server.captioner.caption(api_images[:1])[0].text + "\n"
+
+
+def test_leaving_a_stream_cancels_its_images(
+    api_server: RunningServer, client: ollama.Client, api_images: list[bytes]
+) -> None:
+    def read_metric(name: str) -> float:
+        text = read_url(f"{api_server.url}/metrics")[2].decode()
+        return next(float(each.split()[1]) for each in text.splitlines() if each.startswith(name))
+
+    before = read_metric("cutline_images_total")
+    options = {"num_predict": -1}
+    stream = client.generate("tiny", images=api_images[:1] * 16, options=options, stream=True)
+    next(iter(stream))
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    end = time.monotonic() + 30
+    while read_metric("cutline_requests_running") or read_metric("cutline_requests_waiting"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert read_metric("cutline_images_total") < before + 16
 
 
 def test_what_programs_send(
