@@ -82,7 +82,10 @@ def test_every_dependency_has_a_minimum_version() -> None:
     extras = PROJECT["optional-dependencies"].values()
     requirements = [*PROJECT["dependencies"], *(line for lines in extras for line in lines)]
     unbounded = [line for line in requirements if ">=" not in line]
-    assert unbounded == ["cutline[shards,parquet,tensorboard,coco,ray]", "types-PyYAML"]
+    assert unbounded == [
+        "cutline[shards,parquet,tensorboard,coco,ray,serve,heic]",
+        "types-PyYAML",
+    ]
 
 
 def test_the_version_is_written_once() -> None:
