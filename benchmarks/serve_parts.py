@@ -1,0 +1,302 @@
+"""What `serve.py` measures of the server: each part is a function."""
+
+import base64
+import itertools
+import json
+import math
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from inputs import PHOTOGRAPH, make_images, write_model, write_photographs
+from load import Answer, Load, make_request, make_upload, run_closed, run_open
+from results import progress
+from servers import RunningServer, run_cutline, run_plain
+
+import cutline
+from cutline.config import CaptionConfig
+
+LOADS = (0.25, 0.5, 0.75, 0.9)
+"""offered loads, as shares of the capacity"""
+OVERLOAD = 3
+"""offered load in overload, as a multiple of the capacity"""
+MEMORY_STEPS = 10
+DEADLINE = 3
+"""seconds that a request has in overload, as a multiple of those that a full batch takes"""
+PROBES, MAX_PROBES = 3, 100
+
+
+class Setup:
+    """Models with random weights, JPEG files, and the server that captions them."""
+
+    def __init__(self, options: Any, folder: Path) -> None:
+        """Write the files.
+
+        Args:
+            options: Those of `serve.py`.
+            folder: Where files may be written.
+        """
+        self.options, self.folder = options, folder
+        self.images = self._read_images()
+
+    def _read_images(self) -> list[bytes]:
+        count = self.options.num_images
+        if self.options.images:
+            files = sorted(Path(self.options.images).glob("*.jp*g"))
+        else:
+            files = write_photographs(self.folder / "images", make_images(count, *PHOTOGRAPH))
+        return [file.read_bytes() for file in itertools.islice(itertools.cycle(files), count)]
+
+    def find_model(self, size: str) -> Path:
+        """Return the folder of a model, which is written on first use."""
+        model = self.folder / size
+        if not model.exists():
+            progress.print(f"drawing random weights: {size}")
+            write_model(model, CaptionConfig.preset(size))
+        return model
+
+    @cached_property
+    def captioner(self) -> cutline.Captioner:
+        """Return the captioner of this process."""
+        options = self.options
+        model = self.find_model(options.size) / "cutline"
+        return cutline.load(model, options.device, options.precision)
+
+    def run_server(self, size: str = "", **flags: object) -> AbstractContextManager[RunningServer]:
+        """Return a context in which `cutline serve` runs; its model is of the size."""
+        options = self.options
+        flags |= {
+            "device": options.device,
+            "precision": options.precision,
+            "batch_size": options.batch_size,
+        }
+        words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in flags.items()]
+        model = self.find_model(size or options.size) / "cutline"
+        return run_cutline(model, self.folder / "server.log", *itertools.chain(*words))
+
+    @cached_property
+    def capacity(self) -> float:
+        """Return the images per second of the server when its batch is full."""
+        options = self.options
+        with self.run_server() as server:
+            requests = make_uploads(server, self.images)
+            run_closed(server.address, requests[: options.batch_size], options.batch_size)
+            load = run_closed(server.address, requests, options.batch_size)
+        return len(requests) / load.seconds
+
+
+def make_uploads(server: RunningServer, images: Sequence[bytes], **fields: object) -> list[bytes]:
+    """Return a request for each image."""
+    return [make_upload(f"{server.address}/v1/captions", image, **fields) for image in images]
+
+
+# Throughput
+
+
+@dataclass
+class Subject:
+    """What captions images in turn with others, and its results."""
+
+    address: str
+    """of a server; "" for none"""
+    requests: Sequence[bytes]
+    """requests, or image files if there is no server"""
+    concurrency: int = 1
+    seconds: list[float] = field(default_factory=list)
+    client_seconds: list[float] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def run(self, captioner: cutline.Captioner, batch_size: int) -> None:
+        """Caption all images once."""
+        if self.address:
+            load = run_closed(self.address, self.requests, self.concurrency)
+            self.texts = [answer.text for answer in load.answers]
+            self.seconds.append(load.seconds)
+            self.client_seconds.append(load.cpu_seconds)
+        else:
+            start = time.perf_counter()
+            captions = captioner.stream(self.requests, batch_size=batch_size)
+            self.texts = [getattr(caption, "text", "") for caption in captions]
+            self.seconds.append(time.perf_counter() - start)
+
+    def describe(self, expected: Sequence[str]) -> dict[str, Any]:
+        """Return the results, given the captions of the images."""
+        same = [text == wanted for text, wanted in zip(self.texts, expected, strict=False)]
+        return {
+            "images": len(self.requests),
+            "seconds": self.seconds,
+            "images_per_s": len(self.requests) / statistics.median(self.seconds),
+            "same_captions": sum(same) / len(self.requests),
+            "client_share": sum(self.client_seconds) / sum(self.seconds),
+        }
+
+
+def measure_throughput(setup: Setup) -> dict[str, Any]:
+    """Return images per second of the server, of the plain server, and of `stream`."""
+    options, images = setup.options, setup.images
+    clients, single = options.batch_size, images[: options.num_single]
+    model = setup.find_model(options.size) / "huggingface"
+    with setup.run_server() as server, run_plain(model, setup.folder / "plain.log") as plain:
+        ours, theirs = server.address, plain.address
+        plain_requests = [make_upload(f"{theirs}/caption", image) for image in single]
+        subjects = {
+            "stream": Subject("", images),
+            "serve": Subject(ours, make_uploads(server, images), clients),
+            "plain": Subject(theirs, plain_requests, clients),
+            "serve, 1 client": Subject(ours, make_uploads(server, single)),
+            "plain, 1 client": Subject(theirs, plain_requests),
+        }
+        names = list(subjects)
+        for number in range(options.rounds + 1):
+            for name in names[:: 1 if number % 2 else -1]:
+                subject = subjects[name]
+                subject.run(setup.captioner, clients)
+                progress.print(f"{name}: {subject.seconds[-1]:.2f} s")
+            if not number:  # the first round warms up
+                for subject in subjects.values():
+                    subject.seconds.clear()
+                    subject.client_seconds.clear()
+    expected = subjects["stream"].texts
+    results = {name: subject.describe(expected) for name, subject in subjects.items()}
+    rates = {name: result["images_per_s"] for name, result in results.items()}
+    setup.__dict__["capacity"] = rates["serve"]
+    ratios = {
+        "serve / stream": rates["serve"] / rates["stream"],
+        "serve / plain": rates["serve"] / rates["plain"],
+        "serve / plain, 1 client": rates["serve, 1 client"] / rates["plain, 1 client"],
+    }
+    return {"subjects": results, "ratios": ratios}
+
+
+# Latency
+
+
+def measure_latency(setup: Setup) -> dict[str, Any]:
+    """Return the latency of captions that are read word by word, at several loads."""
+    options, capacity = setup.options, setup.capacity
+    loads = []
+    with setup.run_server() as server:
+        requests = make_uploads(server, setup.images, stream="true")
+        run_closed(server.address, requests[: options.batch_size], options.batch_size)
+        for share in LOADS:
+            rate = share * capacity
+            load = offer(server, requests, rate, options)
+            loads.append({"share": share, "rate": rate, **describe_latency(load)})
+            progress.print(json.dumps(loads[-1]))
+    return {"capacity": capacity, "loads": loads}
+
+
+def offer(server: RunningServer, requests: Sequence[bytes], rate: float, options: Any) -> Load:
+    """Send requests at random times (a Poisson process), and return the answers."""
+    arrivals, times = random.Random(options.seed), [0.0]
+    while times[-1] < options.seconds:
+        times.append(times[-1] + arrivals.expovariate(rate))
+    return run_open(server.address, itertools.cycle(requests), times)
+
+
+def describe_latency(load: Load) -> dict[str, Any]:
+    """Return percentiles of the seconds until captions came."""
+    done = [answer for answer in load.answers if answer.text]
+    first = [answer.first_text for answer in done if answer.first_text is not None]
+    return {
+        "requests": len(load.answers),
+        "failed": len(load.answers) - len(done),
+        "first_text": find_percentiles(first),
+        "caption": find_percentiles([answer.seconds for answer in done]),
+        "client_share": load.cpu_seconds / load.seconds,
+    }
+
+
+def find_percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile: the least value that as many do not exceed."""
+    ordered = sorted(values)
+    return {
+        f"p{share}": ordered[math.ceil(share / 100 * len(ordered)) - 1] if ordered else math.nan
+        for share in (50, 99)
+    }
+
+
+# Memory
+
+
+def measure_memory(setup: Setup) -> dict[str, Any]:
+    """Return the memory of a server with a tiny model after many requests of several kinds."""
+    options, mib = setup.options, []
+    with setup.run_server("tiny") as server:
+        requests = list(itertools.islice(make_mix(server, setup.images), options.num_requests))
+        step = math.ceil(len(requests) / MEMORY_STEPS)
+        statuses: Counter[str] = Counter()
+        for start in range(0, len(requests), step):
+            load = run_closed(server.address, requests[start : start + step], options.batch_size)
+            mib.append(server.read_memory())
+            statuses.update(str(answer.status) for answer in load.answers)
+            progress.print(f"{start + len(load.answers)} requests: {mib[-1]:.1f} MiB")
+    return {"step": step, "mib": mib, "growth_mib": mib[-1] - mib[0], "statuses": dict(statuses)}
+
+
+def make_mix(server: RunningServer, images: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield requests of several kinds; the last one of each cycle fails."""
+    captions, scores = f"{server.address}/v1/captions", f"{server.address}/v1/scores"
+    for image in itertools.cycle(images):
+        content = json.dumps({"images": [{"data": base64.b64encode(image).decode()}]}).encode()
+        yield make_upload(captions, image)
+        yield make_request(captions, "application/json", content)
+        yield make_upload(captions, image, stream="true", num_beams=1)
+        yield make_upload(captions, image, num_beams=5, num_captions=3)
+        yield make_upload(captions, image, sample="true")
+        yield make_upload(scores, image, captions="a picture of word1")
+        yield make_upload(captions, image[: len(image) // 2])
+
+
+# Overload
+
+
+def measure_overload(setup: Setup) -> dict[str, Any]:
+    """Return what becomes of more requests than the server can take, and of those that follow."""
+    options, capacity = setup.options, setup.capacity
+    deadline = DEADLINE * options.batch_size / capacity
+    with setup.run_server(deadline=deadline) as server:
+        requests = make_uploads(server, setup.images)
+        run_closed(server.address, requests[: options.batch_size], options.batch_size)
+        alone = statistics.median(probe(server, requests[0]).seconds for _ in range(PROBES))
+        load = offer(server, requests, OVERLOAD * capacity, options)
+        recovery = measure_recovery(server, requests[0], 2 * alone)
+    accepted = [answer.seconds for answer in load.answers if answer.status == 200]
+    refused = [answer for answer in load.answers if answer.status == 429]
+    statuses = [str(answer.status) for answer in load.answers]
+    return {
+        "capacity": capacity,
+        "rate": OVERLOAD * capacity,
+        "deadline": deadline,
+        "statuses": dict(Counter(statuses)),
+        "images_per_s": len(accepted) / load.seconds,
+        "accepted": {**find_percentiles(accepted), "max": max(accepted)},
+        "refused": find_percentiles([answer.seconds for answer in refused]),
+        "without_retry_after": sum(not answer.retry_after for answer in refused),
+        "alone": alone,
+        "recovery": recovery,
+        "client_share": load.cpu_seconds / load.seconds,
+    }
+
+
+def probe(server: RunningServer, request: bytes) -> Answer:
+    """Send one request alone."""
+    return run_closed(server.address, [request], 1).answers[0]
+
+
+def measure_recovery(server: RunningServer, request: bytes, limit: float) -> float:
+    """Return the seconds until a request is answered within a limit, all others being answered."""
+    start = time.perf_counter()
+    for _ in range(MAX_PROBES):
+        begun = time.perf_counter()
+        answer = probe(server, request)
+        if answer.status == 200 and answer.seconds <= limit:
+            return begun - start
+    return math.nan

@@ -1,0 +1,93 @@
+"""The tables of `serve.py`, in Markdown, as docs/speed.md has them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+SUBJECTS = {
+    "stream": "`captioner.stream`, without a server",
+    "serve": "`cutline serve`, {clients} clients",
+    "plain": "plain server, {clients} clients",
+    "serve, 1 client": "`cutline serve`, one client",
+    "plain, 1 client": "plain server, one client",
+}
+
+
+def format_tables(result: dict[str, Any]) -> str:
+    """Return a table for each part of a result, and a sentence for some."""
+    parts = {
+        "throughput": format_throughput,
+        "latency": format_latency,
+        "memory": format_memory,
+        "overload": format_overload,
+    }
+    return "\n\n".join(parts[name](part) for name, part in result.items()) + "\n"
+
+
+def format_rows(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    """Return a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("| --- ", "|---") for cells in lines)
+
+
+def format_throughput(part: dict[str, Any]) -> str:
+    """Return the images per second of each subject."""
+    subjects, clients = part["subjects"], part["options"]["batch_size"]
+    ratios = part["ratios"]
+    compared = {
+        "serve": f"{100 * ratios['serve / stream']:.0f} % of `stream`, "
+        f"{ratios['serve / plain']:.1f} × the plain server",
+        "serve, 1 client": f"{ratios['serve / plain, 1 client']:.1f} × the plain server",
+    }
+    return format_rows(
+        ("", "images/s", "compared"),
+        (
+            (
+                SUBJECTS[name].format(clients=clients),
+                f"{values['images_per_s']:.2f}",
+                compared.get(name, ""),
+            )
+            for name, values in subjects.items()
+        ),
+    )
+
+
+def format_latency(part: dict[str, Any]) -> str:
+    """Return the latency at each load."""
+    return format_rows(
+        ("load", "images/s", "first words: p50", "p99", "caption: p50", "p99"),
+        (
+            (
+                f"{100 * load['share']:.0f} %",
+                f"{load['rate']:.2f}",
+                *(f"{load[name][p]:.2f} s" for name in ("first_text", "caption") for p in PS),
+            )
+            for load in part["loads"]
+        ),
+    )
+
+
+PS = ("p50", "p99")
+
+
+def format_memory(part: dict[str, Any]) -> str:
+    """Return the memory after each step."""
+    steps = range(1, len(part["mib"]) + 1)
+    return format_rows(
+        ("requests", *(f"{part['step'] * step:,}" for step in steps)),
+        iter([("MiB", *(f"{mib:.0f}" for mib in part["mib"]))]),
+    )
+
+
+def format_overload(part: dict[str, Any]) -> str:
+    """Return what became of the requests."""
+    statuses = part["statuses"]
+    count = sum(statuses.values())
+    rows = [
+        ("requests", f"{count:,} in {part['options']['seconds']:g} s"),
+        ("captioned", f"{statuses.get('200', 0):,}, {part['images_per_s']:.2f} per second"),
+        ("slowest of them", f"{part['accepted']['max']:.1f} s of {part['deadline']:.1f} s allowed"),
+        ("refused with 429", f"{statuses.get('429', 0):,}, p99 {part['refused']['p99']:.2f} s"),
+        ("late, with 504", f"{statuses.get('504', 0):,}"),
+        ("as fast as before", f"{part['recovery']:.1f} s after the last answer"),
+    ]
+    return format_rows(("", ""), iter(rows))
