@@ -16,8 +16,9 @@ from typing import Any, Self, TypeVar, Unpack
 import torch
 from torch import Tensor
 
-from cutline.batching import CaptionRequest, ImageTask, Request
+from cutline.batching import Caption, CaptionRequest, ImageTask, Request
 from cutline.batching.inputs import check_prompt, to_processor_list
+from cutline.batching.pace import Pace
 from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs, InferenceConfig
 from cutline.config.validation import require
@@ -73,6 +74,7 @@ class CaptionScheduler:
         self._max_pixels = max_pixels
         self._runner = captioner.make_runner(batch_size)
         self._pool = ThreadPoolExecutor(NUM_OPENERS, "cutline-open")
+        self._pace = Pace()
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # guards the attributes below
@@ -192,6 +194,21 @@ class CaptionScheduler:
         with self._lock:
             return max(0, len(self._requests) - self.num_running)
 
+    def estimate_seconds(self, count: int = 1) -> float:
+        """Return the seconds until requests submitted now are done, going by the last ones.
+
+        Args:
+            count: Number of requests.
+
+        Returns:
+            The estimate; 0 if they need not wait, or while nothing is known.
+        """
+        with self._lock:
+            num_ahead = len(self._requests)
+        if num_ahead <= self.num_running:
+            return 0.0
+        return (num_ahead + count) * self._pace.seconds_per_request
+
     def _add(self, make_request: Callable[[int], R], image: ImageSource, image_size: int) -> R:
         """Return a new request, whose image is opened in the background."""
         self._captioner.check_process()
@@ -296,10 +313,13 @@ class CaptionScheduler:
         try:
             with torch.inference_mode():
                 while self._requests or not self._closed:
+                    start, others_wait = time.monotonic(), bool(self._waiting or self._tasks)
                     self._read_messages()
                     self._stop_opening()
-                    self._run_task()
-                    self._runner.run_step(self._waiting)
+                    num_done = self._run_task()
+                    done = self._runner.run_step(self._waiting)
+                    num_done += sum(isinstance(each.outcome, Caption) for each in done)
+                    self._pace.record(time.monotonic() - start, num_done, others_wait)
         except BaseException as error:  # ends every request, whose threads would wait forever
             self._end(error)
         self._read_messages(wait=False)
@@ -315,15 +335,17 @@ class CaptionScheduler:
             while True:
                 self._messages.get_nowait()()
 
-    def _run_task(self) -> None:
-        """Run the first task that waits, if there is one."""
-        if self._tasks:
-            task = self._tasks.pop(0)
-            if reason := task.find_reason_to_stop():
-                task.finish(reason)
-                return
-            with torch.inference_mode(False):  # some need gradients
-                task.run()
+    def _run_task(self) -> int:
+        """Run the first task that waits, if there is one; return the number of those that ran."""
+        if not self._tasks:
+            return 0
+        task = self._tasks.pop(0)
+        if reason := task.find_reason_to_stop():
+            task.finish(reason)
+            return 0
+        with torch.inference_mode(False):  # some need gradients
+            task.run()
+        return 1
 
     def _find_opening(self) -> list[Request[Any]]:
         """Return the requests whose images are being opened."""

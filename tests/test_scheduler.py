@@ -459,7 +459,7 @@ def test_tasks_fill_the_queue_and_can_be_cancelled(captioner: Captioner) -> None
     with cutline.CaptionScheduler(captioner, batch_size=1, max_queue=2) as scheduler:
         first = scheduler.submit_task(image, block)
         assert started.wait(10)
-        late = scheduler.submit_task(image, torch.clone, deadline=0.001)
+        late = scheduler.submit_task(image, torch.clone, deadline=1e-6)
         second = scheduler.submit_task(image, torch.clone)
         with pytest.raises(cutline.QueueFullError):
             scheduler.submit_task(image, torch.clone)

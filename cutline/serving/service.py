@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 MODEL_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 MAX_RETRY_AFTER = 60.0
+TIME_MARGIN = 1.25  # on the estimated time, beyond which a request is refused
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,6 @@ class CaptionService:
         self._fetcher = ImageFetcher(policy, limits.max_queue)
         self._models: ServedModels | None = None
         self._scheduler: CaptionScheduler | None = None
-        self._seconds_per_image = 0.0  # a running mean
-        self._last_done = time.monotonic()
         self.metrics = Metrics(self._count_running, self._count_waiting)
         self.started = 0
         self.draining = False
@@ -168,6 +167,7 @@ class CaptionService:
         )
         deadline = self.limit_deadline(options.deadline)
         try:
+            self._check_time(deadline, len(images))
             for image in images:
                 request = self._ready_scheduler.submit(
                     image, options.prompt, deadline=deadline, **keywords
@@ -191,7 +191,7 @@ class CaptionService:
     ) -> FinishedCaption:
         """Count a caption, and return it as it is served."""
         self.metrics.tokens.inc(sum(len(each.token_ids) for each in caption.alternatives))
-        self._record_image()
+        self.metrics.images.inc()
         styled = style_caption(caption, style)
         return FinishedCaption(styled, len(request.prompt_ids), request.config.max_length)
 
@@ -200,10 +200,18 @@ class CaptionService:
         api_error = to_api_error(error, param)
         if isinstance(error, QueueFullError):
             self.metrics.queue_full.inc()
-            seconds = self._count_waiting() * self._seconds_per_image
+            seconds = self._ready_scheduler.estimate_seconds()
             api_error.message = "too many images wait already; try again later"
             api_error.retry_after = min(MAX_RETRY_AFTER, max(1.0, seconds))
         return api_error
+
+    def _check_time(self, deadline: float, count: int = 1) -> None:
+        """Raise QueueFullError if images would probably wait until their deadline has passed.
+
+        Else a full queue would only have requests that are ended before they are done.
+        """
+        if self._ready_scheduler.estimate_seconds(count) * TIME_MARGIN > deadline:
+            raise QueueFullError
 
     def limit_deadline(self, deadline: float | None) -> float:
         """Return the seconds that a request has."""
@@ -223,23 +231,16 @@ class CaptionService:
         Raises:
             ApiError: It fails, or the server is busy.
         """
-        request: Request[T] | None = None
+        deadline = self.limit_deadline(deadline)
         try:
-            request = self._ready_scheduler.submit_task(
-                image, function, image_size=image_size, deadline=self.limit_deadline(deadline)
+            self._check_time(deadline)
+            result = await self._ready_scheduler.submit_task(
+                image, function, image_size=image_size, deadline=deadline
             )
-            result = await request
         except Exception as error:
             raise self.explain_error(error, "image") from None
-        self._record_image()
-        return result
-
-    def _record_image(self) -> None:
         self.metrics.images.inc()
-        now = time.monotonic()
-        elapsed, self._last_done = now - self._last_done, now
-        if self._count_waiting():  # else the model may have been idle in between
-            self._seconds_per_image += 0.1 * (elapsed - self._seconds_per_image)
+        return result
 
     async def fetch_image(self, url: str, param: str) -> bytes:
         """Return the image at an address.
