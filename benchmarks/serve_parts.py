@@ -104,27 +104,35 @@ def make_uploads(server: RunningServer, images: Sequence[bytes], **fields: objec
 class Subject:
     """What captions images in turn with others, and its results."""
 
-    address: str
-    """of a server; "" for none"""
+    server: RunningServer | None
     requests: Sequence[bytes]
     """requests, or image files if there is no server"""
     concurrency: int = 1
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     client_seconds: list[float] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
     def run(self, captioner: cutline.Captioner, batch_size: int) -> None:
         """Caption all images once."""
-        if self.address:
-            load = run_closed(self.address, self.requests, self.concurrency)
+        if self.server:
+            cpu_start = self.server.read_cpu_seconds()
+            load = run_closed(self.server.address, self.requests, self.concurrency)
+            self.cpu_seconds.append(self.server.read_cpu_seconds() - cpu_start)
             self.texts = [answer.text for answer in load.answers]
             self.seconds.append(load.seconds)
             self.client_seconds.append(load.cpu_seconds)
-        else:
-            start = time.perf_counter()
-            captions = captioner.stream(self.requests, batch_size=batch_size)
-            self.texts = [getattr(caption, "text", "") for caption in captions]
-            self.seconds.append(time.perf_counter() - start)
+            return
+        start, cpu_start = time.perf_counter(), time.process_time()
+        captions = captioner.stream(self.requests, batch_size=batch_size)
+        self.texts = [getattr(caption, "text", "") for caption in captions]
+        self.seconds.append(time.perf_counter() - start)
+        self.cpu_seconds.append(time.process_time() - cpu_start)
+
+    def forget(self) -> None:
+        """Forget the times, which were for warming up."""
+        for values in (self.seconds, self.cpu_seconds, self.client_seconds):
+            values.clear()
 
     def describe(self, expected: Sequence[str]) -> dict[str, Any]:
         """Return the results, given the captions of the images."""
@@ -133,6 +141,7 @@ class Subject:
             "images": len(self.requests),
             "seconds": self.seconds,
             "images_per_s": len(self.requests) / statistics.median(self.seconds),
+            "cpu_s_per_image": statistics.median(self.cpu_seconds) / len(self.requests),
             "same_captions": sum(same) / len(self.requests),
             "client_share": sum(self.client_seconds) / sum(self.seconds),
         }
@@ -144,14 +153,13 @@ def measure_throughput(setup: Setup) -> dict[str, Any]:
     clients, single = options.batch_size, images[: options.num_single]
     model = setup.find_model(options.size) / "huggingface"
     with setup.run_server() as server, run_plain(model, setup.folder / "plain.log") as plain:
-        ours, theirs = server.address, plain.address
-        plain_requests = [make_upload(f"{theirs}/caption", image) for image in single]
+        plain_requests = [make_upload(f"{plain.address}/caption", image) for image in single]
         subjects = {
-            "stream": Subject("", images),
-            "serve": Subject(ours, make_uploads(server, images), clients),
-            "plain": Subject(theirs, plain_requests, clients),
-            "serve, 1 client": Subject(ours, make_uploads(server, single)),
-            "plain, 1 client": Subject(theirs, plain_requests),
+            "stream": Subject(None, images),
+            "serve": Subject(server, make_uploads(server, images), clients),
+            "plain": Subject(plain, plain_requests, clients),
+            "serve, 1 client": Subject(server, make_uploads(server, single)),
+            "plain, 1 client": Subject(plain, plain_requests),
         }
         names = list(subjects)
         for number in range(options.rounds + 1):
@@ -161,8 +169,7 @@ def measure_throughput(setup: Setup) -> dict[str, Any]:
                 progress.print(f"{name}: {subject.seconds[-1]:.2f} s")
             if not number:  # the first round warms up
                 for subject in subjects.values():
-                    subject.seconds.clear()
-                    subject.client_seconds.clear()
+                    subject.forget()
     expected = subjects["stream"].texts
     results = {name: subject.describe(expected) for name, subject in subjects.items()}
     rates = {name: result["images_per_s"] for name, result in results.items()}
