@@ -24,12 +24,12 @@ from typing import Any, Literal, get_args
 import tyro
 from results import make_result, progress, write_result
 from serve_parts import (
-    Setup,
     measure_latency,
     measure_memory,
     measure_overload,
     measure_throughput,
 )
+from serve_setup import Setup
 from serve_tables import format_tables
 
 from cutline.config import InferencePrecision
@@ -81,8 +81,7 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     path = Path(options.output)
     result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    with tempfile.TemporaryDirectory() as folder:
-        setup = Setup(options, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Setup(options, Path(folder)) as setup:
         for part in options.part:
             progress.print(f"measuring {part}")
             result[part] = make_result(options, PARTS[part](setup))

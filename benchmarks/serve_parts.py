@@ -9,19 +9,15 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from inputs import PHOTOGRAPH, make_images, write_model, write_photographs
 from load import Answer, Load, make_request, make_upload, run_closed, run_open
 from results import progress
-from servers import RunningServer, run_cutline, run_plain
+from serve_setup import Setup, make_uploads
+from servers import RunningServer, run_plain
 
 import cutline
-from cutline.config import CaptionConfig
 
 LOADS = (0.25, 0.5, 0.75, 0.9)
 """offered loads, as shares of the capacity"""
@@ -31,70 +27,6 @@ MEMORY_STEPS = 10
 DEADLINE = 3
 """seconds that a request has in overload, as a multiple of those that a full batch takes"""
 PROBES, MAX_PROBES = 3, 100
-
-
-class Setup:
-    """Models with random weights, JPEG files, and the server that captions them."""
-
-    def __init__(self, options: Any, folder: Path) -> None:
-        """Write the files.
-
-        Args:
-            options: Those of `serve.py`.
-            folder: Where files may be written.
-        """
-        self.options, self.folder = options, folder
-        self.images = self._read_images()
-
-    def _read_images(self) -> list[bytes]:
-        count = self.options.num_images
-        if self.options.images:
-            files = sorted(Path(self.options.images).glob("*.jp*g"))
-        else:
-            files = write_photographs(self.folder / "images", make_images(count, *PHOTOGRAPH))
-        return [file.read_bytes() for file in itertools.islice(itertools.cycle(files), count)]
-
-    def find_model(self, size: str) -> Path:
-        """Return the folder of a model, which is written on first use."""
-        model = self.folder / size
-        if not model.exists():
-            progress.print(f"drawing random weights: {size}")
-            write_model(model, CaptionConfig.preset(size))
-        return model
-
-    @cached_property
-    def captioner(self) -> cutline.Captioner:
-        """Return the captioner of this process."""
-        options = self.options
-        model = self.find_model(options.size) / "cutline"
-        return cutline.load(model, options.device, options.precision)
-
-    def run_server(self, size: str = "", **flags: object) -> AbstractContextManager[RunningServer]:
-        """Return a context in which `cutline serve` runs; its model is of the size."""
-        options = self.options
-        flags |= {
-            "device": options.device,
-            "precision": options.precision,
-            "batch_size": options.batch_size,
-        }
-        words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in flags.items()]
-        model = self.find_model(size or options.size) / "cutline"
-        return run_cutline(model, self.folder / "server.log", *itertools.chain(*words))
-
-    @cached_property
-    def capacity(self) -> float:
-        """Return the images per second of the server when its batch is full."""
-        options = self.options
-        with self.run_server() as server:
-            requests = make_uploads(server, self.images)
-            run_closed(server.address, requests[: options.batch_size], options.batch_size)
-            load = run_closed(server.address, requests, options.batch_size)
-        return len(requests) / load.seconds
-
-
-def make_uploads(server: RunningServer, images: Sequence[bytes], **fields: object) -> list[bytes]:
-    """Return a request for each image."""
-    return [make_upload(f"{server.address}/v1/captions", image, **fields) for image in images]
 
 
 # Throughput
@@ -152,7 +84,8 @@ def measure_throughput(setup: Setup) -> dict[str, Any]:
     options, images = setup.options, setup.images
     clients, single = options.batch_size, images[: options.num_single]
     model = setup.find_model(options.size) / "huggingface"
-    with setup.run_server() as server, run_plain(model, setup.folder / "plain.log") as plain:
+    server = setup.find_server()
+    with run_plain(model, setup.folder / "plain.log") as plain:
         plain_requests = [make_upload(f"{plain.address}/caption", image) for image in single]
         subjects = {
             "stream": Subject(None, images),
@@ -188,15 +121,12 @@ def measure_throughput(setup: Setup) -> dict[str, Any]:
 def measure_latency(setup: Setup) -> dict[str, Any]:
     """Return the latency of captions that are read word by word, at several loads."""
     options, capacity = setup.options, setup.capacity
-    loads = []
-    with setup.run_server() as server:
-        requests = make_uploads(server, setup.images, stream="true")
-        run_closed(server.address, requests[: options.batch_size], options.batch_size)
-        for share in LOADS:
-            rate = share * capacity
-            load = offer(server, requests, rate, options)
-            loads.append({"share": share, "rate": rate, **describe_latency(load)})
-            progress.print(json.dumps(loads[-1]))
+    loads, server = [], setup.find_server()
+    requests = make_uploads(server, setup.images, stream="true")
+    for share in LOADS:
+        load = offer(server, requests, share * capacity, options)
+        loads.append({"share": share, "rate": share * capacity, **describe_latency(load)})
+        progress.print(json.dumps(loads[-1]))
     return {"capacity": capacity, "loads": loads}
 
 
@@ -235,16 +165,15 @@ def find_percentiles(values: Sequence[float]) -> dict[str, float]:
 
 def measure_memory(setup: Setup) -> dict[str, Any]:
     """Return the memory of a server with a tiny model after many requests of several kinds."""
-    options, mib = setup.options, []
-    with setup.run_server("tiny") as server:
-        requests = list(itertools.islice(make_mix(server, setup.images), options.num_requests))
-        step = math.ceil(len(requests) / MEMORY_STEPS)
-        statuses: Counter[str] = Counter()
-        for start in range(0, len(requests), step):
-            load = run_closed(server.address, requests[start : start + step], options.batch_size)
-            mib.append(server.read_memory())
-            statuses.update(str(answer.status) for answer in load.answers)
-            progress.print(f"{start + len(load.answers)} requests: {mib[-1]:.1f} MiB")
+    options, mib, statuses = setup.options, [], Counter[str]()
+    server = setup.find_server("tiny")
+    requests = list(itertools.islice(make_mix(server, setup.images), options.num_requests))
+    step = math.ceil(len(requests) / MEMORY_STEPS)
+    for start in range(0, len(requests), step):
+        load = run_closed(server.address, requests[start : start + step], options.batch_size)
+        mib.append(server.read_memory())
+        statuses.update(str(answer.status) for answer in load.answers)
+        progress.print(f"{start + len(load.answers)} requests: {mib[-1]:.1f} MiB")
     return {"step": step, "mib": mib, "growth_mib": mib[-1] - mib[0], "statuses": dict(statuses)}
 
 
@@ -269,12 +198,11 @@ def measure_overload(setup: Setup) -> dict[str, Any]:
     """Return what becomes of more requests than the server can take, and of those that follow."""
     options, capacity = setup.options, setup.capacity
     deadline = DEADLINE * options.batch_size / capacity
-    with setup.run_server(deadline=deadline) as server:
-        requests = make_uploads(server, setup.images)
-        run_closed(server.address, requests[: options.batch_size], options.batch_size)
-        alone = statistics.median(probe(server, requests[0]).seconds for _ in range(PROBES))
-        load = offer(server, requests, OVERLOAD * capacity, options)
-        recovery = measure_recovery(server, requests[0], 2 * alone)
+    server = setup.find_server()
+    requests = make_uploads(server, setup.images, deadline=deadline)
+    alone = statistics.median(probe(server, requests[0]).seconds for _ in range(PROBES))
+    load = offer(server, requests, OVERLOAD * capacity, options)
+    recovery = measure_recovery(server, requests[0], 2 * alone)
     accepted = [answer.seconds for answer in load.answers if answer.status == 200]
     refused = [answer for answer in load.answers if answer.status == 429]
     statuses = [str(answer.status) for answer in load.answers]
@@ -284,7 +212,7 @@ def measure_overload(setup: Setup) -> dict[str, Any]:
         "deadline": deadline,
         "statuses": dict(Counter(statuses)),
         "images_per_s": len(accepted) / load.seconds,
-        "accepted": {**find_percentiles(accepted), "max": max(accepted)},
+        "accepted": {**find_percentiles(accepted), "max": max(accepted, default=0.0)},
         "refused": find_percentiles([answer.seconds for answer in refused]),
         "without_retry_after": sum(not answer.retry_after for answer in refused),
         "alone": alone,

@@ -168,6 +168,43 @@ def test_requests_in_a_scheduler_are_measured() -> None:
     assert [len(seconds) for seconds in result["latency"].values()] == [2, 2]
 
 
+SERVE = ["--size", "tiny", "--num-images", "8", "--batch-size", "4", "--seconds", "0.3"]
+
+
+def test_the_server_is_measured_under_load(tmp_path: Path) -> None:
+    flags = [*SERVE, "--num-requests", "20", "--part", "latency", "memory", "overload"]
+    result = run_benchmark("serve.py", *flags, output=tmp_path / "result.json")
+    loads = result["latency"]["loads"]
+    assert [load["share"] for load in loads] == [0.25, 0.5, 0.75, 0.9]
+    for load in loads:
+        assert load["failed"] == 0
+        assert 0 < load["first_text"]["p50"] <= load["caption"]["p50"] <= load["caption"]["p99"]
+    memory = result["memory"]
+    assert memory["statuses"] == {"200": 18, "422": 2}
+    assert len(memory["mib"]) == 10
+    assert 100 < memory["mib"][-1] == memory["mib"][0] + memory["growth_mib"]
+    overload = result["overload"]
+    assert set(overload["statuses"]) <= {"200", "429", "504"}
+    assert overload["statuses"]["200"] > 0
+    assert overload["without_retry_after"] == 0
+    assert overload["recovery"] >= 0
+
+
+@pytest.mark.slow
+def test_the_server_is_measured_beside_a_plain_one(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    flags = [*SERVE, "--num-single", "2", "--rounds", "2", "--part", "throughput"]
+    result = run_benchmark("serve.py", *flags, output=tmp_path / "result.json")
+    subjects, ratios = result["throughput"]["subjects"], result["throughput"]["ratios"]
+    assert list(subjects) == ["stream", "serve", "plain", "serve, 1 client", "plain, 1 client"]
+    for values in subjects.values():
+        assert values["same_captions"] == 1
+        assert values["images_per_s"] == values["images"] / statistics.median(values["seconds"])
+    rates = {name: values["images_per_s"] for name, values in subjects.items()}
+    assert ratios["serve / stream"] == rates["serve"] / rates["stream"]
+    assert ratios["serve / plain"] == rates["serve"] / rates["plain"]
+
+
 def test_a_collection_is_measured_beside_the_model(tmp_path: Path) -> None:
     flags = ["--size", "tiny", "--repeats", "2", "--num-images", "8", "--batch-size", "4"]
     flags += ["--length", "9", "--candidates", "3"]
@@ -186,7 +223,8 @@ def run_benchmark(script: str, *arguments: str, output: Path) -> dict[str, Any]:
     """Return the result of a benchmark that writes JSON."""
     run_script(SCRIPT.with_name(script), *arguments, "--output", str(output))
     values: dict[str, Any] = json.loads(output.read_text())
-    assert not {"output", "folder"} & set(values["options"])
+    for part in [values] if "options" in values else values.values():
+        assert not {"output", "folder"} & set(part["options"])
     return values
 
 

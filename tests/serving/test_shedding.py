@@ -4,7 +4,6 @@ import io
 import threading
 from pathlib import Path
 
-import pytest
 import torch
 from random_captioner import draw_images, save_captioner
 from starlette.testclient import TestClient
