@@ -1,8 +1,9 @@
 """The tables of `serve.py`, in Markdown, as docs/speed.md has them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+PS = ("p50", "p99")
 SUBJECTS = {
     "stream": "`captioner.stream`, without a server",
     "serve": "`cutline serve`, {clients} clients",
@@ -10,17 +11,6 @@ SUBJECTS = {
     "serve, 1 client": "`cutline serve`, one client",
     "plain, 1 client": "plain server, one client",
 }
-
-
-def format_tables(result: dict[str, Any]) -> str:
-    """Return a table for each part of a result, and a sentence for some."""
-    parts = {
-        "throughput": format_throughput,
-        "latency": format_latency,
-        "memory": format_memory,
-        "overload": format_overload,
-    }
-    return "\n\n".join(parts[name](part) for name, part in result.items()) + "\n"
 
 
 def format_rows(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
@@ -66,9 +56,6 @@ def format_latency(part: dict[str, Any]) -> str:
     )
 
 
-PS = ("p50", "p99")
-
-
 def format_memory(part: dict[str, Any]) -> str:
     """Return the memory after each step."""
     steps = range(1, len(part["mib"]) + 1)
@@ -91,3 +78,17 @@ def format_overload(part: dict[str, Any]) -> str:
         ("as fast as before", f"{part['recovery']:.1f} s after the last answer"),
     ]
     return format_rows(("", ""), iter(rows))
+
+
+FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "throughput": format_throughput,
+    "latency": format_latency,
+    "memory": format_memory,
+    "overload": format_overload,
+}
+"""the table of each part of a result"""
+
+
+def format_tables(result: dict[str, Any]) -> str:
+    """Return the tables of all parts."""
+    return "\n\n".join(FORMATS[name](part) for name, part in result.items()) + "\n"

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -82,3 +84,19 @@ def test_where_heat_maps_point() -> None:
     for name in ("attention", "occlusion", "center pixel"):
         better = judged["gradient_is_better_by"][name]
         assert (better["interval"][0] > 0) == (name != "attention")  # as the page says
+
+
+def test_how_fast_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what the page says: nearly as fast as without a server, and captions are identical."""
+    monkeypatch.syspath_prepend(str(DOCS.parent / "benchmarks"))
+    from serve_tables import FORMATS
+
+    page, result = read_page("speed.md"), read_result("serve.json")
+    assert list(result) == list(FORMATS)
+    for name, format_part in FORMATS.items():
+        assert format_part(result[name]) in page
+    subjects, overload = result["throughput"]["subjects"], result["overload"]
+    assert all(values["same_captions"] == 1 for values in subjects.values())
+    assert result["throughput"]["ratios"]["serve / stream"] > 0.9
+    assert set(overload["statuses"]) == {"200", "429"}
+    assert overload["accepted"]["max"] < overload["deadline"]
