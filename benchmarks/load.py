@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -46,6 +46,8 @@ class Load:
     """in the order of the requests"""
     seconds: float
     """until the last answer"""
+    due_seconds: float
+    """until the last request was due; 0 if each waited for an answer"""
     cpu_seconds: float
     """CPU time of the clients"""
 
@@ -92,7 +94,7 @@ def run_closed(url: str, requests: Sequence[bytes], concurrency: int) -> Load:
         await asyncio.gather(*(work() for _ in range(concurrency)))
         return [answers[number] for number in sorted(answers)]
 
-    return _measure(run)
+    return _measure(run, 0)
 
 
 def run_open(url: str, requests: Iterable[bytes], times: Sequence[float]) -> Load:
@@ -106,16 +108,14 @@ def run_open(url: str, requests: Iterable[bytes], times: Sequence[float]) -> Loa
             tasks.append(asyncio.create_task(send_request(url, request, start + due)))
         return list(await asyncio.gather(*tasks))
 
-    return _measure(run)
+    return _measure(run, times[-1])
 
 
-def _measure(run: Callable[[], Awaitable[list[Answer]]]) -> Load:
-    async def await_answers() -> list[Answer]:
-        return await run()
-
+def _measure(run: Callable[[], Coroutine[None, None, list[Answer]]], due_seconds: float) -> Load:
     start, cpu_start = time.perf_counter(), time.process_time()
-    answers = asyncio.run(await_answers())
-    return Load(answers, time.perf_counter() - start, time.process_time() - cpu_start)
+    answers = asyncio.run(run())
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    return Load(answers, seconds, due_seconds, cpu_seconds)
 
 
 async def send_request(url: str, request: bytes, due: float) -> Answer:

@@ -151,11 +151,14 @@ def describe_latency(load: Load) -> dict[str, Any]:
     }
 
 
-def find_percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Return the median and the 99th percentile: the least value that as many do not exceed."""
+def find_percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the median and the 99th percentile: the least value that as many do not exceed.
+
+    Both are None if there are no values.
+    """
     ordered = sorted(values)
     return {
-        f"p{share}": ordered[math.ceil(share / 100 * len(ordered)) - 1] if ordered else math.nan
+        f"p{share}": ordered[math.ceil(share / 100 * len(ordered)) - 1] if ordered else None
         for share in (50, 99)
     }
 
@@ -216,6 +219,7 @@ def measure_overload(setup: Setup) -> dict[str, Any]:
         "refused": find_percentiles([answer.seconds for answer in refused]),
         "without_retry_after": sum(not answer.retry_after for answer in refused),
         "alone": alone,
+        "drain": load.seconds - load.due_seconds,
         "recovery": recovery,
         "client_share": load.cpu_seconds / load.seconds,
     }
@@ -226,12 +230,12 @@ def probe(server: RunningServer, request: bytes) -> Answer:
     return run_closed(server.address, [request], 1).answers[0]
 
 
-def measure_recovery(server: RunningServer, request: bytes, limit: float) -> float:
-    """Return the seconds until a request is answered within a limit, all others being answered."""
+def measure_recovery(server: RunningServer, request: bytes, limit: float) -> float | None:
+    """Return the seconds until a request alone is answered within a limit; None for never."""
     start = time.perf_counter()
     for _ in range(MAX_PROBES):
         begun = time.perf_counter()
         answer = probe(server, request)
         if answer.status == 200 and answer.seconds <= limit:
             return begun - start
-    return math.nan
+    return None

@@ -19,6 +19,11 @@ def format_rows(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |".replace("| --- ", "|---") for cells in lines)
 
 
+def format_seconds(value: float | None, digits: int = 2) -> str:
+    """Return a number of seconds."""
+    return "–" if value is None else f"{value:.{digits}f} s"
+
+
 def format_throughput(part: dict[str, Any]) -> str:
     """Return the images per second of each subject."""
     subjects, clients = part["subjects"], part["options"]["batch_size"]
@@ -49,7 +54,7 @@ def format_latency(part: dict[str, Any]) -> str:
             (
                 f"{100 * load['share']:.0f} %",
                 f"{load['rate']:.2f}",
-                *(f"{load[name][p]:.2f} s" for name in ("first_text", "caption") for p in PS),
+                *(format_seconds(load[name][p]) for name in ("first_text", "caption") for p in PS),
             )
             for load in part["loads"]
         ),
@@ -67,15 +72,19 @@ def format_memory(part: dict[str, Any]) -> str:
 
 def format_overload(part: dict[str, Any]) -> str:
     """Return what became of the requests."""
-    statuses = part["statuses"]
+    statuses, refused = part["statuses"], format_seconds(part["refused"]["p99"])
     count = sum(statuses.values())
     rows = [
         ("requests", f"{count:,} in {part['options']['seconds']:g} s"),
         ("captioned", f"{statuses.get('200', 0):,}, {part['images_per_s']:.2f} per second"),
         ("slowest of them", f"{part['accepted']['max']:.1f} s of {part['deadline']:.1f} s allowed"),
-        ("refused with 429", f"{statuses.get('429', 0):,}, p99 {part['refused']['p99']:.2f} s"),
+        (
+            "refused with 429",
+            f"{statuses.get('429', 0):,}, p99 {refused}",
+        ),
         ("late, with 504", f"{statuses.get('504', 0):,}"),
-        ("as fast as before", f"{part['recovery']:.1f} s after the last answer"),
+        ("all answered", f"{part['drain']:.1f} s after the last request"),
+        ("as fast as before", f"{format_seconds(part['recovery'], 1)} after that"),
     ]
     return format_rows(("", ""), iter(rows))
 
