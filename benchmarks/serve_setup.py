@@ -69,8 +69,8 @@ class Setup:
             log = self.folder / f"{size}.log"
             context = run_cutline(self.find_model(size) / "cutline", log, *flags)
             self._servers[size] = server = self._contexts.enter_context(context)
-            requests = make_uploads(server, self.images)
-            run_closed(server.address, requests, options.batch_size)  # warms up
+            requests = make_uploads(server, self.images)  # to warm up
+            run_closed(server.address, requests[: options.batch_size], options.batch_size)
         return self._servers[size]
 
     @cached_property
