@@ -51,9 +51,11 @@ class Load:
     cpu_seconds: float
     """CPU time of the clients"""
 
-    def count(self, status: int) -> int:
-        """Return the number of answers with a status."""
-        return sum(answer.status == status for answer in self.answers)
+    def require_captions(self) -> None:
+        """Raise RuntimeError unless every request was answered with a caption."""
+        if failed := [answer for answer in self.answers if not answer.text]:
+            statuses = sorted({(answer.status, answer.error) for answer in failed})
+            raise RuntimeError(f"{len(failed)} requests failed, with status and error {statuses}")
 
 
 def make_request(url: str, content_type: str, body: bytes) -> bytes:

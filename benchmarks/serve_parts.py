@@ -50,6 +50,7 @@ class Subject:
         if self.server:
             cpu_start = self.server.read_cpu_seconds()
             load = run_closed(self.server.address, self.requests, self.concurrency)
+            load.require_captions()
             self.cpu_seconds.append(self.server.read_cpu_seconds() - cpu_start)
             self.texts = [answer.text for answer in load.answers]
             self.seconds.append(load.seconds)

@@ -78,7 +78,9 @@ class Setup:
         """Return the images per second of the server when its batch is full."""
         server = self.find_server()
         requests = make_uploads(server, self.images)
-        return len(requests) / run_closed(server.address, requests, self.options.batch_size).seconds
+        load = run_closed(server.address, requests, self.options.batch_size)
+        load.require_captions()
+        return len(requests) / load.seconds
 
 
 def make_uploads(server: RunningServer, images: Sequence[bytes], **fields: object) -> list[bytes]:
