@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import cutline
 from cutline.errors import CutlineError
 from cutline.serving.access import STATIC_PREFIX, AccessControl
-from cutline.serving.errors import ApiError, error_response, to_api_error
+from cutline.serving.errors import ApiError, error_response, internal_error, to_api_error
 from cutline.serving.limits import RequestLimits
 from cutline.serving.metrics import CONTENT_TYPE_LATEST
 from cutline.serving.native import router as native_router
@@ -99,6 +99,10 @@ def add_error_handlers(app: FastAPI) -> None:
         api_error = ApiError(error.status_code, kind, str(error.detail))
         return error_response(api_error, request.scope, error.headers)
 
+    async def answer_unexpected(request: Request, error: Exception) -> Response:
+        return error_response(internal_error(), request.scope)  # `Tracking` logs it
+
+    app.add_exception_handler(Exception, answer_unexpected)
     app.add_exception_handler(ApiError, answer)
     app.add_exception_handler(CutlineError, answer)
     app.add_exception_handler(HTTPException, answer_http)
@@ -129,9 +133,9 @@ class Tracking:
         try:
             await self._app(scope, receive, note_start)
         except Exception as error:
-            if has_started or isinstance(error, TimeoutError):
-                raise
-            await error_response(to_api_error(error), scope)(scope, receive, send)
+            api_error = to_api_error(error)  # logs it
+            if not has_started:
+                await error_response(api_error, scope)(scope, receive, send)
         finally:
             service.num_active -= 1
             self._record(scope, time.monotonic() - start)

@@ -55,11 +55,13 @@ class ApiError(Exception):
     """the part of the request that is wrong"""
     retry_after: float | None = None
     """seconds after which another try may succeed"""
+    closes: bool = False
+    """whether nothing more is read from the client"""
 
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers of the response."""
-        headers = {"Connection": "close"} if self.status in (408, 413) else {}
+        headers = {"Connection": "close"} if self.closes or self.status in (408, 413) else {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if self.status == 401:
@@ -96,6 +98,11 @@ def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
                 message = "the server is stopping, or must be restarted"
             return ApiError(status, name, message, param, 1 if status in (429, 503) else None)
     logger.error("a request failed", exc_info=error)
+    return internal_error(param)
+
+
+def internal_error(param: str | None = None) -> ApiError:
+    """Return the error of a server that failed for no fault of the client."""
     return ApiError(500, "internal_error", "the server failed; its log says why", param)
 
 

@@ -3,16 +3,20 @@
 import asyncio
 import base64
 import binascii
+import json
 import re
+import string
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from cutline.config import ServeLimits
+from cutline.messages import format_text
 from cutline.serving.errors import ApiError
 from cutline.serving.schemas import Fields, ImageInput
 from cutline.serving.service import CaptionService
@@ -21,9 +25,14 @@ from cutline.strict_json import parse_strict_json
 F = TypeVar("F", bound=Fields)
 
 MAX_FORM_FIELDS = 1000
+MAX_JSON_VALUES = 10_000
+"""limit on lists, objects and their entries: of millions, Python's objects fill gigabytes"""
 LISTS = ("bad_words", "captions", "texts")
 """fields that a form may repeat"""
 _DATA_URL = re.compile(r"data:[^,]*?;base64,", re.IGNORECASE)
+_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")  # Base64 for addresses has these
+_WHITESPACE = string.whitespace.encode()
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _IN_FORM = "in the form"  # stands for images whose bytes are beside the fields
 
 
@@ -60,8 +69,14 @@ async def read_json(request: Request) -> dict[str, Any]:
     Raises:
         ApiError: The body is no JSON object.
     """
+    body = await request.body()
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:  # those in texts, too
+        message = f"the JSON has more than {MAX_JSON_VALUES:,} values; send fewer"
+        raise ApiError(413, "too_large", message)
     try:
-        content = parse_strict_json((await request.body()).decode("utf-8"))
+        content = parse_strict_json(body.decode("utf-8"))
+        if _SURROGATE.search(body):
+            json.dumps(content, ensure_ascii=False).encode("utf-8")  # fails for half a pair
     except ValueError:
         raise ApiError(400, "invalid_json", "the body is not valid JSON; check it") from None
     if not isinstance(content, dict):
@@ -73,6 +88,10 @@ async def _read_form(request: Request, limits: ServeLimits) -> Body:
     async def chunks() -> AsyncGenerator[bytes]:
         yield await request.body()
 
+    content_type = request.headers["content-type"]
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
+    if charset.lower() not in (b"utf-8", b"utf8"):  # some codecs yield what UTF-8 cannot hold
+        raise ApiError(415, "unsupported_media_type", "send forms in UTF-8", "Content-Type")
     parser = MultiPartParser(
         request.headers,
         chunks(),
@@ -96,7 +115,8 @@ async def _read_form(request: Request, limits: ServeLimits) -> Body:
             images.append(await value.read())
         else:
             await form.close()
-            raise ApiError(422, "invalid_request", "name files `images` or `image`", name)
+            message = "name files `images` or `image`"
+            raise ApiError(422, "invalid_request", message, format_text(name))
     await form.close()
     return Body({name: collect(name, values) for name, values in fields.items()}, images)
 
@@ -148,7 +168,7 @@ def explain_invalid(error: ValidationError) -> ApiError:
 def format_location(location: tuple[int | str, ...]) -> str:
     """Return where in a request something is, such as images[0].data."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
-    return "".join(parts).removeprefix(".")
+    return format_text("".join(parts).removeprefix("."))
 
 
 async def read_images(
@@ -197,9 +217,9 @@ def decode_base64(text: str, param: str) -> bytes:
         ApiError: It is not Base64.
     """
     prefix = _DATA_URL.match(text)
-    encoded = "".join(text[prefix.end() if prefix else 0 :].split()).rstrip("=")
-    encoded = encoded.replace("-", "+").replace("_", "/")  # Base64 for addresses has these
     try:
-        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        encoded = text[prefix.end() if prefix else 0 :].encode("ascii")
+        encoded = encoded.translate(_STANDARD_BASE64, _WHITESPACE).rstrip(b"=")
+        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, "invalid_base64", "the image is not valid Base64", param) from None

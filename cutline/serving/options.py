@@ -11,6 +11,8 @@ SERVED_SETTINGS = tuple(
     each.name for each in fields(GenerationConfig) if each.name != "token_log_probs"
 )
 """fields of `GenerationConfig` that requests may set"""
+MAX_TEXT_LENGTH = 10_000
+"""characters of a text for the model: more than it reads, and soon split into tokens"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def limit_settings(
         ApiError: They are beyond a limit; only `max_new_tokens` is lowered to it.
     """
     settings = options.settings
+    if len(options.prompt or "") > MAX_TEXT_LENGTH:
+        raise _beyond("prompt", "the length of the prompt", MAX_TEXT_LENGTH)
     if options.max_new_tokens is not None:
         prompt = captioner.config.prompt if options.prompt is None else options.prompt
         wanted = len(captioner.tokenizer.encode_prompt(prompt)) + max(1, options.max_new_tokens)

@@ -2,14 +2,19 @@
 
 import math
 from dataclasses import asdict
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from cutline.batching import Caption
 from cutline.config import CaptionStyle, GenerationConfig
 from cutline.config.descriptions import describe_field
-from cutline.serving.options import SERVED_SETTINGS, FinishedCaption
+from cutline.serving.options import MAX_TEXT_LENGTH, SERVED_SETTINGS, FinishedCaption
+
+MAX_BAD_WORDS = 1000
+
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
+BadWords: TypeAlias = Annotated[list[Text], Field(max_length=MAX_BAD_WORDS)]
 
 
 class Fields(BaseModel):
@@ -31,7 +36,7 @@ def _make_generation_fields() -> type[Fields]:
     defaults = {name: getattr(GenerationConfig(), name) for name in SERVED_SETTINGS}
     described: dict[str, Any] = {
         name: (
-            list[str] | None if name == "bad_words" else hints[name] | None,
+            BadWords | None if name == "bad_words" else hints[name] | None,
             Field(
                 default=None,
                 description=f"{describe_field(GenerationConfig, name)} (default: {default})",
@@ -61,7 +66,7 @@ class ImageInput(BaseModel):
 class GenerationFields(_make_generation_fields()):  # type: ignore[misc]  # made at run time
     """Settings of captions."""
 
-    prompt: str | None = None
+    prompt: Text | None = None
     """the beginning of the captions, which is cut from them (default: the model's own)"""
 
     def make_config(self) -> GenerationConfig:
@@ -93,9 +98,9 @@ class ScoreFields(Fields):
 
     image: ImageInput
     """the image"""
-    captions: list[str] = Field(min_length=1)
+    captions: list[Text] = Field(min_length=1)
     """the captions"""
-    prompt: str | None = None
+    prompt: Text | None = None
     """the text before each caption, which is not scored (default: the model's own)"""
 
 
@@ -104,7 +109,7 @@ class ExplanationFields(GenerationFields):
 
     image: ImageInput
     """the image"""
-    caption: str | None = None
+    caption: Text | None = None
     """the caption to explain (default: the one that is generated)"""
     method: Literal["attention", "gradient"] = "attention"
     """attention: the raw cross-attention; gradient: attention weighted by gradients, for servers
@@ -116,7 +121,7 @@ class MatchFields(Fields):
 
     image: ImageInput
     """the image"""
-    texts: list[str] = Field(min_length=1)
+    texts: list[Text] = Field(min_length=1)
     """the texts"""
 
 

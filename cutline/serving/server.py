@@ -74,7 +74,8 @@ def run_server(
     tokens = read_tokens(config.token_file)
     listener = listen(config)
     raise_file_limit(limits.max_connections)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # errors are logged by ours
+    for name in ("uvicorn.error", "python_multipart"):  # errors are logged by ours
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if config.access_log:
         log_requests()
     try:

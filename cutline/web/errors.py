@@ -16,17 +16,21 @@ _INTERRUPTED = (
     ssl.SSLEOFError,
 )
 
+UNKNOWN_HOST = "there is no such host that may be used; give another address"
+"""for a name that exists, too, if its addresses are private: names are part of a network"""
+
 
 class UrlError(OSError):
     """An address that cannot be fetched. The message is the cause and the fix, without the address.
 
     Attributes:
         retry_after: Seconds after which another try may succeed, at least; None if it would not.
+        public: The message for people who may not learn anything of this machine's network.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, public: str = "") -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
+        self.retry_after, self.public = retry_after, public or reason
 
 
 @contextmanager
@@ -42,8 +46,10 @@ def url_errors(seconds: float) -> Iterator[None]:
     except _INTERRUPTED:
         raise UrlError("the server closed the connection; try again later", 0) from None
     except (OSError, HTTPException) as error:
-        temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-        raise UrlError(_explain(error), 0 if temporary else None) from None
+        is_unknown = isinstance(error, socket.gaierror)
+        temporary = is_unknown and error.errno == socket.EAI_AGAIN
+        public = UNKNOWN_HOST if is_unknown else ""
+        raise UrlError(_explain(error), 0 if temporary else None, public) from None
 
 
 def _explain(error: Exception) -> str:

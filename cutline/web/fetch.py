@@ -80,8 +80,9 @@ def _open(url: str, policy: UrlPolicy, limit: TimeLimit) -> Response:
         try:
             response, location = _request(url, policy, limit)
         except UrlError as error:
-            target = format_text(hide_credentials(url))
-            raise UrlError(f"it redirects to {target}: {error}", error.retry_after) from None
+            start = f"it redirects to {format_text(hide_credentials(url))}: "
+            public = start + error.public
+            raise UrlError(start + str(error), error.retry_after, public) from None
     if response:
         return response
     raise UrlError(f"more than {policy.max_redirects} redirects; give the final address")

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any, TypeAlias
 
 from cutline.config import UrlPolicy
-from cutline.web.errors import UrlError
+from cutline.web.errors import UNKNOWN_HOST, UrlError
 
 AddressInfo: TypeAlias = tuple[Any, ...]
 """family, type, protocol, name and socket address, as `socket.getaddrinfo` returns them"""
@@ -42,7 +42,8 @@ def find_addresses(host: str, port: int, policy: UrlPolicy, seconds: float) -> l
             raise UrlError(
                 f"a private host ({text}); "
                 f"if you trust it, pass --allow-private-hosts {text} (in Python, "
-                f"allow_private_hosts=[{text!r}])"
+                f"allow_private_hosts=[{text!r}])",
+                public=UNKNOWN_HOST,
             )
     return infos
 
