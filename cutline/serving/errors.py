@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 OLLAMA_PREFIX = "/api/"
 """paths whose errors have the shape of Ollama"""
 NOT_READY = 503
+_REQUEST_NUMBER = re.compile(r"^request \d+")  # clients did not choose it
 
 _STATUS: tuple[tuple[type[CutlineError], int, str], ...] = (
     (ImageFormatError, 415, "unsupported_media_type"),
@@ -94,6 +96,7 @@ def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
             if isinstance(error, SettingError):
                 param = error.name.partition("[")[0]
             message = str(error).removeprefix(f"{name_image(b'')}: ")
+            message = _REQUEST_NUMBER.sub("the request", message)
             if isinstance(error, SchedulerClosedError):  # its message says how the model failed
                 message = "the server is stopping, or must be restarted"
             return ApiError(status, name, message, param, 1 if status in (429, 503) else None)

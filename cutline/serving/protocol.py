@@ -42,7 +42,8 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Start to wait for headers."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        super().connection_made(TimedTransport(transport, self._limit_closing))
+        timed: Any = TimedTransport(transport, self._limit_closing)
+        super().connection_made(timed)
         if len(self.connections) > self.limits.max_connections:
             self.connections.discard(self)
             transport.abort()

@@ -18,11 +18,12 @@ from cutline.config import (
     ServeLimits,
     UrlPolicy,
 )
-from cutline.errors import QueueFullError
+from cutline.errors import DeadlineExceededError, QueueFullError
 from cutline.matcher import Matcher
 from cutline.scheduler import CaptionScheduler
 from cutline.serving.errors import ApiError, not_ready, to_api_error
 from cutline.serving.fetcher import ImageFetcher
+from cutline.serving.limits import count_bytes
 from cutline.serving.metrics import Metrics
 from cutline.serving.options import SERVED_SETTINGS, CaptionOptions, FinishedCaption, limit_settings
 from cutline.web import UrlError
@@ -87,7 +88,6 @@ class CaptionService:
 
     def close(self) -> None:
         """Cancel all requests and end the threads."""
-        self._fetcher.close()
         if self._scheduler is not None:
             self._scheduler.close(cancel=True)
 
@@ -252,11 +252,13 @@ class CaptionService:
             message = "this server fetches no addresses: send the image, or start it with "
             raise ApiError(403, "forbidden", f"{message}--allow-urls", param)
         try:
-            return await self._fetcher.fetch(url, self.limits.max_image_bytes)
+            image = await self._fetcher.fetch(url, self.limits.max_image_bytes)
         except UrlError as error:
-            raise ApiError(422, "invalid_url", str(error), param) from None
-        except QueueFullError as error:
+            raise ApiError(422, "invalid_url", error.public, param) from None
+        except (QueueFullError, DeadlineExceededError) as error:
             raise self.explain_error(error, param) from None
+        count_bytes(len(image))
+        return image
 
     def describe(self) -> dict[str, Any]:
         """Return what clients may want to know of the server."""

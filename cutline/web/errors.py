@@ -46,9 +46,8 @@ def url_errors(seconds: float) -> Iterator[None]:
     except _INTERRUPTED:
         raise UrlError("the server closed the connection; try again later", 0) from None
     except (OSError, HTTPException) as error:
-        is_unknown = isinstance(error, socket.gaierror)
-        temporary = is_unknown and error.errno == socket.EAI_AGAIN
-        public = UNKNOWN_HOST if is_unknown else ""
+        temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        public = UNKNOWN_HOST if isinstance(error, socket.gaierror) else ""
         raise UrlError(_explain(error), 0 if temporary else None, public) from None
 
 
