@@ -47,8 +47,8 @@ def make_app(service: CaptionService, tokens: Sequence[bytes] = ()) -> ASGIApp:
     add_status_routes(app, service)
     add_page(app)
     add_error_handlers(app)
-    checked: ASGIApp = RequestLimits(Tracking(app, service), service.limits)
-    checked = AccessControl(checked, service.config, tokens)
+    checked: ASGIApp = RequestLimits(app, service.limits)
+    checked = Tracking(AccessControl(checked, service.config, tokens), service)
     if service.config.cors_origin:
         checked = CORSMiddleware(
             checked,
@@ -67,7 +67,7 @@ def add_status_routes(app: FastAPI, service: CaptionService) -> None:
     async def check_health() -> dict[str, str]:
         """Tell whether the server works: not if its model failed, so that it must be restarted."""
         if service.has_failed:
-            service.check_ready()
+            service.check_loaded()
         return {"status": "ok"}
 
     @app.get("/readyz")
@@ -131,6 +131,7 @@ class Tracking:
 
         service.num_active += 1
         try:
+            service.check_draining()
             await self._app(scope, receive, note_start)
         except Exception as error:
             api_error = to_api_error(error)  # logs it

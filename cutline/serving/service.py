@@ -102,23 +102,31 @@ class CaptionService:
 
     def check_ready(self) -> None:
         """Raise ApiError while the models are loaded, while the server stops, or if it failed."""
-        if self.has_failed:
-            raise not_ready("the model has failed: the server must be restarted")
+        self.check_draining()
+        self.check_loaded()
+
+    def check_draining(self) -> None:
+        """Raise ApiError while the server stops: it finishes what it has begun, and no more."""
         if self.draining:
             raise not_ready("the server is stopping; try another one, or try again later")
+
+    def check_loaded(self) -> None:
+        """Raise ApiError while the models are loaded, and if they failed."""
+        if self.has_failed:
+            raise not_ready("the model has failed: the server must be restarted")
         if self._scheduler is None:
             raise not_ready("the model is being loaded; try again in a few seconds")
 
     @property
     def captioner(self) -> Captioner:
         """Return the captioner. Raises ApiError until it is loaded."""
-        self.check_ready()
+        self.check_loaded()
         return cast(ServedModels, self._models).captioner
 
     @property
     def matcher(self) -> Matcher:
         """Return the matcher. Raises ApiError if there is none."""
-        self.check_ready()
+        self.check_loaded()
         if (matcher := cast(ServedModels, self._models).matcher) is None:
             raise ApiError(
                 501, "not_available", "this server has no matcher: start it with --matcher"
@@ -127,7 +135,7 @@ class CaptionService:
 
     @property
     def _ready_scheduler(self) -> CaptionScheduler:
-        self.check_ready()
+        self.check_loaded()
         return cast(CaptionScheduler, self._scheduler)
 
     def _count_running(self) -> int:
