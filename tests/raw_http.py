@@ -6,6 +6,8 @@ import json
 import re
 import socket
 import time
+import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,7 @@ def post(
 ) -> bytes:
     """Return a request with a body, after which the connection is closed."""
     headers = {"Content_Type": kind, "Content_Length": len(body), "Connection": "close"}
-    return head(url, path=path, **headers) + body
+    return head(url, **headers) + body
 
 
 def statuses(answer: bytes) -> list[int]:
@@ -91,3 +93,24 @@ def read_peak_memory(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", text)
     assert found
     return int(found[1]) << 10
+
+
+def read_metric(url: str, name: str) -> float:
+    """Return the sum of the values of a metric of a server."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as response:
+        text = response.read().decode()
+    values = re.findall(rf"^{name}(?:{{.*}})? (\S+)", text, re.MULTILINE)
+    return sum(map(float, values))
+
+
+def count_work(url: str) -> int:
+    """Return the number of images that run or wait."""
+    return int(sum(read_metric(url, f"cutline_requests_{kind}") for kind in ("running", "waiting")))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until a condition holds, which must not take long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from raw_http import (
+    count_work,
     exchange,
     find_error,
     head,
@@ -21,6 +22,7 @@ from raw_http import (
     read_peak_memory,
     statuses,
     to_json,
+    wait_until,
 )
 from serving_process import RunningServer, read_url, start_server
 
@@ -52,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterato
             assert read_peak_memory(server.process.pid) < before + MOST_MEMORY
             assert not list(temporary.iterdir())
             assert len(server.log) == 2  # no traceback, and nothing that a client wrote
-            assert count_work(server.url) == 0
+            wait_until(lambda: count_work(server.url) == 0)
 
 
 def find_text(server: RunningServer) -> str:
@@ -66,14 +68,6 @@ def caption(server: RunningServer) -> None:
     status, _, body = read_url(f"{server.url}/v1/captions", json.loads(to_json(PNG)))
     assert status == 200
     assert json.loads(body)["captions"][0]["text"] == find_text(server)
-
-
-def count_work(url: str) -> int:
-    """Return the number of images that run or wait."""
-    metrics = read_url(f"{url}/metrics")[2].decode()
-    found = re.findall(r"^cutline_requests_(?:running|waiting) (\S+)", metrics, re.MULTILINE)
-    assert len(found) == 2
-    return int(sum(map(float, found)))
 
 
 def refuse(server: RunningServer, request: bytes, *allowed: int) -> str:
