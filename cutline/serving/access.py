@@ -1,10 +1,10 @@
 """Who may use the server: names of hosts, origins of pages, and tokens."""
 
 import hmac
+import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +18,7 @@ OPEN_PATHS = ("/", "/healthz", "/readyz")
 STATIC_PREFIX = "/static/"
 READING = ("GET", "HEAD", "OPTIONS")
 MIN_TOKEN_LENGTH = 8
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^][:@/\\?#\s]+)(:[0-9]+)?", re.IGNORECASE)
 
 
 def read_tokens(path: str) -> tuple[bytes, ...]:
@@ -54,7 +55,8 @@ class AccessControl:
 
     def __init__(self, app: ASGIApp, config: ServeConfig, tokens: Sequence[bytes] = ()) -> None:
         """Wrap an application."""
-        self._app, self._config, self._tokens = app, config, tokens
+        self._app, self._tokens = app, tokens
+        self._origins = set(map(str.lower, config.cors_origin))
         self._names = {"localhost", config.host.lower(), *map(str.lower, config.public_host)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +84,7 @@ class AccessControl:
             own = f"{scope['scheme']}://{host}".lower()
             # A proxy that ends TLS passes requests on as http.
             own_secure = f"https://{host}".lower()
-            if origin.lower() not in (own, own_secure, *self._config.cors_origin):
+            if origin.lower() not in (own, own_secure, *self._origins):
                 raise ApiError(
                     403,
                     "forbidden",
@@ -94,14 +96,13 @@ class AccessControl:
 
     def _is_known(self, host: str) -> bool:
         """Return whether a Host header has a name of this server, or an IP address."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
+        if not (match := _HOST.fullmatch(host)):
             return False
+        name = match["name"].lower()
         if name.removesuffix(".") in self._names:
             return True
         try:
-            ip_address(name)
+            ip_address(name.strip("[]"))
         except ValueError:
             return False
         return True

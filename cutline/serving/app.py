@@ -52,9 +52,10 @@ def make_app(service: CaptionService, tokens: Sequence[bytes] = ()) -> ASGIApp:
     if service.config.cors_origin:
         checked = CORSMiddleware(
             checked,
-            allow_origins=service.config.cors_origin,
+            allow_origins=[origin.lower() for origin in service.config.cors_origin],
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
             max_age=CORS_SECONDS,
         )
     return checked
