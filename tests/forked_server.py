@@ -5,7 +5,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -45,7 +45,11 @@ class ForkedServer:
 
 @contextmanager
 def fork_server(
-    folder: Path, model: Path, *flags: str, until: str = " is loaded"
+    folder: Path,
+    model: Path,
+    *flags: str,
+    until: str = " is loaded",
+    run: Callable[[list[str]], None] = run_main,
 ) -> Iterator[ForkedServer]:
     """Run `cutline serve` at a free port, until the context ends.
 
@@ -54,12 +58,13 @@ def fork_server(
         model: The captioner.
         *flags: Further flags.
         until: What it writes when the context begins.
+        run: Runs the command in the process.
     """
     log, temporary = folder / "log.txt", folder / "temporary"
     log.unlink(missing_ok=True)
     temporary.mkdir(parents=True, exist_ok=True)
     words = ["serve", "--model", str(model), "--device", "cpu", "--port", "0", *flags]
-    process = start(_serve, words, str(log), str(temporary))
+    process = start(_serve, run, words, str(log), str(temporary))
     try:
         end = time.monotonic() + START_SECONDS
         while not (log.exists() and until in log.read_text()):
@@ -74,7 +79,7 @@ def fork_server(
         process.join()
 
 
-def _serve(words: list[str], log: str, temporary: str) -> None:
+def _serve(run: Callable[[list[str]], None], words: list[str], log: str, temporary: str) -> None:
     become_foreground()
     os.environ["TMPDIR"], tempfile.tempdir = temporary, None
     with open(log, "wb", buffering=0) as file:  # noqa: PTH123
@@ -82,4 +87,4 @@ def _serve(words: list[str], log: str, temporary: str) -> None:
         os.dup2(file.fileno(), 2)
     # multiprocessing has replaced stdin, and what is buffered would be lost.
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    run_main(words)
+    run(words)
