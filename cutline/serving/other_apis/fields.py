@@ -115,7 +115,7 @@ def report_ignored(fields: ClientFields) -> dict[str, str]:
     header = ""
     for name in fields.find_ignored():
         # Names are the client's: in a header, they must not end it.
-        quoted = quote(name[:MAX_NAME_LENGTH], safe="[]", errors="replace")
+        quoted = quote(name[:MAX_NAME_LENGTH], safe="[]", errors="replace") or '""'
         if len(header) + len(quoted) > MAX_HEADER_LENGTH:
             return {IGNORED_HEADER: f"{header}, ..."}
         header += f", {quoted}" if header else quoted
