@@ -158,6 +158,8 @@ def test_ignored_fields_are_listed(
     header = response.headers["x-ignored-fields"]
     assert header.endswith(", ...")
     assert len(header) < 1100
+    response = ask(path, json=body | {"a": 1, "": 2})
+    assert response.headers["x-ignored-fields"] == 'a, ""'
     if path == "/api/generate":
         options = {"mirostat": 1, "num_ctx": 1024, "top_k": 5}
         response = ask(path, json=body | {"options": options, "think": True})
