@@ -11,7 +11,7 @@ SERVED_SETTINGS = tuple(
     each.name for each in fields(GenerationConfig) if each.name != "token_log_probs"
 )
 """fields of `GenerationConfig` that requests may set"""
-MAX_TEXT_LENGTH = 10_000
+MAX_TEXT_LENGTH = 5000
 """characters of a text for the model: more than it reads, and soon split into tokens"""
 
 

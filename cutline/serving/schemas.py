@@ -12,9 +12,11 @@ from cutline.config.descriptions import describe_field
 from cutline.serving.options import MAX_TEXT_LENGTH, SERVED_SETTINGS, FinishedCaption
 
 MAX_BAD_WORDS = 1000
+MAX_WORD_LENGTH = 100
 
 Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
-BadWords: TypeAlias = Annotated[list[Text], Field(max_length=MAX_BAD_WORDS)]
+Word: TypeAlias = Annotated[str, Field(max_length=MAX_WORD_LENGTH)]
+BadWords: TypeAlias = Annotated[list[Word], Field(max_length=MAX_BAD_WORDS)]
 
 
 class Fields(BaseModel):

@@ -270,6 +270,7 @@ JSON = {
     "many numbers": (b'{"images": [' + b"1," * 9_000 + b"1]}", 422),
     "too many images": (to_json(*[PNG] * 17), 413),
     "a large image": (to_json(bytes(4_000_001)), 413),
+    "a long bad word": (with_fields(f'"bad_words": ["{"a" * 101}"]'), 422),
     "many bad words": (with_fields('"bad_words": [' + '"a",' * 2_000 + '"b"]'), 422),
 }
 
