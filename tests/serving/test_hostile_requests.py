@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 import re
+import signal
 import struct
 import sys
 import zlib
@@ -55,6 +56,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterato
             assert not list(temporary.iterdir())
             assert len(server.log) == 2  # no traceback, and nothing that a client wrote
             wait_until(lambda: count_work(server.url) == 0)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0
+            assert len(server.log) == 2
 
 
 def find_text(server: RunningServer) -> str:

@@ -16,7 +16,7 @@ import pytest
 from forked_server import ForkedServer, fork_server
 from random_captioner import save_captioner
 from raw_http import connect, count_work, head, make_png, read_to_end, statuses, to_json, wait_until
-from serving_process import read_url, start_server
+from serving_process import read_url
 from web_server import Handler, WebServer, send
 
 from cutline.cli.console import print_message
@@ -89,7 +89,9 @@ def wait_for_end(server: ForkedServer, seconds: float = 20) -> int | None:
     return server.process.exitcode
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_lets_running_requests_end_and_no_others_begin(
     tmp_path: Path,
     model: Path,
@@ -118,7 +120,9 @@ def test_a_signal_lets_running_requests_end_and_no_others_begin(
         assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_second_signal_stops_at_once(
     tmp_path: Path,
     model: Path,
@@ -147,7 +151,8 @@ def test_a_body_that_is_being_received_is_answered_before_the_server_stops(
     tmp_path: Path, model: Path
 ) -> None:
     body = to_json(PNG)
-    with fork_server(tmp_path, model) as server, connect(server.url) as sock:
+    with fork_server(tmp_path, model, "--host", "::1") as server, connect(server.url) as sock:
+        assert server.url.startswith("http://[::1]:")
         sock.sendall(head(server.url, Content_Length=len(body)) + body[:10])
         time.sleep(0.2)
         send_signal(server, signal.SIGTERM)
@@ -209,12 +214,3 @@ def test_a_port_that_is_in_use_ends_the_command(capsys: pytest.CaptureFixture[st
     assert message.count("\n") == 1
     assert run_command(["serve", "--model", "x", "--host", "192.0.2.1", "--no-auth"]) == 1
     assert "cannot listen there (" in capsys.readouterr().err
-
-
-def test_a_real_command_ends_with_0(tmp_path: Path) -> None:
-    with start_server(tmp_path, "--host", "::1") as server:
-        assert server.url.startswith("http://[::1]:")
-        assert read_url(f"{server.url}/v1/captions", json.loads(to_json(PNG)))[0] == 200
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
-        assert len(server.log) == 2
