@@ -36,8 +36,11 @@ def find_index(folder: Path) -> Path | None:
 
 
 def list_data_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that may list images with their captions, by name."""
-    files = (file for file in folder.glob("*") if file.suffix.lower() in _LIST_SUFFIXES)
+    """Return the files in a folder that may list images with their captions, by name.
+
+    Hidden files are left out.
+    """
+    files = (file for file in folder.glob("[!.]*") if file.suffix.lower() in _LIST_SUFFIXES)
     return sorted(filter(os.path.isfile, files), key=lambda file: natural_sort_key(str(file)))
 
 

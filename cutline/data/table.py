@@ -63,7 +63,7 @@ def iter_table(path: Path, source: DataSource, urls: UrlHandling) -> Tolerant[Sa
         reject_columns(columns, path)
         yield from _parse_flickr(_read_lines(path), root, path)
         return
-    delimiter = _find_delimiter(header, path, columns, urls)
+    delimiter = find_delimiter(header, path, columns, urls)
     if delimiter == "|":
         rows = _split_at_bars(_read_lines(path))
     elif delimiter == "\t":
@@ -95,8 +95,18 @@ def _read_header(path: Path) -> str:
     return next(filter(None, lines), "").removesuffix("\n").rstrip("\r")
 
 
-def _find_delimiter(header: str, path: Path, columns: Columns, urls: UrlHandling) -> str:
-    """Return the delimiter that gives the most columns, one of which must be the image column."""
+def find_delimiter(header: str, path: Path, columns: Columns, urls: UrlHandling) -> str:
+    """Return the delimiter that gives the most columns, one of which must be the image column.
+
+    Args:
+        header: The line that names the columns.
+        path: The file, for error messages.
+        columns: Column names, where they differ from the defaults.
+        urls: What becomes of addresses.
+
+    Raises:
+        DataError: There is no image column.
+    """
     try:
         headers = {
             delimiter: [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter))]
@@ -171,11 +181,11 @@ def _parse_row(
             f"{where}: {len(cells)} cells for {len(names)} columns; "
             "put quotes around cells that contain the delimiter"
         )
-    values = (_parse_cell(cell) if not cell or cell[0] == "[" else cell for cell in cells)
+    values = (parse_cell(cell) if not cell or cell[0] == "[" else cell for cell in cells)
     return parse_row(dict(zip(names, values, strict=True)), root, where, columns, urls)
 
 
-def _parse_cell(cell: str) -> object:
+def parse_cell(cell: str) -> object:
     """Return None for an empty cell, the list in a cell with a list of texts, else the text."""
     parsers = (json.loads, _parse_repr) if cell.endswith("]") else ()
     for parse in parsers:
