@@ -159,22 +159,20 @@ class TableStore(CaptionStore):
         return entries
 
     def _make_entry(self, row: Row, position: int | None) -> int | str:
-        base = row.base if row.base and isinstance(row.base.raw, str) else None
-        if position is None:
-            assert base is not None  # as of every row that has been rejected
-            is_base = row.text == base.text
-            return str(base.raw) if is_base else self._replace(str(base.raw), row.text)
-        entry = self._entries[position]
-        assert entry is not None  # it is a row
-        if row.text == entry.text:
-            return position
-        raw = self._file.read_raw(position)
-        if base and row.text == base.text and self._replace(str(base.raw), entry.text) == raw:
-            return str(base.raw)  # with every space that it had
-        return self._replace(raw, row.text)
-
-    def _replace(self, raw: str, text: str) -> str:
-        return self._file.replace_caption(raw, text)
+        base = row.base.raw if row.base and isinstance(row.base.raw, str) else ""
+        replace_caption = self._file.replace_caption
+        if position is not None:
+            entry = self._entries[position]
+            assert entry is not None  # it is a row
+            if row.text == entry.text:
+                return position
+            raw = self._file.read_raw(position)
+            # If only the review has changed the row, the first form has all that it had, such as
+            # quotes and spaces.
+            if not base or raw not in (base, replace_caption(base, entry.text)):
+                return replace_caption(raw, row.text)
+        assert row.base is not None
+        return base if row.text == row.base.text else replace_caption(base, row.text)
 
     def _write(self, entries: Sequence[int | str]) -> None:
         try:
