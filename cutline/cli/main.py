@@ -20,6 +20,7 @@ from cutline.cli.failure import report_failure
 from cutline.cli.filter import filter_command
 from cutline.cli.help import format_help
 from cutline.cli.index import index_command
+from cutline.cli.review import review_command
 from cutline.cli.score import score_command
 from cutline.cli.search import search_command
 from cutline.cli.serve import serve_command
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "index": index_command,
     "search": search_command,
     "serve": serve_command,
+    "review": review_command,
 }
 
 RECIPE_COMMANDS = {"check": make_check_command, "train": make_train_command}

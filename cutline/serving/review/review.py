@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutline.errors import ConfigError, CutlineError
+from cutline.errors import ConfigError, CutlineError, DataError
 from cutline.serving.review.replacement import Replacement, ReplacementPlan
 from cutline.serving.review.row import Row, State, clean_text
 from cutline.serving.review.row_filter import STATES, RowFilter
@@ -59,7 +59,6 @@ class Review:
         """Review the captions of a store."""
         self._store = store
         self._lock = threading.RLock()
-        self._count = Counter(row.state for row in store.rows.values())
         self._first_step = store.replay.count
         self._place: dict[str, Any] = store.replay.place
 
@@ -97,6 +96,16 @@ class Review:
         with self._lock:
             count = Counter(row.state for row in self._store.rows.values())
             return {state: count[state] for state in STATES}
+
+    @property
+    def errors(self) -> Sequence[DataError]:
+        """Return the errors of what cannot be read, and is left as it is."""
+        return self._store.errors
+
+    @property
+    def can_undo(self) -> bool:
+        """Return whether there is a step to undo."""
+        return bool(self._store.replay.undoable)
 
     @property
     def num_steps(self) -> int:
@@ -258,18 +267,28 @@ class Review:
             row = self._store.find_row(self._store.replay.undoable[-1].changes[-1].row)
             return {"row": row.number} if row else {}
 
-    def close(self) -> str:
+    def save(self) -> str:
         """Write what has to be written, and return where it is.
 
         Raises:
             DataError: It cannot be written; the next review will do it.
         """
         with self._lock:
+            if self._place and self._place != self._store.replay.place:
+                self._store.journal.append({"place": self._place})
+                self._store.replay.place = self._place
+            self._store.bring_up_to_date()
+            return self._store.describe()
+
+    def close(self) -> str:
+        """Save, and let others use the data.
+
+        Raises:
+            DataError: Something cannot be written; the next review will do it.
+        """
+        with self._lock:
             try:
-                if self._place and self._place != self._store.replay.place:
-                    self._store.journal.append({"place": self._place})
-                self._store.bring_up_to_date()
-                return self._store.describe()
+                return self.save()
             finally:
                 self._store.close()
 

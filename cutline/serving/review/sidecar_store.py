@@ -36,6 +36,7 @@ class SidecarStore(CaptionStore):
             DataError: One of them cannot be read or written.
         """
         self.folder, self.journal, self._provenance = folder, journal, provenance
+        self.name = folder.resolve().name
         check_writable(folder)
         self.replay = replay_journal(journal.read())
         self.errors: list[DataError] = []

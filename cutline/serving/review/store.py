@@ -15,12 +15,14 @@ class CaptionStore(ABC):
     """Where the captions under review are kept: a captions file, or text files beside images.
 
     Attributes:
+        name: Name of the captions file or folder.
         journal: To which steps are appended.
         replay: What the journal says.
         rows: All rows in order by their numbers, those that are rejected included.
         errors: Of what cannot be read, and is left as it is.
     """
 
+    name: str
     journal: Journal
     replay: Replay
     rows: dict[int, Row]

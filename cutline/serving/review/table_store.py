@@ -45,6 +45,7 @@ class TableStore(CaptionStore):
         self.journal, self._provenance = journal, provenance
         self._file = FORMATS[Path(source.path).suffix.lower()](source)
         self.path = self._file.path
+        self.name = self.path.name
         check_writable(self.path)
         remove_partial([self.path])
         self._read()

@@ -58,7 +58,9 @@ def write_parquet(folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     names = [f"{(0, 1, 2, 3, 3, 5)[number]}.png" for number in range(6)]
-    pixels = [(folder / name).read_bytes() if folder.joinpath(name).exists() else b"" for name in names]
+    pixels = [
+        (folder / name).read_bytes() if folder.joinpath(name).exists() else b"" for name in names
+    ]
     images = [{"bytes": data, "path": name} for data, name in zip(pixels, names, strict=True)]
     confidence = [0.9, None, 0.25, None, None, None]
     table = pa.table({"image": images, "caption": list(TEXTS), "confidence": confidence})

@@ -1,0 +1,83 @@
+"""Run a review: serve its page on this machine until it ends, then write the captions."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cutline.config import DataSource, ServeConfig, ServeLimits, UrlPolicy
+from cutline.serving.review.app import make_review_app
+from cutline.serving.review.open import open_store
+from cutline.serving.review.review import Review
+from cutline.serving.review.session import ReviewSession
+from cutline.serving.server import Server, format_address, listen, make_uvicorn_config
+from cutline.serving.service import CaptionService, ServedModels
+
+LIMITS = ServeLimits(max_pixels=100_000_000, max_image_bytes=512 << 20, max_connections=64)
+"""the images are those of this machine, not of anybody"""
+
+
+@dataclass(frozen=True)
+class ReviewEnd:
+    """What came of a review."""
+
+    counts: dict[str, int]
+    num_steps: int
+    written: str
+    """where the captions are"""
+
+
+def run_review(
+    source: DataSource,
+    port: int,
+    load: Callable[[], ServedModels] | None,
+    announce: Callable[[str, ReviewSession], None],
+) -> ReviewEnd:
+    """Serve the page of a review until a signal comes, or a person ends it there.
+
+    Args:
+        source: The captions.
+        port: Port to listen at, on this machine only (0: any that is free).
+        load: Loads the captioner, while the page is shown already; None for no captioner.
+        announce: Called with the address of the page, and the review.
+
+    Raises:
+        CutlineError: The captions cannot be read or written, or the port is in use.
+        Interrupted: A second signal came.
+    """
+    service = CaptionService("captioner", ServeConfig(port=port), LIMITS, UrlPolicy())
+    listener = listen(service.config)
+    try:
+        store = open_store(source)
+    except BaseException:
+        listener.close()
+        raise
+    review = Review(store)
+    try:
+        session = ReviewSession(review, store.name, load is not None)
+        app = make_review_app(session, service)
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # errors are logged by ours
+        server = Server(make_uvicorn_config(service, app), service)
+        if load is not None:
+            _load_in_background(service, server, load)
+        announce(f"{format_address(service.config, listener)}/{session.key}/", session)
+        server.run(sockets=[listener])
+        if server.error is not None:
+            raise server.error
+    finally:
+        service.close()
+        listener.close()
+        written = review.close()
+    return ReviewEnd(review.count_states(), review.num_steps, written)
+
+
+def _load_in_background(
+    service: CaptionService, server: Server, load: Callable[[], ServedModels]
+) -> None:
+    def load_models() -> None:
+        try:
+            service.start(load(), 1)
+        except BaseException as error:
+            server.fail(error)
+
+    threading.Thread(target=load_models, name="cutline-load", daemon=True).start()
