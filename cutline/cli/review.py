@@ -63,6 +63,7 @@ def review_command(
         raise ConfigError(f"port must be from 0 to 65535, not {port}")
     check_packages()
     from cutline.serving.review.run import run_review
+    from cutline.serving.service import choose_model_name
 
     def announce(address: str, session: "ReviewSession") -> None:
         print_start(address, session)
@@ -75,8 +76,8 @@ def review_command(
 
         return ServedModels(model.load(inference))
 
-    load = load_models if model.model else None
-    print_end(run_review(data.source(captions), port, load, announce))
+    name = choose_model_name(model.model) if model.model else ""
+    print_end(run_review(data.source(captions), port, name, load_models, announce))
     return 0
 
 

@@ -58,11 +58,11 @@ class SecretPath:
         self._app, self._key = app, key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, without the secret in its path, or refuse it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given, slash, rest = scope["path"].removeprefix("/").partition("/")
+        given, slash, _ = scope["path"].removeprefix("/").partition("/")
         if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._key):
             answer: Response = PlainTextResponse(
                 "Open the address that `cutline review` has printed.\n", 403, page.HEADERS
@@ -70,10 +70,7 @@ class SecretPath:
         elif not slash:
             answer = Response(status_code=307, headers={"Location": f"/{given}/"})
         else:
-            path = f"/{rest}"
-            root = f"{scope.get('root_path', '')}/{given}"
-            inner = {**scope, "path": path, "raw_path": path.encode(), "root_path": root}
-            await self._app(inner, receive, send)
+            await self._app({**scope, "root_path": f"/{given}"}, receive, send)
             return
         await answer(scope, receive, send)
 

@@ -112,6 +112,16 @@ class Review:
         """Return the number of steps since the review was opened."""
         return self._store.replay.count - self._first_step
 
+    def find_unreviewed(self, numbers: Sequence[int], start: int) -> int:
+        """Return the place of the first row from a place on that has not been reviewed, if any."""
+        with self._lock:
+            rows = self._store.rows
+            for place in range(start, len(numbers)):
+                row = rows.get(numbers[place])
+                if row is not None and row.state == "not reviewed":
+                    return place
+        return start
+
     # Steps
 
     def accept(self, number: int, version: int) -> Row:

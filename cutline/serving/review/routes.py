@@ -9,11 +9,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from cutline.config import GenerationConfig
 from cutline.data.sample import is_url
 from cutline.errors import ImageError
 from cutline.files import ImageRef, is_device
 from cutline.serving import schemas
 from cutline.serving.dependencies import Service
+from cutline.serving.errors import ApiError
 from cutline.serving.native import explain_image
 from cutline.serving.options import CaptionOptions
 from cutline.serving.review.bodies import (
@@ -31,6 +33,8 @@ MAX_PAGE = 200
 """rows of one answer"""
 CACHE = {"Cache-Control": "private, max-age=3600", "Cross-Origin-Resource-Policy": "same-origin"}
 
+PROPOSALS = CaptionOptions(GenerationConfig(num_captions=3))
+
 router = APIRouter()
 
 
@@ -43,11 +47,12 @@ Session = Annotated[ReviewSession, Depends(find_session)]
 
 
 @router.get("/state")
-def read_state(session: Session) -> dict[str, Any]:
+def read_state(session: Session, service: Service) -> dict[str, Any]:
     """Return what the review is about, and how far it is."""
     return {
         "name": session.name,
         "can_caption": session.can_caption,
+        "model": service.name,
         "place": session.review.find_place(),
         **describe_progress(session),
     }
@@ -59,11 +64,25 @@ def describe_progress(session: ReviewSession) -> dict[str, Any]:
 
 
 @router.post("/views")
-def open_view(session: Session, body: FilterBody, row: int | None = None) -> dict[str, Any]:
-    """Choose rows; return a number for them, how many there are, and where one of them is."""
+def open_view(
+    session: Session, body: FilterBody, row: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Choose rows; return a number for them, how many there are, and where to begin.
+
+    That is at a row, or with `resume` at the first one from there that has not been reviewed.
+    """
     view, numbers = session.open_view(body.make_filter())
     index = numbers.index(row) if row in numbers else None
+    if resume:
+        index = session.review.find_unreviewed(numbers, index or 0)
     return {"view": view, "count": len(numbers), "index": index}
+
+
+@router.get("/views/{view}/index")
+def find_in_view(session: Session, view: int, row: int) -> dict[str, Any]:
+    """Return where a row is in a view; null if it is not there."""
+    numbers = session.find_view(view)
+    return {"index": numbers.index(row) if row in numbers else None}
 
 
 @router.get("/views/{view}")
@@ -165,7 +184,7 @@ def finish_review(session: Session, service: Service) -> dict[str, Any]:
 async def propose_caption(session: Session, service: Service, number: int) -> JSONResponse:
     """Caption the image of a row anew; nothing is changed."""
     image = await read_bytes(session, number)
-    (served,) = await service.caption([image], CaptionOptions())
+    (served,) = await service.caption([image], PROPOSALS)
     return JSONResponse(schemas.caption_to_json(served))
 
 
@@ -181,7 +200,15 @@ async def explain_row(
 
 
 async def read_bytes(session: ReviewSession, number: int) -> bytes:
-    """Return the image file of a row. Raises ImageError."""
+    """Return the image file of a row, for the captioner.
+
+    Raises:
+        ApiError: There is no captioner.
+        ImageError: The image cannot be read.
+    """
+    if not session.can_caption:
+        message = "this review has no captioner: start it with --model"
+        raise ApiError(501, "not_available", message)
     image = session.review.find(number).image
     if isinstance(image, bytes):
         return image

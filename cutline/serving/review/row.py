@@ -50,6 +50,11 @@ class Row:
     changed_outside: bool = False
     """whether the text is another one than the review left, because someone has changed it"""
 
+    @property
+    def is_replaced(self) -> bool:
+        """Return whether the text is another one than before the review."""
+        return self.base is not None and self.base.text != self.text
+
     def describe(self) -> dict[str, Any]:
         """Return what the page shows in a list, in types of JSON."""
         return {
@@ -62,7 +67,7 @@ class Row:
             "is_own": self.is_own and bool(self.text),
             "has_lines": self.has_lines,
             "changed_outside": self.changed_outside,
-            "original": self.base.text if self.base and self.base.text != self.text else None,
+            "original": self.base.text if self.base and self.is_replaced else None,
         }
 
 

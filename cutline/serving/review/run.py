@@ -30,7 +30,8 @@ class ReviewEnd:
 def run_review(
     source: DataSource,
     port: int,
-    load: Callable[[], ServedModels] | None,
+    model: str,
+    load: Callable[[], ServedModels],
     announce: Callable[[str, ReviewSession], None],
 ) -> ReviewEnd:
     """Serve the page of a review until a signal comes, or a person ends it there.
@@ -38,14 +39,15 @@ def run_review(
     Args:
         source: The captions.
         port: Port to listen at, on this machine only (0: any that is free).
-        load: Loads the captioner, while the page is shown already; None for no captioner.
+        model: Name of the captioner; empty for none.
+        load: Loads it, while the page is shown already.
         announce: Called with the address of the page, and the review.
 
     Raises:
         CutlineError: The captions cannot be read or written, or the port is in use.
         Interrupted: A second signal came.
     """
-    service = CaptionService("captioner", ServeConfig(port=port), LIMITS, UrlPolicy())
+    service = CaptionService(model, ServeConfig(port=port), LIMITS, UrlPolicy())
     listener = listen(service.config)
     try:
         store = open_store(source)
@@ -54,11 +56,11 @@ def run_review(
         raise
     review = Review(store)
     try:
-        session = ReviewSession(review, store.name, load is not None)
+        session = ReviewSession(review, store.name, bool(model))
         app = make_review_app(session, service)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # errors are logged by ours
         server = Server(make_uvicorn_config(service, app), service)
-        if load is not None:
+        if model:
             _load_in_background(service, server, load)
         announce(f"{format_address(service.config, listener)}/{session.key}/", session)
         server.run(sockets=[listener])

@@ -71,10 +71,9 @@ class ReviewSession:
         """Return all that the page shows of a row, in types of JSON."""
         columns = self.review.read_columns(number)
         row = self.review.find(number)
-        alternatives = columns.get("alternatives")
         return row.describe() | {
-            "words": list_words(row, columns.get("words")),
-            "alternatives": list_alternatives(row, alternatives),
+            "words": [] if row.is_replaced else list_words(row, columns.get("words")),
+            "alternatives": list_alternatives(row, columns.get("alternatives")),
             "file": PurePath(row.name).name or f"row {number + 1}",
         }
 

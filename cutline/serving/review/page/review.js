@@ -1,0 +1,293 @@
+// The page of `cutline review`: one caption after the other, with the keyboard.
+
+import { show } from "../static/dom.js";
+import { announce, toast } from "../static/status.js";
+import { api, imageUrl } from "./api.js";
+import { FilterForm, isNarrow } from "./filters.js";
+import { listenToKeys } from "./keys.js";
+import { RowList } from "./list.js";
+import { askQuestion } from "./question.js";
+import { ReplaceDialog } from "./replace.js";
+import { Stage } from "./stage.js";
+
+const PLACE_PAUSE = 400; // milliseconds until the server is told where one is
+const NARROW = matchMedia("(max-width: 55.99rem)"); // as in review.css
+const find = (id) => document.getElementById(id);
+const number = (value) => value.toLocaleString("en");
+
+const list = new RowList(
+  find("rows"),
+  async (view, start, count) => (await api.readView(view, start, count)).rows,
+  (index) => { toggleList(false); go(index); },
+);
+const stage = new Stage((text) => takeText(text));
+const filters = new FilterForm(() => openView(stage.row?.row ?? null));
+const replaceDialog = new ReplaceDialog(confirmReplacement, showReplaced);
+let view = 0;
+let index = 0;
+let isBusy = false;
+let hasEnded = false;
+let placeTimer = 0;
+
+// Where one is
+
+async function start() {
+  const state = await api.readState();
+  find("data-name").textContent = state.name;
+  document.title = `${state.name} · cutline review`;
+  stage.canCaption = state.can_caption;
+  show(state.can_caption, find("propose"), ...document.querySelectorAll(".needs-model"));
+  showProgress(state);
+  if (state.place.filter) filters.write(state.place.filter);
+  const hasPlace = state.place.filter !== undefined;
+  await openView(state.place.row ?? null, !hasPlace);
+}
+
+async function openView(row, resumes = false) {
+  const filter = filters.read();
+  const answer = await api.openView(filter, row, resumes).catch(complain);
+  if (!answer) return;
+  view = answer.view;
+  list.open(view, answer.count);
+  const what = answer.count === 1 ? "1 caption" : `${number(answer.count)} captions`;
+  find("count").textContent = what;
+  show(isNarrow(filter), find("clear-filter"), find("nothing-all"));
+  show(answer.count === 0, find("nothing"));
+  show(answer.count > 0, find("stage"));
+  find("nothing-hint").textContent = isNarrow(filter) ? "No caption passes the filter." : "";
+  if (answer.count) await go(answer.index ?? 0);
+}
+
+async function go(to) {
+  if (to < 0 || to >= list.count || hasEnded) return;
+  stage.leave();
+  index = to;
+  list.select(index);
+  const wanted = view;
+  try {
+    const listed = await list.find(index);
+    if (index !== to || view !== wanted) return;
+    if (!listed) {
+      await openView(null);
+      return;
+    }
+    const row = await api.readRow(listed.row);
+    if (index !== to || view !== wanted) return;
+    showRow(row);
+    list.update([row]);
+    announce(`${row.text || "no caption"}, ${row.state}`);
+    await preload(index + 1);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function showRow(row) {
+  stage.show(row, `${number(index + 1)} of ${number(list.count)}`);
+  clearTimeout(placeTimer);
+  placeTimer = setTimeout(() => {
+    api.setPlace({ row: row.row, filter: filters.read() }).catch(() => {});
+  }, PLACE_PAUSE);
+}
+
+async function preload(place) {
+  if (place >= list.count) return;
+  const row = await list.find(place);
+  if (row) new Image().src = imageUrl(row.row, "large");
+}
+
+function advance() {
+  if (index + 1 < list.count) return go(index + 1);
+  const text = "That was the last one of this list.";
+  if (find("filter-show").value === "not reviewed") toast(text);
+  else toast(text, "Show what is not reviewed", () => { filters.write({ states: ["not reviewed"] }); openView(null); });
+  return go(index);
+}
+
+function showProgress({ counts, can_undo: canUndo }) {
+  const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  find("progress").textContent = `${number(total - counts["not reviewed"])} of ${number(total)}`;
+  find("undo").disabled = !canUndo;
+  for (const part of document.querySelectorAll(".meter i")) {
+    part.style.width = `${(100 * counts[part.dataset.state]) / Math.max(1, total)}%`;
+  }
+}
+
+// Steps
+
+/** Make a step for the row that is shown, and go on; ask if the caption is somebody's own. */
+async function step(action, fields = {}) {
+  if (isBusy || !stage.row || hasEnded) return;
+  isBusy = true;
+  const { row, version, text } = stage.row;
+  try {
+    const body = { ...fields, version };
+    const answer = await api.step(row, action, body).catch(async (error) => {
+      if (error.type !== "confirm") throw error;
+      if (!(await askQuestion(action, text))) return null;
+      return api.step(row, action, { ...body, confirm: true });
+    });
+    if (!answer) return;
+    stage.leave();
+    complain(null);
+    list.update(answer.rows);
+    showProgress(answer);
+    isBusy = false;
+    await advance();
+  } catch (error) {
+    explain(error);
+  } finally {
+    isBusy = false;
+  }
+}
+
+/** Show why a step was not made. */
+function explain(error) {
+  if (error.type !== "stale") {
+    complain(error);
+    return;
+  }
+  const [row] = error.rows;
+  list.update(error.rows);
+  if (stage.isEditing) {
+    stage.showMeanwhile(row);
+    announce("This caption has changed meanwhile. Your text is kept.");
+  } else {
+    toast("Changed in another tab or program. Look again.");
+    go(index);
+  }
+}
+
+function takeText(text) {
+  if (text !== undefined) step("edit", { text });
+}
+
+async function undo() {
+  if (isBusy || hasEnded) return;
+  isBusy = true;
+  try {
+    const answer = await api.undo();
+    showProgress(answer);
+    if (answer.action === null) {
+      toast("There is nothing to undo.");
+    } else if (!answer.count) {
+      toast("This step cannot be undone: the caption was changed outside of the review.");
+    } else {
+      showUndone(answer);
+    }
+  } catch (error) {
+    complain(error);
+  } finally {
+    isBusy = false;
+  }
+}
+
+async function showUndone({ action, rows, count }) {
+  if (rows.length < count) list.reload();
+  else list.update(rows);
+  const names = { accept: "Accepting", edit: "Editing", reject: "Rejecting", replace: "Replacing" };
+  toast(count > 1 ? `${names[action]} in ${number(count)} captions undone.` : `${names[action]} undone.`);
+  const found = await api.findInView(view, rows[0].row);
+  if (found.index !== null) await go(found.index);
+  else await openView(rows[0].row);
+}
+
+async function propose() {
+  if (isBusy || !stage.canCaption || stage.isEditing || hasEnded) return;
+  const { row } = stage.row;
+  toast("Captioning …");
+  try {
+    const caption = await api.propose(row);
+    if (stage.row.row !== row) return;
+    hideToast();
+    stage.showOthers("Captioned anew", caption.alternatives, caption);
+    announce(`Captioned anew: ${caption.text}. Press 1 to take it.`);
+    find("others").scrollIntoView({ block: "nearest" });
+  } catch (error) {
+    hideToast();
+    complain(error);
+  }
+}
+
+function hideToast() {
+  find("toast").replaceChildren();
+}
+
+function confirmReplacement(count) {
+  return askQuestion("replace", "", count);
+}
+
+function showReplaced(answer) {
+  showProgress(answer);
+  if (answer.rows.length < answer.count) list.reload();
+  else list.update(answer.rows);
+  const what = answer.count === 1 ? "1 caption" : `${number(answer.count)} captions`;
+  toast(`Replaced in ${what}.`, "Undo", undo);
+  go(index);
+}
+
+/** Show an error at the top until the next step; null: there is none. */
+function complain(error) {
+  const text = error?.message ?? "";
+  find("notice").textContent = text;
+  show(text !== "", find("notice"));
+}
+
+// The rest of the page
+
+function toggleList(isOpen = !document.body.classList.contains("has-list")) {
+  document.body.classList.toggle("has-list", isOpen);
+  find("open-list").ariaExpanded = String(isOpen);
+}
+
+async function finish() {
+  if (stage.isEditing) return;
+  find("finish").disabled = true;
+  try {
+    const answer = await api.finish();
+    hasEnded = true;
+    const { counts } = answer;
+    find("ended-text").textContent = `${answer.written} is written: ${number(counts.accepted)} accepted, `
+      + `${number(counts.edited)} edited, ${number(counts.rejected)} rejected, `
+      + `${number(counts["not reviewed"])} not reviewed.`;
+    show(false, find("stage"), find("nothing"), find("side"), document.querySelector(".tools"));
+    show(true, find("ended"));
+    document.body.classList.add("has-ended");
+    find("ended-title").focus();
+  } catch (error) {
+    find("finish").disabled = false;
+    complain(error);
+  }
+}
+
+function clearFilter() {
+  filters.write();
+  openView(stage.row?.row ?? null);
+}
+
+const actions = {
+  accept: () => step("accept"),
+  edit: () => { if (stage.row) stage.edit(); },
+  reject: () => step("reject"),
+  keep: () => step("edit", { text: find("editor").value }),
+  leave: () => { stage.leave(); go(index); },
+  previous: () => go(index - 1),
+  next: () => go(index + 1),
+  undo,
+  propose,
+  finish,
+  "open-list": () => toggleList(),
+  "open-help": () => find("help").showModal(),
+  "open-replace": () => replaceDialog.open(filters.read(), find("filter-text").value),
+  "clear-filter": clearFilter,
+  "nothing-all": clearFilter,
+};
+for (const [id, act] of Object.entries(actions)) find(id).addEventListener("click", act);
+listenToKeys({
+  ...actions,
+  filter: () => { if (NARROW.matches) toggleList(true); find("filter-text").select(); },
+  take: (place) => takeText(stage.others[place]),
+  isEditing: () => stage.isEditing,
+  closeList: () => toggleList(false),
+});
+start().catch(complain);
