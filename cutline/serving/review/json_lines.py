@@ -1,5 +1,6 @@
 """`JsonLinesFile`: JSON Lines, whose rows change in one value only."""
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -24,18 +25,15 @@ class JsonLinesFile(TextCaptionFile):
 
     def _parse(self, text: str) -> Iterator[tuple[str, FileRow | DataError | None]]:
         root = image_folder(self.path, self.source)
-        for number, line in enumerate(text.split("\n"), 1):
-            entry = f"{line}\n"
-            if not text.endswith("\n") and number == text.count("\n") + 1:
-                entry = line
+        for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+            row: FileRow | DataError | None = None
             if line.strip():
-                yield entry, attempt(self._parse_line, line, root, f"{self.path}, line {number}")
-            elif entry:
-                yield entry, None
+                row = attempt(self._parse_line, line, root, f"{self.path}, line {number}")
+            yield line, row
 
     def _parse_line(self, line: str, root: str, where: str) -> FileRow:
         check_encoding(line, where)
-        values = parse_json(line.removeprefix(BYTE_ORDER_MARK), where)
+        values = parse_json(line.removeprefix(BYTE_ORDER_MARK).removesuffix("\n"), where)
         sample = parse_row(values, root, where, self.source.columns)
         assert isinstance(values, dict)  # as `parse_row` has checked
         key = find_caption_key(values, self.source, self.usual_key)
@@ -47,7 +45,7 @@ class JsonLinesFile(TextCaptionFile):
     def parse_raw(self, raw: str) -> FileRow:
         """Return what a line says that is not in the file any more."""
         root = image_folder(self.path, self.source)
-        return self._parse_line(raw.removesuffix("\n"), root, f"{self.path}, a line")
+        return self._parse_line(raw, root, f"{self.path}, a line")
 
     def replace_caption(self, raw: str, text: str) -> str:
         """Return a line that is a row, with another caption and nothing else changed."""

@@ -1,6 +1,6 @@
 """`TableStore`: a captions file under review, which is written whole when the review ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cutline.serving.review.json_lines import JsonLinesFile
 from cutline.serving.review.parquet_rows import ParquetCaptionFile
 from cutline.serving.review.provenance import Provenance
 from cutline.serving.review.rematch import match_rows
-from cutline.serving.review.replay import compress_ranges, replay_journal
+from cutline.serving.review.replay import KnownRow, compress_ranges, replay_journal
 from cutline.serving.review.row import Row, RowId
 from cutline.serving.review.store import CaptionStore
 
@@ -48,6 +48,7 @@ class TableStore(CaptionStore):
         self.name = self.path.name
         check_writable(self.path)
         remove_partial([self.path])
+        self.rows = {}
         self._read()
 
     def _read(self) -> None:
@@ -57,13 +58,24 @@ class TableStore(CaptionStore):
         self._entries = self._file.read()
         self.errors = self._file.errors
         self.replay = replay_journal(self.journal.read(), content)
-        is_known = self._number_entries(content)
+        known = {**self._list_untouched(), **self.replay.rows}
+        is_known = self._number_entries(content, known)
         rows = ((id, self._make_row(id)) for id in self._order)
         self.rows = {id: row for id, row in rows if row is not None}
         if not is_known:
-            self._find_changed()
+            self._reload_changed(known)
 
-    def _number_entries(self, content: str) -> bool:
+    def _list_untouched(self) -> dict[RowId, KnownRow]:
+        """Return the rows that the journal does not know, as they were read before, if they were.
+
+        So they keep their numbers when somebody changes the file during a review.
+        """
+        return {
+            number: KnownRow(row.name, row.text, row.state, row.version, texts={row.text})
+            for number, row in self.rows.items()
+        }
+
+    def _number_entries(self, content: str, known: Mapping[RowId, KnownRow]) -> bool:
         """Find out which entry is which; return whether the journal knows the file."""
         order, absent = self.replay.order, self.replay.absent
         if order is not None and absent is not None:
@@ -71,20 +83,21 @@ class TableStore(CaptionStore):
             self._order = order
             self._positions = {id: position for position, id in enumerate(present)}
             return True
-        matches = match_rows(self._entries, self.replay.rows, order or [])
+        matches = match_rows(self._entries, known, order or [])
         self._order, self._positions = matches.order, matches.positions
         missing = [id for id in self._order if id not in self._positions]
         ranges = {"order": compress_ranges(self._order), "absent": compress_ranges(missing)}
         self.journal.append({"file": content, **ranges})
         return False
 
-    def _find_changed(self) -> None:
+    def _reload_changed(self, known: Mapping[RowId, KnownRow]) -> None:
         """Let rows that somebody has changed have the new texts."""
         texts = {}
-        for number in self.rows.keys() & self.replay.rows.keys() & self._positions.keys():
-            entry, known = self._entries[self._positions[number]], self.replay.rows[number]
-            if entry and entry.text not in known.texts:
+        for number in self.rows.keys() & known.keys() & self._positions.keys():
+            entry = self._entries[self._positions[number]]
+            if entry and entry.text not in known[number].texts:
                 texts[number] = entry.text
+                self.rows[number].text = known[number].text
         if texts:
             self.reload(texts)
 

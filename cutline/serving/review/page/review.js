@@ -143,6 +143,11 @@ async function step(action, fields = {}) {
 
 /** Show why a step was not made. */
 function explain(error) {
+  if (error.status === 404) { // others have changed the data, and removed the row
+    toast("This row is not there any more. Here are those that are.");
+    openView(null);
+    return;
+  }
   if (error.type !== "stale") {
     complain(error);
     return;
