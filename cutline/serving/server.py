@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from cutline.config import ServeConfig
 from cutline.errors import CutlineError
@@ -117,9 +118,14 @@ def log_requests() -> None:
 
 def make_uvicorn_config(service: CaptionService, tokens: Sequence[bytes]) -> uvicorn.Config:
     """Return the settings of uvicorn, whose certificates are read."""
+    return configure_uvicorn(make_app(service, tokens), service)
+
+
+def configure_uvicorn(app: ASGIApp, service: CaptionService) -> uvicorn.Config:
+    """Return the settings of uvicorn for an application, with the limits of a service."""
     config = service.config
     uvicorn_config = uvicorn.Config(
-        make_app(service, tokens),
+        app,
         http=make_protocol(service.limits),
         ws="none",
         lifespan="off",

@@ -23,7 +23,7 @@ REVIEWED = (
 )
 
 
-def open_store(source: DataSource | str | Path) -> CaptionStore:
+def open_captions(source: DataSource | str | Path) -> CaptionStore:
     """Open the data of a review, and bring it up to date with its journal.
 
     Args:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from cutline.config import DataSource, ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.review.app import make_review_app
-from cutline.serving.review.open import open_store
+from cutline.serving.review.open import open_captions
 from cutline.serving.review.review import Review
 from cutline.serving.review.session import ReviewSession
-from cutline.serving.server import Server, format_address, listen, make_uvicorn_config
+from cutline.serving.server import Server, configure_uvicorn, format_address, listen
 from cutline.serving.service import CaptionService, ServedModels
 
 LIMITS = ServeLimits(max_pixels=100_000_000, max_image_bytes=512 << 20, max_connections=64)
@@ -50,7 +50,7 @@ def run_review(
     service = CaptionService(model, ServeConfig(port=port), LIMITS, UrlPolicy())
     listener = listen(service.config)
     try:
-        store = open_store(source)
+        store = open_captions(source)
     except BaseException:
         listener.close()
         raise
@@ -59,7 +59,7 @@ def run_review(
         session = ReviewSession(review, store.name, bool(model))
         app = make_review_app(session, service)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # errors are logged by ours
-        server = Server(make_uvicorn_config(service, app), service)
+        server = Server(configure_uvicorn(app, service), service)
         if model:
             _load_in_background(service, server, load)
         announce(f"{format_address(service.config, listener)}/{session.key}/", session)

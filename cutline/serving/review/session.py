@@ -72,13 +72,13 @@ class ReviewSession:
         columns = self.review.read_columns(number)
         row = self.review.find(number)
         return row.describe() | {
-            "words": [] if row.is_replaced else list_words(row, columns.get("words")),
-            "alternatives": list_alternatives(row, columns.get("alternatives")),
+            "words": [] if row.is_replaced else check_words(row, columns.get("words")),
+            "alternatives": check_alternatives(row, columns.get("alternatives")),
             "file": PurePath(row.name).name or f"row {number + 1}",
         }
 
 
-def list_words(row: Row, words: object) -> list[dict[str, Any]]:
+def check_words(row: Row, words: object) -> list[dict[str, Any]]:
     """Return the words of a caption with their confidence, if they are those of its text."""
     listed = []
     for word in words if isinstance(words, list) else []:
@@ -92,7 +92,7 @@ def list_words(row: Row, words: object) -> list[dict[str, Any]]:
     return listed
 
 
-def list_alternatives(row: Row, alternatives: object) -> list[dict[str, Any]]:
+def check_alternatives(row: Row, alternatives: object) -> list[dict[str, Any]]:
     """Return other captions that the data has for an image."""
     listed = []
     for each in alternatives if isinstance(alternatives, list) else []:

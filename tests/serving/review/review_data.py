@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from cutline.data import open_data
-from cutline.serving.review.open import open_store
+from cutline.serving.review.open import open_captions
 from cutline.serving.review.review import Review
 
 TEXTS = ("a red dog", "a dog, on a “beach”", "zwei Hunde", "a cat", "a red dog", "no dog")
@@ -87,7 +87,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
 
 
 def open_review(path: Path) -> Review:
-    return Review(open_store(path))
+    return Review(open_captions(path))
 
 
 def read_data(path: Path) -> dict[str, bytes] | list[list[str]]:

@@ -26,7 +26,7 @@ from review_data import (
 from cutline.cli.main import run_command
 from cutline.config import Columns, DataSource
 from cutline.errors import DataError
-from cutline.serving.review.open import open_store
+from cutline.serving.review.open import open_captions
 from cutline.serving.review.review import OwnCaptionError, Review, StaleRowError
 from cutline.serving.review.row_filter import RowFilter
 
@@ -100,7 +100,7 @@ def test_a_parquet_file_keeps_its_types_and_images(tmp_path: Path) -> None:
 def test_rows_of_other_names_are_read_with_flags(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"photo": "a.png", "alt": "a dog", "text": "no"}\n')
     source = DataSource(str(tmp_path / "data.jsonl"), columns=Columns("photo", "alt"))
-    review = Review(open_store(source))
+    review = Review(open_captions(source))
     review.edit(*find_text(review, "a dog"), "a cat", confirm=True)
     review.close()
     assert json.loads((tmp_path / "data.jsonl").read_text()) == {
@@ -297,19 +297,19 @@ def test_other_data_is_refused(
     data = content.encode() if isinstance(content, str) else content
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=message):
-        open_store(tmp_path / name)
+        open_captions(tmp_path / name)
     with pytest.raises(DataError, match="no such file or folder"):
-        open_store(tmp_path / "missing.jsonl")
+        open_captions(tmp_path / "missing.jsonl")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="contains no images"):
-        open_store(tmp_path / "empty")
+        open_captions(tmp_path / "empty")
 
 
 def test_one_review_at_a_time(tmp_path: Path) -> None:
     path = write_json_lines(tmp_path)
     review = open_review(path)
     with pytest.raises(DataError, match="another review is open there"):
-        open_store(path)
+        open_captions(path)
     review.close()
     open_review(path).close()
 
@@ -324,7 +324,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     assert journal.read_bytes() == whole
     journal.write_bytes(whole + b"damage\n" + whole)
     with pytest.raises(DataError, match=r"review\.jsonl, line 2: damaged; move the file away"):
-        open_store(path)
+        open_captions(path)
 
 
 @pytest.mark.skipif(
@@ -335,7 +335,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(DataError, match=r"cannot be written \(Permission denied\)"):
-            open_store(path)
+            open_captions(path)
     finally:
         tmp_path.chmod(0o700)
 

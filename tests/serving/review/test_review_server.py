@@ -162,6 +162,7 @@ def test_a_captioner_proposes_and_explains(folder: Path) -> None:
     review.close()
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path) -> None:
     path = write_json_lines(folder)
     with ReviewServer(path) as server:

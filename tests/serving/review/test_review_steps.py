@@ -120,7 +120,7 @@ class ReviewMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_replay_and_undo(form: str) -> None:
-    run_machine(form, 12)
+    run_machine(form, 5)
 
 
 @pytest.mark.slow
