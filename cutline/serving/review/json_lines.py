@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cutline.data.row import image_folder, parse_row
+from cutline.data.row import CAPTION_KEYS, image_folder, parse_row
 from cutline.data.text import parse_json
 from cutline.data.tolerant import attempt
 from cutline.errors import DataError
@@ -50,7 +50,8 @@ class JsonLinesFile(TextCaptionFile):
     def replace_caption(self, raw: str, text: str) -> str:
         """Return a line that is a row, with another caption and nothing else changed."""
         spans = find_members(raw)
-        values = {key: json.loads(raw[start:end]) for key, (start, end) in spans.items()}
+        keys = {*CAPTION_KEYS, self.source.columns.caption_column} & spans.keys()
+        values = {key: json.loads(raw[slice(*spans[key])]) for key in keys}
         key = find_caption_key(values, self.source, self.usual_key)
         old = values.get(key)
         value = json.dumps(text.split("\n") if isinstance(old, list) else text, ensure_ascii=False)

@@ -41,7 +41,8 @@ def open_captions(source: DataSource | str | Path) -> CaptionStore:
         provenance = Provenance.of_folder(path) if is_folder else Provenance.of_file(path)
         stack.callback(provenance.close)
         store = _make_store(source, journal, provenance)
-        store.bring_up_to_date()
+        if store.bring_up_to_date():
+            store.refresh([])
         stack.pop_all()  # the store closes them
     return store
 

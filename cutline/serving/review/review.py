@@ -284,21 +284,29 @@ class Review:
             DataError: It cannot be written; the next review will do it.
         """
         with self._lock:
-            if self._place and self._place != self._store.replay.place:
-                self._store.journal.append({"place": self._place})
-                self._store.replay.place = self._place
-            self._store.bring_up_to_date()
+            if self._write():
+                self._store.refresh([])
             return self._store.describe()
 
+    def _write(self) -> bool:
+        if self._place and self._place != self._store.replay.place:
+            self._store.journal.append({"place": self._place})
+            self._store.replay.place = self._place
+        return self._store.bring_up_to_date()
+
     def close(self) -> str:
-        """Save, and let others use the data.
+        """Write what has to be written, and let others use the data.
+
+        Returns:
+            Where the captions are.
 
         Raises:
             DataError: Something cannot be written; the next review will do it.
         """
         with self._lock:
             try:
-                return self.save()
+                self._write()
+                return self._store.describe()
             finally:
                 self._store.close()
 

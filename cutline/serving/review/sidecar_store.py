@@ -152,13 +152,14 @@ class SidecarStore(CaptionStore):
                 except OSError as error:
                     raise not_writable(str(folder / name), error) from None
 
-    def bring_up_to_date(self) -> None:
-        """Write the text files that are not what the journal says."""
+    def bring_up_to_date(self) -> bool:
+        """Write the text files that are not what the journal says; return false."""
         changed = [row for row in self.rows.values() if row.base is not None]
         remove_partial(
             self._parent(row) / name for row in changed for name in self._list_wanted(row)
         )
         self.apply(changed)
+        return False
 
     def describe(self) -> str:
         """Return what has been written where, in a few words."""

@@ -74,8 +74,11 @@ class CaptionStore(ABC):
         """
 
     @abstractmethod
-    def bring_up_to_date(self) -> None:
+    def bring_up_to_date(self) -> bool:
         """Write all that the journal says and the data does not.
+
+        Returns:
+            Whether rows must be read again, with `refresh`, before they are used.
 
         Raises:
             DataError: It cannot be written.

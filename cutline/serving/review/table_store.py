@@ -153,13 +153,14 @@ class TableStore(CaptionStore):
                 columns = {**origin.read_columns(), **columns}
         return columns
 
-    def bring_up_to_date(self) -> None:
-        """Write the file if it is not what the journal says."""
+    def bring_up_to_date(self) -> bool:
+        """Write the file if it is not what the journal says; return whether it was written."""
         self.refresh([])
         entries = self._list_entries()
-        if entries != list(range(len(self._entries))):
-            self._write(entries)
-            self._read()
+        if entries == list(range(len(self._entries))):
+            return False
+        self._write(entries)
+        return True
 
     def _list_entries(self) -> list[int | str]:
         """Return the entries of the file as the journal wants them."""
@@ -183,7 +184,7 @@ class TableStore(CaptionStore):
             raw = self._file.read_raw(position)
             # If only the review has changed the row, the first form has all that it had, such as
             # quotes and spaces.
-            if not base or raw not in (base, replace_caption(base, entry.text)):
+            if raw != base and (not base or raw != replace_caption(base, entry.text)):
                 return replace_caption(raw, row.text)
         assert row.base is not None
         return base if row.text == row.base.text else replace_caption(base, row.text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[1]
 
 
 class ReviewServer:
