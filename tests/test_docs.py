@@ -17,6 +17,7 @@ import pytest
 from docs_commands import split_command
 from forked import run_code
 from published_files import write_published_files
+from review_server import ReviewServer
 from serving_process import run_serve
 
 from cutline.cli.main import run_command
@@ -33,7 +34,7 @@ SLOW_PAGES = tuple(
     f"docs/{name}.md"
     for name in (
         *("api", "clusters", "collections", "drop-ins", "fine-tuning", "matching", "reproduce"),
-        "serving",
+        *("review", "serving"),
     )
 )
 SERVER_ADDRESS = "http://127.0.0.1:8000"
@@ -213,8 +214,21 @@ def run_line(line: str) -> None:
         run_python("-m", "torch.distributed.run", *words)
         return
     assert program == "cutline", line
+    if words[0] == "review":
+        run_review(*words[1:])
+        return
     words = [path for word in words for path in (sorted(map(str, Path().glob(word))) or [word])]
     assert run_command(words) == 0, line
+
+
+def run_review(data: str, *flags: str) -> None:
+    """Review captions in a process of its own: accept one, and end on the page."""
+    with ReviewServer(Path(data), *flags) as server:
+        view = server.ask("POST", "views", {})["view"]
+        row = server.ask("GET", f"views/{view}")["rows"][0]
+        server.ask("POST", f"rows/{row['row']}/accept", {"version": row["version"]})
+        server.ask("POST", "finish")
+        assert server.wait() == 0
 
 
 def run_curl(line: str) -> None:

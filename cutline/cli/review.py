@@ -40,11 +40,13 @@ def review_command(
     model: Annotated[OptionalModelFlags, Flags] = OptionalModelFlags(),
     inference: Annotated[DeviceConfig, Flags] = DeviceConfig(),
 ) -> int:
-    """Review captions on a local page, keyboard first: accept, edit, reject, replace, undo.
+    """Review captions on a local page: accept, edit, reject, replace, undo.
 
-    Every step goes at once to a journal, .cutline-review.jsonl beside the captions; after a crash,
-    the same command goes on from there. Text files beside images change with every step; a captions
-    file is written when the review ends: with the button on the page, or with Ctrl-C.
+    Everything can be done with the keyboard: Enter accepts a caption, E edits it, X rejects it, Z
+    undoes, ? lists the other keys. Every step goes at once to a journal, .cutline-review.jsonl
+    beside the captions; the same command goes on from there, also after a crash. Text files beside
+    images change with every step; a captions file is written when the review ends: with the button
+    on the page, or with Ctrl-C.
 
     Examples:
         cutline review captions.jsonl

@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from random_captioner import save_captioner
 from review_data import (
     FORMS,
@@ -25,6 +27,7 @@ from review_data import (
 
 from cutline.cli.main import run_command
 from cutline.config import Columns, DataSource
+from cutline.data import open_data
 from cutline.errors import DataError
 from cutline.serving.review.open import open_captions
 from cutline.serving.review.review import OwnCaptionError, Review, StaleRowError
@@ -213,6 +216,71 @@ def test_text_files_that_others_change_are_not_replaced(tmp_path: Path) -> None:
     review.close()
 
 
+STEPS = st.lists(st.tuples(st.sampled_from(["accept", "edit", "reject"]), st.integers(0, 5)))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sidecars"])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, changed=st.sets(st.integers(0, 5)), inserted=st.booleans())
+def test_what_others_change_between_reviews_stays(
+    form: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[str, int]],
+    changed: set[int],
+    inserted: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("others")
+    write_review_images(folder)
+    if form == "jsonl":
+        path = folder / "captions.jsonl"
+        names = [f"{number}.png" for number in range(6)]
+        rows = [json.dumps({"file_name": name, "text": f"old {name}"}) for name in names]
+        path.write_text("\n".join(rows))
+    else:
+        path = folder
+        for number in range(6):
+            (folder / f"{number}.txt").write_text(f"old {number}.png")
+    review = open_review(path)
+    numbers = review.select(ALL)
+    for action, index in steps:
+        row = review.find(numbers[index])
+        if action == "accept":
+            review.accept(row.number, row.version)
+        elif action == "edit":
+            review.edit(row.number, row.version, f"new {row.name}", confirm=True)
+        else:
+            review.reject(row.number, row.version, confirm=True)
+    before = {row["name"]: row for row in review.describe_rows(numbers)}
+    review.close()
+    expected = dict(before)
+    for index in changed:
+        name = f"{index}.png"
+        if before[name]["state"] == "rejected":
+            continue
+        expected[name] = {"text": f"outside {name}", "state": "not reviewed"}
+        file = path if form == "jsonl" else folder / f"{index}.txt"
+        text = file.read_text()
+        for word in ("old", "new"):
+            text = text.replace(f"{word} {name}", f"outside {name}")
+        file.write_text(text)
+    if inserted and form == "jsonl":
+        path.write_text('{"file_name": "new.png"}\n' + path.read_text())
+    review = open_review(path)
+    rows_after = review.describe_rows(review.select(ALL))
+    after = {row["name"]: row for row in rows_after if row["name"] != "new.png"}
+    assert list(after) == list(before)
+    for name, row in expected.items():
+        assert (after[name]["text"], after[name]["state"]) == (row["text"], row["state"])
+    while review.undo():
+        pass
+    review.close()
+    samples = {sample.id: sample.captions for sample in open_data(path)}
+    for index in changed:
+        name = f"{index}.png"
+        if before[name]["state"] != "rejected":
+            assert samples[name] == (f"outside {name}",)
+
+
 # Whose captions they are
 
 
@@ -324,6 +392,13 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     assert journal.read_bytes() == whole
     journal.write_bytes(whole + b"damage\n" + whole)
     with pytest.raises(DataError, match=r"review\.jsonl, line 2: damaged; move the file away"):
+        open_captions(path)
+
+
+def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path)
+    (tmp_path / ".cutline-review.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"review\.jsonl: cannot be written \(Is a directory\)"):
         open_captions(path)
 
 

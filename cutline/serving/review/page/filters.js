@@ -1,19 +1,18 @@
-// The form that chooses rows. Exports: FilterForm.
+// The form that chooses rows. Exports: FilterForm, isNarrow.
 
 const PAUSE = 250; // milliseconds after the last change
 const find = (id) => document.getElementById(id);
 
 export class FilterForm {
-  /** change(filter): another one was chosen. */
+  /** change(isOrder): another filter, or another order, was chosen. */
   constructor(change) {
     let timer = 0;
     const form = find("filter");
-    const tell = () => change(this.read());
-    form.addEventListener("submit", (event) => { event.preventDefault(); tell(); });
-    form.addEventListener("input", () => {
+    form.addEventListener("submit", (event) => { event.preventDefault(); change(false); });
+    form.addEventListener("input", (event) => {
       this.#label();
       clearTimeout(timer);
-      timer = setTimeout(tell, PAUSE);
+      timer = setTimeout(() => change(event.target.id === "filter-order"), PAUSE);
     });
   }
 

@@ -21,7 +21,10 @@ const list = new RowList(
   (index) => { toggleList(false); go(index); },
 );
 const stage = new Stage((text) => takeText(text));
-const filters = new FilterForm(() => openView(stage.row?.row ?? null));
+const filters = new FilterForm((isOrder) => {
+  // Another order begins at its first caption; a filter keeps the one that is shown, if it can.
+  openView(isOrder ? null : stage.row?.row ?? null, isOrder);
+});
 const replaceDialog = new ReplaceDialog(confirmReplacement, showReplaced);
 let view = 0;
 let index = 0;
