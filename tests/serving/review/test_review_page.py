@@ -104,6 +104,7 @@ def test_the_keyboard_alone(browser: "Browser", path: Path) -> None:
         page.wait_for_selector("#question[open]")  # somebody's own
         assert_accessible(page, "question")
         press(page, "Escape")
+        page.wait_for_selector("#question", state="hidden")
         assert page.locator("#editor").input_value() == f"{TEXTS[1]}!"
         assert review.count_states()["edited"] == 0
         press(page, "Enter")
@@ -150,7 +151,9 @@ def test_steps_and_undo(browser: "Browser", path: Path) -> None:
         page.wait_for_selector("#undo:disabled")
         press(page, "?")
         page.locator("#single-keys").uncheck()
-        press(page, "Escape", "x", "ArrowRight")
+        press(page, "Escape")
+        page.wait_for_selector("#help", state="hidden")
+        press(page, "x", "ArrowRight")
         wait_for(page, TEXTS[1], "not reviewed")
         assert review.count_states()["not reviewed"] == 6
 
@@ -276,6 +279,7 @@ def test_everybody_can_use_it(
             press(page, "Escape", "?")
             assert_accessible(page, "keys")
             press(page, "Escape")
+            page.wait_for_selector("#help", state="hidden")
             if viewport == PHONE:
                 page.locator("#open-list").click()
                 assert_accessible(page, "list")

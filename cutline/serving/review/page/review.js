@@ -123,25 +123,25 @@ async function step(action, fields = {}) {
   if (isBusy || !stage.row || hasEnded) return;
   isBusy = true;
   const { row, version, text } = stage.row;
+  let answer = null;
   try {
     const body = { ...fields, version };
-    const answer = await api.step(row, action, body).catch(async (error) => {
+    answer = await api.step(row, action, body).catch(async (error) => {
       if (error.type !== "confirm") throw error;
       if (!(await askQuestion(action, text))) return null;
       return api.step(row, action, { ...body, confirm: true });
     });
-    if (!answer) return;
-    stage.leave();
-    complain(null);
-    list.update(answer.rows);
-    showProgress(answer);
-    isBusy = false;
-    await advance();
   } catch (error) {
     explain(error);
   } finally {
     isBusy = false;
   }
+  if (!answer) return;
+  stage.leave();
+  complain(null);
+  list.update(answer.rows);
+  showProgress(answer);
+  await advance();
 }
 
 /** Show why a step was not made. */
