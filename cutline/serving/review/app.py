@@ -16,7 +16,7 @@ from cutline.serving.access import STATIC_PREFIX, AccessControl
 from cutline.serving.app import Tracking, add_error_handlers
 from cutline.serving.errors import ApiError, error_response
 from cutline.serving.limits import RequestLimits
-from cutline.serving.review.review import NoRowError, OwnCaptionError, StaleRowError
+from cutline.serving.review.conflicts import NoRowError, OwnCaptionError, StaleRowError
 from cutline.serving.review.routes import router
 from cutline.serving.review.session import ReviewSession
 from cutline.serving.service import CaptionService

@@ -1,46 +1,17 @@
 """`Review`: the steps of a person through captions, from any thread."""
 
-import threading
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutline.errors import ConfigError, CutlineError, DataError
+from cutline.errors import ConfigError
+from cutline.serving.review.conflicts import StaleRowError, require_confirmation
 from cutline.serving.review.replacement import Replacement, ReplacementPlan
 from cutline.serving.review.row import Row, State, clean_text
-from cutline.serving.review.row_filter import STATES, RowFilter
+from cutline.serving.review.row_filter import RowFilter
+from cutline.serving.review.row_reader import RowReader
 from cutline.serving.review.step import Action, Change, Step
 from cutline.serving.review.store import CaptionStore, make_change
-
-
-class NoRowError(CutlineError):
-    """A row that does not exist."""
-
-
-class StaleRowError(CutlineError):
-    """A step that is made for an older version of a row.
-
-    Attributes:
-        rows: The rows as they are now.
-    """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        super().__init__("changed since it was shown, in another tab or outside of this review")
-        self.rows = rows
-
-
-class OwnCaptionError(CutlineError):
-    """A step that would replace captions of somebody else, and is not confirmed.
-
-    Attributes:
-        rows: Their rows.
-    """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        what = "this caption was" if len(rows) == 1 else f"{len(rows):,} captions were"
-        super().__init__(f"{what} not written by cutline; confirm to replace")
-        self.rows = rows
 
 
 @dataclass(frozen=True)
@@ -52,77 +23,13 @@ class Undone:
     """the rows that are as they were before it"""
 
 
-class Review:
+class Review(RowReader):
     """The steps of a person through captions. Each is on the disk before a method returns."""
 
     def __init__(self, store: CaptionStore) -> None:
         """Review the captions of a store."""
-        self._store = store
-        self._lock = threading.RLock()
-        self._first_step = store.replay.count
+        super().__init__(store)
         self._place: dict[str, Any] = store.replay.place
-
-    # What there is
-
-    def select(self, row_filter: RowFilter) -> list[int]:
-        """Return the numbers of rows that a filter chooses, in its order."""
-        with self._lock:
-            return row_filter.select(self._store.rows.values())
-
-    def describe_rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """Return what the page shows of rows; those that do not exist any more are left out."""
-        with self._lock:
-            rows = self._store.rows
-            return [rows[number].describe() for number in numbers if number in rows]
-
-    def find(self, number: int) -> Row:
-        """Return a row.
-
-        Raises:
-            NoRowError: It does not exist.
-        """
-        row = self._store.rows.get(number)
-        if row is None:
-            raise NoRowError("there is no such row any more; load the page again")
-        return row
-
-    def read_columns(self, number: int) -> dict[str, Any]:
-        """Return columns that describe the caption of a row as it was read, such as `words`."""
-        with self._lock:
-            return self._store.read_columns(self.find(number))
-
-    def count_states(self) -> dict[str, int]:
-        """Return the number of rows in each state."""
-        with self._lock:
-            count = Counter(row.state for row in self._store.rows.values())
-            return {state: count[state] for state in STATES}
-
-    @property
-    def errors(self) -> Sequence[DataError]:
-        """Return the errors of what cannot be read, and is left as it is."""
-        return self._store.errors
-
-    @property
-    def can_undo(self) -> bool:
-        """Return whether there is a step to undo."""
-        return bool(self._store.replay.undoable)
-
-    @property
-    def num_steps(self) -> int:
-        """Return the number of steps since the review was opened."""
-        return self._store.replay.count - self._first_step
-
-    def find_unreviewed(self, numbers: Sequence[int], start: int) -> int:
-        """Return the place of the first row from a place on that has not been reviewed, if any."""
-        with self._lock:
-            rows = self._store.rows
-            for place in range(start, len(numbers)):
-                row = rows.get(numbers[place])
-                if row is not None and row.state == "not reviewed":
-                    return place
-        return start
-
-    # Steps
 
     def accept(self, number: int, version: int) -> Row:
         """Accept the caption of a row, or bring a rejected one back.
@@ -154,7 +61,7 @@ class Review:
                 raise ConfigError("the caption is empty; reject it instead")
             if text == row.text:
                 return self._change(row, "accept", "accepted", text)
-            _require_confirmation([row], confirm)
+            require_confirmation([row], confirm)
             return self._change(row, "edit", "edited", text)
 
     def reject(self, number: int, version: int, confirm: bool = False) -> Row:
@@ -168,7 +75,7 @@ class Review:
         with self._lock:
             row = self._find_version(number, version)
             if row.state != "rejected":
-                _require_confirmation([row], confirm)
+                require_confirmation([row], confirm)
             return self._change(row, "reject", "rejected", row.text)
 
     def plan_replacement(self, replacement: Replacement, row_filter: RowFilter) -> ReplacementPlan:
@@ -204,7 +111,7 @@ class Review:
             plan = self.plan_replacement(replacement, row_filter)
             if plan.stamp != stamp:
                 raise StaleRowError(plan.rows)
-            _require_confirmation(plan.rows, confirm)
+            require_confirmation(plan.rows, confirm)
             changes = [
                 self._make_change(row, row.state if row.state == "not reviewed" else "edited", text)
                 for row, text in zip(plan.rows, plan.texts, strict=True)
@@ -231,17 +138,11 @@ class Review:
             step = self._store.replay.undoable[-1]
             rows = [row for each in step.changes if (row := self._store.find_row(each.row))]
             self._store.refresh(rows)
-            changes = [change for each in step.changes if (change := self._invert(each))]
+            changes = [change for each in step.changes if (change := self._store.invert(each))]
             self._store.commit("undo", changes, step.number)
             rows = [row for each in changes if (row := self._store.find_row(each.row))]
             self._store.apply(rows)
             return Undone(step, rows)
-
-    def _invert(self, change: Change) -> Change | None:
-        row = self._store.find_row(change.row)
-        if row is None or (row.text, row.state) != (change.new, change.state):
-            return None
-        return make_change(row, change.was, change.old)
 
     def _find_version(self, number: int, version: int) -> Row:
         self._store.refresh([self.find(number)])
@@ -309,10 +210,3 @@ class Review:
                 return self._store.describe()
             finally:
                 self._store.close()
-
-
-def _require_confirmation(rows: Sequence[Row], confirm: bool) -> None:
-    """Raise OwnCaptionError if captions of somebody else would be replaced without a question."""
-    own = [row for row in rows if row.is_own and row.text]
-    if own and not confirm:
-        raise OwnCaptionError(own)

@@ -1,8 +1,8 @@
 """`RowFilter`: which rows the page shows, and in which order."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 from cutline.errors import ConfigError
 from cutline.serving.review.row import Row, State
@@ -53,7 +53,3 @@ class RowFilter:
         if (self.is_empty and row.text) or (self.changed_outside and not row.changed_outside):
             return False
         return not self.pattern.text or self.pattern.find(row.text)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the filter in types of JSON."""
-        return asdict(self)

@@ -22,7 +22,6 @@ class ReviewEnd:
     """What came of a review."""
 
     counts: dict[str, int]
-    num_steps: int
     written: str
     """where the captions are"""
 
@@ -70,7 +69,7 @@ def run_review(
         service.close()
         listener.close()
         written = review.close()
-    return ReviewEnd(review.count_states(), review.num_steps, written)
+    return ReviewEnd(review.count_states(), written)
 
 
 def _load_in_background(

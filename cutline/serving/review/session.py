@@ -10,7 +10,8 @@ from pathlib import PurePath
 from typing import Any
 
 from cutline.bulk.record import SCORE_DIGITS
-from cutline.serving.review.review import NoRowError, Review
+from cutline.serving.review.conflicts import NoRowError
+from cutline.serving.review.review import Review
 from cutline.serving.review.row import Row
 from cutline.serving.review.row_filter import RowFilter
 from cutline.serving.review.thumbnails import Thumbnails
@@ -28,7 +29,6 @@ class ReviewSession:
         name: Name of the data.
         can_caption: Whether there is a captioner.
         key: The secret that is in the address.
-        written: What the page has let be written, once it has ended the review.
     """
 
     review: Review

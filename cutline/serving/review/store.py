@@ -42,6 +42,13 @@ class CaptionStore(ABC):
                 self.replay.rows[change.row].restore(row)
         return step
 
+    def invert(self, change: Change) -> Change | None:
+        """Return the change that undoes another; None if the row has changed since."""
+        row = self.find_row(change.row)
+        if row is None or (row.text, row.state) != (change.new, change.state):
+            return None
+        return make_change(row, change.was, change.old)
+
     def reload(self, texts: Mapping[int, str]) -> None:
         """Let rows have texts that somebody else has given them, by their numbers."""
         rows = [(self.rows[number], text) for number, text in texts.items()]

@@ -29,8 +29,9 @@ from cutline.cli.main import run_command
 from cutline.config import Columns, DataSource
 from cutline.data import open_data
 from cutline.errors import DataError
+from cutline.serving.review.conflicts import OwnCaptionError, StaleRowError
 from cutline.serving.review.open import open_captions
-from cutline.serving.review.review import OwnCaptionError, Review, StaleRowError
+from cutline.serving.review.review import Review
 from cutline.serving.review.row_filter import RowFilter
 
 ALL = RowFilter()
