@@ -18,6 +18,7 @@ import pytest
 PRELOADED = (
     *("cutline.training", "cutline.bulk.collection", "cutline.capfilt", "cutline.retrieval"),
     *("cutline.cli", "torch._dynamo", "torch.distributed.fsdp"),  # which any training run imports
+    "cutline.serving.server",
 )
 
 

@@ -60,11 +60,23 @@ def fork_server(
         until: What it writes when the context begins.
         run: Runs the command in the process.
     """
+    words = ("serve", "--model", str(model), "--device", "cpu", "--port", "0", *flags)
+    with fork_command(folder, *words, until=until, run=run) as server:
+        yield server
+
+
+@contextmanager
+def fork_command(
+    folder: Path,
+    *words: str,
+    until: str = " is loaded",
+    run: Callable[[list[str]], None] = run_main,
+) -> Iterator[ForkedServer]:
+    """Run a command that serves, until the context ends; see `fork_server`."""
     log, temporary = folder / "log.txt", folder / "temporary"
     log.unlink(missing_ok=True)
     temporary.mkdir(parents=True, exist_ok=True)
-    words = ["serve", "--model", str(model), "--device", "cpu", "--port", "0", *flags]
-    process = start(_serve, run, words, str(log), str(temporary))
+    process = start(_serve, run, list(words), str(log), str(temporary))
     try:
         end = time.monotonic() + START_SECONDS
         while not (log.exists() and until in log.read_text()):

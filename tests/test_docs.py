@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from docs_commands import split_command
 from forked import run_code
+from forked_server import fork_command
 from published_files import write_published_files
 from review_server import ReviewServer
-from serving_process import run_serve
 
 from cutline.cli.main import run_command
 from cutline.demo.run import run_demo
@@ -147,8 +147,9 @@ def test_commands_and_snippets_of_a_page(
                 continue
             for line in text.splitlines():
                 if line.startswith("$ cutline serve "):
-                    words = shlex.split(line)[3:]
-                    address, *_ = stack.enter_context(run_serve(*words))
+                    words = shlex.split(line)[2:]
+                    server = stack.enter_context(fork_command(clone, *words, "--port", "0"))
+                    address = server.url
                 elif line.startswith("$ ") and line[2:] not in TESTED_ELSEWHERE:
                     run_line(line[2:].replace(SERVER_ADDRESS, address))
                     capfd.readouterr()

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from forked_server import fork_server
 from random_captioner import draw_images, save_captioner, write_images
-from serve_process import serve
 
 from cutline import AsyncClient, Captioner, Client, ServedCaption, ServedText
 from cutline.errors import ConfigError, CutlineError, ImageError
@@ -37,8 +37,9 @@ def images(folder: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def address(folder: Path, captioner: Captioner) -> Iterator[str]:
     (folder / "tokens.txt").write_text(TOKEN)
-    with serve(folder / "model", "--token-file", str(folder / "tokens.txt")) as address:
-        yield address
+    flags = ("--precision", "fp32", "--token-file", str(folder / "tokens.txt"))
+    with fork_server(folder, folder / "model", *flags) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -118,9 +119,10 @@ def test_fifty_requests_at_once(address: str, captioner: Captioner, images: list
 
 @pytest.mark.slow
 def test_a_full_queue_is_waited_for(captioner: Captioner, folder: Path, images: list[Path]) -> None:
+    flags = ("--precision", "fp32", "--max-queue", "1", "--batch-size", "1")
     with (
-        serve(folder / "model", "--max-queue", "1", "--batch-size", "1") as address,
-        Client(address, concurrency=8, max_retries=100) as client,
+        fork_server(folder / "full", folder / "model", *flags) as server,
+        Client(server.url, concurrency=8, max_retries=100) as client,
     ):
         check_equal(client.caption(images * 2), captioner, images * 2)
 
