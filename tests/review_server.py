@@ -29,7 +29,7 @@ class ReviewServer:
                 break
         else:
             raise AssertionError("".join(self.lines))
-        self.client = httpx.Client(base_url=self.address, timeout=20)
+        self.client = httpx.Client(base_url=self.address, timeout=60)
 
     def __enter__(self) -> "ReviewServer":
         return self

@@ -269,7 +269,8 @@ def test_what_others_change_between_reviews_stays(
     review = open_review(path)
     rows_after = review.describe_rows(review.select(ALL))
     after = {row["name"]: row for row in rows_after if row["name"] != "new.png"}
-    assert list(after) == list(before)
+    assert sorted(after) == list(before)
+    assert inserted or list(after) == list(before)  # else a rejected row may have moved by one
     for name, row in expected.items():
         assert (after[name]["text"], after[name]["state"]) == (row["text"], row["state"])
     while review.undo():
