@@ -15,6 +15,9 @@ from servers import RunningServer, run_cutline
 import cutline
 from cutline.config import CaptionConfig
 
+MAX_DEADLINE = 3600
+"""seconds that requests have, except in overload: those of a busy machine take long"""
+
 
 class Setup:
     """Models with random weights, JPEG files, and the server that captions them."""
@@ -65,7 +68,7 @@ class Setup:
         options, size = self.options, size or self.options.size
         if size not in self._servers:
             flags = ["--device", options.device, "--precision", options.precision]
-            flags += ["--batch-size", str(options.batch_size)]
+            flags += ["--batch-size", str(options.batch_size), "--deadline", str(MAX_DEADLINE)]
             log = self.folder / f"{size}.log"
             context = run_cutline(self.find_model(size) / "cutline", log, *flags)
             self._servers[size] = server = self._contexts.enter_context(context)
