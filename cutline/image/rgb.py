@@ -89,5 +89,6 @@ def _value_range(image: Image.Image) -> tuple[float, float]:
 
 def _finite(gray: _Values) -> npt.NDArray[np.float64]:
     """Return gray values as float64, with 0 for NaN and infinity."""
-    values = gray.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signaling NaN
+        values = gray.astype(np.float64)
     return values if gray.dtype.kind in "iu" else np.nan_to_num(values, nan=0, posinf=0, neginf=0)

@@ -176,15 +176,20 @@ _MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [
 ]
 
 
-def run_case(seed: int, folder: Path) -> None:
+def make_damaged(seed: int) -> bytes:
+    """Return a damaged image."""
     rng = random.Random(seed)
     data = bytearray(_write_image(rng))
     for mutate in rng.choices(_MUTATIONS, k=rng.choice([1, 1, 2, 4])):
         mutate(data, rng)
     if rng.random() < 0.5:
         _correct_checksums(data, rng)
+    return bytes(data)
+
+
+def run_case(seed: int, folder: Path) -> None:
     path = folder / "image"
-    path.write_bytes(data)
+    path.write_bytes(make_damaged(seed))
     to_pixels(open_image(path), 32)
 
 

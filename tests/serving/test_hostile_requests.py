@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import importlib
 import json
 import os
 import random
@@ -208,20 +209,15 @@ def test_a_polyglot_is_the_image_that_it_begins_with(server: RunningServer) -> N
 
 
 @pytest.mark.slow
-def test_damaged_images_of_every_format_never_stop_the_server(server: RunningServer) -> None:
-    from fuzz.test_hostile_images import _MUTATIONS, _correct_checksums, _write_image
-
-    allowed = (200, 413, 415, 422)
-    for seed in range(2000):
-        rng = random.Random(seed)
-        data = bytearray(_write_image(rng))
-        for mutate in rng.choices(_MUTATIONS, k=rng.choice([1, 1, 2, 4])):
-            mutate(data, rng)
-        _correct_checksums(data, rng)
-        status, _, body = read_url(
-            f"{server.url}/v1/captions", bytes(data), Content_Type="image/png"
-        )
-        assert status in allowed, (seed, status, body)
+def test_damaged_images_of_every_format_never_stop_the_server(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "fuzz")
+    make_damaged = importlib.import_module("test_hostile_images").make_damaged
+    for seed in range(1000):
+        data = make_damaged(seed)
+        status, _, body = read_url(f"{server.url}/v1/captions", data, Content_Type="image/png")
+        assert status in (200, 413, 415, 422), (seed, status, body)
         if status != 200:
             check_message(json.loads(body)["error"]["message"])
 
