@@ -88,4 +88,4 @@ def test_tiles_give_the_pixels_of_the_whole(
 def test_signaling_nan_is_0_without_a_warning() -> None:
     values = np.array([0x7F800001, 0x3F800000, 0xFF800001, 0], "<u4")  # 1.0 is the second
     image = Image.frombytes("F", (4, 1), values.tobytes())
-    assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 255, 0, 0]
+    assert np.asarray(rgb.to_rgb(image))[0, :, 0].tolist() == [0, 255, 0, 0]
