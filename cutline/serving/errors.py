@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 OLLAMA_PREFIX = "/api/"
 """paths whose errors have the shape of Ollama"""
 NOT_READY = 503
+DEADLINE_MESSAGE = (
+    "the request was not done within its deadline; allow more time, or send fewer requests at once"
+)
 _REQUEST_NUMBER = re.compile(r"^request \d+")  # clients did not choose it
 
 _STATUS: tuple[tuple[type[CutlineError], int, str], ...] = (
@@ -99,6 +102,8 @@ def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
             message = _REQUEST_NUMBER.sub("the request", message)
             if isinstance(error, SchedulerClosedError):  # its message says how the model failed
                 message = "the server is stopping, or must be restarted"
+            if isinstance(error, DeadlineExceededError):  # which knows a part of the deadline only
+                message = DEADLINE_MESSAGE
             return ApiError(status, name, message, param, 1 if status in (429, 503) else None)
     logger.error("a request failed", exc_info=error)
     return internal_error(param)

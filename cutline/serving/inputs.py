@@ -6,7 +6,7 @@ import binascii
 import json
 import re
 import string
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -172,7 +172,10 @@ def format_location(location: tuple[int | str, ...]) -> str:
 
 
 async def read_images(
-    service: CaptionService, body: Body, inputs: Mapping[str, ImageInput]
+    service: CaptionService,
+    body: Body,
+    inputs: Mapping[str, ImageInput],
+    deadline: float | None,
 ) -> list[bytes]:
     """Return the bytes of the images of a request.
 
@@ -180,6 +183,7 @@ async def read_images(
         service: Fetches addresses.
         body: The request.
         inputs: The images by name, such as images[0].
+        deadline: Seconds that the request asks for.
 
     Raises:
         ApiError: There are too many, or one is malformed, too large, or cannot be fetched.
@@ -191,14 +195,22 @@ async def read_images(
     async def read(name: str, given: ImageInput) -> bytes:
         if given.data is not None:
             return decode_base64(given.data, f"{name}.data")
-        return await service.fetch_image(given.url or "", f"{name}.url")
+        return await service.fetch_image(given.url or "", f"{name}.url", deadline)
 
-    images = body.images or await asyncio.gather(
-        *(read(name, given) for name, given in inputs.items())
-    )
+    images = body.images or await read_all(read(*each) for each in inputs.items())
     for name, image in zip(inputs, images, strict=True):
         check_size(image, name, limits)
-    return list(images)
+    return images
+
+
+async def read_all(coroutines: Iterable[Coroutine[Any, Any, bytes]]) -> list[bytes]:
+    """Return the results of all coroutines; the error of one ends the others."""
+    tasks = list(map(asyncio.ensure_future, coroutines))
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def check_size(image: bytes, name: str, limits: ServeLimits) -> None:

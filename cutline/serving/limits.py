@@ -1,6 +1,7 @@
 """Limits on requests as they arrive: size, time, and the memory of all together."""
 
 import asyncio
+import time
 from contextlib import suppress
 from contextvars import ContextVar
 
@@ -52,11 +53,18 @@ class RequestMemory:
 
 
 _current: ContextVar[RequestMemory] = ContextVar("request_memory")
+_arrival: ContextVar[float] = ContextVar("arrival")
 
 
 def count_bytes(count: int) -> None:
     """Count bytes that the current request needs besides its body. Raises ApiError."""
     _current.get().add(count)
+
+
+def seconds_since_arrival() -> float:
+    """Return how long ago the current request had arrived as a whole; 0 outside of requests."""
+    now = time.monotonic()
+    return now - _arrival.get(now)
 
 
 def too_large(limits: ServeLimits) -> ApiError:
@@ -140,6 +148,7 @@ class RequestLimits:
             received = True
             return {"type": "http.request", "body": body, "more_body": False}
 
+        _arrival.set(time.monotonic())
         running = asyncio.ensure_future(self._app(scope, replay, send))
         leaving = asyncio.create_task(_wait_for_disconnect(receive))
         try:

@@ -47,7 +47,7 @@ async def create_captions(request: Request, service: Service) -> Response:
     fields = parse_fields(schemas.CaptionFields, body)
     options = replace(make_options(fields), style=fields.style)
     names = {f"images[{index}]": image for index, image in enumerate(fields.images)}
-    images = await read_images(service, body, names)
+    images = await read_images(service, body, names, fields.deadline)
     if fields.stream:
         requests = service.submit(images, options)
         events = stream_events(service, requests, options.style)
@@ -63,7 +63,7 @@ async def create_scores(request: Request, service: Service) -> Response:
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.ScoreFields, body)
     limit_count(service, "captions", fields.captions)
-    image = await read_image(service, body, fields.image)
+    image = await read_image(service, body, fields)
     captioner = service.captioner
     scores = await service.run_task(
         image,
@@ -91,7 +91,7 @@ async def create_explanation(request: Request, service: Service) -> Response:
         message = "this server has no heat-maps from gradients: start it with --explanations"
         raise ApiError(501, "not_available", message, "method")
     options = make_options(fields)
-    image = await read_image(service, body, fields.image)
+    image = await read_image(service, body, fields)
     return JSONResponse(await explain_image(service, image, fields, options))
 
 
@@ -102,7 +102,7 @@ async def create_matches(request: Request, service: Service) -> Response:
     fields = parse_fields(schemas.MatchFields, body)
     matcher = service.matcher
     limit_count(service, "texts", fields.texts)
-    image = await read_image(service, body, fields.image)
+    image = await read_image(service, body, fields)
 
     def match(pixels: Tensor) -> list[float]:
         probabilities: list[float] = matcher.match(to_array(pixels), fields.texts).tolist()
@@ -122,9 +122,13 @@ def make_options(fields: schemas.GenerationFields) -> CaptionOptions:
     return CaptionOptions(fields.make_config(), fields.prompt, deadline=fields.deadline)
 
 
-async def read_image(service: CaptionService, body: Body, given: schemas.ImageInput) -> bytes:
+async def read_image(
+    service: CaptionService,
+    body: Body,
+    fields: schemas.ScoreFields | schemas.ExplanationFields | schemas.MatchFields,
+) -> bytes:
     """Return the bytes of the only image of a request. Raises ApiError."""
-    (image,) = await read_images(service, body, {"image": given})
+    (image,) = await read_images(service, body, {"image": fields.image}, fields.deadline)
     return image
 
 

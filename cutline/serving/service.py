@@ -1,5 +1,6 @@
 """`CaptionService`: runs the models for every API, within the limits of the server."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +24,7 @@ from cutline.matcher import Matcher
 from cutline.scheduler import CaptionScheduler
 from cutline.serving.errors import ApiError, not_ready, to_api_error
 from cutline.serving.fetcher import ImageFetcher
-from cutline.serving.limits import count_bytes
+from cutline.serving.limits import count_bytes, seconds_since_arrival
 from cutline.serving.metrics import Metrics
 from cutline.serving.options import SERVED_SETTINGS, CaptionOptions, FinishedCaption, limit_settings
 from cutline.web import UrlError
@@ -173,8 +174,8 @@ class CaptionService:
         keywords = cast(
             GenerationKwargs, asdict(limit_settings(options, self.captioner, self.limits))
         )
-        deadline = self.limit_deadline(options.deadline)
         try:
+            deadline = self.limit_deadline(options.deadline)
             self._check_time(deadline, len(images))
             for image in images:
                 request = self._ready_scheduler.submit(
@@ -222,8 +223,15 @@ class CaptionService:
             raise QueueFullError
 
     def limit_deadline(self, deadline: float | None) -> float:
-        """Return the seconds that a request has."""
-        return min(deadline or self.limits.deadline, self.limits.deadline)
+        """Return the seconds that the current request has left, given those that it asks for.
+
+        Raises:
+            DeadlineExceededError: None are left.
+        """
+        limit = min(deadline or self.limits.deadline, self.limits.deadline)
+        if (left := limit - seconds_since_arrival()) <= 0:
+            raise DeadlineExceededError
+        return left
 
     # Other work for the model
 
@@ -239,19 +247,24 @@ class CaptionService:
         Raises:
             ApiError: It fails, or the server is busy.
         """
-        deadline = self.limit_deadline(deadline)
         try:
-            self._check_time(deadline)
+            left = self.limit_deadline(deadline)
+            self._check_time(left)
             result = await self._ready_scheduler.submit_task(
-                image, function, image_size=image_size, deadline=deadline
+                image, function, image_size=image_size, deadline=left
             )
         except Exception as error:
             raise self.explain_error(error, "image") from None
         self.metrics.images.inc()
         return result
 
-    async def fetch_image(self, url: str, param: str) -> bytes:
+    async def fetch_image(self, url: str, param: str, deadline: float | None = None) -> bytes:
         """Return the image at an address.
+
+        Args:
+            url: The address.
+            param: Where it is in the request.
+            deadline: Seconds that the request asks for.
 
         Raises:
             ApiError: The server fetches none, or this one cannot be fetched.
@@ -260,9 +273,12 @@ class CaptionService:
             message = "this server fetches no addresses: send the image, or start it with "
             raise ApiError(403, "forbidden", f"{message}--allow-urls", param)
         try:
-            image = await self._fetcher.fetch(url, self.limits.max_image_bytes)
+            async with asyncio.timeout(self.limit_deadline(deadline)):
+                image = await self._fetcher.fetch(url, self.limits.max_image_bytes)
         except UrlError as error:
             raise ApiError(422, "invalid_url", error.public, param) from None
+        except TimeoutError:
+            raise self.explain_error(DeadlineExceededError(), param) from None
         except (QueueFullError, DeadlineExceededError) as error:
             raise self.explain_error(error, param) from None
         count_bytes(len(image))

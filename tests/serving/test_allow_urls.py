@@ -71,9 +71,11 @@ def _fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "BACKOFF", (0.01, 0.02))
 
 
-def ask(client: TestClient, *urls: str) -> tuple[int, dict[str, Any]]:
+def ask(client: TestClient, *urls: str, **fields: Any) -> tuple[int, dict[str, Any]]:
     """Return the status of a request for captions, and its content."""
-    response = client.post("/v1/captions", json={"images": [{"url": url} for url in urls]})
+    response = client.post(
+        "/v1/captions", json={"images": [{"url": url} for url in urls], **fields}
+    )
     return response.status_code, response.json()
 
 
@@ -238,6 +240,33 @@ def test_a_host_that_is_slow_is_left_in_time(start: Start, web: WebServer) -> No
     begin = time.monotonic()
     assert "not received within 0.3 seconds" in refuse(client, web.url())
     assert time.monotonic() - begin < 5
+
+
+def test_the_deadline_of_a_request_includes_the_time_to_fetch(
+    local: TestClient, web: WebServer
+) -> None:
+    web.answers["/a.jpg"] = send_raw(HEAD, *[b"X"] * 500, pause=0.02)
+    status, content = ask(local, web.url(), deadline=0.2)
+    error = content["error"]
+    assert (status, error["type"]) == (504, "deadline_exceeded")
+    assert error["param"] == "images[0].url"
+
+
+def test_an_image_that_fails_ends_the_others_and_frees_what_they_count(
+    start: Start, web: WebServer
+) -> None:
+    may_come = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        may_come.wait(30)
+        send(PNG + bytes(IMAGE_BYTES - len(PNG)))(handler)
+
+    web.answers["/slow"] = answer
+    with start("127.0.0.1", max_buffered_bytes=BODY_BYTES) as client:  # in one event loop
+        for _ in range(3):
+            assert ask(client, web.url("/slow"), web.url("/missing"))[0] == 422
+        may_come.set()
+        assert {ask(client, web.url("/slow"))[0] for _ in range(5)} == {200}
 
 
 def test_slow_hosts_cannot_keep_others_waiting_for_long(start: Start, web: WebServer) -> None:

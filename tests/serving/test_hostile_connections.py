@@ -1,7 +1,6 @@
 """Clients that are slow, that leave, or that break HTTP: others are served meanwhile."""
 
 import json
-import re
 import socket
 import sys
 import threading
@@ -279,8 +278,7 @@ def test_a_deadline_frees_its_place(server: ForkedServer) -> None:
     assert statuses(answer) == [504]
     error = find_error(answer)
     assert error["type"] == "deadline_exceeded"
-    assert error["message"].startswith("the request was not done within its deadline of 0.01 s")
-    assert re.fullmatch(r"images\[[012]\]", error["param"])
+    assert error["message"].startswith("the request was not done within its deadline; ")
     wait_until(lambda: count_work(server.url) == 0)
 
 

@@ -330,8 +330,9 @@ def test_no_request_raises_the_deadline(captioner: cutline.Captioner) -> None:
     assert service.limit_deadline(None) == service.limit_deadline(60) == 3
     assert service.limit_deadline(2) == 2
     client = TestClient(make_app(service), "http://localhost")
-    answer = client.post("/v1/captions", json=to_json(FILES, deadline=1e-4))
-    assert (answer.status_code, answer.json()["error"]["type"]) == (504, "deadline_exceeded")
+    for deadline in (1e-9, 0.002):  # before the images are submitted, and after
+        answer = client.post("/v1/captions", json=to_json((FILES * 16)[:16], deadline=deadline))
+        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "deadline_exceeded")
     service.close()
 
 

@@ -1,12 +1,11 @@
 """The images of requests to other APIs, and the turn of a conversation that has them."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cutline.serving.errors import ApiError
-from cutline.serving.inputs import check_size, decode_base64, too_many_images
+from cutline.serving.inputs import check_size, decode_base64, read_all, too_many_images
 from cutline.serving.service import CaptionService
 
 ADDRESSES = ("http://", "https://")
@@ -69,7 +68,7 @@ async def read_sources(
         check_size(image, name, service.limits)
         return image
 
-    return list(await asyncio.gather(*(read(*source) for source in sources.items())))
+    return await read_all(read(*source) for source in sources.items())
 
 
 @contextmanager
