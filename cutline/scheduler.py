@@ -337,12 +337,13 @@ class CaptionScheduler:
 
     def _run_task(self) -> int:
         """Run the first task that waits, if there is one; return the number of those that ran."""
+        for task in tuple(self._tasks):  # each may take long
+            if reason := task.find_reason_to_stop():
+                self._tasks.remove(task)
+                task.finish(reason)
         if not self._tasks:
             return 0
         task = self._tasks.pop(0)
-        if reason := task.find_reason_to_stop():
-            task.finish(reason)
-            return 0
         with torch.inference_mode(False):  # some need gradients
             task.run()
         return 1

@@ -472,6 +472,25 @@ def test_tasks_fill_the_queue_and_can_be_cancelled(captioner: Captioner) -> None
             late.result()
 
 
+def test_a_task_whose_time_is_over_does_not_wait_for_those_before(captioner: Captioner) -> None:
+    image, started, releases = draw_images(1)[0], threading.Event(), threading.Semaphore(0)
+
+    def block(pixels: torch.Tensor) -> bool:
+        started.set()
+        return releases.acquire(timeout=10)
+
+    with cutline.CaptionScheduler(captioner) as scheduler:
+        blocks = [scheduler.submit_task(image, block) for _ in range(2)]
+        late = scheduler.submit_task(image, torch.clone, deadline=0.2)
+        assert started.wait(10)
+        time.sleep(0.2)
+        releases.release()
+        with pytest.raises(cutline.DeadlineExceededError):
+            late.result(timeout=5)
+        assert not blocks[1].done()
+        releases.release()
+
+
 def test_large_images_are_refused_before_they_are_decoded(captioner: Captioner) -> None:
     image = draw_images(1)[0]
     with (

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cutline.config.generation import GenerationConfig
 from cutline.config.validation import (
     Settings,
     reject,
@@ -55,6 +56,9 @@ class ServeLimits(Settings):
         require_at_least(self, 0, "max_queue")
         sizes = [field.name for field in fields(self) if field.type is int]
         require_at_least(self, 1, *(name for name in sizes if name != "max_queue"))
+        # Requests without settings have those of captions.
+        require_at_least(self, GenerationConfig.num_beams, "max_candidates")
+        require_at_least(self, GenerationConfig.max_length, "max_caption_length")
         seconds = [field.name for field in fields(self) if field.type is float]
         require_positive(self, *seconds, maximum=MAX_SECONDS)
 

@@ -147,3 +147,5 @@ class Tracking:
         self._service.metrics.duration.labels(route).observe(seconds)
         if error_type := scope.get("state", {}).get("error_type"):
             self._service.metrics.errors.labels(error_type).inc()
+            if error_type == "queue_full":
+                self._service.metrics.queue_full.inc()

@@ -3,7 +3,8 @@
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,3 +129,21 @@ def error_response(
 def not_ready(reason: str) -> ApiError:
     """Return the error of a server that is loading or stopping."""
     return ApiError(NOT_READY, "not_ready", reason, retry_after=2)
+
+
+@contextmanager
+def named_params(
+    images: Iterable[str], settings: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Let errors name the parts of a request as its API does.
+
+    Args:
+        images: Where the images of the request are.
+        settings: Names of settings in the API, by our names.
+    """
+    names = {f"images[{index}]": name for index, name in enumerate(images)} | dict(settings or {})
+    try:
+        yield
+    except ApiError as error:
+        error.param = names.get(error.param or "", error.param)
+        raise

@@ -18,7 +18,7 @@ class Metrics:
         images: Images captioned, scored, explained or matched.
         tokens: Tokens of captions that were generated.
         errors: Requests that failed, by type of the error.
-        queue_full: Requests refused because too many waited.
+        queue_full: Requests refused because too many waited, or all together were too large.
         duration: Seconds of a request, by path.
         first_token: Seconds until the first part of a streamed caption.
     """
@@ -43,7 +43,7 @@ class Metrics:
             "cutline_errors", "Requests that failed, by type.", ["type"], registry=registry
         )
         self.queue_full = Counter(
-            "cutline_queue_full", "Requests refused because too many waited.", registry=registry
+            "cutline_queue_full", "Requests refused because too many came.", registry=registry
         )
         self.duration = Histogram(
             "cutline_request_duration_seconds",

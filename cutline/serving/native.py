@@ -14,7 +14,7 @@ from torch import Tensor
 from cutline.explanation.pixels import encode_target, explain_pixels
 from cutline.serving import schemas
 from cutline.serving.dependencies import Service
-from cutline.serving.errors import ApiError
+from cutline.serving.errors import ApiError, named_params
 from cutline.serving.events import CaptionStream, stream_events
 from cutline.serving.inputs import Body, parse_fields, read_body, read_images
 from cutline.serving.openapi import describe_body
@@ -63,6 +63,7 @@ async def create_scores(request: Request, service: Service) -> Response:
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.ScoreFields, body)
     limit_count(service, "captions", fields.captions)
+    check_lengths(service, fields.captions, fields.prompt)
     image = await read_image(service, body, fields)
     captioner = service.captioner
     scores = await service.run_task(
@@ -139,6 +140,18 @@ def limit_count(service: CaptionService, name: str, texts: Sequence[str]) -> Non
         raise ApiError(422, "invalid_request", f"{name}: at most {limit} per request", name)
 
 
+def check_lengths(service: CaptionService, captions: Sequence[str], prompt: str | None) -> None:
+    """Raise ApiError if a caption to score, with its prompt, has more tokens than one may have."""
+    captioner, limit = service.captioner, service.max_length
+    prompt = captioner.config.prompt if prompt is None else prompt
+    for index, caption in enumerate(captions):
+        # [SEP] is beyond `max_length`, and one more token shows that a caption is too long.
+        encoded = captioner.tokenizer.encode(caption, prompt, limit + 2)
+        if len(encoded.token_ids) > limit + 1:
+            message = f"with its prompt longer than {limit} tokens, the limit here: shorten it"
+            raise ApiError(422, "invalid_request", message, f"captions[{index}]")
+
+
 def to_array(pixels: Tensor) -> np.ndarray[Any, Any]:
     """Return pixels (3, S, S) as an image, (S, S, 3)."""
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
@@ -154,7 +167,8 @@ async def explain_image(
     captioner = service.captioner
     prompt = captioner.config.prompt if fields.prompt is None else fields.prompt
     if fields.caption is None:
-        (served,) = await service.caption([image], options)
+        with named_params(["image"]):
+            (served,) = await service.caption([image], options)
         encoded = encode_target(captioner, served.caption, prompt)
     else:
         encoded = encode_target(captioner, fields.caption, prompt)

@@ -46,6 +46,11 @@ class FinishedCaption:
         return self.num_prompt_tokens + len(alternative.token_ids) >= self.max_length
 
 
+def limit_length(captioner: Captioner, limits: ServeLimits) -> int:
+    """Return the largest number of tokens of a prompt and its caption."""
+    return min(limits.max_caption_length, captioner.config.text.max_positions)
+
+
 def limit_settings(
     options: CaptionOptions, captioner: Captioner, limits: ServeLimits
 ) -> GenerationConfig:
@@ -54,17 +59,17 @@ def limit_settings(
     Raises:
         ApiError: They are beyond a limit; only `max_new_tokens` is lowered to it.
     """
-    settings = options.settings
+    settings, longest = options.settings, limit_length(captioner, limits)
     if len(options.prompt or "") > MAX_TEXT_LENGTH:
         raise _beyond("prompt", "the length of the prompt", MAX_TEXT_LENGTH)
     if options.max_new_tokens is not None:
         prompt = captioner.config.prompt if options.prompt is None else options.prompt
         wanted = len(captioner.tokenizer.encode_prompt(prompt)) + max(1, options.max_new_tokens)
-        length = min(wanted, limits.max_caption_length, captioner.config.text.max_positions)
+        length = min(wanted, longest)
         shortest = min(settings.min_length, length)
         settings = replace(settings, max_length=length, min_length=shortest)
-    elif settings.max_length > limits.max_caption_length:
-        raise _beyond("max_length", "max_length", limits.max_caption_length)
+    elif settings.max_length > longest:
+        raise _beyond("max_length", "max_length", longest)
     num_beams = 1 if settings.sample else settings.num_beams
     if num_beams * settings.num_captions > limits.max_candidates:
         param = "num_captions" if settings.num_captions > num_beams else "num_beams"

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypeVar, cast
 
 from torch import Tensor
@@ -26,12 +26,20 @@ from cutline.serving.errors import ApiError, not_ready, to_api_error
 from cutline.serving.fetcher import ImageFetcher
 from cutline.serving.limits import count_bytes, seconds_since_arrival
 from cutline.serving.metrics import Metrics
-from cutline.serving.options import SERVED_SETTINGS, CaptionOptions, FinishedCaption, limit_settings
+from cutline.serving.options import (
+    SERVED_SETTINGS,
+    CaptionOptions,
+    FinishedCaption,
+    limit_length,
+    limit_settings,
+)
 from cutline.web import UrlError
 
 T = TypeVar("T")
 
 MODEL_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+TAG = ":latest"
+"""what Ollama's clients append to the name of a model"""
 MAX_RETRY_AFTER = 60.0
 TIME_MARGIN = 1.25  # on the estimated time, beyond which a request is refused
 
@@ -93,8 +101,8 @@ class CaptionService:
             self._scheduler.close(cancel=True)
 
     def is_named(self, name: str) -> bool:
-        """Return whether a client means this model; those of Ollama append ":latest"."""
-        return name.removesuffix(":latest") == self.name
+        """Return whether a client means this model."""
+        return name.removesuffix(TAG) == self.name.removesuffix(TAG)
 
     @property
     def has_failed(self) -> bool:
@@ -123,6 +131,11 @@ class CaptionService:
         """Return the captioner. Raises ApiError until it is loaded."""
         self.check_loaded()
         return cast(ServedModels, self._models).captioner
+
+    @property
+    def max_length(self) -> int:
+        """Return the limit on the tokens of a prompt and its caption. Raises ApiError."""
+        return limit_length(self.captioner, self.limits)
 
     @property
     def matcher(self) -> Matcher:
@@ -208,7 +221,6 @@ class CaptionService:
         """Return the error that a client is told, with the time after which to try again."""
         api_error = to_api_error(error, param)
         if isinstance(error, QueueFullError):
-            self.metrics.queue_full.inc()
             seconds = self._ready_scheduler.estimate_seconds()
             api_error.message = "too many images wait already; try again later"
             api_error.retry_after = min(MAX_RETRY_AFTER, max(1.0, seconds))
@@ -289,14 +301,13 @@ class CaptionService:
         model = self.captioner.config
         limits, defaults = asdict(self.limits), asdict(GenerationConfig())
         names = ("max_images", "max_image_bytes", "max_pixels", "max_candidates", "deadline")
-        max_length = min(model.text.max_positions, self.limits.max_caption_length)
         return {
             "model": self.name,
             "image_size": model.vision.image_size,
             "prompt": model.prompt,
             "max_positions": model.text.max_positions,
             "defaults": {name: defaults[name] for name in SERVED_SETTINGS} | {"style": "plain"},
-            "limits": {name: limits[name] for name in names} | {"max_length": max_length},
+            "limits": {name: limits[name] for name in names} | {"max_length": self.max_length},
             "features": {
                 "gradient": self.config.explanations,
                 "matches": cast(ServedModels, self._models).matcher is not None,
@@ -314,6 +325,8 @@ def cancel_requests(requests: Iterable[Request[Any]]) -> None:
 
 def choose_model_name(path: str) -> str:
     """Return the last part of a path or hub id, without suffix."""
+    if PurePath(path).name in ("", ".."):  # such as "."
+        path = str(Path(path).resolve())
     name = PurePath(path.replace("\\", "/")).name
     suffix = PurePath(name).suffix
     return name.removesuffix(suffix) if suffix in MODEL_SUFFIXES else name

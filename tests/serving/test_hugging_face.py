@@ -56,7 +56,8 @@ def test_parameters(
     assert ask(parameters=nested) == (caption(num_beams=5, max_length=12), ignored)
     sampling = {"do_sample": True, "seed": 3}
     assert ask(parameters=sampling) == (caption(sample=True, seed=3), None)
-    assert ask(parameters={"do_sample": False, "temperature": 2}) == (caption(), None)
+    search = {"do_sample": False, "temperature": 2}
+    assert ask(parameters=search) == (caption(), "parameters.temperature")
 
 
 def test_errors(

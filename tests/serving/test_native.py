@@ -286,7 +286,7 @@ ERRORS: list[tuple[dict[str, Any], int, str, str | None]] = [
     ({"json": to_json(FILES, num_beams=0)}, 422, "invalid_request", "num_beams"),
     ({"json": to_json(FILES, num_beams="x")}, 422, "invalid_request", "num_beams"),
     ({"json": to_json(FILES, num_beams=65)}, 422, "invalid_request", "num_beams"),
-    ({"json": to_json(FILES, max_length=101)}, 422, "invalid_request", "max_length"),
+    ({"json": to_json(FILES, max_length=49)}, 422, "invalid_request", "max_length"),
     ({"json": to_json(FILES, prompt="red " * 50)}, 422, "invalid_request", "max_length"),
     ({"json": to_json(FILES, deadline=0)}, 422, "invalid_request", "deadline"),
     ({"json": to_json([FILES[0], b"text"])}, 415, "unsupported_media_type", "images[1]"),
@@ -313,6 +313,34 @@ def test_errors_name_what_is_wrong(
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["param"]) == (status, kind, param)
     assert error["message"]
+
+
+def test_errors_of_one_image_name_its_field(client: TestClient) -> None:
+    image = to_json(FILES[:1])["images"][0]
+    long = {"image": image, "captions": ["red", "red " * 50]}
+    for path, sent, param in (
+        ("explanations", {"files": {"image": FILES[0][:900]}}, "image"),
+        ("scores", {"files": {"image": FILES[0][:900]}, "data": {"captions": "red"}}, "image"),
+        ("scores", {"json": long}, "captions[1]"),
+    ):
+        answer = client.post(f"/v1/{path}", **sent)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
+
+
+def test_captions_to_score_are_limited_as_others(captioner: cutline.Captioner) -> None:
+    service = make_service(captioner, max_caption_length=20)
+    client = TestClient(make_app(service), "http://localhost")
+    for count in (19, 20):  # after the start token
+        sent = {"captions": "a " * count, "prompt": ""}
+        answer = client.post("/v1/scores", files={"image": FILES[0]}, data=sent)
+        assert answer.status_code == (200 if count == 19 else 422)
+    service.close()
+
+
+def test_limits_leave_room_for_requests_without_settings() -> None:
+    for name in ("max_candidates", "max_caption_length"):
+        with pytest.raises(cutline.ConfigError, match=name):
+            ServeLimits(**{name: 2})
 
 
 def test_an_image_with_too_many_pixels_is_refused(captioner: cutline.Captioner) -> None:

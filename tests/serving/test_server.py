@@ -23,7 +23,7 @@ from cutline.cli.console import print_message
 from cutline.cli.main import run_command
 from cutline.config import ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.server import run_server
-from cutline.serving.service import CaptionService, ServedModels
+from cutline.serving.service import CaptionService, ServedModels, choose_model_name
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 
@@ -177,15 +177,30 @@ def load_slowly(words: list[str]) -> None:
 def test_a_server_that_loads_is_alive_and_not_ready(tmp_path: Path, model: Path) -> None:
     with fork_server(tmp_path, model, until="listening at", run=load_slowly) as server:
         wait_until(lambda: is_alive(server))
-        for path, data in (("/readyz", b""), ("/v1/info", b""), ("/v1/captions", to_json(PNG))):
+        requests = (("/v1/captions", to_json(PNG)), ("/api/chat", b'{"model": "tiny"}'))
+        for path, data in (("/readyz", b""), ("/v1/info", b""), *requests):
             content = json.loads(data) if data else None
             status, headers, body = read_url(server.url + path, content)
             assert status == 503
             assert headers["retry-after"] == "2"
-            assert "being loaded" in json.loads(body)["error"]["message"]
+            assert "being loaded" in str(json.loads(body)["error"])
         assert count_work(server.url) == 0
         send_signal(server, signal.SIGTERM)
         assert wait_for_end(server) == 0
+
+
+def test_the_name_of_a_model_is_the_last_part_of_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = {"a/blip.pth": "blip", "org/blip-base": "blip-base", "c:\\runs\\a.b\\": "a.b"}
+    paths |= {".": tmp_path.name, "./": tmp_path.name, "..": tmp_path.parent.name}
+    assert {path: choose_model_name(path) for path in paths} == paths
+    for name in ("blip", "blip:latest"):
+        service = CaptionService(name, ServeConfig(), ServeLimits(), UrlPolicy())
+        assert service.is_named("blip")
+        assert service.is_named("blip:latest")
+        assert not service.is_named("blip:7b")
 
 
 def is_alive(server: ForkedServer) -> bool:

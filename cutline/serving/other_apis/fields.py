@@ -93,8 +93,8 @@ class SamplingFields(ClientFields):
         """Yield the names of the fields that have no effect."""
         yield from super().find_ignored(prefix)
         if not self.samples:
-            for name in ("top_p", "top_k"):
-                if getattr(self, name) is not None:
+            for name, default in (("temperature", 0), ("top_p", None), ("top_k", None)):
+                if getattr(self, name) not in (None, default):
                     yield prefix + name
 
 

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 
 from cutline.config import GenerationConfig
 from cutline.serving.dependencies import Service
+from cutline.serving.errors import named_params
 from cutline.serving.inputs import check_size
 from cutline.serving.native import ERRORS
 from cutline.serving.openapi import describe_json
@@ -18,7 +19,7 @@ from cutline.serving.other_apis.fields import (
     parse_client_fields,
     report_ignored,
 )
-from cutline.serving.other_apis.images import named_params, read_sources
+from cutline.serving.other_apis.images import read_sources
 
 NESTED = ("generation_parameters", "generate_kwargs")
 """objects in which parameters may also be"""

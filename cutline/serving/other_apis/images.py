@@ -1,7 +1,6 @@
 """The images of requests to other APIs, and the turn of a conversation that has them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cutline.serving.errors import ApiError
@@ -69,21 +68,3 @@ async def read_sources(
         return image
 
     return await read_all(read(*source) for source in sources.items())
-
-
-@contextmanager
-def named_params(
-    sources: Mapping[str, str], settings: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """Let errors name the parts of a request as its API does.
-
-    Args:
-        sources: The images of the request, by where they are.
-        settings: Names of settings in the API, by our names.
-    """
-    names = {f"images[{index}]": name for index, name in enumerate(sources)} | dict(settings or {})
-    try:
-        yield
-    except ApiError as error:
-        error.param = names.get(error.param or "", error.param)
-        raise

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from cutline.serving.dependencies import Service
+from cutline.serving.errors import named_params
 from cutline.serving.native import ERRORS
 from cutline.serving.openapi import describe_json
 from cutline.serving.options import CaptionOptions
 from cutline.serving.other_apis.fields import ClientFields, parse_client_fields, report_ignored
-from cutline.serving.other_apis.images import named_params, read_sources
+from cutline.serving.other_apis.images import read_sources
 
 router = APIRouter(responses=ERRORS)
 

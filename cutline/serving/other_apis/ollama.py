@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from cutline.serving.dependencies import Service
-from cutline.serving.errors import ApiError
+from cutline.serving.errors import ApiError, named_params
 from cutline.serving.events import CaptionStream
 from cutline.serving.openapi import describe_json
 from cutline.serving.options import FinishedCaption
 from cutline.serving.other_apis.fields import check_model, parse_client_fields, report_ignored
-from cutline.serving.other_apis.images import named_params, read_sources
+from cutline.serving.other_apis.images import read_sources
 from cutline.serving.other_apis.ollama_fields import ChatFields, GenerateFields, RunFields
 from cutline.serving.other_apis.stream import (
     Part,
@@ -25,7 +25,7 @@ from cutline.serving.other_apis.stream import (
     start_parts,
     stream_parts,
 )
-from cutline.serving.service import CaptionService
+from cutline.serving.service import TAG, CaptionService
 
 MEDIA_TYPE = "application/x-ndjson"
 
@@ -62,6 +62,7 @@ async def answer(service: CaptionService, fields: RunFields, wrap: Wrap) -> Resp
     text = OllamaText(service, wrap)
     headers = report_ignored(fields)
     if fields.is_empty:
+        service.check_loaded()
         reason = "unload" if fields.keep_alive == 0 else "load"
         return JSONResponse(text.describe("", {"done": True, "done_reason": reason}))
     sources = fields.sources
@@ -133,4 +134,4 @@ def format_time(seconds: float) -> str:
 
 def name_model(service: CaptionService) -> str:
     """Return the name of the model with a tag, as Ollama has it."""
-    return service.name if ":" in service.name else f"{service.name}:latest"
+    return service.name if ":" in service.name else service.name + TAG

@@ -46,11 +46,9 @@ class RunOptions(SamplingFields):
     @property
     def max_new_tokens(self) -> int | None:
         """Return the number of tokens of each caption."""
-        return (
-            NO_LIMIT
-            if self.num_predict is not None and self.num_predict < 1
-            else (self.num_predict)
-        )
+        if self.num_predict is not None and self.num_predict < 1:
+            return NO_LIMIT
+        return self.num_predict
 
 
 class RunFields(ModelFields):

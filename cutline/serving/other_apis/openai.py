@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from cutline.config import GenerationConfig, GenerationKwargs, ServeLimits
 from cutline.serving.dependencies import Service
-from cutline.serving.errors import ApiError
+from cutline.serving.errors import ApiError, named_params
 from cutline.serving.events import CaptionStream
 from cutline.serving.native import ERRORS
 from cutline.serving.openapi import describe_json
@@ -22,7 +22,7 @@ from cutline.serving.other_apis.fields import (
     parse_client_fields,
     report_ignored,
 )
-from cutline.serving.other_apis.images import choose_images, find_text, named_params, read_sources
+from cutline.serving.other_apis.images import choose_images, find_text, read_sources
 from cutline.serving.other_apis.openai_fields import CompletionFields
 from cutline.serving.other_apis.stream import (
     Part,
