@@ -63,7 +63,8 @@ async def create_scores(request: Request, service: Service) -> Response:
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.ScoreFields, body)
     limit_count(service, "captions", fields.captions)
-    check_lengths(service, fields.captions, fields.prompt)
+    for index, caption in enumerate(fields.captions):
+        check_length(service, caption, fields.prompt, f"captions[{index}]")
     image = await read_image(service, body, fields)
     captioner = service.captioner
     scores = await service.run_task(
@@ -92,6 +93,11 @@ async def create_explanation(request: Request, service: Service) -> Response:
         message = "this server has no heat-maps from gradients: start it with --explanations"
         raise ApiError(501, "not_available", message, "method")
     options = make_options(fields)
+    if fields.caption is not None:
+        check_length(service, fields.caption, fields.prompt, "caption")
+        for name in fields.find_settings():
+            message = f"{name} is for captions that are generated: remove it, or caption"
+            raise ApiError(422, "invalid_request", message, name)
     image = await read_image(service, body, fields)
     return JSONResponse(await explain_image(service, image, fields, options))
 
@@ -140,16 +146,15 @@ def limit_count(service: CaptionService, name: str, texts: Sequence[str]) -> Non
         raise ApiError(422, "invalid_request", f"{name}: at most {limit} per request", name)
 
 
-def check_lengths(service: CaptionService, captions: Sequence[str], prompt: str | None) -> None:
-    """Raise ApiError if a caption to score, with its prompt, has more tokens than one may have."""
+def check_length(service: CaptionService, caption: str, prompt: str | None, param: str) -> None:
+    """Raise ApiError if a given caption, with its prompt, has more tokens than one may have."""
     captioner, limit = service.captioner, service.max_length
     prompt = captioner.config.prompt if prompt is None else prompt
-    for index, caption in enumerate(captions):
-        # [SEP] is beyond `max_length`, and one more token shows that a caption is too long.
-        encoded = captioner.tokenizer.encode(caption, prompt, limit + 2)
-        if len(encoded.token_ids) > limit + 1:
-            message = f"with its prompt longer than {limit} tokens, the limit here: shorten it"
-            raise ApiError(422, "invalid_request", message, f"captions[{index}]")
+    # [SEP] is beyond `max_length`, and one more token shows that a caption is too long.
+    encoded = captioner.tokenizer.encode(caption, prompt, limit + 2)
+    if len(encoded.token_ids) > limit + 1:
+        message = f"with its prompt longer than {limit} tokens, the limit here: shorten it"
+        raise ApiError(422, "invalid_request", f"{param}: {message}", param)
 
 
 def to_array(pixels: Tensor) -> np.ndarray[Any, Any]:

@@ -77,10 +77,12 @@ class GenerationFields(_make_generation_fields()):  # type: ignore[misc]  # made
         Raises:
             ConfigError: One of them is invalid.
         """
-        given = {name: getattr(self, name) for name in SERVED_SETTINGS}
-        return GenerationConfig(
-            **{name: value for name, value in given.items() if value is not None}
-        )
+        return GenerationConfig(**self.find_settings())
+
+    def find_settings(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        values = {name: getattr(self, name) for name in SERVED_SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class CaptionFields(GenerationFields):
@@ -112,7 +114,7 @@ class ExplanationFields(GenerationFields):
     image: ImageInput
     """the image"""
     caption: Text | None = None
-    """the caption to explain (default: the one that is generated)"""
+    """the caption to explain (default: the one that is generated, with the settings)"""
     method: Literal["attention", "gradient"] = "attention"
     """attention: the raw cross-attention; gradient: attention weighted by gradients, for servers
     that allow it"""

@@ -1,8 +1,10 @@
 """Our own API: its answers are those of the Python API, and its errors name what is wrong."""
 
+import asyncio
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -16,10 +18,10 @@ from random_matcher import make_matcher
 from starlette.testclient import TestClient
 
 import cutline
-from cutline.batching import style_caption
+from cutline.batching import CaptionRequest, style_caption
 from cutline.config import GenerationConfig, ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.app import make_app
-from cutline.serving.options import SERVED_SETTINGS
+from cutline.serving.options import SERVED_SETTINGS, CaptionOptions
 from cutline.serving.service import CaptionService, ServedModels
 
 IMAGES = draw_images(3)
@@ -322,6 +324,8 @@ def test_errors_of_one_image_name_its_field(client: TestClient) -> None:
         ("explanations", {"files": {"image": FILES[0][:900]}}, "image"),
         ("scores", {"files": {"image": FILES[0][:900]}, "data": {"captions": "red"}}, "image"),
         ("scores", {"json": long}, "captions[1]"),
+        ("explanations", {"json": {"image": image, "caption": "red " * 50}}, "caption"),
+        ("explanations", {"json": {"image": image, "caption": "a", "seed": 0}}, "seed"),
     ):
         answer = client.post(f"/v1/{path}", **sent)
         assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
@@ -378,6 +382,24 @@ def test_a_request_beyond_the_queue_takes_no_place(captioner: cutline.Captioner)
 
 
 # ------------------------------------------------------------------------------ what else is served
+
+
+def test_whoever_leaves_cancels_all_images(captioner: cutline.Captioner) -> None:
+    service, release = make_service(captioner), threading.Event()
+
+    async def leave() -> None:
+        await asyncio.wait_for(service.caption(FILES * 2, CaptionOptions()), 0.05)
+
+    assert (scheduler := service._scheduler)
+    blocked = scheduler.submit_task(FILES[0], lambda pixels: release.wait(10))
+    with pytest.raises(TimeoutError):
+        asyncio.run(leave())
+    _, *requests = scheduler._requests
+    assert len(requests) == 2 * len(FILES)
+    assert all(map(CaptionRequest.find_reason_to_stop, requests))
+    release.set()
+    assert blocked.result()
+    service.close()
 
 
 def test_examples_of_the_description_are_answered(client: TestClient) -> None:
