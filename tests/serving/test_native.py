@@ -21,7 +21,9 @@ import cutline
 from cutline.batching import CaptionRequest, style_caption
 from cutline.config import GenerationConfig, ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.app import make_app
+from cutline.serving.events import CaptionStream, stream_events
 from cutline.serving.options import SERVED_SETTINGS, CaptionOptions
+from cutline.serving.other_apis.stream import start_parts, stream_parts
 from cutline.serving.service import CaptionService, ServedModels
 
 IMAGES = draw_images(3)
@@ -384,22 +386,41 @@ def test_a_request_beyond_the_queue_takes_no_place(captioner: cutline.Captioner)
 # ------------------------------------------------------------------------------ what else is served
 
 
-def test_whoever_leaves_cancels_all_images(captioner: cutline.Captioner) -> None:
+@pytest.mark.parametrize("way", ["whole", "events", "first part"])
+def test_whoever_leaves_cancels_all_images(way: str, captioner: cutline.Captioner) -> None:
     service, release = make_service(captioner), threading.Event()
+    images, options = FILES * 2, CaptionOptions()
+
+    async def answer() -> None:
+        if way == "whole":
+            await service.caption(images, options)
+        requests = service.submit(images, options)
+        if way == "events":
+            response = CaptionStream(stream_events(service, requests), requests, "text/plain")
+            await response({"type": "http"}, never, ignore)
+        await start_parts(stream_parts(service, requests, 1), requests)
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
 
     async def leave() -> None:
-        await asyncio.wait_for(service.caption(FILES * 2, CaptionOptions()), 0.05)
+        await asyncio.wait_for(answer(), 0.05)
 
-    assert (scheduler := service._scheduler)
+    scheduler = service._scheduler
+    assert scheduler is not None
     blocked = scheduler.submit_task(FILES[0], lambda pixels: release.wait(10))
     with pytest.raises(TimeoutError):
         asyncio.run(leave())
     _, *requests = scheduler._requests
-    assert len(requests) == 2 * len(FILES)
+    assert len(requests) == len(images)
     assert all(map(CaptionRequest.find_reason_to_stop, requests))
     release.set()
     assert blocked.result()
     service.close()
+
+
+async def ignore(message: Any) -> None:
+    """Do nothing with a part of a response."""
 
 
 def test_examples_of_the_description_are_answered(client: TestClient) -> None:
