@@ -58,7 +58,6 @@ def test_lengths_and_finish_reasons(
     api_server: RunningServer, client: openai.OpenAI, api_images: list[bytes], message: list[Any]
 ) -> None:
     prompt = len(api_server.captioner.tokenizer.encode_prompt("a picture of "))
-    reasons = set()
     for length in (1, 4, 10_000_000):
         for lengths in (
             {"max_tokens": length},
@@ -73,8 +72,6 @@ def test_lengths_and_finish_reasons(
             assert choice.message.content == caption.text
             is_cut = prompt + len(caption.token_ids) >= limit
             assert choice.finish_reason == ("length" if is_cut else "stop")
-            reasons.add(choice.finish_reason)
-    assert reasons
 
 
 def test_choices_raise_the_number_of_beams(
@@ -111,10 +108,35 @@ def test_choices_raise_the_number_of_beams(
     with pytest.raises(openai.UnprocessableEntityError, match="temperature") as caught:
         client.chat.completions.create(model="tiny", messages=message, n=5)
     assert caught.value.param == "n"
-    sampled = client.chat.completions.create(
-        model="tiny", messages=message, n=16, temperature=1, seed=1
+
+
+def test_each_choice_has_its_reason(
+    api_server: RunningServer, client: openai.OpenAI, api_images: list[bytes], message: list[Any]
+) -> None:
+    def send(**fields: Any) -> Any:
+        settings = {"n": 16, "temperature": 2, "seed": 1, **fields}
+        return client.chat.completions.create(model="tiny", messages=message, **settings)
+
+    (caption,) = api_server.captioner.caption(
+        api_images[:1], sample=True, temperature=2, seed=1, num_captions=16
     )
-    assert len(sampled.choices) == 16
+    prompt = len(api_server.captioner.tokenizer.encode_prompt("a picture of "))
+    expected = [
+        (each.text, "length" if prompt + len(each.token_ids) >= 20 else "stop")
+        for each in caption.alternatives
+    ]
+    assert {reason for _, reason in expected} == {"length", "stop"}
+    found = [(each.message.content, each.finish_reason) for each in send().choices]
+    assert found == expected
+    chunks = list(send(stream=True))
+    reasons = {
+        choice.index: choice.finish_reason
+        for chunk in chunks
+        for choice in chunk.choices
+        if choice.finish_reason
+    }
+    streamed = [(read_chunks(chunks, index), reason) for index, reason in reasons.items()]
+    assert sorted(streamed) == sorted(expected)
 
 
 def test_a_temperature_means_sampling(

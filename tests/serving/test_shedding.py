@@ -8,6 +8,7 @@ import torch
 from random_captioner import draw_images, save_captioner
 from starlette.testclient import TestClient
 
+from cutline.batching.pace import Pace
 from cutline.config import ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.app import make_app
 from cutline.serving.options import CaptionOptions
@@ -24,12 +25,13 @@ def test_a_request_that_would_be_late_is_refused(tmp_path: Path) -> None:
     service.start(ServedModels(save_captioner(tmp_path)), batch_size=2)
     client = TestClient(make_app(service), "http://localhost")
 
-    def post(deadline: float) -> int:
+    def post(deadline: float, retry_after: int | None = None) -> int:
         files = {"images": ("a.png", image)}
         answer = client.post("/v1/captions", data={"deadline": str(deadline)}, files=files)
         if answer.status_code == 429:
             assert answer.json()["error"]["type"] == "queue_full"
-            assert int(answer.headers["retry-after"]) >= 1
+            seconds = int(answer.headers["retry-after"])
+            assert seconds == retry_after if retry_after else seconds >= 1
         return answer.status_code
 
     def block(pixels: torch.Tensor) -> bool:
@@ -49,6 +51,11 @@ def test_a_request_that_would_be_late_is_refused(tmp_path: Path) -> None:
     assert post(deadline=seconds / 2) == 429
     assert [request.done() for request in waiting] == [False] * NUM_WAITING
     assert "cutline_queue_full_total 1.0" in client.get("/metrics").text
+    pace, scheduler._pace = scheduler._pace, Pace()
+    for pace_seconds, retry_after in ((1.5, 21), (10.0, 60)):  # of all 14, and the limit
+        scheduler._pace.seconds_per_request = pace_seconds
+        assert post(20, retry_after) == 429
+    scheduler._pace = pace
     release.set()
     assert post(deadline=60) == 200
     cancel_requests(waiting)
