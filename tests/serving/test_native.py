@@ -458,13 +458,15 @@ def test_metrics_count_images_tokens_and_errors(captioner: cutline.Captioner) ->
     captions = captioner.caption(IMAGES)
     client.post("/v1/captions", json=to_json(FILES))
     client.post("/v1/captions", json=to_json(FILES[:1], stream=True))
+    client.post("/v1/captions", json=to_json([FILES[1][:900]], stream=True))
     client.post("/v1/captions", json={})
     text = client.get("/metrics").text
     num_tokens = sum(len(each.token_ids) for each in [*captions, captions[0]])
     assert "cutline_images_total 4.0" in text
     assert f"cutline_tokens_total {num_tokens}.0" in text
     assert 'cutline_errors_total{type="invalid_request"} 1.0' in text
-    assert 'cutline_request_duration_seconds_count{path="/v1/captions"} 3.0' in text
+    assert 'cutline_errors_total{type="invalid_image"} 1.0' in text
+    assert 'cutline_request_duration_seconds_count{path="/v1/captions"} 4.0' in text
     assert "cutline_time_to_first_token_seconds_count 1.0" in text
     assert "cutline_requests_running 0.0" in text
     assert "cutline_requests_waiting 0.0" in text
