@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cutline.config import ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.app import make_app
 from cutline.serving.errors import ApiError, error_response
-from cutline.serving.limits import RequestLimits, count_bytes
+from cutline.serving.limits import RequestLimits, count_bytes, seconds_since_arrival
 from cutline.serving.service import CaptionService, ServedModels
 
 BODY_BYTES, ALL_BYTES = 100, 150
@@ -140,6 +140,19 @@ def test_the_time_to_arrive_is_not_the_time_to_answer() -> None:
     exchange = Exchange([b"x"])
     run(exchange, answer)
     assert (exchange.status, exchange.body) == (200, b"x")
+
+
+def test_time_counts_from_the_arrival_of_the_whole_request() -> None:
+    found = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.05)
+        found.append(seconds_since_arrival())
+        await Response(b"")(scope, receive, send)
+
+    run(Exchange([b"x"]), answer)
+    assert 0.04 < found[0] < 5
+    assert seconds_since_arrival() == 0
 
 
 def test_all_requests_together_are_limited() -> None:

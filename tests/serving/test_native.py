@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 import cutline
 from cutline.batching import CaptionRequest, style_caption
+from cutline.batching.alt_text import make_alt_text
 from cutline.config import GenerationConfig, ServeConfig, ServeLimits, UrlPolicy
 from cutline.serving.app import make_app
 from cutline.serving.events import CaptionStream, stream_events
@@ -210,7 +211,10 @@ def test_captions_can_be_alternative_texts(
     stream: bool, captioner: cutline.Captioner, client: TestClient
 ) -> None:
     fields = {"style": "alt", "num_captions": 2}
-    expected = [style_caption(each, "alt") for each in captioner.caption(IMAGES, num_captions=2)]
+    plain = captioner.caption(IMAGES, num_captions=2)
+    expected = [style_caption(each, "alt") for each in plain]
+    texts = [make_alt_text(each.text).text for each in plain[0].alternatives]
+    assert [each.text for each in expected[0].alternatives] == texts
     answer = client.post("/v1/captions", json=to_json(FILES, **fields, stream=stream))
     if stream:
         events = read_events(answer.text)
