@@ -56,6 +56,9 @@ def test_parameters(
     assert ask(parameters=nested) == (caption(num_beams=5, max_length=12), ignored)
     sampling = {"do_sample": True, "seed": 3}
     assert ask(parameters=sampling) == (caption(sample=True, seed=3), None)
+    ignored = "parameters.num_beams, parameters.max_length"
+    unused = sampling | {"num_beams": 5, "max_length": 9, "max_new_tokens": 3}
+    assert ask(parameters=unused) == (caption(sample=True, seed=3, max_length=7), ignored)
     search = {"do_sample": False, "temperature": 2}
     assert ask(parameters=search) == (caption(), "parameters.temperature")
 

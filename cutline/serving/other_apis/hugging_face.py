@@ -1,5 +1,6 @@
 """The API of Hugging Face's inference servers, for the task image-to-text."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
@@ -56,6 +57,14 @@ class TextParameters(SamplingFields):
     def samples(self) -> bool:
         """Return whether to sample."""
         return bool(self.temperature) if self.do_sample is None else self.do_sample
+
+    def find_ignored(self, prefix: str = "") -> Iterator[str]:
+        """Yield the names of the fields that have no effect."""
+        yield from super().find_ignored(prefix)
+        unused = ["num_beams", "length_penalty"] if self.samples else []
+        if self.max_new_tokens is not None:
+            unused.append("max_length")
+        yield from (prefix + name for name in unused if getattr(self, name) is not None)
 
     def make_settings(self) -> GenerationConfig:
         """Return the settings of the caption. Raises ConfigError."""
