@@ -64,7 +64,7 @@ async def create_scores(request: Request, service: Service) -> Response:
     fields = parse_fields(schemas.ScoreFields, body)
     limit_count(service, "captions", fields.captions)
     for index, caption in enumerate(fields.captions):
-        check_length(service, caption, fields.prompt, f"captions[{index}]")
+        check_given_caption(service, caption, fields.prompt, f"captions[{index}]")
     image = await read_image(service, body, fields)
     captioner = service.captioner
     scores = await service.run_task(
@@ -94,7 +94,7 @@ async def create_explanation(request: Request, service: Service) -> Response:
         raise ApiError(501, "not_available", message, "method")
     options = make_options(fields)
     if fields.caption is not None:
-        check_length(service, fields.caption, fields.prompt, "caption")
+        check_given_caption(service, fields.caption, fields.prompt, "caption")
         for name in fields.find_settings():
             message = f"{name} is for captions that are generated: remove it, or caption"
             raise ApiError(422, "invalid_request", message, name)
@@ -146,7 +146,9 @@ def limit_count(service: CaptionService, name: str, texts: Sequence[str]) -> Non
         raise ApiError(422, "invalid_request", f"{name}: at most {limit} per request", name)
 
 
-def check_length(service: CaptionService, caption: str, prompt: str | None, param: str) -> None:
+def check_given_caption(
+    service: CaptionService, caption: str, prompt: str | None, param: str
+) -> None:
     """Raise ApiError if a given caption, with its prompt, has more tokens than one may have."""
     captioner, limit = service.captioner, service.max_length
     prompt = captioner.config.prompt if prompt is None else prompt

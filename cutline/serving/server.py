@@ -77,6 +77,7 @@ def run_server(
     raise_file_limit(limits.max_connections)
     for name in ("uvicorn.error", "python_multipart"):  # errors are logged by ours
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that have gone
     if config.access_log:
         log_requests()
     try:
