@@ -43,7 +43,12 @@ class Server(uvicorn.Server):
         self._service.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop: after the last request, once a signal came."""
+        """Return whether to stop: after the last request, once a signal came or the model failed."""
+        if self._service.has_failed and not self._service.draining:
+            self.error = CutlineError(
+                "the model has failed, as the log says: start the server again"
+            )
+            self._service.draining = True
         if self._service.draining and not self._service.num_active:
             return True
         return await super().on_tick(counter)

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 from forked_server import ForkedServer, fork_server
-from random_captioner import save_captioner
+from random_captioner import make_captioner, save_captioner
 from raw_http import connect, count_work, head, make_png, read_to_end, statuses, to_json, wait_until
 from serving_process import read_url
 from web_server import Handler, WebServer, send
 
+from cutline.batching import BatchRunner
 from cutline.cli.console import print_message
 from cutline.cli.main import run_command
 from cutline.config import ServeConfig, ServeLimits, UrlPolicy
+from cutline.errors import CutlineError
 from cutline.serving.server import run_server
 from cutline.serving.service import CaptionService, ServedModels, choose_model_name
 
@@ -187,6 +189,46 @@ def test_a_server_that_loads_is_alive_and_not_ready(tmp_path: Path, model: Path)
         assert count_work(server.url) == 0
         send_signal(server, signal.SIGTERM)
         assert wait_for_end(server) == 0
+
+
+def break_model(words: list[str]) -> None:
+    """Run a server whose model fails."""
+
+    def load() -> ServedModels:
+        captioner = make_captioner()
+        captioner.make_runner = fail_to_run
+        return ServedModels(captioner)
+
+    service = CaptionService("tiny", ServeConfig(port=0), ServeLimits(), UrlPolicy())
+    try:
+        run_server(service, load, 4, print_message)
+    except CutlineError as error:
+        print_message(str(error))
+        sys.exit(1)
+
+
+def fail_to_run(slots: int) -> BatchRunner:
+    runner = make_captioner().make_runner(slots)
+    runner._run_step = fail_step
+    return runner
+
+
+def fail_step(waiting: list[object], *_: object) -> None:
+    if waiting:
+        raise RuntimeError("broken weights")
+
+
+def test_a_server_whose_model_fails_ends_so_that_it_is_started_again(
+    tmp_path: Path, model: Path
+) -> None:
+    with fork_server(tmp_path, model, run=break_model) as server:
+        status, _, body = read_url(f"{server.url}/v1/captions", json.loads(to_json(PNG)))
+        assert status == 500
+        assert b"broken weights" not in body
+        assert wait_for_end(server) == 1
+        assert server.log.endswith(
+            "the model has failed, as the log says: start the server again\n"
+        )
 
 
 def test_the_name_of_a_model_is_the_last_part_of_its_path(
