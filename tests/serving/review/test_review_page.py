@@ -21,7 +21,7 @@ from cutline.serving.server import Server, configure_uvicorn, format_address, li
 from cutline.serving.service import CaptionService, ServedModels
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = needs_browser
 DESKTOP = {"width": 1280, "height": 860}
@@ -308,3 +308,52 @@ def test_a_hundred_thousand_captions(browser: "Browser", tmp_path: Path) -> None
         assert 46_000 < int(text.split()[1]) < 48_000
         page.locator("#filter-text").fill("caption 99999")
         wait_for(page, "caption 99999")
+
+
+@pytest.mark.slow
+def test_no_step_is_made_for_a_row_that_is_not_shown(browser: "Browser", path: Path) -> None:
+    with serve_review(path) as (url, review), open_page(browser, url, viewport=DESKTOP) as page:
+        wait_for(page, TEXTS[0])
+        held: list[Route] = []
+        page.route("**/rows/1", lambda route: held.append(route))
+        press(page, "ArrowRight", "Enter", "x", "e")
+        page.wait_for_timeout(50)
+        assert review.count_states()["not reviewed"] == 6
+        for route in held:
+            route.continue_()
+        wait_for(page, TEXTS[1])
+        page.locator("#filter-text").fill("no such caption")
+        page.wait_for_selector("#nothing:not([hidden])")
+        page.locator("#clear-filter").focus()
+        press(page, "x", "a")
+        page.locator("#clear-filter").click()
+        wait_for(page, TEXTS[1])
+        assert page.evaluate("document.activeElement.id") == "main"
+        assert review.count_states()["not reviewed"] == 6
+
+
+@pytest.mark.slow
+def test_a_text_that_is_not_kept_comes_back(browser: "Browser", path: Path) -> None:
+    with serve_review(path) as (url, review), open_page(browser, url, viewport=DESKTOP) as page:
+        wait_for(page, TEXTS[0])
+        press(page, "e")
+        page.locator("#editor").fill("written with care")
+        page.locator("#rows .row").nth(2).click()
+        wait_for(page, TEXTS[2])
+        page.locator("#finish").click()  # not yet
+        page.get_by_role("button", name="Back to it").click()
+        page.wait_for_selector("#editor-place:not([hidden])")
+        assert page.locator("#editor").input_value() == "written with care"
+        field = page.locator("#filter-text")
+        field.press_sequentially("a")
+        page.wait_for_timeout(400)  # the list has changed
+        field.press_sequentially("x")  # no step: the field has kept the focus
+        assert field.input_value() == "ax"
+        page.locator("#clear-filter").click()
+        page.wait_for_selector("#editor:focus")
+        press(page, "Enter")
+        page.locator("#question-yes").click()
+        wait_for(page, TEXTS[1])
+        assert review.find(0).text == "written with care"
+        page.locator("#finish").click()
+        page.wait_for_selector("#ended:not([hidden])")

@@ -124,7 +124,9 @@ export class RowList {
       const element = makeRow(index, row, this.count);
       if (!row) element.dataset.isBlank = "";
       this.#elements.set(index, element);
-      this.#sheet.append(element);
+      const isAfter = (other) => Number(other.dataset.index) > index;
+      // In order for screen readers, too.
+      this.#sheet.insertBefore(element, [...this.#sheet.children].find(isAfter) ?? null);
     } else if (row && "isBlank" in this.#elements.get(index).dataset) {
       this.#remove(index);
       this.#show(index, first, step);

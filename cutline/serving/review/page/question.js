@@ -5,6 +5,10 @@ import { make, show } from "../static/dom.js";
 const find = (id) => document.getElementById(id);
 let isAnswered = false; // for the rest of this review
 
+find("question").addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter") event.preventDefault(); // still held since the step
+});
+
 /**
  * Return a promise of whether to go on.
  *

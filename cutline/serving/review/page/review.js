@@ -28,8 +28,11 @@ const filters = new FilterForm((isOrder) => {
 const replaceDialog = new ReplaceDialog(confirmReplacement, showReplaced);
 let view = 0;
 let index = 0;
+let isShown = false; // the row that is selected in the list is on the stage
 let isBusy = false;
 let hasEnded = false;
+let numLeft = 0; // captions that are not reviewed
+const drafts = new Map(); // texts that were being written when another row was shown, by row
 let placeTimer = 0;
 
 // Where one is
@@ -51,6 +54,7 @@ async function openView(row, resumes = false) {
   const answer = await api.openView(filter, row, resumes).catch(complain);
   if (!answer) return;
   view = answer.view;
+  isShown = false;
   list.open(view, answer.count);
   const what = answer.count === 1 ? "1 caption" : `${number(answer.count)} captions`;
   find("count").textContent = what;
@@ -59,11 +63,13 @@ async function openView(row, resumes = false) {
   show(answer.count > 0, find("stage"));
   find("nothing-hint").textContent = isNarrow(filter) ? "No caption passes the filter." : "";
   if (answer.count) await go(answer.index ?? 0);
+  else putDraftAside();
 }
 
 async function go(to) {
   if (to < 0 || to >= list.count || hasEnded) return;
-  stage.leave();
+  isShown = false;
+  const putAside = putDraftAside();
   index = to;
   list.select(index);
   const wanted = view;
@@ -77,20 +83,48 @@ async function go(to) {
     const row = await api.readRow(listed.row);
     if (index !== to || view !== wanted) return;
     showRow(row);
+    if (putAside !== null && putAside !== row.row) offerDraft(putAside);
     list.update([row]);
     announce(`${row.text || "no caption"}, ${row.state}`);
     await preload(index + 1);
   } catch (error) {
-    complain(error);
+    if (error.status === 404) await openView(stage.row?.row ?? null); // the list is too old
+    else complain(error);
   }
+}
+
+/** Stop editing; a text that is not kept yet comes back with its row, which is returned, or null. */
+function putDraftAside() {
+  const row = stage.draft === null ? null : stage.row.row;
+  if (row !== null) drafts.set(row, stage.draft);
+  stage.leave();
+  return row;
+}
+
+function offerDraft(row) {
+  toast("You have a text that is not kept yet.", "Back to it", () => goToRow(row));
+}
+
+async function goToRow(row) {
+  const found = await api.findInView(view, row).catch(() => ({ index: null }));
+  if (found.index !== null) await go(found.index);
+  else await openView(row);
 }
 
 function showRow(row) {
   stage.show(row, `${number(index + 1)} of ${number(list.count)}`);
+  isShown = true;
+  if (drafts.has(row.row)) {
+    stage.edit(drafts.get(row.row), !find("filter").contains(document.activeElement));
+    drafts.delete(row.row);
+  }
   clearTimeout(placeTimer);
-  placeTimer = setTimeout(() => {
-    api.setPlace({ row: row.row, filter: filters.read() }).catch(() => {});
-  }, PLACE_PAUSE);
+  placeTimer = setTimeout(tellPlace, PLACE_PAUSE);
+}
+
+function tellPlace() {
+  clearTimeout(placeTimer);
+  return api.setPlace({ row: stage.row.row, filter: filters.read() }).catch(() => {});
 }
 
 async function preload(place) {
@@ -102,7 +136,8 @@ async function preload(place) {
 function advance() {
   if (index + 1 < list.count) return go(index + 1);
   const text = "That was the last one of this list.";
-  if (find("filter-show").value === "not reviewed") toast(text);
+  if (numLeft === 0) toast("All captions are reviewed.", "Finish", finish);
+  else if (find("filter-show").value === "not reviewed") toast(text);
   else toast(text, "Show what is not reviewed", () => { filters.write({ states: ["not reviewed"] }); openView(null); });
   return go(index);
 }
@@ -110,6 +145,7 @@ function advance() {
 function showProgress({ counts, can_undo: canUndo }) {
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   find("progress").textContent = `${number(total - counts["not reviewed"])} of ${number(total)}`;
+  numLeft = counts["not reviewed"];
   find("undo").disabled = !canUndo;
   for (const part of document.querySelectorAll(".meter i")) {
     part.style.width = `${(100 * counts[part.dataset.state]) / Math.max(1, total)}%`;
@@ -120,7 +156,7 @@ function showProgress({ counts, can_undo: canUndo }) {
 
 /** Make a step for the row that is shown, and go on; ask if the caption is somebody's own. */
 async function step(action, fields = {}) {
-  if (isBusy || !stage.row || hasEnded) return;
+  if (isBusy || !isShown || hasEnded) return; // nobody has seen a row that is on its way
   isBusy = true;
   const { row, version, text } = stage.row;
   let answer = null;
@@ -195,13 +231,11 @@ async function showUndone({ action, rows, count }) {
   else list.update(rows);
   const names = { accept: "Accepting", edit: "Editing", reject: "Rejecting", replace: "Replacing" };
   toast(count > 1 ? `${names[action]} in ${number(count)} captions undone.` : `${names[action]} undone.`);
-  const found = await api.findInView(view, rows[0].row);
-  if (found.index !== null) await go(found.index);
-  else await openView(rows[0].row);
+  await goToRow(rows[0].row);
 }
 
 async function propose() {
-  if (isBusy || !stage.canCaption || stage.isEditing || hasEnded) return;
+  if (isBusy || !isShown || !stage.canCaption || stage.isEditing || hasEnded) return;
   const { row } = stage.row;
   toast("Captioning …");
   try {
@@ -249,9 +283,18 @@ function toggleList(isOpen = !document.body.classList.contains("has-list")) {
 }
 
 async function finish() {
-  if (stage.isEditing) return;
+  if (stage.isEditing) {
+    toast("Keep your text, or cancel, before you finish.");
+    find("editor").focus();
+    return;
+  }
+  if (drafts.size) {
+    offerDraft([...drafts.keys()][0]);
+    return;
+  }
   find("finish").disabled = true;
   try {
+    if (isShown) await tellPlace();
     const answer = await api.finish();
     hasEnded = true;
     const { counts } = answer;
@@ -270,12 +313,13 @@ async function finish() {
 
 function clearFilter() {
   filters.write();
+  find("main").focus({ preventScroll: true }); // the button is about to go
   openView(stage.row?.row ?? null);
 }
 
 const actions = {
   accept: () => step("accept"),
-  edit: () => { if (stage.row) stage.edit(); },
+  edit: () => { if (isShown) stage.edit(); },
   reject: () => step("reject"),
   keep: () => step("edit", { text: find("editor").value }),
   leave: () => { stage.leave(); go(index); },
@@ -297,5 +341,8 @@ listenToKeys({
   take: (place) => takeText(stage.others[place]),
   isEditing: () => stage.isEditing,
   closeList: () => toggleList(false),
+});
+addEventListener("beforeunload", (event) => {
+  if (!hasEnded && (drafts.size || stage.draft !== null)) event.preventDefault();
 });
 start().catch(complain);

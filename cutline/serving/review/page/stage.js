@@ -127,23 +127,30 @@ export class Stage {
     show(others.length > 0, find("others"));
   }
 
+  /** Return a text that is being written, and differs from the caption; null if there is none. */
+  get draft() {
+    const text = find("editor").value;
+    return this.isEditing && text !== this.row.text ? text : null;
+  }
+
   /** Let the caption be edited. */
-  edit(text = this.row.text) {
+  edit(text = this.row.text, takesFocus = true) {
     const editor = find("editor");
     editor.value = text;
     this.#toggle(true);
     find("editor-hint").textContent = this.row.has_lines
       ? "Shift + Enter begins another caption: one on each line." : "";
     fitEditor();
-    editor.focus();
+    if (takesFocus) editor.focus();
     editor.setSelectionRange(text.length, text.length);
   }
 
   /** Stop editing. */
   leave() {
     if (!this.isEditing) return;
+    const hadFocus = find("stage").contains(document.activeElement); // not a filter, say
     this.#toggle(false);
-    find("main").focus({ preventScroll: true });
+    if (hadFocus) find("main").focus({ preventScroll: true });
   }
 
   #toggle(isEditing) {
