@@ -115,7 +115,7 @@ function listen() {
   on("add", () => find("files").click());
   on("photograph", () => find("camera").click());
   on("remove-all", () => gallery.removeAll());
-  on("reset", () => settings.reset());
+  on("reset", () => { settings.reset(); find("settings").focus(); }); // the button is disabled now
   on("new-seed", () => settings.changeSeed());
   on("open-settings", () => {
     toggleSettings(find("settings").hidden);

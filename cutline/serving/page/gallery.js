@@ -92,6 +92,7 @@ export class Gallery {
       this.cards.unshift(...removed);
       find("cards").prepend(...removed.map((card) => card.element));
       this.#restore(removed, pending);
+      this.#focus(0);
     });
   }
 
@@ -182,8 +183,9 @@ export class Gallery {
       throw error;
     }
     if (this.#settings.has(error.param)) {
-      this.#settings.showProblem(error.message, error.param);
-      card.fail(`The settings do not work: ${error.message}`, true);
+      const message = this.#settings.nameFields(error.message);
+      this.#settings.showProblem(message, error.param);
+      card.fail(`The settings do not work: ${message}`, true);
     } else if (REFUSED.has(error.type)) {
       card.refuse(error.message);
     } else card.fail(ADVICE[error.type] ?? error.message, true);

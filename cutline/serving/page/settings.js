@@ -3,6 +3,7 @@
 import { show } from "./dom.js";
 
 const PAUSE = 400; // milliseconds without a change, until it counts
+const SHOWN = 60; // characters of a prompt that is told
 const SAMPLING = ["temperature", "top_p", "top_k", "seed"];
 const SEARCH = ["num_beams"];
 const HINTS = {
@@ -62,6 +63,12 @@ export class Settings {
   changeSeed() {
     this.#form.seed.value = crypto.getRandomValues(new Uint32Array(1))[0] % 100_000;
     this.#note(this.#form.seed);
+  }
+
+  /** Return a message of the server with the names that settings have on the page. */
+  nameFields(message) {
+    const label = (name) => this.#form.querySelector(`label[for=${name}]`)?.textContent;
+    return message.replace(/\b[a-z]+_[a-z]+\b/g, (name) => (label(name) ? `“${label(name)}”` : name));
   }
 
   /** Show what the server says about a setting; "" for nothing. */
@@ -162,7 +169,12 @@ export class Settings {
   #describeOne(name, before, after) {
     if (name === "sample") return after ? "Sampling" : "Beam search";
     if (name === "style") return after === "alt" ? "Alt text" : "Plain captions";
-    if (name === "prompt") return after.trim() ? `Prompt “${after.trim()}”` : "No prompt";
+    if (name === "prompt") return after.trim() ? `Prompt “${shorten(after.trim())}”` : "No prompt";
     return `${this.#form.querySelector(`label[for=${name}]`).textContent} ${before} → ${after}`;
   }
+}
+
+function shorten(text) {
+  const characters = [...text];
+  return characters.length <= SHOWN ? text : `${characters.slice(0, SHOWN).join("").trim()} …`;
 }
