@@ -1,5 +1,6 @@
 """Run the server: listen, load the models, answer requests, and stop after the last one."""
 
+import errno
 import logging
 import socket
 import sys
@@ -170,9 +171,10 @@ def listen(config: ServeConfig) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
+        flag = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise CutlineError(
             f"{config.host}:{config.port}: the server cannot listen there ({error.strerror}); "
-            "choose another --port or --host"
+            f"choose another {flag}"
         ) from None
     return listener
 

@@ -268,6 +268,9 @@ def test_a_port_that_is_in_use_ends_the_command(capsys: pytest.CaptureFixture[st
         assert run_command(["serve", "--model", "missing", "--port", str(port)]) == 1
     message = capsys.readouterr().err
     assert message.startswith(f"cutline: 127.0.0.1:{port}: the server cannot listen there (")
+    assert message.endswith("choose another --port\n")
     assert message.count("\n") == 1
     assert run_command(["serve", "--model", "x", "--host", "192.0.2.1", "--no-auth"]) == 1
-    assert "cannot listen there (" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "cannot listen there (" in message
+    assert message.endswith("choose another --host\n")

@@ -15,6 +15,7 @@ from review_data import JSON_LINES, TEXTS, open_review, write_review_images
 from cutline.config import ServeConfig, UrlPolicy
 from cutline.serving.review.app import make_review_app
 from cutline.serving.review.review import Review
+from cutline.serving.review.row_filter import RowFilter
 from cutline.serving.review.run import LIMITS
 from cutline.serving.review.session import ReviewSession
 from cutline.serving.server import Server, configure_uvicorn, format_address, listen
@@ -357,3 +358,21 @@ def test_a_text_that_is_not_kept_comes_back(browser: "Browser", path: Path) -> N
         assert review.find(0).text == "written with care"
         page.locator("#finish").click()
         page.wait_for_selector("#ended:not([hidden])")
+
+
+@pytest.mark.slow
+def test_a_filter_that_chooses_nothing_any_more(browser: "Browser", path: Path) -> None:
+    with serve_review(path) as (url, review):
+        numbers = review.select(RowFilter())
+        review.set_place({"row": numbers[2], "filter": {"states": ["rejected"]}})
+        with open_page(browser, url, viewport=DESKTOP) as page:
+            wait_for(page, TEXTS[2])
+            assert page.locator("#filter-show").input_value() == ""
+            for number in numbers:
+                review.accept(number, review.find(number).version)
+            page.reload()
+            page.locator("#rows .row").nth(5).click()
+            wait_for(page, TEXTS[5])
+            press(page, "Enter")  # the last one
+            page.get_by_role("button", name="Finish").nth(1).click()
+            page.wait_for_selector("#ended:not([hidden])")

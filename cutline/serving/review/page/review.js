@@ -27,6 +27,7 @@ const filters = new FilterForm((isOrder) => {
 });
 const replaceDialog = new ReplaceDialog(confirmReplacement, showReplaced);
 let view = 0;
+let viewFilter = {}; // of the view, which the form may not be any more
 let index = 0;
 let isShown = false; // the row that is selected in the list is on the stage
 let isBusy = false;
@@ -46,14 +47,19 @@ async function start() {
   showProgress(state);
   if (state.place.filter) filters.write(state.place.filter);
   const hasPlace = state.place.filter !== undefined;
-  await openView(state.place.row ?? null, !hasPlace);
+  const row = state.place.row ?? null;
+  await openView(row, !hasPlace);
+  if (list.count || !isNarrow(viewFilter)) return;
+  filters.write(); // nothing is left of what it chose
+  await openView(row);
 }
 
 async function openView(row, resumes = false) {
   const filter = filters.read();
   const answer = await api.openView(filter, row, resumes).catch(complain);
-  if (!answer) return;
+  if (!answer || answer.view < view) return; // a later one was faster
   view = answer.view;
+  viewFilter = filter;
   isShown = false;
   list.open(view, answer.count);
   const what = answer.count === 1 ? "1 caption" : `${number(answer.count)} captions`;
@@ -61,7 +67,8 @@ async function openView(row, resumes = false) {
   show(isNarrow(filter), find("clear-filter"), find("nothing-all"));
   show(answer.count === 0, find("nothing"));
   show(answer.count > 0, find("stage"));
-  find("nothing-hint").textContent = isNarrow(filter) ? "No caption passes the filter." : "";
+  find("nothing-hint").textContent = isNarrow(filter)
+    ? "No caption passes the filter." : "There are no captions in the data.";
   if (answer.count) await go(answer.index ?? 0);
   else putDraftAside();
 }
@@ -124,7 +131,7 @@ function showRow(row) {
 
 function tellPlace() {
   clearTimeout(placeTimer);
-  return api.setPlace({ row: stage.row.row, filter: filters.read() }).catch(() => {});
+  return api.setPlace({ row: stage.row.row, filter: viewFilter }).catch(() => {});
 }
 
 async function preload(place) {
