@@ -131,11 +131,15 @@ def test_keyboard_alone_is_enough(
         page.keyboard.press("Enter")
         assert read_texts(page)[0] == f"{caption.text} at dusk"
         page.keyboard.press("ArrowDown")
+        address = page.locator(".photo img").nth(1).get_attribute("src")
         page.keyboard.press("Delete")
         assert page.locator("h3").all_inner_texts() == ["a.png"]
+        load = "src => new Promise(end => Object.assign(new Image(), {src, onerror: end}))"
+        page.evaluate(load, address)  # its file is forgotten
         page.get_by_role("button", name="Undo").focus()
         page.keyboard.press("Enter")
         assert page.locator("h3").all_inner_texts() == ["a.png", "b.png"]
+        page.locator(".photo img").nth(1).evaluate("image => image.decode()")
 
 
 def check_heat_map(

@@ -266,7 +266,11 @@ def test_a_setting_that_the_server_refuses_is_named(
         page.locator("#settings-problem").wait_for()
         assert page.locator("#max_length").get_attribute("aria-invalid") == "true"
         assert "do not work" in card_of(page, "a.png").inner_text()
+        problem = page.locator("#settings-problem").inner_text()
+        assert "“Longest”" in problem
+        assert "max_length" not in problem
         page.locator("#reset").click()
+        assert page.evaluate("document.activeElement.id") == "settings"
         wait_for_captions(page, 1)
         page.locator("#settings-problem").wait_for(state="hidden")
         assert "do not work" not in card_of(page, "a.png").inner_text()

@@ -2,7 +2,9 @@
 
 import { Card } from "./card.js";
 import { show } from "./dom.js";
-import { checkFile, checkPixels, loadPreview } from "./images.js";
+import {
+  checkFile, checkPixels, loadPreview, releasePreview, renewPreview,
+} from "./images.js";
 import { Queue } from "./queue.js";
 import { ServerError } from "./server.js";
 import { toast } from "./status.js";
@@ -69,6 +71,7 @@ export class Gallery {
     const isPending = this.#stop(card);
     this.cards.splice(index, 1);
     card.element.remove();
+    releasePreview(card.image);
     this.#render();
     this.#focus(index);
     toast(`Removed ${card.name}.`, "Undo", () => {
@@ -85,6 +88,7 @@ export class Gallery {
     const pending = removed.filter((card) => this.#stop(card));
     this.cards = [];
     find("cards").replaceChildren();
+    removed.forEach((card) => releasePreview(card.image));
     this.#render();
     this.#focus(0);
     const count = removed.length === 1 ? "one image" : `${removed.length} images`;
@@ -97,6 +101,7 @@ export class Gallery {
   }
 
   #restore(cards, pending) {
+    cards.forEach((card) => renewPreview(card.image, card.file));
     pending.forEach((card) => this.#enqueue(card));
     this.#render();
   }

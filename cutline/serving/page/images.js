@@ -1,5 +1,6 @@
 // Finds images in what is dropped, pasted or chosen, and checks them before they are sent.
-// Exports: collectFiles, checkFile, checkPixels, formatBytes, loadPreview.
+// Exports: collectFiles, checkFile, checkPixels, formatBytes, loadPreview, releasePreview,
+// renewPreview.
 
 const EXTENSIONS = /\.(jpe?g|png|gif|webp|avif|bmp|tiff?|heic|heif|jp2|jfif|ico|ppm|pgm|tga)$/i;
 
@@ -70,4 +71,14 @@ export async function loadPreview(file) {
       resolve(null);
     };
   });
+}
+
+/** Let the browser forget the file of an image that was removed. */
+export function releasePreview(image) {
+  if (image) URL.revokeObjectURL(image.src);
+}
+
+/** Show a file again whose image was released. */
+export function renewPreview(image, file) {
+  if (image) image.src = URL.createObjectURL(file);
 }
