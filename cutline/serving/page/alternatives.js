@@ -27,7 +27,7 @@ export class Alternatives {
   #makeChoice(name, caption, chosenText) {
     const radio = make("input", { type: "radio", name, checked: caption.text === chosenText });
     radio.addEventListener("change", () => this.#onChoose(caption));
-    const text = make("span", { className: "text", textContent: caption.text });
+    const text = make("span", { className: "text", dir: "auto", textContent: caption.text });
     const share = percent(caption.confidence);
     const confidence = make("span", { className: "number", textContent: share });
     return make("label", {}, radio, text, " ", confidence);

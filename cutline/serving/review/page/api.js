@@ -10,18 +10,25 @@ export class ReviewError extends Error {
   }
 }
 
+const MODEL = /\/(proposal|explanation)$/; // may have to wait until the model is loaded
+
+function goneError() {
+  const message = "The review has ended, or its process is gone. Start the command again: "
+    + "every step is kept.";
+  return new ReviewError(0, { error: { type: "unreachable", message } });
+}
+
 async function request(path, method = "GET", body = undefined) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {
     response = await fetch(new URL(path, BASE), { method, headers, body: JSON.stringify(body) });
   } catch {
-    const message = "The review has ended, or its process is gone. Start the command again: "
-      + "every step is kept.";
-    throw new ReviewError(0, { error: { type: "unreachable", message } });
+    throw goneError();
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
+  if (response.status === 503 && !MODEL.test(path)) throw goneError(); // it is about to end
   const fallback = { type: "unknown", message: `The server answered ${response.status}.` };
   throw new ReviewError(response.status, { error: fallback, ...answer });
 }

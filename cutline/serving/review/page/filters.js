@@ -4,15 +4,16 @@ const PAUSE = 250; // milliseconds after the last change
 const find = (id) => document.getElementById(id);
 
 export class FilterForm {
+  #timer = 0;
+
   /** change(isOrder): another filter, or another order, was chosen. */
   constructor(change) {
-    let timer = 0;
     const form = find("filter");
     form.addEventListener("submit", (event) => { event.preventDefault(); change(false); });
     form.addEventListener("input", (event) => {
       this.#label();
-      clearTimeout(timer);
-      timer = setTimeout(() => change(event.target.id === "filter-order"), PAUSE);
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => change(event.target.id === "filter-order"), PAUSE);
     });
   }
 
@@ -35,6 +36,7 @@ export class FilterForm {
   /** Show a filter; without one, all captions. */
   write({ states = [], is_empty = false, changed_outside = false, below = null, text = "",
     whole_words = false, order = "data" } = {}) {
+    clearTimeout(this.#timer);
     const special = is_empty ? "empty" : changed_outside ? "outside" : "";
     find("filter-show").value = states[0] ?? special;
     find("filter-below").value = below === null ? 100 : Math.round(100 * below);

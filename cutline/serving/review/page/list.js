@@ -172,12 +172,15 @@ function makeRow(index, row, count) {
   const sign = make("span", { className: "sign", "aria-hidden": "true" });
   sign.textContent = row.changed_outside ? "!" : SIGNS[row.state];
   const sure = row.confidence === null || !row.text || row.original !== null ? "" : percent(row.confidence);
-  const text = make("span", { className: "text", textContent: row.text || "no caption" });
+  const text = make("span", { className: "text", dir: "auto", textContent: row.text || "no caption" });
   if (!row.text) text.classList.add("none");
   element.ariaLabel = [row.text || "no caption", row.state, sure && `${sure} sure`]
     .filter(Boolean).join(", ");
+  const src = imageUrl(row.row, "small");
+  const image = make("img", { src, alt: "", loading: "lazy", decoding: "async" });
+  image.onerror = () => image.replaceWith(make("span", { className: "blank" })); // the stage says why
   element.append(
-    make("img", { src: imageUrl(row.row, "small"), alt: "", loading: "lazy", decoding: "async" }),
+    image,
     text,
     make("span", { className: "end" }, sign, make("span", { textContent: sure })),
   );

@@ -22,7 +22,7 @@ export function askQuestion(action, text, count = 1) {
   find("question-title").textContent = action === "reject" ? "Reject this caption?" : "Replace it?";
   if (subject !== "This caption") find("question-title").textContent = `Replace all ${many}, too?`;
   const parts = [`${subject} ${was} not written by cutline, and may be somebody's own. Undo brings back what it replaces.`];
-  if (text) parts.push(make("q", { textContent: text }));
+  if (text) parts.push(make("q", { dir: "auto", textContent: text }));
   find("question-text").replaceChildren(...parts);
   find("question-yes").textContent = action === "reject" ? "Reject" : "Replace";
   show(action !== "replace", find("question-all-label"));

@@ -115,6 +115,6 @@ function makeExample({ row, old, new: text, spans }) {
   }
   parts.push(characters.slice(end).join(""));
   const image = make("img", { src: imageUrl(row, "small"), alt: "", loading: "lazy" });
-  const after = make("p", { className: "new", textContent: text });
-  return make("li", {}, image, make("div", {}, make("p", {}, ...parts), after));
+  const after = make("p", { className: "new", dir: "auto", textContent: text });
+  return make("li", {}, image, make("div", {}, make("p", { dir: "auto" }, ...parts), after));
 }

@@ -181,6 +181,7 @@ async function step(action, fields = {}) {
   }
   if (!answer) return;
   stage.leave();
+  drafts.delete(row);
   complain(null);
   list.update(answer.rows);
   showProgress(answer);
@@ -305,11 +306,12 @@ async function finish() {
     const answer = await api.finish();
     hasEnded = true;
     const { counts } = answer;
-    find("ended-text").textContent = `${answer.written} is written: ${number(counts.accepted)} accepted, `
+    find("ended-text").textContent = `Written: ${answer.written}. ${number(counts.accepted)} accepted, `
       + `${number(counts.edited)} edited, ${number(counts.rejected)} rejected, `
       + `${number(counts["not reviewed"])} not reviewed.`;
     show(false, find("stage"), find("nothing"), find("side"), document.querySelector(".tools"));
     show(true, find("ended"));
+    hideToast();
     document.body.classList.add("has-ended");
     find("ended-title").focus();
   } catch (error) {

@@ -88,7 +88,7 @@ export class Stage {
     note.replaceChildren();
     if (row.changed_outside) note.append("Somebody has changed this caption outside of the review. ");
     if (row.original !== null) {
-      note.append("Before: ", make("q", { textContent: row.original || "no caption" }));
+      note.append("Before: ", make("q", { dir: "auto", textContent: row.original || "no caption" }));
     }
     show(note.childNodes.length > 0, note);
   }
@@ -166,7 +166,7 @@ export class Stage {
     const use = () => { find("editor").value = row.text; fitEditor(); find("editor").focus(); };
     note.replaceChildren(
       `Meanwhile, in another tab or program, this caption was ${state}`,
-      make("q", { textContent: row.text || "no caption" }),
+      make("q", { dir: "auto", textContent: row.text || "no caption" }),
       " Keep your text, or ",
       make("button", { type: "button", className: "link", textContent: "use this one", onclick: use }),
     );
@@ -182,7 +182,7 @@ function makeOther({ text, confidence }, number) {
   const button = make("button", { type: "button" });
   button.dataset.number = number;
   if (number < 9) button.append(make("kbd", { textContent: number + 1 }));
-  button.append(make("span", { className: "text", textContent: text }));
+  button.append(make("span", { className: "text", dir: "auto", textContent: text }));
   if (confidence !== null) {
     button.append(make("span", { className: "number", textContent: percent(confidence) }));
   }
