@@ -165,7 +165,10 @@ def test_filter_and_replace(browser: "Browser", path: Path) -> None:
         wait_for(page, TEXTS[0])
         press(page, "/")
         page.keyboard.type("cat")
+        press(page, "Enter", "x", "a")  # leaves the field; nobody has seen the caption yet
+        assert page.evaluate("document.activeElement.id") == "main"
         wait_for(page, "a cat")
+        assert review.count_states()["not reviewed"] == 6
         assert page.locator("#count").inner_text() == "1 caption"
         page.locator("#clear-filter").click()
         page.wait_for_function(
@@ -350,6 +353,7 @@ def test_a_text_that_is_not_kept_comes_back(browser: "Browser", path: Path) -> N
         page.wait_for_timeout(400)  # the list has changed
         field.press_sequentially("x")  # no step: the field has kept the focus
         assert field.input_value() == "ax"
+        press(page, "Escape")  # leaves the field only
         page.locator("#clear-filter").click()
         page.wait_for_selector("#editor:focus")
         press(page, "Enter")

@@ -9,7 +9,12 @@ export class FilterForm {
   /** change(isOrder): another filter, or another order, was chosen. */
   constructor(change) {
     const form = find("filter");
-    form.addEventListener("submit", (event) => { event.preventDefault(); change(false); });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      find("main").focus({ preventScroll: true }); // where single keys are steps
+      clearTimeout(this.#timer);
+      change(false);
+    });
     form.addEventListener("input", (event) => {
       this.#label();
       clearTimeout(this.#timer);

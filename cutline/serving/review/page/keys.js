@@ -35,7 +35,9 @@ function findAction(event, actions, hasSingleKeys) {
     return target.matches(FIELDS) ? "" : "undo";
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return "";
-  if (key === "Escape") return actions.isEditing() ? "leave" : "closeList";
+  if (key === "Escape") {
+    return actions.isEditing() && !target.matches(FIELDS) ? "leave" : "closeList";
+  }
   if (target.matches(FIELDS) || actions.isEditing()) return "";
   if (key === "Enter" && target.closest(PRESSED)) return "";
   if (!hasSingleKeys && key.length === 1) return "";

@@ -18,7 +18,7 @@ const number = (value) => value.toLocaleString("en");
 const list = new RowList(
   find("rows"),
   async (view, start, count) => (await api.readView(view, start, count)).rows,
-  (index) => { toggleList(false); go(index); },
+  (index) => { if (NARROW.matches) leaveList(); go(index); },
 );
 const stage = new Stage((text) => takeText(text));
 const filters = new FilterForm((isOrder) => {
@@ -56,7 +56,10 @@ async function start() {
 
 async function openView(row, resumes = false) {
   const filter = filters.read();
+  const wasShown = isShown;
+  isShown = false;
   const answer = await api.openView(filter, row, resumes).catch(complain);
+  if (!answer) isShown = wasShown;
   if (!answer || answer.view < view) return; // a later one was faster
   view = answer.view;
   viewFilter = filter;
@@ -285,6 +288,12 @@ function complain(error) {
 
 // The rest of the page
 
+/** Go back to the captions from the list, or from a field of the filter. */
+function leaveList() {
+  toggleList(false);
+  if (find("side").contains(document.activeElement)) find("main").focus({ preventScroll: true });
+}
+
 function toggleList(isOpen = !document.body.classList.contains("has-list")) {
   document.body.classList.toggle("has-list", isOpen);
   find("open-list").ariaExpanded = String(isOpen);
@@ -349,7 +358,7 @@ listenToKeys({
   filter: () => { if (NARROW.matches) toggleList(true); find("filter-text").select(); },
   take: (place) => takeText(stage.others[place]),
   isEditing: () => stage.isEditing,
-  closeList: () => toggleList(false),
+  closeList: leaveList,
 });
 addEventListener("beforeunload", (event) => {
   if (!hasEnded && (drafts.size || stage.draft !== null)) event.preventDefault();
