@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
         self._service.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop: after the last request, when a signal came or the model failed."""
+        """Return whether to stop: after the last request, if a signal came or the model failed."""
         if self._service.has_failed and not self._service.draining:
             self.error = CutlineError(
                 "the model has failed, as the log says: start the server again"

@@ -69,8 +69,8 @@ def test_retries_are_limited_in_time(server: WebServer, ask: Ask) -> None:
     answer(server, *[NOT_READY] * 100)
     start = time.monotonic()
     with pytest.raises(CutlineError, match=r"^the model is being loaded$"):
-        ask(server, "caption", b"image", timeout=0.3, max_retries=1000)
-    assert time.monotonic() - start < 1.5
+        ask(server, "caption", b"image", timeout=1, max_retries=1000)
+    assert time.monotonic() - start < 3
     assert 2 < len(server.requests) < 100
 
 
