@@ -171,6 +171,7 @@ def test_requests_in_a_scheduler_are_measured() -> None:
 SERVE = ["--size", "tiny", "--num-images", "8", "--batch-size", "4", "--seconds", "0.3"]
 
 
+@pytest.mark.slow
 def test_the_server_is_measured_under_load(tmp_path: Path) -> None:
     flags = [*SERVE, "--num-requests", "20", "--part", "latency", "memory", "overload"]
     result = run_benchmark("serve.py", *flags, output=tmp_path / "result.json")

@@ -394,6 +394,7 @@ class FailOnce:
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
+@pytest.mark.slow
 @given(
     st.sampled_from(["step", "prefill_images", "extend", "select", "resize", "reorder"]),
     st.integers(1, 12),

@@ -75,6 +75,7 @@ def expected_of(job: CaptionJob, samples: list[Sample]) -> dict[str, str | tuple
 
 
 @needs_sigkill
+@pytest.mark.slow
 def test_two_processes_give_the_captions_of_one_though_they_are_killed(
     job: CaptionJob, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -223,7 +223,8 @@ def peak_memory() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured through Linux's /proc")
-@pytest.mark.parametrize("size", [(1600, 960), pytest.param((4000, 3200), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(1600, 960), (4000, 3200)])
 def test_decoding_takes_at_most_21_bytes_per_pixel(size: tuple[int, int], heic: bytes) -> None:
     """The worst case: 10 bits, transparent, colors in full resolution, rotated."""
     noise = np.random.default_rng(0).integers(0, 1 << 16, (size[1] // 16, size[0] // 16, 4), "<u2")
