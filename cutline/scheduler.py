@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cutline.batching import Caption, CaptionRequest, ImageTask, Request
@@ -22,7 +23,13 @@ from cutline.batching.pace import Pace
 from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs, InferenceConfig
 from cutline.config.validation import require
-from cutline.errors import ConfigError, ImageError, QueueFullError, SchedulerClosedError
+from cutline.errors import (
+    ConfigError,
+    GenerationError,
+    ImageError,
+    QueueFullError,
+    SchedulerClosedError,
+)
 from cutline.generation import LogitsProcessor, check_prompt_length
 from cutline.image import MAX_PIXELS, ImageSource, describe_failure, read_pixels
 
@@ -193,6 +200,22 @@ class CaptionScheduler:
         """Return the number of requests and tasks that have not started."""
         with self._lock:
             return max(0, len(self._requests) - self.num_running)
+
+    def warm_up(self) -> None:
+        """Caption a blank image, so that later ones do not wait for what the first one takes.
+
+        Until requests have waited for each other, its seconds stand for those of any request in
+        `estimate_seconds`: in a batch, a request takes less.
+        """
+        image = Image.new("RGB", (1, 1))
+        seconds = []
+        for _ in range(2):  # the first one may take longer
+            start = time.monotonic()
+            with suppress(GenerationError):
+                self.submit(image).result()
+            seconds.append(time.monotonic() - start)
+        if not self._pace.seconds_per_request:
+            self._pace.seconds_per_request = min(seconds)
 
     def estimate_seconds(self, count: int = 1) -> float:
         """Return the seconds until requests submitted now are done, going by the last ones.

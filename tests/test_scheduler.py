@@ -449,6 +449,24 @@ def test_errors_of_a_task_are_its_own(scheduler: cutline.CaptionScheduler) -> No
     assert scheduler.submit(image).result().text
 
 
+def test_a_scheduler_that_is_warm_can_tell_how_long_requests_will_wait(
+    captioner: Captioner,
+) -> None:
+    image, started, release = draw_images(1)[0], threading.Event(), threading.Event()
+
+    def block(pixels: torch.Tensor) -> bool:
+        started.set()
+        return release.wait(10)
+
+    with cutline.CaptionScheduler(captioner) as scheduler:
+        scheduler.warm_up()
+        assert scheduler.estimate_seconds() == 0  # there is nothing to wait for
+        scheduler.submit_task(image, block)
+        assert started.wait(10)
+        assert 0 < scheduler.estimate_seconds() < scheduler.estimate_seconds(3)
+        release.set()
+
+
 def test_tasks_fill_the_queue_and_can_be_cancelled(captioner: Captioner) -> None:
     image, started, release = draw_images(1)[0], threading.Event(), threading.Event()
 

@@ -92,6 +92,7 @@ class CaptionService:
         scheduler = CaptionScheduler(
             models.captioner, batch_size, limits.max_queue, limits.max_pixels
         )
+        scheduler.warm_up()
         self._models, self._scheduler = models, scheduler
         self.started = int(time.time())
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked_server import ForkedServer, fork_server
@@ -19,7 +20,7 @@ from raw_http import connect, count_work, head, make_png, read_to_end, statuses,
 from serving_process import read_url
 from web_server import Handler, WebServer, send
 
-from cutline.batching import BatchRunner
+from cutline.batching import BatchRunner, CaptionRequest
 from cutline.cli.console import print_message
 from cutline.cli.main import run_command
 from cutline.config import ServeConfig, ServeLimits, UrlPolicy
@@ -209,13 +210,15 @@ def break_model(words: list[str]) -> None:
 
 def fail_to_run(slots: int) -> BatchRunner:
     runner = make_captioner().make_runner(slots)
+    run_step = runner._run_step
+
+    def fail_step(waiting: list[CaptionRequest], *arguments: Any) -> None:
+        if any(request.id > 1 for request in waiting):  # not the two that warm up
+            raise RuntimeError("broken weights")
+        run_step(waiting, *arguments)
+
     runner._run_step = fail_step
     return runner
-
-
-def fail_step(waiting: list[object], *_: object) -> None:
-    if waiting:
-        raise RuntimeError("broken weights")
 
 
 def test_a_server_whose_model_fails_ends_so_that_it_is_started_again(
