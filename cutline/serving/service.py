@@ -41,7 +41,7 @@ MODEL_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 TAG = ":latest"
 """what Ollama's clients append to the name of a model"""
 MAX_RETRY_AFTER = 60.0
-TIME_MARGIN = 1.25  # on the estimated time, beyond which a request is refused
+TIME_MARGIN = 1.5  # on the estimated time, beyond which a request is refused
 
 
 @dataclass(frozen=True)
