@@ -336,7 +336,7 @@ class CaptionScheduler:
         try:
             with torch.inference_mode():
                 while self._requests or not self._closed:
-                    start, others_wait = time.monotonic(), bool(self._waiting or self._tasks)
+                    start, others_wait = time.monotonic(), self._is_full()
                     self._read_messages()
                     self._stop_opening()
                     num_done = self._run_task()
@@ -348,6 +348,11 @@ class CaptionScheduler:
         self._read_messages(wait=False)
         # Threads are not joined: one may be blocked by a file that cannot be read.
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _is_full(self) -> bool:
+        """Return whether requests wait for a slot, not only to be encoded with others."""
+        num_captions = len(self._waiting) + len(self._runner)
+        return bool(self._tasks) or num_captions > self._runner.slots
 
     def _read_messages(self, wait: bool = True) -> None:
         """Run all messages; wait for one if nothing else is to be done."""
