@@ -81,7 +81,7 @@ class CaptionScheduler:
         self._max_pixels = max_pixels
         self._runner = captioner.make_runner(batch_size)
         self._pool = ThreadPoolExecutor(NUM_OPENERS, "cutline-open")
-        self._pace = Pace()
+        self._pace = Pace(2 * batch_size)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # guards the attributes below
@@ -214,8 +214,7 @@ class CaptionScheduler:
             with suppress(GenerationError):
                 self.submit(image).result()
             seconds.append(time.monotonic() - start)
-        if not self._pace.seconds_per_request:
-            self._pace.seconds_per_request = min(seconds)
+        self._pace.seconds_alone = min(seconds)
 
     def estimate_seconds(self, count: int = 1) -> float:
         """Return the seconds until requests submitted now are done, going by the last ones.

@@ -7,14 +7,27 @@ class Pace:
     """A mean of the seconds per request while others wait, from which waiting times follow.
 
     Attributes:
-        seconds_per_request: The mean; 0 before requests have waited.
+        seconds_alone: Seconds of a request that is alone, which takes longer than one in a batch; 0
+            if they are not known.
     """
 
-    def __init__(self) -> None:
-        """Start without steps."""
-        self.seconds_per_request = 0.0
+    def __init__(self, num_uncertain: int = 0) -> None:
+        """Start without steps.
+
+        Args:
+            num_uncertain: Requests whose mean may be too low: what the first ones cost, such as the
+                encoding of their images, was before they were counted.
+        """
+        self.seconds_alone = 0.0
+        self._num_uncertain = num_uncertain
         self._seconds = self._num_done = 0.0
         self._is_counting = False
+
+    @property
+    def seconds_per_request(self) -> float:
+        """Return the mean; before it is certain, no less than the seconds of a request alone."""
+        mean = self._seconds / self._num_done if self._num_done else 0.0
+        return mean if self._num_done > self._num_uncertain else max(mean, self.seconds_alone)
 
     def record(self, seconds: float, num_done: int, others_wait: bool) -> None:
         """Count a step.
@@ -29,7 +42,5 @@ class Pace:
         elif self._is_counting:
             self._seconds = KEPT * self._seconds + seconds
             self._num_done = KEPT * self._num_done + num_done
-            if self._num_done:
-                self.seconds_per_request = self._seconds / self._num_done
         else:  # until the first requests are done, steps fill the batch
             self._is_counting = num_done > 0

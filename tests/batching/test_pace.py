@@ -41,3 +41,17 @@ def test_nothing_is_known_at_first() -> None:
     pace = Pace()
     pace.record(1.0, 0, others_wait=True)
     assert pace.seconds_per_request == 0
+
+
+def test_the_first_mean_is_too_low_and_a_request_alone_stands_for_it() -> None:
+    pace = Pace(num_uncertain=8)
+    pace.seconds_alone = 3.0
+    assert pace.seconds_per_request == 3
+    for num_done in (1, 9, 0):  # nine that had begun before
+        pace.record(2.0, num_done, others_wait=True)
+        assert pace.seconds_per_request == (3 if num_done == 1 else pytest.approx(0.3, abs=0.2))
+    pace = Pace(num_uncertain=100)
+    pace.seconds_alone = 3.0
+    for num_done in (1, 9, 1):
+        pace.record(2.0, num_done, others_wait=True)
+        assert pace.seconds_per_request == 3

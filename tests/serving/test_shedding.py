@@ -53,7 +53,7 @@ def test_a_request_that_would_be_late_is_refused(tmp_path: Path) -> None:
     assert "cutline_queue_full_total 1.0" in client.get("/metrics").text
     pace, scheduler._pace = scheduler._pace, Pace()
     for pace_seconds, retry_after in ((1.5, 21), (10.0, 60)):  # of all 14, and the limit
-        scheduler._pace.seconds_per_request = pace_seconds
+        scheduler._pace.seconds_alone = pace_seconds
         assert post(20, retry_after) == 429
     scheduler._pace = pace
     release.set()
