@@ -285,6 +285,7 @@ def test_an_output_never_replaces_the_data_that_is_read(scenes: Path, tmp_path: 
     assert captions.read_bytes() == before
 
 
+@pytest.mark.slow
 @needs_sh
 def test_results_go_to_files_though_nobody_reads_stdout(
     scenes: Path, model: Path, tmp_path: Path

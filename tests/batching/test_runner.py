@@ -102,6 +102,7 @@ def collect_text(request: CaptionRequest) -> dict[int, str]:
     return texts
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(

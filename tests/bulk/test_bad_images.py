@@ -96,6 +96,7 @@ def test_each_image_is_captioned_or_listed(
         assert len(texts) == len(good)
 
 
+@pytest.mark.slow
 def test_lines_on_stdout_stay_lines(odd: tuple[Path, list[str], list[str]], model: str) -> None:
     folder, good, _ = odd
     result = run_command(["caption", str(folder), "-m", model, *FAST], None, b"", {**os.environ})

@@ -186,6 +186,7 @@ def test_a_source_that_blocks_or_fails_holds_up_no_results(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_results_can_be_left(job: CaptionJob, capfd: pytest.CaptureFixture[str]) -> None:
     """The processes end at once: one is busy, one may still load."""
     endless = itertools.cycle(make_samples(8))

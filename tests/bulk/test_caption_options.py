@@ -364,6 +364,7 @@ print(json.dumps([[row["image"].size[0], row["text"]] for row in data]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("datasets") is None, reason="needs datasets")
 def test_datasets_loads_metadata_jsonl(tmp_path: Path, caption: Caption) -> None:
     photos = tmp_path / "photos"

@@ -244,6 +244,7 @@ def test_words_need_a_table(folder: Path, caption: Caption) -> None:
         assert "words has no effect on this output" in err
 
 
+@pytest.mark.slow
 def test_a_calibration_belongs_to_the_run(
     folder: Path, caption: Caption, model: str, confidences: Confidences
 ) -> None:

@@ -154,6 +154,7 @@ def test_why_no_image_can_be_compared_with(models: Path, tmp_path: Path) -> None
         choose_background(options)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same(models: Path, scenes: list[Path], texts: Texts) -> None:
     job = FilterJob(
         RatioOptions(str(models / "captioner"), background=str(scenes[0].parent)),

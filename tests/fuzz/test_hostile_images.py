@@ -193,6 +193,7 @@ def run_case(seed: int, folder: Path) -> None:
     to_pixels(open_image(path), 32)
 
 
+@pytest.mark.slow
 def test_damaged_images_are_opened_or_refused():
     outcomes = check_cases(__file__, SHORT, LIMITS)
     assert 0 < sum(not outcome.message for outcome in outcomes) < len(SHORT)  # both happen

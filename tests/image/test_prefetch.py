@@ -154,6 +154,7 @@ def test_an_image_that_kills_processes_is_an_error(files: list[ImageSource]) -> 
     assert [isinstance(pixels, Tensor) for pixels in results] == [n != 2 for n in range(9)]
 
 
+@pytest.mark.slow
 @needs_sigkill
 def test_processes_may_be_killed_at_any_time(files: list[ImageSource]) -> None:
     kills = itertools.cycle([True, *[False] * 19])

@@ -129,6 +129,7 @@ def test_full_disk_stops_a_run_with_its_last_good_state(
 
 
 # PyTorch raises an error wherever this process is, perhaps in a callback that only prints it.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_ends_a_run_with_a_sentence(
     recipe: Build, monkeypatch: pytest.MonkeyPatch
