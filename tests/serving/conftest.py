@@ -1,4 +1,4 @@
-"""A server that the tests of a process share, and images for it."""
+"""A server that the tests of a module share, and images for it."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from random_captioner import draw_images
 from serving_process import RunningServer, start_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # other tests count, or kill, all child processes
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Return a running server, which fetches addresses of this machine."""
     folder = tmp_path_factory.mktemp("api")
