@@ -14,6 +14,7 @@ import cutline
 from cutline.errors import CutlineError
 from cutline.serving.access import STATIC_PREFIX, AccessControl
 from cutline.serving.errors import ApiError, error_response, internal_error, to_api_error
+from cutline.serving.info import describe_server
 from cutline.serving.limits import RequestLimits
 from cutline.serving.metrics import CONTENT_TYPE_LATEST
 from cutline.serving.native import router as native_router
@@ -83,9 +84,9 @@ def add_status_routes(app: FastAPI, service: CaptionService) -> None:
         return Response(service.metrics.format(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/info")
-    async def describe_server() -> JSONResponse:
+    async def read_info() -> JSONResponse:
         """Return the defaults, limits and features of the server."""
-        return JSONResponse({"version": cutline.__version__, **service.describe()})
+        return JSONResponse({"version": cutline.__version__, **describe_server(service)})
 
 
 def add_error_handlers(app: FastAPI) -> None:

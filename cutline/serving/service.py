@@ -13,7 +13,6 @@ from cutline.batching import Caption, CaptionRequest, Request, style_caption
 from cutline.captioner import Captioner
 from cutline.config import (
     CaptionStyle,
-    GenerationConfig,
     GenerationKwargs,
     ServeConfig,
     ServeLimits,
@@ -27,7 +26,6 @@ from cutline.serving.fetcher import ImageFetcher
 from cutline.serving.limits import count_bytes, seconds_since_arrival
 from cutline.serving.metrics import Metrics
 from cutline.serving.options import (
-    SERVED_SETTINGS,
     CaptionOptions,
     FinishedCaption,
     limit_length,
@@ -147,6 +145,11 @@ class CaptionService:
                 501, "not_available", "this server has no matcher: start it with --matcher"
             )
         return matcher
+
+    @property
+    def has_matcher(self) -> bool:
+        """Return whether there is a matcher."""
+        return self._models is not None and self._models.matcher is not None
 
     @property
     def _ready_scheduler(self) -> CaptionScheduler:
@@ -296,26 +299,6 @@ class CaptionService:
             raise self.explain_error(error, param) from None
         count_bytes(len(image))
         return image
-
-    def describe(self) -> dict[str, Any]:
-        """Return what clients may want to know of the server."""
-        model = self.captioner.config
-        limits, defaults = asdict(self.limits), asdict(GenerationConfig())
-        names = ("max_images", "max_image_bytes", "max_pixels", "max_candidates", "deadline")
-        return {
-            "model": self.name,
-            "image_size": model.vision.image_size,
-            "prompt": model.prompt,
-            "max_positions": model.text.max_positions,
-            "defaults": {name: defaults[name] for name in SERVED_SETTINGS} | {"style": "plain"},
-            "limits": {name: limits[name] for name in names} | {"max_length": self.max_length},
-            "features": {
-                "gradient": self.config.explanations,
-                "matches": cast(ServedModels, self._models).matcher is not None,
-                "urls": self.config.allow_urls,
-                "auth": bool(self.config.token_file),
-            },
-        }
 
 
 def cancel_requests(requests: Iterable[Request[Any]]) -> None:

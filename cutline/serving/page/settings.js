@@ -67,8 +67,14 @@ export class Settings {
 
   /** Return a message of the server with the names that settings have on the page. */
   nameFields(message) {
-    const label = (name) => this.#form.querySelector(`label[for=${name}]`)?.textContent;
-    return message.replace(/\b[a-z]+_[a-z]+\b/g, (name) => (label(name) ? `“${label(name)}”` : name));
+    return message.replace(/\b[a-z]+_[a-z]+\b/g, (name) => {
+      const label = this.#readLabel(name);
+      return label ? `“${label}”` : name;
+    });
+  }
+
+  #readLabel(name) {
+    return this.#form.querySelector(`label[for=${name}]`)?.textContent;
   }
 
   /** Show what the server says about a setting; "" for nothing. */
@@ -170,7 +176,7 @@ export class Settings {
     if (name === "sample") return after ? "Sampling" : "Beam search";
     if (name === "style") return after === "alt" ? "Alt text" : "Plain captions";
     if (name === "prompt") return after.trim() ? `Prompt “${shorten(after.trim())}”` : "No prompt";
-    return `${this.#form.querySelector(`label[for=${name}]`).textContent} ${before} → ${after}`;
+    return `${this.#readLabel(name)} ${before} → ${after}`;
   }
 }
 
