@@ -1,8 +1,7 @@
 """A real headless Chromium, and what must hold on every page that it shows.
 
-A module of tests makes a fixture of its own from `open_browser`, with scope "module": while
-Playwright is open, its event loop runs in this thread, and `asyncio.run` of another test would
-fail.
+The fixture of the tests has scope "module": while Playwright is open, its event loop runs in this
+thread, and `asyncio.run` of another test would fail.
 """
 
 import shutil

@@ -1,12 +1,24 @@
-"""A server that the tests of a module share, and images for it."""
+"""A browser and a server that the tests of a module share, and images for them."""
 
 import base64
 import io
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+from browser import open_browser
 from random_captioner import draw_images
 from serving_process import RunningServer, start_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")  # while it is open, `asyncio.run` fails in the same thread
+def browser() -> "Iterator[Browser]":
+    """Return a headless browser."""
+    with open_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")  # other tests count, or kill, all child processes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import assert_accessible, needs_browser, open_browser, open_page
+from browser import assert_accessible, needs_browser, open_page
 from page_actions import (
     DESKTOP,
     HOSTILE,
@@ -30,12 +30,6 @@ pytestmark = [needs_browser, pytest.mark.slow]
 
 MAX_BYTES = 50_000
 MAX_PIXELS = 10_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

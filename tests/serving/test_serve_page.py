@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import assert_accessible, needs_browser, open_browser, open_page
+from browser import assert_accessible, needs_browser, open_page
 from page_actions import DESKTOP, NAMES, add_files, card_of, download, read_texts, wait_for_captions
 from page_server import PageServer, load_captioner, serve_page, write_folder
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

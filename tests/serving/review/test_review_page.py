@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import assert_accessible, needs_browser, open_browser, open_page
+from browser import assert_accessible, needs_browser, open_page
 from random_captioner import make_captioner
 from review_data import JSON_LINES, TEXTS, open_review, write_review_images
 
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 pytestmark = needs_browser
 DESKTOP = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 780}
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    with open_browser() as browser:
-        yield browser
 
 
 @contextmanager
