@@ -100,7 +100,7 @@ class AsyncClient:
     ) -> AsyncGenerator[ServedText | ServedCaption, None]:
         """Caption an image; yield its text as it is settled, then the caption.
 
-        Whoever stops early closes the connection, at once within `contextlib.aclosing`; see
+        Stopping early closes the connection, at once within `contextlib.aclosing`; see
         `Client.stream`.
         """
         call = make_stream_call(image, prompt, settings)

@@ -66,7 +66,7 @@ class Client:
 
         Args:
             base_url: Address of the server.
-            token: What it lets in, if it has a token file.
+            token: The bearer token, if the server has a token file.
             timeout: Seconds until the answer of a request must be here, retries included; while a
                 caption is streamed, seconds to wait for each event.
             max_retries: How often a request is sent again.
@@ -126,7 +126,7 @@ class Client:
     ) -> Generator[ServedText | ServedCaption, None, None]:
         """Caption an image; yield its text as it is settled, then the caption.
 
-        Whoever stops early closes the connection, and the server stops the request.
+        Stopping early closes the connection, and the server cancels the request.
 
         Args:
             image: The image.

@@ -18,12 +18,12 @@ _TOKEN = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True)
 class ClientConfig(Settings):
-    """How to reach a server, and how patiently."""
+    """Client: the server, and time limits and retries of requests."""
 
     base_url: str = "http://127.0.0.1:8000"
     """address of the server, with the path of a reverse proxy if it has one"""
     token: str | None = field(default=None, repr=False)
-    """what the server lets in, if it has a token file"""
+    """bearer token, if the server has a token file"""
     timeout: float = 120
     """seconds until the caption of an image must be here, retries included; while a caption is
     streamed, seconds to wait for each event"""

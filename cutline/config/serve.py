@@ -108,7 +108,7 @@ class ServeConfig(Settings):
                 self,
                 "host",
                 f"{format_value(self.host)} can be reached from other machines: name a token_file, "
-                "or set no_auth to let everybody in",
+                "or set no_auth to allow every client",
             )
         for origin in self.cors_origin:
             if not is_origin(origin):

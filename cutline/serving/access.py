@@ -1,4 +1,4 @@
-"""Who may use the server: names of hosts, origins of pages, and tokens."""
+"""Access control: Host and Origin headers, and bearer tokens."""
 
 import hmac
 import re

@@ -63,7 +63,7 @@ def make_app(service: CaptionService, tokens: Sequence[bytes] = ()) -> ASGIApp:
 
 
 def add_status_routes(app: FastAPI, service: CaptionService) -> None:
-    """Add what programs that watch the server ask for."""
+    """Add the routes for monitoring."""
 
     @app.get("/healthz")
     async def check_health() -> dict[str, str]:

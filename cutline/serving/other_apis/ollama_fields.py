@@ -85,7 +85,7 @@ class RunFields(ModelFields):
         return CaptionOptions(options.make_settings(), prompt, options.max_new_tokens)
 
     def check_format(self) -> None:
-        """Raise ApiError if anything but text is demanded."""
+        """Raise ApiError if structured output is requested."""
         if self.format not in (None, ""):
             message = "captions are plain text: this model writes no JSON; remove format"
             raise ApiError(400, "invalid_request", message, "format")

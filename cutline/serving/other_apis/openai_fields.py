@@ -106,7 +106,7 @@ class CompletionFields(ModelFields, SamplingFields):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def check_format(self) -> None:
-        """Raise ApiError if anything but text is demanded."""
+        """Raise ApiError if structured output is requested."""
         wanted = self.response_format
         if wanted is not None and not (isinstance(wanted, dict) and wanted.get("type") == "text"):
             message = "captions are plain text: this model writes no JSON; remove response_format"

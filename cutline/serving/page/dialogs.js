@@ -24,7 +24,7 @@ export function askToken(wasWrong) {
       dialog.close();
     };
     dialog.onclose = () => {
-      const message = "This server needs a token. Ask whoever runs it, then try again.";
+      const message = "This server needs a token. Ask its administrator, then try again.";
       reject(new ServerError(401, { type: "unauthorized", message }));
     };
   });

@@ -12,7 +12,7 @@ import { toast } from "./status.js";
 const MAX_REQUESTS = 4; // of the six that a browser opens; heat-maps need the others
 const ADVICE = {
   deadline_exceeded: "This took too long. Lower the beams, or try again.",
-  internal_error: "The server failed at this image. Try again, or tell whoever runs it.",
+  internal_error: "The server failed at this image. Try again, or tell its administrator.",
 };
 
 const REFUSED = new Set(["invalid_image", "too_large", "unsupported_media_type"]);
