@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cutline.batching import Caption, CaptionRequest, ImageTask, Request
 from cutline.batching.inputs import check_prompt, to_processor_list
+from cutline.batching.opener import ImageOpener, Opened
 from cutline.batching.pace import Pace
 from cutline.captioner import Captioner
 from cutline.config import GenerationKwargs, InferenceConfig
@@ -26,17 +27,15 @@ from cutline.config.validation import require
 from cutline.errors import (
     ConfigError,
     GenerationError,
-    ImageError,
     QueueFullError,
     SchedulerClosedError,
 )
 from cutline.generation import LogitsProcessor, check_prompt_length
-from cutline.image import MAX_PIXELS, ImageSource, describe_failure, read_pixels
+from cutline.image import MAX_PIXELS, ImageSource
 
 SUBMIT_ARGUMENTS = ("prompt", "id", "deadline", "logits_processor")
 """arguments of `CaptionScheduler.submit` besides the image and the fields of `GenerationConfig`"""
 MAX_WAIT = 3600.0  # seconds; the operating system has a limit
-NUM_OPENERS = 8  # threads that open images: some may wait for a disk or a network
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request[Any])
@@ -78,15 +77,13 @@ class CaptionScheduler:
         require(is_count, f"max_pixels must be an integer and at least 1, not {max_pixels}")
         captioner.check_process()
         self._captioner, self._limit, self._max_queue = captioner, batch_size + max_queue, max_queue
-        self._max_pixels = max_pixels
         self._runner = captioner.make_runner(batch_size)
-        self._pool = ThreadPoolExecutor(NUM_OPENERS, "cutline-open")
+        self._opener = ImageOpener(max_pixels)
         self._pace = Pace(2 * batch_size)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # guards the attributes below
         self._requests: dict[Request[Any], int] = {}  # those not done, with their numbers
-        self._opening: dict[Request[Any], Future[Tensor | ImageError]] = {}
         self._closed = False
         self._error: BaseException | None = None
         # Only the thread of the model uses these, which are open and wait for their turn.
@@ -259,11 +256,11 @@ class CaptionScheduler:
         except ConfigError as error:
             self._messages.put(partial(request.finish, error))
             return
-        opening = self._pool.submit(read_pixels, image, image_size, self._max_pixels)
-        self._opening[request] = opening
-        opening.add_done_callback(
-            lambda opened: self._messages.put(partial(self._receive, request, opened))
-        )
+
+        def receive(request: Request[Any], opened: Opened) -> None:
+            self._messages.put(partial(self._receive, request, opened))
+
+        self._opener.open(request, image, image_size, receive)
         self._wake()  # for its deadline
 
     def call(self, function: Callable[[], T]) -> T:
@@ -345,8 +342,7 @@ class CaptionScheduler:
         except BaseException as error:  # ends every request, whose threads would wait forever
             self._end(error)
         self._read_messages(wait=False)
-        # Threads are not joined: one may be blocked by a file that cannot be read.
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._opener.close()
 
     def _is_full(self) -> bool:
         """Return whether requests wait for a slot, not only to be encoded with others."""
@@ -393,12 +389,10 @@ class CaptionScheduler:
             if reason := request.find_reason_to_stop():
                 request.finish(reason)
 
-    def _receive(self, request: Request[Any], opening: Future[Tensor | ImageError]) -> None:
+    def _receive(self, request: Request[Any], opened: Opened) -> None:
         """Let a request wait for its turn, in the order of submission, once its image is open."""
-        if request.done() or opening.cancelled():
+        if request.done():
             return
-        error = opening.exception()
-        opened = describe_failure(request.name, error) if error else opening.result()
         if isinstance(opened, Tensor):
             request.pixels = opened
             waiting: list[Any] = self._tasks if isinstance(request, ImageTask) else self._waiting
@@ -410,9 +404,7 @@ class CaptionScheduler:
     def _remove(self, request: Request[Any]) -> None:
         with self._lock:
             self._requests.pop(request, None)
-            opening = self._opening.pop(request, None)
-        if opening is not None:
-            opening.cancel()
+        self._opener.cancel(request)
 
     def _end(self, error: BaseException) -> None:
         """End all requests with the error of the model."""

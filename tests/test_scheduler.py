@@ -307,9 +307,9 @@ def test_a_cancelled_request_frees_its_place_among_the_images_to_open(
         for _ in range(50):
             scheduler.submit(IMAGES[0]).cancel()
         deadline = time.monotonic() + 60
-        while len(scheduler._opening) > 8 and time.monotonic() < deadline:
+        while len(scheduler._opener._opening) > 8 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(scheduler._opening) == 8
+        assert len(scheduler._opener._opening) == 8
         slow.release.set()
 
 
