@@ -18,6 +18,7 @@ from cutline.config import (
     LoadOptions,
     MatcherOptions,
     RatioOptions,
+    ReportConfig,
 )
 from cutline.errors import ConfigError
 from cutline.files import check_writable, is_device
@@ -79,6 +80,14 @@ def check_report(path: str) -> None:
     if path and not path.lower().endswith((".html", ".htm")):
         raise ConfigError(f"{path}: a report is an HTML file; name it report.html")
     check_outputs(path)
+
+
+@dataclass(frozen=True)
+class ReportFlags(ReportConfig):
+    """Report: one HTML page, to search, filter and sort."""
+
+    report: ReportOutput = ""
+    """HTML report"""
 
 
 def select_settings(kind: type[S], flags: S) -> S:

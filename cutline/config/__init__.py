@@ -54,14 +54,17 @@ from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, Op
 from cutline.config.read import from_dict, read_recipe, to_dict
 from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecision
 from cutline.config.renames import reject_renamed_keywords
+from cutline.config.report import MAX_REPORT_IMAGES, REPORT_IMAGES, ReportConfig
 from cutline.config.rerank import RerankConfig, check_keep
 from cutline.config.serve import ClientText, ServeConfig, ServeLimits
 from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
 
 __all__ = [
+    "MAX_REPORT_IMAGES",
     "MAX_TEXT_TOKENS",
     "PRESETS",
+    "REPORT_IMAGES",
     "AugmentConfig",
     "BeamScoring",
     "CalibrationConfig",
@@ -106,6 +109,7 @@ __all__ = [
     "OutputConfig",
     "RatioOptions",
     "Recipe",
+    "ReportConfig",
     "RerankConfig",
     "RunConfig",
     "ServeConfig",

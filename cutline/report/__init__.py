@@ -1,41 +1,63 @@
 """Self-contained HTML reports: one file with its images, charts and tables, for any browser.
 
-The `render_*` functions return HTML in which all text is escaped, and `write_report` puts them on a
-page. The page loads nothing and runs no scripts: its content security policy forbids both.
+A `Report` says what a page shows, as data; `write_report` writes the page. All text is escaped, and
+the page loads nothing: its content security policy allows only its own style sheet and script.
 """
 
-from cutline.report.charts import render_curve, render_histogram, render_reliability
-from cutline.report.elements import (
-    THUMBNAIL_SIZE,
-    Card,
+from cutline.report.about import About, flatten_settings
+from cutline.report.blocks import Figures, Problem, Problems, Severity, Table, Text
+from cutline.report.charts import (
+    HistogramChart,
+    IntervalChart,
+    IntervalRow,
+    LineChart,
+    Marker,
+    ReliabilityDiagram,
+    Series,
+)
+from cutline.report.gallery import Card, Column, Gallery, Line, Mark
+from cutline.report.numbers import (
+    format_fixed,
     format_interval,
-    render_gallery,
-    render_key_figures,
-    render_paragraph,
-    render_table,
+    format_number,
+    format_percent,
+    format_signed,
 )
-from cutline.report.page import write_report
-from cutline.report.word_maps import (
-    WordMapCard,
-    WordOverlay,
-    render_word_map_card,
-    render_word_maps,
-)
+from cutline.report.report import Block, Report, Section, write_report
+from cutline.report.word_maps import WordMapCard, WordMaps, WordOverlay, make_word_map_card
 
 __all__ = [
-    "THUMBNAIL_SIZE",
+    "About",
+    "Block",
     "Card",
+    "Column",
+    "Figures",
+    "Gallery",
+    "HistogramChart",
+    "IntervalChart",
+    "IntervalRow",
+    "Line",
+    "LineChart",
+    "Mark",
+    "Marker",
+    "Problem",
+    "Problems",
+    "ReliabilityDiagram",
+    "Report",
+    "Section",
+    "Series",
+    "Severity",
+    "Table",
+    "Text",
     "WordMapCard",
+    "WordMaps",
     "WordOverlay",
+    "flatten_settings",
+    "format_fixed",
     "format_interval",
-    "render_curve",
-    "render_gallery",
-    "render_histogram",
-    "render_key_figures",
-    "render_paragraph",
-    "render_reliability",
-    "render_table",
-    "render_word_map_card",
-    "render_word_maps",
+    "format_number",
+    "format_percent",
+    "format_signed",
+    "make_word_map_card",
     "write_report",
 ]

@@ -1,149 +1,188 @@
-"""The page of a report: HTML document, style sheet and content security policy."""
+"""The page of a report: one HTML file with its style sheet, script, images and data.
 
-from collections.abc import Sequence
-from html import escape
+The content security policy allows only this script and this style sheet, by their hashes, and
+images inside the page: nothing is loaded from elsewhere.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from cutline.files import write_text
+import jinja2
+from markupsafe import Markup
+
+from cutline.progress import Progress
+from cutline.report.gallery import Gallery
+from cutline.report.thumbnails import Thumbnails
+from cutline.web import is_web_address
+
+if TYPE_CHECKING:
+    from cutline.report.report import Report
+
+SCRIPTS = (
+    "page.js",
+    "tables.js",
+    "charts.js",
+    "filters.js",
+    "gallery.js",
+    "enlarged.js",
+    "word_maps.js",
+    "start.js",
+)
+"""in the order in which they stand on the page"""
+_FOLDER = Path(__file__).parent
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def write_report(
-    path: str | Path, title: str, intro: str, sections: Sequence[tuple[str, str]]
-) -> None:
-    """Write a report to `path`, atomically.
+def render_page(report: "Report", path: Path, progress: Progress) -> str:
+    """Return the HTML of a report.
 
     Args:
-        path: The HTML file.
-        title: Title of the page.
-        intro: A sentence below the title.
-        sections: Pairs of a heading, and HTML from the `render_*` functions of this package.
+        report: The report.
+        path: Where the page will be, which links to images are relative to.
+        progress: Shows how many images are done.
     """
-    body = "".join(
-        f"<section><h2>{escape(heading)}</h2>{content}</section>\n" for heading, content in sections
+    thumbnails = Thumbnails()
+    galleries = {
+        id(gallery): _number_thumbnails(gallery, thumbnails) for gallery in _find_galleries(report)
+    }
+    images = _find_problem_images(report, thumbnails)
+    uris = thumbnails.encode(progress)
+    style, script = read_assets()
+
+    def describe_gallery(gallery: Gallery) -> dict[str, Any]:
+        links = {card.file: make_link(card.file, path) for card in gallery.cards}
+        return gallery.to_json(galleries[id(gallery)], links)
+
+    page = (
+        _make_environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            blocks=[[*_group_charts(section.blocks)] for section in report.sections],
+            style=Markup(style),
+            script=Markup(script),
+            policy=make_policy(style, script),
+            thumbnails=uris,
+            images=images,
+            describe_gallery=describe_gallery,
+        )
     )
-    page = _PAGE.format(
-        title=escape(title), intro=escape(intro), body=body, policy=_POLICY, style=_STYLE
+    # Control characters are not allowed in HTML, and surrogates not in UTF-8.
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], page)
+
+
+def make_policy(style: str, script: str) -> str:
+    """Return the content security policy of a page with this style sheet and script."""
+    rules = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": _hash(style),
+        "script-src": _hash(script),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+@cache
+def read_assets() -> tuple[str, str]:
+    """Return the style sheet and the script of all pages."""
+    folder = _FOLDER / "assets"
+    scripts = ((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style = (folder / "report.css").read_text(encoding="utf-8")
+    return f"\n{style}", '\n"use strict";\n' + "\n".join(scripts)
+
+
+def make_link(file: str, page: Path) -> str:
+    """Return the link from a page to an image: relative for files, "" for what browsers lack.
+
+    Args:
+        file: Path or address of the image.
+        page: Path of the page.
+    """
+    if not file or is_web_address(file):
+        return file
+    if "://" in file:
+        return ""
+    try:
+        relative = os.path.relpath(file, page.parent)
+    except ValueError:  # on another drive of Windows
+        return Path(file).absolute().as_uri()
+    return quote(os.fsencode(relative.replace(os.sep, "/")))
+
+
+@cache
+def _make_environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    write_text(path, page)
+    environment.filters["script_json"] = _dump_json
+    environment.tests["chart"] = _is_chart
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["id_of"] = id
+    return environment
 
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+def _dump_json(value: object) -> Markup:
+    """Return JSON that can stand inside a script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
 
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --paper: #fff; --card: #f5f5f3; --ink: #16181d; --soft: #5f6470; --rule: #d9dade;
-  --line: #1f5fbf; --good: #17733c; --bad: #b3261e;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14161a; --card: #1e2127; --ink: #ececea; --soft: #a0a5b0; --rule: #343842;
-    --line: #7db2ff; --good: #6fce90; --bad: #ff8a80;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.25rem 3rem;
-  background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-}
-h1, h2, .figures dd, figcaption {
-  font-family: Charter, "Iowan Old Style", Georgia, "Liberation Serif", serif;
-}
-header { border-bottom: 4px double var(--ink); padding-bottom: 1.1rem; }
-h1 {
-  margin: 0 0 .6rem;
-  font-size: clamp(1.9rem, 6vw, 3.1rem); line-height: 1.1; letter-spacing: -.01em;
-}
-header p { margin: 0; font-size: 1.1rem; color: var(--soft); max-width: 46rem; }
-section { margin-top: 2.4rem; }
-h2 {
-  margin: 0 0 .9rem; padding-bottom: .3rem; border-bottom: 1px solid var(--rule);
-  font-size: 1.35rem;
-}
-p { max-width: 46rem; }
-.figures {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1.2rem;
-  margin: 0 0 1.2rem;
-}
-.figures div {
-  display: flex; flex-direction: column;
-  border-left: 3px solid var(--line); padding-left: .8rem;
-}
-.figures dd { margin: 0; font-size: 2.1rem; line-height: 1.15; }
-.figures dt { order: 1; color: var(--soft); font-size: .9rem; }
-.chart { max-width: 46rem; margin: 0 0 1.2rem; }
-svg { display: block; width: 100%; height: auto; }
-svg text { font-size: 15px; fill: var(--soft); font-variant-numeric: tabular-nums; }
-svg text.title { font-size: 18px; font-weight: 600; fill: var(--ink); }
-svg text.last {
-  font-weight: 600; fill: var(--line);
-  paint-order: stroke; stroke: var(--paper); stroke-width: 5px;
-}
-svg .end { text-anchor: end; }
-svg .middle { text-anchor: middle; }
-svg line { stroke: var(--rule); }
-svg circle, svg rect { fill: var(--line); }
-svg path { fill: none; stroke: var(--line); stroke-linejoin: round; }
-svg .faint { opacity: .35; }
-svg .strong { stroke-width: 3; }
-svg .area { fill: var(--line); stroke: none; opacity: .07; }
-.gallery {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1rem;
-}
-figure { margin: 0; background: var(--card); border-radius: 6px; overflow: hidden; }
-figure img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; }
-figcaption {
-  padding: .6rem .7rem .7rem;
-  font-size: .98rem; line-height: 1.35; overflow-wrap: anywhere;
-}
-.note {
-  display: block; margin-top: .35rem;
-  font: .8rem/1.4 system-ui, sans-serif; color: var(--soft);
-}
-.word-maps {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
-  gap: 1rem; align-items: start;
-}
-.word-maps figure { position: relative; }
-.word-maps figure img {
-  width: min(100%, 28rem * var(--ratio)); aspect-ratio: var(--ratio); object-fit: fill;
-}
-.word-maps figcaption { font-size: 1.15rem; line-height: 1.7; }
-.word { cursor: default; border-bottom: 2px solid var(--rule); }
-.word:hover, .word:focus { outline: none; border-color: var(--line); color: var(--line); }
-.word img { position: absolute; top: 0; left: 0; opacity: 0; pointer-events: none; }
-.word:hover img, .word:focus img { opacity: 1; }
-.word-maps figure:has(.word:hover) .word:not(:hover) img { opacity: 0; }
-.mark { font-weight: 700; margin-right: .35em; }
-.good { color: var(--good); }
-.bad { color: var(--bad); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .4rem 2rem .4rem 0; border-bottom: 1px solid var(--rule); }
-th { color: var(--soft); font-weight: 600; font-size: .85rem; }
-.number { text-align: right; }
-@media (max-width: 40rem) {
-  body { padding: 1.5rem 1rem 2rem; }
-  .gallery { grid-template-columns: repeat(2, 1fr); gap: .7rem; }
-  svg text { font-size: 25px; }
-  svg text.title { font-size: 28px; }
-}
-"""
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{intro}</p></header>
-<main>
-{body}</main>
-</body>
-</html>
-"""
+def _is_chart(block: object) -> bool:
+    return hasattr(block, "plot")
+
+
+def _group_charts(blocks: Any) -> Iterator[list[Any]]:
+    """Yield blocks one by one, and charts that follow each other together."""
+    charts: list[Any] = []
+    for block in blocks:
+        if _is_chart(block):
+            charts.append(block)
+            continue
+        if charts:
+            yield charts
+            charts = []
+        yield [block]
+    if charts:
+        yield charts
+
+
+def _find_galleries(report: "Report") -> Iterator[Gallery]:
+    for section in report.sections:
+        yield from (block for block in section.blocks if isinstance(block, Gallery))
+
+
+def _number_thumbnails(gallery: Gallery, thumbnails: Thumbnails) -> Mapping[int, int]:
+    return {
+        index: thumbnails.add(card.image)
+        for index, card in enumerate(gallery.cards)
+        if card.image is not None
+    }
+
+
+def _find_problem_images(report: "Report", thumbnails: Thumbnails) -> dict[int, list[int]]:
+    """Return the numbers of the images of each problem."""
+    images = {}
+    for section in report.sections:
+        for block in section.blocks:
+            for problem in getattr(block, "problems", ()):
+                images[id(problem)] = [thumbnails.add(image) for image in problem.images]
+    return images

@@ -2,13 +2,12 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from PIL import Image
 
-from cutline.report.elements import make_data_uri
+from cutline.report.thumbnails import make_data_uri
 
 
 @dataclass(frozen=True)
@@ -24,44 +23,56 @@ class WordOverlay:
 
 
 @dataclass(frozen=True)
-class WordMapCard:
-    """An image with its caption, and an overlay for each word."""
+class WordMapRun:
+    """A part of a caption: a word with its overlay, or what is between words."""
 
-    image: Image.Image
+    text: str
+    overlay: str = ""
+    """data URI"""
+
+
+@dataclass(frozen=True)
+class WordMapCard:
+    """An image with its caption, and an overlay for each word, all encoded."""
+
+    width: int
+    height: int
+    image: str
+    """data URI"""
     caption: str
-    words: Sequence[WordOverlay]
-    """in the order of the caption"""
+    runs: Sequence[WordMapRun]
     note: str = ""
 
 
-def render_word_maps(cards: Iterable[str]) -> str:
-    """Return images side by side, given the result of `render_word_map_card` for each."""
-    return f'<div class="word-maps">{"".join(cards)}</div>'
+@dataclass(frozen=True)
+class WordMaps:
+    """Images side by side; pointing at a word, or focusing it, shows its map."""
+
+    cards: Sequence[WordMapCard]
 
 
-def render_word_map_card(card: WordMapCard) -> str:
-    """Return an image with its caption; pointing at a word, or focusing it, shows its map.
+def make_word_map_card(
+    image: Image.Image, caption: str, words: Sequence[WordOverlay], note: str = ""
+) -> WordMapCard:
+    """Return a card, which is much smaller than its images.
 
-    It works with a mouse, a keyboard (Tab) and a touch screen, by CSS alone.
+    Args:
+        image: The image.
+        caption: Its caption.
+        words: The words, in the order of the caption.
+        note: Text below the caption.
     """
-    width, height = card.image.size
-    source = escape(make_data_uri(card.image))
-    caption, position = "", 0
-    for word in card.words:
-        caption += escape(card.caption[position : word.start])
-        caption += _render_word(card.caption[word.start : word.end], word.overlay)
+    runs, position = [], 0
+    for word in words:
+        runs.append(WordMapRun(caption[position : word.start]))
+        runs.append(WordMapRun(caption[word.start : word.end], _encode_overlay(word.overlay)))
         position = word.end
-    caption += escape(card.caption[position:])
-    note = f'<span class="note">{escape(card.note)}</span>' if card.note else ""
-    return (
-        f'<figure style="--ratio:{width / height:.4g}">'
-        f'<img src="{source}" alt="{escape(card.caption)}" loading="lazy">'
-        f"<figcaption>{caption}{note}</figcaption></figure>"
-    )
+    runs.append(WordMapRun(caption[position:]))
+    shown = [run for run in runs if run.text]
+    return WordMapCard(*image.size, make_data_uri(image), caption, shown, note)
 
 
-def _render_word(text: str, overlay: Image.Image) -> str:
+def _encode_overlay(overlay: Image.Image) -> str:
     data = io.BytesIO()
     overlay.save(data, "PNG", optimize=True)
-    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-    return f'<span class="word" tabindex="0">{escape(text)}<img src="{source}" alt=""></span>'
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -1,0 +1,68 @@
+"""What a report is of: model, data, settings, command, version and date."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cutline import __version__
+from cutline.web import hide_credentials
+
+
+def read_command() -> str:
+    """Return the command that runs this process, without passwords in addresses."""
+    program, *arguments = sys.argv or [""]
+    if Path(program).name in ("ipykernel_launcher.py", "colab_kernel_launcher.py"):
+        return ""  # a notebook, whose cells are not in the command
+    return shlex.join([Path(program).name, *map(hide_credentials, arguments)])
+
+
+def read_date() -> datetime:
+    """Return the date and time in the time zone of this machine."""
+    return datetime.now().astimezone()
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report is of; shown at its top."""
+
+    data: str = ""
+    """path or address of the data"""
+    model: str = ""
+    """name of the captioner or matcher"""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """further facts by name, such as the machine of a run"""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """settings by name; see `flatten_settings`"""
+    command: str = field(default_factory=read_command)
+    date: datetime = field(default_factory=read_date)
+    version: str = __version__
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return all but the settings and the command, by the name that is shown."""
+        facts = {"Data": hide_credentials(self.data), "Model": self.model, **self.others}
+        facts["Date"] = f"{self.date:%Y-%m-%d %H:%M %Z}".strip()
+        facts["Version"] = f"cutline {self.version}"
+        return {name: value for name, value in facts.items() if value}
+
+
+def flatten_settings(settings: Any) -> dict[str, object]:
+    """Return the settings of a dataclass or a mapping by dotted name, such as `optim.lr`."""
+    return dict(_iter_settings(settings, ""))
+
+
+def _iter_settings(settings: Any, prefix: str) -> Iterator[tuple[str, object]]:
+    items = settings.items() if isinstance(settings, Mapping) else _list_fields(settings)
+    for name, value in items:
+        if isinstance(value, Mapping) or is_dataclass(value):
+            yield from _iter_settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _list_fields(settings: Any) -> list[tuple[str, object]]:
+    return [(setting.name, getattr(settings, setting.name)) for setting in fields(settings)]

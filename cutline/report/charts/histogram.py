@@ -1,0 +1,148 @@
+"""Histograms: how often each integer, or each range of a score, occurs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cutline.report.charts.axis import Tick, make_axis
+from cutline.report.charts.line_chart import MAX_SERIES
+from cutline.report.charts.plot import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Bar,
+    Label,
+    LegendEntry,
+    Path,
+    Plot,
+    Readout,
+    make_path,
+)
+from cutline.report.numbers import format_number, format_percent
+
+MAX_BARS = 80
+"""bars of a histogram; over a wider range, each bar covers several integers"""
+_MAX_LABELS = 10
+
+
+@dataclass(frozen=True)
+class HistogramChart:
+    """Bars for the counts of integers, `{"captions": {3: 10, 4: 2}}`.
+
+    Several series stand beside each other, as shares of their totals.
+    """
+
+    title: str
+    series: Mapping[str, Mapping[int, int]]
+    """counts by integer, by name of the series"""
+    x_label: str
+    y_label: str
+    unit: float = 1
+    """what the integers are multiplied by, as in 0.1 for tenths"""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """values, in units of the x axis, that are drawn as lines with their names"""
+
+    def plot(self) -> Plot:
+        """Return what is drawn."""
+        series = {name: counts for name, counts in self.series.items() if counts}
+        if not series:
+            return Plot(self.title, self.x_label, self.y_label)
+        bins = self._make_bins(list(series.values()))
+        heights = [bins.count(counts) for counts in series.values()]
+        if len(series) > 1:
+            heights = [[count / sum(counts) for count in counts] for counts in heights]
+        y_axis = make_axis(0, max(map(max, heights)), BOTTOM, TOP)
+        width = (RIGHT - LEFT) / bins.number
+        bars = []
+        for number, counts in enumerate(heights):
+            for index, count in enumerate(counts):
+                x = LEFT + (index + 0.1 + 0.8 * number / len(series)) * width
+                y, color = y_axis.place(count), f"s{number % MAX_SERIES}"
+                size = 0.8 * width / len(series), BOTTOM - y
+                bars.append(Bar(round(x, 1), y, round(size[0], 1), round(size[1], 1), color))
+        lines, labels = self._draw_limits(bins)
+        legend = [LegendEntry(name, f"s{n % MAX_SERIES}") for n, name in enumerate(series)]
+        return Plot(
+            self.title,
+            self.x_label,
+            self.y_label,
+            bins.make_ticks(self.unit),
+            y_axis.ticks,
+            lines,
+            bars,
+            labels=labels,
+            readouts=self._make_readouts(bins, dict(zip(series, heights, strict=True))),
+            legend=legend if len(series) > 1 else (),
+        )
+
+    def _make_bins(self, counts: Sequence[Mapping[int, int]]) -> "_Bins":
+        low, high = min(map(min, counts)), max(map(max, counts))
+        limits = [math.floor(limit / self.unit) for limit in self.limits.values()]
+        low, high = min(low, *limits, low), max(high, *limits, high)
+        width = math.ceil((high - low + 1) / MAX_BARS)
+        return _Bins(low, width, math.ceil((high - low + 1) / width))
+
+    def _draw_limits(self, bins: "_Bins") -> tuple[list[Path], list[Label]]:
+        lines, labels = [], []
+        for number, (name, value) in enumerate(self.limits.items()):
+            x = bins.place(value / self.unit + 0.5)
+            end = "end" if x > (LEFT + RIGHT) / 2 else ""
+            lines.append(Path(make_path([(x, TOP - 8), (x, BOTTOM)]), "limit"))
+            labels.append(Label(x + (-6 if end else 6), TOP + 4 + 16 * number, name, end))
+        return lines, labels
+
+    def _make_readouts(
+        self, bins: "_Bins", heights: Mapping[str, Sequence[float]]
+    ) -> list[Readout]:
+        readouts = []
+        for index in range(bins.number):
+            lines = [f"{self.x_label} {bins.describe(index, self.unit)}"]
+            for name, counts in heights.items():
+                count = counts[index]
+                is_share = len(heights) > 1
+                text = format_percent(count) if is_share else f"{self.y_label}: {count:,}"
+                lines.append(f"{name}: {text}" if is_share else text)
+            x = LEFT + (index + 0.5) * (RIGHT - LEFT) / bins.number
+            readouts.append(Readout(round(x, 1), "\n".join(lines)))
+        return readouts
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Ranges of integers of the same width."""
+
+    low: int
+    width: int
+    number: int
+
+    def count(self, counts: Mapping[int, int]) -> list[float]:
+        """Return the count of each bin."""
+        totals = [0.0] * self.number
+        for number, count in counts.items():
+            totals[(number - self.low) // self.width] += count
+        return totals
+
+    def place(self, number: float) -> float:
+        """Return the position of a number; integers are at the left edge of their bars."""
+        fraction = (number - self.low) / (self.width * self.number)
+        return round(LEFT + fraction * (RIGHT - LEFT), 1)
+
+    def make_ticks(self, unit: float) -> list[Tick]:
+        """Return labels for about ten of the bars."""
+        stride = math.ceil(self.number / _MAX_LABELS)
+        return [
+            Tick(
+                self.place(self.low + (index + 0.5) * self.width),
+                format_number((self.low + index * self.width) * unit),
+            )
+            for index in range(0, self.number, stride)
+        ]
+
+    def describe(self, index: int, unit: float) -> str:
+        """Return the numbers of a bin."""
+        first = self.low + index * self.width
+        text = format_number(first * unit)
+        if self.width == 1:
+            return text
+        return f"{text} to {format_number((first + self.width - 1) * unit)}"

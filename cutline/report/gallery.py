@@ -1,0 +1,133 @@
+"""Galleries: images with captions that readers search, filter, sort and enlarge."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cutline.image import ImageSource
+
+Tone = Literal["", "good", "bad"]
+Mark = tuple[int, int, Literal["added", "removed", "wrong"]]
+"""a part of a line, from one position to another, and what it is"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A text below an image, such as its caption."""
+
+    text: str
+    label: str = ""
+    """whose text it is, such as the name of a captioner"""
+    marks: Sequence[Mark] = ()
+    """parts of the text that are marked, in order, without overlaps"""
+
+    def to_json(self) -> list[Any]:
+        """Return the label, and the runs of the text, each with its mark."""
+        runs, end = [], 0
+        for start, stop, kind in self.marks:
+            runs += [[self.text[end:start], ""], [self.text[start:stop], kind]]
+            end = stop
+        runs.append([self.text[end:], ""])
+        return [self.label, [run for run in runs if run[0]]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """An image of a gallery with its texts and numbers."""
+
+    image: ImageSource | None
+    """None if it is not available; one that cannot be read is shown as such"""
+    lines: Sequence[Line]
+    """shown below the image"""
+    name: str = ""
+    """display name of the image, such as its path"""
+    file: str = ""
+    """path or address that the enlarged image links to"""
+    references: Sequence[str] = ()
+    """shown with the enlarged image, and searched"""
+    numbers: Sequence[float | None] = ()
+    """one for each column of the gallery; None if the image has no such number"""
+    tags: Sequence[str] = ()
+    """among the tags of the gallery"""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of each card, by which a gallery is filtered and sorted."""
+
+    name: str
+    decimals: int = 2
+    signed: bool = False
+    """whether it is a difference, which gets a sign"""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images with captions that readers search, filter, sort and enlarge.
+
+    Raises:
+        ValueError: A card has another number of columns, or a tag that the gallery does not list.
+    """
+
+    cards: Sequence[Card]
+    columns: Sequence[Column] = ()
+    tags: Mapping[str, Tone] = field(default_factory=dict)
+    """tags in the order of the filter, each with what it means for the caption"""
+    sort: tuple[str, Literal["highest", "lowest", "typical"]] | None = None
+    """column, and what comes first; typical is closest to the median (default: as given)"""
+    show_tags: Sequence[str] = ()
+    """tags that the page filters by when it opens (default: all images)"""
+    noun: str = "images"
+    """what the cards are, for the line that counts them"""
+
+    def __post_init__(self) -> None:
+        for card in self.cards:
+            if len(card.numbers) != len(self.columns):
+                raise ValueError(f"{card.name}: {len(card.numbers)} numbers for the columns")
+            if unknown := set(card.tags) - set(self.tags):
+                raise ValueError(f"{card.name}: unknown tags {unknown}")
+
+    def to_json(self, thumbnails: Mapping[int, int], links: Mapping[str, str]) -> dict[str, Any]:
+        """Return the gallery as the script of the page reads it.
+
+        Args:
+            thumbnails: Index of the thumbnail of each card, by the card's position.
+            links: Links of files, by path or address.
+        """
+        tags = list(self.tags)
+        return {
+            "noun": self.noun,
+            "columns": [
+                {"name": each.name, "decimals": each.decimals, "signed": each.signed}
+                for each in self.columns
+            ],
+            "tags": [[name, tone] for name, tone in self.tags.items()],
+            "sort": [[c.name for c in self.columns].index(self.sort[0]), self.sort[1]]
+            if self.sort
+            else None,
+            "showTags": [tags.index(tag) for tag in self.show_tags],
+            "cards": [
+                self._describe_card(card, thumbnails.get(index, -1), links.get(card.file, ""))
+                for index, card in enumerate(self.cards)
+            ],
+        }
+
+    def _describe_card(self, card: Card, thumbnail: int, link: str) -> dict[str, Any]:
+        tags = list(self.tags)
+        values = {
+            "image": thumbnail,
+            "lines": [line.to_json() for line in card.lines],
+            "name": card.name,
+            "link": link,
+            "references": list(card.references),
+            "numbers": [_round(number) for number in card.numbers],
+            "tags": [tags.index(tag) for tag in card.tags],
+            "note": card.note,
+        }
+        return {name: value for name, value in values.items() if value not in ("", [])}
+
+
+def _round(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else round(number, 6)

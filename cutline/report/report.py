@@ -1,0 +1,51 @@
+"""`Report`: what a page shows, as data; `write_report` turns it into one HTML file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutline.files import write_text
+from cutline.progress import Progress, no_progress
+from cutline.report.about import About
+from cutline.report.blocks import Figures, Problems, Table, Text
+from cutline.report.charts import HistogramChart, IntervalChart, LineChart, ReliabilityDiagram
+from cutline.report.gallery import Gallery
+from cutline.report.page import render_page
+from cutline.report.word_maps import WordMaps
+
+Chart = HistogramChart | IntervalChart | LineChart | ReliabilityDiagram
+Block = Chart | Figures | Gallery | Problems | Table | Text | WordMaps
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report with its heading; charts that follow each other stand side by side."""
+
+    heading: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page."""
+
+    title: str
+    about: About
+    sections: Sequence[Section]
+    intro: str = ""
+    """a sentence below the title"""
+    refresh: float = 0
+    """seconds after which the page loads itself again (0: never)"""
+
+
+def write_report(path: str | Path, report: Report, progress: Progress = no_progress) -> None:
+    """Write a report to one HTML file, atomically.
+
+    Images that cannot be read are shown as such.
+
+    Args:
+        path: The HTML file.
+        report: The report.
+        progress: Shows how many images are done.
+    """
+    write_text(path, render_page(report, Path(path), progress))
