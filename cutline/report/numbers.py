@@ -12,7 +12,7 @@ def format_number(value: float) -> str:
     """Return a number with three significant digits, or as an integer if it is a large one."""
     if not math.isfinite(value):
         return "∞" if value > 0 else f"{MINUS}∞" if value < 0 else "–"
-    text = f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.6g}"
+    text = f"{value:,.3g}" if abs(value) < 999.5 else f"{value:,.6g}"
     return text.replace("-", MINUS) if "e" not in text else text
 
 

@@ -1,7 +1,6 @@
-"""Charts are valid SVG and stay inside their frame."""
+"""Charts stay inside their frame, and show what they are given."""
 
 import math
-import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
@@ -9,147 +8,208 @@ from html_reader import PRINTABLE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.report import render_curve, render_histogram, render_reliability
-from cutline.report.charts import MAX_BARS, MAX_POINTS, Point
+from cutline.report import (
+    HistogramChart,
+    IntervalChart,
+    IntervalRow,
+    LineChart,
+    Marker,
+    ReliabilityDiagram,
+    Series,
+)
+from cutline.report.charts import Plot
+from cutline.report.charts.axis import MIN_SPAN, make_axis, widen_range
+from cutline.report.charts.histogram import MAX_BARS
+from cutline.report.charts.line_chart import MAX_POINTS
+from cutline.report.charts.plot import BOTTOM, LEFT, RIGHT, TOP, Point
 
 COORDINATES = st.floats(-1e12, 1e12)
 CURVES = st.lists(st.tuples(COORDINATES, COORDINATES), max_size=30)
 
 
-def parse_svg(chart: str) -> ET.Element:
-    return ET.fromstring(chart)[0]
+def read_points(d: str) -> list[Point]:
+    pairs = [pair.split() for pair in d.strip("M").split("L")]
+    return [(float(x), float(y)) for x, y in pairs]
 
 
-def read_paths(chart: str) -> dict[str, list[Point]]:
-    """Points of each path, by its class."""
-    paths = {}
-    for element in parse_svg(chart).iter("path"):
-        pairs = [pair.split() for pair in element.attrib["d"].strip("MZ").split("L")]
-        paths[element.attrib["class"]] = [(float(x), float(y)) for x, y in pairs]
-    return paths
+def draw_line(points: list[Point], **arguments: object) -> Plot:
+    series = [Series("loss", points, is_noisy=True)]
+    return LineChart("", series, "step", "", **arguments).plot()  # type: ignore[arg-type]
 
 
-def read_bar_heights(chart: str) -> list[float]:
-    return [float(bar.attrib["height"]) for bar in parse_svg(chart).iter("rect")]
+def find_path(plot: Plot, css: str) -> list[Point]:
+    [d] = [path.d for path in plot.paths if path.css.startswith(css)]
+    return read_points(d)
 
 
-def assert_inside(chart: str) -> None:
-    _, _, width, height = map(float, parse_svg(chart).attrib["viewBox"].split())
-    for path in read_paths(chart).values():
-        for x, y in path:
-            assert 0 <= x <= width
-            assert 0 <= y <= height
+def assert_inside(plot: Plot) -> None:
+    places = [point for path in plot.paths for point in read_points(path.d)]
+    places += [(dot.x, dot.y) for dot in plot.dots]
+    places += [(bar.x, bar.y) for bar in plot.bars]
+    places += [(bar.x + bar.width, bar.y + bar.height) for bar in plot.bars]
+    for x, y in places:
+        assert plot.left - 1 <= x <= RIGHT + 1
+        assert TOP - 9 <= y <= plot.bottom + 1
+    for readout in plot.readouts:
+        assert plot.left - 1 <= readout.x <= RIGHT + 1
 
 
-@given(CURVES, PRINTABLE)
-def test_curve_is_valid_and_inside_its_frame(points: list[Point], title: str) -> None:
-    chart = render_curve(points, title, "step", "loss")
-    assert parse_svg(chart).attrib["aria-label"] == title
-    assert len(list(parse_svg(chart).iter("path"))) == (3 if points else 0)
-    assert_inside(chart)
+@given(CURVES, CURVES, st.booleans())
+def test_lines_are_inside_the_frame(first: list[Point], second: list[Point], is_log: bool) -> None:
+    series = [Series("a", first, is_noisy=True), Series("b", second, has_dots=True)]
+    plot = LineChart("", series, "step", "loss", is_log=is_log).plot()
+    assert_inside(plot)
+    assert plot.is_empty == (not any(x > 0 or not is_log for x, _ in (*first, *second)))
+    assert all(LEFT <= tick.position <= RIGHT for tick in plot.x_ticks)
 
 
 @given(CURVES.filter(bool))
 def test_lines_rise_where_values_rise(points: list[Point]) -> None:
-    heights = [-y for _, y in read_paths(render_curve(points, "", "", ""))["faint"]]
+    heights = [-y for _, y in find_path(draw_line(points), "faint")]
     values = [y for _, y in sorted(points)]
     for (h1, v1), (h2, v2) in pairwise(zip(heights, values, strict=True)):
         assert (v1 <= v2 and h1 <= h2) or (v1 >= v2 and h1 >= h2)
 
 
-def test_curve_shows_round_ticks_and_its_last_mean() -> None:
-    points = [(step, 1.0) for step in range(1001)]
-    texts: dict[str, list[str | None]] = {}
-    for element in parse_svg(render_curve(points, "loss", "step", "nats")).iter("text"):
-        texts.setdefault(element.attrib["class"], []).append(element.text)
-    assert texts["middle"] == ["0", "500", "1,000"]
-    assert texts["last end"] == ["1"]
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_an_axis_does_not_show_noise_as_a_trend(low: float, size: float) -> None:
+    """A narrow range becomes wider, includes the values, and does not pass zero for nothing."""
+    high = low + size
+    wide_low, wide_high = widen_range(low, high)
+    assert wide_low <= low
+    assert wide_high >= high
+    largest = max(abs(low), abs(high))
+    assert wide_high - wide_low >= min(MIN_SPAN * largest, size) * (1 - 1e-9)
+    assert wide_low >= 0 or low < 0
+    assert wide_high <= 0 or high > 0
+    axis = make_axis(1.02, 1.05, BOTTOM, TOP)  # a CIDEr that hardly changes
+    assert abs(axis.place(1.05) - axis.place(1.02)) < 0.2 * (BOTTOM - TOP)
+
+
+def test_ticks_are_round() -> None:
+    plot = draw_line([(step, 1.0) for step in range(1001)])
+    assert [tick.label for tick in plot.x_ticks] == ["0", "500", "1,000"]
+    assert plot.readouts[-1].text.startswith("step 999.5")
+    assert plot.readouts[-1].text.endswith("1 (mean 1)")
 
 
 def test_equal_ratios_are_equally_far_apart_on_a_log_axis() -> None:
     points = [(0.0, 9.0), (-1.0, 9.0), (1e-5, 1.0), (1e-3, 2.0), (1e-1, 1.0)]
-    chart = render_curve(points, "", "lr", "loss", log_x=True)
-    labels = {
-        element.text: float(element.attrib["x"])
-        for element in parse_svg(chart).iter("text")
-        if element.attrib["class"] == "middle"
-    }
+    plot = draw_line(points, is_log=True, markers=[Marker(1e-3, 2.0, "here")])
+    labels = {tick.label: tick.position for tick in plot.x_ticks}
     assert list(labels) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
     gaps = [b - a for a, b in pairwise(labels.values())]
     assert gaps == pytest.approx([gaps[0]] * 4, abs=0.2)
-    xs = [x for x, _ in read_paths(chart)["faint"]]
+    xs = [x for x, _ in find_path(plot, "faint")]
     assert xs == pytest.approx([labels[name] for name in ("1e-05", "0.001", "0.1")], abs=0.2)
-    assert "no data" in render_curve([(0.0, 1.0)], "", "", "", log_x=True)
+    assert plot.dots[-1].x == pytest.approx(labels["0.001"], abs=0.2)
+    assert draw_line([(0.0, 1.0)], is_log=True).is_empty
 
 
-@given(CURVES.filter(bool))
-def test_curve_on_a_log_axis_is_inside_its_frame(points: list[Point]) -> None:
-    assert_inside(render_curve([(abs(x), y) for x, y in points], "", "", "", log_x=True))
-
-
-def test_long_curves_are_thinned_and_keep_their_mean() -> None:
-    chart = render_curve([(step, step % 2) for step in range(100_000)], "", "", "")
-    faint = read_paths(chart)["faint"]
+def test_long_lines_are_averaged_and_keep_their_mean() -> None:
+    plot = draw_line([(step, step % 2) for step in range(100_000)])
+    faint = find_path(plot, "faint")
     assert MAX_POINTS / 2 < len(faint) - 1 < MAX_POINTS
     assert len({y for _, y in faint}) == 1  # means of 0 1 0 1 …
+    assert len(plot.readouts) <= MAX_POINTS
 
 
 def test_points_that_are_not_finite_are_left_out() -> None:
     finite = [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
-    points = [*finite, (4.0, math.nan), (math.inf, 1.0)]
-    assert render_curve(points, "", "", "") == render_curve(finite, "", "", "")
+    assert draw_line([*finite, (4.0, math.nan), (math.inf, 1.0)]) == draw_line(finite)
+
+
+def test_readouts_tell_the_values_of_all_lines_at_a_step() -> None:
+    series = [
+        Series("training", [(step, 2.0) for step in range(101)]),
+        Series("validation", [(0, 3.0), (100, 2.5)], has_dots=True),
+    ]
+    readouts = LineChart("Loss", series, "step", "").plot().readouts
+    assert readouts[0].text == "step 0\ntraining: 2\nvalidation: 3"
+    assert readouts[50].text == "step 50\ntraining: 2"
+    legend = LineChart("Loss", series, "step", "").plot().legend
+    assert [entry.name for entry in legend] == ["training", "validation"]
 
 
 @given(
     st.dictionaries(st.integers(-1000, 1_000_000), st.integers(1, 1_000_000), max_size=30),
-    PRINTABLE,
+    st.floats(-100, 100),
 )
-def test_histogram_is_valid_and_inside_its_frame(counts: dict[int, int], title: str) -> None:
-    chart = parse_svg(render_histogram(counts, title, "words", "captions"))
-    _, _, width, height = map(float, chart.attrib["viewBox"].split())
-    assert chart.attrib["aria-label"] == title
-    bars = [
-        {name: float(value) for name, value in bar.attrib.items()} for bar in chart.iter("rect")
-    ]
-    assert bool(counts) == bool(bars)
-    assert len(bars) <= MAX_BARS
-    for bar in bars:
-        assert 0 <= bar["x"] <= bar["x"] + bar["width"] <= width
-        assert 0 <= bar["y"] <= bar["y"] + bar["height"] <= height
+def test_bars_and_limits_are_inside_the_frame(counts: dict[int, int], limit: float) -> None:
+    chart = HistogramChart("", {"": counts}, "words", "captions", limits={"limit": limit})
+    plot = chart.plot()
+    assert_inside(plot)
+    assert bool(counts) == bool(plot.bars)
+    assert len(plot.bars) <= MAX_BARS + 1
+    assert len(plot.paths) == bool(counts)
 
 
 @given(st.dictionaries(st.integers(0, MAX_BARS - 1), st.integers(1, 100), min_size=1))
 def test_bars_are_as_tall_as_their_counts(counts: dict[int, int]) -> None:
-    heights = read_bar_heights(render_histogram(counts, "", "", ""))
+    plot = HistogramChart("", {"": counts}, "words", "captions").plot()
+    heights = [bar.height for bar in plot.bars]
     scale = max(heights) / max(counts.values())
-    expected = [scale * counts.get(n, 0) for n in range(min(counts), max(counts) + 1)]
-    assert heights == pytest.approx(expected, abs=0.11)  # written with one decimal
+    numbers = range(min(counts), max(counts) + 1)
+    expected = [scale * counts.get(number, 0) for number in numbers]
+    assert heights == pytest.approx(expected, abs=0.21)  # written with one decimal
+    for number, readout in zip(numbers, plot.readouts, strict=True):
+        assert readout.text == f"words {number}\ncaptions: {counts.get(number, 0)}"
+
+
+def test_neighbors_share_the_bars_of_a_wide_histogram() -> None:
+    counts = dict.fromkeys(range(10 * MAX_BARS), 3)
+    plot = HistogramChart("", {"": counts}, "words", "captions").plot()
+    assert len(plot.bars) == MAX_BARS
+    assert len({bar.height for bar in plot.bars}) == 1
+    assert plot.readouts[1].text == "words 10 to 19\ncaptions: 30"
+
+
+def test_histograms_beside_each_other_show_shares() -> None:
+    series = {"captions": {5: 1, 6: 3}, "references": {5: 10, 6: 30}}
+    plot = HistogramChart("", series, "words", "share").plot()
+    first, second, third, fourth = (bar.height for bar in plot.bars)
+    assert (first, second) == (third, fourth)
+    assert plot.readouts[0].text == "words 5\ncaptions: 25.0 %\nreferences: 25.0 %"
+
+
+def test_a_limit_stands_between_the_bars_that_it_separates() -> None:
+    counts = {29: 1, 30: 1, 31: 1}
+    limits = {"at most 30": 30.5, "exactly 31": 31}
+    plot = HistogramChart("", {"": counts}, "words", "captions", limits=limits).plot()
+    between, through = (read_points(path.d)[0][0] for path in plot.paths)
+    assert plot.bars[1].x + plot.bars[1].width < between < plot.bars[2].x
+    assert plot.bars[2].x < through < plot.bars[2].x + plot.bars[2].width
+    assert [label.text for label in plot.labels] == list(limits)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-50, 50), st.floats(0, 20), st.floats(0, 20)), min_size=1, max_size=9
+    )
+)
+def test_intervals_are_inside_the_frame_and_zero_is_shown(
+    rows: list[tuple[float, float, float]],
+) -> None:
+    chart = IntervalChart("", [IntervalRow("x", v, v - a, v + b, "") for v, a, b in rows], "")
+    plot = chart.plot()
+    assert_inside(plot)
+    [(zero, _), _] = read_points(plot.paths[0].d)
+    for (value, below, above), dot in zip(rows, plot.dots, strict=True):
+        assert (dot.x - zero) * value >= -0.1 * abs(value)
+        expected = "good" if value - below > 0 else "bad" if value + above < 0 else "unclear"
+        assert dot.css == expected
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=10), PRINTABLE)
 def test_a_reliability_diagram_has_its_points_on_the_scale_of_the_diagonal(
     points: list[Point], title: str
 ) -> None:
-    chart = render_reliability(points, points[:1], title, "confidence", "right")
-    assert_inside(chart)
-    root = parse_svg(chart)
-    texts = [text.text for text in root.iter("text")]
-    assert (title or None) in texts
-    diagonal, before, after = root.iter("path")
-    assert "stroke-dasharray" in diagonal.attrib
-    (left, bottom), (right, top) = (
-        map(float, pair.split()) for pair in diagonal.attrib["d"].strip("M").split("L")
-    )
-    assert before.attrib["d"].count("L") == len(points) - 1
-    assert "L" not in after.attrib["d"]
-    [circle] = root.iter("circle")
+    plot = ReliabilityDiagram(title, points, points[:1], "confidence", "right").plot()
+    assert_inside(plot)
+    diagonal, before, after = (read_points(path.d) for path in plot.paths)
+    (left, bottom), (right, top) = diagonal
+    assert len(before) == len(points)
+    assert len(after) == 1
     x, y = points[0]
-    assert float(circle.attrib["cx"]) == pytest.approx(left + x * (right - left), abs=0.1)
-    assert float(circle.attrib["cy"]) == pytest.approx(bottom + y * (top - bottom), abs=0.1)
-
-
-def test_neighbors_share_the_bars_of_a_wide_histogram() -> None:
-    counts = dict.fromkeys(range(10 * MAX_BARS), 3)
-    heights = read_bar_heights(render_histogram(counts, "", "", ""))
-    assert len(heights) == MAX_BARS
-    assert len(set(heights)) == 1
+    assert after[0][0] == pytest.approx(left + x * (right - left), abs=0.1)
+    assert after[0][1] == pytest.approx(bottom + y * (top - bottom), abs=0.1)

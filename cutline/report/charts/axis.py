@@ -42,8 +42,8 @@ class Axis:
     @property
     def ticks(self) -> list[Tick]:
         """Return the ticks within the range."""
-        tolerance = 1e-9 * max(1.0, self.high - self.low)
-        inside = (v for v in self.values if self.low - tolerance <= v <= self.high + tolerance)
+        margin = 1e-9 * (self.high - self.low)  # 10 ** -5 differs from 1e-05 in the last digit
+        inside = (v for v in self.values if self.low - margin <= v <= self.high + margin)
         return [Tick(self.place(value), self._format(value)) for value in inside]
 
     def _format(self, value: float) -> str:

@@ -41,7 +41,8 @@ class HistogramChart:
     unit: float = 1
     """what the integers are multiplied by, as in 0.1 for tenths"""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """values, in units of the x axis, that are drawn as lines with their names"""
+    """values, in units of the x axis, that are drawn as lines with their names; that of an integer is
+    in the middle of its bar, and 30.5 between 30 and 31"""
 
     def plot(self) -> Plot:
         """Return what is drawn."""
@@ -77,9 +78,9 @@ class HistogramChart:
         )
 
     def _make_bins(self, counts: Sequence[Mapping[int, int]]) -> "_Bins":
-        low, high = min(map(min, counts)), max(map(max, counts))
-        limits = [math.floor(limit / self.unit) for limit in self.limits.values()]
-        low, high = min(low, *limits, low), max(high, *limits, high)
+        numbers = [number for each in counts for number in (min(each), max(each))]
+        numbers += [math.ceil(limit / self.unit - 0.5) for limit in self.limits.values()]
+        low, high = min(numbers), max(numbers)
         width = math.ceil((high - low + 1) / MAX_BARS)
         return _Bins(low, width, math.ceil((high - low + 1) / width))
 
@@ -101,7 +102,7 @@ class HistogramChart:
             for name, counts in heights.items():
                 count = counts[index]
                 is_share = len(heights) > 1
-                text = format_percent(count) if is_share else f"{self.y_label}: {count:,}"
+                text = format_percent(count) if is_share else f"{self.y_label}: {count:,.0f}"
                 lines.append(f"{name}: {text}" if is_share else text)
             x = LEFT + (index + 0.5) * (RIGHT - LEFT) / bins.number
             readouts.append(Readout(round(x, 1), "\n".join(lines)))

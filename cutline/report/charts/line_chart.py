@@ -98,7 +98,7 @@ class LineChart:
         )
 
     def _make_axes(self, curves: "Sequence[_Curve]") -> tuple[Axis, Axis]:
-        xs = [x for curve in curves for x, _ in curve.points]
+        xs = [x for curve in curves for x in curve.x_range]
         ys = [y for curve in curves for _, y in (*curve.points, *curve.smoothed)]
         ys += [marker.y for marker in self.markers]
         if self.y_start is not None:
@@ -139,12 +139,16 @@ class _Curve:
     is_log: bool
     points: list[Point] = field(init=False)
     smoothed: list[Point] = field(init=False)
+    x_range: Point = field(init=False)
+    """first and last x, before averaging"""
 
     def __post_init__(self) -> None:
-        points = _downsample(_select_points(self.series.points, self.is_log))
+        given = _select_points(self.series.points, self.is_log)
+        points = _downsample(given)
         object.__setattr__(self, "points", points)
         smoothed = _smooth(points) if self.series.is_noisy else points
         object.__setattr__(self, "smoothed", smoothed)
+        object.__setattr__(self, "x_range", (given[0][0], given[-1][0]))
 
     def describe_value(self, x: float, x_axis: Axis, has_name: bool) -> str:
         """Return the value at the point that is closest to x, or "" if none is within reach."""
