@@ -1,6 +1,6 @@
 """Check a dataset before training: images, captions, duplicates, and leaks between splits."""
 
-from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, Histogram, ImageSize
+from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, ImageSize
 from cutline.check.report import write_check_report
 from cutline.check.run import check_data
 from cutline.check.summary import summarize
@@ -10,7 +10,6 @@ __all__ = [
     "KINDS",
     "CheckResult",
     "Finding",
-    "Histogram",
     "ImageSize",
     "check_data",
     "summarize",

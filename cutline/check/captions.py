@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from cutline.check.findings import Finding, Histogram
+from cutline.check.findings import Finding
 from cutline.config import CaptionText
 from cutline.data import Sample
+from cutline.metrics import Histogram
 from cutline.metrics.tokenizers import split_unspaced
 from cutline.tokenizer import Tokenizer, clean_caption
 

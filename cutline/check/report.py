@@ -4,11 +4,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from cutline.check.findings import ERRORS, CheckResult, Finding, Histogram
+from cutline.check.findings import ERRORS, CheckResult, Finding
 from cutline.check.summary import describe_data, escape_unprintable, group_by_kind
 from cutline.data import Sample
 from cutline.errors import ImageError
 from cutline.image import open_thumbnail
+from cutline.metrics import Histogram
 from cutline.report import (
     THUMBNAIL_SIZE,
     Card,

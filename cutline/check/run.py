@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cutline.check.captions import TokenCheck, check_captions, check_tokens, count_scripts
 from cutline.check.duplicates import find_duplicates
-from cutline.check.findings import KINDS, CheckResult, Finding, Histogram, ImageSize
+from cutline.check.findings import KINDS, CheckResult, Finding, ImageSize
 from cutline.check.images import ImageInfo, ImageInfos, ImageProblem, inspect_images
 from cutline.check.split import check_split
 from cutline.config import CaptionConfig, CaptionText, DataSource
 from cutline.data import Sample, group_by_image, open_data, open_related_data
+from cutline.metrics import Histogram
 from cutline.progress import Progress, no_progress
 from cutline.tokenizer import Tokenizer
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, Histogram, ImageSize
+from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, ImageSize
+from cutline.metrics import Histogram
 
 MAX_EXAMPLES = 3
 """maximum number of findings of a kind that the text lists"""

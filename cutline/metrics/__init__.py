@@ -16,6 +16,7 @@ from cutline.metrics.classification import (
 )
 from cutline.metrics.correlation import compute_spearman, resample_spearman
 from cutline.metrics.diversity import Diversity, compute_diversity
+from cutline.metrics.histogram import Histogram
 from cutline.metrics.java import check_extra_metrics
 from cutline.metrics.platt import PlattScaling, fit_platt
 from cutline.metrics.retrieval import (
@@ -48,6 +49,7 @@ __all__ = [
     "Detection",
     "Difference",
     "Diversity",
+    "Histogram",
     "Interval",
     "PlattScaling",
     "Recall",

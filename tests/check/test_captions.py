@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from photos import encode, kinds_and_names, make_photo
 
-from cutline.check import Histogram, check_data, summarize
+from cutline.check import check_data, summarize
 from cutline.config import CaptionConfig, CaptionText, DataConfig
 from cutline.data import Sample
 from cutline.errors import DataError
+from cutline.metrics import Histogram
 from cutline.tokenizer import Tokenizer
 from cutline.training.data.dataset import encode_captions
 
@@ -160,15 +161,6 @@ def test_any_text_can_be_checked_and_printed(texts: list[list[str]]) -> None:
     result = check_data(samples, tokenizer=Tokenizer.train(["a thing"], 50))
     assert result.captions.sum == sum(map(len, texts))
     assert summarize(result).encode()
-
-
-def test_histograms_have_extremes_sum_and_mean() -> None:
-    histogram = Histogram.from_values([3, 1, 3])
-    assert (histogram.minimum, histogram.maximum) == (1, 3)
-    assert (histogram.sum, histogram.count, list(histogram.counts)) == (7, 3, [1, 3])
-    assert histogram.mean == pytest.approx(7 / 3)
-    empty = Histogram.from_values([])
-    assert (empty.minimum, empty.maximum, empty.mean) == (0, 0, 0)
 
 
 def test_data_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
