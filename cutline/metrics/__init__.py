@@ -19,6 +19,7 @@ from cutline.metrics.diversity import Diversity, compute_diversity
 from cutline.metrics.histogram import Histogram
 from cutline.metrics.java import check_extra_metrics
 from cutline.metrics.platt import PlattScaling, fit_platt
+from cutline.metrics.quantiles import QUANTILES, compute_quantiles
 from cutline.metrics.retrieval import (
     Recall,
     RetrievalScores,
@@ -40,10 +41,13 @@ from cutline.metrics.stats import (
     collect_stats,
     compute_metrics,
 )
+from cutline.metrics.t_interval import compute_t_interval
 from cutline.metrics.tokenizers import choose_tokenizer
+from cutline.metrics.word_usage import WordUsage, WordUsages, compute_word_usage
 
 __all__ = [
     "METRIC_NAMES",
+    "QUANTILES",
     "CorpusStats",
     "CoveragePoint",
     "Detection",
@@ -56,6 +60,8 @@ __all__ = [
     "ReliabilityBin",
     "RetrievalScores",
     "Scores",
+    "WordUsage",
+    "WordUsages",
     "average_recall",
     "bootstrap_auroc",
     "bootstrap_intervals",
@@ -68,9 +74,12 @@ __all__ = [
     "compute_calibration_error",
     "compute_diversity",
     "compute_metrics",
+    "compute_quantiles",
     "compute_reliability",
     "compute_risk_coverage",
     "compute_spearman",
+    "compute_t_interval",
+    "compute_word_usage",
     "count_found",
     "detect_wrong_pairs",
     "fit_platt",

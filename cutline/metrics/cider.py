@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from cutline.metrics.bleu import MAX_ORDER, Ngram, Tokens, count_ngrams
 
+SCALE = 10
+"""CIDEr of an image whose caption equals all of its references"""
 SIGMA = 6.0
 """width of the Gaussian that penalizes a difference in length"""
 
@@ -44,27 +46,35 @@ class TfIdf:
         return NgramVector(weights, norms, length)
 
 
-def compute_cider(
-    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
-) -> list[float]:
+def compute_cider(similarities: Sequence[Sequence[float]]) -> list[float]:
     """Return the CIDEr score of each image, from 0 to 10; that of the corpus is their mean.
 
-    Document frequencies come from the references of all images, so the score of an image depends
-    on the other images.
+    Args:
+        similarities: The result of `compute_similarities`.
+    """
+    return [SCALE * sum(values) / len(values) for values in similarities]
+
+
+def compute_similarities(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> list[list[float]]:
+    """Return the similarity of each candidate to each of its references, from 0 to 1.
+
+    Document frequencies come from the references of all images, so the similarities of an image
+    depend on the other images.
     """
     reference_counts = [[count_ngrams(reference) for reference in texts] for texts in references]
     document_frequency = Counter(
         ngram for counts in reference_counts for ngram in set().union(*counts)
     )
     tf_idf = TfIdf(document_frequency, len(references))
-    scores = []
+    similarities = []
     for candidate, counts in zip(candidates, reference_counts, strict=True):
         vector = tf_idf.transform(count_ngrams(candidate))
-        similarities = [
-            compute_similarity(vector, tf_idf.transform(reference)) for reference in counts
-        ]
-        scores.append(10 * sum(similarities) / len(similarities))
-    return scores
+        similarities.append(
+            [compute_similarity(vector, tf_idf.transform(reference)) for reference in counts]
+        )
+    return similarities
 
 
 def compute_similarity(candidate: NgramVector, reference: NgramVector) -> float:

@@ -13,7 +13,7 @@ from cutline.config import ExtraMetric
 from cutline.errors import DataError
 from cutline.metrics import java, ptb
 from cutline.metrics.bleu import Tokens, compute_bleu, count_matches
-from cutline.metrics.cider import compute_cider
+from cutline.metrics.cider import compute_cider, compute_similarities
 from cutline.metrics.rouge import compute_rouge_l
 from cutline.metrics.tokenizers import Tokenize
 
@@ -68,6 +68,9 @@ class CorpusStats:
     """the tokens of each candidate"""
     references: Sequence[Sequence[Tokens]]
     """the tokens of each image's references"""
+    similarities: Sequence[Sequence[float]]
+    """CIDEr's similarity of each candidate to each of its references, from 0 to 1; ten times their
+    mean is the CIDEr of the image"""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -85,6 +88,27 @@ class CorpusStats:
         """Return the scores of each image."""
         return _make_scores(compute_scores(self.image_stats, 1), 1)
 
+    def score_groups(self, groups: Sequence[str]) -> dict[str, Scores]:
+        """Return the scores of each group of images, by name.
+
+        They are those of a corpus of its images, except that the document frequencies of CIDEr are
+        those of all images, so that the CIDEr of a group is the mean of its images'. Frequencies of
+        its own would be meaningless in a small group: a word of all of its images has no weight.
+
+        Args:
+            groups: The group of each image; "" for none.
+        """
+        numbers = {name: number for number, name in enumerate(sorted({*groups} - {""}))}
+        images = [image for image, name in enumerate(groups) if name]
+        rows = np.array([numbers[groups[image]] for image in images], np.int64)
+        num_images = np.bincount(rows, minlength=len(numbers))
+        sums = {}
+        for metric, stats in self.image_stats.items():
+            sums[metric] = np.zeros((len(numbers), stats.shape[1]))
+            np.add.at(sums[metric], rows, stats[images])
+        scores = _make_scores(compute_scores(sums, num_images), num_images)
+        return dict(zip(numbers, scores, strict=True))
+
     def select(self, indices: Sequence[int]) -> "CorpusStats":
         """Return the statistics of a corpus of some of the images.
 
@@ -93,8 +117,9 @@ class CorpusStats:
         candidates = [self.candidates[index] for index in indices]
         references = [self.references[index] for index in indices]
         stats = {name: stats[list(indices)] for name, stats in self.image_stats.items()}
-        stats["cider"] = _make_column(compute_cider(candidates, references))
-        return CorpusStats(stats, candidates, references)
+        similarities = compute_similarities(candidates, references)
+        stats["cider"] = _make_column(compute_cider(similarities))
+        return CorpusStats(stats, candidates, references, similarities)
 
 
 def compute_metrics(
@@ -142,12 +167,13 @@ def collect_stats(
     reference_tokens = [list(map(_split_at_spaces, texts)) for texts in reference_tokens]
     matches = map(count_matches, tokens, reference_tokens)
     stats["bleu"] = np.stack([image.to_array() for image in matches])
-    stats["cider"] = _make_column(compute_cider(tokens, reference_tokens))
+    similarities = compute_similarities(tokens, reference_tokens)
+    stats["cider"] = _make_column(compute_cider(similarities))
     if "meteor" in extra_metrics:
         stats["meteor"] = java.count_meteor_matches(tokens, reference_tokens)
     if "spice" in extra_metrics:
         stats["spice"] = _make_column(java.compute_spice(tokens, reference_tokens))
-    return CorpusStats(stats, tokens, reference_tokens)
+    return CorpusStats(stats, tokens, reference_tokens, similarities)
 
 
 def _check_lengths(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -163,12 +189,12 @@ def _check_lengths(candidates: Sequence[str], references: Sequence[Sequence[str]
             raise DataError(f"image {number} has no references: give at least one, or remove it")
 
 
-def compute_scores(sums: dict[str, Floats], num_images: int) -> dict[str, Floats]:
-    """Compute the scores of R corpora of `num_images` images each.
+def compute_scores(sums: dict[str, Floats], num_images: int | Ints) -> dict[str, Floats]:
+    """Compute the scores of R corpora.
 
     Args:
         sums: Statistics summed over the images of each corpus, (R, C) by metric.
-        num_images: Number of images per corpus.
+        num_images: Number of images of every corpus, or of each, (R,).
 
     Returns:
         The scores, (R,) by name.
@@ -183,10 +209,11 @@ def compute_scores(sums: dict[str, Floats], num_images: int) -> dict[str, Floats
     return scores
 
 
-def _make_scores(scores: dict[str, Floats], num_images: int) -> list[Scores]:
+def _make_scores(scores: dict[str, Floats], num_images: int | Ints) -> list[Scores]:
+    counts = np.broadcast_to(num_images, len(scores["cider"]))
     return [
-        Scores(**dict(zip(scores, map(float, values), strict=True)), num_images=num_images)
-        for values in zip(*scores.values(), strict=True)
+        Scores(**dict(zip(scores, map(float, values), strict=True)), num_images=int(count))
+        for count, *values in zip(counts, *scores.values(), strict=True)
     ]
 
 

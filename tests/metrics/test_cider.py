@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutline.metrics.cider import compute_cider
+from cutline.metrics.cider import compute_cider, compute_similarities
 
 TOKENS = st.lists(st.sampled_from("abcdef"), max_size=7)
 CORPORA = st.lists(
@@ -18,14 +18,17 @@ OTHER = ("p", ["p q r s"])  # a second image, without a word in common with the 
 
 
 def score(*images: tuple[str, list[str]]) -> list[float]:
-    return compute_cider(
-        [candidate.split() for candidate, _ in images],
-        [[text.split() for text in texts] for _, texts in images],
+    return score_tokens(
+        [(candidate.split(), [text.split() for text in texts]) for candidate, texts in images]
     )
 
 
 def score_tokens(corpus: TokenizedCorpus) -> list[float]:
-    return compute_cider(
+    return compute_cider(compare(corpus))
+
+
+def compare(corpus: TokenizedCorpus) -> list[list[float]]:
+    return compute_similarities(
         [candidate for candidate, _ in corpus], [references for _, references in corpus]
     )
 
@@ -85,3 +88,18 @@ def test_order_does_not_matter(corpus: TokenizedCorpus, random: Random) -> None:
     scores = score_tokens(corpus)
     shuffled = score_tokens([(corpus[index][0], corpus[index][1][::-1]) for index in order])
     assert shuffled == pytest.approx([scores[index] for index in order])
+
+
+@given(CORPORA)
+def test_similarity_to_a_reference_does_not_depend_on_the_image_s_others(
+    corpus: TokenizedCorpus,
+) -> None:
+    """The document frequencies do: they come from all references."""
+    candidate, references = corpus[0]
+    similarities = compare(corpus)
+    assert [len(values) for values in similarities] == [len(texts) for _, texts in corpus]
+    assert all(-1e-9 <= value <= 1 + 1e-9 for values in similarities for value in values)
+    # The references come once more, as an image each: one at a time with the candidate.
+    pairs: TokenizedCorpus = [(candidate, [reference]) for reference in references]
+    repeated = compare([*corpus, (candidate, references), *pairs])
+    assert [value for (value,) in repeated[len(corpus) + 1 :]] == repeated[0]

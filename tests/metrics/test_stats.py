@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,3 +155,49 @@ def test_errors_are_one_sentence(
     with pytest.raises(DataError, match=message) as error:
         compute_metrics(candidates, references)
     assert "\n" not in str(error.value)
+
+
+@settings(max_examples=30)
+@given(CORPORA)
+def test_group_of_one_image_has_its_scores(corpus: Corpus) -> None:
+    stats = collect_stats(*map(list, zip(*corpus, strict=True)))
+    names = [str(number) for number in range(len(corpus))]
+    assert stats.score_groups(names) == dict(zip(names, stats.score_images(), strict=True))
+    assert stats.score_groups([""] * len(corpus)) == {}
+
+
+@settings(max_examples=30)
+@given(CORPORA, st.data())
+def test_group_is_a_corpus_with_the_document_frequencies_of_all(
+    corpus: Corpus, data: st.DataObject
+) -> None:
+    stats = collect_stats(*map(list, zip(*corpus, strict=True)))
+    groups = data.draw(st.lists(st.sampled_from(["", "b", "a"]), min_size=len(stats), max_size=5))
+    groups = groups[: len(stats)]
+    scores = stats.score_groups(groups)
+    assert list(scores) == sorted({*groups} - {""})
+    for name, group_scores in scores.items():
+        images = [image for image, group in enumerate(groups) if group == name]
+        ciders = [stats.score_images()[image].cider for image in images]
+        expected = dataclasses.asdict(stats.select(images).score_corpus())
+        expected["cider"] = sum(ciders) / len(ciders)
+        assert dataclasses.asdict(group_scores) == pytest.approx(expected)
+
+
+def test_thousands_of_groups_take_no_time() -> None:
+    stats, times = collect_stats(["a dog", "two cats"], [["a dog runs"], ["cats"]]), 10_000
+    tiled = {name: np.tile(values, (times, 1)) for name, values in stats.image_stats.items()}
+    stats = dataclasses.replace(stats, image_stats=tiled)
+    start = time.process_time()
+    scores = stats.score_groups([f"scene {number}" for number in range(2 * times)])
+    # Selecting the images of each group would take 2 * times times as long as one pass.
+    assert time.process_time() - start < 2
+    assert len(scores) == 2 * times
+
+
+@given(CORPORA)
+def test_cider_is_ten_times_the_mean_similarity(corpus: Corpus) -> None:
+    stats = collect_stats(*map(list, zip(*corpus, strict=True)))
+    assert [image.cider for image in stats.score_images()] == [
+        10 * sum(values) / len(values) for values in stats.similarities
+    ]
