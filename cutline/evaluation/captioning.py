@@ -12,6 +12,7 @@ from cutline.evaluation.shares import map_shares
 from cutline.progress import Progress
 
 CaptionResult: TypeAlias = Caption | CutlineError
+"""the caption of an image, or why there is none"""
 
 
 def caption_dataset(

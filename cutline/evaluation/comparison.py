@@ -14,17 +14,22 @@ from cutline.evaluation.caption_file import read_captions
 from cutline.evaluation.matching import list_unpaired, match_captions, merge_references
 from cutline.metrics import (
     METRIC_NAMES,
+    CorpusStats,
     Difference,
+    Interval,
     Scores,
     check_extra_metrics,
     check_resamples,
     choose_tokenizer,
     collect_stats,
     compare_stats,
+    compute_t_interval,
 )
+from cutline.metrics.cider import SCALE
 
 SIGNIFICANCE_LEVEL = 0.05
 """a difference with a smaller p-value is significant"""
+_ROUNDING = 1e-9  # captions with the same words in another order differ by rounding
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,33 @@ class ComparedImage:
     """the caption in each file"""
     scores: tuple[Scores, Scores]
     """the scores of each caption"""
+    reference_differences: tuple[float, ...]
+    """CIDEr of the second caption minus that of the first against each reference alone; their mean
+    is `cider_difference`"""
 
     @property
     def cider_difference(self) -> float:
         """Return the CIDEr of the second caption minus that of the first."""
         return self.scores[1].cider - self.scores[0].cider
+
+    @property
+    def difference_interval(self) -> Interval | None:
+        """Return the 95 % paired t-interval of the difference in CIDEr over references.
+
+        It is where the mean difference may lie if other people had written the references; None of
+        fewer than three. As references are few and their differences not normal, it is a rough
+        one, and in 1 of 20 images without a difference it excludes 0 by chance.
+        """
+        return compute_t_interval(self.reference_differences)
+
+    @property
+    def is_beyond_noise(self) -> bool | None:
+        """Return whether the interval excludes 0; None if there are too few references to know."""
+        if self.captions[0] == self.captions[1]:
+            return False
+        if (interval := self.difference_interval) is None:
+            return None
+        return interval[0] > _ROUNDING or interval[1] < -_ROUNDING
 
 
 @dataclass(frozen=True)
@@ -176,8 +203,17 @@ def _compare_pairs(
         for side in (0, 1)
     )
     scores = zip(first.score_images(), second.score_images(), strict=True)
-    images = list(map(ComparedImage, samples, captions, scores))
+    differences = _subtract_ciders(first, second)
+    images = list(map(ComparedImage, samples, captions, scores, differences))
     return images, compare_stats(first, second, metrics.resamples, seed)
+
+
+def _subtract_ciders(first: CorpusStats, second: CorpusStats) -> list[tuple[float, ...]]:
+    """Return `second - first` of each image against each of its references."""
+    return [
+        tuple(SCALE * (other - one) for one, other in zip(*pair, strict=True))
+        for pair in zip(first.similarities, second.similarities, strict=True)
+    ]
 
 
 def _shorten_names(first: str, second: str) -> tuple[str, str]:

@@ -22,10 +22,16 @@ from cutline.distributed import run_on_main
 from cutline.errors import CutlineError, DataError
 from cutline.evaluation.captioning import CaptionResult, caption_dataset
 from cutline.evaluation.measurement import Measurements, measure_captions
-from cutline.metrics import Diversity, Interval, Scores, check_extra_metrics
+from cutline.metrics import (
+    Diversity,
+    Histogram,
+    Interval,
+    Scores,
+    WordUsages,
+    check_extra_metrics,
+    compute_quantiles,
+)
 from cutline.progress import Progress, no_progress
-
-"""the caption of an image, or why there is none"""
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,25 @@ class Evaluation:
     """how varied the captions are"""
     domains: dict[str, Scores]
     """scores by domain, if images have one: in-domain, near-domain and out-domain in NoCaps"""
+    groups: dict[str, Scores]
+    """scores by group, such as a scene or region, if images have one. CIDEr has the document
+    frequencies of all images, as groups are often small, and those of a domain its own"""
     intervals: dict[str, Interval]
     """95 % confidence interval of each score, if resamples were requested"""
+    word_usage: WordUsages
+    """words that captions use more or less often than references"""
+    caption_lengths: Histogram
+    """words per caption"""
+    reference_lengths: Histogram
+    """words per reference"""
     left_out: list[str] = field(default_factory=list)
     """a message for each given caption that was not measured: that of an image without references,
     or a second one"""
+
+    @property
+    def quantiles(self) -> dict[str, tuple[float, ...]]:
+        """Return the 5, 25, 50, 75 and 95 % quantiles of the scores of images, by metric."""
+        return compute_quantiles([image.scores for image in self.images])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the images, in a form that JSON can store."""
@@ -63,7 +83,9 @@ class Evaluation:
             "scores": self.scores.to_dict(),
             "diversity": self.diversity.to_dict(),
             "domains": {name: scores.to_dict() for name, scores in self.domains.items()},
+            "groups": {name: scores.to_dict() for name, scores in self.groups.items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "word_usage": self.word_usage.to_dict(),
             "skipped": self.skipped,
             "left_out": self.left_out,
         }
@@ -140,7 +162,8 @@ def select_samples(
         open_samples: Reads the dataset.
 
     Raises:
-        DataError: There are none, or the dataset cannot be read.
+        DataError: There are none, none has a group although its column is named, or the dataset
+            cannot be read.
     """
     samples = open_samples(data) if isinstance(data, DataSource) else data
     samples = [sample for sample in samples if sample.captions]
@@ -149,7 +172,16 @@ def select_samples(
         if isinstance(data, DataSource):
             raise no_captions_error(data.path, message)
         raise DataError(f"the data: {message}")
+    if isinstance(data, DataSource):
+        _check_groups(samples, data)
     return samples
+
+
+def _check_groups(samples: Sequence[Sample], data: DataSource) -> None:
+    """Raise DataError if the column of the groups is named, and no sample has a group."""
+    column = data.columns.group_column
+    if column and not any(sample.group for sample in samples):
+        raise DataError(f"{data.path}: the column `{column}` is empty; fill it in")
 
 
 def _evaluate_results(
@@ -197,6 +229,10 @@ def make_evaluation(
         skipped=skipped,
         diversity=measured.diversity,
         domains=measured.domains,
+        groups=measured.groups,
         intervals=measured.intervals,
+        word_usage=measured.word_usage,
+        caption_lengths=measured.caption_lengths,
+        reference_lengths=measured.reference_lengths,
         left_out=list(left_out),
     )

@@ -1,4 +1,4 @@
-"""Measure captions of samples: scores, by image and by domain, intervals and diversity."""
+"""Measure captions of samples: scores, by image, domain and group, intervals, and words."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from cutline.data import Sample
 from cutline.metrics import (
     CorpusStats,
     Diversity,
+    Histogram,
     Interval,
     Scores,
+    WordUsages,
     bootstrap_intervals,
     choose_tokenizer,
     collect_stats,
     compute_diversity,
+    compute_word_usage,
 )
 
 
@@ -27,7 +30,11 @@ class Measurements:
     image_scores: list[Scores]
     diversity: Diversity
     domains: dict[str, Scores]
+    groups: dict[str, Scores]
     intervals: dict[str, Interval]
+    word_usage: WordUsages
+    caption_lengths: Histogram
+    reference_lengths: Histogram
 
 
 def measure_captions(
@@ -52,7 +59,11 @@ def measure_captions(
         image_scores=stats.score_images(),
         diversity=compute_diversity(stats.candidates, train_tokens),
         domains=_score_domains(stats, [sample.domain for sample, _ in captioned]),
+        groups=stats.score_groups([sample.group for sample, _ in captioned]),
         intervals=bootstrap_intervals(stats, config.resamples) if config.resamples else {},
+        word_usage=compute_word_usage(stats.candidates, stats.references),
+        caption_lengths=Histogram.from_values(map(len, stats.candidates)),
+        reference_lengths=Histogram.from_values(map(len, chain.from_iterable(stats.references))),
     )
 
 

@@ -167,7 +167,8 @@ def test_results_can_be_stored_as_json() -> None:
     samples = make_samples(*REFERENCES, domains=("out-domain",) * 4)
     result = evaluate(fake_captioner(*CAPTIONS), samples, resamples=20, train_captions=CAPTIONS[:1])
     values = json.loads(json.dumps(result.to_dict()))
-    assert list(values) == ["scores", "diversity", "domains", "intervals", "skipped", "left_out"]
+    keys = ["scores", "diversity", "domains", "groups", "intervals", "word_usage"]
+    assert list(values) == [*keys, "skipped", "left_out"]
     assert values["scores"] == result.scores.to_dict()
     assert values["domains"]["out-domain"] == result.scores.to_dict()
     assert values["diversity"]["novel"] == 3 / 4
