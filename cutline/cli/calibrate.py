@@ -10,10 +10,9 @@ from cutline.cli.console import print_message, print_result
 from cutline.cli.evaluation_outputs import write_json_output
 from cutline.cli.flags import (
     CheckpointFlags,
-    ColumnFlags,
     Data,
-    DataFlags,
     Flags,
+    GroupedDataFlags,
     JsonOutput,
     ReportOutput,
     check_outputs,
@@ -26,23 +25,6 @@ from cutline.progress import is_rank_zero, progress_bar
 if TYPE_CHECKING:
     from cutline.calibration import CalibrationResult
     from cutline.metrics import CoveragePoint
-
-
-@dataclasses.dataclass(frozen=True)
-class GroupColumnFlags(ColumnFlags):
-    """Column names of tables and JSON rows, where they differ from the defaults."""
-
-    group_column: str = ""
-    """column of groups such as scenes or videos, all of which is in one half"""
-
-
-@dataclasses.dataclass(frozen=True)
-class GroupedDataFlags(DataFlags):
-    """Dataset: how to read it."""
-
-    columns: Annotated[GroupColumnFlags, Flags] = dataclasses.field(
-        default_factory=GroupColumnFlags
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ from cutline.cli.console import print_message, print_result
 from cutline.cli.evaluation_outputs import EvaluationOutputs, print_list, write_json_output
 from cutline.cli.flags import (
     Data,
-    DataFlags,
     DataPathFlag,
     Flags,
+    GroupedDataFlags,
     MatcherFlags,
     ModelFlags,
     list_changed,
@@ -33,7 +33,7 @@ def evaluate_command(
     prompt: str | None = None,
     train_captions: DataPathFlag = "",
     k_test: int = DEFAULT_K_TEST,
-    source: Annotated[DataFlags, Flags] = DataFlags(),
+    source: Annotated[GroupedDataFlags, Flags] = GroupedDataFlags(),
     model: Annotated[ModelFlags, Flags] = ModelFlags(),
     matcher: Annotated[MatcherFlags, Flags] = MatcherFlags(),
     inference: Annotated[InferenceConfig, Flags] = InferenceConfig(),
@@ -43,6 +43,7 @@ def evaluate_command(
     """Caption a dataset and measure the captions: BLEU-1..4, ROUGE-L, CIDEr and diversity.
 
     If images have a domain, as those of NoCaps, every score is shown by domain too. With
+    --group-column, every score by group, such as a scene, is in --json and --report. With
     --captions, measure the captions of a file instead, of any captioner; images need not exist.
     With --matcher, measure a matcher: recall of texts and images, before and after re-ranking by
     ITM.
@@ -68,6 +69,8 @@ def evaluate_command(
         "--prompt": prompt is not None,
         "the settings of generation": generation != GenerationConfig(),
     }
+    if source.columns.group_column and not matcher.matcher:
+        outputs.check_groups()
     if captions:
         others = {
             "--matcher": matcher != MatcherFlags(),
@@ -81,6 +84,7 @@ def evaluate_command(
             "--output": bool(outputs.output),
             "--report": bool(outputs.report),
             "--json-format": outputs.json_format != "cutline",
+            "--group-column": bool(source.columns.group_column),
             "--train-captions": bool(train_captions),
             "the settings of metrics": metrics != MetricConfig(),
         }

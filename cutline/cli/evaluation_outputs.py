@@ -51,6 +51,14 @@ class EvaluationOutputs:
             )
         check_outputs(self.output, self.report, self.json_file, inputs=inputs)
 
+    def check_groups(self) -> None:
+        """Raise ConfigError if no output has the scores by group."""
+        if not self.report and (not self.json_file or self.json_format == "coco"):
+            raise ConfigError(
+                "--group-column is for --json in cutline's format and for --report, which have the "
+                "scores by group: name one of them"
+            )
+
     def check_samples(self, samples: Sequence["Sample"]) -> None:
         """Raise ConfigError if captions of these samples cannot be written as COCO results."""
         from cutline.data import is_results_path

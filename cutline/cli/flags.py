@@ -106,7 +106,7 @@ def list_changed(settings: "GenerationConfig | ModelFlags") -> dict[str, Any]:
 class ColumnFlags(Columns):
     """Column names of tables and JSON rows, where they differ from the defaults."""
 
-    group_column: Suppress[str] = ""  # for commands that divide data
+    group_column: Suppress[str] = ""  # for commands that use groups
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,21 @@ class DataFlags:
     def source(self, path: str) -> DataSource:
         """Return the dataset at `path`, with these settings."""
         return DataSource(path, self.image_root, self.split, self.columns)
+
+
+@dataclass(frozen=True)
+class GroupColumnFlags(ColumnFlags):
+    """Column names of tables and JSON rows, where they differ from the defaults."""
+
+    group_column: str = ""
+    """column of groups, such as scenes, videos or regions"""
+
+
+@dataclass(frozen=True)
+class GroupedDataFlags(DataFlags):
+    """Dataset: how to read it."""
+
+    columns: Annotated[GroupColumnFlags, Flags] = field(default_factory=GroupColumnFlags)
 
 
 @dataclass(frozen=True)
