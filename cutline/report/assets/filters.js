@@ -74,7 +74,7 @@ function makeControls(gallery, onChange) {
   const counts = countTags(gallery);
   const tags = gallery.tags.map(([name, tone], index) => make(
     "button", { type: "button", className: `tag ${tone}`, "aria-pressed": "false" },
-    name, make("span", { className: "count" }, counts[index].toLocaleString("en")),
+    `${name} `, make("span", { className: "count" }, counts[index].toLocaleString("en")),
   ));
 
   function read() {

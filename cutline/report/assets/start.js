@@ -14,6 +14,7 @@ function savePlace(galleries) {
 function restorePlace(galleries) {
   const saved = store("sessionStorage", PLACE);
   if (!saved) return;
+  store("sessionStorage", PLACE, "");
   const { top, choices } = JSON.parse(saved);
   galleries.forEach(({ controls }, index) => {
     const choice = choices[index];
@@ -25,7 +26,6 @@ function restorePlace(galleries) {
 function startRefresh(galleries) {
   const seconds = Number(document.body.dataset.refresh);
   if (!seconds) return;
-  restorePlace(galleries);
   setInterval(() => {
     if (dialog.open || document.hidden) return;
     savePlace(galleries);
@@ -33,6 +33,7 @@ function startRefresh(galleries) {
   }, 1000 * seconds);
 }
 
+document.querySelector(".no-script").remove();
 startTheme();
 startImages();
 document.querySelectorAll("table").forEach(startTable);
@@ -41,4 +42,5 @@ document.querySelectorAll(".word-maps figure").forEach(startWordMaps);
 startEnlarged();
 const galleries = [...document.querySelectorAll(".gallery")].map(startGallery);
 startTagButtons(galleries);
+restorePlace(galleries);
 startRefresh(galleries);
