@@ -20,7 +20,7 @@ function makeRuns(runs) {
 
 function makeLines(card) {
   return card.lines.map(([label, runs]) => make("p", { className: "caption" },
-    ...(label ? [make("span", { className: "label" }, label), " "] : []), ...makeRuns(runs)));
+    ...(label ? [make("span", { className: "whose" }, label), " "] : []), ...makeRuns(runs)));
 }
 
 function makeNumbers(gallery, card) {

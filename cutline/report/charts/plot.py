@@ -7,8 +7,8 @@ from cutline.report.charts.axis import Tick
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 60.0, 628.0, 18.0, 244.0
+WIDTH, HEIGHT = 640, 272
+LEFT, RIGHT, TOP, BOTTOM = 60.0, 614.0, 18.0, 244.0
 """edges of the plot within the chart, in pixels"""
 
 
