@@ -85,6 +85,9 @@ class EvalConfig(Settings):
     """epochs between two evaluations"""
     start_epoch: int = 0
     """first epoch to evaluate (0: epoch `every_epochs`)"""
+    before_training: bool = True
+    """evaluate the initial weights, too, so that the log and the report show where training
+    started; they are never the best checkpoint"""
     batch_size: int = 32
     """images per batch"""
     max_images: int = 0

@@ -25,8 +25,16 @@ from cutline.training.loop.totals import StepTotals
 from cutline.training.loop.trainer import Trainer
 
 Build = Callable[..., Recipe]
-SETTINGS: dict[str, Any] = {"optim_epochs": 4, "optim_ema_decay": 0.9, "save_minutes": 0.0}
-LOGGED = ("step", "epoch", "loss", "lr", "grad_norm", "train_loss", "cider", "best", "samples")
+SETTINGS: dict[str, Any] = {
+    "optim_epochs": 4,
+    "optim_ema_decay": 0.9,
+    "save_minutes": 0.0,
+    "eval_before_training": True,
+}
+LOGGED = (
+    *("step", "epoch", "loss", "lr", "grad_norm"),
+    *("train_loss", "val_loss", "cider", "best", "samples"),
+)
 
 
 def train_in_process(recipe: Recipe, resume: bool, kill_after: float | None = None) -> bool:
@@ -48,7 +56,7 @@ def check_same_run(actual: Path, expected: Path, seed: int = 0) -> None:
         for folder in (actual, expected)
     ]
     assert logs[0] == logs[1], seed
-    assert len(logs[0]) == 16 + 4
+    assert len(logs[0]) == 16 + 1 + 4
     for name in ("state.safetensors", "best/model.safetensors", "last/model.safetensors"):
         tensors, expected_tensors = load_file(actual / name), load_file(expected / name)
         assert tensors.keys() == expected_tensors.keys(), seed
@@ -95,7 +103,7 @@ def test_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
     process.kill()
     process.join()
     assert sys.platform == "win32" or process.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "report.html").exists()
+    assert "Captions of validation images" in (tmp_path / "killed" / "report.html").read_text()
     cutline.load(tmp_path / "killed" / "last")
     train(killed, resume=True, show_progress=False)
     check_same_run(tmp_path / "killed", tmp_path / "full")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from equal_runs import assert_equal_files
+from equal_runs import assert_equal_files, read_numbers
 from interruption import interrupt_at, train_interrupted
 from safetensors.torch import load_file
 from tiny_recipe import NO_DROPOUT
@@ -45,7 +45,8 @@ def diverge_at(step: int) -> Callable[[Trainer, float, float], None]:
 
 
 def test_run_writes_a_captioner_a_log_and_a_report(recipe: Build, scenes: Path) -> None:
-    best = train(recipe(), show_progress=False)
+    run = recipe(eval_before_training=True)
+    best = train(run, show_progress=False)
     directory = best.parent
     captioner = cutline.load(directory)  # its best checkpoint
     captions = captioner.caption([scenes.parent / "scene-000000.png"] * 2)
@@ -53,10 +54,13 @@ def test_run_writes_a_captioner_a_log_and_a_report(recipe: Build, scenes: Path) 
     lines = read_log(directory / "log.jsonl")
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))
     evaluations = [line for line in lines if "cider" in line]
-    assert [line["epoch"] for line in evaluations] == [1, 2]
-    assert len(evaluations[0]["samples"]) == 4
+    assert [line["epoch"] for line in evaluations] == [0, 1, 2]
+    captions = [json.loads(line)["captions"] for line in scenes.read_text().splitlines()]
+    for line in evaluations:
+        assert line["val_loss"] > 0
+        assert [sample["references"] for sample in line["samples"]] == captions[:4]
     assert "<svg" in (directory / "report.html").read_text()
-    assert cutline.read_recipe(directory / "recipe.yaml") == recipe()
+    assert cutline.read_recipe(directory / "recipe.yaml") == run
 
 
 def test_resumed_run_equals_an_uninterrupted_one(
@@ -69,6 +73,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
         "optim_grad_accum_steps": 2,
         "optim_warmup_steps": 2,
         "log_every": 3,
+        "eval_before_training": True,
     }
     full, resumed = (
         recipe(output=str(tmp_path / name), **settings) for name in ("full", "resumed")
@@ -81,7 +86,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
             with pytest.raises(Interrupted, match=message):
                 train(resumed, resume=step > 1, show_progress=False)
     train(resumed, resume=True, show_progress=False)
-    assert read_losses(resumed.output) == read_losses(full.output)
+    assert read_numbers(resumed) == read_numbers(full)
     assert_equal_files(full, resumed, "state.safetensors", "best/model.safetensors")
 
 

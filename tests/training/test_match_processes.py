@@ -12,7 +12,12 @@ from tiny_recipe import MATCH, MOMENTUM, NO_DROPOUT, PRETRAIN, tiny_recipe
 
 from cutline.training import read_log, train
 
-SETTINGS = NO_DROPOUT | {"optim_ema_decay": 0.9, "eval_max_images": 5, "optim_epochs": 1}
+SETTINGS = NO_DROPOUT | {
+    "optim_ema_decay": 0.9,
+    "eval_max_images": 5,
+    "eval_before_training": True,
+    "optim_epochs": 1,
+}
 TASKS = {"match": MATCH, "pretrain": PRETRAIN | MOMENTUM}
 ALL_RANKS = {"optim_batch_size": 1, "match_negative_all_rank": True}
 NUMBERS = (
@@ -24,6 +29,7 @@ NUMBERS = (
     "temperature",
     "grad_norm",
     "train_loss",
+    "val_loss",
     "recall_mean",
 )
 

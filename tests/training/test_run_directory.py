@@ -72,6 +72,7 @@ def test_settings_that_do_not_affect_the_result_may_change(recipe: Build, old_ru
         data_num_workers=3,
         optim_lr=1e-5,
         optim_clip_norm=2.0,
+        eval_before_training=True,
     )
     check_run_directory(Path(old_run.output), changed, resume=True)
 

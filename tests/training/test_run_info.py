@@ -81,16 +81,16 @@ def test_the_log_has_speed_memory_and_gradient_norm(recipe: Build) -> None:
 
 def test_tensorboard_has_the_values_of_the_log(recipe: Build) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = recipe(tensorboard="on", eval_max_images=2)
+    run = recipe(tensorboard="on", eval_max_images=2, eval_before_training=True)
     directory = train(run, show_progress=False).parent
     events = accumulator.EventAccumulator(str(directory / "tensorboard"))
     events.Reload()
     lines = [line for line in read_log(directory / "log.jsonl") if "loss" in line]
     losses = [(event.step, event.value) for event in events.Scalars("training/loss")]
     assert losses == [(line["step"], pytest.approx(line["loss"])) for line in lines]
-    assert [event.step for event in events.Scalars("validation/cider")] == [4, 8]
+    assert [event.step for event in events.Scalars("validation/cider")] == [0, 4, 8]
     assert events.Tags()["images"] == ["images/0", "images/1"]
-    assert [event.step for event in events.Tensors("captions/text_summary")] == [4, 8]
+    assert [event.step for event in events.Tensors("captions/text_summary")] == [0, 4, 8]
 
 
 def test_tensorboard_can_be_turned_off(recipe: Build) -> None:

@@ -61,7 +61,7 @@ def tiny_recipe(data: Path, output: Path | str, **changes: Any) -> Recipe:
         model=ModelSettings.from_config(MODEL),
         data=DataConfig(train=str(data), val=str(data), num_workers=0),
         optim=OptimConfig(batch_size=5, epochs=2, lr=1e-3),
-        eval=EvalConfig(every_epochs=1, max_images=4),
+        eval=EvalConfig(every_epochs=1, before_training=False, max_images=4),
     )
     for name in ("vision", "text"):
         model = changes.get("model", base.model)

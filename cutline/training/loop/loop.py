@@ -128,7 +128,9 @@ def save_after_error(
     """
     directory, step = trainer.directory, trainer.state.step
     try:
-        trainer.save()
+        # An error before the first step leaves nothing to resume: a corrected recipe can start.
+        if step or isinstance(error, Interrupted):
+            trainer.save()
     except DivergedError as diverged:
         error = error if isinstance(error, DivergedError) else diverged
     if isinstance(error, DivergedError):
@@ -169,7 +171,8 @@ def save_settings(recipe: Recipe, directory: Path, info: dict[str, Any], resume:
 
 def open_log(trainer: Trainer, show_progress: bool) -> RunLog:
     """Open the log of a run; only that of the main process writes files."""
-    path, tensorboard, step = None, None, trainer.state.step
+    path, tensorboard, state = None, None, trainer.state
+    step = state.step or state.last_eval_step  # of step 0, there is an evaluation or nothing
     if is_main_process():
         path = trainer.directory / LOG_FILE
         if uses_tensorboard(trainer.recipe):
@@ -184,7 +187,7 @@ def run_steps(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         Interrupted: A stop was requested.
         CutlineError: The data cannot be read, or the loss became NaN or infinite.
     """
-    # A run that was stopped during an evaluation resumes with that evaluation.
+    # A new run begins with an evaluation; one that was stopped during an evaluation repeats it.
     evaluate_if_due(trainer, log, stop)
     # If the workers were left to the garbage collector, it would wait for them.
     with closing(trainer.read_steps()) as steps:

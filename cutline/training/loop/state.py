@@ -25,10 +25,10 @@ class TrainerState:
     """optimizer steps done"""
     examples_per_step: int = 0
     """examples of an optimizer step, over all processes"""
-    last_eval_step: int = 0
-    """the step after which the last evaluation took place"""
+    last_eval_step: int = -1
+    """the step after which the last evaluation took place; 0: before training; -1: there is none"""
     best_score: float | None = None
-    """the best evaluation so far; higher is better"""
+    """the best evaluation of trained weights so far; higher is better"""
     loss_sum: float = 0.0
     """summed loss since the last line of the log"""
     token_count: int = 0

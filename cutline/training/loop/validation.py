@@ -1,4 +1,4 @@
-"""Evaluation during training: metrics on the validation data, and the choice of the best weights.
+"""Evaluation before and during training: metrics on the validation data, and the best weights.
 
 The training model is not touched: all of this works on `Trainer.export_model`.
 """
@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from cutline.distributed import gather_results, rank, run_on_main, world_size
-from cutline.errors import DataError, blame_setting
+from cutline.config.data import MAX_CAPTIONS_PER_IMAGE
+from cutline.distributed import gather_results, is_main_process, rank, run_on_main, world_size
+from cutline.errors import CutlineError, DataError, blame_setting
 from cutline.evaluation import EvaluatedImage
 from cutline.files import atomic_write
 from cutline.image import open_thumbnail
@@ -22,18 +23,22 @@ from cutline.training.data.batch import load_batches
 from cutline.training.loop.trainer import Trainer
 from cutline.training.run.directory import BEST, LOG_FILE, NUM_SAMPLES, sample_path
 from cutline.training.run.log import RunLog
+from cutline.training.run.report import write_run_report
 from cutline.training.tasks import TaskEvaluation
 
 T = TypeVar("T")
 
 SAMPLE_SIZE = 320
 """longer side of their copies in the run directory, in pixels"""
+MAX_REFERENCES = 5
+"""reference captions of an image in the log"""
 
 
 def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     """Evaluate, save the weights if they are the best so far, and save the state.
 
-    Does nothing between two epochs that the recipe evaluates.
+    Does nothing between two epochs that the recipe evaluates. Before the first step, it evaluates
+    the initial weights and saves none.
 
     Raises:
         DataError: No image of the training or validation data can be read.
@@ -44,7 +49,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
         return
     trainer.check_weights()
     state, data = trainer.state, trainer.recipe.data
-    if state.num_images == 0:
+    if state.step and state.num_images == 0:
         raise DataError(
             f"data.train: {data.train}: none of the images can be read; "
             f"check `data.image_root`, and the errors in {trainer.directory / LOG_FILE}"
@@ -52,7 +57,7 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     setting = "val" if data.val else "train"
     with log.exclude_time(), blame_setting(setting, trainer.recipe.setting_names):
         line, score = evaluate_model(trainer, log, stop)
-    is_best = state.best_score is None or score > state.best_score
+    is_best = state.step > 0 and (state.best_score is None or score > state.best_score)
     if is_best:
         state.best_score = score
         trainer.save_checkpoint(BEST)
@@ -60,15 +65,21 @@ def evaluate_if_due(trainer: Trainer, log: RunLog, stop: StopSignal) -> None:
     epoch = math.ceil(state.step / trainer.steps_per_epoch)
     # The line comes before the state: with the state saved, the evaluation is not repeated.
     log.write({"step": state.step, "epoch": epoch, **line, "best": is_best})
-    trainer.save()
+    if state.step:
+        trainer.save()
     values = "  ".join(f"{name} {v:.3f}" for name, v in line.items() if isinstance(v, float))
-    log.print(f"epoch {epoch}: {values}{'  (best so far)' if is_best else ''}")
+    moment = f"epoch {epoch}" if epoch else "before training"
+    log.print(f"{moment}: {values}{'  (best so far)' if is_best else ''}")
+    with log.exclude_time():
+        update_report(trainer.directory, log)
 
 
 def _is_due(trainer: Trainer) -> bool:
     state, config = trainer.state, trainer.recipe.eval
     if state.last_eval_step == state.step:
         return False
+    if state.step == 0:
+        return config.before_training and bool(trainer.setup.val_samples)
     if state.step == trainer.total_steps:
         return True
     epoch, steps_into_epoch = divmod(state.step, trainer.steps_per_epoch)
@@ -83,21 +94,48 @@ def evaluate_model(trainer: Trainer, log: RunLog, stop: StopSignal) -> tuple[dic
         The metrics for the log, and the score by which the best checkpoint is selected; higher is
         better.
     """
-    state, recipe = trainer.state, trainer.recipe
-    train_loss = state.epoch_loss_sum / max(1, state.epoch_token_count)
-    line: dict[str, Any] = {"train_loss": train_loss}
+    state = trainer.state
+    line: dict[str, Any] = {}
+    if state.step:
+        line["train_loss"] = state.epoch_loss_sum / max(1, state.epoch_token_count)
     if not trainer.setup.val_samples:
-        return line, -train_loss
-    if recipe.eval.select_by == "loss":
-        line["val_loss"], skipped = compute_validation_loss(trainer, _track(log, stop))
-        log.log_skipped(state.step, skipped)
+        return line, -line["train_loss"]
+    line |= measure_loss(trainer, log, stop)
+    if trainer.recipe.eval.select_by == "loss":
         return line, -line["val_loss"]
     evaluation = evaluate_task(trainer, _track(log, stop))
     log.log_skipped(state.step, evaluation.skipped)
     line |= evaluation.metrics
     if images := evaluation.images[:NUM_SAMPLES]:
-        line["samples"] = run_on_main(lambda: save_samples(trainer.directory, images))
+        is_new = trainer.saved_step is None  # files in the directory may be those of another run
+        line["samples"] = run_on_main(lambda: save_samples(trainer.directory, images, is_new))
     return line, evaluation.score
+
+
+def measure_loss(trainer: Trainer, log: RunLog, stop: StopSignal) -> dict[str, float]:
+    """Return the validation loss for the log.
+
+    If it does not select the best checkpoint, captions that have no loss, such as those whose
+    prompts are too long, are no reason to end the run.
+    """
+    try:
+        val_loss, skipped = compute_validation_loss(trainer, _track(log, stop))
+    except CutlineError as error:
+        if trainer.recipe.eval.select_by == "loss":
+            raise
+        log.print(f"there is no validation loss: {error}")
+        return {}
+    log.log_skipped(trainer.state.step, skipped)
+    return {"val_loss": val_loss}
+
+
+def update_report(directory: Path, log: RunLog) -> None:
+    """Write the report of the run so far; the end of the run tells if that still fails."""
+    try:
+        if is_main_process():
+            write_run_report(directory)
+    except (CutlineError, OSError) as error:
+        log.print(f"the report could not be written: {error}")
 
 
 def _track(log: RunLog, stop: StopSignal) -> Progress:
@@ -134,10 +172,9 @@ def compute_validation_loss(
         DataError: None of the images can be read.
     """
     recipe, setup, model = trainer.recipe, trainer.setup, trainer.export_model()
-    count = trainer.task.validation_captions
+    count, size = group_captions(trainer)
     recipe = replace(recipe, data=replace(recipe.data, captions_per_image=count))
     dataset = setup.make_val_dataset(recipe, setup.val_samples)
-    size = recipe.eval.batch_size
     keys = [(0, index) for index in range(len(dataset))]
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     batches = batches[rank() :: world_size()]
@@ -166,17 +203,40 @@ def compute_validation_loss(
     return sum(loss_sums) / sum(target_counts), skipped
 
 
-def save_samples(directory: Path, images: Sequence[EvaluatedImage]) -> list[dict[str, str]]:
+def group_captions(trainer: Trainer) -> tuple[int, int]:
+    """Return `data.captions_per_image` of the validation loss, and examples per batch.
+
+    An image is encoded once for all of its captions, unless one has more than fit into a batch.
+    """
+    size = trainer.recipe.eval.batch_size
+    if count := trainer.task.validation_captions:
+        return count, size
+    most = max(len(sample.captions) for sample in trainer.setup.val_samples)
+    return (most, size // most) if most <= min(size, MAX_CAPTIONS_PER_IMAGE) else (0, size)
+
+
+def save_samples(
+    directory: Path, images: Sequence[EvaluatedImage], overwrite: bool
+) -> list[dict[str, Any]]:
     """Save small copies of a few validation images to the run directory.
 
+    Args:
+        directory: The run directory.
+        images: The images; those of every evaluation of a run are the same.
+        overwrite: Whether to write copies that exist already.
+
     Returns:
-        For each image its path in the directory, its id and its current caption.
+        For each image its path in the directory, its id, its current caption, and its references.
     """
     samples = []
     for number, image in enumerate(images):
-        path = sample_path(number)
-        if not (directory / path).exists():  # every evaluation has the same images
+        path, sample = sample_path(number), image.sample
+        if overwrite or not (directory / path).exists():
             with atomic_write(directory / path) as temporary:
-                open_thumbnail(image.sample.image, SAMPLE_SIZE).save(temporary, "JPEG")
-        samples.append({"image": path, "id": image.sample.id, "caption": image.caption.text})
+                open_thumbnail(sample.image, SAMPLE_SIZE).save(temporary, "JPEG")
+        references = list(sample.captions[:MAX_REFERENCES])
+        caption = image.caption.text
+        samples.append(
+            {"image": path, "id": sample.id, "caption": caption, "references": references}
+        )
     return samples

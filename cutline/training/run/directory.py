@@ -23,7 +23,7 @@ REPORT_FILE = "report.html"
 LOCK_FILE = ".lock"
 BEST, LAST = "best", "last"
 """folders of the best and the latest checkpoint"""
-NUM_SAMPLES = 8
+NUM_SAMPLES = 16
 """validation images whose captions are logged, and whose copies are in the directory"""
 RUN_EXISTS = "already holds a run: add --resume to continue it, or choose another `output`"
 """an error, after the name of the directory"""
@@ -38,6 +38,7 @@ CHANGEABLE_ON_RESUME = frozenset(
         "data.cache_embeddings",
         "optim.lr",
         "optim.clip_norm",
+        "eval.before_training",
     }
 )
 """settings that may differ from those of the run that is resumed"""

@@ -49,12 +49,13 @@ class RunLog:
         show_progress: bool,
         unit: str = "token",
     ) -> None:
-        """Open the log, and drop the lines after `step`.
+        """Open the log, and drop the lines after `step`, which are written again.
 
         Args:
             path: `log.jsonl`; None to write no file, as in all processes but the main one.
             tensorboard: Event files to write too.
-            step: Step that the run starts or resumes at.
+            step: Last step of which the log has all lines, 0 for an evaluation before training;
+                -1 for a new run.
             total_steps: Steps of the whole run.
             show_progress: Whether to show progress bars and messages on stderr.
             unit: What `advance` counts besides images.
@@ -71,7 +72,8 @@ class RunLog:
         self.skipped = {line["skipped"] for line in lines if "skipped" in line}
         self.console = Console(stderr=True)
         self.bars = _make_bars(self.console, show_progress)
-        self.bar = self.bars.add_task("training", completed=step, total=total_steps, note="")
+        done = max(0, step)
+        self.bar = self.bars.add_task("training", completed=done, total=total_steps, note="")
         self._reset_speed()
 
     def __enter__(self) -> Self:

@@ -28,12 +28,14 @@ TERMS = {
 def write_run_report(directory: Path) -> None:
     """Write `report.html` from the `log.jsonl` of the run in `directory`."""
     lines = read_log(directory / LOG_FILE)
-    evaluations = [line for line in lines if "train_loss" in line]
+    evaluations = [line for line in lines if "best" in line]
     sections = [("Training", _render_losses(lines))]
     if curves := _render_metrics(evaluations):
         sections.append(("Metrics", curves))
-    sections.append(("Results", _render_results(evaluations)))
-    if samples := evaluations[-1].get("samples"):
+    if evaluations:
+        sections.append(("Results", _render_results(evaluations)))
+    samples = evaluations[-1].get("samples", []) if evaluations else []
+    if samples:
         cards = [_make_card(directory, i, evaluations) for i in range(len(samples))]
         sections.append(("Captions of validation images", render_gallery(cards)))
     intro = "The course of the training loss, and the results on the validation images."
@@ -64,7 +66,7 @@ def _render_results(evaluations: list[LogLine]) -> str:
     columns = [name for name, value in evaluations[-1].items() if isinstance(value, float)]
     rows = []
     for line in evaluations:
-        numbers = [line[name] for name in columns]
+        numbers = [line.get(name, "") for name in columns]  # before training, no train_loss
         rows.append([line["epoch"], *numbers, "best so far" if line["best"] else ""])
     return render_table(rows, ["epoch", *columns, ""])
 
@@ -72,10 +74,11 @@ def _render_results(evaluations: list[LogLine]) -> str:
 def _make_card(directory: Path, index: int, evaluations: list[LogLine]) -> Card:
     """Return a sample with its last caption; the note has the caption of the first evaluation."""
     first, last = evaluations[0], evaluations[-1]
-    note = f"epoch {first['epoch']}: {first['samples'][index]['caption']}"
     sample: dict[str, Any] = last["samples"][index]
-    image = open_image(str(directory / sample["image"]))
-    return Card(image, sample["caption"], note if len(evaluations) > 1 else "")
+    image, note = open_image(str(directory / sample["image"])), ""
+    if len(evaluations) > 1 and index < len(first["samples"]):
+        note = f"epoch {first['epoch']}: {first['samples'][index]['caption']}"
+    return Card(image, sample["caption"], note)
 
 
 def _collect_points(lines: list[LogLine], x: str, y: str) -> list[tuple[float, float]]:

@@ -36,8 +36,7 @@ class TensorBoardLog:
             ) from None
 
         self.directory = directory
-        purge_step = step + 1 if step else None
-        self.writer = SummaryWriter(directory / "tensorboard", purge_step=purge_step)
+        self.writer = SummaryWriter(directory / "tensorboard", purge_step=step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         """Write the numbers of a log line, and its sample images and captions if it has any."""
