@@ -96,6 +96,52 @@ def test_validation_measures_the_current_weights(recipe: Build) -> None:
     assert skipped == []
 
 
+def test_validation_loss_counts_every_caption_once(
+    recipe: Build, scenes: Path, tmp_path: Path
+) -> None:
+    """An image is encoded once for its captions, if they fit into a batch."""
+    rows = [json.loads(line) for line in scenes.read_text().splitlines()[:6]]
+    captions = ["a star", "two red circles and a blue star", "a square"]
+    rows = [
+        {"image": str(scenes.parent / row["file_name"]), "captions": captions[: number % 3 + 1]}
+        for number, row in enumerate(rows)
+    ]
+    data = tmp_path / "uneven.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    losses, num_batches = [], []
+
+    def observe(items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
+        num_batches.append(total)
+        yield from items
+
+    for batch_size in (1, 2, 6, 32):
+        run = recipe(data_val=str(data), eval_max_images=0, eval_batch_size=batch_size)
+        losses.append(compute_validation_loss(make_trainer(run), observe)[0])
+    assert losses[1:] == pytest.approx([losses[0]] * 3, rel=1e-5)
+    # Of up to three captions; 12 in all.
+    assert num_batches == [12, 6, 3, 1]
+
+
+@pytest.mark.parametrize("select_by", ["captions", "loss"])
+def test_captions_without_a_loss_end_a_run_only_if_it_selects_the_best(
+    recipe: Build, scenes: Path, tmp_path: Path, select_by: str
+) -> None:
+    """Prompts of the validation data that are too long for the loss leave room for captions."""
+    image = str(scenes.parent / "scene-000000.png")
+    row = {"image": image, "caption": "a star", "prompt": "a " * 9}
+    data = tmp_path / "prompts.jsonl"
+    data.write_text(json.dumps(row))
+    run = recipe(data_val=str(data), data_max_tokens=9, optim_epochs=1, eval_select_by=select_by)
+    if select_by == "loss":
+        with pytest.raises(cutline.ConfigError, match=r"data\.max_tokens 9 leaves no room"):
+            train(run, show_progress=False)
+    else:
+        best = train(run, show_progress=False)
+        last = read_log(best.parent / "log.jsonl")[-1]
+        assert "cider" in last
+        assert "val_loss" not in last
+
+
 def test_exported_model_shares_memory_with_the_training_model(recipe: Build) -> None:
     trainer = make_trainer(recipe())
     weights = dict(trainer.model.named_parameters())
