@@ -86,8 +86,8 @@ class EvalConfig(Settings):
     start_epoch: int = 0
     """first epoch to evaluate (0: epoch `every_epochs`)"""
     before_training: bool = True
-    """evaluate the initial weights, too, so that the log and the report show where training
-    started; they are never the best checkpoint"""
+    """evaluate the initial weights, too, before the first step: the log and the report then show
+    where training started. They are never the best checkpoint"""
     batch_size: int = 32
     """images per batch"""
     max_images: int = 0

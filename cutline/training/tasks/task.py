@@ -50,7 +50,7 @@ class Task(Protocol):
         unit: What the loss is averaged over, "token" or "pair".
         answers: What the model gives for an image after overfitting: "generated" or "found".
         overfit_factor: How many times as many steps as a captioner it may take to overfit.
-        validation_captions: `data.captions_per_image` of the validation loss.
+        validation_captions: Captions of an image in the validation loss; 0 for all.
     """
 
     unit: str
