@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from equal_runs import assert_equal_files, read_numbers
 from safetensors import safe_open
-from tiny_recipe import MATCH, MOMENTUM, PRETRAIN
+from tiny_recipe import MOMENTUM, PRETRAIN
 
 import cutline
 from cutline.config import Recipe
@@ -72,8 +72,8 @@ def crash(run: Recipe, resume: bool) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"eval_select_by": "loss"}, {"optim_ema_decay": 0.9, **MATCH}, PRETRAIN | MOMENTUM],
-    ids=lambda changes: changes.get("task", "-".join(changes) or "caption"),
+    [{"optim_ema_decay": 0.9}, {"eval_select_by": "loss"}, PRETRAIN | MOMENTUM],
+    ids=["caption", "loss", "pretrain"],
 )
 def test_it_changes_nothing_but_the_log(recipe: Build, tmp_path: Path, changes: dict) -> None:
     """States are equal bit for bit: weights, moments, sums, and the score of the best."""
