@@ -1,5 +1,6 @@
 """`cutline compare`."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -11,13 +12,25 @@ from cutline.cli.flags import (
     DataPathFlag,
     Flags,
     JsonOutput,
+    ReportFlags,
     ReportOutput,
     check_outputs,
 )
 from cutline.config import MetricConfig
+from cutline.progress import progress_bar
+from cutline.web import hide_credentials
 
 if TYPE_CHECKING:
     from cutline.evaluation import Comparison
+
+
+@dataclass(frozen=True)
+class ComparisonReportFlags(ReportFlags):
+    """Report: one HTML page, to search, filter and sort."""
+
+    report: ReportOutput = ""
+    """HTML report: the differences with their intervals, and the images beyond noise, with the
+    words in which their captions differ"""
 
 
 def compare_command(
@@ -25,7 +38,7 @@ def compare_command(
     second: Positional[Annotated[str, arg(metavar="B")]],
     *,
     references: DataPathFlag,
-    report: ReportOutput = "",
+    report: Annotated[ComparisonReportFlags, Flags] = ComparisonReportFlags(),
     json_file: JsonOutput = "",
     source: Annotated[DataFlags, Flags] = DataFlags(),
     metrics: Annotated[MetricConfig, Flags] = MetricConfig(resamples=10_000),
@@ -49,23 +62,27 @@ def compare_command(
             .parquet), or COCO results (.json).
         second: Other captions of the same images.
         references: The dataset with the reference captions.
-        report: HTML report with the images that differ most.
         json_file: Results as JSON.
         seed: Seed of the intervals and the p-values.
     """
     from cutline.evaluation import compare_captions, write_comparison_report
+    from cutline.report import About, flatten_settings
 
-    check_outputs(report, json_file, inputs=[first, second, references])
-    comparison = compare_captions(
-        first, second, source.source(references), metrics=metrics, seed=seed
-    )
+    check_outputs(report.report, json_file, inputs=[first, second, references])
+    data = source.source(references)
+    comparison = compare_captions(first, second, data, metrics=metrics, seed=seed)
     print_list("left out", comparison.left_out)
     if comparison.num_uncaptioned:
         print_message(comparison.describe_uncaptioned().removesuffix("."))
     if json_file:
         write_json_output(json_file, comparison.to_dict())
-    if report:
-        write_comparison_report(report, comparison)
+    if report.report:
+        files = {"First file": hide_credentials(first), "Second file": hide_credentials(second)}
+        settings = {**flatten_settings(metrics), "seed": seed, "split": data.split}
+        about = About(references, others=files, settings=settings)
+        write_comparison_report(
+            report.report, comparison, about, report.report_images, progress_bar
+        )
     print_result("".join(f"{line}\n" for line in format_comparison(comparison)))
     return 3 if comparison.left_out else 0
 

@@ -21,6 +21,7 @@ from cutline.cli.score_table import format_evaluation
 from cutline.config import Columns, DataSource, GenerationConfig, InferenceConfig, MetricConfig
 from cutline.errors import ConfigError
 from cutline.progress import is_rank_zero, progress_bar
+from cutline.web import hide_credentials
 
 DEFAULT_K_TEST = 256
 
@@ -110,14 +111,16 @@ def evaluate_captioner(
     """Caption a dataset, measure the captions, write the results, and return the exit code."""
     from cutline.distributed import process_group
     from cutline.evaluation import evaluate, select_samples
+    from cutline.report import About, flatten_settings
 
     outputs.check([data.path, train_captions])
     train_texts = read_train_captions(train_captions, data.columns)
     samples = select_samples(data)
     outputs.check_samples(samples)
     with process_group():
+        captioner = model.load(inference)
         evaluation = evaluate(
-            model.load(inference),
+            captioner,
             samples,
             prompt,
             batch_size=inference.batch_size,
@@ -131,7 +134,15 @@ def evaluate_captioner(
         return 0
     for message in evaluation.skipped:
         print_message(f"skipped: {message}")
-    outputs.write(evaluation)
+    settings = {
+        "prompt": captioner.config.prompt if prompt is None else prompt,
+        **flatten_settings(generation),
+        **flatten_settings(metrics),
+        **flatten_settings(inference),
+        "split": data.split,
+        "train_captions": train_captions,
+    }
+    outputs.write(evaluation, About(data.path, model.name, settings=settings))
     return print_scores(format_evaluation(evaluation), evaluation.skipped)
 
 
@@ -146,6 +157,7 @@ def evaluate_file(
     from cutline.data import open_references
     from cutline.evaluation import evaluate_captions, select_samples
     from cutline.evaluation.matching import merge_references
+    from cutline.report import About, flatten_settings
 
     if not is_rank_zero():
         return 0
@@ -159,7 +171,13 @@ def evaluate_file(
     print_list("skipped", evaluation.skipped)
     if num_empty := sum(not image.caption.text.strip() for image in evaluation.images):
         print_message(f"{captions}: empty captions, which are measured nevertheless: {num_empty:,}")
-    outputs.write(evaluation)
+    settings = {
+        **flatten_settings(metrics),
+        "split": data.split,
+        "train_captions": train_captions,
+    }
+    others = {"Captions": hide_credentials(captions)}
+    outputs.write(evaluation, About(data.path, others=others, settings=settings))
     return print_scores(format_evaluation(evaluation), evaluation.left_out + evaluation.skipped)
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cutline.cli.console import print_message
-from cutline.cli.flags import JsonOutput, Output, ReportOutput, check_outputs
+from cutline.cli.flags import JsonOutput, Output, ReportFlags, ReportOutput, check_outputs
 from cutline.errors import ConfigError
 from cutline.files import write_text
+from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
     from cutline.data import Sample
     from cutline.evaluation import EvaluatedImage, Evaluation
+    from cutline.report import About
 
 JsonFormat = Literal["cutline", "coco"]
 MAX_LISTED = 20
@@ -22,14 +24,15 @@ MAX_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationOutputs:
+class EvaluationOutputs(ReportFlags):
     """Output files; the scores go to stdout."""
 
     output: Output = ""
     """captions with their scores: .jsonl, .csv or .parquet, which `cutline compare` compares, or
     COCO results, .json, whose images have integers as ids"""
     report: ReportOutput = ""
-    """HTML report with the best and the worst captions"""
+    """HTML report: findings, scores, words, lengths, and images from the worst caption to the
+    best"""
     json_file: JsonOutput = ""
     """scores as JSON"""
     json_format: JsonFormat = "cutline"
@@ -69,14 +72,21 @@ class EvaluationOutputs:
             for sample in samples:
                 ids.add(sample.id, sample.name)
 
-    def write(self, evaluation: "Evaluation") -> None:
-        """Write the captions, the report and the scores, if they are requested."""
+    def write(self, evaluation: "Evaluation", about: "About") -> None:
+        """Write the captions, the report and the scores, if they are requested.
+
+        Args:
+            evaluation: The result.
+            about: What the report says of it.
+        """
         from cutline.evaluation import make_coco_scores, write_evaluation_report
 
         if self.output:
             self._write_captions(evaluation)
         if self.report:
-            write_evaluation_report(self.report, evaluation)
+            write_evaluation_report(
+                self.report, evaluation, about, self.report_images, progress_bar
+            )
         if self.json_file:
             is_coco = self.json_format == "coco"
             values = make_coco_scores(evaluation) if is_coco else evaluation.to_dict()

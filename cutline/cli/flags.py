@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from tyro.conf import Positional, Suppress, arg
 
 from cutline.config import (
+    REPORT_IMAGES,
     CaptionerOptions,
     CheckpointOptions,
     Columns,
@@ -88,6 +89,14 @@ class ReportFlags(ReportConfig):
 
     report: ReportOutput = ""
     """HTML report"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.report and self.report_images != REPORT_IMAGES:
+            raise ConfigError(
+                "--report-images is the number of images in a report: name one with --report, or "
+                "remove --report-images"
+            )
 
 
 def select_settings(kind: type[S], flags: S) -> S:

@@ -8,8 +8,6 @@ if TYPE_CHECKING:
 
 def format_evaluation(evaluation: "Evaluation") -> list[str]:
     """Return a line per score, and a table of the scores by domain."""
-    from cutline.evaluation import make_domain_table
-
     intervals = {
         name: f"  [{low:.4f}, {high:.4f}]" for name, (low, high) in evaluation.intervals.items()
     }
@@ -22,12 +20,11 @@ def format_evaluation(evaluation: "Evaluation") -> list[str]:
         for name, value in evaluation.diversity.to_dict().items()
     ]
     if evaluation.domains:
-        rows, header = make_domain_table(evaluation)
-        lines += ["", f"{header[0]:<14}" + "".join(f"{cell:>14}" for cell in header[1:])]
-        lines += [
-            f"{row[0]:<14}" + "".join(f"{format_number(value):>14}" for value in row[1:])
-            for row in rows
-        ]
+        columns = {**evaluation.domains, "all": evaluation.scores}
+        lines += ["", " " * 14 + "".join(f"{name:>14}" for name in columns)]
+        for name in evaluation.scores.to_dict():
+            values = (scores.to_dict()[name] for scores in columns.values())
+            lines.append(f"{name:<14}" + "".join(f"{format_number(value):>14}" for value in values))
     return lines
 
 

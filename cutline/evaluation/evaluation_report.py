@@ -1,77 +1,131 @@
 """HTML report of an evaluation."""
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 
-from cutline.errors import ImageError
-from cutline.evaluation.evaluation import EvaluatedImage, Evaluation
-from cutline.image import open_thumbnail
+from cutline.config import REPORT_IMAGES
+from cutline.evaluation.evaluation import Evaluation
+from cutline.evaluation.evaluation_findings import list_evaluation_problems
+from cutline.evaluation.evaluation_gallery import find_image_metrics, show_evaluated_images
+from cutline.evaluation.evaluation_tables import (
+    describe_word_usage,
+    list_diversity,
+    list_scores,
+    make_group_table,
+    make_repeated_table,
+    make_score_table,
+    make_word_tables,
+)
 from cutline.metrics import METRIC_NAMES
+from cutline.progress import Progress, no_progress
 from cutline.report import (
-    THUMBNAIL_SIZE,
-    Card,
-    format_interval,
-    render_gallery,
-    render_paragraph,
-    render_table,
+    About,
+    Block,
+    Figures,
+    HistogramChart,
+    Problems,
+    Report,
+    Section,
+    SideBySide,
+    Text,
     write_report,
 )
+from cutline.web import hide_credentials
+
+_UNITS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_MAX_BARS = 40
 
 
 def write_evaluation_report(
-    path: str | Path, evaluation: Evaluation, num_examples: int = 24
+    path: str | Path,
+    evaluation: Evaluation,
+    about: About | None = None,
+    num_images: int = REPORT_IMAGES,
+    progress: Progress = no_progress,
 ) -> None:
     """Write an HTML report of an evaluation.
 
     Args:
         path: The HTML file.
         evaluation: The result of `evaluate` or `evaluate_captions`.
-        num_examples: Number of images to show with the highest CIDEr, and with the lowest.
+        about: What was evaluated, and how; `others["Captions"]` names a file of captions.
+        num_images: Largest number of images on the page.
+        progress: Shows how many images are done.
     """
-    ranked = sorted(evaluation.images, key=lambda image: image.scores.cider, reverse=True)
-    count = min(num_examples, (len(ranked) + 1) // 2)  # at most one image is in both galleries
-    best, worst = ranked[:count], ranked[len(ranked) - count :][::-1]
-    sections = [("Scores", render_table(make_score_rows(evaluation)))]
+    report = make_evaluation_report(evaluation, about or About(), num_images)
+    write_report(path, report, progress)
+
+
+def make_evaluation_report(
+    evaluation: Evaluation, about: About, num_images: int = REPORT_IMAGES
+) -> Report:
+    """Return the report of an evaluation, with at most so many images."""
+    problems = list_evaluation_problems(evaluation)
+    sections = [Section("Findings", [Problems(problems)])] if problems else []
+    sections.append(Section("Scores", _describe_scores(evaluation)))
     if evaluation.domains:
-        sections.append(("By domain", render_table(*make_domain_table(evaluation))))
-    diversity = [[name, value] for name, value in evaluation.diversity.to_dict().items()]
+        table = make_group_table("domain", evaluation.domains, evaluation.scores)
+        text = "CIDEr weights the words of a domain by their frequency in its own references."
+        sections.append(Section("Domains", [Text(text), table]))
+    if evaluation.groups:
+        table = make_group_table("group", evaluation.groups, evaluation.scores)
+        text = "CIDEr weights words by their frequency in the references of all images."
+        sections.append(Section("Groups", [Text(text), table]))
     sections += [
-        ("Diversity", render_table(diversity)),
-        ("Best captions", render_gallery([_make_card(image) for image in best])),
-        ("Worst captions", render_gallery([_make_card(image) for image in worst])),
+        Section("Words", _describe_words(evaluation)),
+        Section("Images", show_evaluated_images(evaluation, num_images)),
     ]
-    for title, messages in (("Skipped", evaluation.skipped), ("Left out", evaluation.left_out)):
-        if messages:
-            sections.append((title, "".join(map(render_paragraph, messages))))
-    intro = f"Images captioned and compared with their references: {len(evaluation.images):,}."
-    write_report(path, "Evaluation", intro, sections)
+    intro = (
+        f"Captions of {len(evaluation.images):,} images, compared with "
+        f"{evaluation.reference_lengths.count:,} references."
+    )
+    return Report(_make_title(about), about, sections, intro)
 
 
-def make_domain_table(evaluation: Evaluation) -> tuple[list[list[object]], list[str]]:
-    """Return a table of the scores by domain: its rows, one per score, and its header."""
-    columns = {**evaluation.domains, "all": evaluation.scores}
-    rows: list[list[object]] = [
-        [name, *(scores.to_dict()[name] for scores in columns.values())]
-        for name in evaluation.scores.to_dict()
+def _make_title(about: About) -> str:
+    captions = about.model or about.others.get("Captions", "captions")
+    data = f" on {about.data}" if about.data else ""
+    return f"Evaluation of {hide_credentials(captions)}{hide_credentials(data)}"
+
+
+def _describe_scores(evaluation: Evaluation) -> list[Block]:
+    charts = [
+        _draw_histogram(
+            METRIC_NAMES[name], [getattr(image.scores, name) for image in evaluation.images]
+        )
+        for name in find_image_metrics(evaluation)
     ]
-    return rows, ["", *columns]
+    confidences = [image.caption.confidence for image in evaluation.images]
+    if known := [confidence for confidence in confidences if math.isfinite(confidence)]:
+        charts.append(_draw_histogram("confidence", known))
+    overview = SideBySide([make_score_table(evaluation), charts[0]])
+    return [Figures(list_scores(evaluation)), overview, *charts[1:]]
 
 
-def make_score_rows(evaluation: Evaluation) -> list[list[object]]:
-    """Return the name and value of each score, and its confidence interval if there are any."""
-    rows: list[list[object]] = []
-    for name, value in evaluation.scores.to_dict().items():
-        rows.append([METRIC_NAMES.get(name, "images"), value])
-        if evaluation.intervals:
-            interval = evaluation.intervals.get(name)
-            rows[-1].append(format_interval(*interval) if interval else "")
-    return rows
+def _draw_histogram(name: str, values: Sequence[float]) -> HistogramChart:
+    """Return a histogram of the numbers of images."""
+    span = max(values) - min(values)
+    unit = next((unit for unit in _UNITS if span <= _MAX_BARS * unit), _UNITS[-1])
+    counts = Counter(round(value / unit) for value in values)
+    limits = {"median": median(values), "mean": fmean(values)}
+    title = f"{name[0].upper()}{name[1:]} of single captions"
+    return HistogramChart(title, {"images": counts}, name, "images", unit, limits)
 
 
-def _make_card(image: EvaluatedImage) -> Card:
-    # Measuring captions that exist does not need the images.
-    try:
-        thumbnail = open_thumbnail(image.sample.image, THUMBNAIL_SIZE)
-    except ImageError:
-        thumbnail = None
-    note = f"CIDEr {image.scores.cider:.2f} · {image.sample.captions[0]}"
-    return Card(thumbnail, image.caption.text, note)
+def _describe_words(evaluation: Evaluation) -> list[Block]:
+    lengths = {
+        "captions": evaluation.caption_lengths.counts,
+        "references": evaluation.reference_lengths.counts,
+    }
+    title = "Words per caption and per reference"
+    chart = HistogramChart(title, lengths, "words", "share of texts")
+    repeated = make_repeated_table(evaluation)
+    return [
+        Figures(list_diversity(evaluation)),
+        SideBySide([chart, *make_word_tables(evaluation.word_usage)]),
+        Text(describe_word_usage(evaluation.word_usage)),
+        *([repeated] if repeated else []),
+    ]

@@ -23,7 +23,7 @@ from cutline.report.numbers import (
     format_percent,
     format_signed,
 )
-from cutline.report.report import Block, Report, Section, write_report
+from cutline.report.report import Block, Report, Section, SideBySide, write_report
 from cutline.report.word_maps import WordMapCard, WordMaps, WordOverlay, make_word_map_card
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Section",
     "Series",
     "Severity",
+    "SideBySide",
     "Table",
     "Text",
     "WordMapCard",

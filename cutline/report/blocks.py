@@ -15,6 +15,8 @@ class Text:
     """A paragraph."""
 
     text: str
+    is_lead: bool = False
+    """whether it is what the page has to say, in larger type"""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,10 @@ class Gallery:
     """tags that the page filters by when it opens (default: all images)"""
     noun: str = "images"
     """what the cards are, for the line that counts them"""
+    given_order: str = "as given"
+    """what the order of `cards` is called"""
+    num_references: int = 0
+    """references that each card shows; an enlarged image has all"""
 
     def __post_init__(self) -> None:
         for card in self.cards:
@@ -99,6 +103,8 @@ class Gallery:
         tags = list(self.tags)
         return {
             "noun": self.noun,
+            "givenOrder": self.given_order,
+            "numReferences": self.num_references,
             "columns": [
                 {"name": each.name, "decimals": each.decimals, "signed": each.signed}
                 for each in self.columns

@@ -14,7 +14,16 @@ from cutline.report.page import render_page
 from cutline.report.word_maps import WordMaps
 
 Chart = HistogramChart | IntervalChart | LineChart | ReliabilityDiagram
-Block = Chart | Figures | Gallery | Problems | Table | Text | WordMaps
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Tables and charts beside each other, or below each other where the page is narrow."""
+
+    blocks: Sequence[Chart | Table]
+
+
+Block = Chart | Figures | Gallery | Problems | SideBySide | Table | Text | WordMaps
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ function sortCards(gallery, cards, [column, order]) {
 }
 
 function describeOrders(gallery) {
-  const orders = [{ text: "as given", value: [-1, ""] }];
+  const orders = [{ text: gallery.givenOrder, value: [-1, ""] }];
   gallery.columns.forEach((column, index) => {
     for (const [order, text] of Object.entries(ORDERS)) {
       orders.push({ text: `${column.name}, ${text}`, value: [index, order] });

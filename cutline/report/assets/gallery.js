@@ -23,6 +23,12 @@ function makeLines(card) {
     ...(label ? [make("span", { className: "whose" }, label), " "] : []), ...makeRuns(runs)));
 }
 
+function makeShownReferences(gallery, card) {
+  const references = (card.references ?? []).slice(0, gallery.numReferences);
+  return references.map((text) => make("p", { className: "reference" },
+    make("span", { className: "label" }, "reference"), " ", text));
+}
+
 function makeNumbers(gallery, card) {
   const items = gallery.columns.map((column, index) => make("div", {},
     make("dt", {}, column.name),
@@ -53,7 +59,8 @@ function makeCard(gallery, card, open) {
   button.addEventListener("click", () => open(card));
   const note = card.note ? [make("p", { className: "note" }, card.note)] : [];
   const text = make("div", { className: "text" },
-    ...makeLines(card), ...note, ...makeTags(gallery, card), ...makeNumbers(gallery, card));
+    ...makeLines(card), ...makeShownReferences(gallery, card), ...note,
+    ...makeTags(gallery, card), ...makeNumbers(gallery, card));
   return make("li", { className: "card" }, button, text);
 }
 

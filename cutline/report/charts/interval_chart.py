@@ -21,10 +21,14 @@ class IntervalRow:
     high: float
     text: str
     """value and interval, as they are shown"""
+    is_significant: bool = True
+    """whether a test confirms an interval that excludes zero"""
 
     @property
     def tone(self) -> str:
-        """Return "good" if the whole interval is above zero, "bad" if below, "" otherwise."""
+        """Return "good" if the difference is significant and above zero, "bad" if below, or ""."""
+        if not self.is_significant:
+            return ""
         return "good" if self.low > 0 else "bad" if self.high < 0 else ""
 
 
