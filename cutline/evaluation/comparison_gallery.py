@@ -18,11 +18,10 @@ def show_compared_images(comparison: Comparison, num_images: int) -> list[Block]
     Before it, figures say how many images have each tag, and text what the tags mean.
     """
     images = _TaggedImages(comparison)
-    counts = [(tag, images.counts[tag]) for tag in images.counts]
-    figures = Figures(
-        [(f"{count:,}", tag) for tag, count in counts if count or tag in images.better]
-    )
-    return [figures, *map(Text, images.explain()), images.make_gallery(num_images)]
+    figures = [
+        (f"{count:,}", tag) for tag, count in images.counts.items() if count or tag in images.better
+    ]
+    return [Figures(figures), *map(Text, images.explain()), images.make_gallery(num_images)]
 
 
 class _TaggedImages:

@@ -10,6 +10,7 @@ from cutline.metrics import METRIC_NAMES, Difference
 from cutline.progress import Progress, no_progress
 from cutline.report import (
     About,
+    Block,
     IntervalChart,
     IntervalRow,
     Problem,
@@ -58,7 +59,7 @@ def make_comparison_report(
     first, second = comparison.names
     problems = _list_problems(comparison)
     differences = SideBySide([_draw_differences(comparison), _make_score_table(comparison)])
-    verdict = [Text(comparison.verdict, is_lead=True), differences, Text(_METHOD)]
+    verdict: list[Block] = [Text(comparison.verdict, is_lead=True), differences, Text(_METHOD)]
     sections = [
         Section("Verdict", verdict),
         *([Section("Findings", [Problems(problems)])] if problems else []),

@@ -65,7 +65,7 @@ def make_evaluation_report(
     """Return the report of an evaluation, with at most so many images."""
     problems = list_evaluation_problems(evaluation)
     sections = [Section("Findings", [Problems(problems)])] if problems else []
-    sections.append(Section("Scores", _describe_scores(evaluation)))
+    sections.append(Section("Scores and lengths", _describe_scores(evaluation)))
     if evaluation.domains:
         table = make_group_table("domain", evaluation.domains, evaluation.scores)
         text = "CIDEr weights the words of a domain by their frequency in its own references."
@@ -102,7 +102,7 @@ def _describe_scores(evaluation: Evaluation) -> list[Block]:
     if known := [confidence for confidence in confidences if math.isfinite(confidence)]:
         charts.append(_draw_histogram("confidence", known))
     overview = SideBySide([make_score_table(evaluation), charts[0]])
-    return [Figures(list_scores(evaluation)), overview, *charts[1:]]
+    return [Figures(list_scores(evaluation)), overview, *charts[1:], _draw_lengths(evaluation)]
 
 
 def _draw_histogram(name: str, values: Sequence[float]) -> HistogramChart:
@@ -115,17 +115,18 @@ def _draw_histogram(name: str, values: Sequence[float]) -> HistogramChart:
     return HistogramChart(title, {"images": counts}, name, "images", unit, limits)
 
 
-def _describe_words(evaluation: Evaluation) -> list[Block]:
+def _draw_lengths(evaluation: Evaluation) -> HistogramChart:
     lengths = {
         "captions": evaluation.caption_lengths.counts,
         "references": evaluation.reference_lengths.counts,
     }
     title = "Words per caption and per reference"
-    chart = HistogramChart(title, lengths, "words", "share of texts")
-    repeated = make_repeated_table(evaluation)
-    return [
-        Figures(list_diversity(evaluation)),
-        SideBySide([chart, *make_word_tables(evaluation.word_usage)]),
-        Text(describe_word_usage(evaluation.word_usage)),
-        *([repeated] if repeated else []),
-    ]
+    return HistogramChart(title, lengths, "words", "share of texts")
+
+
+def _describe_words(evaluation: Evaluation) -> list[Block]:
+    tables = make_word_tables(evaluation.word_usage)
+    if repeated := make_repeated_table(evaluation):
+        tables.append(repeated)
+    text = Text(describe_word_usage(evaluation.word_usage))
+    return [Figures(list_diversity(evaluation)), text, SideBySide(tables)]

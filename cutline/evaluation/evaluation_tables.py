@@ -54,7 +54,7 @@ def make_score_table(evaluation: Evaluation) -> Table:
         text = format_interval(*interval) if interval else "–"
         rows.append([METRIC_NAMES[name], getattr(evaluation.scores, name), text, *quantiles])
     header = ["metric", "all images", "95 % interval", *map(_name_quantile, QUANTILES)]
-    caption = "Scores of all images, and quantiles of the scores of single images"
+    caption = "Scores, and quantiles of single images"
     if not evaluation.intervals:
         rows = [[*row[:2], *row[3:]] for row in rows]
         header.remove("95 % interval")

@@ -7,6 +7,8 @@ from typing import Literal
 
 from cutline.report.numbers import find_decimals, format_value_of_column
 
+MAX_LINE = 18
+"""characters of a text in a table that is not divided into lines"""
 Severity = Literal["error", "warning", "note"]
 
 
@@ -33,6 +35,11 @@ class Cell:
     text: str
     is_number: bool
     key: float | str
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether the text stays on one line, such as `BLEU-4` or an interval."""
+        return len(self.text) <= MAX_LINE
 
 
 @dataclass(frozen=True)

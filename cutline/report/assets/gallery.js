@@ -26,7 +26,7 @@ function makeLines(card) {
 function makeShownReferences(gallery, card) {
   const references = (card.references ?? []).slice(0, gallery.numReferences);
   return references.map((text) => make("p", { className: "reference" },
-    make("span", { className: "label" }, "reference"), " ", text));
+    make("span", { className: "whose" }, "reference"), " ", text));
 }
 
 function makeNumbers(gallery, card) {

@@ -9,6 +9,8 @@ from cutline.report.charts.plot import RIGHT, TOP, Dot, Label, Path, Plot, make_
 ROW_HEIGHT = 30.0
 _LABELS = 110.0
 """width of the names at the left"""
+_MARGIN = 115.0
+"""half the width of a text on a phone, where it is larger"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class IntervalChart:
             paths += self._draw_row(row, axis, y)
             dots.append(Dot(axis.place(row.value), y, row.tone or "unclear"))
             labels.append(Label(left - 12, y + 4, row.name, "end name"))
-            middle = min(max(axis.place(row.value), left + 70), RIGHT - 70)
+            middle = min(max(axis.place(row.value), left + _MARGIN), RIGHT - _MARGIN)
             labels.append(Label(middle, y - 10, row.text, "middle"))
         return Plot(
             self.title,
