@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cutline.cli.score_table import format_number
+from cutline.cli.score_table import format_score
 
 if TYPE_CHECKING:
     from cutline.evaluation import MatchEvaluation
@@ -28,7 +28,7 @@ def format_match_evaluation(evaluation: "MatchEvaluation") -> list[str]:
         "num_texts": evaluation.num_texts,
     }
     values = {name: value for name, value in others.items() if value is not None}
-    return [*table, "", *(f"{name:<14}{format_number(v)}" for name, v in values.items())]
+    return [*table, "", *(f"{name:<14}{format_score(v)}" for name, v in values.items())]
 
 
 def _list_recalls(scores: "RetrievalScores") -> list[str]:

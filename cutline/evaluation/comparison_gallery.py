@@ -3,7 +3,17 @@
 from cutline.evaluation.comparison import ComparedImage, Comparison
 from cutline.evaluation.image_cards import make_image_card, select_ranked
 from cutline.evaluation.word_diff import mark_differences
-from cutline.report import Block, Card, Column, Figures, Gallery, Line, Text, format_interval
+from cutline.report import (
+    Block,
+    Card,
+    Column,
+    Figures,
+    Gallery,
+    Line,
+    Text,
+    format_interval,
+    format_number,
+)
 from cutline.report.gallery import Tone
 
 NOISE, SAME, UNKNOWN = "within noise", "same caption", "too few references to tell"
@@ -21,7 +31,14 @@ def show_compared_images(comparison: Comparison, num_images: int) -> list[Block]
     figures = [
         (f"{count:,}", tag) for tag, count in images.counts.items() if count or tag in images.better
     ]
-    return [Figures(figures), *map(Text, images.explain()), images.make_gallery(num_images)]
+    gallery = images.make_gallery(num_images)
+    texts = images.explain()
+    if len(gallery.cards) < len(images.images):
+        texts.append(
+            f"This page has {len(gallery.cards):,} of {len(images.images):,} images: those beyond "
+            "noise first, then others from the whole range of differences."
+        )
+    return [Figures(figures), *map(Text, texts), gallery]
 
 
 class _TaggedImages:
@@ -55,7 +72,7 @@ class _TaggedImages:
                 "references by other people the same caption would probably score higher.",
                 f"About 1 in 20 images without a true difference is beyond noise by chance. Of "
                 f"{num_tested:,} images here, {num_beyond:,} are beyond noise; if no caption were "
-                f"truly better, about {CHANCE * num_tested:,.0f} would be.",
+                f"truly better, about {format_number(CHANCE * num_tested)} would be.",
             ]
         if self.counts[UNKNOWN]:
             texts.append("Noise can be told from images with three or more references.")

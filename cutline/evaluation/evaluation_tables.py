@@ -10,7 +10,7 @@ from cutline.report import Table, format_fixed, format_interval, format_percent
 
 MAX_GROUPS = 500
 """groups that a report lists"""
-MAX_REPEATED = 20
+MAX_REPEATED = 10
 """captions of several images that a report lists"""
 FIGURE_METRICS = ("cider", "bleu4", "rouge_l", "meteor", "spice")
 """metrics in large type"""
