@@ -16,8 +16,7 @@ def format_evaluation(evaluation: "Evaluation") -> list[str]:
         for name, value in evaluation.scores.to_dict().items()
     ]
     lines += [
-        f"{name:<14}{format_score(value)}"
-        for name, value in evaluation.diversity.to_dict().items()
+        f"{name:<14}{format_score(value)}" for name, value in evaluation.diversity.to_dict().items()
     ]
     if evaluation.domains:
         columns = {**evaluation.domains, "all": evaluation.scores}

@@ -22,9 +22,12 @@ from cutline.report import (
     Report,
     Section,
     Series,
+    SideBySide,
     Table,
+    Text,
     write_report,
 )
+from cutline.report.gallery import Tone
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -68,14 +71,17 @@ def write_example(path: Path, num_cards: int = 4, refresh: float = 0) -> str:
                 ["wrong" if number % 2 else "right"],
             )
         )
-    gallery = Gallery(cards, [Column("CIDEr")], {"right": "good", "wrong": "bad"})
+    tags: dict[str, Tone] = {"right": "good", "wrong": "bad"}
+    gallery = Gallery(cards, [Column("CIDEr")], tags, given_order="as drawn", num_references=1)
     problem = Problem(
         "warning", "wrong words", "Train longer.", [("a", "b")], [cards[-1].image], "wrong"
     )
+    scores = [["BLEU-4", 0.3], ["CIDEr", 1.1], ["ROUGE-L", 0.5]]
+    table = Table(scores, ["metric", "score"])
     blocks = [
         LineChart("Loss", [Series("loss", [(1, 3.0), (2, 2.0), (3, 1.5)])], "step", "nats"),
-        HistogramChart("Lengths", {"": {1: 2, 2: 5}}, "words", "captions"),
-        Table([["BLEU-4", 0.3], ["CIDEr", 1.1], ["ROUGE-L", 0.5]], ["metric", "score"]),
+        SideBySide([HistogramChart("Lengths", {"": {1: 2, 2: 5}}, "words", "captions"), table]),
+        Text("CIDEr is better.", is_lead=True),
     ]
     sections = [
         Section("Findings", [Problems([problem])]),
@@ -149,10 +155,27 @@ def test_cards_are_sorted(page: "Page") -> None:
         "CIDEr, highest first": [2, 3, 0, 1],
         "CIDEr, lowest first": [1, 0, 3, 2],
         "CIDEr, most typical first": [3, 0, 2, 1],
-        "as given": [0, 1, 2, 3],
+        "as drawn": [0, 1, 2, 3],
     }.items():
         order.select_option(label=label)
         assert count_numbers(page) == numbers, label
+
+
+def test_cards_show_as_many_references_as_asked_for(page: "Page") -> None:
+    shown = page.locator(".card").nth(1).locator(".reference").all_inner_texts()
+    assert shown == ["reference the green one"]
+
+
+def test_tables_and_charts_stand_side_by_side_if_there_is_room(page: "Page") -> None:
+    def read_tops() -> list[float]:
+        boxes = [part.bounding_box() for part in page.locator(".side-by-side > *").all()]
+        return [box["y"] for box in boxes if box]
+
+    chart, table = read_tops()
+    assert chart == table
+    page.set_viewport_size(PHONE)
+    chart, table = read_tops()
+    assert chart < table
 
 
 def test_an_image_is_enlarged_with_its_references_and_its_file(page: "Page") -> None:
