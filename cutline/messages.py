@@ -1,4 +1,4 @@
-"""Show values, names and errors in messages: on one line, and shortened."""
+"""Show values, names, durations and errors in messages: on one line, and shortened."""
 
 MAX_VALUE_LENGTH = 60
 """characters of a value or name that a message repeats"""
@@ -37,6 +37,11 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def format_hours(hours: float) -> str:
+    """Return a duration such as "3.4 hours" or "12 minutes"."""
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
 
 
 def _shorten(text: str, length: int) -> str:

@@ -20,6 +20,7 @@ from cutline.cli.failure import report_failure
 from cutline.cli.filter import filter_command
 from cutline.cli.help import format_help
 from cutline.cli.index import index_command
+from cutline.cli.report import report_command
 from cutline.cli.review import review_command
 from cutline.cli.score import score_command
 from cutline.cli.search import search_command
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "caption": caption_command,
     "check": make_check_command([]),
     "train": make_train_command([]),
+    "report": report_command,
     "evaluate": evaluate_command,
     "compare": compare_command,
     "score": score_command,

@@ -4,7 +4,7 @@ A `Report` says what a page shows, as data; `write_report` writes the page. All 
 the page loads nothing: its content security policy allows only its own style sheet and script.
 """
 
-from cutline.report.about import About, flatten_settings
+from cutline.report.about import About, flatten_settings, format_command, format_setting
 from cutline.report.blocks import Figures, Problem, Problems, Severity, Table, Text
 from cutline.report.charts import (
     HistogramChart,
@@ -23,7 +23,15 @@ from cutline.report.numbers import (
     format_percent,
     format_signed,
 )
-from cutline.report.report import Block, Report, Section, SideBySide, write_report
+from cutline.report.report import (
+    Block,
+    Report,
+    Section,
+    SideBySide,
+    is_report,
+    read_refresh,
+    write_report,
+)
 from cutline.report.word_maps import WordMapCard, WordMaps, WordOverlay, make_word_map_card
 
 __all__ = [
@@ -54,11 +62,15 @@ __all__ = [
     "WordMaps",
     "WordOverlay",
     "flatten_settings",
+    "format_command",
     "format_fixed",
     "format_interval",
     "format_number",
     "format_percent",
+    "format_setting",
     "format_signed",
+    "is_report",
     "make_word_map_card",
+    "read_refresh",
     "write_report",
 ]

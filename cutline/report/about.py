@@ -2,19 +2,24 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cutline import __version__
 from cutline.web import hide_credentials
 
 
 def read_command() -> str:
     """Return the command that runs this process, without passwords in addresses."""
-    program, *arguments = sys.argv or [""]
+    return format_command(sys.argv or [""])
+
+
+def format_command(words: Sequence[str]) -> str:
+    """Return a command without passwords in addresses; "" for the cells of a notebook."""
+    program, *arguments = words
     if Path(program).name in ("ipykernel_launcher.py", "colab_kernel_launcher.py"):
         return ""  # a notebook, whose cells are not in the command
     return shlex.join([Path(program).name, *map(hide_credentials, arguments)])
@@ -37,17 +42,35 @@ class About:
     """further facts by name, such as the machine of a run"""
     settings: Mapping[str, object] = field(default_factory=dict)
     """settings by name; see `flatten_settings`"""
+    changed: Collection[str] = ()
+    """settings that differ from their defaults, which come first"""
     command: str = field(default_factory=read_command)
     date: datetime = field(default_factory=read_date)
-    version: str = __version__
+    version: str = field(default_factory=lambda: version("cutline"))
 
     @property
     def facts(self) -> dict[str, str]:
         """Return all but the settings and the command, by the name that is shown."""
-        facts = {"Data": hide_credentials(self.data), "Model": self.model, **self.others}
+        facts = {"Data": self.data, "Model": self.model, **self.others}
+        facts = {name: hide_credentials(value) for name, value in facts.items()}
         facts["Date"] = f"{self.date:%Y-%m-%d %H:%M %Z}".strip()
         facts["Version"] = f"cutline {self.version}"
         return {name: value for name, value in facts.items() if value}
+
+    @property
+    def shown_settings(self) -> dict[str, str]:
+        """Return the settings as they are shown, those that differ from their defaults first."""
+        names = sorted(self.settings, key=lambda name: name not in self.changed)
+        return {name: format_setting(self.settings[name]) for name in names}
+
+
+def format_setting(value: object) -> str:
+    """Return the value of a setting, without passwords in addresses; "–" if it is empty."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_setting, value)) or "–"
+    return hide_credentials(str(value)) if value not in (None, "") else "–"
 
 
 def flatten_settings(settings: Any) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """`Report`: what a page shows, as data; `write_report` turns it into one HTML file."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cutline.report.page import render_page
 from cutline.report.word_maps import WordMaps
 
 Chart = HistogramChart | IntervalChart | LineChart | ReliabilityDiagram
+_REFRESH = re.compile(rb'<body data-refresh="([0-9.]+)"')
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,14 @@ def write_report(path: str | Path, report: Report, progress: Progress = no_progr
         progress: Shows how many images are done.
     """
     write_text(path, render_page(report, Path(path), progress))
+
+
+def is_report(path: Path) -> bool:
+    """Return whether an existing file is a report."""
+    return b"<p>Made by cutline" in path.read_bytes()
+
+
+def read_refresh(path: Path) -> float:
+    """Return the seconds after which an existing page loads itself again; 0 if it does not."""
+    match = _REFRESH.search(path.read_bytes()) if path.exists() else None
+    return float(match[1]) if match else 0.0

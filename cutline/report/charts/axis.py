@@ -50,9 +50,9 @@ class Axis:
         return format_number(10**value if self.is_log else value)
 
 
-def make_axis(low: float, high: float, start: float, stop: float) -> Axis:
+def make_axis(low: float, high: float, start: float, stop: float, min_span: float = 0) -> Axis:
     """Return an axis with round ends that covers a range, or more if the range is narrow."""
-    ticks = make_ticks(*widen_range(low, high))
+    ticks = make_ticks(*widen_range(low, high, min_span))
     return Axis(ticks[0], ticks[-1], start, stop, ticks)
 
 
@@ -66,12 +66,12 @@ def make_exact_axis(
     return Axis(low, high, start, stop, ticks, is_log)
 
 
-def widen_range(low: float, high: float) -> tuple[float, float]:
-    """Return a range around another one of at least MIN_SPAN of its largest value.
+def widen_range(low: float, high: float, min_span: float = 0) -> tuple[float, float]:
+    """Return a range around another one of at least MIN_SPAN of its largest value, and `min_span`.
 
     A range of values of one sign does not pass zero.
     """
-    missing = MIN_SPAN * max(abs(low), abs(high)) - (high - low)
+    missing = max(MIN_SPAN * max(abs(low), abs(high)), min_span) - (high - low)
     if missing <= 0:
         return low, high
     wider_low, wider_high = low - missing / 2, high + missing / 2

@@ -26,6 +26,12 @@ MAX_POINTS = 400
 """points of a line; a longer one is averaged over neighboring points"""
 MAX_SERIES = 8
 """colors of the style sheet, which repeat afterwards"""
+SPIKE_SHARE = 0.03
+"""points of a noisy line that may leave the chart"""
+SPIKE_RATIO = 2
+"""how much wider the range of a noisy line must be with these points than without them"""
+MIN_SPIKE_POINTS = 20
+"""points of a noisy line, below which all of them are in the chart"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class Series:
     points: Sequence[Point]
     """pairs (x, y) in any order; those that are not finite are left out"""
     is_noisy: bool = False
-    """draw the points as a faint line, and their running mean as a strong one"""
+    """draw the points as a faint line, and a smoothed one as a strong one; a few spikes may end at
+    the edge of the chart"""
     has_dots: bool = False
     """draw a dot at each point"""
 
@@ -47,7 +54,7 @@ class Marker:
 
     x: float
     y: float
-    label: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class LineChart:
     """use a logarithmic x axis, and leave out points with x <= 0"""
     y_start: float | None = None
     """value that the y axis includes, such as 0"""
+    min_span: float = 0
+    """range that the y axis has at least, so that noise does not look like a trend"""
 
     def plot(self) -> Plot:
         """Return what is drawn."""
@@ -92,19 +101,19 @@ class LineChart:
             y_axis.ticks,
             paths,
             dots=[*dots, *(dot for dot, _ in marked)],
-            labels=[label for _, label in marked],
+            labels=[label for _, label in marked if label.text],
             readouts=self._make_readouts(curves, x_axis),
             legend=self._make_legend(lines),
         )
 
     def _make_axes(self, curves: "Sequence[_Curve]") -> tuple[Axis, Axis]:
         xs = [x for curve in curves for x in curve.x_range]
-        ys = [y for curve in curves for _, y in (*curve.points, *curve.smoothed)]
+        ys = [y for curve in curves for y in curve.y_range]
         ys += [marker.y for marker in self.markers]
         if self.y_start is not None:
             ys.append(self.y_start)
         x_axis = make_exact_axis(min(xs), max(xs), LEFT, RIGHT, self.is_log)
-        return x_axis, make_axis(min(ys), max(ys), BOTTOM, TOP)
+        return x_axis, make_axis(min(ys), max(ys), BOTTOM, TOP, self.min_span)
 
     def _place_marker(self, marker: Marker, x_axis: Axis, y_axis: Axis) -> tuple[Dot, Label]:
         x = x_axis.place(math.log10(marker.x) if self.is_log else marker.x)
@@ -150,6 +159,19 @@ class _Curve:
         object.__setattr__(self, "smoothed", smoothed)
         object.__setattr__(self, "x_range", (given[0][0], given[-1][0]))
 
+    @property
+    def y_range(self) -> Point:
+        """Return the lowest and highest y; for a noisy line, without the spikes that dwarf it."""
+        ys = sorted(y for _, y in self.points)
+        if not self.series.is_noisy:
+            return ys[0], ys[-1]
+        count = math.ceil(SPIKE_SHARE * len(ys)) if len(ys) >= MIN_SPIKE_POINTS else 0
+        shown = [ys[count], ys[-1 - count], self.points[0][1], self.points[-1][1]]
+        shown += [y for _, y in self.smoothed]
+        low, high = min(shown), max(shown)
+        is_dwarfed = ys[-1] - ys[0] > SPIKE_RATIO * (high - low)
+        return (low, high) if is_dwarfed else (ys[0], ys[-1])
+
     def describe_value(self, x: float, x_axis: Axis, has_name: bool) -> str:
         """Return the value at the point that is closest to x, or "" if none is within reach."""
         index = bisect.bisect_left(self.points, (x,))
@@ -161,12 +183,14 @@ class _Curve:
             return ""
         value = format_number(self.points[near][1])
         if self.series.is_noisy and len(self.points) > 1:
-            value += f" (mean {format_number(self.smoothed[near][1])})"
+            value += f" (smoothed {format_number(self.smoothed[near][1])})"
         return f"{self.series.name}: {value}" if has_name else value
 
 
 def _draw(points: Sequence[Point], x_axis: Axis, y_axis: Axis, css: str) -> Path:
-    return Path(make_path((x_axis.place(x), y_axis.place(y)) for x, y in points), css)
+    low, high = y_axis.low, y_axis.high
+    places = ((x_axis.place(x), y_axis.place(min(max(y, low), high))) for x, y in points)
+    return Path(make_path(places), css)
 
 
 def _select_points(points: Sequence[Point], is_log: bool) -> list[Point]:
@@ -184,10 +208,18 @@ def _downsample(points: list[Point]) -> list[Point]:
 
 
 def _smooth(points: list[Point]) -> list[Point]:
-    """Return the running mean of y; the window is about a twentieth of all points."""
-    half_window = len(points) // 40
+    """Return running means of y, without spikes; the window is about a twentieth of all points."""
+    half_window = max(len(points) // 40, len(points) >= MIN_SPIKE_POINTS)
     windows = [points[max(i - half_window, 0) : i + half_window + 1] for i in range(len(points))]
-    return [(x, _average(window)[1]) for (x, _), window in zip(points, windows, strict=True)]
+    return [(x, _average_middle(window)) for (x, _), window in zip(points, windows, strict=True)]
+
+
+def _average_middle(points: Sequence[Point]) -> float:
+    """Return the mean of the middle half of y."""
+    ys = sorted(y for _, y in points)
+    cut = min(math.ceil(len(ys) / 4), (len(ys) - 1) // 2)
+    middle = ys[cut : len(ys) - cut]
+    return math.fsum(middle) / len(middle)
 
 
 def _average(points: Sequence[Point]) -> Point:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cutline.config import Recipe
+from cutline.messages import format_hours
 from cutline.training.diagnostics.memory import TensorMemory
 from cutline.training.run.directory import RUN_EXISTS
 
@@ -158,8 +159,3 @@ def format_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.1f} GB"
-
-
-def format_hours(hours: float) -> str:
-    """Return a duration such as "3.4 hours" or "12 minutes"."""
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"

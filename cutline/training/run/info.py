@@ -19,6 +19,7 @@ from cutline.device import pick_device
 from cutline.distributed import world_size
 from cutline.errors import ConfigError
 from cutline.files import write_text
+from cutline.training.data.sampler import BatchSampler
 from cutline.training.setup import RunSetup
 
 PACKAGES = ("cutline", "torch", "numpy", "pillow", "tokenizers", "safetensors")
@@ -38,11 +39,23 @@ def collect_run_info(recipe: Recipe, setup: RunSetup) -> dict[str, Any]:
         "world_size": world_size(),
         "seed": recipe.seed,
         "num_params": sum(weight.numel() for weight in setup.model.parameters()),
+        "steps_per_epoch": count_steps(recipe, setup),
         "data": {
             "train": summarize_data(setup.train_samples),
             "val": summarize_data(setup.val_samples),
         },
     }
+
+
+def count_steps(recipe: Recipe, setup: RunSetup) -> int:
+    """Return the optimizer steps of an epoch."""
+    return BatchSampler(
+        num_examples=len(setup.dataset),
+        batch_size=recipe.optim.batch_size,
+        seed=recipe.seed,
+        grad_accum_steps=recipe.optim.grad_accum_steps,
+        world_size=world_size(),
+    ).steps_per_epoch
 
 
 def summarize_data(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -1,86 +1,95 @@
-"""`report.html` of a run: curves, a table of evaluations, and captions of validation images."""
+"""`report.html` of a run: findings, curves, evaluations, and captions of validation images."""
 
 from pathlib import Path
-from typing import Any
 
-from cutline.image import open_image
-from cutline.report import Card, render_curve, render_gallery, render_table, write_report
-from cutline.training.run.directory import LOG_FILE, REPORT_FILE
-from cutline.training.run.log import LogLine, read_log
-
-METRICS = {
-    "cider": "CIDEr",
-    "bleu4": "BLEU-4",
-    "recall_mean": "Mean recall",
-    "image_to_text_r1": "Recall@1, image to text",
-    "text_to_image_r1": "Recall@1, text to image",
-    "itm_auroc": "AUROC of image-text matching",
-    "val_loss": "Validation loss",
-}
-TERMS = {
-    "itc": "Image-text contrastive (ITC)",
-    "itm": "Image-text matching (ITM)",
-    "lm": "Language model (LM)",
-}
-"""terms of the training loss"""
+from cutline.messages import format_hours
+from cutline.report import (
+    Figures,
+    Problems,
+    Report,
+    Section,
+    format_fixed,
+    read_refresh,
+    write_report,
+)
+from cutline.training.run.charts import RunCharts
+from cutline.training.run.directory import REPORT_FILE
+from cutline.training.run.facts import describe_run
+from cutline.training.run.findings import describe_progress, find_problems
+from cutline.training.run.history import LoggedEvaluation, RunHistory, read_history
+from cutline.training.run.metric_names import EVALUATION_NAMES, MAIN_METRICS
+from cutline.training.run.samples import show_course
+from cutline.training.run.tables import list_evaluations
 
 
 def write_run_report(directory: Path) -> None:
-    """Write `report.html` from the `log.jsonl` of the run in `directory`."""
-    lines = read_log(directory / LOG_FILE)
-    evaluations = [line for line in lines if "best" in line]
-    sections = [("Training", _render_losses(lines))]
-    if curves := _render_metrics(evaluations):
-        sections.append(("Metrics", curves))
-    if evaluations:
-        sections.append(("Results", _render_results(evaluations)))
-    samples = evaluations[-1].get("samples", []) if evaluations else []
-    if samples:
-        cards = [_make_card(directory, i, evaluations) for i in range(len(samples))]
-        sections.append(("Captions of validation images", render_gallery(cards)))
-    intro = "The course of the training loss, and the results on the validation images."
-    write_report(directory / REPORT_FILE, f"Training run {directory.name}", intro, sections)
+    """Write `report.html` of the run in `directory`.
+
+    A page that `cutline report --watch` keeps up to date goes on loading itself again until the run
+    is finished.
+    """
+    run, path = read_history(directory), directory / REPORT_FILE
+    refresh = 0.0 if run.is_finished else read_refresh(path)
+    write_report(path, make_run_report(run, refresh))
 
 
-def _render_losses(lines: list[LogLine]) -> str:
-    """Return curves of the training loss and its terms over the steps."""
-    unit = "pair" if any("pairs_per_second" in line for line in lines) else "token"
-    curves = ""
-    for name, title in {"loss": "Training loss", **TERMS}.items():
-        if points := _collect_points(lines, "step", name):
-            curves += render_curve(points, title, "step", f"loss per {unit}")
-    return curves
+def make_run_report(run: RunHistory, refresh: float = 0) -> Report:
+    """Return the report of a run.
+
+    Args:
+        run: The run.
+        refresh: Seconds after which the page loads itself again (0: never).
+    """
+    charts = RunCharts({"": run})
+    problems, gallery = find_problems(run), show_course(run)
+    sections = [Section("Findings", [Problems(problems)])] if problems else []
+    sections.append(Section("Results", [Figures(_list_figures(run)), *charts.make_results()]))
+    if run.evaluations:
+        sections.append(Section("Evaluations", [list_evaluations(run)]))
+    if gallery:
+        sections.append(Section("Images", [gallery]))
+    if details := charts.make_details():
+        sections.append(Section("Training", details))
+    title = f"Training run {run.directory.resolve().name}"
+    return Report(title, describe_run(run), sections, _introduce(run), refresh)
 
 
-def _render_metrics(evaluations: list[LogLine]) -> str:
-    """Return a curve over epochs for every metric that was measured."""
-    curves = ""
-    for name, title in METRICS.items():
-        if points := _collect_points(evaluations, "epoch", name):
-            curves += render_curve(points, title, "epoch", title)
-    return curves
+def _introduce(run: RunHistory) -> str:
+    """Return which checkpoint is the best, and how far the run has come."""
+    state = "The run is finished" if run.is_finished else f"The run is at {describe_progress(run)}"
+    if not run.best:
+        return f"{state}. No checkpoint has been evaluated yet."
+    return f"{state}. The best checkpoint is that of {run.best.moment}, by {_name_criterion(run)}."
 
 
-def _render_results(evaluations: list[LogLine]) -> str:
-    """Return a table with the numbers of every evaluation."""
-    columns = [name for name, value in evaluations[-1].items() if isinstance(value, float)]
-    rows = []
-    for line in evaluations:
-        numbers = [line.get(name, "") for name in columns]  # before training, no train_loss
-        rows.append([line["epoch"], *numbers, "best so far" if line["best"] else ""])
-    return render_table(rows, ["epoch", *columns, ""])
+def _name_criterion(run: RunHistory) -> str:
+    """Return what chooses the best checkpoint."""
+    metrics = run.best.metrics if run.best else {}
+    if run.settings["eval.select_by"] == "loss" and "val_loss" in metrics:
+        return "validation loss"
+    captions = "CIDEr + BLEU-4" if "cider" in metrics else ""
+    if "recall_mean" in metrics:
+        return f"mean recall × ({captions})" if captions else "mean recall"
+    return captions or "training loss"
 
 
-def _make_card(directory: Path, index: int, evaluations: list[LogLine]) -> Card:
-    """Return a sample with its last caption; the note has the caption of the first evaluation."""
-    first, last = evaluations[0], evaluations[-1]
-    sample: dict[str, Any] = last["samples"][index]
-    image, note = open_image(str(directory / sample["image"])), ""
-    if len(evaluations) > 1 and index < len(first["samples"]):
-        note = f"epoch {first['epoch']}: {first['samples'][index]['caption']}"
-    return Card(image, sample["caption"], note)
+def _list_figures(run: RunHistory) -> list[tuple[str, str]]:
+    """Return the most important numbers, each with its label."""
+    figures = _describe_best(run, run.best) if run.best else []
+    total = f" of {run.total_steps:,}" if run.total_steps else ""
+    figures.append((f"{run.last_step:,}{total}", "steps"))
+    if hours := run.hours_left:
+        figures.append((format_hours(hours), "left at the last speed, without evaluations"))
+    return figures
 
 
-def _collect_points(lines: list[LogLine], x: str, y: str) -> list[tuple[float, float]]:
-    """Return (x, y) of the lines that have both."""
-    return [(line[x], line[y]) for line in lines if x in line and y in line]
+def _describe_best(run: RunHistory, best: LoggedEvaluation) -> list[tuple[str, str]]:
+    """Return the numbers of the best checkpoint, beside those from before training."""
+    names = [name for name in (*MAIN_METRICS, "val_loss") if name in best.metrics]
+    figures = []
+    for name in names or ["train_loss"]:
+        label = f"{EVALUATION_NAMES[name]}, {best.moment}"
+        if run.initial and name in run.initial.metrics:
+            label += f" ({format_fixed(run.initial.metrics[name], 3)} before training)"
+        figures.append((format_fixed(best.metrics[name], 3), label))
+    return figures

@@ -1,0 +1,125 @@
+"""Charts of one run, or of several runs, each of which is a line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cutline.report import LineChart, Marker, Series, format_number
+from cutline.training.run.history import RunHistory
+from cutline.training.run.metric_names import CHART_METRICS, EVALUATION_NAMES, TERM_NAMES
+
+METRIC_SPAN = 0.1
+"""least range of the axis of a metric: smaller differences are noise on most validation data"""
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class RunCharts:
+    """Charts of runs."""
+
+    runs: Mapping[str, RunHistory]
+    """by the name of each in legends"""
+
+    @property
+    def uses_epochs(self) -> bool:
+        """Return whether the x axis has epochs, because those of the runs have different steps."""
+        lengths = {run.steps_per_epoch for run in self.runs.values()}
+        return len(lengths) > 1 and None not in lengths
+
+    @property
+    def unit(self) -> str:
+        """Return what the losses are averaged over."""
+        lines = [line for run in self.runs.values() for line in run.lines]
+        return "per pair" if any("pairs_per_second" in line for line in lines) else "per token"
+
+    def make_results(self) -> list[LineChart]:
+        """Return charts of the losses and the metrics."""
+        return [*self._make_losses(), *map(self._make_metric, self._find_metrics())]
+
+    def make_details(self) -> list[LineChart]:
+        """Return charts of terms of the loss, learning rate, gradients, memory and speed."""
+        charts = [self._make_line(name, title, self.unit) for name, title in TERM_NAMES.items()]
+        charts += [
+            self._make_line("lr", "Learning rate", is_noisy=False, y_start=0),
+            self._make_line("grad_norm", "Gradient norm", "before clipping", y_start=0),
+            self._make_line("memory_gb", "Memory, peak", "GB", is_noisy=False, y_start=0),
+            self._make_line("pictures_per_second", "Speed", "images per second", y_start=0),
+        ]
+        return [chart for chart in charts if any(series.points for series in chart.series)]
+
+    def _make_losses(self) -> list[LineChart]:
+        if len(self.runs) > 1:
+            charts = [self._make_line("loss", "Training loss", self.unit)]
+            if any(run.collect_metric("val_loss") for run in self.runs.values()):
+                charts.append(self._make_metric("val_loss"))
+            return charts
+        [run] = self.runs.values()
+        series = [Series("training", run.collect_points("loss"), is_noisy=True)]
+        validation = run.collect_metric("val_loss")
+        if validation:
+            series.append(Series("validation", validation, has_dots=True))
+        markers = [_mark_lowest(run, validation)] if len(validation) > 1 else []
+        return [LineChart("Loss", series, "step", self.unit, markers)]
+
+    def _find_metrics(self) -> list[str]:
+        """Return the metrics that a chart shows better than a number does."""
+        return [
+            name
+            for name in CHART_METRICS
+            if any(len(run.collect_metric(name)) > 1 for run in self.runs.values())
+        ]
+
+    def _make_metric(self, name: str) -> LineChart:
+        title = EVALUATION_NAMES[name]
+        series = [
+            Series(label, self._place(run, run.collect_metric(name)), has_dots=True)
+            for label, run in self.runs.items()
+        ]
+        is_loss = name == "val_loss"
+        return LineChart(
+            f"{title[0].upper()}{title[1:]}",
+            series,
+            self._x_label,
+            self.unit if is_loss else "best checkpoint marked",
+            [] if is_loss else self._mark_best(name),
+            min_span=0 if is_loss else METRIC_SPAN,
+        )
+
+    def _mark_best(self, name: str) -> list[Marker]:
+        """Return markers of the best checkpoints; with a label if there is only one."""
+        markers = []
+        for run in self.runs.values():
+            if run.best and name in run.best.metrics:
+                value = run.best.metrics[name]
+                [(x, y)] = self._place(run, [(run.best.step, value)])
+                label = f"{run.best.moment}, best: {format_number(value)}"
+                markers.append(Marker(x, y, label if len(self.runs) == 1 else ""))
+        return markers
+
+    def _make_line(
+        self,
+        name: str,
+        title: str,
+        y_label: str = "",
+        is_noisy: bool = True,
+        y_start: float | None = None,
+    ) -> LineChart:
+        series = [
+            Series(label, self._place(run, run.collect_points(name)), is_noisy)
+            for label, run in self.runs.items()
+        ]
+        return LineChart(title, series, self._x_label, y_label, y_start=y_start)
+
+    @property
+    def _x_label(self) -> str:
+        return "epoch" if self.uses_epochs else "step"
+
+    def _place(self, run: RunHistory, points: Points) -> Points:
+        """Return points (step, value) as they are on the x axis."""
+        steps = (run.steps_per_epoch or 1) if self.uses_epochs else 1
+        return [(step / steps, value) for step, value in points]
+
+
+def _mark_lowest(run: RunHistory, losses: Points) -> Marker:
+    step, loss = min(losses, key=lambda point: point[1])
+    [moment] = [each.moment for each in run.evaluations if each.step == step]
+    return Marker(step, loss, f"{moment}, lowest: {format_number(loss)}")

@@ -1,0 +1,84 @@
+"""Pages that follow runs while they train; the files of the runs are only read."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cutline.progress import Progress, no_progress
+from cutline.report import write_report
+from cutline.training.run.history import RUN_FILES, read_history
+from cutline.training.run.report import make_run_report
+from cutline.training.run.runs_report import make_runs_report
+
+Stamp = tuple[tuple[int, int] | None, ...]
+
+
+def write_page(
+    directories: Sequence[Path], path: Path, refresh: float = 0, progress: Progress = no_progress
+) -> bool:
+    """Write a report of one run, or of several.
+
+    Args:
+        directories: Run directories.
+        path: The HTML file.
+        refresh: Seconds after which the page loads itself again, unless all runs are finished.
+        progress: Shows how many images are done.
+
+    Returns:
+        Whether all runs are finished.
+    """
+    runs = [read_history(directory) for directory in directories]
+    is_finished = all(run.is_finished for run in runs)
+    refresh = 0 if is_finished else refresh
+    if len(runs) == 1:
+        report = make_run_report(runs[0], refresh)
+    else:
+        report = make_runs_report(runs, refresh)
+    write_report(path, report, progress)
+    return is_finished
+
+
+def watch_runs(
+    directories: Sequence[Path], path: Path, seconds: float, announce: Callable[[], None]
+) -> None:
+    """Write a page again whenever a run has logged something, until all runs are finished.
+
+    In the end, the page no longer loads itself.
+
+    Args:
+        directories: Run directories, which may not exist yet.
+        path: The HTML file.
+        seconds: Time between two looks at the runs.
+        announce: Called when there is a page for the first time.
+    """
+    written: list[Stamp] | None = None
+    try:
+        while True:
+            stamps = [_stamp_files(directory) for directory in directories]
+            # The run creates its directory.
+            is_missing = path.parent in directories and not path.parent.is_dir()
+            if stamps != written and not is_missing:
+                is_finished = write_page(directories, path, seconds)
+                if written is None:
+                    announce()
+                written = stamps
+                if is_finished:
+                    return
+            time.sleep(seconds)
+    except KeyboardInterrupt:
+        if written is not None:
+            write_page(directories, path)
+        raise
+
+
+def _stamp_files(directory: Path) -> Stamp:
+    """Return the time and size of each file of a run; None for those that do not exist."""
+    stamps: list[tuple[int, int] | None] = []
+    for name in RUN_FILES:
+        try:
+            status = (directory / name).stat()
+        except FileNotFoundError:
+            stamps.append(None)
+        else:
+            stamps.append((status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
