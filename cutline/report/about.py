@@ -42,11 +42,11 @@ class About:
     """further facts by name, such as the machine of a run"""
     settings: Mapping[str, object] = field(default_factory=dict)
     """settings by name; see `flatten_settings`"""
-    changed: Collection[str] = ()
-    """settings that differ from their defaults, which come first"""
     command: str = field(default_factory=read_command)
     date: datetime = field(default_factory=read_date)
     version: str = field(default_factory=lambda: version("cutline"))
+    changed: Collection[str] = ()
+    """settings that differ from their defaults, which come first"""
 
     @property
     def facts(self) -> dict[str, str]:

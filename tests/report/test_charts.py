@@ -86,11 +86,45 @@ def test_an_axis_does_not_show_noise_as_a_trend(low: float, size: float) -> None
     assert abs(axis.place(1.05) - axis.place(1.02)) < 0.2 * (BOTTOM - TOP)
 
 
+def test_an_axis_has_a_least_range() -> None:
+    scores = [(0, 0.010), (1, 0.012), (2, 0.011)]
+    chart = LineChart("", [Series("CIDEr", scores)], "epoch", "", min_span=0.1)
+    heights = [y for _, y in find_path(chart.plot(), "line")]
+    assert max(heights) - min(heights) < 0.05 * (BOTTOM - TOP)
+
+
+@given(
+    st.lists(st.floats(1, 2), min_size=100, max_size=MAX_POINTS),
+    st.sets(st.sampled_from([13, 40, 77])),
+    st.floats(6, 1e6),
+)
+def test_a_few_spikes_do_not_flatten_a_line(
+    losses: list[float], places: set[int], height: float
+) -> None:
+    """They end at the edge, and the smoothed line does not show them."""
+    points = [(float(step), height if step in places else y) for step, y in enumerate(losses)]
+    plot = draw_line(points)
+    assert_inside(plot)
+    assert float(plot.y_ticks[-1].label) <= 2.5
+    faint, smoothed = (find_path(plot, css) for css in ("faint", "line"))
+    assert all(faint[place][1] == TOP for place in places)
+    calm = [y for step, (_, y) in enumerate(faint) if step not in places]
+    assert all(min(calm) <= y <= max(calm) for _, y in smoothed)
+
+
+def test_spikes_that_are_not_rare_or_not_high_are_drawn_whole() -> None:
+    calm = [(float(step), 1.0 + step % 2) for step in range(100)]
+    for spikes in ([2.5] * 3, [50.0] * 10):
+        points = [(x, spikes.pop() if x % 10 == 5 and spikes else y) for x, y in calm]
+        top = max(y for _, y in points)
+        assert float(draw_line(points).y_ticks[-1].label) >= top
+
+
 def test_ticks_are_round() -> None:
     plot = draw_line([(step, 1.0) for step in range(1001)])
     assert [tick.label for tick in plot.x_ticks] == ["0", "500", "1,000"]
     assert plot.readouts[-1].text.startswith("step 999.5")
-    assert plot.readouts[-1].text.endswith("1 (mean 1)")
+    assert plot.readouts[-1].text.endswith("1 (smoothed 1)")
 
 
 def test_equal_ratios_are_equally_far_apart_on_a_log_axis() -> None:

@@ -32,6 +32,8 @@ from cutline.report import (
     Table,
     Text,
     flatten_settings,
+    is_report,
+    read_refresh,
     write_report,
 )
 
@@ -170,6 +172,27 @@ def test_about_says_what_the_report_is_of(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("sys.argv", ["/x/ipykernel_launcher.py", "-f", "kernel.json"])
     assert About().command == ""
     assert "Model" not in About().facts
+
+
+def test_settings_that_were_changed_come_first() -> None:
+    settings = {"a": None, "b": True, "c": ["x", "y"], "d": 1e-5, "e": "https://me:word@host/x"}
+    about = About(settings=settings, changed=["e", "c"])
+    assert list(about.shown_settings.items()) == [
+        *[("c", "x, y"), ("e", "https://…@host/x")],
+        *[("a", "–"), ("b", "yes"), ("d", "1e-05")],
+    ]
+
+
+def test_a_page_tells_whether_it_is_a_report_and_loads_itself(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    assert read_refresh(path) == 0
+    for refresh in (0, 2.5):
+        write_report(path, Report("", About(), [], refresh=refresh))
+        assert is_report(path)
+        assert read_refresh(path) == refresh
+    path.write_text("<p>another page")
+    assert not is_report(path)
+    assert read_refresh(path) == 0
 
 
 def test_settings_have_dotted_names() -> None:

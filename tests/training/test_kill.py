@@ -103,7 +103,7 @@ def test_killed_run_resumes_exactly(scenes: Path, tmp_path: Path) -> None:
     process.kill()
     process.join()
     assert sys.platform == "win32" or process.exitcode == -signal.SIGKILL
-    assert "Captions of validation images" in (tmp_path / "killed" / "report.html").read_text()
+    assert "samples/0.jpg" in (tmp_path / "killed" / "report.html").read_text()
     cutline.load(tmp_path / "killed" / "last")
     train(killed, resume=True, show_progress=False)
     check_same_run(tmp_path / "killed", tmp_path / "full")

@@ -41,7 +41,7 @@ def test_any_beginning_of_a_log_has_a_report(
     write_run_report(tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert ("CIDEr" in page) == ("before" in names)
-    assert ("Training loss" in page) == ("training" in names)
+    assert ("Learning rate" in page) == ("training" in names)
 
 
 def test_every_evaluation_writes_the_report(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ def test_every_start_is_recorded_with_versions_seed_and_data(recipe: Build) -> N
     assert (starts[0]["seed"], starts[0]["world_size"]) == (3, 1)
     assert starts[0]["data"] == starts[1]["data"]
     assert starts[0]["data"]["train"]["num_images"] == 20
+    last = read_log(directory / "log.jsonl")[-1]
+    assert starts[0]["steps_per_epoch"] == last["step"] / last["epoch"]
 
 
 def test_a_run_is_not_resumed_on_other_data(recipe: Build, scenes: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class RunCharts:
 
     def make_results(self) -> list[LineChart]:
         """Return charts of the losses and the metrics."""
-        return [*self._make_losses(), *map(self._make_metric, self._find_metrics())]
+        return _drop_empty([*self._make_losses(), *map(self._make_metric, self._find_metrics())])
 
     def make_details(self) -> list[LineChart]:
         """Return charts of terms of the loss, learning rate, gradients, memory and speed."""
@@ -44,14 +44,14 @@ class RunCharts:
             self._make_line("memory_gb", "Memory, peak", "GB", is_noisy=False, y_start=0),
             self._make_line("pictures_per_second", "Speed", "images per second", y_start=0),
         ]
-        return [chart for chart in charts if any(series.points for series in chart.series)]
+        return _drop_empty(charts)
 
     def _make_losses(self) -> list[LineChart]:
         if len(self.runs) > 1:
-            charts = [self._make_line("loss", "Training loss", self.unit)]
-            if any(run.collect_metric("val_loss") for run in self.runs.values()):
-                charts.append(self._make_metric("val_loss"))
-            return charts
+            return [
+                self._make_line("loss", "Training loss", self.unit),
+                self._make_metric("val_loss"),
+            ]
         [run] = self.runs.values()
         series = [Series("training", run.collect_points("loss"), is_noisy=True)]
         validation = run.collect_metric("val_loss")
@@ -117,6 +117,10 @@ class RunCharts:
         """Return points (step, value) as they are on the x axis."""
         steps = (run.steps_per_epoch or 1) if self.uses_epochs else 1
         return [(step / steps, value) for step, value in points]
+
+
+def _drop_empty(charts: Sequence[LineChart]) -> list[LineChart]:
+    return [chart for chart in charts if any(series.points for series in chart.series)]
 
 
 def _mark_lowest(run: RunHistory, losses: Points) -> Marker:

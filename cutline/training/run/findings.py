@@ -33,12 +33,12 @@ def _find_unfinished(run: RunHistory) -> Iterator[Problem]:
     if not run.is_finished:
         yield Problem(
             "note",
-            f"The run is not finished: {describe_progress(run)}",
+            f"The run is not finished: {describe_run_progress(run)}",
             "If it has stopped, `cutline train` with the same recipe and --resume continues it.",
         )
 
 
-def describe_progress(run: RunHistory) -> str:
+def describe_run_progress(run: RunHistory) -> str:
     """Return how far a run has come."""
     total = f" of {run.total_steps:,}" if run.total_steps else ""
     return f"step {run.last_step:,}{total}"

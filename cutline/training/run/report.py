@@ -15,7 +15,7 @@ from cutline.report import (
 from cutline.training.run.charts import RunCharts
 from cutline.training.run.directory import REPORT_FILE
 from cutline.training.run.facts import describe_run
-from cutline.training.run.findings import describe_progress, find_problems
+from cutline.training.run.findings import describe_run_progress, find_problems
 from cutline.training.run.history import LoggedEvaluation, RunHistory, read_history
 from cutline.training.run.metric_names import EVALUATION_NAMES, MAIN_METRICS
 from cutline.training.run.samples import show_course
@@ -56,7 +56,7 @@ def make_run_report(run: RunHistory, refresh: float = 0) -> Report:
 
 def _introduce(run: RunHistory) -> str:
     """Return which checkpoint is the best, and how far the run has come."""
-    state = "The run is finished" if run.is_finished else f"The run is at {describe_progress(run)}"
+    state = "The run is finished" if run.is_finished else f"The run is at {describe_run_progress(run)}"
     if not run.best:
         return f"{state}. No checkpoint has been evaluated yet."
     return f"{state}. The best checkpoint is that of {run.best.moment}, by {_name_criterion(run)}."

@@ -9,7 +9,7 @@ from cutline.training.run.charts import RunCharts
 from cutline.training.run.facts import list_changed_settings
 from cutline.training.run.findings import compare_validation_data, find_problems
 from cutline.training.run.history import RunHistory
-from cutline.training.run.samples import compare_captions
+from cutline.training.run.samples import compare_samples
 from cutline.training.run.tables import list_best, list_setting_differences
 
 MAX_NAMES = 4
@@ -26,7 +26,7 @@ def make_runs_report(runs: Sequence[RunHistory], refresh: float = 0) -> Report:
     names = shorten_paths([run.directory for run in runs])
     named = dict(zip(names, runs, strict=True))
     charts, differences = RunCharts(named), list_setting_differences(named)
-    problems, gallery = _find_problems(named), compare_captions(named)
+    problems, gallery = _find_problems(named), compare_samples(named)
     same = Text("All settings are the same.")
     sections = [
         *([Section("Findings", [Problems(problems)])] if problems else []),
@@ -67,6 +67,7 @@ def _describe_runs(runs: Sequence[RunHistory]) -> About:
     }
     return About(
         data=str(settings.get("data.train", "")),
+        others={"Runs": ", ".join(str(run.directory) for run in runs)},
         settings=settings,
         changed=[name for name in list_changed_settings(runs[0]) if name in settings],
     )
@@ -78,7 +79,7 @@ def shorten_paths(paths: Sequence[Path]) -> list[str]:
     Folders at the end that all paths have in common are left out, such as `training` of
     `a/training` and `b/training`.
     """
-    parts = [path.resolve().parts for path in paths]
+    parts = [path.resolve().parts[1:] for path in paths]  # without the root
     while len({each[-1] for each in parts}) == 1 and min(map(len, parts)) > 1:
         parts = [each[:-1] for each in parts]
     length = 1

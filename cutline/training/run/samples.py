@@ -55,7 +55,7 @@ def _name_moments(run: RunHistory) -> dict[str, LoggedEvaluation]:
     return moments
 
 
-def compare_captions(runs: Mapping[str, RunHistory]) -> Gallery | None:
+def compare_samples(runs: Mapping[str, RunHistory]) -> Gallery | None:
     """Return a gallery of the images that several runs share, with the caption of each run.
 
     The captions are those of each run's best checkpoint.

@@ -1,11 +1,12 @@
 """Tables of the evaluations of a run, and of several runs."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from cutline.report import Table, format_setting
 from cutline.training.run.directory import list_differences
 from cutline.training.run.facts import list_comparable_facts
-from cutline.training.run.findings import describe_progress
+from cutline.training.run.findings import describe_run_progress
 from cutline.training.run.history import LoggedEvaluation, RunHistory
 from cutline.training.run.metric_names import EVALUATION_NAMES
 
@@ -17,16 +18,20 @@ def list_evaluations(run: RunHistory) -> Table:
     """Return a table with the numbers of every evaluation."""
     names = _find_names(run.evaluations)
     rows = [
-        [each.epoch, each.step, *_list_values(each, names), _describe_role(run, each)]
+        [each.epoch, each.step, _describe_role(run, each), *_list_values(each, names)]
         for each in run.evaluations
     ]
-    return Table(rows, ["epoch", "step", *(EVALUATION_NAMES.get(n, n) for n in names), "note"])
+    return Table(rows, ["epoch", "step", "note", *_title_columns(names)])
 
 
 def _find_names(evaluations: Sequence[LoggedEvaluation]) -> list[str]:
     """Return what at least one of some evaluations measured, in the order of a table."""
     found = {name for each in evaluations for name in each.metrics}
     return [*filter(found.__contains__, EVALUATION_NAMES), *sorted(found - set(EVALUATION_NAMES))]
+
+
+def _title_columns(names: Sequence[str]) -> list[str]:
+    return [EVALUATION_NAMES.get(name, name) for name in names]
 
 
 def _list_values(evaluation: LoggedEvaluation, names: Sequence[str]) -> list[float | None]:
@@ -46,19 +51,22 @@ def list_best(runs: Mapping[str, RunHistory]) -> Table:
         found = best[label]
         values = [found.epoch, found.step, *_list_values(found, names)] if found else []
         missing = [None] * (len(names) + 2 - len(values))
-        state = "finished" if run.is_finished else describe_progress(run)
+        state = "finished" if run.is_finished else describe_run_progress(run)
         rows.append([label, *values, *missing, state])
-    header = ["run", "best epoch", "step", *(EVALUATION_NAMES.get(n, n) for n in names), "state"]
+    header = ["run", "best epoch", "step", *_title_columns(names), "state"]
     return Table(rows, header, caption="The best checkpoint of each run")
 
 
 def list_setting_differences(runs: Mapping[str, RunHistory]) -> Table:
     """Return a table of the settings, and other facts, in which runs differ."""
-    first, *others = (run.settings for run in runs.values())
-    differing = {name for other in others for name, _, _ in list_differences(first, other)}
+    settings = [run.settings for run in runs.values()]
+    names = dict.fromkeys(name for each in settings for name in each)  # in order
+    differing = {name for pair in pairwise(settings) for name, _, _ in list_differences(*pair)}
+    # One that the first run does not know, or that only it knows, is found in the other direction.
+    differing |= {name for name in names if any(name not in each for each in settings)}
     rows = [
-        [name, *(format_setting(run.settings.get(name)) for run in runs.values())]
-        for name in first
+        [name, *(format_setting(each.get(name)) for each in settings)]
+        for name in names
         if name in differing - _NAMES_OF_RUNS
     ]
     facts = [list_comparable_facts(run) for run in runs.values()]
