@@ -85,7 +85,8 @@ finally:
 def test_every_command_has_a_help_page() -> None:
     overview = run("--help")
     assert overview.returncode == 0
-    for name in ("demo", "caption", "check", "train", "evaluate", "compare", "score", "convert"):
+    names = ["demo", "caption", "check", "train", "report", "evaluate", "compare", "score"]
+    for name in [*names, "convert"]:
         assert re.search(rf"^  {name} ", overview.stdout.decode(), re.M)
         result = run(name, "--help")
         page = result.stdout.decode()

@@ -56,7 +56,9 @@ def make_run_report(run: RunHistory, refresh: float = 0) -> Report:
 
 def _introduce(run: RunHistory) -> str:
     """Return which checkpoint is the best, and how far the run has come."""
-    state = "The run is finished" if run.is_finished else f"The run is at {describe_run_progress(run)}"
+    state = (
+        "The run is finished" if run.is_finished else f"The run is at {describe_run_progress(run)}"
+    )
     if not run.best:
         return f"{state}. No checkpoint has been evaluated yet."
     return f"{state}. The best checkpoint is that of {run.best.moment}, by {_name_criterion(run)}."

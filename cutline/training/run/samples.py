@@ -8,6 +8,9 @@ from cutline.report import Card, Gallery, Line
 from cutline.training.run.history import LoggedEvaluation, RunHistory
 from cutline.training.run.log import LogLine
 
+SHOWN_REFERENCES = 2
+"""references below an image; when it is enlarged, it has all of them"""
+
 
 def show_course(run: RunHistory) -> Gallery | None:
     """Return a gallery with captions from before training, of the best checkpoint and the last one.
@@ -34,7 +37,7 @@ def show_course(run: RunHistory) -> Gallery | None:
         )
         for image, sample in last.items()
     ]
-    return Gallery(cards)
+    return Gallery(cards, num_references=SHOWN_REFERENCES)
 
 
 def _name_moments(run: RunHistory) -> dict[str, LoggedEvaluation]:
@@ -76,7 +79,7 @@ def compare_samples(runs: Mapping[str, RunHistory]) -> Gallery | None:
             name, sample = next(iter(samples.items()))
             lines = _merge_lines((name, sample["caption"]) for name, sample in samples.items())
             cards.append(_make_card(runs[name], sample, lines))
-    return Gallery(cards) if cards else None
+    return Gallery(cards, num_references=SHOWN_REFERENCES) if cards else None
 
 
 def _find_best_samples(run: RunHistory) -> list[LogLine]:

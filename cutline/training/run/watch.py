@@ -10,6 +10,8 @@ from cutline.training.run.history import RUN_FILES, read_history
 from cutline.training.run.report import make_run_report
 from cutline.training.run.runs_report import make_runs_report
 
+IDLE_RATIO = 10
+"""time between two looks relative to that of writing a page: training needs the processor"""
 Stamp = tuple[tuple[int, int] | None, ...]
 
 
@@ -52,23 +54,30 @@ def watch_runs(
         announce: Called when there is a page for the first time.
     """
     written: list[Stamp] | None = None
+    pause = seconds
     try:
         while True:
             stamps = [_stamp_files(directory) for directory in directories]
-            # The run creates its directory.
-            is_missing = path.parent in directories and not path.parent.is_dir()
-            if stamps != written and not is_missing:
+            if stamps != written and not _is_in_missing_run(path, directories):
+                start = time.monotonic()
                 is_finished = write_page(directories, path, seconds)
+                pause = max(seconds, IDLE_RATIO * (time.monotonic() - start))
                 if written is None:
                     announce()
                 written = stamps
                 if is_finished:
                     return
-            time.sleep(seconds)
+            time.sleep(pause)
     except KeyboardInterrupt:
         if written is not None:
             write_page(directories, path)
         raise
+
+
+def _is_in_missing_run(path: Path, directories: Sequence[Path]) -> bool:
+    """Return whether a page would be in the directory of a run that has not created it yet."""
+    folders = [directory.resolve() for directory in directories]
+    return path.parent.resolve() in folders and not path.parent.is_dir()
 
 
 def _stamp_files(directory: Path) -> Stamp:
