@@ -179,6 +179,23 @@ def test_a_matcher_has_its_own_metrics_and_no_captions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("cutline-demo/training", "cutline-demo/training"),
+        ("/data/runs/mine", "mine"),
+        (".", "mine"),
+    ],
+)
+def test_the_title_names_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert make_run_report(read_history(Path(path))).title == f"Training run {name}"
+
+
+@pytest.mark.parametrize(
     ("losses", "title"),
     [
         ((3.0, 2.0, 1.9, 2.1, 2.2), "epoch 2: from 1.900 to 2.200 (+15.8 %)"),
@@ -251,6 +268,9 @@ def test_a_run_without_validation_images_says_so(tmp_path: Path) -> None:
     assert report.intro.endswith("epoch 4, by training loss.")
     [figures] = find_blocks(report, Figures)
     assert figures.figures[0] == ("0.500", "training loss, epoch 4")
+    assert [section.heading for section in report.sections] == [
+        *("Findings", "Results", "Evaluations")  # few charts are together
+    ]
     assert not find_blocks(report, Gallery)
 
 

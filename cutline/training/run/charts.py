@@ -31,11 +31,16 @@ class RunCharts:
         lines = [line for run in self.runs.values() for line in run.lines]
         return "per pair" if any("pairs_per_second" in line for line in lines) else "per token"
 
-    def make_results(self) -> list[LineChart]:
+    def make(self) -> tuple[list[LineChart], list[LineChart]]:
+        """Return charts of results and of details; those that are too few to stand alone join."""
+        results, details = self._make_results(), self._make_details()
+        return (results, details) if len(results) > 1 else ([*results, *details], [])
+
+    def _make_results(self) -> list[LineChart]:
         """Return charts of the losses and the metrics."""
         return _drop_empty([*self._make_losses(), *map(self._make_metric, self._find_metrics())])
 
-    def make_details(self) -> list[LineChart]:
+    def _make_details(self) -> list[LineChart]:
         """Return charts of terms of the loss, learning rate, gradients, memory and speed."""
         charts = [self._make_line(name, title, self.unit) for name, title in TERM_NAMES.items()]
         charts += [

@@ -40,18 +40,29 @@ def make_run_report(run: RunHistory, refresh: float = 0) -> Report:
         run: The run.
         refresh: Seconds after which the page loads itself again (0: never).
     """
-    charts = RunCharts({"": run})
+    results, details = RunCharts({"": run}).make()
     problems, gallery = find_problems(run), show_course(run)
     sections = [Section("Findings", [Problems(problems)])] if problems else []
-    sections.append(Section("Results", [Figures(_list_figures(run)), *charts.make_results()]))
+    sections.append(Section("Results", [Figures(_list_figures(run)), *results]))
     if run.evaluations:
         sections.append(Section("Evaluations", [list_evaluations(run)]))
     if gallery:
         sections.append(Section("Images", [gallery]))
-    if details := charts.make_details():
+    if details:
         sections.append(Section("Training", details))
-    title = f"Training run {run.directory.resolve().name}"
-    return Report(title, describe_run(run), sections, _introduce(run), refresh)
+    return Report(
+        f"Training run {_name_run(run.directory)}",
+        describe_run(run),
+        sections,
+        _introduce(run),
+        refresh,
+    )
+
+
+def _name_run(directory: Path) -> str:
+    """Return the path of a run if it is a short one, else the name of the directory."""
+    is_short = directory.name and not directory.is_absolute() and ".." not in directory.parts
+    return directory.as_posix() if is_short else directory.resolve().name
 
 
 def _introduce(run: RunHistory) -> str:

@@ -25,16 +25,16 @@ def make_runs_report(runs: Sequence[RunHistory], refresh: float = 0) -> Report:
     """
     names = shorten_paths([run.directory for run in runs])
     named = dict(zip(names, runs, strict=True))
-    charts, differences = RunCharts(named), list_setting_differences(named)
+    (results, details), differences = RunCharts(named).make(), list_setting_differences(named)
     problems, gallery = _find_problems(named), compare_samples(named)
     same = Text("All settings are the same.")
     sections = [
         *([Section("Findings", [Problems(problems)])] if problems else []),
-        Section("Results", [list_best(named), *charts.make_results()]),
+        Section("Results", [list_best(named), *results]),
         Section("Settings that differ", [differences if differences.rows else same]),
         *([Section("Images", [gallery])] if gallery else []),
     ]
-    if details := charts.make_details():
+    if details:
         sections.append(Section("Training", details))
     return Report(_make_title(names), _describe_runs(runs), sections, refresh=refresh)
 
