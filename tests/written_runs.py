@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from cutline.config import Recipe, to_dict
+from cutline.files import write_text
 
 STEPS_PER_EPOCH = 10
 EPOCHS = 4
@@ -107,9 +108,9 @@ def write_run(
     recipe["optim"] |= {"epochs": EPOCHS, "lr": 1e-3, "batch_size": 4}
     for section, values in settings.items():
         recipe[section] |= values
-    (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    write_text(directory / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
     starts = [make_start()] if starts is None else starts
-    (directory / "run.json").write_text(json.dumps({"starts": starts}))
+    write_text(directory / "run.json", json.dumps({"starts": starts}))
     write_log(directory, lines)
     numbers = {sample["image"] for line in lines for sample in line.get("samples", ())}
     for index, name in enumerate(sorted(numbers)):
@@ -119,4 +120,4 @@ def write_run(
 
 def write_log(directory: Path, lines: Sequence[Line]) -> None:
     """Write the log of a run."""
-    (directory / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))

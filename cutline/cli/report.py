@@ -79,7 +79,7 @@ def find_runs(paths: list[str], must_exist: bool) -> list[Path]:
         if path.resolve() in directories:
             raise ConfigError(f"{path}: named twice; name each run once")
         directories[path.resolve()] = path
-        if path.exists() or must_exist:
+        if must_exist or path.is_file() or (path.is_dir() and any(path.iterdir())):
             check_is_run(path)
         else:
             print_message(f"{path}: waiting for the run to start; Ctrl-C ends this")

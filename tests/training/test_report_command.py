@@ -64,6 +64,8 @@ def test_several_runs_get_a_page_here_or_where_o_says(
         (["a", "b", "-o", "b/report.html"], "b/report.html: is the report of one of the runs"),
         (["a", "-o", "page.pdf"], "page.pdf: a report is an HTML file"),
         (["a", "b"], "runs.html: exists, and is no report; name another file with -o"),
+        (["a", ".", "--watch"], ".: holds no run"),
+        (["runs.html", "--watch"], "runs.html: holds no run"),
         (["a", "--every", "3"], "--every is for --watch"),
         (["a", "--watch", "--every", "0"], "--every must be from 0.1 to 3600 seconds"),
     ],
@@ -104,7 +106,9 @@ def wait_until(condition: Callable[[], bool], process: BaseProcess) -> None:
         time.sleep(0.02)
 
 
-def test_a_page_follows_a_run_from_before_its_first_line_to_its_end(tmp_path: Path) -> None:
+def test_a_page_follows_a_run_from_before_its_first_line_to_its_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     directory, lines = tmp_path / "run", make_log()
     page = directory / "report.html"
 
@@ -112,7 +116,8 @@ def test_a_page_follows_a_run_from_before_its_first_line_to_its_end(tmp_path: Pa
         return page.exists() and text in page.read_text()
 
     with watch(directory) as process:
-        time.sleep(2 * EVERY)
+        wait_until(lambda: "waiting for the run to start" in capfd.readouterr().err, process)
+        time.sleep(3 * EVERY)
         assert not directory.exists()  # it is the run that creates it
         write_run(directory, [])
         wait_until(lambda: shows("step 0 of 40"), process)
@@ -149,3 +154,10 @@ def test_a_page_that_is_no_longer_written_no_longer_loads_itself(
         assert process.exitcode == 128 + number
     assert read_refresh(page) == 0
     assert "step 5 of 40" in page.read_text()
+
+
+def test_a_run_that_reads_its_data_has_a_page(tmp_path: Path) -> None:
+    """It has locked its directory, and written nothing."""
+    (tmp_path / ".lock").touch()
+    assert run_command(["report", str(tmp_path)]) == 0
+    assert "The run is at step 0" in (tmp_path / "report.html").read_text()

@@ -12,7 +12,7 @@ from cutline.config import Recipe, to_dict
 from cutline.config.yaml import read_yaml
 from cutline.errors import ConfigError
 from cutline.report import flatten_settings
-from cutline.training.run.directory import INFO_FILE, LOG_FILE, RECIPE_FILE
+from cutline.training.run.directory import INFO_FILE, LOCK_FILE, LOG_FILE, RECIPE_FILE
 from cutline.training.run.info import read_run_info
 from cutline.training.run.log import LogLine, read_log
 
@@ -58,7 +58,7 @@ class RunHistory:
     @cached_property
     def evaluations(self) -> list[LoggedEvaluation]:
         """Return all evaluations, oldest first."""
-        return [_read_evaluation(line) for line in self.lines if "best" in line]
+        return [_read_evaluation(line) for line in self.lines if {"best", "epoch"} <= line.keys()]
 
     @property
     def initial(self) -> LoggedEvaluation | None:
@@ -155,7 +155,8 @@ def read_history(directory: Path) -> RunHistory:
 
 def check_is_run(directory: Path) -> None:
     """Raise ConfigError unless a folder is a run directory."""
-    if not any((directory / name).exists() for name in RUN_FILES):
+    # A run that reads its data has only a lock.
+    if not any((directory / name).exists() for name in (*RUN_FILES, LOCK_FILE)):
         raise ConfigError(
             f"{directory}: holds no run (there is no {LOG_FILE}); name the `output` of a recipe, "
             "such as runs/captioner"

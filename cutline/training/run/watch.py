@@ -54,17 +54,17 @@ def watch_runs(
         announce: Called when there is a page for the first time.
     """
     written: list[Stamp] | None = None
-    pause = seconds
+    is_announced, pause = False, seconds
     try:
         while True:
             stamps = [_stamp_files(directory) for directory in directories]
             if stamps != written and not _is_in_missing_run(path, directories):
-                start = time.monotonic()
+                start, written = time.monotonic(), stamps
                 is_finished = write_page(directories, path, seconds)
                 pause = max(seconds, IDLE_RATIO * (time.monotonic() - start))
-                if written is None:
+                if not is_announced:
                     announce()
-                written = stamps
+                    is_announced = True
                 if is_finished:
                     return
             time.sleep(pause)
