@@ -17,6 +17,8 @@ from cutline.tokenizer import Tokenizer, clean_caption
 
 MIN_COMMON = 10
 """smallest number of images that must share a caption for it to be reported"""
+MAX_NAMES = 1000
+"""largest number of images that are named for a word that is not in the vocabulary"""
 _BATCH_SIZE = 4096  # captions tokenized together
 # the replacement character, lone surrogates, and control characters other than whitespace
 _INVALID = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -87,7 +89,7 @@ def _find_common_captions(names_by_caption: Mapping[str, Sequence[str]]) -> Iter
     for caption, names in items:
         if len(names) >= MIN_COMMON:
             detail = f"{quote(caption)} is a caption of {len(names):,} images"
-            yield Finding("common_caption", min(names), detail)
+            yield Finding("common_caption", min(names), detail, tuple(names))
 
 
 def check_tokens(
@@ -104,6 +106,7 @@ def check_tokens(
     findings: list[Finding] = []
     lengths: list[int] = []
     unknown_words: Counter[str] = Counter()
+    names_by_word: dict[str, dict[str, None]] = defaultdict(dict)  # a set in order
     for sample, caption, ids in _tokenize(samples, text, prompt, tokenizer):
         lengths.append(len(ids))
         if len(ids) > text.max_tokens:
@@ -112,9 +115,14 @@ def check_tokens(
             findings.append(Finding("cut_caption", sample.name, detail))
         if tokenizer.unk_id in ids:
             for chunk in caption.split():
-                unknown_words.update(_find_unknown_words(chunk, tokenizer))
+                for word in _find_unknown_words(chunk, tokenizer):
+                    unknown_words[word] += 1
+                    if len(names_by_word[word]) < MAX_NAMES:
+                        names_by_word[word][sample.name] = None
     findings += [
-        Finding("unknown_word", "", f"“{word}” occurs {_format_times(count)}")
+        Finding(
+            "unknown_word", "", f"“{word}” occurs {_format_times(count)}", (*names_by_word[word],)
+        )
         for word, count in unknown_words.most_common()
     ]
     unknown_characters = _count_unknown_characters(unknown_words, tokenizer)
@@ -152,17 +160,26 @@ def _tokenize(
 def _find_unknown_words(chunk: str, tokenizer: Tokenizer) -> list[str]:
     """Return the words of `chunk`, a text without spaces, that are encoded as [UNK].
 
-    As in the tokenizer, each punctuation mark is a word, and so is each character of a script
-    without spaces. If the chunk is unknown although each of its words is known by itself, all of
+    If the chunk is unknown although each of its words is known by itself, all of
     its words are returned.
     """
     if not _is_unknown(chunk, tokenizer):
         return []
+    words = split_words(chunk)
+    return [word for word in words if _is_unknown(word, tokenizer)] or words
+
+
+def split_words(chunk: str) -> list[str]:
+    """Return the words of a text without spaces, which together are the text.
+
+    As in the tokenizer, each punctuation mark is a word, and so is each character of a script
+    without spaces.
+    """
     words: list[str] = []
     for is_punctuation, characters in groupby(chunk, _is_punctuation):
         segment = "".join(characters)
         words += list(segment) if is_punctuation else split_unspaced(segment)
-    return [word for word in words if _is_unknown(word, tokenizer)] or words
+    return words
 
 
 def _is_unknown(text: str, tokenizer: Tokenizer) -> bool:

@@ -3,61 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cutline.check.kinds import ERRORS
+from cutline.config import CaptionText
 from cutline.data import Sample
 from cutline.metrics import Histogram
-
-KINDS = {
-    "missing": ("image file does not exist", "image files do not exist"),
-    "unreadable": ("image cannot be read", "images cannot be read"),
-    "unreadable_other_set": (
-        "other dataset has no readable image",
-        "other datasets have no readable image",
-    ),
-    "uncaptioned": ("image has no usable caption", "images have no usable caption"),
-    "leak": ("image is also in the other dataset", "images are also in the other dataset"),
-    "near_leak": (
-        "image looks like an image of the other dataset",
-        "images look like images of the other dataset",
-    ),
-    "repeated_across_split": (
-        "validation set repeats captions of the training data",
-        "validation sets repeat captions of the training data",
-    ),
-    "neighbors_across_split": (
-        "validation set consists of neighbors of training images",
-        "validation sets consist of neighbors of training images",
-    ),
-    "duplicate": (
-        "image has the same pixels as another one",
-        "images have the same pixels as another one",
-    ),
-    "near_duplicate": ("image looks like another one", "images look like another one"),
-    "tiny": ("image is very small", "images are very small"),
-    "extreme_aspect": (
-        "image has an extreme aspect ratio",
-        "images have an extreme aspect ratio",
-    ),
-    "empty_caption": ("caption is empty after cleaning", "captions are empty after cleaning"),
-    "long_caption": (
-        "caption is truncated to max_words",
-        "captions are truncated to max_words",
-    ),
-    "cut_caption": (
-        "caption is truncated to max_tokens",
-        "captions are truncated to max_tokens",
-    ),
-    "repeated_caption": (
-        "caption is repeated for the same image",
-        "captions are repeated for the same image",
-    ),
-    "common_caption": ("caption is shared by many images", "captions are shared by many images"),
-    "broken_text": ("caption has invalid characters", "captions have invalid characters"),
-    "unknown_word": ("word is not in the vocabulary", "words are not in the vocabulary"),
-}
-"""each kind of finding in singular and plural, in the order of reports"""
-
-ERRORS = frozenset({"missing", "unreadable", "unreadable_other_set", "uncaptioned", "leak"})
-"""kinds that training skips or that make its results wrong; the other kinds are warnings"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +19,13 @@ class Finding:
     """display name of the image; empty if the finding is about the entire dataset"""
     detail: str
     """what is wrong, and how to fix it if that is not obvious"""
+    images: tuple[str, ...] = ()
+    """display names of images that have the problem, if it is not that of one image"""
+
+    @property
+    def all_images(self) -> tuple[str, ...]:
+        """Return the display names of the images that the finding is about."""
+        return self.images or ((self.image,) if self.image else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +52,8 @@ class CheckResult:
     """the image with the fewest pixels; None if no image is readable"""
     largest: ImageSize | None
     """the image with the most pixels; None if no image is readable"""
+    sizes: Mapping[str, ImageSize]
+    """sizes of the readable images of both datasets, by display name"""
     attributes: Mapping[str, int]
     """unusual attribute, such as grayscale or CMYK → number of images, most frequent first"""
     captions: Histogram
@@ -105,10 +63,8 @@ class CheckResult:
     tokens: Histogram | None
     """tokens per caption of at most `max_words` words, including prompt, [DEC] and [SEP]; None
     without a tokenizer"""
-    max_words: int
-    """maximum number of words that training keeps"""
-    max_tokens: int
-    """maximum number of tokens that training keeps, including prompt, [DEC] and [SEP]"""
+    text: CaptionText
+    """how training cleans and truncates captions"""
     scripts: Mapping[str, int]
     """script, digits, punctuation or symbols → number of characters, most frequent first"""
     unknown_words: Mapping[str, int]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cutline.check.captions import TokenCheck, check_captions, check_tokens, count_scripts
 from cutline.check.duplicates import find_duplicates
-from cutline.check.findings import KINDS, CheckResult, Finding, ImageSize
+from cutline.check.findings import CheckResult, Finding, ImageSize
 from cutline.check.images import ImageInfo, ImageInfos, ImageProblem, inspect_images
+from cutline.check.kinds import KINDS
 from cutline.check.split import check_split
 from cutline.config import CaptionConfig, CaptionText, DataSource
 from cutline.data import Sample, group_by_image, open_data, open_related_data
@@ -77,29 +78,27 @@ def check_data(
         *caption_findings,
         *tokens.findings,
     ]
-    sizes = [
-        ImageSize(sample.name, info.width, info.height)
-        for sample, info in _select_readable(images, infos)
-    ]
+    sizes = _list_sizes(images, infos)
+    other_sizes = _list_sizes(other_images, infos)
     return CheckResult(
         samples=images,
         findings=sorted(findings, key=lambda finding: _KIND_ORDER[finding.kind]),
         num_readable=len(sizes),
         smallest=min(sizes, key=_order_by_area, default=None),
         largest=max(sizes, key=_order_by_area, default=None),
+        sizes={size.image: size for size in (*other_sizes, *sizes)},
         attributes=_count_attributes(images, infos),
         captions=Histogram.from_values(len(sample.captions) for sample in images),
         words=words,
         tokens=tokens.lengths,
-        max_words=text.max_words,
-        max_tokens=text.max_tokens,
+        text=text,
         scripts=count_scripts(images),
         unknown_words=tokens.unknown_words,
         unknown_characters=tokens.unknown_characters,
         duplicates=duplicates.exact,
         near_duplicates=duplicates.near,
         num_other_images=len(other_images),
-        num_other_readable=sum(1 for _ in _select_readable(other_images, infos)),
+        num_other_readable=len(other_sizes),
         num_held_out=len(held_out),
     )
 
@@ -151,6 +150,13 @@ def _select_readable(
     for sample in samples:
         if isinstance(info := infos[sample.image], ImageInfo):
             yield sample, info
+
+
+def _list_sizes(samples: Sequence[Sample], infos: ImageInfos) -> list[ImageSize]:
+    return [
+        ImageSize(sample.name, info.width, info.height)
+        for sample, info in _select_readable(samples, infos)
+    ]
 
 
 def _count_attributes(samples: Sequence[Sample], infos: ImageInfos) -> dict[str, int]:

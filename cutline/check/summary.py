@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from cutline.check.findings import ERRORS, KINDS, CheckResult, Finding, ImageSize
+from cutline.check.findings import CheckResult, Finding, ImageSize
+from cutline.check.kinds import ERRORS, KINDS
 from cutline.metrics import Histogram
 
 MAX_EXAMPLES = 3
@@ -58,18 +59,18 @@ def describe_data(result: CheckResult) -> list[tuple[str, str]]:
 
 
 def group_by_kind(findings: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
-    """Return the findings of each kind with a heading such as `2 images cannot be read`.
+    """Return each kind of finding with its findings.
 
     Args:
         findings: Findings in the order of KINDS.
     """
-    groups = [(kind, list(group)) for kind, group in groupby(findings, attrgetter("kind"))]
-    return [(_format_heading(kind, len(group)), group) for kind, group in groups]
+    return [(kind, list(group)) for kind, group in groupby(findings, attrgetter("kind"))]
 
 
-def _format_heading(kind: str, count: int) -> str:
-    singular, plural = KINDS[kind]
-    return f"{count:,} {singular if count == 1 else plural}"
+def describe_kind(kind: str, count: int) -> str:
+    """Return what a number of findings of a kind say, such as `2 images cannot be read`."""
+    text = KINDS[kind].singular if count == 1 else KINDS[kind].plural
+    return f"{count:,} {text}"
 
 
 def escape_unprintable(text: str) -> str:
@@ -82,8 +83,8 @@ def escape_unprintable(text: str) -> str:
 
 def _list_examples(findings: Sequence[Finding]) -> list[str]:
     lines = []
-    for heading, group in group_by_kind(findings):
-        lines.append(f"  {heading}")
+    for kind, group in group_by_kind(findings):
+        lines.append(f"  {describe_kind(kind, len(group))}")
         lines += [f"    {_format_finding(finding)}" for finding in group[:MAX_EXAMPLES]]
         if len(group) > MAX_EXAMPLES:
             lines.append(f"    and {len(group) - MAX_EXAMPLES:,} more")

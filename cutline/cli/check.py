@@ -15,6 +15,7 @@ from cutline.cli.flags import (
     DataPathFlag,
     Flags,
     Output,
+    ReportFlags,
     ReportOutput,
     check_outputs,
 )
@@ -23,6 +24,7 @@ from cutline.config import (
     CaptionText,
     Columns,
     DataSource,
+    InitConfig,
     Recipe,
     read_recipe,
 )
@@ -33,17 +35,18 @@ if TYPE_CHECKING:
     from cutline.check import CheckResult
     from cutline.check.run import Split
     from cutline.data import Sample
+    from cutline.report import About
     from cutline.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class CheckOutputs:
+class CheckOutputs(ReportFlags):
     """Outputs: files to write besides the summary on stdout."""
 
     output: Output = ""
     """findings, one per line: .jsonl"""
     report: ReportOutput = ""
-    """HTML report with caption lengths, duplicates side by side, and sample images"""
+    """HTML report: findings with what to do, caption lengths, image sizes, and images"""
 
     def check(self, inputs: Sequence[str]) -> None:
         """Raise CutlineError for a file that cannot be written, or is one of `inputs`."""
@@ -51,8 +54,8 @@ class CheckOutputs:
             raise ConfigError(f"{self.output}: check writes its findings to a .jsonl file")
         check_outputs(self.output, self.report, inputs=inputs)
 
-    def write(self, result: "CheckResult") -> None:
-        """Write the requested files."""
+    def write(self, result: "CheckResult", about: "About") -> None:
+        """Write the requested files; `about` says what was checked."""
         from cutline.check import write_check_report
         from cutline.data import write_captions
 
@@ -63,7 +66,7 @@ class CheckOutputs:
             ]
             write_captions(self.output, rows)
         if self.report:
-            write_check_report(self.report, result)
+            write_check_report(self.report, result, about, self.report_images, progress_bar)
 
 
 @dataclass(frozen=True)
@@ -140,25 +143,51 @@ def make_check_command(argv: Sequence[str]) -> Callable[..., int]:
             num_workers: Processes that open images (0: threads of this process).
         """
         from cutline.check import check_data, summarize
+        from cutline.report import flatten_settings
 
         outputs.check([data, other.against])
         against = other.source(source)
         config, tokenizer = load_model_text(model, settings)
+        text = replace(text, max_tokens=min(text.max_tokens, config.text.max_positions))
+        prompt = config.prompt if model.prompt is None else model.prompt
         result = check_data(
             source.source(data),
             against=against,
             split=make_split(data, settings) if recipe else None,
-            text=replace(text, max_tokens=min(text.max_tokens, config.text.max_positions)),
-            prompt=config.prompt if model.prompt is None else model.prompt,
+            text=text,
+            prompt=prompt,
             tokenizer=tokenizer,
             num_workers=num_workers,
             progress=progress_bar,
         )
-        outputs.write(result)
+        inputs = {"Compared with": against.path if against else "", "Recipe": recipe}
+        about = describe_check(data, inputs, model, settings.init)
+        used = {**flatten_settings(text), "prompt": prompt, "num_workers": num_workers}
+        outputs.write(result, replace(about, settings=used))
         print_result(summarize(result))
         return 3 if result.has_errors else 0
 
     return check_command
+
+
+def describe_check(
+    data: str, inputs: dict[str, str], flags: VocabularyFlags, init: InitConfig
+) -> "About":
+    """Return what a report says of a check, apart from its settings.
+
+    Args:
+        data: Path of the dataset.
+        inputs: Other files that are read, by name.
+        flags: Model of the command line.
+        init: Model of the recipe.
+    """
+    from cutline.report import About
+    from cutline.web import hide_credentials
+
+    model = flags.model or init.model
+    vocabulary = flags.tokenizer or ("" if flags.model else init.tokenizer)
+    others = {name: hide_credentials(path) for name, path in inputs.items()}
+    return About(data, model, {**others, "Vocabulary": vocabulary})
 
 
 def make_split(path: str, recipe: Recipe) -> "Split | None":

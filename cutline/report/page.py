@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cutline.progress import Progress
 from cutline.report.gallery import Gallery
@@ -38,6 +38,7 @@ SCRIPTS = (
 )
 """in the order in which they stand on the page"""
 _FOLDER = Path(__file__).parent
+_CODE = re.compile("`([^`]+)`")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -134,6 +135,7 @@ def _make_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["script_json"] = _dump_json
+    environment.filters["code"] = _mark_code
     environment.tests["chart"] = _is_chart
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["id_of"] = id
@@ -143,7 +145,13 @@ def _make_environment() -> jinja2.Environment:
 def _dump_json(value: object) -> Markup:
     """Return JSON that can stand inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
+
+
+def _mark_code(text: str) -> Markup:
+    """Return text whose parts in backticks, such as `--max-words`, are code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _is_chart(block: object) -> bool:
@@ -178,11 +186,12 @@ def _number_thumbnails(gallery: Gallery, thumbnails: Thumbnails) -> Mapping[int,
     }
 
 
-def _find_problem_images(report: "Report", thumbnails: Thumbnails) -> dict[int, list[int]]:
-    """Return the numbers of the images of each problem."""
+def _find_problem_images(report: "Report", thumbnails: Thumbnails) -> dict[int, list[list[int]]]:
+    """Return the numbers of the images of each problem, by group."""
     images = {}
     for section in report.sections:
         for block in section.blocks:
             for problem in getattr(block, "problems", ()):
-                images[id(problem)] = [thumbnails.add(image) for image in problem.images]
+                groups = [*([image] for image in problem.images), *problem.groups]
+                images[id(problem)] = [[*map(thumbnails.add, group)] for group in groups]
     return images
