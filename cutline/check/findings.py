@@ -27,6 +27,11 @@ class Finding:
         """Return the display names of the images that the finding is about."""
         return self.images or ((self.image,) if self.image else ())
 
+    @property
+    def own_detail(self) -> str:
+        """Return the detail without the image's name, with which messages of errors begin."""
+        return self.detail.removeprefix(f"{self.image}: ")
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSize:

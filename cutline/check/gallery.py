@@ -31,7 +31,8 @@ def make_check_gallery(findings: ImageFindings, samples: Sequence[Sample]) -> Ga
         kind.tag: "bad" if name in ERRORS else "" for name, kind in KINDS.items() if kind.tag
     }
     tags |= {OTHER: "", CLEAN: "good"}
-    return Gallery(cards, COLUMNS, {tag: tone for tag, tone in tags.items() if tag in used})
+    shown = {tag: tone for tag, tone in tags.items() if tag in used}
+    return Gallery(cards, COLUMNS, shown, reference_heading="All captions")
 
 
 def make_check_card(sample: Sample, findings: ImageFindings) -> Card:
@@ -89,9 +90,9 @@ def _measure(sample: Sample, result: CheckResult) -> list[float | None]:
 
 
 def _write_note(sample: Sample, findings: ImageFindings) -> str:
-    details = [finding.detail for finding in findings.find(sample)]
+    details = [finding.own_detail for finding in findings.find(sample)]
     if group := findings.find_group(sample):
-        details.insert(0, f"group {group.number} of {len(group):,} images")
+        details.insert(0, f"group {group.number} ({len(group):,} images)")
     if len(details) > MAX_DETAILS:
         details[MAX_DETAILS:] = [f"and {len(details) - MAX_DETAILS:,} more"]
     return " · ".join(details)

@@ -94,11 +94,11 @@ def _make_problem(
         kind.severity,
         describe_kind(name, len(group)),
         kind.advice,
-        [(finding.image, finding.detail) for finding in group[:MAX_ROWS]],
+        [(finding.image, finding.own_detail) for finding in group[:MAX_ROWS]],
         () if is_group else [sample.image for sample in readable[:MAX_STRIP]],
-        _list_groups(readable, findings) if is_group else (),
         kind.tag,
         len(group),
+        _list_groups(readable, findings) if is_group else (),
     )
 
 
@@ -138,7 +138,7 @@ def _describe_data(result: CheckResult) -> list[Block]:
 def _list_statistics(result: CheckResult) -> Table:
     names = {"[UNK]": "not in the vocabulary", "against": "other dataset"}
     rows = [(names.get(name, name), value) for name, value in describe_data(result)]
-    return Table(rows, ("of", "statistics"))
+    return Table(rows, ("property", "value"))
 
 
 def _draw_charts(result: CheckResult) -> list[HistogramChart]:

@@ -115,7 +115,9 @@ class ImageFindings:
             for name in finding.all_images:
                 if sample := self._own.get(name):
                     group = self.find_group(sample)
-                    yield group.shown if group else (sample,)
+                    shown = group.shown if group else [sample]
+                    is_among = finding.kind in COPIES or sample in shown
+                    yield shown if is_among else [sample]
 
 
 def _join_groups(result: CheckResult) -> list[list[Sample]]:

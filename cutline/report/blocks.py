@@ -113,12 +113,12 @@ class Problem:
     """images, or whatever else has the problem, each with what is wrong with it"""
     images: Sequence[object] = ()
     """a few of the images, as `Card.image`"""
-    groups: Sequence[Sequence[object]] = ()
-    """a few groups of images that belong together, such as copies, shown side by side"""
     tag: str = ""
     """the tag of the images in a gallery of the page, which a button then shows"""
     num_rows: int = 0
     """number of all rows, if only some of them are given"""
+    groups: Sequence[Sequence[object]] = ()
+    """a few groups of images that belong together, such as copies, shown side by side"""
 
     @property
     def num_omitted(self) -> int:

@@ -85,6 +85,8 @@ class Gallery:
     """what the order of `cards` is called"""
     num_references: int = 0
     """references that each card shows; an enlarged image has all"""
+    reference_heading: str = "References"
+    """what the references are called"""
 
     def __post_init__(self) -> None:
         for card in self.cards:
@@ -105,6 +107,7 @@ class Gallery:
             "noun": self.noun,
             "givenOrder": self.given_order,
             "numReferences": self.num_references,
+            "referenceHeading": self.reference_heading,
             "columns": [
                 {"name": each.name, "decimals": each.decimals, "signed": each.signed}
                 for each in self.columns

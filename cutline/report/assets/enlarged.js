@@ -3,10 +3,10 @@
 const dialog = document.querySelector(".enlarged");
 let shown = null;
 
-function makeReferences(card) {
+function makeReferences(gallery, card) {
   if (!card.references?.length) return [];
   const items = card.references.map((text) => make("li", {}, text));
-  return [make("h3", {}, "References"), make("ul", { className: "references" }, ...items)];
+  return [make("h3", {}, gallery.referenceHeading), make("ul", { className: "references" }, ...items)];
 }
 
 function showEnlarged() {
@@ -24,7 +24,7 @@ function showEnlarged() {
   const note = card.note ? [make("p", { className: "note" }, card.note)] : [];
   find(".enlarged-text").replaceChildren(
     ...makeLines(card), ...note, ...makeTags(gallery, card), ...makeNumbers(gallery, card),
-    ...makeReferences(card),
+    ...makeReferences(gallery, card),
   );
   find(".previous").disabled = index === 0;
   find(".next").disabled = index === cards.length - 1;

@@ -41,8 +41,8 @@ class HistogramChart:
     unit: float = 1
     """what the integers are multiplied by, as in 0.1 for tenths"""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """values, in units of the x axis, that are drawn as lines with their names; that of an integer is
-    in the middle of its bar, and 30.5 between 30 and 31"""
+    """values, in units of the x axis, that are drawn as lines with their names; that of an integer
+    is in the middle of its bar, and 30.5 between 30 and 31"""
 
     def plot(self) -> Plot:
         """Return what is drawn."""
