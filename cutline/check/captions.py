@@ -165,11 +165,11 @@ def _find_unknown_words(chunk: str, tokenizer: Tokenizer) -> list[str]:
     """
     if not _is_unknown(chunk, tokenizer):
         return []
-    words = split_words(chunk)
+    words = split_chunk(chunk)
     return [word for word in words if _is_unknown(word, tokenizer)] or words
 
 
-def split_words(chunk: str) -> list[str]:
+def split_chunk(chunk: str) -> list[str]:
     """Return the words of a text without spaces, which together are the text.
 
     As in the tokenizer, each punctuation mark is a word, and so is each character of a script

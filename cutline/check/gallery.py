@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Collection, Sequence
 
-from cutline.check.captions import count_words, split_words
+from cutline.check.captions import count_words, split_chunk
 from cutline.check.findings import CheckResult
 from cutline.check.kinds import ERRORS, KINDS
 from cutline.check.selection import ImageFindings
@@ -66,7 +66,7 @@ def mark_words(caption: str, unknown: Collection[str], text: CaptionText) -> lis
     """Return where a caption, as it is written, has one of some words of cleaned captions."""
     marks: list[Mark] = []
     end = 0
-    for word in (word for chunk in caption.split() for word in split_words(chunk)):
+    for word in (word for chunk in caption.split() for word in split_chunk(chunk)):
         start = caption.index(word, end)
         end = start + len(word)
         if clean_caption(word, text.clean, 1) in unknown:
