@@ -17,7 +17,6 @@ _VALUES: dict[str, tuple[object, ...]] = {
 _DIRECTIONS = ("above", "below", "left", "right")
 _RELATIONS = ("above", "below", "to the left of", "to the right of", "and")
 MAX_FALSE_WORDS = 3
-"""changes that are tried; a caption that needs more is false in all words that can be"""
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,20 @@ class _Slot:
     """number of the word in the caption"""
 
 
-def find_false_words(caption: str, scene: Scene) -> list[bool] | None:
+def find_false_words(
+    caption: str, scene: Scene, max_changes: int = MAX_FALSE_WORDS
+) -> list[bool] | None:
     """Return which words of a caption are false of a scene.
 
     They are the fewest words such that the caption is true with others in their place: numbers,
     colors, sizes, shapes, or the direction of a relation, in this order if several choices are as
     small. Articles in a relation are never false.
+
+    Args:
+        caption: The caption.
+        scene: The scene.
+        max_changes: Words that are changed together, at most: each more takes ten times as long. A
+            caption that needs more is false in all words that can be.
 
     Returns:
         Whether each word is false, in the order of `caption.split()`; None for a text outside the
@@ -47,7 +54,7 @@ def find_false_words(caption: str, scene: Scene) -> list[bool] | None:
         return None
     phrases, relation = parsed
     slots = _find_slots(caption.lower().rstrip(". ").split(), phrases)
-    for count in range(MAX_FALSE_WORDS + 1):
+    for count in range(max_changes + 1):
         for changed in combinations(slots, count):
             captions = _iter_captions(phrases, relation, changed)
             if any(is_correct(text, scene) for text in captions):

@@ -1,56 +1,37 @@
 """The demo: draw scenes, train a small captioner on them, measure caption accuracy, and report."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cutline.captioner import load
-from cutline.config import CaptionConfig, DataConfig, EvalConfig, ModelSettings, OptimConfig, Recipe
+from cutline.config import (
+    CaptionConfig,
+    DataConfig,
+    EvalConfig,
+    GenerationKwargs,
+    ModelSettings,
+    OptimConfig,
+    Recipe,
+)
 from cutline.data import open_data, write_captions
 from cutline.demo.drawing import Scene
-from cutline.demo.grammar import is_correct, judge_caption
+from cutline.demo.report import write_demo_report
+from cutline.demo.result import DemoResult
 from cutline.demo.scenes import Split, check_drawn_folder, make_scenes, write_scenes
 from cutline.errors import ConfigError
-from cutline.evaluation import Evaluation, evaluate, make_score_rows
+from cutline.evaluation import evaluate
 from cutline.progress import Progress, no_progress
-from cutline.report import (
-    Card,
-    render_curve,
-    render_gallery,
-    render_key_figures,
-    render_paragraph,
-    render_table,
-    write_report,
-)
-from cutline.training import Interrupted, read_log, train
-from cutline.training.run.directory import LOG_FILE
+from cutline.report import About, flatten_settings
+from cutline.training import Interrupted, train
 
 NUM_TRAIN, NUM_TEST, EPOCHS = 8000, 400, 7
 """scenes to train on, scenes in each test split, and epochs"""
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """Captions of the test scenes of one split."""
-
-    scenes: list[Scene]
-    """the test scenes"""
-    evaluation: Evaluation
-    """their captions and scores"""
-
-    @property
-    def captions(self) -> list[str]:
-        """Return the captions, in the order of the scenes."""
-        return [image.caption.text for image in self.evaluation.images]
-
-    @property
-    def accuracy(self) -> float:
-        """Return the fraction of captions in which every word is true of the scene."""
-        return sum(map(is_correct, self.captions, self.scenes)) / len(self.scenes)
+GENERATION: GenerationKwargs = {"max_length": 24, "min_length": 1}
 
 
 def run_demo(
@@ -99,7 +80,8 @@ def run_demo(
             for split in splits
         )
         write_demo_captions(folder / "captions.jsonl", heldout)
-        write_demo_report(folder, heldout, unseen)
+        about = describe_demo(folder, num_train, make_demo_recipe(folder, seed, epochs))
+        write_demo_report(folder, heldout, unseen, about, progress)
         return heldout
 
 
@@ -159,8 +141,7 @@ def caption_scenes(
         open_data(data),
         batch_size=50,
         progress=progress,
-        max_length=24,
-        min_length=1,
+        **GENERATION,
     )
     return DemoResult(scenes, evaluation)
 
@@ -172,58 +153,19 @@ def write_demo_captions(path: Path, result: DemoResult) -> None:
             "image": image.sample.name,
             "caption": image.caption.text,
             "score": image.caption.score,
-            "verdict": judge_caption(image.caption.text, scene),
+            "verdict": verdict,
         }
-        for image, scene in zip(result.evaluation.images, result.scenes, strict=True)
+        for image, verdict in zip(result.evaluation.images, result.verdicts, strict=True)
     ]
     write_captions(path, rows)
 
 
-def write_demo_report(folder: Path, heldout: DemoResult, unseen: DemoResult) -> None:
-    """Write `report.html`: the loss curve, the scores, and images with captions."""
-    scores = make_score_rows(heldout.evaluation)
-    cards = make_cards(heldout)
-    errors = [card for card in cards if not card.correct]
-    sections = [
-        ("Results", _render_results(heldout, unseen)),
-        ("Training", _render_loss(folder / "training" / LOG_FILE)),
-        ("Metrics", render_table(scores, ("metric", "value"))),
-        ("Captions of unseen scenes", render_gallery(cards[:48])),
-    ]
-    if errors:
-        sections.append(("Errors", render_gallery(errors[:24])))
-    note = render_paragraph(
-        "In each of these scenes, an object has a combination of color and shape that occurs in no "
-        "training scene. Such objects are not expected to be captioned correctly."
+def describe_demo(folder: Path, num_train: int, recipe: Recipe) -> About:
+    """Return what the report says of the demo."""
+    settings = {"seed": recipe.seed, "model": recipe.model, "optim": recipe.optim, **GENERATION}
+    return About(
+        data=str(folder / "scenes"),
+        model=str(folder / "model"),
+        others={"Trained on": f"{num_train:,} scenes, drawn at random"},
+        settings=flatten_settings(settings),
     )
-    gallery = render_gallery(make_cards(unseen)[:12])
-    sections.append(("Unseen combinations of color and shape", note + gallery))
-    intro = "A small captioner, trained from scratch on drawn scenes, on this machine."
-    write_report(folder / "report.html", "cutline demo", intro, sections)
-
-
-def _render_results(heldout: DemoResult, unseen: DemoResult) -> str:
-    figures = [
-        (f"{100 * heldout.accuracy:.1f} %", "of the captions are correct in every word"),
-        (f"{100 * unseen.accuracy:.1f} %", "for new combinations of color and shape"),
-    ]
-    explanation = (
-        "A caption is correct if every word is true of the scene, regardless of its wording. "
-        "Each test scene contains a pair of objects that no training scene contains."
-    )
-    return render_key_figures(figures) + render_paragraph(explanation)
-
-
-def _render_loss(log: Path) -> str:
-    losses = [(line["step"], line["loss"]) for line in read_log(log) if "loss" in line]
-    return render_curve(losses, "Training loss", "step", "loss per token")
-
-
-def make_cards(result: DemoResult) -> Sequence[Card]:
-    """Return a card for each image: its caption, and why it is correct or wrong."""
-    cards = []
-    for image, scene in zip(result.evaluation.images, result.scenes, strict=True):
-        caption = image.caption.text
-        note = judge_caption(caption, scene)
-        cards.append(Card(image.sample.name, caption, note, is_correct(caption, scene)))
-    return cards

@@ -1,7 +1,7 @@
 """Galleries: images with captions that readers search, filter, sort and enlarge."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -87,6 +87,9 @@ class Gallery:
     """references that each card shows; an enlarged image has all"""
     reference_heading: str = "References"
     """what the references are called"""
+    tag_groups: Sequence[Collection[str]] = ()
+    """tags that exclude each other, such as right and wrong: of each group, a card must have a
+    chosen tag (default: all tags are one group)"""
 
     def __post_init__(self) -> None:
         for card in self.cards:
@@ -112,7 +115,7 @@ class Gallery:
                 {"name": each.name, "decimals": each.decimals, "signed": each.signed}
                 for each in self.columns
             ],
-            "tags": [[name, tone] for name, tone in self.tags.items()],
+            "tags": [[name, tone, self._find_group(name)] for name, tone in self.tags.items()],
             "sort": [[c.name for c in self.columns].index(self.sort[0]), self.sort[1]]
             if self.sort
             else None,
@@ -122,6 +125,10 @@ class Gallery:
                 for index, card in enumerate(self.cards)
             ],
         }
+
+    def _find_group(self, tag: str) -> int:
+        numbers = (number for number, group in enumerate(self.tag_groups) if tag in group)
+        return next(numbers, len(self.tag_groups))
 
     def _describe_card(self, card: Card, thumbnail: int, link: str) -> dict[str, Any]:
         tags = list(self.tags)

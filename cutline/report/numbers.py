@@ -16,6 +16,13 @@ def format_number(value: float) -> str:
     return text.replace("-", MINUS) if "e" not in text else text
 
 
+def format_scientific(value: float) -> str:
+    """Return a number with three significant digits and a power of 10, such as `5e-4`, or 0."""
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    text = f"{float(mantissa):g}e{int(exponent)}" if value else "0"
+    return f"{MINUS}{text[1:]}" if value < 0 else text
+
+
 def format_signed(value: float, decimals: int) -> str:
     """Return a number with its sign, + or −; zero has none."""
     text = f"{abs(value):,.{decimals}f}"

@@ -14,11 +14,21 @@ function searchText(card) {
   return texts.filter(Boolean).join("\n").toLowerCase();
 }
 
+/* Whether a card has a chosen tag of each group of which tags are chosen. */
+function hasTags(gallery, card, chosen) {
+  const groups = new Map();
+  for (const tag of chosen) {
+    const group = gallery.tags[tag][2];
+    groups.set(group, groups.get(group) || (card.tags ?? []).includes(tag));
+  }
+  return [...groups.values()].every(Boolean);
+}
+
 /* Cards that a search, tags and a range of a number choose. */
 function filterCards(gallery, choice) {
   const words = choice.search.toLowerCase().split(/\s+/).filter(Boolean);
   return gallery.cards.filter((card) => {
-    if (choice.tags.size && !(card.tags ?? []).some((tag) => choice.tags.has(tag))) return false;
+    if (!hasTags(gallery, card, choice.tags)) return false;
     const number = card.numbers?.[choice.column] ?? null;
     if (choice.low !== null && (number === null || number < choice.low)) return false;
     if (choice.high !== null && (number === null || number > choice.high)) return false;
@@ -113,8 +123,9 @@ function makeControls(gallery, onChange) {
   }));
 
   const bar = make("div", { className: "controls" }, labeled("Search", search, "search"));
-  if (tags.length) {
-    bar.append(make("div", { className: "tags", role: "group", "aria-label": "Show" }, ...tags));
+  for (const group of new Set(gallery.tags.map((tag) => tag[2]))) {
+    const members = tags.filter((_, index) => gallery.tags[index][2] === group);
+    bar.append(make("div", { className: "tags", role: "group", "aria-label": "Show" }, ...members));
   }
   if (gallery.columns.length) {
     bar.append(

@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cutline.report.numbers import format_number
+from cutline.report.numbers import format_number, format_scientific
 
 MIN_SPAN = 0.2
 """range of an axis relative to its largest value, at least: a narrower one would show noise as if
 it were a trend"""
+
+SCIENTIFIC = 0.01
+"""largest value of an axis below which its labels are such as 5e-4"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class Axis:
         return [Tick(self.place(value), self._format(value)) for value in inside]
 
     def _format(self, value: float) -> str:
-        return format_number(10**value if self.is_log else value)
+        if self.is_log:
+            return format_number(10**value)
+        is_tiny = 0 < max(abs(self.low), abs(self.high)) < SCIENTIFIC
+        return format_scientific(value) if is_tiny else format_number(value)
 
 
 def make_axis(low: float, high: float, start: float, stop: float, min_span: float = 0) -> Axis:
