@@ -115,7 +115,8 @@ class Gallery:
                 {"name": each.name, "decimals": each.decimals, "signed": each.signed}
                 for each in self.columns
             ],
-            "tags": [[name, tone, self._find_group(name)] for name, tone in self.tags.items()],
+            "tags": [[name, tone] for name, tone in self.tags.items()],
+            "tagGroups": [self._find_group(name) for name in self.tags],
             "sort": [[c.name for c in self.columns].index(self.sort[0]), self.sort[1]]
             if self.sort
             else None,

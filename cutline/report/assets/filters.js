@@ -18,7 +18,7 @@ function searchText(card) {
 function hasTags(gallery, card, chosen) {
   const groups = new Map();
   for (const tag of chosen) {
-    const group = gallery.tags[tag][2];
+    const group = gallery.tagGroups[tag];
     groups.set(group, groups.get(group) || (card.tags ?? []).includes(tag));
   }
   return [...groups.values()].every(Boolean);
@@ -123,8 +123,8 @@ function makeControls(gallery, onChange) {
   }));
 
   const bar = make("div", { className: "controls" }, labeled("Search", search, "search"));
-  for (const group of new Set(gallery.tags.map((tag) => tag[2]))) {
-    const members = tags.filter((_, index) => gallery.tags[index][2] === group);
+  for (const group of new Set(gallery.tagGroups)) {
+    const members = tags.filter((_, index) => gallery.tagGroups[index] === group);
     bar.append(make("div", { className: "tags", role: "group", "aria-label": "Show" }, ...members));
   }
   if (gallery.columns.length) {
