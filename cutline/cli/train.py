@@ -140,12 +140,17 @@ def run_diagnostic(recipe: Recipe, flags: DiagnosticFlags, name: str, allow_pipe
 
 def run_lr_finder(recipe: Recipe, low: float, high: float, allow_pipe: bool) -> int:
     """Run the learning-rate range test: print its table, write its report."""
-    from cutline.training import lr_report_path, run_lr_range_test, write_lr_report
+    from cutline.training import (
+        describe_lr_test,
+        lr_report_path,
+        run_lr_range_test,
+        write_lr_report,
+    )
 
     path = lr_report_path(recipe)
     check_outputs(str(path))
     result = run_lr_range_test(recipe, low, high, allow_pipe=allow_pipe)
     print_result(str(result))
-    write_lr_report(path, result)
+    write_lr_report(path, result, describe_lr_test(recipe, result), recipe.optim.lr)
     print_message(f"{result.suggestion}; {path} shows the curve")
     return 3 if result.skipped else 0

@@ -21,6 +21,7 @@ from cutline.report.numbers import (
     format_interval,
     format_number,
     format_percent,
+    format_scientific,
     format_signed,
 )
 from cutline.report.report import (
@@ -67,6 +68,7 @@ __all__ = [
     "format_interval",
     "format_number",
     "format_percent",
+    "format_scientific",
     "format_setting",
     "format_signed",
     "is_report",

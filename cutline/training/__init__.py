@@ -4,10 +4,10 @@ from cutline.interrupt import Interrupted
 from cutline.training.diagnostics.dry_run import dry_run
 from cutline.training.diagnostics.dry_run_result import DryRunResult
 from cutline.training.diagnostics.inspect_batch import inspect_first_batch
-from cutline.training.diagnostics.lr_finder import (
-    LrRangeResult,
+from cutline.training.diagnostics.lr_finder import LrRangeResult, run_lr_range_test
+from cutline.training.diagnostics.lr_report import (
+    describe_lr_test,
     lr_report_path,
-    run_lr_range_test,
     write_lr_report,
 )
 from cutline.training.diagnostics.overfit import overfit
@@ -20,6 +20,7 @@ __all__ = [
     "Interrupted",
     "LrRangeResult",
     "OverfitResult",
+    "describe_lr_test",
     "dry_run",
     "inspect_first_batch",
     "lr_report_path",

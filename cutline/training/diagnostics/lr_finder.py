@@ -1,15 +1,12 @@
 """`--lr-range`: the learning-rate range test (Smith, 2017, arXiv 1506.01186)."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from cutline.config import Recipe
 from cutline.errors import ConfigError, CutlineError, DivergedError
-from cutline.report import render_curve, render_key_figures, render_paragraph, write_report
 from cutline.training.data.batch import Batch, collect_skipped
 from cutline.training.diagnostics.session import check_single_process, make_trainer, take_step
 from cutline.training.loop.trainer import Trainer
@@ -160,36 +157,3 @@ def _record_step(
     result = replace(result, lrs=(*result.lrs, lr), losses=(*result.losses, loss))
     smoothed = result.smoothed
     return replace(result, diverged=smoothed[-1] > DIVERGENCE_RATIO * min(smoothed))
-
-
-def lr_report_path(recipe: Recipe) -> Path:
-    """Return the path of the test's report, which is next to the run directory."""
-    output = Path(recipe.output)
-    return output.with_name(f"{output.name}-lr-range.html")
-
-
-def write_lr_report(path: Path, result: LrRangeResult) -> None:
-    """Write the curve and the suggestion as an HTML page."""
-    figures = [("steepest fall", result.steepest), ("tenth of minimum", result.tenth_of_minimum)]
-    suggestion = [
-        render_key_figures([(f"{lr:.2g}", label) for label, lr in figures if lr]),
-        render_paragraph(f"{result.suggestion.capitalize()}."),
-    ]
-    curve = render_curve(
-        list(_clip_losses(result)),
-        "Smoothed training loss",
-        "learning rate",
-        f"loss per {result.unit}",
-        log_x=True,
-    )
-    sections = [("Suggestion", "".join(suggestion)), ("Loss", curve)]
-    intro = "The training loss while the learning rate rises with every step."
-    write_report(path, "Learning-rate range test", intro, sections)
-
-
-def _clip_losses(result: LrRangeResult) -> Iterator[tuple[float, float]]:
-    """Yield (lr, smoothed loss); a loss that diverges is clipped, or it would flatten the curve."""
-    smoothed = result.smoothed
-    highest = DIVERGENCE_RATIO * min(smoothed)
-    for lr, loss in zip(result.lrs, smoothed, strict=True):
-        yield lr, min(loss, highest)
