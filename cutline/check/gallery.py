@@ -32,7 +32,8 @@ def make_check_gallery(findings: ImageFindings, samples: Sequence[Sample]) -> Ga
     }
     tags |= {OTHER: "", CLEAN: "good"}
     shown = {tag: tone for tag, tone in tags.items() if tag in used}
-    return Gallery(cards, COLUMNS, shown, reference_heading="All captions")
+    order, heading = "findings first", "All captions"
+    return Gallery(cards, COLUMNS, shown, given_order=order, reference_heading=heading)
 
 
 def make_check_card(sample: Sample, findings: ImageFindings) -> Card:

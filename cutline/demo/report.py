@@ -23,6 +23,7 @@ from cutline.report import (
     Report,
     Section,
     Series,
+    SideBySide,
     Table,
     Text,
     format_percent,
@@ -76,7 +77,7 @@ def make_demo_report(
     return Report("Demo: a captioner of drawn scenes", about, sections, intro)
 
 
-def _describe_results(sets: Sets) -> list[Figures | Table | Text]:
+def _describe_results(sets: Sets) -> list[Figures | SideBySide | Text]:
     counts = {name: f"{name} ({len(result.scenes):,} images)" for name, result in sets.items()}
     figures = [
         (format_percent(result.accuracy), f"of captions are correct: {counts[name]}")
@@ -89,12 +90,8 @@ def _describe_results(sets: Sets) -> list[Figures | Table | Text]:
         "object has a color and a shape that no object of a training scene has together, and which "
         "it is not expected to name."
     )
-    return [
-        Figures(figures),
-        Text(explanation),
-        _list_scores(sets, counts),
-        _list_mistakes(sets, counts),
-    ]
+    tables = [_list_scores(sets, counts), _list_mistakes(sets, counts)]
+    return [Figures(figures), Text(explanation), SideBySide(tables)]
 
 
 def _list_scores(sets: Sets, counts: Mapping[str, str]) -> Table:

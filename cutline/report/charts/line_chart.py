@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cutline.report.charts.axis import Axis, make_axis, make_exact_axis
+from cutline.report.charts.labels import LINE, separate_labels
 from cutline.report.charts.plot import (
     BOTTOM,
     LEFT,
@@ -93,6 +94,10 @@ class LineChart:
             if curve.series.has_dots or len(curve.points) == 1:
                 dots += [Dot(x_axis.place(x), y_axis.place(y), color) for x, y in curve.smoothed]
         marked = [self._place_marker(marker, x_axis, y_axis) for marker in self.markers]
+        marked_dots = [dot for dot, _ in marked]
+        named = [(dot, label) for dot, label in marked if label.text]
+        labels = separate_labels([label for _, label in named], marked_dots)
+        paths += _draw_leaders([dot for dot, _ in named], labels)
         return Plot(
             self.title,
             self.x_label,
@@ -100,8 +105,8 @@ class LineChart:
             x_axis.ticks,
             y_axis.ticks,
             paths,
-            dots=[*dots, *(dot for dot, _ in marked)],
-            labels=[label for _, label in marked if label.text],
+            dots=[*dots, *marked_dots],
+            labels=labels,
             readouts=self._make_readouts(curves, x_axis),
             legend=self._make_legend(lines),
         )
@@ -191,6 +196,15 @@ def _draw(points: Sequence[Point], x_axis: Axis, y_axis: Axis, css: str) -> Path
     low, high = y_axis.low, y_axis.high
     places = ((x_axis.place(x), y_axis.place(min(max(y, low), high))) for x, y in points)
     return Path(make_path(places), css)
+
+
+def _draw_leaders(dots: Sequence[Dot], labels: Sequence[Label]) -> list[Path]:
+    """Return lines from marked points to the labels that are not beside them."""
+    return [
+        Path(make_path([(dot.x, dot.y), (dot.x, label.y - 4), (label.x, label.y - 4)]), "leader")
+        for dot, label in zip(dots, labels, strict=True)
+        if abs(label.y - dot.y) > LINE
+    ]
 
 
 def _select_points(points: Sequence[Point], is_log: bool) -> list[Point]:

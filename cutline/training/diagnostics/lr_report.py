@@ -34,7 +34,7 @@ def lr_report_path(recipe: Recipe) -> Path:
 
 def describe_lr_test(recipe: Recipe, result: LrRangeResult) -> About:
     """Return what the report says of a test with this recipe."""
-    rates = f"{format_scientific(result.lrs[0])} to {format_scientific(result.lrs[-1])}"
+    low, high = result.lrs[0], result.lrs[-1]
     settings = {
         "task": recipe.task,
         "precision": recipe.precision,
@@ -45,7 +45,7 @@ def describe_lr_test(recipe: Recipe, result: LrRangeResult) -> About:
     return About(
         data=recipe.data.train,
         model=hide_credentials(recipe.init.model) or "from scratch",
-        others={"Learning rates": rates, "Steps": f"{len(result.lrs)}"},
+        others={"Learning rates": f"{low:.3g} to {high:.3g}", "Steps": f"{len(result.lrs)}"},
         settings=flatten_settings(settings),
     )
 
@@ -73,7 +73,7 @@ def make_lr_report(result: LrRangeResult, about: About, lr: float = 0) -> Report
     problems = _find_problems(result)
     sections = [
         *([Section("Findings", [Problems(problems)])] if problems else []),
-        Section("Suggestion", [*_suggest(result), _draw_curve(result, lr)]),
+        Section("Suggestion", [*_suggest(result), *_draw_losses(result, lr)]),
         Section("Steps", [_list_steps(result)]),
     ]
     intro = "The training loss while the learning rate rises with every step."
@@ -91,10 +91,9 @@ def _find_problems(result: LrRangeResult) -> list[Problem]:
                 "check data and settings with `--show-batch` and `--overfit 1`.",
             )
         )
-    if result.skipped:
-        title = f"{len(result.skipped):,} images could not be read"
+    if rows := [("", message) for message in dict.fromkeys(result.skipped)]:
+        title = f"{len(rows):,} image{'s' * (len(rows) > 1)} could not be read"
         advice = "The other images of their steps were used. `cutline check` lists them all."
-        rows = [("", message) for message in dict.fromkeys(result.skipped)]
         problems.append(Problem("warning", title, advice, rows))
     return problems
 
@@ -104,7 +103,7 @@ def _suggest(result: LrRangeResult) -> list[Figures | Text]:
         "steepest fall of the loss": result.steepest,
         "a tenth of the learning rate with the lowest loss": result.tenth_of_minimum,
     }
-    figures = [(_round(rate), label) for label, rate in rates.items() if rate]
+    figures = [(f"{rate:.2g}", label) for label, rate in rates.items() if rate]
     text = f"{result.suggestion[0].upper()}{result.suggestion[1:]}."
     if not figures:
         return [Text(text)]
@@ -114,27 +113,25 @@ def _suggest(result: LrRangeResult) -> list[Figures | Text]:
     ]
 
 
-def _round(lr: float) -> str:
-    return format_scientific(float(f"{lr:.2g}"))
-
-
-def _draw_curve(result: LrRangeResult, lr: float) -> LineChart:
+def _draw_losses(result: LrRangeResult, lr: float) -> list[LineChart]:
     """Return the losses; those that diverge are clipped, or they would flatten the curve."""
-    smoothed = result.smoothed
-    highest = DIVERGENCE_RATIO * min(smoothed)
-    curves = {"smoothed": smoothed, "of each step": result.losses}
-    series = [
-        Series(name, [(x, min(y, highest)) for x, y in zip(result.lrs, losses, strict=True)])
-        for name, losses in curves.items()
+    markers = _list_markers(result, lr)
+    curves = {
+        "Smoothed training loss": result.smoothed,
+        "Training loss of each step": result.losses,
+    }
+    highest = DIVERGENCE_RATIO * min(result.smoothed)
+    return [
+        LineChart(
+            title,
+            [Series("loss", [(x, min(y, highest)) for x, y in zip(result.lrs, ys, strict=True)])],
+            "learning rate",
+            f"per {result.unit}",
+            () if ys is result.losses else markers,
+            is_log=True,
+        )
+        for title, ys in curves.items()
     ]
-    return LineChart(
-        "Training loss",
-        series,
-        "learning rate",
-        f"loss per {result.unit}",
-        _list_markers(result, lr),
-        is_log=True,
-    )
 
 
 def _list_markers(result: LrRangeResult, recipe_lr: float) -> list[Marker]:
@@ -148,7 +145,7 @@ def _list_markers(result: LrRangeResult, recipe_lr: float) -> list[Marker]:
     shown = {name: lr for name, lr in rates.items() if lr and low <= lr <= high}
     logs = np.log(result.lrs)
     return [
-        Marker(lr, float(np.interp(math.log(lr), logs, result.smoothed)), f"{name} {_round(lr)}")
+        Marker(lr, float(np.interp(math.log(lr), logs, result.smoothed)), f"{name} {lr:.2g}")
         for name, lr in shown.items()
     ]
 
@@ -160,5 +157,5 @@ def _list_steps(result: LrRangeResult) -> Table:
             zip(result.lrs, result.losses, result.smoothed, strict=True), 1
         )
     ]
-    unit = f"loss per {result.unit}"
-    return Table(rows, ["step", "learning rate", unit, f"{unit}, smoothed"])
+    header = ["step", "learning rate", "loss", "smoothed"]
+    return Table(rows, header, caption=f"Loss per {result.unit}")
