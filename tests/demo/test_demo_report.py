@@ -21,7 +21,16 @@ from cutline.demo.report import (
 from cutline.demo.result import DemoResult
 from cutline.demo.scenes import make_scenes, write_scenes
 from cutline.evaluation import evaluate_captions
-from cutline.report import About, Figures, Gallery, LineChart, Report, Table, write_report
+from cutline.report import (
+    About,
+    Figures,
+    Gallery,
+    LineChart,
+    Report,
+    SideBySide,
+    Table,
+    write_report,
+)
 
 COUNT = 12
 
@@ -82,7 +91,9 @@ def find_wall(report: Report) -> Gallery:
 
 
 def test_sets_are_named_where_their_figures_stand(report: Report, sets: Sets) -> None:
-    figures, _, scores, mistakes = report.sections[0].blocks
+    figures, _, tables = report.sections[0].blocks
+    assert isinstance(tables, SideBySide)
+    scores, mistakes = tables.blocks
     assert isinstance(figures, Figures)
     names = [f"{HELDOUT} (12 images)", f"{UNSEEN} (12 images)"]
     for (number, label), name, result in zip(figures.figures, names, sets.values(), strict=True):
