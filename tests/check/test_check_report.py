@@ -176,6 +176,20 @@ def test_any_character_can_be_on_the_page(result: CheckResult, tmp_path: Path) -
     assert gallery["cards"][0]["lines"] == [["", [["\x01\x7f\x85 caf\udce9 `a` <b>", ""]]]]
 
 
+def test_a_long_list_of_places_is_folded_and_can_be_scrolled_with_the_keyboard(
+    result: CheckResult, tmp_path: Path
+) -> None:
+    """Three findings are listed at once."""
+    names = [sample.name for sample in result.samples]
+    for count in (3, 4):
+        findings = [Finding("tiny", name, "8 x 8 pixels") for name in names[:count]]
+        write_check_report(tmp_path / "report.html", replace(result, findings=findings))
+        page = read_page(tmp_path / "report.html")
+        assert set(names[:count]) <= set(page.texts)
+        label = ("aria-label", f"Where: {count} images are very small")
+        assert (label in page.attributes) == (count > 3)
+
+
 @settings(max_examples=50)
 @given(st.text(max_size=20), st.sampled_from(["blip", "none"]), st.integers(0))
 def test_marks_are_words_of_the_caption(caption: str, clean: str, number: int) -> None:
