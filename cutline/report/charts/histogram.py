@@ -1,7 +1,7 @@
 """Histograms: how often each integer, or each range of a score, occurs."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cutline.report.charts.axis import Tick, make_axis
@@ -41,8 +41,8 @@ class HistogramChart:
     unit: float = 1
     """what the integers are multiplied by, as in 0.1 for tenths"""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """values, in units of the x axis, that are drawn as lines with their names; that of an integer
-    is in the middle of its bar, and 30.5 between 30 and 31"""
+    """values, in units of the x axis, that are drawn as lines with their names; that of an integer is
+    in the middle of its bar, and 30.5 between 30 and 31"""
 
     def plot(self) -> Plot:
         """Return what is drawn."""
@@ -130,14 +130,14 @@ class _Bins:
         return round(LEFT + fraction * (RIGHT - LEFT), 1)
 
     def make_ticks(self, unit: float) -> list[Tick]:
-        """Return labels at about ten round numbers; each integer is below the middle of its bar."""
-        size = self.width * self.number
-        step = next(step for step in _list_steps() if step * _MAX_LABELS >= size)
-        first = -(-self.low // step) * step
-        middle = 0.5 if self.width == 1 else 0
+        """Return labels for about ten of the bars."""
+        stride = math.ceil(self.number / _MAX_LABELS)
         return [
-            Tick(self.place(value + middle), format_number(value * unit))
-            for value in range(first, self.low + size, step)
+            Tick(
+                self.place(self.low + (index + 0.5) * self.width),
+                format_number((self.low + index * self.width) * unit),
+            )
+            for index in range(0, self.number, stride)
         ]
 
     def describe(self, index: int, unit: float) -> str:
@@ -147,11 +147,3 @@ class _Bins:
         if self.width == 1:
             return text
         return f"{text} to {format_number((first + self.width - 1) * unit)}"
-
-
-def _list_steps() -> Iterator[int]:
-    """Yield 1, 2, 5, 10, 20, 50 and so on."""
-    power = 1
-    while True:
-        yield from (power, 2 * power, 5 * power)
-        power *= 10
