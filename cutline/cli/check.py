@@ -182,12 +182,10 @@ def describe_check(
         init: Model of the recipe.
     """
     from cutline.report import About
-    from cutline.web import hide_credentials
 
     model = flags.model or init.model
     vocabulary = flags.tokenizer or ("" if flags.model else init.tokenizer)
-    others = {name: hide_credentials(path) for name, path in inputs.items()}
-    return About(data, model, {**others, "Vocabulary": vocabulary})
+    return About(data, model, {**inputs, "Vocabulary": vocabulary})
 
 
 def make_split(path: str, recipe: Recipe) -> "Split | None":

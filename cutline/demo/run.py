@@ -17,6 +17,7 @@ from cutline.config import (
     ModelSettings,
     OptimConfig,
     Recipe,
+    to_dict,
 )
 from cutline.data import open_data, write_captions
 from cutline.demo.drawing import Scene
@@ -28,6 +29,7 @@ from cutline.evaluation import evaluate
 from cutline.progress import Progress, no_progress
 from cutline.report import About, flatten_settings
 from cutline.training import Interrupted, train
+from cutline.training.run.facts import list_changed_settings
 
 NUM_TRAIN, NUM_TEST, EPOCHS = 8000, 400, 7
 """scenes to train on, scenes in each test split, and epochs"""
@@ -162,10 +164,11 @@ def write_demo_captions(path: Path, result: DemoResult) -> None:
 
 def describe_demo(folder: Path, num_train: int, recipe: Recipe) -> About:
     """Return what the report says of the demo."""
-    settings = {"seed": recipe.seed, "model": recipe.model, "optim": recipe.optim, **GENERATION}
+    settings = flatten_settings(to_dict(recipe))
     return About(
         data=str(folder / "scenes"),
         model=str(folder / "model"),
         others={"Trained on": f"{num_train:,} scenes, drawn at random"},
-        settings=flatten_settings(settings),
+        settings=settings | GENERATION,
+        changed=list_changed_settings(settings),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutline.config import Recipe
+from cutline.config import Recipe, to_dict
 from cutline.report import (
     About,
     Figures,
@@ -23,6 +23,7 @@ from cutline.report import (
     write_report,
 )
 from cutline.training.diagnostics.lr_finder import DIVERGENCE_RATIO, LrRangeResult
+from cutline.training.run.facts import describe_init, list_changed_settings
 from cutline.web import hide_credentials
 
 
@@ -35,18 +36,13 @@ def lr_report_path(recipe: Recipe) -> Path:
 def describe_lr_test(recipe: Recipe, result: LrRangeResult) -> About:
     """Return what the report says of a test with this recipe."""
     low, high = result.lrs[0], result.lrs[-1]
-    settings = {
-        "task": recipe.task,
-        "precision": recipe.precision,
-        "seed": recipe.seed,
-        "optim": recipe.optim,
-        "lora": recipe.lora,
-    }
+    settings = flatten_settings(to_dict(recipe))
     return About(
         data=recipe.data.train,
-        model=hide_credentials(recipe.init.model) or "from scratch",
+        model=describe_init(settings),
         others={"Learning rates": f"{low:.3g} to {high:.3g}", "Steps": f"{len(result.lrs)}"},
-        settings=flatten_settings(settings),
+        settings=settings,
+        changed=list_changed_settings(settings),
     )
 
 

@@ -1,6 +1,6 @@
 """What a run is of: data, model, machine, versions and settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from cutline.config import Recipe, to_dict
@@ -22,24 +22,24 @@ def describe_run(run: RunHistory) -> About:
     others |= dict(_iter_facts(run))
     return About(
         data=run.settings["data.train"],
-        model=describe_init(run),
+        model=describe_init(run.settings),
         others=others | {"Seed": str(run.settings["seed"])},
         settings=run.settings,
-        changed=list_changed_settings(run),
+        changed=list_changed_settings(run.settings),
         command=format_command(run.starts[-1]["command"]) if run.starts else "",
     )
 
 
-def list_changed_settings(run: RunHistory) -> list[str]:
-    """Return the settings that differ from their defaults."""
+def list_changed_settings(settings: Mapping[str, object]) -> list[str]:
+    """Return the settings of a recipe, by dotted name, that differ from their defaults."""
     defaults = flatten_settings(to_dict(Recipe()))
-    return [name for name, value in run.settings.items() if value != defaults.get(name)]
+    return [name for name, value in settings.items() if value != defaults.get(name)]
 
 
-def describe_init(run: RunHistory) -> str:
-    """Return the weights that training started from."""
+def describe_init(settings: Mapping[str, object]) -> str:
+    """Return the weights that training with the settings of a recipe starts from."""
     names = ("captioner", "matcher", "vision", "text")
-    weights = [str(value) for name in names if (value := run.settings[f"init.{name}"])]
+    weights = [str(value) for name in names if (value := settings[f"init.{name}"])]
     return " and ".join(weights) or "random weights"
 
 

@@ -69,7 +69,7 @@ def _describe_runs(runs: Sequence[RunHistory]) -> About:
         data=str(settings.get("data.train", "")),
         others={"Runs": ", ".join(str(run.directory) for run in runs)},
         settings=settings,
-        changed=[name for name in list_changed_settings(runs[0]) if name in settings],
+        changed=[name for name in list_changed_settings(runs[0].settings) if name in settings],
     )
 
 
