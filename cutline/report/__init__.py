@@ -4,7 +4,13 @@ A `Report` says what a page shows, as data; `write_report` writes the page. All 
 the page loads nothing: its content security policy allows only its own style sheet and script.
 """
 
-from cutline.report.about import About, flatten_settings, format_command, format_setting
+from cutline.report.about import (
+    About,
+    describe_sources,
+    flatten_settings,
+    format_command,
+    format_setting,
+)
 from cutline.report.blocks import Figures, Problem, Problems, Severity, Table, Text
 from cutline.report.charts import (
     HistogramChart,
@@ -14,8 +20,9 @@ from cutline.report.charts import (
     Marker,
     ReliabilityDiagram,
     Series,
+    find_bin,
 )
-from cutline.report.gallery import Card, Column, Gallery, Line, Mark
+from cutline.report.gallery import Card, Column, Gallery, Line, Mark, Tone
 from cutline.report.numbers import (
     format_fixed,
     format_interval,
@@ -33,6 +40,7 @@ from cutline.report.report import (
     read_refresh,
     write_report,
 )
+from cutline.report.thumbnails import make_thumbnail
 from cutline.report.word_maps import WordMapCard, WordMaps, WordOverlay, make_word_map_card
 
 __all__ = [
@@ -59,9 +67,12 @@ __all__ = [
     "SideBySide",
     "Table",
     "Text",
+    "Tone",
     "WordMapCard",
     "WordMaps",
     "WordOverlay",
+    "describe_sources",
+    "find_bin",
     "flatten_settings",
     "format_command",
     "format_fixed",
@@ -72,6 +83,7 @@ __all__ = [
     "format_setting",
     "format_signed",
     "is_report",
+    "make_thumbnail",
     "make_word_map_card",
     "read_refresh",
     "write_report",

@@ -11,6 +11,11 @@ from typing import Any
 
 from cutline.web import hide_credentials
 
+MAX_ARGUMENTS = 60
+"""arguments of a command that are shown; a pattern such as *.jpg becomes thousands of them"""
+MAX_SOURCES = 3
+"""paths that the name of data contains"""
+
 
 def read_command() -> str:
     """Return the command that runs this process, without passwords in addresses."""
@@ -19,10 +24,25 @@ def read_command() -> str:
 
 def format_command(words: Sequence[str]) -> str:
     """Return a command without passwords in addresses; "" for the cells of a notebook."""
-    program, *arguments = words
-    if Path(program).name in ("ipykernel_launcher.py", "colab_kernel_launcher.py"):
+    path, *arguments = words
+    program = Path(path).name
+    if program == "__main__.py":  # of `python -m cutline`
+        program = Path(path).parent.name
+    if program in ("ipykernel_launcher.py", "colab_kernel_launcher.py"):
         return ""  # a notebook, whose cells are not in the command
-    return shlex.join([Path(program).name, *map(hide_credentials, arguments)])
+    omitted = len(arguments) - MAX_ARGUMENTS
+    shown = [shlex.quote(hide_credentials(argument)) for argument in arguments]
+    if omitted > 0:  # flags are before or after them
+        half = MAX_ARGUMENTS // 2
+        shown[half : half + omitted] = [f"… ({omitted:,} more) …"]
+    return " ".join([shlex.quote(program), *shown])
+
+
+def describe_sources(paths: Sequence[str]) -> str:
+    """Return what data of several paths is called: the paths, or the first of many."""
+    shown, omitted = paths[:MAX_SOURCES], len(paths) - MAX_SOURCES
+    parts = [*map(hide_credentials, shown), *([f"{omitted:,} more"] if omitted > 0 else [])]
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def read_date() -> datetime:

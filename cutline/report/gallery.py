@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cutline.image import ImageSource
 
 Tone = Literal["", "good", "bad"]
-Mark = tuple[int, int, Literal["added", "removed", "wrong"]]
+Mark = tuple[int, int, Literal["added", "removed", "unsure", "wrong"]]
 """a part of a line, from one position to another, and what it is"""
 
 
@@ -133,9 +133,8 @@ class Gallery:
 
     def _describe_card(self, card: Card, thumbnail: int, link: str) -> dict[str, Any]:
         tags = list(self.tags)
+        lines = [line.to_json() for line in card.lines]
         values = {
-            "image": thumbnail,
-            "lines": [line.to_json() for line in card.lines],
             "name": card.name,
             "link": link,
             "references": list(card.references),
@@ -143,7 +142,8 @@ class Gallery:
             "tags": [tags.index(tag) for tag in card.tags],
             "note": card.note,
         }
-        return {name: value for name, value in values.items() if value not in ("", [])}
+        given = {name: value for name, value in values.items() if value not in ("", [])}
+        return {"image": thumbnail, "lines": lines, **given}
 
 
 def _round(number: float | None) -> float | None:

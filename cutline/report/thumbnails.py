@@ -40,7 +40,8 @@ class Thumbnails:
     def add(self, source: ImageSource) -> int:
         """Return the number of an image on the page."""
         # Arrays cannot be compared; objects of a sample are the same in every gallery.
-        key = source if isinstance(source, str | bytes | Path) else id(source)
+        source = str(source) if isinstance(source, Path) else source
+        key = source if isinstance(source, str | bytes) else id(source)
         return self._sources.setdefault(key, (len(self), source))[0]
 
     def encode(self, progress: Progress = no_progress) -> list[str]:
@@ -66,16 +67,22 @@ def _map_threads(sources: Sequence[ImageSource], max_bytes: int) -> Iterator[str
 
 def make_data_uri(source: ImageSource, max_bytes: int = MAX_BYTES) -> str:
     """Return a small copy of an image as a data URI; "" if the image cannot be read."""
+    data = make_thumbnail(source, max_bytes)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}" if data else ""
+
+
+def make_thumbnail(source: ImageSource, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a small copy of an image as a WebP file; b"" if the image cannot be read."""
     size = _guess_size(max_bytes)
     try:
         image = open_thumbnail(source, size)
     except ImageError:
-        return ""
+        return b""
     is_small = max(image.size) < min(size, MAX_EXACT_SIZE + 1)  # and has not been reduced
     data = _save_webp(image, lossless=True) if is_small else b""
     if not is_small or len(data) > max_bytes:
         data = _encode(image, max_bytes)
-    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+    return data
 
 
 def _guess_size(max_bytes: int) -> int:

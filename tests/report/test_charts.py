@@ -16,6 +16,7 @@ from cutline.report import (
     Marker,
     ReliabilityDiagram,
     Series,
+    find_bin,
 )
 from cutline.report.charts import Plot
 from cutline.report.charts.axis import MIN_SPAN, make_axis, widen_range
@@ -214,6 +215,40 @@ def test_a_limit_stands_between_the_bars_that_it_separates() -> None:
     assert plot.bars[1].x + plot.bars[1].width < between < plot.bars[2].x
     assert plot.bars[2].x < through < plot.bars[2].x + plot.bars[2].width
     assert [label.text for label in plot.labels] == list(limits)
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.01, 0.05, 0.1, 1.0]))
+def test_ranges_contain_their_values(number: int, unit: float) -> None:
+    for value in (number * unit, (number + 0.5) * unit):
+        assert find_bin(value, unit) == number
+    assert find_bin(-0.5 * unit, unit) == -1
+    assert find_bin(1.0, unit, 1.0) == find_bin(1 - unit / 2, unit)
+
+
+@given(
+    st.dictionaries(st.integers(-300, 100), st.integers(1, 10_000), min_size=1, max_size=30),
+    st.integers(-300, 100),
+)
+def test_ranges_have_edges_at_a_limit(counts: dict[int, int], limit: int) -> None:
+    limits = {"limit": limit / 100}
+    chart = HistogramChart("", {"": counts}, "score", "", 0.01, are_ranges=True, limits=limits)
+    plot = chart.plot()
+    assert_inside(plot)
+    total = sum(counts.values())
+    assert len(plot.bars) <= 2 + min(50, max(10, 2 * math.sqrt(total)))
+    (line,) = (read_points(path.d)[0][0] for path in plot.paths)
+    below = sum(bar.height for bar in plot.bars if bar.x < line - 0.1)
+    share = sum(count for number, count in counts.items() if number < limit) / total
+    assert below / sum(bar.height for bar in plot.bars) == pytest.approx(share, abs=0.02)
+    shown = [int(readout.text.rpartition(" ")[2].replace(",", "")) for readout in plot.readouts]
+    assert sum(shown) == total
+
+
+def test_ranges_are_told_by_their_edges() -> None:
+    chart = HistogramChart("", {"": {3: 1, 17: 9}}, "match", "texts", 0.05, are_ranges=True)
+    plot = chart.plot()
+    assert plot.readouts[0].text == "match 0.1 to 0.2\ntexts: 1"
+    assert [tick.label for tick in plot.x_ticks][:2] == ["0.1", "0.2"]
 
 
 @given(

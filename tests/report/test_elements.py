@@ -101,7 +101,7 @@ def test_a_gallery_rejects_cards_that_do_not_fit() -> None:
     )
     values = gallery.to_json({}, {})
     assert values["sort"] == [0, "lowest"]
-    assert values["cards"] == [{"image": -1, "numbers": [None]}]
+    assert values["cards"] == [{"image": -1, "lines": [], "numbers": [None]}]
 
 
 def make_noise(width: int, height: int) -> Image.Image:

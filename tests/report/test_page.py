@@ -31,6 +31,7 @@ from cutline.report import (
     Series,
     Table,
     Text,
+    describe_sources,
     flatten_settings,
     is_report,
     read_refresh,
@@ -193,6 +194,20 @@ def test_a_page_tells_whether_it_is_a_report_and_loads_itself(tmp_path: Path) ->
     path.write_text("<p>another page")
     assert not is_report(path)
     assert read_refresh(path) == 0
+
+
+def test_commands_and_names_of_many_files_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell makes them of `photos/*.jpg`."""
+    files = [f"photos/{number}.jpg" for number in range(5000)]
+    monkeypatch.setattr("sys.argv", ["cutline/__main__.py", "caption", *files, "-o", "out.csv"])
+    words = About().command.split()
+    assert words[:3] == ["cutline", "caption", "photos/0.jpg"]
+    assert words[-2:] == ["-o", "out.csv"]
+    assert len(words) < 70
+    assert " … (4,943 more) … " in About().command
+    assert describe_sources(files) == "photos/0.jpg, photos/1.jpg, photos/2.jpg and 4,997 more"
+    assert describe_sources(["a", "https://me:secret@b.org"]) == "a and https://…@b.org"
+    assert describe_sources([]) == ""
 
 
 def test_settings_have_dotted_names() -> None:

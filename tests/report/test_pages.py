@@ -25,6 +25,9 @@ from cutline.report import (
     SideBySide,
     Table,
     Text,
+    WordMaps,
+    WordOverlay,
+    make_word_map_card,
     write_report,
 )
 from cutline.report.gallery import Tone
@@ -287,6 +290,26 @@ def test_a_printed_page_has_its_images_and_no_controls(page: "Page") -> None:
         assert page.locator(control).first.is_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(19, 20, 23)"
     assert page.pdf().startswith(b"%PDF")
+
+
+def test_heat_maps_are_shown_by_word_and_searched(browser: "Browser", folder: Path) -> None:
+    cards = []
+    for name in ("red", "gold"):
+        overlay = WordOverlay(2, 2 + len(name), Image.new("RGBA", (8, 8), (255, 255, 255, 99)))
+        image = Image.new("RGB", (40, 40), name)
+        cards.append(make_word_map_card(image, f"a {name} square", [overlay], f"{name}.png"))
+    report = Report("Heat-maps", About(), [Section("Images", [WordMaps(cards)])])
+    write_report(folder / "maps.html", report)
+    with open_page(browser, (folder / "maps.html").as_uri(), viewport=PHONE) as page:
+        assert_accessible(page)
+        page.get_by_role("button", name="gold").hover()
+        shown = page.locator(".overlay").evaluate_all(
+            "all => all.map(each => getComputedStyle(each).opacity)"
+        )
+        assert shown == ["0", "1"]
+        page.get_by_label("Search").fill("RED square")
+        assert page.locator("figure:visible .note").all_inner_texts() == ["red.png"]
+        assert page.get_by_role("status").inner_text() == "1 of 2 images"
 
 
 @pytest.mark.slow

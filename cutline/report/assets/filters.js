@@ -7,6 +7,15 @@ function median(numbers) {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
+function splitWords(text) {
+  return text.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+function describeCount(shown, all, noun) {
+  const total = `${all.toLocaleString("en")} ${noun}`;
+  return shown === all ? total : `${shown.toLocaleString("en")} of ${total}`;
+}
+
 /* What is searched of a card, in lower case. */
 function searchText(card) {
   const lines = card.lines.map(([label, runs]) => `${label} ${runs.map(([t]) => t).join("")}`);
@@ -26,7 +35,7 @@ function hasTags(gallery, card, chosen) {
 
 /* Cards that a search, tags and a range of a number choose. */
 function filterCards(gallery, choice) {
-  const words = choice.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = splitWords(choice.search);
   return gallery.cards.filter((card) => {
     if (!hasTags(gallery, card, choice.tags)) return false;
     const number = card.numbers?.[choice.column] ?? null;

@@ -18,9 +18,15 @@ function makeRuns(runs) {
   });
 }
 
+/* A long label has a line of its own. */
+function makeLabel(label) {
+  const className = label.length > 16 ? "whose long" : "whose";
+  return label ? [make("span", { className }, label), " "] : [];
+}
+
 function makeLines(card) {
-  return card.lines.map(([label, runs]) => make("p", { className: "caption" },
-    ...(label ? [make("span", { className: "whose" }, label), " "] : []), ...makeRuns(runs)));
+  return card.lines.map(([label, runs]) => (
+    make("p", { className: "caption" }, ...makeLabel(label), ...makeRuns(runs))));
 }
 
 function makeShownReferences(gallery, card) {
@@ -82,9 +88,7 @@ function startGallery(root) {
     chosen = sortCards(gallery, filterCards(gallery, choice), choice.order);
     list.replaceChildren();
     addCards();
-    const [all, shown] = [gallery.cards.length, chosen.length].map((n) => n.toLocaleString("en"));
-    status.textContent = all === shown ? `${all} ${gallery.noun}`
-      : `${shown} of ${all} ${gallery.noun}`;
+    status.textContent = describeCount(chosen.length, gallery.cards.length, gallery.noun);
   }
 
   const controls = makeControls(gallery, show);

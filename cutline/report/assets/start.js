@@ -39,6 +39,7 @@ startImages();
 document.querySelectorAll("table").forEach(startTable);
 document.querySelectorAll(".plot").forEach(startChart);
 document.querySelectorAll(".word-maps figure").forEach(startWordMaps);
+document.querySelectorAll(".word-maps").forEach(startWordMapSearch);
 startEnlarged();
 const galleries = [...document.querySelectorAll(".gallery")].map(startGallery);
 startTagButtons(galleries);

@@ -1,6 +1,6 @@
 """Charts of a report: what they show, and where it is drawn; templates turn it into SVG."""
 
-from cutline.report.charts.histogram import HistogramChart
+from cutline.report.charts.histogram import HistogramChart, find_bin
 from cutline.report.charts.interval_chart import IntervalChart, IntervalRow
 from cutline.report.charts.line_chart import LineChart, Marker, Series
 from cutline.report.charts.plot import Plot
@@ -15,4 +15,5 @@ __all__ = [
     "Plot",
     "ReliabilityDiagram",
     "Series",
+    "find_bin",
 ]

@@ -23,7 +23,23 @@ from cutline.report.numbers import format_number, format_percent
 
 MAX_BARS = 80
 """bars of a histogram; over a wider range, each bar covers several integers"""
-_MAX_LABELS = 10
+MIN_RANGES, MAX_RANGES = 10, 50
+"""bars of a histogram of ranges, by the number of values"""
+_MAX_LABELS, _MAX_CHARACTERS = 10, 36
+"""of the x axis, so that they are apart from each other on a phone"""
+
+
+def find_bin(value: float, unit: float, maximum: float = math.inf) -> int:
+    """Return the integer n of the range from n to n + 1 units that contains a value.
+
+    Args:
+        value: The value.
+        unit: Width of a range.
+        maximum: The largest value that there can be, such as 1 for probabilities, which is in the
+            last range below it.
+    """
+    number = math.floor(value / unit + 1e-6)
+    return min(number, round(maximum / unit) - 1) if math.isfinite(maximum) else number
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,10 @@ class HistogramChart:
     unit: float = 1
     """what the integers are multiplied by, as in 0.1 for tenths"""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """values, in units of the x axis, that are drawn as lines with their names; that of an integer is
-    in the middle of its bar, and 30.5 between 30 and 31"""
+    """values, in units of the x axis, that are drawn as lines with their names; that of an integer
+    is in the middle of its bar, and 30.5 between 30 and 31"""
+    are_ranges: bool = False
+    """whether an integer n stands for the values from n to n + 1 units, as `find_bin` finds it"""
 
     def plot(self) -> Plot:
         """Return what is drawn."""
@@ -55,12 +73,13 @@ class HistogramChart:
             heights = [[count / sum(counts) for count in counts] for counts in heights]
         y_axis = make_axis(0, max(map(max, heights)), BOTTOM, TOP)
         width = (RIGHT - LEFT) / bins.number
+        share = 0.94 if self.are_ranges else 0.8
         bars = []
         for number, counts in enumerate(heights):
             for index, count in enumerate(counts):
-                x = LEFT + (index + 0.1 + 0.8 * number / len(series)) * width
+                x = LEFT + (index + 0.5 + share * (number / len(series) - 0.5)) * width
                 y, color = y_axis.place(count), f"s{number % MAX_SERIES}"
-                size = 0.8 * width / len(series), BOTTOM - y
+                size = share * width / len(series), BOTTOM - y
                 bars.append(Bar(round(x, 1), y, round(size[0], 1), round(size[1], 1), color))
         lines, labels = self._draw_limits(bins)
         legend = [LegendEntry(name, f"s{n % MAX_SERIES}") for n, name in enumerate(series)]
@@ -68,7 +87,7 @@ class HistogramChart:
             self.title,
             self.x_label,
             self.y_label,
-            bins.make_ticks(self.unit),
+            bins.make_ticks(self.unit, self.are_ranges),
             y_axis.ticks,
             lines,
             bars,
@@ -79,15 +98,25 @@ class HistogramChart:
 
     def _make_bins(self, counts: Sequence[Mapping[int, int]]) -> "_Bins":
         numbers = [number for each in counts for number in (min(each), max(each))]
+        if self.are_ranges:
+            return self._make_ranges(counts, numbers)
         numbers += [math.ceil(limit / self.unit - 0.5) for limit in self.limits.values()]
         low, high = min(numbers), max(numbers)
         width = math.ceil((high - low + 1) / MAX_BARS)
         return _Bins(low, width, math.ceil((high - low + 1) / width))
 
+    def _make_ranges(self, counts: Sequence[Mapping[int, int]], numbers: Sequence[int]) -> "_Bins":
+        limits = [find_bin(limit, self.unit) for limit in self.limits.values()]
+        low, high = min(*numbers, *limits), max(*numbers, *limits)
+        total = max(sum(each.values()) for each in counts)
+        width = _round_up(math.ceil((high - low + 1) / _choose_bars(total)))
+        low -= (low - max(limits, default=0)) % width  # so that a limit is between two bars
+        return _Bins(low, width, (high - low) // width + 1)
+
     def _draw_limits(self, bins: "_Bins") -> tuple[list[Path], list[Label]]:
         lines, labels = [], []
         for number, (name, value) in enumerate(self.limits.items()):
-            x = bins.place(value / self.unit + 0.5)
+            x = bins.place(value / self.unit + (0 if self.are_ranges else 0.5))
             end = "end" if x > (LEFT + RIGHT) / 2 else ""
             lines.append(Path(make_path([(x, TOP - 8), (x, BOTTOM)]), "limit"))
             labels.append(Label(x + (-6 if end else 6), TOP + 4 + 16 * number, name, end))
@@ -98,7 +127,7 @@ class HistogramChart:
     ) -> list[Readout]:
         readouts = []
         for index in range(bins.number):
-            lines = [f"{self.x_label} {bins.describe(index, self.unit)}"]
+            lines = [f"{self.x_label} {bins.describe(index, self.unit, self.are_ranges)}"]
             for name, counts in heights.items():
                 count = counts[index]
                 is_share = len(heights) > 1
@@ -129,21 +158,34 @@ class _Bins:
         fraction = (number - self.low) / (self.width * self.number)
         return round(LEFT + fraction * (RIGHT - LEFT), 1)
 
-    def make_ticks(self, unit: float) -> list[Tick]:
-        """Return labels for about ten of the bars."""
-        stride = math.ceil(self.number / _MAX_LABELS)
+    def make_ticks(self, unit: float, are_ranges: bool) -> list[Tick]:
+        """Return labels for about ten of the bars, or of the edges between ranges."""
+        shift = 0 if are_ranges else 0.5
+        labels = [
+            format_number((self.low + index * self.width) * unit)
+            for index in range(self.number + are_ranges)
+        ]
+        max_labels = min(_MAX_LABELS, _MAX_CHARACTERS // max(map(len, labels)))
+        stride = math.ceil(self.number / max_labels)
         return [
-            Tick(
-                self.place(self.low + (index + 0.5) * self.width),
-                format_number((self.low + index * self.width) * unit),
-            )
-            for index in range(0, self.number, stride)
+            Tick(self.place(self.low + (index + shift) * self.width), labels[index])
+            for index in range(0, len(labels), stride)
         ]
 
-    def describe(self, index: int, unit: float) -> str:
+    def describe(self, index: int, unit: float, are_ranges: bool) -> str:
         """Return the numbers of a bin."""
         first = self.low + index * self.width
+        last = first + self.width - (not are_ranges)
         text = format_number(first * unit)
-        if self.width == 1:
-            return text
-        return f"{text} to {format_number((first + self.width - 1) * unit)}"
+        return text if first == last else f"{text} to {format_number(last * unit)}"
+
+
+def _choose_bars(total: int) -> int:
+    """Return how many bars show the distribution of so many values: more would show noise."""
+    return min(MAX_RANGES, max(MIN_RANGES, math.ceil(2 * math.sqrt(total))))
+
+
+def _round_up(number: int) -> int:
+    """Return the next round number: 1, 2 or 5 times a power of 10."""
+    power = int(10 ** (len(str(number)) - 1))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= number)
