@@ -14,16 +14,17 @@ from cutline.bulk.dispatch import choose_engine, make_output, make_selection_out
 from cutline.bulk.job import Job
 from cutline.bulk.manifest import Manifest
 from cutline.bulk.output import Output
-from cutline.bulk.random_samples import RandomSamples
+from cutline.bulk.random_samples import RandomSamples, shrink_image
 from cutline.bulk.record import Failure, Record
-from cutline.bulk.report import NUM_IMAGES, write_collection_report
+from cutline.bulk.report import write_collection_report
 from cutline.bulk.run import CaptionRun, Counts, Listener
 from cutline.bulk.sources import Collection
 from cutline.bulk.state import remove_state
-from cutline.config import OutputConfig, RunConfig
-from cutline.data import Sample, write_captions
+from cutline.config import OutputConfig, ReportConfig, RunConfig
+from cutline.data import write_captions
 from cutline.files import remove_partial
 from cutline.interrupt import Interrupted
+from cutline.report import About
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Selection:
 
     make_columns: Callable[[], Mapping[str, Any]]
     """returns further columns of all rows"""
-    finish: Callable[[CaptionRun, Iterable[Sample]], Sequence[str]]
+    finish: Callable[[CaptionRun, RandomSamples], Sequence[str]]
     """called at the end of a run, also if it is stopped, with random samples; writes reports, and
     returns what was written where"""
 
@@ -46,8 +47,9 @@ class CollectionSettings:
     """file or folder, as `find_destination` takes it"""
     outputs: OutputConfig = field(default_factory=OutputConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    report: str = ""
-    """HTML file to write; "" for none"""
+    report: ReportConfig = field(default_factory=ReportConfig)
+    about: About = field(default_factory=About)
+    """what the report says that it is of"""
     selection: Selection | None = None
     """for a job that selects texts"""
 
@@ -93,13 +95,13 @@ def process_collection(
     if state and settings.run.new_run:
         remove_state(state, output.forget)
     with (
-        _open_folder(state, settings.report) as folder,
+        _open_folder(state, settings.report.report) as folder,
         Manifest(folder, description) as manifest,
     ):
         if destination.failures:
             remove_partial([destination.path, destination.failures])
-        samples = RandomSamples(NUM_IMAGES)
-        if settings.report:
+        samples = RandomSamples(settings.report.report_images, shrink_image)
+        if settings.report.report:
             listener = replace(listener, on_sample=samples.add)
         run = CaptionRun(manifest, output, settings.run, settings.outputs, listener)
         if selection:
@@ -115,8 +117,8 @@ def process_collection(
                 write_failures(destination.failures, run.iter_failures())
             if selection and manifest.has_records:
                 written = selection.finish(run, samples)
-            elif settings.report and manifest.has_records:
-                write_collection_report(settings.report, run, samples)
+            elif settings.report.report and manifest.has_records:
+                write_collection_report(settings.report.report, run, samples, settings.about)
     return Summary(run.counts, [*output.describe(), *written], destination.failures)
 
 

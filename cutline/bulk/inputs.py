@@ -21,6 +21,7 @@ from cutline.data.urls import UrlImage, open_url
 from cutline.errors import CutlineError, DataError
 from cutline.files import ImageRef, relative_path
 from cutline.messages import format_text
+from cutline.report import describe_sources
 from cutline.web import hide_credentials, is_web_address
 
 
@@ -46,13 +47,16 @@ def open_collection(
     names = name_sources(paths, str(collection.folder))
     if config.from_list:
         names.append(("list", config.from_list))
-    return replace(collection, names=names, settings=_changed_settings(config, source))
+    title = describe_sources([*paths, *filter(None, [config.from_list])])
+    settings = _changed_settings(config, source)
+    return replace(collection, names=names, settings=settings, title=title)
 
 
 def open_stdin(image: bytes) -> Collection:
     """Return the collection of one image, which stdin contained."""
     sample = Sample(image, (), STDIN)
-    return Collection([Input(lambda: iter([sample]), lambda: 1)], Path(), [("", STDIN)])
+    source = Input(lambda: iter([sample]), lambda: 1)
+    return Collection([source], Path(), [("", STDIN)], title="stdin")
 
 
 def _changed_settings(config: SourceConfig, source: DataSource) -> dict[str, str]:

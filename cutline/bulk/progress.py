@@ -3,12 +3,14 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
+
+T = TypeVar("T")
 
 LINE_SECONDS = 60.0
 
@@ -74,7 +76,7 @@ class RunProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._bars = Progress(
-            TextColumn(self._label),
+            TextColumn("{task.fields[label]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
@@ -83,7 +85,7 @@ class RunProgress:
             redirect_stdout=sys.stdout.isatty(),  # never results of a pipe
         )
         self._bars.start()
-        self._bar_task = self._bars.add_task("", total=None)
+        self._bar_task = self._bars.add_task("", total=None, label=self._label)
 
     def _count_samples(self) -> None:
         try:
@@ -104,6 +106,16 @@ class RunProgress:
             self._last_line = time.monotonic()
             total = f" of {self._total:,}" if self._total else ""
             self._show_line(f"{counts.total:,}{total} images, {self._describe(counts)}")
+
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        """Yield items of what follows the run, with a bar in a terminal: a `Progress`."""
+        if self._bar_task is None:
+            yield from items
+            return
+        task = self._bars.add_task("", total=total, label=description)
+        for item in items:
+            yield item
+            self._bars.advance(task)
 
     def _describe(self, counts: RunCounts) -> str:
         seconds = max(time.monotonic() - self._start, 1e-3)

@@ -1,85 +1,177 @@
-"""HTML report of a run: images with their captions, lengths, scores and failures."""
+"""HTML report of a run: how long and how sure its captions are, its failures, and images."""
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import astuple
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cutline.bulk.manifest import Manifest
+from cutline.bulk.caption_counts import BAR_WIDTH, CaptionCounts, count_records
+from cutline.bulk.failures import make_failure_problems
 from cutline.bulk.random_samples import RandomSamples
+from cutline.bulk.record import Record
 from cutline.bulk.run import CaptionRun
-from cutline.errors import ImageError
-from cutline.image import open_thumbnail
+from cutline.config import OutputConfig
+from cutline.data import Sample
+from cutline.messages import format_text
 from cutline.report import (
-    THUMBNAIL_SIZE,
+    About,
     Card,
-    render_gallery,
-    render_histogram,
-    render_key_figures,
-    render_table,
+    Column,
+    Figures,
+    Gallery,
+    HistogramChart,
+    Line,
+    Mark,
+    Report,
+    Section,
+    Text,
+    Tone,
+    format_fixed,
+    format_number,
     write_report,
 )
 
-NUM_IMAGES = 48
-MAX_FAILURES = 200
-SCORES_PER_UNIT = 20
+MIN_WORD_CONFIDENCE = 0.5
+"""words of less confidence are marked: they are wrong as likely as not"""
+MAX_LINES = 5
+"""captions of an image that its card shows"""
+ACCEPTED, NOT_ACCEPTED, UNSURE = "accepted", "not accepted", "unsure words"
+SCORE_NAMES = {"confidence": "confidence", "match": "match probability", "score": "score"}
 
 
-def write_collection_report(path: str | Path, run: CaptionRun, samples: RandomSamples) -> None:
+def write_collection_report(
+    path: str | Path, run: CaptionRun, samples: RandomSamples, about: About | None = None
+) -> None:
     """Write an HTML report of all captions of a manifest.
 
     Args:
         path: The HTML file.
-        run: The run.
+        run: The run, whose listener is told how much of the report is done.
         samples: Images to show.
+        about: What the report is of.
     """
-    counts, lengths = run.counts, Counter[int]()
-    scores, confidences, matches = Counter[int](), Counter[int](), Counter[int]()
-    for record in run.manifest.iter_records(seen_only=run.complete):
-        if not record.kind:
-            lengths[len(record.row["caption"].split())] += 1
-            scores[round(record.row["score"] * SCORES_PER_UNIT)] += 1
-            confidences[round(record.row.get("confidence", 0.0) * SCORES_PER_UNIT)] += 1
-            if "match" in record.row:
-                matches[round(record.row["match"] * SCORES_PER_UNIT)] += 1
+    report = make_collection_report(run, samples, about or About())
+    write_report(path, report, run.listener.progress)
+
+
+def make_collection_report(run: CaptionRun, samples: RandomSamples, about: About) -> Report:
+    """Return the report that `write_collection_report` writes."""
+    records = run.manifest.iter_records(seen_only=run.complete)
+    total = len(run.manifest.index.order(seen_only=run.complete))
+    counts = count_records(
+        run.listener.progress(records, total, "counting captions"), run.output_config
+    )
+    sections = [Section("Result", [_make_figures(run, counts)])]
+    problems = make_failure_problems(run.iter_failures())
+    if problems.problems:
+        sections.append(Section("Failures", [problems]))
+    sections.append(Section("Lengths and scores", _make_charts(run, counts)))
+    cards = find_records(run, samples)
+    gallery = _make_gallery(cards, run.output_config)
+    sections.append(Section("Images", [Text(_describe_choice(gallery, counts)), gallery]))
+    title = f"Captions of {about.data}" if about.data else "Captions"
+    return Report(title, about, sections)
+
+
+def find_records(run: CaptionRun, samples: RandomSamples) -> list[tuple[Sample, Record]]:
+    """Return the samples that did not fail, with their records."""
+    pairs = ((sample, run.manifest.find_record(sample.id)) for sample in samples)
+    return [(sample, record) for sample, record in pairs if record and not record.kind]
+
+
+def describe_shown(num_shown: int, num_images: int) -> str:
+    """Return how many images a report shows, and how they were chosen."""
+    if num_shown >= num_images:
+        return "All images."
+    return (
+        f"{num_shown:,} of {num_images:,} images, chosen at random; `--report-images` shows "
+        "more, or fewer that are larger."
+    )
+
+
+def _make_figures(run: CaptionRun, counts: CaptionCounts) -> Figures:
     figures = [
-        (f"{lengths.total():,}", "captions"),
-        (f"{counts.captioned:,}", "of this run"),
-        (f"{counts.all_failed:,}", "failed"),
+        (f"{counts.num_captions:,}", "captions"),
+        (f"{run.counts.all_failed:,}", "failed"),
     ]
-    unit = 1 / SCORES_PER_UNIT
-    sections = [
-        ("Result", render_key_figures(figures)),
-        ("Captions", render_gallery(list(_make_cards(run.manifest, samples)))),
-        ("Lengths", render_histogram(lengths, "Words of a caption", "words", "captions")),
-        ("Scores", render_histogram(scores, "Score of a caption", "score", "captions", unit)),
+    if counts.num_captions > run.counts.captioned:
+        figures.insert(1, (f"{run.counts.captioned:,}", "of this run"))
+    if run.output_config.min_confidence:
+        figures.append((f"{counts.num_not_accepted:,}", "not accepted"))
+    if counts.num_captions:
+        mean_length = counts.num_words / counts.num_captions
+        figures.append((format_fixed(mean_length, 1), "words per caption"))
+    figures += [
+        (format_fixed(counts.average(name), 2), f"mean {SCORE_NAMES[name]}")
+        for name in counts.scores
     ]
-    chart = render_histogram(confidences, "Confidence of a caption", "confidence", "captions", unit)
-    sections.append(("Confidence", chart))
-    if matches:
-        title = "Match probabilities"
-        chart = render_histogram(matches, f"{title} of captions", "match", "captions", unit)
-        sections.append((title, chart))
-    sections += render_failures(run)
-    intro = "Images chosen at random, with their captions; how long and how likely captions are."
-    write_report(path, "Captions", intro, sections)
+    return Figures(figures)
 
 
-def render_failures(run: CaptionRun) -> list[tuple[str, str]]:
-    """Return the section of failures; none if there are no failures."""
-    failures = [astuple(failure) for failure in islice(run.iter_failures(), MAX_FAILURES)]
-    table = render_table(failures, ("id", "kind", "reason"))
-    return [("Failures", table)] if failures else []
+def _make_charts(run: CaptionRun, counts: CaptionCounts) -> list[HistogramChart]:
+    minimum = run.output_config.min_confidence
+    limits = {"confidence": {f"accepted from {format_number(minimum)}": minimum}} if minimum else {}
+    lengths = HistogramChart("Words per caption", {"captions": counts.lengths}, "words", "captions")
+    return [lengths] + [
+        HistogramChart(
+            SCORE_NAMES[name].capitalize(),
+            {"captions": scores},
+            SCORE_NAMES[name],
+            "captions",
+            BAR_WIDTH,
+            are_ranges=True,
+            limits=limits.get(name, {}),
+        )
+        for name, scores in counts.scores.items()
+    ]
 
 
-def _make_cards(manifest: Manifest, samples: RandomSamples) -> Iterator[Card]:
-    for sample in samples:
-        record = manifest.find_record(sample.id)
-        if record is None or record.kind:
-            continue
-        try:
-            image = open_thumbnail(sample.image, THUMBNAIL_SIZE)
-        except ImageError:  # removed since it was captioned
-            continue
-        yield Card(image, record.row["caption"], f"{record.row['score']:.2f} · {sample.id}")
+def _describe_choice(gallery: Gallery, counts: CaptionCounts) -> str:
+    text = describe_shown(len(gallery.cards), counts.num_captions)
+    if any(line.marks for card in gallery.cards for line in card.lines):
+        text += f" Words of less confidence than {MIN_WORD_CONFIDENCE:g} are underlined."
+    return text
+
+
+def _make_gallery(records: Sequence[tuple[Sample, Record]], outputs: OutputConfig) -> Gallery:
+    tags: dict[str, Tone] = {}
+    if outputs.min_confidence:
+        tags |= {ACCEPTED: "good", NOT_ACCEPTED: "bad"}
+    names = [name for name in SCORE_NAMES if any(name in record.row for _, record in records)]
+    columns = [Column(SCORE_NAMES[name]) for name in names] + [Column("words", 0)]
+    cards = [_make_card(sample, record, names, outputs) for sample, record in records]
+    if any(UNSURE in card.tags for card in cards):
+        tags[UNSURE] = "bad"
+    return Gallery(cards, columns, tags)
+
+
+def _make_card(sample: Sample, record: Record, names: Sequence[str], outputs: OutputConfig) -> Card:
+    row = record.row
+    texts: Sequence[Mapping[str, Any]] = row.get("alternatives", [row])
+    lines = [_make_line(text, len(texts) > 1) for text in texts[:MAX_LINES]]
+    tags = []
+    if outputs.min_confidence:
+        tags.append(ACCEPTED if outputs.accepts(row["confidence"]) else NOT_ACCEPTED)
+    if lines[0].marks:
+        tags.append(UNSURE)
+    omitted = len(texts) - len(lines)
+    return Card(
+        sample.image,
+        lines,
+        format_text(sample.id),
+        sample.local_path or sample.url,
+        sample.captions,
+        [*(row.get(name) for name in names), len(row["caption"].split())],
+        tags,
+        f"and {omitted:,} more captions" if omitted else "",
+    )
+
+
+def _make_line(text: Mapping[str, Any], has_label: bool) -> Line:
+    label = format_fixed(text["score"], 2) if has_label else ""
+    return Line(text["caption"], label, list(_mark_unsure(text)))
+
+
+def _mark_unsure(text: Mapping[str, Any]) -> Iterator[Mark]:
+    for word in text.get("words", ()):
+        if word["confidence"] < MIN_WORD_CONFIDENCE:
+            yield word["start"], word["end"], "unsure"

@@ -24,6 +24,7 @@ from cutline.data.sample import stamp_image
 from cutline.errors import CutlineError, DataError
 from cutline.interrupt import Interrupted, StopSignal
 from cutline.messages import format_value
+from cutline.progress import Progress, no_progress
 
 
 @dataclass
@@ -77,6 +78,8 @@ class Listener:
     """called with each failure"""
     on_sample: Callable[[Sample], None] = lambda sample: None
     """called with each sample that is captioned, or has been; perhaps in another thread"""
+    progress: Progress = no_progress
+    """shows how much of the report is done"""
 
 
 @dataclass

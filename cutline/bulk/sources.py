@@ -59,6 +59,7 @@ class Collection:
         names: What was named as source, by which a later run knows that it is the same: kinds with
             paths or addresses.
         settings: How data is read, where it is not as by default.
+        title: What a report calls it.
         open_shard: Opens one of the shards for reading from front to back.
     """
 
@@ -66,6 +67,7 @@ class Collection:
     folder: Path
     names: Sequence[tuple[str, str]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
     open_shard: Callable[[str], IO[bytes]] = open_remote
 
     def describe(self, state: Path) -> dict[str, Any]:

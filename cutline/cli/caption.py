@@ -18,6 +18,7 @@ from cutline.cli.flags import (
     Flags,
     ModelFlags,
     Output,
+    ReportFlags,
     ReportOutput,
     check_report,
     select_settings,
@@ -36,9 +37,14 @@ from cutline.errors import ConfigError, CutlineError
 
 if TYPE_CHECKING:
     from cutline.bulk.collection import CollectionSettings, Summary
+    from cutline.bulk.engine import CaptionJob
     from cutline.bulk.record import Failure, Record
     from cutline.bulk.run import Counts
     from cutline.bulk.sources import Collection
+    from cutline.report import About
+
+SHOWN_OUTPUTS = ("style", "caption_template", "min_confidence")
+"""settings of outputs that change captions"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,15 @@ class SourceFlags(SourceConfig):
 
 
 @dataclass(frozen=True)
+class CaptionReportFlags(ReportFlags):
+    """Report: one HTML page, to search, filter and sort."""
+
+    report: ReportOutput = ""
+    """HTML report: how long and how sure the captions are, what failed, and images chosen at
+    random"""
+
+
+@dataclass(frozen=True)
 class OutputFlags(OutputConfig):
     """Output: where captions go, and how they are written."""
 
@@ -57,8 +72,7 @@ class OutputFlags(OutputConfig):
     """file or folder to write: captions.jsonl, .csv or .parquet, results.json for the servers of
     COCO and NoCaps, metadata.jsonl for Hugging Face's imagefolder, a folder of .txt files or of tar
     shards, a .tar file, or .txt, .caption or .xmp for a file beside each image"""
-    report: ReportOutput = ""
-    """HTML report: images with their captions, lengths, scores and failures"""
+    report: Annotated[CaptionReportFlags, Flags] = field(default_factory=CaptionReportFlags)
 
 
 @dataclass(frozen=True)
@@ -111,11 +125,30 @@ def caption_command(
             "name the images to caption: files, folders, patterns such as 'photos/*.jpg', "
             "or - for stdin"
         )
-    check_report(outputs.report)
+    check_report(outputs.report.report)
     options = select_settings(LoadOptions, model)
     job = CaptionJob(model.name, options, inference, generation, prompt, model.reranking)
-    settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report)
-    return run_collection(find_collection(images, source), settings)
+    collection = find_collection(images, source)
+    about = describe_captioning(collection, job, outputs)
+    settings = CollectionSettings(job, outputs.output, outputs, run, outputs.report, about)
+    return run_collection(collection, settings)
+
+
+def describe_captioning(
+    collection: "Collection", job: "CaptionJob", outputs: OutputConfig
+) -> "About":
+    """Return what a report says of a run that captions a collection."""
+    from cutline.report import About, flatten_settings
+
+    settings = {
+        "prompt": job.prompt,
+        **flatten_settings(job.generation),
+        **flatten_settings(job.reranking),
+        **flatten_settings(job.checkpoint),
+        **flatten_settings(job.inference),
+        **{name: getattr(outputs, name) for name in SHOWN_OUTPUTS},
+    }
+    return About(collection.title, job.model, settings=settings)
 
 
 def find_collection(paths: list[str], source: SourceFlags) -> "Collection":
@@ -137,7 +170,7 @@ def run_collection(collection: "Collection", settings: "CollectionSettings") -> 
     from cutline.bulk.run import Listener
 
     with RunProgress(stderr_console(), print_message, collection.count) as progress:
-        listener = Listener(progress.update, print_failure)
+        listener = Listener(progress.update, print_failure, progress=progress.track)
         summary = process_collection(collection, settings, print_record, listener)
     return print_summary(summary)
 

@@ -94,7 +94,7 @@ def test_texts_shards_and_lines_have_the_best_caption(
 def test_a_report(folder: Path, caption: Caption, rerank: list[str]) -> None:
     report = folder.parent / "report.html"
     assert caption(folder, *rerank, "--keep", "1", "--report", report)[0] == 0
-    assert "Match probabilities" in report.read_text()
+    assert "Match probability" in report.read_text()
 
 
 # Runs that go on

@@ -319,7 +319,12 @@ def test_a_report(output: str, folder: Path, caption: Caption, plain_captions: C
     page = report.read_text()
     assert page.count("data:image/") == 12
     assert all(text in page for text in plain_captions.values())
+    assert f"<h1>Captions of {folder}</h1>" in page
     assert len(list(folder.parent.iterdir())) == (4 if output else 2)
+    assert caption(folder, *out, "--report", report, "--report-images", "5")[0] == 0
+    page = report.read_text()
+    assert page.count("data:image/") == 5
+    assert "5 of 12 images, chosen at random" in page
 
 
 # Addresses, names

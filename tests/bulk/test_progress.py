@@ -48,5 +48,15 @@ def test_a_terminal_gets_a_bar_and_a_source_that_cannot_be_counted_has_no_total(
     assert "8/" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_follows_a_run_has_a_bar_of_its_own(is_terminal: bool) -> None:
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=is_terminal)
+    with RunProgress(console, print, lambda: None) as progress:
+        assert list(progress.track(iter("abc"), 3, "adding images")) == ["a", "b", "c"]
+    assert ("adding images" in terminal.getvalue()) == is_terminal
+    assert ("3/3" in terminal.getvalue()) == is_terminal
+
+
 def test_durations() -> None:
     assert [format_seconds(value) for value in (0, 59.6, 3661)] == ["0:00:00", "0:01:00", "1:01:01"]
