@@ -1,5 +1,6 @@
 """How many texts were kept and dropped, by origin, and how their scores are distributed."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,9 +8,12 @@ from typing import Any
 
 from cutline.bulk.record import Record
 from cutline.capfilt.job import WEB
+from cutline.report import find_bin
 
-BAR_WIDTHS = {"itm": 0.05, "itc": 0.05, "ratio": 1.0}
-"""of the histogram of each score"""
+BAR_WIDTHS = {"itm": 0.01, "itc": 0.01, "ratio": 0.1}
+"""of the histogram of each score, which joins bars if there are few texts"""
+LARGEST = {"itm": 1.0, "itc": 1.0, "ratio": math.inf}
+"""value of each score"""
 
 
 @dataclass
@@ -69,7 +73,7 @@ class TextCounts:
     def _add_scores(self, origin: str, text: Mapping[str, Any]) -> None:
         for name in find_scores(text):
             counts = self.scores.setdefault((origin, name), Counter())
-            counts[round(text[name] / BAR_WIDTHS[name])] += 1
+            counts[find_bin(text[name], BAR_WIDTHS[name], LARGEST[name])] += 1
 
 
 def find_scores(text: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Filter a collection: on the machinery of bulk captioning, with texts in place of captions."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,27 @@ from cutline.bulk.collection import (
 from cutline.bulk.destination import Destination
 from cutline.bulk.inputs import open_collection
 from cutline.bulk.overlap import reject_source_file
+from cutline.bulk.random_samples import RandomSamples
 from cutline.bulk.run import CaptionRun, Listener
 from cutline.bulk.sources import Collection
 from cutline.bulk.state import has_state
 from cutline.capfilt.counts import count_texts
 from cutline.capfilt.job import FilterJob
 from cutline.capfilt.report import write_filter_report
-from cutline.config import DataSource, OutputConfig, RunConfig, SourceConfig, UrlPolicy
-from cutline.data import Sample, write_captions
+from cutline.config import (
+    DataSource,
+    OutputConfig,
+    RatioOptions,
+    ReportConfig,
+    RunConfig,
+    SourceConfig,
+    UrlPolicy,
+)
+from cutline.data import write_captions
 from cutline.data.write import find_table_format
 from cutline.errors import ConfigError
 from cutline.files import check_writable, relative_path, remove_partial
+from cutline.report import About, flatten_settings
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,7 @@ class FilterSettings:
     """file or folder, as for captions"""
     dropped: str = ""
     """table of the texts that are not kept; "" for none"""
-    report: str = ""
-    """HTML file to write; "" for none"""
+    report: ReportConfig = field(default_factory=ReportConfig)
     outputs: OutputConfig = field(default_factory=OutputConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -80,7 +89,7 @@ def filter_captions(
     if not paths:
         raise ConfigError("name the data to filter: a table, a folder, or tar shards")
     collection = open_collection(list(map(str, paths)), SourceConfig(), DataSource(""), UrlPolicy())
-    settings = FilterSettings(job, str(output), str(dropped), str(report))
+    settings = FilterSettings(job, str(output), str(dropped), ReportConfig(str(report)))
     return run_filter(collection, settings, Listener())
 
 
@@ -109,7 +118,13 @@ def run_filter(collection: Collection, settings: FilterSettings, listener: Liste
         _reject_own_output(dropped, destination)
         _check_dropped(dropped, collection, is_new and not settings.run.new_run)
     folder = destination.path.parent if destination.kind == "file" else Path()
-    finish = partial(_finish, settings=settings, dropped=dropped, folder=folder)
+    finish = partial(
+        _finish,
+        settings=settings,
+        dropped=dropped,
+        folder=folder,
+        about=describe_filter(collection, job),
+    )
     selection = Selection(lambda: job.fingerprints, finish)
     return process_collection(
         collection, replace(bulk, selection=selection), lambda _: None, listener
@@ -144,21 +159,43 @@ def _check_dropped(path: Path, collection: Collection, is_new: bool) -> None:
 
 def _finish(
     run: CaptionRun,
-    samples: Iterable[Sample],
+    samples: RandomSamples,
     *,
     settings: FilterSettings,
     dropped: Path | None,
     folder: Path,
+    about: About,
 ) -> list[str]:
     """Write dropped texts and the report, and return what was kept and dropped."""
-    counts = count_texts(run.manifest.iter_records(run.complete))
+    records = run.manifest.iter_records(run.complete)
+    total = len(run.manifest.index.order(run.complete))
+    counts = count_texts(run.listener.progress(records, total, "counting texts"))
     lines = [counts.describe()]
     if dropped:
         write_captions(dropped, _iter_dropped(run, folder, dropped), list(run.manifest.columns))
         lines.append(f"{dropped}: {counts.dropped.total():,} texts that do not match")
-    if settings.report:
-        write_filter_report(settings.report, run, samples, counts)
+    if path := settings.report.report:
+        write_filter_report(path, run, samples, counts, settings.job.filter, about)
     return lines
+
+
+def describe_filter(collection: Collection, job: FilterJob) -> About:
+    """Return what a report says of a run that filters a collection."""
+    if isinstance(job.scorer, RatioOptions):
+        models = {"Captioner": job.scorer.captioner}
+    else:
+        models = {"Matcher": job.scorer.matcher}
+    settings = {
+        **flatten_settings(job.filter),
+        "threshold": job.filter.minimum,
+        **flatten_settings(job.scorer),
+        **flatten_settings(job.inference),
+    }
+    if job.adds_texts:
+        models["Captioner"] = job.captioner.captioner
+        settings |= {"prompt": job.prompt, **flatten_settings(job.generation)}
+        settings |= flatten_settings(job.captioner)
+    return About(collection.title, others=models, settings=settings)
 
 
 def _iter_dropped(run: CaptionRun, folder: Path, path: Path) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from cutline.cli.flags import (
     Flags,
     MatcherFlags,
     Output,
+    ReportFlags,
     ReportOutput,
     check_report,
     select_settings,
@@ -37,6 +38,15 @@ FilteredData = Positional[
 
 
 @dataclass(frozen=True)
+class FilterReportFlags(ReportFlags):
+    """Report: one HTML page, to search, filter and sort."""
+
+    report: ReportOutput = ""
+    """HTML report: share of noise, histograms of scores, and images chosen at random with the texts
+    that are kept and dropped"""
+
+
+@dataclass(frozen=True)
 class SelectionOutputFlags(OutputConfig):
     """Output: where texts go, and how they are written."""
 
@@ -46,8 +56,7 @@ class SelectionOutputFlags(OutputConfig):
     a .tar file, or .txt or .caption for a file beside each image"""
     dropped: Annotated[str, arg(metavar="FILE")] = ""
     """table of the texts that are not kept, with their scores: dropped.jsonl, .csv or .parquet"""
-    report: ReportOutput = ""
-    """HTML report: share of noise, histograms of scores, images with texts kept and dropped"""
+    report: Annotated[FilterReportFlags, Flags] = field(default_factory=FilterReportFlags)
     style: Suppress[CaptionStyle] = "plain"
     caption_template: Suppress[str] = CAPTION_FIELD
     words: Suppress[bool] = False
@@ -144,11 +153,11 @@ def run_selection(
         raise ConfigError("name the data to filter: a table, a folder, or tar shards")
     if not outputs.output:
         raise ConfigError("name the file or folder to write, such as -o kept.jsonl")
-    check_report(outputs.report)
+    check_report(outputs.report.report)
     settings = FilterSettings(job, outputs.output, outputs.dropped, outputs.report, outputs, run)
     collection = find_collection(data, source)
     console = stderr_console()
     with RunProgress(console, print_message, collection.count, "filtering") as progress:
-        listener = Listener(progress.update, print_failure)
+        listener = Listener(progress.update, print_failure, progress=progress.track)
         summary = run_filter(collection, settings, listener)
     return print_summary(summary, "filtered")

@@ -168,8 +168,9 @@ def test_the_report_has_both_origins(
     for _ in range(2):  # the second has nothing to do, and writes it again
         assert run("capfilt", *words)[0] == 0
         page = report.read_text(encoding="utf-8")
-        for words_of_page in ("share of noise", "Kept", "Dropped", "Match probability (ITM), web"):
+        for words_of_page in ("share of noise", "synthetic texts", "Match probability (ITM)"):
             assert words_of_page in page
-        assert page.count("<figure>") >= len(scenes)
-        assert "(synthetic)" in page
+        assert page.count("data:image/") == len(scenes)
+        assert "kept from 0.9<" in page
+        assert all(f"{fate} · synthetic" in page for fate in ("kept", "dropped"))
         report.unlink()
