@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,16 +14,26 @@ from cutline.cli.flags import (
     Flags,
     MatcherFlags,
     Output,
+    ReportFlags,
     ReportOutput,
     check_outputs,
     check_report,
 )
 from cutline.config import DeviceConfig
 from cutline.errors import ConfigError
+from cutline.progress import progress_bar
 
 if TYPE_CHECKING:
     from cutline.image import ImageSource
     from cutline.retrieval import SearchHit, SearchIndex
+
+
+@dataclass(frozen=True)
+class SearchReportFlags(ReportFlags):
+    """Report: one HTML page, to search, filter and sort."""
+
+    report: ReportOutput = ""
+    """HTML report: the images that were found, with their scores"""
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,14 @@ class SearchOutputs:
     """print the hits as JSON Lines"""
     output: Output = ""
     """JSON Lines file of the hits"""
-    report: ReportOutput = ""
-    """HTML report: the images that were found"""
+    report: Annotated[SearchReportFlags, Flags] = field(default_factory=SearchReportFlags)
 
     def check(self) -> None:
         """Raise CutlineError for a file that cannot be written."""
         if self.output and not self.output.lower().endswith(".jsonl"):
             raise ConfigError(f"{self.output}: search writes hits to a .jsonl file")
         check_outputs(self.output)
-        check_report(self.report)
+        check_report(self.report.report)
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ def search_command(
             images are encoded again (0: off).
         image: Image file to search for, whatever its name.
     """
+    from cutline.report import About
     from cutline.retrieval import SearchIndex, check_counts, require_text, write_search_report
 
     if not place:
@@ -98,8 +108,14 @@ def search_command(
     index = SearchIndex.open(place, matcher, *options, engine=inference.engine)
     hits = find_hits(index, asked, k, rerank_top)
     write_hits(hits, outputs)
-    if outputs.report:
-        write_search_report(outputs.report, index, asked, hits)
+    if outputs.report.report:
+        settings = {"k": k, "rerank_top": rerank_top, **asdict(inference)}
+        models = {"Matcher": matcher.matcher or index.images.info.matcher.matcher}
+        about = About(place, others=models, settings=settings)
+        num_images = outputs.report.report_images
+        write_search_report(
+            outputs.report.report, index, asked, hits, about, num_images, progress_bar
+        )
     return 0
 
 
