@@ -14,6 +14,7 @@ from cutline.cli.flags import (
     Flags,
     GroupedDataFlags,
     JsonOutput,
+    ReportFlags,
     ReportOutput,
     check_outputs,
     check_report,
@@ -28,13 +29,23 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
+class CalibrationReportFlags(ReportFlags):
+    """Report: one HTML page, to search, filter and sort."""
+
+    report: ReportOutput = ""
+    """HTML report: reliability diagrams, what a threshold keeps, and captions with wrong words
+    marked"""
+
+
+@dataclasses.dataclass(frozen=True)
 class CalibrationOutputs:
     """Output files; the figures go to stdout."""
 
     output: Annotated[str, arg(aliases=["-o"], metavar="FILE")] = ""
     """the calibration (default: calibration.json in the model's folder, where it is found)"""
-    report: ReportOutput = ""
-    """HTML report with reliability diagrams, and the most and the least confident captions"""
+    report: Annotated[CalibrationReportFlags, Flags] = dataclasses.field(
+        default_factory=CalibrationReportFlags
+    )
     json_file: JsonOutput = ""
     """figures as JSON"""
 
@@ -67,12 +78,13 @@ def calibrate_command(
     """
     from cutline.calibration import calibrate, write_calibration_report
     from cutline.distributed import process_group
+    from cutline.report import About
 
     if halves.group_pattern and source.columns.group_column:
         raise ConfigError("--group-pattern and --group-column are both given: remove one of them")
-    check_report(outputs.report)
+    check_report(outputs.report.report)
     output = outputs.output or find_output(model.name)
-    check_outputs(output, outputs.report, outputs.json_file, inputs=[data])
+    check_outputs(output, outputs.report.report, outputs.json_file, inputs=[data])
     with process_group():
         result = calibrate(
             model.load(inference),
@@ -92,8 +104,12 @@ def calibrate_command(
     print_message(f"{output}: written")
     if outputs.json_file:
         write_json_output(outputs.json_file, result.to_dict())
-    if outputs.report:
-        write_calibration_report(outputs.report, result)
+    if outputs.report.report:
+        settings = {"prompt": prompt, **dataclasses.asdict(generation)}
+        settings |= dataclasses.asdict(halves) | model.arguments | dataclasses.asdict(inference)
+        about = About(data, model.name, settings=settings)
+        num_images = outputs.report.report_images
+        write_calibration_report(outputs.report.report, result, about, num_images, progress_bar)
     print_result("".join(f"{line}\n" for line in format_calibration(result)))
     return 3 if result.skipped else 0
 
