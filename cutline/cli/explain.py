@@ -15,6 +15,7 @@ from cutline.errors import ConfigError, CutlineError
 from cutline.progress import no_progress, progress_bar
 
 if TYPE_CHECKING:
+    from cutline.bulk.sources import Collection
     from cutline.captioner import Captioner
     from cutline.data import Sample
     from cutline.explanation import ExplainedImage
@@ -57,15 +58,20 @@ def explain_command(
         raise ConfigError("name the images to explain: files, folders, patterns, or - for stdin")
     from cutline.explanation import Explainer
     from cutline.explanation.output import open_explanation_output
+    from cutline.report import About
 
-    destination = open_explanation_output(output)
+    chosen = list_changed(generation) if caption is not None else asdict(generation)
+    settings = {"caption": caption, "prompt": prompt, **chosen}
+    settings |= asdict(method) | model.arguments | asdict(inference)
+    collection = find_collection(images, SourceFlags())
+    about = About(collection.title, model.name, settings=settings)
+    destination = open_explanation_output(output, about)
     reject_source_folder(output, images)
-    samples = list_samples(images)
+    samples = list_samples(collection)
     hides = method.method == "occlusion"  # which takes long for a single image
     captioner = load_with_gradients(method, model, inference)
     progress = progress_bar if hides else no_progress
     explainer = Explainer(captioner, method, prompt, inference.batch_size, progress)
-    chosen = list_changed(generation) if caption is not None else asdict(generation)
     sources = [sample.image for sample in samples if not isinstance(sample, CutlineError)]
     results = explainer.stream(sources, caption, **chosen)
     show = no_progress if hides else progress_bar
@@ -93,11 +99,11 @@ def reject_source_folder(output: str, images: Sequence[str]) -> None:
             )
 
 
-def list_samples(images: list[str]) -> "list[Sample | CutlineError]":
+def list_samples(collection: "Collection") -> "list[Sample | CutlineError]":
     """Return the images that the command line names, and why some cannot be found."""
     from cutline.bulk.output import Output
 
-    samples = list(find_collection(images, SourceFlags()).iter_samples(Output()))
+    samples = list(collection.iter_samples(Output()))
     if not samples:
         raise CutlineError("there are no images to explain; check the paths")
     return samples

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +18,14 @@ from cutline.explanation.explanation import Explanation
 from cutline.files import MAX_NAME_BYTES, atomic_write, check_writable
 from cutline.messages import format_text
 from cutline.report import (
-    THUMBNAIL_SIZE,
+    About,
+    Report,
+    Section,
+    Text,
     WordMapCard,
+    WordMaps,
     WordOverlay,
-    render_paragraph,
-    render_word_map_card,
-    render_word_maps,
+    make_word_map_card,
     write_report,
 )
 
@@ -48,8 +51,12 @@ class ExplanationOutput(Protocol):
         """Write what is not yet written; without this call, a file is left as it was."""
 
 
-def open_explanation_output(path: str) -> ExplanationOutput:
+def open_explanation_output(path: str, about: About | None = None) -> ExplanationOutput:
     """Return the output at a path: .html, .npz, or a folder.
+
+    Args:
+        path: The path.
+        about: What a page says that it is of.
 
     Raises:
         ConfigError: It has another suffix, a folder has the name of a file, or is not empty.
@@ -57,8 +64,8 @@ def open_explanation_output(path: str) -> ExplanationOutput:
     """
     suffix = Path(path).suffix.lower()
     kinds: dict[str, Callable[[Path], ExplanationOutput]] = {
-        ".html": PageOutput,
-        ".htm": PageOutput,
+        ".html": partial(PageOutput, about=about or About()),
+        ".htm": partial(PageOutput, about=about or About()),
         ".npz": ArrayOutput,
     }
     if path == "-":
@@ -83,30 +90,33 @@ class PageOutput:
     """An HTML page, which contains its images: pointing at a word shows its map."""
 
     path: Path
+    about: About
     count: int = 0
-    _cards: list[str] = field(default_factory=list)
+    _cards: list[WordMapCard] = field(default_factory=list)
 
     def add(self, name: str, explained: ExplainedImage) -> None:
         """Add the explanation of an image."""
         self.count += 1
-        explanation = explained.explanation
-        thumbnail = explained.image.copy()
-        thumbnail.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-        words = [
-            WordOverlay(word.start, word.end, make_overlay(word)) for word in explanation.words
-        ]
-        card = WordMapCard(thumbnail, explanation.text, words, format_text(name))
-        self._cards.append(render_word_map_card(card))  # much smaller than its images
+        text, words = explained.explanation.text, explained.explanation.words
+        overlays = [WordOverlay(word.start, word.end, make_overlay(word)) for word in words]
+        # Much smaller than the image and its maps.
+        self._cards.append(make_word_map_card(explained.image, text, overlays, format_text(name)))
 
     def close(self) -> None:
         """Write the page."""
+        write_report(self.path, self.make_report())
+
+    def make_report(self) -> Report:
+        """Return the page."""
         intro = "Point at a word, tap it or move to it with Tab to see where the captioner looked."
-        note = render_paragraph(
+        note = Text(
             "Bright is much, and each word has a scale of its own. A map says which parts of the "
             "image made the word likely, not whether it is true."
         )
-        sections = [("Images", note + render_word_maps(self._cards))]
-        write_report(self.path, "Where the captioner looked", intro, sections)
+        title = "Where the captioner looked"
+        title += f" in {self.about.data}" if self.about.data else ""
+        sections = [Section("Images", [note, WordMaps(self._cards)])]
+        return Report(title, self.about, sections, intro)
 
 
 @dataclass
