@@ -34,7 +34,7 @@ SLOW_PAGES = tuple(
     f"docs/{name}.md"
     for name in (
         *("api", "clusters", "collections", "confidence", "drop-ins", "evaluation"),
-        *("fine-tuning", "matching", "reproduce", "review", "serving"),
+        *("fine-tuning", "matching", "reports", "reproduce", "review", "serving"),
     )
 )
 SERVER_ADDRESS = "http://127.0.0.1:8000"
