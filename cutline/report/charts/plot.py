@@ -7,7 +7,7 @@ from cutline.report.charts.axis import Tick
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 640, 272
+WIDTH, HEIGHT = 640, 276
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 614.0, 18.0, 244.0
 """edges of the plot within the chart, in pixels"""
 
