@@ -33,7 +33,7 @@ test-all: lint
 
 # The report goes to the terminal and to htmlcov/index.html.
 coverage: .venv/installed
-	$(BIN)/pytest --cov --cov-report=term --cov-report=html
+	$(BIN)/pytest -p pytest_cov --cov --cov-report=term --cov-report=html
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/caption.py --short

@@ -15,6 +15,9 @@ import pytest
 from golden_folder import GoldenFolder
 from hypothesis import settings
 
+# Tests import so much, none of it garbage, that looking for some takes a quarter of the time.
+gc.disable()  # until `pytest_collection_finish`
+
 # Tests send themselves and their processes a Ctrl-C, which is ignored in the background of a shell.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,6 +42,13 @@ if find_spec("fastapi") is None:  # tests of the oldest versions do not install 
 def pytest_xdist_auto_num_workers() -> int:
     """Use one more process than there are cores: many tests wait for a process of their own."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, though seldom, and not among what has been imported."""
+    gc.freeze()
+    gc.set_threshold(20_000)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -15,21 +15,29 @@ from typing import Any
 
 import pytest
 
-PRELOADED = (
-    *("cutline.training", "cutline.bulk.collection", "cutline.capfilt", "cutline.retrieval"),
-    *("cutline.cli", "torch._dynamo", "torch.distributed.fsdp"),  # which any training run imports
-    "cutline.serving.server",
-)
+FOLDER = str(Path(__file__).parent)
+"""where the new processes find the modules of tests that they are to run"""
 
 
 def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
     """Call `target` in a new process, forked from one that has imported torch where possible."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(list(PRELOADED))
+    if "forkserver" in methods:
+        start_fork_server()
     process: BaseProcess = context.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     return process
+
+
+def start_fork_server() -> None:
+    """Start the process that others are forked from, with `preloaded`, if none runs."""
+    from multiprocessing import forkserver  # which Windows lacks
+
+    forkserver.set_forkserver_preload(["preloaded"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", FOLDER, prepend=os.pathsep)
+        forkserver.ensure_running()
 
 
 def start_command(words: list[str]) -> BaseProcess:
