@@ -15,7 +15,7 @@ import torch
 from equal_runs import assert_equal_files, read_numbers
 from interruption import interrupt_at, train_interrupted
 from safetensors.torch import load_file
-from tiny_recipe import NO_DROPOUT
+from tiny_recipe import CHECKPOINTED, MOMENTUM, NO_DROPOUT, PRETRAIN
 from torch.testing import assert_close
 
 import cutline
@@ -147,6 +147,21 @@ def test_worker_processes_do_not_change_a_run(recipe: Build, tmp_path: Path) -> 
     for run in runs:
         train(replace(run, optim=replace(run.optim, epochs=1)), show_progress=False)
     assert read_losses(runs[0].output) == read_losses(runs[1].output)
+
+
+@pytest.mark.parametrize("task", [{}, PRETRAIN | MOMENTUM], ids=["caption", "pretrain"])
+def test_recomputed_activations_do_not_change_a_run(
+    recipe: Build, task: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {"optim_max_steps": 2, "eval_max_images": 0, **task}
+    runs = [
+        recipe(output=str(tmp_path / name), **settings, **changes)
+        for name, changes in (("plain", {}), ("recomputed", CHECKPOINTED))
+    ]
+    for run in runs:
+        train(run, show_progress=False)
+    assert read_losses(runs[0].output) == read_losses(runs[1].output)
+    assert_equal_files(*runs, "state.safetensors")
 
 
 @pytest.mark.parametrize("batch_size", [10, 2])

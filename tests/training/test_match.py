@@ -9,7 +9,7 @@ import torch
 from equal_runs import assert_equal_files, read_numbers
 from interruption import train_interrupted
 from random_captioner import make_captioner, save_captioner, save_encoders
-from tiny_recipe import CACHED, MATCH, NO_DROPOUT, WIDER
+from tiny_recipe import CACHED, CHECKPOINTED, MATCH, NO_DROPOUT, WIDER
 
 import cutline
 from cutline.checkpoint import load_matcher_checkpoint
@@ -148,7 +148,7 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(match_recipe: Build, tmp_pat
         {"lora": LoraConfig(rank=2)},
         CACHED,
         {"match_negatives": "image", "data_captions_per_image": 1, "optim_layer_decay": 0.7},
-        {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
+        CHECKPOINTED,
     ],
     ids=str,
 )

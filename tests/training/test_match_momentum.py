@@ -8,7 +8,7 @@ import torch
 from equal_runs import assert_equal_files, read_numbers
 from interruption import train_interrupted
 from safetensors.torch import load_file
-from tiny_recipe import CACHED, MATCH, MOMENTUM
+from tiny_recipe import CACHED, CHECKPOINTED, MATCH, MOMENTUM
 
 import cutline
 from cutline.config import LoraConfig, Recipe
@@ -87,7 +87,7 @@ def test_memory_and_disk_count_the_momentum_encoders(momentum_recipe: Build) -> 
         {"precision": "bf16", "match_queue_size": 0},
         CACHED,
         {"match_negatives": "image", "match_queue_size": 3, "match_alpha": 0.0},
-        {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
+        CHECKPOINTED,
         {"eval_select_by": "loss"},
     ],
     ids=str,

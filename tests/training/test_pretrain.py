@@ -11,7 +11,7 @@ from equal_runs import assert_equal_files, read_numbers
 from interruption import train_interrupted
 from random_captioner import make_captioner, save_captioner, save_encoders
 from random_matcher import save_matcher
-from tiny_recipe import CACHED, MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
+from tiny_recipe import CACHED, CHECKPOINTED, MOMENTUM, NO_DROPOUT, PRETRAIN, WIDER
 
 import cutline
 from cutline.checkpoint import (
@@ -191,7 +191,7 @@ def test_it_starts_from_a_vision_encoder_and_a_bert(pretrain_recipe: Build, tmp_
         {"lora": LoraConfig(rank=2)},
         CACHED | MOMENTUM,
         {"match_negatives": "image", "data_captions_per_image": 1, "optim_layer_decay": 0.7},
-        {"memory_text_grad_ckpt": True, "memory_vit_grad_ckpt": True, "memory_vit_ckpt_layer": 1},
+        CHECKPOINTED,
         {"eval_select_by": "loss", **MOMENTUM},
         {"data_val": "", "data_val_fraction": 0.0},
     ],

@@ -8,6 +8,7 @@ from cutline.config import (
     CaptionConfig,
     DataConfig,
     EvalConfig,
+    MemoryConfig,
     ModelSettings,
     OptimConfig,
     Recipe,
@@ -33,6 +34,13 @@ CACHED = {
     "data_cache_embeddings": "embeddings",
 }
 """changes that cache the image embeddings of a frozen vision encoder in the current folder"""
+CHECKPOINTED = {
+    "memory_text_grad_ckpt": True,
+    "memory_vit_grad_ckpt": True,
+    "memory_vit_ckpt_layer": 1,
+    "memory_selective_checkpointing": True,
+}
+"""changes that recompute activations in all layers, in each way"""
 WIDER = {"vision_patch_size": 8, "vision_embed_dim": 64, "text_embed_dim": 64, "text_mlp_dim": 256}
 """changes that make a model that learns to match within seconds"""
 MATCH = {"task": "match", "model_prompt": None, "model_label_smoothing": None}
@@ -62,6 +70,8 @@ def tiny_recipe(data: Path, output: Path | str, **changes: Any) -> Recipe:
         data=DataConfig(train=str(data), val=str(data), num_workers=0),
         optim=OptimConfig(batch_size=5, epochs=2, lr=1e-3),
         eval=EvalConfig(every_epochs=1, before_training=False, max_images=4),
+        # It changes no number, but takes up to half the time of so small a model: see test_loop.py.
+        memory=MemoryConfig(selective_checkpointing=False),
     )
     for name in ("vision", "text"):
         model = changes.get("model", base.model)
