@@ -39,11 +39,12 @@ def test_parts_are_disjoint_and_complete(
     if source.stdin:
         pytest.skip("stdin can be read once")
     captions: Captions = {}
-    for part in range(3):
+    count = 3 if "shard" in source.kind else 2  # also more parts than shards
+    for part in range(count):
         out = images.folder / "out" / "captions.jsonl"
-        code, _, _ = caption(*source.words, "-o", out, "--part", f"{part}/3")
+        code, _, _ = caption(*source.words, "-o", out, "--part", f"{part}/{count}")
         assert code == 0
-        found = read_captions(out.with_name(f"captions-{part:05}-of-00003.jsonl"))
+        found = read_captions(out.with_name(f"captions-{part:05}-of-{count:05}.jsonl"))
         assert not captions.keys() & found.keys()
         captions |= found
     assert captions == plain_captions

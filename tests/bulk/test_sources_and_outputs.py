@@ -1,4 +1,8 @@
-"""Every source times every output: each image once, with its caption, and never again."""
+"""Every source times every output: each image once, with its caption, and never again.
+
+The usual suite has every source with one output, and some outputs with a source of each kind; the
+other pairs are slow together.
+"""
 
 import io
 import os
@@ -26,8 +30,21 @@ OUTPUTS = {
 }
 BESIDE = ("metadata", "txt", "caption")
 """outputs that only local files can have"""
-USUAL_OUTPUTS = ("stdout", "jsonl", "shards", "txt")
-"""those that are tested with every source in the usual suite; the others are slow together"""
+USUAL_SOURCES = (
+    "files in two folders",
+    "nested folder",
+    "list on stdin",
+    "csv",
+    "parquet of bytes",
+)
+USUAL_SOURCES += ("shards", "web addresses", "web shard", "folder and shard")
+USUAL = {
+    "jsonl": tuple(SOURCES),
+    "stdout": USUAL_SOURCES,
+    "shards": USUAL_SOURCES,
+    "txt": USUAL_SOURCES,
+}
+"""sources by output in the usual suite"""
 
 
 class Command:
@@ -64,13 +81,13 @@ def is_possible(source: Source, output: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "output",
+    ("name", "output"),
     [
-        output if output in USUAL_OUTPUTS else pytest.param(output, marks=pytest.mark.slow)
+        pytest.param(name, output, marks=() if name in USUAL.get(output, ()) else pytest.mark.slow)
+        for name in SOURCES
         for output in OUTPUTS
     ],
 )
-@pytest.mark.parametrize("name", SOURCES)
 def test_every_source_and_output(
     name: str,
     output: str,
