@@ -40,14 +40,30 @@ def start_fork_server() -> None:
         forkserver.ensure_running()
 
 
-def start_command(words: list[str]) -> BaseProcess:
-    """Run `cutline WORDS…` in a new process, which stop signals reach as in a terminal."""
-    return start(_run_in_terminal, words)
+def start_command(words: list[str], log: Path | None = None) -> BaseProcess:
+    """Run `cutline WORDS…` in a new process, which stop signals reach as in a terminal.
+
+    Args:
+        words: The words.
+        log: Gets what it writes to stdout and stderr; by default, these are those of this process.
+    """
+    return start(_run_in_terminal, words, log)
 
 
-def _run_in_terminal(words: list[str]) -> None:
+def _run_in_terminal(words: list[str], log: Path | None) -> None:
     become_foreground()
+    if log:
+        redirect_output(log)
     run_main(words)
+
+
+def redirect_output(log: Path) -> None:
+    """Let a file get what this process writes to stdout and stderr."""
+    with log.open("wb", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    # multiprocessing has replaced stdin, and what is buffered would be lost.
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
 
 
 def become_foreground() -> None:
@@ -70,10 +86,22 @@ def run_main(words: list[str]) -> None:
 
 
 def run_command(
-    words: list[str], cwd: Path | None, stdin: bytes, env: dict[str, str]
+    words: list[str],
+    cwd: Path | None,
+    stdin: bytes | Path,
+    env: dict[str, str],
+    stderr: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `cutline WORDS…` in a new process and return its output and exit code."""
-    return _run(partial(run_main, words), ["cutline", *words], cwd, stdin, env)
+    """Run `cutline WORDS…` in a new process and return its output and exit code.
+
+    Args:
+        words: The words.
+        cwd: Its current folder; by default, that of this process.
+        stdin: What it reads from stdin, or the file that is its stdin.
+        env: Its environment.
+        stderr: The file that is its stderr; by default, what it writes there is returned.
+    """
+    return _run(partial(run_main, words), ["cutline", *words], cwd, stdin, env, stderr=stderr)
 
 
 def run_script(path: Path, *words: str) -> str:
@@ -129,19 +157,24 @@ def _run(
     target: Callable[[], None],
     argv: list[str],
     cwd: Path | None,
-    stdin: bytes,
+    stdin: bytes | Path,
     env: dict[str, str],
     timeout: float = 120,
+    stderr: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
-        Path(paths[0]).write_bytes(stdin)
-        process = start(_redirect, target, argv, cwd, env, paths)
+        paths = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
+        if isinstance(stdin, Path):
+            paths[0] = stdin
+        else:
+            paths[0].write_bytes(stdin)
+        process = start(_redirect, target, argv, cwd, env, [*paths[:2], stderr or paths[2]])
         process.join(timeout)
         process.kill()
         process.join()
+        written = b"" if stderr else paths[2].read_bytes()
         return subprocess.CompletedProcess(
-            argv, process.exitcode or 0, Path(paths[1]).read_bytes(), Path(paths[2]).read_bytes()
+            argv, process.exitcode or 0, paths[1].read_bytes(), written
         )
 
 
@@ -150,7 +183,7 @@ def _redirect(
     argv: list[str],
     cwd: Path | None,
     env: dict[str, str],
-    paths: list[str],
+    paths: list[Path],
 ) -> None:
     import torch
 

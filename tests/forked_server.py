@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from forked import become_foreground, run_main, start
+from forked import become_foreground, redirect_output, run_main, start
 
 START_SECONDS = 60
 
@@ -94,9 +93,5 @@ def fork_command(
 def _serve(run: Callable[[list[str]], None], words: list[str], log: str, temporary: str) -> None:
     become_foreground()
     os.environ["TMPDIR"], tempfile.tempdir = temporary, None
-    with open(log, "wb", buffering=0) as file:  # noqa: PTH123
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    # multiprocessing has replaced stdin, and what is buffered would be lost.
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    redirect_output(Path(log))
     run(words)

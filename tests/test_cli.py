@@ -424,38 +424,18 @@ def test_show_batch_prints_tokens_labels_and_losses(recipe: Path, tmp_path: Path
 
 def test_ctrl_c_saves_and_resume_continues(recipe: Path, tmp_path: Path) -> None:
     """Send SIGINT to a training process."""
-    words = [
-        sys.executable,
-        "-m",
-        "cutline",
-        "train",
-        str(recipe),
-        "--output",
-        str(tmp_path / "run"),
-        "--optim.epochs",
-        "2000",
-    ]
-    process = subprocess.Popen(
-        words,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    words = ["train", str(recipe), "--output", str(tmp_path / "run"), "--optim.epochs", "2000"]
+    process = start_command(words, tmp_path / "output.txt")
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 60
     while not (log.exists() and log.read_text().count("\n") > 5):
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    step = int(
-        re.search(
-            r"stopped after step (\d+); .*--resume", stderr.decode().replace("\n", " ")
-        ).group(1)
-    )
-    resumed = start_command([*words[3:], "--resume"])
+    assert stop(process, signal.SIGINT) == 130
+    output = (tmp_path / "output.txt").read_text().replace("\n", " ")
+    step = int(re.search(r"stopped after step (\d+); .*--resume", output).group(1))
+    resumed = start_command([*words, "--resume"])
     while [line["step"] for line in read_log(log) if "loss" in line][-1] <= step:
         assert resumed.is_alive()
         assert time.monotonic() < deadline
@@ -480,17 +460,15 @@ def test_bars_on_a_terminal_leave_stdout_to_the_pipe(model: Path, scenes: Path) 
     """With a real terminal as stderr, captions still go to the piped stdout."""
     pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     reading_end, terminal = pty.openpty()
-    words = [sys.executable, "-m", "cutline", "caption", str(scenes), "--model", str(model)]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=terminal, env={**os.environ, "TERM": "xterm"}
-    )
+    words = ["caption", str(scenes), "--model", str(model)]
+    environment = {**os.environ, "TERM": "xterm"}
+    result = run_command(words, None, b"", environment, stderr=Path(os.ttyname(terminal)))
     os.close(terminal)
-    stdout = process.communicate(timeout=60)[0]
     seen = b""
     with contextlib.suppress(OSError):  # a terminal whose other end is closed
         while part := os.read(reading_end, 4096):
             seen += part
     os.close(reading_end)
-    assert process.returncode == 0
-    assert stdout == run("caption", scenes, "--model", model).stdout
+    assert result.returncode == 0
+    assert result.stdout == run("caption", scenes, "--model", model).stdout
     assert b"captioning" in seen

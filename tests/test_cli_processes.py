@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forked import run_command
+from forked import run_command, start_command
 from random_captioner import save_captioner
+from stopped_runs import stop
 
 from cutline.cli.main import COMMANDS
 from cutline.cli.main import run_command as run_in_process
@@ -97,14 +98,14 @@ def test_a_stopped_command_keeps_its_captions(scenes: Path, model: Path, tmp_pat
     unreadable.touch()
     photos = sorted(scenes.glob("*.png"))
     words = [*photos[:10], unreadable, *photos[10:], "-m", model, "-o", output, "--num-beams", 9]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cutline", "caption", *map(str, words)], stderr=subprocess.PIPE
-    )
-    assert process.stderr
-    assert process.stderr.readline().startswith(b"cutline: skipped:")
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=60)[1].startswith(b"cutline: stopped after ")
-    assert process.returncode == 143
+    log = tmp_path / "log.txt"
+    process = start_command(["caption", *map(str, words)], log)
+    while not (log.exists() and log.read_text().count("\n")):
+        assert process.is_alive()
+        time.sleep(0.005)
+    assert log.read_text().startswith("cutline: skipped:")
+    assert stop(process) == 143
+    assert log.read_text().splitlines()[1].startswith("cutline: stopped after ")
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     images = [row["image"] for row in rows]
     assert 1 <= len(rows) < len(photos)
@@ -119,12 +120,25 @@ def test_a_stopped_command_keeps_its_captions(scenes: Path, model: Path, tmp_pat
         ("--help > /dev/full", "stdout: cannot be written (No space left on device); redirect it"),
         ("--help >&- <&-", "stdout: cannot be written (Bad file descriptor)"),
         ("caption - <&-", "stdin is empty; give an image file"),
-        ("caption - < /dev/null", "stdin is empty; give an image file"),
-        ("caption - < /dev/zero", "stdin has more than 512 MiB; give one image file"),
     ],
 )
 def test_a_stream_that_cannot_be_used_is_an_error(command: str, message: str) -> None:
     result = sh(f"{CUTLINE} {command}")
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith(f"cutline: {message}")
+    assert result.stderr.count(b"\n") == 1
+
+
+@needs_sh
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("/dev/null", "stdin is empty; give an image file"),
+        ("/dev/zero", "stdin has more than 512 MiB; give one image file"),
+    ],
+)
+def test_a_stdin_without_an_image_is_an_error(file: str, message: str) -> None:
+    result = run_command(["caption", "-"], None, Path(file), {**os.environ})
     assert result.returncode == 1
     assert result.stderr.decode().startswith(f"cutline: {message}")
     assert result.stderr.count(b"\n") == 1
