@@ -14,6 +14,7 @@ from cutline.config import (
     EvalConfig,
     GenerationConfig,
     InitConfig,
+    MemoryConfig,
     MetricTokenizer,
     ModelSettings,
     OptimConfig,
@@ -173,6 +174,7 @@ def overfit(tmp_path: Path) -> Callable[[list[str]], tuple[cutline.Captioner, li
             optim=OptimConfig(
                 batch_size=4, epochs=80, lr=3e-3, warmup_steps=10, clip_norm=1.0, weight_decay=0.0
             ),
+            memory=MemoryConfig(selective_checkpointing=False),  # it only takes time
             eval=EvalConfig(every_epochs=80),
             generation=GenerationConfig(max_length=40, min_length=1),
         )

@@ -344,7 +344,7 @@ SHORT = {"max_length": 8, "min_length": 0}
 
 
 def test_requests_from_eight_threads() -> None:
-    stress("packed", num_requests=40)
+    stress("packed", num_requests=20)
 
 
 @pytest.mark.slow
@@ -387,11 +387,14 @@ def stress(engine: Any, device: str = "cpu", num_requests: int = 200) -> None:
     run_threads(8, caption)
 
 
-def test_threads_that_caption_do_not_disturb_each_other(captioner: Captioner) -> None:
+@pytest.mark.parametrize("num_rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_threads_that_caption_do_not_disturb_each_other(
+    captioner: Captioner, num_rounds: int
+) -> None:
     expected = captioner.caption(IMAGES)
 
     def caption(number: int) -> None:
-        for _ in range(5):
+        for _ in range(num_rounds):
             captions = captioner.caption(IMAGES[number:] + IMAGES[:number], batch_size=3)
             assert_equal(captions, expected[number:] + expected[:number])
             assert captioner.score(IMAGES[number], "two") == scores[number]

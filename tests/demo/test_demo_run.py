@@ -35,7 +35,8 @@ def test_a_short_demo_writes_model_captions_and_report(tmp_path: Path) -> None:
     captioner = cutline.load(tmp_path / "model", precision="fp32")
     captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
     assert [caption.text for caption in captions] == result.captions
-    run_demo(tmp_path, 1, num_train=96, num_test=10, epochs=1)  # replaces the first
+    run_demo(tmp_path, 1, num_train=16, num_test=4, epochs=1)  # replaces the first
+    assert len(list((tmp_path / "scenes" / "heldout").glob("*.png"))) == 4
 
 
 @pytest.mark.slow

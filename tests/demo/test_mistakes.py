@@ -65,27 +65,25 @@ def test_half_of_the_pairs_have_one_false_word() -> None:
     assert len({pair.scene for pair in pairs}) == 400
 
 
-@pytest.mark.parametrize("length", [1, 2, 4])
-def test_the_captions_alone_do_not_tell_which_are_false(length: int) -> None:
+def test_the_captions_alone_do_not_tell_which_are_false() -> None:
     """Neither do the words nor their sequences, as often as training scenes have them."""
-    counts = Counter(
-        ngram
-        for scene in make_scenes(1500, 1)
-        for ngram in list_ngrams(describe_scene(scene), length)
-    )
+    captions = [describe_scene(scene) for scene in make_scenes(1500, 1)]
     for pairs in (
         make_false_word_pairs(1200, 3),
         make_false_word_pairs(1200, 3, ["order"]),
         make_shuffled_pairs(1200, 3, fraction=0.5),
     ):
         assert all(could_be_trained(pair.caption) for pair in pairs)
-        scores = [
-            sum(math.log(counts[ngram] + 0.1) for ngram in list_ngrams(pair.caption, length))
-            for pair in pairs
-        ]
-        assert compute_auroc(scores, [pair.is_right for pair in pairs]) == pytest.approx(
-            0.5, abs=0.05
-        )
+        for length in (1, 2, 4):
+            counts = Counter(
+                ngram for caption in captions for ngram in list_ngrams(caption, length)
+            )
+            scores = [
+                sum(math.log(counts[ngram] + 0.1) for ngram in list_ngrams(pair.caption, length))
+                for pair in pairs
+            ]
+            auroc = compute_auroc(scores, [pair.is_right for pair in pairs])
+            assert auroc == pytest.approx(0.5, abs=0.05), length
 
 
 def list_ngrams(caption: str, length: int) -> list[tuple[str, ...]]:
