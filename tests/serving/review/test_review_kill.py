@@ -85,7 +85,7 @@ def test_a_review_that_is_killed_while_it_ends_leaves_a_complete_file(tmp_path: 
             row = server.ask("GET", f"rows/{turn + 1}")
             body = {"version": row["version"], "text": f"edited {turn}", "confirm": True}
             server.ask("POST", f"rows/{turn + 1}/edit", body)
-            server.process.send_signal(signal.SIGINT)
+            server.send_signal(signal.SIGINT)
             time.sleep(rng.uniform(0, 0.4))
             server.stop(signal.SIGKILL)
         rows = path.read_text().splitlines()

@@ -175,8 +175,8 @@ def test_the_command(folder: Path) -> None:
         assert host.hostname == "127.0.0.1"
         assert httpx.get(f"http://127.0.0.1:{host.port}/").status_code == 403
         assert server.stop() == 0
+        messages = server.log
     assert b"a gray cat" in path.read_bytes()
-    messages = "".join(server.lines)
     assert "left as it is" in messages
     assert "line 6: not JSON" in messages
     assert "captions.jsonl: 0 of 6 reviewed" in messages
@@ -191,7 +191,7 @@ def test_a_review_goes_on_where_it_stopped_and_ends_on_the_page(folder: Path) ->
     review.set_place({"row": 3, "filter": {"text": "zwei"}})
     review.close()
     with ReviewServer(path) as server:
-        assert "captions.jsonl: 1 of 6 reviewed" in "".join(server.lines)
+        assert "captions.jsonl: 1 of 6 reviewed" in server.log
         shown = server.ask("GET", "state")["place"]
         assert (shown["row"], shown["filter"]["text"]) == (3, "zwei")
         assert server.ask("POST", "undo")["rows"][0]["text"] == "a cat"
