@@ -61,7 +61,7 @@ class ReviewServer:
 
     def wait(self) -> int:
         """Wait for the end, and return the exit code."""
-        self.client.close()
         self.process.join(20)
+        self.client.close()  # not before: another thread may use it until the server is gone
         assert self.process.exitcode is not None, self.log
         return self.process.exitcode
