@@ -1,8 +1,6 @@
 """`Captioner.stream`: live input, order, errors of the source, memory, threads and processes."""
 
 import logging
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked import find_errors_in_fork
+from forked import find_errors_in_fork, run_code
 from PIL import Image
 from random_captioner import draw_images, make_captioner
 
@@ -214,7 +212,6 @@ def test_a_step_that_runs_out_of_memory_halves_the_batch(
 
 LIMITED = """
 import logging, resource, sys
-sys.path.insert(0, "tests")
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 from random_captioner import draw_images, make_captioner
 
@@ -231,15 +228,9 @@ assert [caption.token_ids for caption in results] == [c.token_ids for c in expec
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_a_process_with_little_memory_captions_in_smaller_batches() -> None:
     """A cache for 200,000 images of the smallest model needs some 10 GB."""
-    result = subprocess.run(
-        [sys.executable, "-c", LIMITED],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("out of memory: captioning 100000 at a time instead of")
+    result = run_code(LIMITED)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.startswith(b"out of memory: captioning 100000 at a time instead of")
     assert len(result.stdout.splitlines()) == 1
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import io
 import struct
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
+from forked import run_code
 from PIL import ExifTags, Image
 
 from cutline.bulk.shard_groups import find_image_extension
@@ -276,8 +276,8 @@ with ThreadPoolExecutor(8) as pool:
     print(set(pool.map(work, range(8))))
 print("HEIF" in Image.OPEN)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stderr, done.stdout.split("\n")[:3]) == ("", ["False", "{(96, 64)}", "False"])
+    done = run_code(program)
+    assert (done.stderr, done.stdout.splitlines()) == (b"", [b"False", b"{(96, 64)}", b"False"])
 
 
 def test_one_image_is_opened_by_many_threads(heic: bytes) -> None:

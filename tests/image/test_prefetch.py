@@ -87,13 +87,19 @@ def test_an_empty_list_gives_no_images() -> None:
     assert list(prefetch_images([], 16, max_prefetch=3)) == []
 
 
-def test_images_and_bytes_are_sent_to_processes(files: list[ImageSource]) -> None:
+def test_images_and_bytes_are_sent_to_a_process(files: list[ImageSource]) -> None:
+    """One that cannot be sent is an error."""
+
+    class Local(DeadlyImage):
+        """Cannot be pickled."""
+
     image = Image.new("RGB", (40, 30), (1, 2, 3))
     data = Path(str(files[0])).read_bytes()
-    images = prefetch_images([(image, 0), (data, 1)], 16, 2, num_workers=1)
-    results = [pixels for pixels, _ in images]
-    assert isinstance(results[0], Tensor)
+    pairs = [(image, 0), (data, 1), (Local(), 2), (files[0], 3)]
+    results = [pixels for pixels, _ in prefetch_images(pairs, 16, 2, num_workers=1)]
+    assert [isinstance(pixels, Tensor) for pixels in results] == [True, True, False, True]
     assert torch.equal(results[0], to_pixels(open_image(image), 16))
+    assert torch.equal(results[1], results[3])
 
 
 class Gate:
@@ -183,15 +189,6 @@ def test_processes_that_cannot_start_are_an_error(tmp_path: Path) -> None:
         "cutline.errors.WorkerError: a process that opens images ended with exit code 1 before it "
         "was ready, perhaps for lack of memory: lower num_workers"
     )
-
-
-def test_an_image_that_cannot_be_sent_to_a_process_is_an_error(files: list[ImageSource]) -> None:
-    class Local(DeadlyImage):
-        """Cannot be pickled."""
-
-    pairs = [(files[0], 0), (Local(), 1), (files[1], 2)]
-    results = [pixels for pixels, _ in prefetch_images(pairs, 16, 2, num_workers=1)]
-    assert [isinstance(pixels, Tensor) for pixels in results] == [True, False, True]
 
 
 def test_the_order_is_given_up_for_an_image_that_takes_long(files: list[ImageSource]) -> None:
