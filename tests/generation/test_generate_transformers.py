@@ -7,23 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from naive_search import next_probabilities
 from torch import Tensor
 from toy_model import END, Case, cases, encode_words, make_search
-from transformers import (
-    BlipConfig,
-    BlipForConditionalGeneration,
-    LogitsProcessorList,
-    MinLengthLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from cutline.checkpoint import HUGGINGFACE, compute_weight_shapes, import_weights
 from cutline.checkpoint.huggingface_config import parse_huggingface_config
@@ -62,11 +51,11 @@ def make_models(seed: int, end_bias: float) -> tuple[Any, CaptionModel]:
         "eos_token_id": SEP,
         "pad_token_id": PAD,
     }
-    config = BlipConfig(
+    config = transformers.BlipConfig(
         vision_config={**sizes, "image_size": 16, "patch_size": 8},
         text_config={**sizes, **tokens, "max_position_embeddings": 32, "encoder_hidden_size": 32},
     )
-    blip: Any = BlipForConditionalGeneration(config)
+    blip: Any = transformers.BlipForConditionalGeneration(config)
     blip.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -111,7 +100,7 @@ def generate_with_transformers(
         return_dict_in_generate=True,
         output_scores=True,
         bad_words_ids=words or None,
-        logits_processor=LogitsProcessorList(processors),
+        logits_processor=transformers.LogitsProcessorList(processors),
         **{name: getattr(config, name) for name in names},
     )
     rows = [row[len(prompt) :] for row in output.sequences.tolist()]
@@ -252,12 +241,14 @@ def test_processors_of_transformers_do_what_the_settings_do(case: Case) -> None:
     config = case.config
     # else the settings may forbid all tokens of a small vocabulary in greedy search
     assume(config.num_beams > 1 or case.vocab > 12)
-    processors: list[Any] = [RepetitionPenaltyLogitsProcessor(config.repetition_penalty)]
+    processors: list[Any] = [
+        transformers.RepetitionPenaltyLogitsProcessor(config.repetition_penalty)
+    ]
     if config.no_repeat_ngram_size:
-        processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+        processors.append(transformers.NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
     if config.bad_words:
-        processors.append(NoBadWordsLogitsProcessor(encode_words(config.bad_words)))
-    processors.append(MinLengthLogitsProcessor(config.min_length, END))
+        processors.append(transformers.NoBadWordsLogitsProcessor(encode_words(config.bad_words)))
+    processors.append(transformers.MinLengthLogitsProcessor(config.min_length, END))
     plain = replace(
         config, repetition_penalty=1.0, no_repeat_ngram_size=0, bad_words=(), min_length=0
     )
@@ -287,13 +278,16 @@ def test_own_processors_have_the_call_of_transformers(
     config, generator = case.config, torch.Generator().manual_seed(case.seed)
     words = [tokens for tokens in encode_words(config.bad_words) if len(tokens) <= length]
     pairs: list[tuple[LogitsProcessor, Any]] = [
-        (RepetitionPenalty(1.3), RepetitionPenaltyLogitsProcessor(1.3)),
-        (MinLength(config.min_length, END), MinLengthLogitsProcessor(config.min_length, END)),
-        (NoRepeatNgrams(2), NoRepeatNGramLogitsProcessor(2)),
+        (RepetitionPenalty(1.3), transformers.RepetitionPenaltyLogitsProcessor(1.3)),
+        (
+            MinLength(config.min_length, END),
+            transformers.MinLengthLogitsProcessor(config.min_length, END),
+        ),
+        (NoRepeatNgrams(2), transformers.NoRepeatNGramLogitsProcessor(2)),
     ]
     if words:
         bad_words = NoBadWords(words, torch.device("cpu"))
-        pairs.append((bad_words, NoBadWordsLogitsProcessor(words)))
+        pairs.append((bad_words, transformers.NoBadWordsLogitsProcessor(words)))
     input_ids: Any = torch.randint(case.vocab, (3, length), generator=generator)
     scores: Any = torch.randn(3, case.vocab, generator=generator)
     padded: Any = torch.nn.functional.pad(input_ids, (padding, 0), value=NO_TOKEN)
@@ -307,19 +301,19 @@ def test_own_processors_have_the_call_of_transformers(
 @given(cases(sample=True))
 def test_sampling_probabilities_equal_transformers(case: Case) -> None:
     config, tokens = case.config, case.prompts[0]
-    processors: Any = LogitsProcessorList(
+    processors: Any = transformers.LogitsProcessorList(
         [
-            RepetitionPenaltyLogitsProcessor(config.repetition_penalty),
-            MinLengthLogitsProcessor(config.min_length, END),
-            TemperatureLogitsWarper(config.temperature),
-            TopKLogitsWarper(config.top_k or case.vocab),
-            TopPLogitsWarper(config.top_p),
+            transformers.RepetitionPenaltyLogitsProcessor(config.repetition_penalty),
+            transformers.MinLengthLogitsProcessor(config.min_length, END),
+            transformers.TemperatureLogitsWarper(config.temperature),
+            transformers.TopKLogitsWarper(config.top_k or case.vocab),
+            transformers.TopPLogitsWarper(config.top_p),
         ]
     )
     if config.no_repeat_ngram_size:
-        processors.insert(1, NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+        processors.insert(1, transformers.NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
     if config.bad_words:
-        processors.insert(1, NoBadWordsLogitsProcessor(encode_words(config.bad_words)))
+        processors.insert(1, transformers.NoBadWordsLogitsProcessor(encode_words(config.bad_words)))
     logits = case.make_model().logits(0, tuple(tokens))
     expected = processors(torch.tensor([tokens]), logits[None].clone()).softmax(-1)[0]
     probabilities = next_probabilities(logits, tuple(tokens), END, config)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+import transformers
 from tokenizers import models
-from transformers import BertTokenizer
 
 from cutline.errors import CheckpointError
 from cutline.tokenizer import Tokenizer
@@ -51,7 +51,7 @@ def write_bert_json(
 ) -> Path:
     """Write a tokenizer.json as transformers does, with the ids of `vocab` and `added` tokens."""
     content = json.loads(
-        BertTokenizer(
+        transformers.BertTokenizer(
             vocab={token: index for index, token in enumerate(SPECIAL)}
         ).backend_tokenizer.to_str()
     )
@@ -62,7 +62,7 @@ def write_bert_json(
 
 
 def test_blip_tokens_are_appended_to_the_json_of_a_bert(tmp_path: Path) -> None:
-    core = BertTokenizer(
+    core = transformers.BertTokenizer(
         vocab={token: index for index, token in enumerate(TOKENS)}
     ).backend_tokenizer
     core.enable_padding(length=64)
@@ -128,7 +128,7 @@ def test_settings_beside_vocab_txt_are_used(
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps({"do_lower_case": lowercase, "strip_accents": strip})
     )
-    reference = BertTokenizer(
+    reference = transformers.BertTokenizer(
         vocab={token: index for index, token in enumerate([*SPECIAL, *words])},
         do_lower_case=lowercase,
         strip_accents=strip,

@@ -7,17 +7,20 @@ import string
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import transformers
 from golden_folder import GoldenFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertTokenizer, PreTrainedTokenizerFast
-from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from cutline.errors import ConfigError
 from cutline.messages import format_value
 from cutline.tokenizer import Tokenizer, clean_caption
+
+if TYPE_CHECKING:
+    from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = string.ascii_lowercase + string.digits + "éñüạαшא한가かカ۾"
@@ -74,12 +77,12 @@ def bert(shared: Path) -> Tokenizer:
 
 
 @cache
-def make_small_reference() -> BertTokenizer:
+def make_small_reference() -> "transformers.BertTokenizer":
     """Make a reference that treats "[SEP]" in a text as text.
 
     BLIP's code lowercases captions, with the same effect.
     """
-    return BertTokenizer(
+    return transformers.BertTokenizer(
         vocab={token: index for index, token in enumerate(VOCAB)}, split_special_tokens=True
     )
 
@@ -93,7 +96,9 @@ def test_special_ids_of_the_published_vocabulary(bert: Tokenizer) -> None:
 
 
 def test_captions_of_photographs_get_the_ids_of_transformers(bert: Tokenizer, shared: Path) -> None:
-    reference = BertTokenizer(vocab=str(shared / "fixtures" / "bert-base-uncased-vocab.txt"))
+    reference = transformers.BertTokenizer(
+        vocab=str(shared / "fixtures" / "bert-base-uncased-vocab.txt")
+    )
     texts = [file.read_text(encoding="utf-8") for file in (shared / "data").glob("*/*.jsonl")]
     captions = sorted(
         {
@@ -186,8 +191,10 @@ def test_decoding_equals_transformers(small: Tokenizer, vocab: Path, ids: list[i
 
 
 @cache
-def make_slow_reference(vocab: Path) -> BertTokenizerLegacy:
+def make_slow_reference(vocab: Path) -> "BertTokenizerLegacy":
     """Make the class whose `decode` cleans complete captions, as the library of BLIP's code did."""
+    from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
+
     return BertTokenizerLegacy(str(vocab))
 
 
@@ -303,7 +310,7 @@ def test_saved_tokenizer_is_equal(small: Tokenizer, reloaded: Tokenizer, tmp_pat
 def test_other_libraries_read_a_saved_tokenizer(small: Tokenizer, tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     small.save(file)
-    other = PreTrainedTokenizerFast(tokenizer_file=str(file))
+    other = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
     ids = other("A doggy is playing")["input_ids"]
     assert ids == small.encode_text("A doggy is playing")
     assert other.decode(ids, skip_special_tokens=True) == small.decode(ids) == "a doggy is playing"
