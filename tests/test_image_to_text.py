@@ -26,7 +26,7 @@ from cutline.tokenizer import Tokenizer
 SIZE, POSITIONS = 16, 40
 Reference = Callable[..., list[str]]
 """caption(image, prompt, **generate_kwargs) -> the texts of one image, by transformers"""
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=16, deadline=None)
 
 
 @pytest.fixture(scope="module")

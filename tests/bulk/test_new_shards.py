@@ -370,7 +370,7 @@ def test_few_images_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 # -------------------------------------------------------------------------------------------- stops
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data(), shard_size=st.sampled_from([1, 3, 4, None]), as_bytes=st.booleans())
 def test_any_sequence_of_runs_ends_with_every_image_once(
     tmp_path_factory: pytest.TempPathFactory,

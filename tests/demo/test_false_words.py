@@ -44,7 +44,7 @@ def test_false_words_of_examples(caption: str, false: list[str] | None) -> None:
     assert find_texts(caption, make_scene()) == false
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.integers(0, 10**6))
 def test_true_captions_have_none_and_others_have_some(seed: int) -> None:
     first, second = make_scenes(2, seed)

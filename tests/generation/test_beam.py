@@ -43,7 +43,7 @@ def scores(captions: Sequence[Hypothesis]) -> list[float]:
     return [caption.score for caption in captions]
 
 
-@settings(quick, max_examples=120)
+@settings(quick, max_examples=80)
 @given(cases())
 def test_beam_search_equals_naive_beam_search(case: Case) -> None:
     model = case.make_model()

@@ -26,7 +26,7 @@ from cutline.generation import (
 from cutline.generation.batch import compact
 from cutline.generation.interfaces import Search
 
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def favor_multiples(input_ids: Tensor, scores: Tensor) -> Tensor:

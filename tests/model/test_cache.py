@@ -13,7 +13,7 @@ from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
 
 MODEL = make_model()
-quick = settings(max_examples=35, deadline=None, derandomize=True)
+quick = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def uncached_logits(model: CaptionModel, image_embeds: Tensor, tokens: list[int]) -> Tensor:

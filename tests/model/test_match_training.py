@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from match_networks import ENC, make_network
 from tiny_model import make_images, make_texts
@@ -81,6 +81,7 @@ def test_itc_is_that_of_the_reference_with_more_pairs() -> None:
     torch.testing.assert_close(compute_losses(network, idx, [5, 9, 3, 3, 7]).itc, expected)
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(0, 99))
 def test_pairs_that_all_belong_together_have_no_negatives(count: int, seed: int) -> None:
     """ITM is then that of the matching pairs alone, and ITC that of uniform targets."""
