@@ -279,7 +279,7 @@ def test_slow_hosts_cannot_keep_others_waiting_for_long(start: Start, web: WebSe
     web.answers["/slow"] = answer
     num_asked, num_waiting = 2 * fetcher.NUM_FETCHERS, 10
     with (
-        start("127.0.0.1", timeout=0.5, max_queue=num_waiting) as client,  # in one event loop
+        start("127.0.0.1", timeout=1.0, max_queue=num_waiting) as client,  # in one event loop
         ThreadPoolExecutor(num_asked) as pool,
     ):
         found = [pool.submit(ask, client, web.url("/slow")) for _ in range(num_asked)]

@@ -39,29 +39,22 @@ IMAGE_PART = b'Content-Disposition: form-data; name="images"; filename="a.png"'
 
 
 @pytest.fixture(scope="module")
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("temporary")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[RunningServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Return a server; after all tests, it must be as it was."""
     flags = ("--max-pixels", "4000000", "--max-image-bytes", "4000000")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(temporary))
-        with start_server(tmp_path_factory.mktemp("server"), *flags) as server:
-            caption(server)
-            before = read_peak_memory(server.pid)
-            yield server
-            caption(server)
-            assert read_peak_memory(server.pid) < before + MOST_MEMORY
-            assert not list(temporary.iterdir())
-            assert server.log.count("\n") == 2  # no traceback, and nothing that a client wrote
-            wait_until(lambda: count_work(server.url) == 0)
-            os.kill(server.pid, signal.SIGTERM)
-            server.process.join(20)
-            assert server.process.exitcode == 0
-            assert server.log.count("\n") == 2
+    with start_server(tmp_path_factory.mktemp("server"), *flags) as server:
+        caption(server)
+        before = read_peak_memory(server.pid)
+        yield server
+        caption(server)
+        assert read_peak_memory(server.pid) < before + MOST_MEMORY
+        assert not list(server.temporary.iterdir())
+        assert server.log.count("\n") == 2  # no traceback, and nothing that a client wrote
+        wait_until(lambda: count_work(server.url) == 0)
+        os.kill(server.pid, signal.SIGTERM)
+        server.process.join(20)
+        assert server.process.exitcode == 0
+        assert server.log.count("\n") == 2
 
 
 def find_text(server: RunningServer) -> str:
