@@ -88,9 +88,9 @@ def test_what_cannot_be_shown_is_refused(
 
 
 @contextmanager
-def watch(*words: str | Path) -> Iterator[BaseProcess]:
+def watch(log: Path, *words: str | Path) -> Iterator[BaseProcess]:
     """Run `cutline report --watch` in a process of its own until the context ends."""
-    process = start_command(["report", *map(str, words), "--watch", "--every", str(EVERY)])
+    process = start_command(["report", *map(str, words), "--watch", "--every", str(EVERY)], log)
     try:
         yield process
     finally:
@@ -106,17 +106,19 @@ def wait_until(condition: Callable[[], bool], process: BaseProcess) -> None:
         time.sleep(0.02)
 
 
-def test_a_page_follows_a_run_from_before_its_first_line_to_its_end(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_page_follows_a_run_from_before_its_first_line_to_its_end(tmp_path: Path) -> None:
+    output = tmp_path / "output.txt"
     directory, lines = tmp_path / "run", make_log()
     page = directory / "report.html"
 
     def shows(text: str) -> bool:
         return page.exists() and text in page.read_text()
 
-    with watch(directory) as process:
-        wait_until(lambda: "waiting for the run to start" in capfd.readouterr().err, process)
+    def says(text: str) -> bool:
+        return output.exists() and text in output.read_text()
+
+    with watch(output, directory) as process:
+        wait_until(lambda: says("waiting for the run to start"), process)
         time.sleep(3 * EVERY)
         assert not directory.exists()  # it is the run that creates it
         write_run(directory, [])
@@ -145,7 +147,7 @@ def test_a_page_that_is_no_longer_written_no_longer_loads_itself(
     """Several runs: one is finished, the other never will be."""
     runs = [write_run(tmp_path / "done"), write_run(tmp_path / "new", make_log(last_step=5))]
     page = tmp_path / "page.html"
-    with watch(*runs, "-o", page) as process:
+    with watch(tmp_path / "output.txt", *runs, "-o", page) as process:
         wait_until(lambda: page.exists() and is_report(page), process)
         assert read_refresh(page) == EVERY
         assert process.pid
