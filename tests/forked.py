@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -90,6 +90,7 @@ def run_command(
     cwd: Path | None,
     stdin: bytes | Path,
     env: dict[str, str],
+    stdout: Path | None = None,
     stderr: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `cutline WORDS…` in a new process and return its output and exit code.
@@ -99,9 +100,16 @@ def run_command(
         cwd: Its current folder; by default, that of this process.
         stdin: What it reads from stdin, or the file that is its stdin.
         env: Its environment.
-        stderr: The file that is its stderr; by default, what it writes there is returned.
+        stdout: The file that is its stdout; by default, what it writes there is returned.
+        stderr: The same for stderr.
     """
-    return _run(partial(run_main, words), ["cutline", *words], cwd, stdin, env, stderr=stderr)
+    return _run(
+        partial(run_main, words),
+        ["cutline", *words],
+        cwd,
+        env,
+        [stdin, stdout or b"", stderr or b""],
+    )
 
 
 def run_script(path: Path, *words: str) -> str:
@@ -111,7 +119,7 @@ def run_script(path: Path, *words: str) -> str:
         RuntimeError: It failed; the message is what it wrote to stderr.
     """
     target = partial(_run_path, str(path))
-    result = _run(target, [str(path), *words], None, b"", {**os.environ}, timeout=600)
+    result = _run(target, [str(path), *words], None, {**os.environ}, timeout=600)
     if result.returncode:
         raise RuntimeError(result.stderr.decode())
     return result.stdout.decode()
@@ -119,7 +127,7 @@ def run_script(path: Path, *words: str) -> str:
 
 def run_code(text: str) -> subprocess.CompletedProcess[bytes]:
     """Run `python -c TEXT` in a new process, in the current folder."""
-    return _run(partial(_run_text, text), ["-c"], Path.cwd(), b"", {**os.environ})
+    return _run(partial(_run_text, text), ["-c"], Path.cwd(), {**os.environ})
 
 
 def find_errors_in_fork(uses: Iterable[Callable[[], object]]) -> list[str]:
@@ -157,25 +165,26 @@ def _run(
     target: Callable[[], None],
     argv: list[str],
     cwd: Path | None,
-    stdin: bytes | Path,
     env: dict[str, str],
+    streams: Sequence[bytes | Path] = (b"", b"", b""),
     timeout: float = 120,
-    stderr: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
+    """Call `target` in a new process whose streams are files, or have content at first."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
-        if isinstance(stdin, Path):
-            paths[0] = stdin
-        else:
-            paths[0].write_bytes(stdin)
-        process = start(_redirect, target, argv, cwd, env, [*paths[:2], stderr or paths[2]])
+        paths = []
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            paths.append(stream if isinstance(stream, Path) else Path(folder) / name)
+            if not isinstance(stream, Path):
+                paths[-1].write_bytes(stream)
+        process = start(_redirect, target, argv, cwd, env, paths)
         process.join(timeout)
         process.kill()
         process.join()
-        written = b"" if stderr else paths[2].read_bytes()
-        return subprocess.CompletedProcess(
-            argv, process.exitcode or 0, paths[1].read_bytes(), written
-        )
+        written = [
+            b"" if isinstance(stream, Path) else path.read_bytes()
+            for stream, path in zip(streams, paths, strict=True)
+        ]
+        return subprocess.CompletedProcess(argv, process.exitcode or 0, *written[1:])
 
 
 def _redirect(

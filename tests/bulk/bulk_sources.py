@@ -216,3 +216,8 @@ SOURCES: dict[str, Callable[[Images], Source]] = {
     "several": _several,
     "folder and shard": _mixed,
 }
+USUAL_SOURCES = (
+    *("files in two folders", "nested folder", "list on stdin", "csv", "parquet of bytes"),
+    *("shards", "web addresses", "web shard", "folder and shard"),
+)
+"""sources of each kind, for tests that would take long with all of them"""

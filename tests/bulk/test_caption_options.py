@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bulk_outputs import Caption, Captions, find_name, read_captions, read_lines, read_table
-from bulk_sources import ALLOW_URLS, SOURCES, Images, write_rows
+from bulk_sources import ALLOW_URLS, SOURCES, USUAL_SOURCES, Images, write_rows
 from PIL import Image
 from tars import write_tar
 
@@ -31,13 +31,18 @@ def folder(images: Images) -> Path:
 # Parts of a collection
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in USUAL_SOURCES else pytest.param(name, marks=pytest.mark.slow)
+        for name in SOURCES
+        if name != "list on stdin"  # which can be read once
+    ],
+)
 def test_parts_are_disjoint_and_complete(
     name: str, images: Images, caption: Caption, plain_captions: Captions
 ) -> None:
     source = SOURCES[name](images)
-    if source.stdin:
-        pytest.skip("stdin can be read once")
     captions: Captions = {}
     count = 3 if "shard" in source.kind else 2  # also more parts than shards
     for part in range(count):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from bulk_outputs import FAST, Captions, read_captions, read_lines, read_tree
-from bulk_sources import SOURCES, Images, Source
+from bulk_sources import SOURCES, USUAL_SOURCES, Images, Source
 
 from cutline.cli.main import run_command
 
@@ -30,14 +30,6 @@ OUTPUTS = {
 }
 BESIDE = ("metadata", "txt", "caption")
 """outputs that only local files can have"""
-USUAL_SOURCES = (
-    "files in two folders",
-    "nested folder",
-    "list on stdin",
-    "csv",
-    "parquet of bytes",
-)
-USUAL_SOURCES += ("shards", "web addresses", "web shard", "folder and shard")
 USUAL = {
     "jsonl": tuple(SOURCES),
     "stdout": USUAL_SOURCES,

@@ -80,11 +80,14 @@ def test_each_result_comes_before_the_next_sample_is_read(
 @pytest.mark.parametrize(
     "job", [pytest.param("filter", marks=pytest.mark.slow), "capfilt"], indirect=True
 )
-def test_two_processes_give_the_results_of_one(job: FilterJob, samples: list[Sample]) -> None:
+@pytest.mark.parametrize("num_processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_other_processes_give_the_results_of_this_one(
+    job: FilterJob, samples: list[Sample], num_processes: int
+) -> None:
     samples[5] = replace(samples[5], image="missing.png")
     samples[7] = replace(samples[7], captions=())
     expected = outcomes(caption_samples(job.load(), job, iter(samples)))
-    found = outcomes(caption_in_processes(iter(samples), job, ["cpu", "cpu"]))
+    found = outcomes(caption_in_processes(iter(samples), job, ["cpu"] * num_processes))
     assert found.keys() == {sample.id for sample in samples}
     if job.captioner.captioner:
         found["scene-000005"] = expected["scene-000005"]  # it has another number
