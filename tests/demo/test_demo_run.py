@@ -18,8 +18,8 @@ from cutline.errors import ConfigError
 
 def test_a_short_demo_writes_model_captions_and_report(tmp_path: Path) -> None:
     messages: list[str] = []
-    result = run_demo(tmp_path, 1, messages.append, num_train=96, num_test=10, epochs=1)
-    assert messages[0] == "Drawing 96 training scenes and 20 test scenes …"
+    result = run_demo(tmp_path, 1, messages.append, num_train=48, num_test=10, epochs=1)
+    assert messages[0] == "Drawing 48 training scenes and 20 test scenes …"
     assert len(messages) == 3
     rows = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
     assert [row["caption"] for row in rows] == result.captions
