@@ -152,6 +152,25 @@ def test_cards_are_filtered_by_tag_and_by_score(page: "Page") -> None:
     assert count_numbers(page) == [1, 3]
 
 
+def test_all_filters_are_cleared_at_once(page: "Page") -> None:
+    clear = page.get_by_role("button", name="Clear filters")
+    assert clear.is_hidden()
+    page.get_by_label("Order").select_option(label="CIDEr, highest first")
+    page.get_by_role("button", name="wrong 2", exact=True).click()
+    page.get_by_label("from").fill("0")
+    page.get_by_label("Search").fill("gold")
+    assert count_numbers(page) == [3]
+    clear.click()
+    assert count_numbers(page) == [2, 3, 0, 1]  # in the chosen order
+    assert clear.is_hidden()
+    assert page.get_by_label("Search").evaluate("e => e === document.activeElement")
+    for label in ("Search", "from", "to"):
+        control = page.get_by_label(label, exact=True)
+        control.fill("2")
+        assert clear.is_visible()
+        control.fill("")
+
+
 def test_cards_are_sorted(page: "Page") -> None:
     order = page.get_by_label("Order")
     for label, numbers in {

@@ -2,6 +2,8 @@
 
 const ORDERS = { highest: "highest first", lowest: "lowest first", typical: "most typical first" };
 
+const NO_FILTERS = { search: "", low: null, high: null, tags: new Set() };
+
 function median(numbers) {
   const sorted = numbers.filter((number) => number !== null).sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)];
@@ -83,13 +85,17 @@ function makeNumberInput(name) {
   return make("input", { type: "number", step: "any", "aria-label": name });
 }
 
-/* Makes the controls, calls `onChange` with the choice whenever it changes, and returns `set`. */
+/*
+ * Makes the controls, and calls `onChange` with the choice whenever it changes. `read` returns the
+ * choice, and `set` changes parts of it.
+ */
 function makeControls(gallery, onChange) {
   const search = make("input", { type: "search", autocomplete: "off", spellcheck: false });
   const orders = describeOrders(gallery);
   const order = make("select", {}, ...orders.map((each, i) => new Option(each.text, i)));
   const column = make("select", {}, ...gallery.columns.map((c, i) => new Option(c.name, i)));
   const [low, high] = [makeNumberInput("from"), makeNumberInput("to")];
+  const clear = make("button", { type: "button", className: "clear" }, "Clear filters");
   const counts = countTags(gallery);
   const tags = gallery.tags.map(([name, tone], index) => make(
     "button", { type: "button", className: `tag ${tone}`, "aria-pressed": "false" },
@@ -122,14 +128,24 @@ function makeControls(gallery, onChange) {
     if (values.tags) {
       tags.forEach((button, i) => button.setAttribute("aria-pressed", values.tags.has(i)));
     }
-    onChange(read());
+    update();
+  }
+  function update() {
+    const choice = read();
+    const hasRange = choice.low !== null || choice.high !== null;
+    clear.hidden = !choice.search && !choice.tags.size && !hasRange;
+    onChange(choice);
   }
   for (const input of [search, low, high]) input.addEventListener("input", () => set({}));
   for (const select of [order, column]) select.addEventListener("change", () => set({}));
   tags.forEach((button) => button.addEventListener("click", () => {
     button.setAttribute("aria-pressed", String(!isPressed(button)));
-    onChange(read());
+    update();
   }));
+  clear.addEventListener("click", () => {
+    set(NO_FILTERS);
+    search.focus(); // the button is hidden now
+  });
 
   const bar = make("div", { className: "controls" }, labeled("Search", search, "search"));
   for (const group of new Set(gallery.tagGroups)) {
@@ -143,5 +159,5 @@ function makeControls(gallery, onChange) {
       labeled("Order", order),
     );
   }
-  return { bar, set, read };
+  return { bar, clear, set, read };
 }

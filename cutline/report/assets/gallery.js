@@ -92,7 +92,8 @@ function startGallery(root) {
   }
 
   const controls = makeControls(gallery, show);
-  root.append(controls.bar, status, list, end);
+  const found = make("div", { className: "found-bar" }, status, controls.clear);
+  root.append(controls.bar, found, list, end);
   new IntersectionObserver((entries) => {
     // The observer tells only of changes: what still fits on the screen is added at once.
     if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -101,7 +102,7 @@ function startGallery(root) {
       && end.getBoundingClientRect().top < 2 * innerHeight);
   }, { rootMargin: "100% 0px" }).observe(end);
   controls.set({ order: gallery.sort ?? [-1, ""], tags: new Set(gallery.showTags) });
-  if (gallery.cards.length < 2) controls.bar.hidden = status.hidden = true;
+  if (gallery.cards.length < 2) controls.bar.hidden = found.hidden = true;
   return { root, gallery, controls };
 }
 
@@ -116,7 +117,7 @@ function startTagButtons(galleries) {
     }
     const index = found.gallery.tags.findIndex(([name]) => name === tag);
     button.addEventListener("click", () => {
-      found.controls.set({ search: "", low: null, high: null, tags: new Set([index]) });
+      found.controls.set({ ...NO_FILTERS, tags: new Set([index]) });
       found.root.scrollIntoView({ block: "start" });
       found.root.querySelector(".open")?.focus({ preventScroll: true });
     });
