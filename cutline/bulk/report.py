@@ -35,6 +35,7 @@ MIN_WORD_CONFIDENCE = 0.5
 MAX_LINES = 5
 """captions of an image that its card shows"""
 ACCEPTED, NOT_ACCEPTED, UNSURE = "accepted", "not accepted", "unsure words"
+TAGS: dict[str, Tone] = {ACCEPTED: "good", NOT_ACCEPTED: "bad", UNSURE: "bad"}
 SCORE_NAMES = {"confidence": "confidence", "match": "match probability", "score": "score"}
 
 
@@ -133,15 +134,10 @@ def _describe_choice(gallery: Gallery, counts: CaptionCounts) -> str:
 
 
 def _make_gallery(records: Sequence[tuple[Sample, Record]], outputs: OutputConfig) -> Gallery:
-    tags: dict[str, Tone] = {}
-    if outputs.min_confidence:
-        tags |= {ACCEPTED: "good", NOT_ACCEPTED: "bad"}
     names = [name for name in SCORE_NAMES if any(name in record.row for _, record in records)]
     columns = [Column(SCORE_NAMES[name]) for name in names] + [Column("words", 0)]
     cards = [_make_card(sample, record, names, outputs) for sample, record in records]
-    if any(UNSURE in card.tags for card in cards):
-        tags[UNSURE] = "bad"
-    return Gallery(cards, columns, tags)
+    return Gallery(cards, columns, TAGS)
 
 
 def _make_card(sample: Sample, record: Record, names: Sequence[str], outputs: OutputConfig) -> Card:

@@ -146,9 +146,7 @@ def _make_gallery(records: Sequence[tuple[Sample, Record]], config: FilterConfig
     name = SCORE_NAMES[config.score]
     columns = [Column(f"highest {name}"), Column(f"lowest {name}"), Column("from threshold", 3)]
     cards = [_make_card(sample, record, config) for sample, record in records]
-    found = {tag for card in cards for tag in card.tags}
-    tags = {tag: tone for tag, tone in TAGS.items() if tag in found}
-    return Gallery(cards, columns, tags, ("from threshold", "lowest"))
+    return Gallery(cards, columns, TAGS, ("from threshold", "lowest"))
 
 
 def _make_card(sample: Sample, record: Record, config: FilterConfig) -> Card:

@@ -9,8 +9,7 @@ from cutline.check.kinds import ERRORS, KINDS
 from cutline.check.selection import ImageFindings
 from cutline.config import CaptionText
 from cutline.data import Sample
-from cutline.report import Card, Column, Gallery, Line, Mark
-from cutline.report.gallery import Tone
+from cutline.report import Card, Column, Gallery, Line, Mark, Tone
 from cutline.tokenizer import clean_caption
 
 OTHER, CLEAN = "other dataset", "without findings"
@@ -26,14 +25,12 @@ UNREADABLE = {"missing", "unreadable"}
 def make_check_gallery(findings: ImageFindings, samples: Sequence[Sample]) -> Gallery:
     """Return a gallery of images that `findings` has chosen."""
     cards = [make_check_card(sample, findings) for sample in samples]
-    used = {tag for card in cards for tag in card.tags}
     tags: dict[str, Tone] = {
         kind.tag: "bad" if name in ERRORS else "" for name, kind in KINDS.items() if kind.tag
     }
     tags |= {OTHER: "", CLEAN: "good"}
-    shown = {tag: tone for tag, tone in tags.items() if tag in used}
     order, heading = "findings first", "All captions"
-    return Gallery(cards, COLUMNS, shown, given_order=order, reference_heading=heading)
+    return Gallery(cards, COLUMNS, tags, given_order=order, reference_heading=heading)
 
 
 def make_check_card(sample: Sample, findings: ImageFindings) -> Card:

@@ -26,10 +26,10 @@ from cutline.report import (
     SideBySide,
     Table,
     Text,
+    Tone,
     format_percent,
     write_report,
 )
-from cutline.report.gallery import Tone
 from cutline.training import read_log
 from cutline.training.run.directory import LOG_FILE
 

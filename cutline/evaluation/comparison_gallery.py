@@ -11,10 +11,10 @@ from cutline.report import (
     Gallery,
     Line,
     Text,
+    Tone,
     format_interval,
     format_number,
 )
-from cutline.report.gallery import Tone
 
 NOISE, SAME, UNKNOWN = "within noise", "same caption", "too few references to tell"
 """tags of images on which neither file is known to be better"""
@@ -87,14 +87,12 @@ class _TaggedImages:
             Column(f"CIDEr of {first}"),
             Column(f"CIDEr of {second}"),
         ]
-        found = {tag for card in cards for tag in card.tags}
-        tones: dict[str, Tone] = {**self.better, NOISE: "", SAME: "", UNKNOWN: ""}
-        tags = {tag: tone for tag, tone in tones.items() if tag in found}
+        tags: dict[str, Tone] = {**self.better, NOISE: "", SAME: "", UNKNOWN: ""}
         return Gallery(
             cards,
             columns,
             tags,
-            show_tags=[tag for tag in self.better if tag in found],
+            show_tags=list(self.better),
             given_order="largest difference first",
             num_references=1,
         )

@@ -7,8 +7,7 @@ from cutline.evaluation.evaluation import EvaluatedImage, Evaluation
 from cutline.evaluation.evaluation_findings import EMPTY, REPEATED, count_captions
 from cutline.evaluation.image_cards import make_image_card, select_ranked
 from cutline.metrics import METRIC_NAMES
-from cutline.report import Block, Column, Gallery, Line, Text
-from cutline.report.gallery import Tone
+from cutline.report import Block, Column, Gallery, Line, Text, Tone
 
 IMAGE_METRICS = ("cider", "rouge_l", "meteor", "spice")
 """those that say something of a single caption, whose BLEU-4 is usually 0"""
@@ -49,7 +48,5 @@ def _make_gallery(evaluation: Evaluation, images: Sequence[EvaluatedImage]) -> G
         tags += [sample.domain] if sample.domain else []
         note = f"group: {sample.group}" if sample.group else ""
         cards.append(make_image_card(sample, [Line(text)], numbers, tags, note))
-    found = {tag for card in cards for tag in card.tags}
     tones: dict[str, Tone] = {EMPTY: "bad", REPEATED: "", **dict.fromkeys(evaluation.domains, "")}
-    tones = {tag: tone for tag, tone in tones.items() if tag in found}
     return Gallery(cards, columns, tones, ("CIDEr", "lowest"), num_references=1)

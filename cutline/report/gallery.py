@@ -74,11 +74,12 @@ class Gallery:
     cards: Sequence[Card]
     columns: Sequence[Column] = ()
     tags: Mapping[str, Tone] = field(default_factory=dict)
-    """tags in the order of the filter, each with what it means for the caption"""
+    """tags in the order of the filter, each with what it means for the caption; the page leaves out
+    those that no card has"""
     sort: tuple[str, Literal["highest", "lowest", "typical"]] | None = None
     """column, and what comes first; typical is closest to the median (default: as given)"""
     show_tags: Sequence[str] = ()
-    """tags that the page filters by when it opens (default: all images)"""
+    """tags that the page filters by when it opens (default, or if no card has them: all images)"""
     noun: str = "images"
     """what the cards are, for the line that counts them"""
     given_order: str = "as given"
@@ -105,7 +106,9 @@ class Gallery:
             thumbnails: Index of the thumbnail of each card, by the card's position.
             links: Links of files, by path or address.
         """
-        tags = list(self.tags)
+        used = {tag for card in self.cards for tag in card.tags}
+        tags = {tag: tone for tag, tone in self.tags.items() if tag in used}
+        indices = {tag: index for index, tag in enumerate(tags)}
         return {
             "noun": self.noun,
             "givenOrder": self.given_order,
@@ -115,14 +118,14 @@ class Gallery:
                 {"name": each.name, "decimals": each.decimals, "signed": each.signed}
                 for each in self.columns
             ],
-            "tags": [[name, tone] for name, tone in self.tags.items()],
-            "tagGroups": [self._find_group(name) for name in self.tags],
+            "tags": [[name, tone] for name, tone in tags.items()],
+            "tagGroups": [self._find_group(name) for name in tags],
             "sort": [[c.name for c in self.columns].index(self.sort[0]), self.sort[1]]
             if self.sort
             else None,
-            "showTags": [tags.index(tag) for tag in self.show_tags],
+            "showTags": [indices[tag] for tag in self.show_tags if tag in indices],
             "cards": [
-                self._describe_card(card, thumbnails.get(index, -1), links.get(card.file, ""))
+                _describe_card(card, thumbnails.get(index, -1), links.get(card.file, ""), indices)
                 for index, card in enumerate(self.cards)
             ],
         }
@@ -131,19 +134,20 @@ class Gallery:
         numbers = (number for number, group in enumerate(self.tag_groups) if tag in group)
         return next(numbers, len(self.tag_groups))
 
-    def _describe_card(self, card: Card, thumbnail: int, link: str) -> dict[str, Any]:
-        tags = list(self.tags)
-        lines = [line.to_json() for line in card.lines]
-        values = {
-            "name": card.name,
-            "link": link,
-            "references": list(card.references),
-            "numbers": [_round(number) for number in card.numbers],
-            "tags": [tags.index(tag) for tag in card.tags],
-            "note": card.note,
-        }
-        given = {name: value for name, value in values.items() if value not in ("", [])}
-        return {"image": thumbnail, "lines": lines, **given}
+
+def _describe_card(
+    card: Card, thumbnail: int, link: str, tags: Mapping[str, int]
+) -> dict[str, Any]:
+    values = {
+        "name": card.name,
+        "link": link,
+        "references": list(card.references),
+        "numbers": [_round(number) for number in card.numbers],
+        "tags": [tags[tag] for tag in card.tags],
+        "note": card.note,
+    }
+    given = {name: value for name, value in values.items() if value not in ("", [])}
+    return {"image": thumbnail, "lines": [line.to_json() for line in card.lines], **given}
 
 
 def _round(number: float | None) -> float | None:

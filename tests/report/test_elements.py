@@ -19,6 +19,7 @@ from cutline.report import (
     Problem,
     Problems,
     Table,
+    Tone,
     format_interval,
     format_number,
     format_percent,
@@ -107,6 +108,18 @@ def test_a_gallery_rejects_cards_that_do_not_fit() -> None:
 def make_noise(width: int, height: int) -> Image.Image:
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     return Image.fromarray(noise)
+
+
+def test_a_page_leaves_out_tags_that_no_card_has() -> None:
+    cards = [Card(None, [Line("a")], tags=["wrong"]), Card(None, [Line("b")], tags=["new"])]
+    tags: dict[str, Tone] = {"right": "good", "wrong": "bad", "new": ""}
+    groups = [("right", "wrong")]
+    gallery = Gallery(cards, tags=tags, show_tags=["right", "wrong"], tag_groups=groups)
+    values = gallery.to_json({}, {})
+    assert values["tags"] == [["wrong", "bad"], ["new", ""]]
+    assert values["tagGroups"] == [0, 1]
+    assert values["showTags"] == [0]
+    assert [card["tags"] for card in values["cards"]] == [[0], [1]]
 
 
 def test_small_images_are_exact_and_large_ones_reduced(tmp_path: Path) -> None:
