@@ -38,7 +38,7 @@ _MAX_GROUP_STRIP = 4  # images of such a group
 def write_check_report(
     path: str | Path,
     result: CheckResult,
-    about: About = About(),  # noqa: B008  # frozen
+    about: About | None = None,
     num_images: int = REPORT_IMAGES,
     progress: Progress = no_progress,
 ) -> None:
@@ -51,7 +51,7 @@ def write_check_report(
         num_images: Largest number of images on the page.
         progress: Shows how many images are done.
     """
-    write_report(path, make_check_report(result, about, num_images), progress)
+    write_report(path, make_check_report(result, about or About(), num_images), progress)
 
 
 def make_check_report(result: CheckResult, about: About, num_images: int) -> Report:

@@ -47,7 +47,7 @@ def write_demo_report(
     folder: Path,
     heldout: DemoResult,
     unseen: DemoResult,
-    about: About = About(),  # noqa: B008  # frozen
+    about: About | None = None,
     progress: Progress = no_progress,
 ) -> None:
     """Write `report.html`.
@@ -60,7 +60,7 @@ def write_demo_report(
         progress: Shows how many images are done.
     """
     sets = {HELDOUT: heldout, UNSEEN: unseen}
-    report = make_demo_report(sets, folder / "training" / LOG_FILE, about)
+    report = make_demo_report(sets, folder / "training" / LOG_FILE, about or About())
     write_report(folder / "report.html", report, progress)
 
 

@@ -49,7 +49,7 @@ def describe_lr_test(recipe: Recipe, result: LrRangeResult) -> About:
 def write_lr_report(
     path: Path,
     result: LrRangeResult,
-    about: About = About(),  # noqa: B008  # frozen
+    about: About | None = None,
     lr: float = 0,
 ) -> None:
     """Write the curve, the suggestion and all losses as an HTML page.
@@ -60,7 +60,7 @@ def write_lr_report(
         about: What was trained, and how.
         lr: Learning rate of the recipe, which is shown on the curve (0: none).
     """
-    write_report(path, make_lr_report(result, about, lr))
+    write_report(path, make_lr_report(result, about or About(), lr))
 
 
 def make_lr_report(result: LrRangeResult, about: About, lr: float = 0) -> Report:
