@@ -39,6 +39,17 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def count_noun(count: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun, such as "1 image" or "2,000 images".
+
+    Args:
+        count: The number.
+        singular: What follows 1.
+        plural: What follows other numbers (default: `singular` with an s).
+    """
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+
+
 def format_hours(hours: float) -> str:
     """Return a duration such as "3.4 hours" or "12 minutes"."""
     return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"

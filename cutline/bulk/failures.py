@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from cutline.bulk.record import Failure
+from cutline.messages import count_noun
 from cutline.report import Problem, Problems
 
 MAX_LISTED = 500
@@ -60,8 +61,7 @@ def make_failure_problems(failures: Iterable[Failure]) -> Problems:
 
 
 def _make_problem(kind: _Kind, count: int, rows: list[tuple[str, str]]) -> Problem:
-    noun = kind.singular if count == 1 else kind.plural
-    title = f"{count:,} {noun} {kind.what}"
+    title = f"{count_noun(count, kind.singular, kind.plural)} {kind.what}"
     return Problem("error", title, kind.advice, sorted(rows), num_rows=count)
 
 

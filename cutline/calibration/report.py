@@ -7,7 +7,7 @@ from cutline.calibration.figures import ConfidenceFigures
 from cutline.calibration.run import CalibrationResult, JudgedCaption
 from cutline.config import REPORT_IMAGES
 from cutline.evaluation.image_cards import select_ranked
-from cutline.messages import format_text
+from cutline.messages import count_noun, format_text
 from cutline.metrics import ReliabilityBin
 from cutline.progress import Progress, no_progress
 from cutline.report import (
@@ -118,8 +118,7 @@ def _make_figures(result: CalibrationResult) -> Figures:
 
 
 def _list_skipped(messages: Sequence[str]) -> Problems:
-    count = len(messages)
-    title = f"{count:,} {'image is' if count == 1 else 'images are'} left out"
+    title = f"{count_noun(len(messages), 'image is', 'images are')} not used"
     advice = "They cannot be read, or have no caption."
     return Problems([Problem("warning", title, advice, [("", message) for message in messages])])
 

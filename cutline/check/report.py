@@ -11,6 +11,7 @@ from cutline.check.selection import COPIES, ImageFindings
 from cutline.check.summary import describe_data, describe_kind, group_by_kind
 from cutline.config import REPORT_IMAGES
 from cutline.data import Sample
+from cutline.messages import count_noun
 from cutline.metrics import Histogram
 from cutline.progress import Progress, no_progress
 from cutline.report import (
@@ -66,15 +67,13 @@ def make_check_report(result: CheckResult, about: About, num_images: int) -> Rep
         Section("Images", [Text(_describe_choice(findings, samples)), gallery]),
     ]
     intro = (
-        f"{len(result.samples):,} images with {result.captions.sum:,} captions: "
-        f"{_count(num_errors, 'error')}, {_count(len(result.findings) - num_errors, 'warning')}."
+        f"{count_noun(len(result.samples), 'image')} with "
+        f"{count_noun(result.captions.sum, 'caption')}: "
+        f"{count_noun(num_errors, 'error')}, "
+        f"{count_noun(len(result.findings) - num_errors, 'warning')}."
     )
     data = hide_credentials(about.data)
     return Report(f"Check of {data}" if data else "Check of a dataset", about, sections, intro)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}" if count else f"no {noun}s"
 
 
 def _list_problems(findings: ImageFindings, samples: Sequence[Sample]) -> Problems:

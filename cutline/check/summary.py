@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from cutline.check.findings import CheckResult, Finding, ImageSize
 from cutline.check.kinds import ERRORS, KINDS
+from cutline.messages import count_noun
 from cutline.metrics import Histogram
 
 MAX_EXAMPLES = 3
@@ -69,8 +70,7 @@ def group_by_kind(findings: Iterable[Finding]) -> list[tuple[str, list[Finding]]
 
 def describe_kind(kind: str, count: int) -> str:
     """Return what a number of findings of a kind say, such as `2 images cannot be read`."""
-    text = KINDS[kind].singular if count == 1 else KINDS[kind].plural
-    return f"{count:,} {text}"
+    return count_noun(count, KINDS[kind].singular, KINDS[kind].plural)
 
 
 def escape_unprintable(text: str) -> str:

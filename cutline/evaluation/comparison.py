@@ -12,6 +12,7 @@ from cutline.data import Sample, open_references
 from cutline.errors import DataError
 from cutline.evaluation.caption_file import read_captions
 from cutline.evaluation.matching import list_unpaired, match_captions, merge_references
+from cutline.messages import count_noun
 from cutline.metrics import (
     METRIC_NAMES,
     CorpusStats,
@@ -115,7 +116,10 @@ class Comparison:
 
     def describe_uncaptioned(self) -> str:
         """Return a sentence on the images that are in neither file."""
-        return f"{self.num_uncaptioned:,} images with references have no caption in either file."
+        count = count_noun(
+            self.num_uncaptioned, "image with references has", "images with references have"
+        )
+        return f"{count} no caption in either file."
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the images, in a form that JSON can store."""

@@ -6,6 +6,7 @@ from cutline.config import REPORT_IMAGES
 from cutline.evaluation.comparison import SIGNIFICANCE_LEVEL, Comparison
 from cutline.evaluation.comparison_gallery import show_compared_images
 from cutline.evaluation.evaluation_findings import make_message_problem
+from cutline.messages import count_noun
 from cutline.metrics import METRIC_NAMES, Difference
 from cutline.progress import Progress, no_progress
 from cutline.report import (
@@ -116,7 +117,8 @@ def _list_problems(comparison: Comparison) -> list[Problem]:
         "Each is an image that only one file has, a caption of an image without references, or a "
         "second one of its image. Make paths, file names or ids agree."
     )
-    problem = make_message_problem("Captions that are not compared", advice, comparison.left_out)
+    count = count_noun(len(comparison.left_out), "caption is", "captions are")
+    problem = make_message_problem(f"{count} not compared", advice, comparison.left_out)
     problems = [problem] if problem else []
     if comparison.num_uncaptioned:
         title = comparison.describe_uncaptioned().removesuffix(".")

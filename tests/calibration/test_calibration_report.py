@@ -99,7 +99,7 @@ def test_the_page_says_what_it_is_of(result: CalibrationResult, tmp_path: Path) 
     assert isinstance(problems, Problems)
     (problem,) = problems.problems
     assert isinstance(problem, Problem)
-    assert problem.title == "1 image is left out"
+    assert problem.title == "1 image is not used"
     assert problem.rows == [("", "broken.png: truncated; copy it again")]
     assert make_calibration_report(result, About()).title == "Calibration"
     write_example_report(tmp_path / "report.html")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cutline.config import Recipe, to_dict
+from cutline.messages import count_noun
 from cutline.report import (
     About,
     Figures,
@@ -88,7 +89,7 @@ def _find_problems(result: LrRangeResult) -> list[Problem]:
             )
         )
     if rows := [("", message) for message in dict.fromkeys(result.skipped)]:
-        title = f"{len(rows):,} image{'s' * (len(rows) > 1)} could not be read"
+        title = f"{count_noun(len(rows), 'image')} could not be read"
         advice = "The other images of their steps were used. `cutline check` lists them all."
         problems.append(Problem("warning", title, advice, rows))
     return problems

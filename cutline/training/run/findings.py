@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from cutline.messages import count_noun
 from cutline.report import Problem, format_fixed, format_percent
 from cutline.training.run.directory import BEST, LAST
 from cutline.training.run.history import LoggedEvaluation, RunHistory
@@ -46,10 +47,9 @@ def describe_run_progress(run: RunHistory) -> str:
 
 def _find_skipped(run: RunHistory) -> Iterator[Problem]:
     if skipped := run.skipped:
-        count = f"{len(skipped):,} images" if len(skipped) > 1 else "1 image"
         yield Problem(
             "warning",
-            f"{count} could not be read",
+            f"{count_noun(len(skipped), 'image')} could not be read",
             "They are left out. Repair or replace the files, or remove their captions.",
             [("", message) for message in skipped[:MAX_SKIPPED]],
             num_rows=len(skipped),
