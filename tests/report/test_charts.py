@@ -21,6 +21,7 @@ from cutline.report import (
 from cutline.report.charts import Plot
 from cutline.report.charts.axis import MIN_SPAN, make_axis, widen_range
 from cutline.report.charts.histogram import MAX_BARS
+from cutline.report.charts.labels import LINE
 from cutline.report.charts.line_chart import MAX_POINTS
 from cutline.report.charts.plot import BOTTOM, LEFT, RIGHT, TOP, Point
 
@@ -205,6 +206,34 @@ def test_histograms_beside_each_other_show_shares() -> None:
     first, second, third, fourth = (bar.height for bar in plot.bars)
     assert (first, second) == (third, fourth)
     assert plot.readouts[0].text == "words 5\ncaptions: 25.0 %\nreferences: 25.0 %"
+
+
+@given(
+    st.integers(-50, 900),
+    st.integers(0, 10_000),
+    st.sampled_from([0.01, 0.02, 0.1, 1]),
+    st.booleans(),
+)
+def test_the_ticks_of_a_histogram_are_round(
+    low: int, span: int, unit: float, are_ranges: bool
+) -> None:
+    counts = {low: 1, low + span: 2}
+    chart = HistogramChart("", {"": counts}, "", "", unit, are_ranges=are_ranges)
+    plot = chart.plot()
+    values = [float(tick.label.replace(",", "").replace("−", "-")) for tick in plot.x_ticks]
+    assert 1 <= len(values) <= 10
+    steps = {round((b - a) / unit) for a, b in pairwise(values)}
+    assert len(steps) <= 1
+    assert {str(step).strip("0") for step in steps} <= {"1", "2", "5"}
+    assert [tick.label for tick in plot.y_ticks] == ["0", "1", "2", "3", "4"]
+
+
+def test_the_names_of_limits_are_above_the_bars() -> None:
+    limits = {"mean": 2.0, "median": 2.0}
+    for count in (1, 5, 99, 1000):
+        plot = HistogramChart("", {"": {1: count, 2: count}}, "", "", limits=limits).plot()
+        assert all(label.y <= bar.y for label in plot.labels for bar in plot.bars)
+        assert plot.labels[1].y - plot.labels[0].y >= LINE
 
 
 def test_a_limit_stands_between_the_bars_that_it_separates() -> None:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cutline.report.charts.axis import Tick, make_axis
+from cutline.report.charts.axis import Axis, Tick, make_axis
+from cutline.report.charts.labels import LINE
 from cutline.report.charts.line_chart import MAX_SERIES
 from cutline.report.charts.plot import (
     BOTTOM,
@@ -25,6 +26,10 @@ MAX_BARS = 80
 """bars of a histogram; over a wider range, each bar covers several integers"""
 MIN_RANGES, MAX_RANGES = 10, 50
 """bars of a histogram of ranges, by the number of values"""
+MIN_COUNT = 4
+"""end of the y axis, at least: its ticks are integers, as counts are"""
+MAX_ROOM = 0.5
+"""part of the y axis that the names of limits may take"""
 _MAX_LABELS, _MAX_CHARACTERS = 10, 36
 """of the x axis, so that they are apart from each other on a phone"""
 
@@ -71,7 +76,7 @@ class HistogramChart:
         heights = [bins.count(counts) for counts in series.values()]
         if len(series) > 1:
             heights = [[count / sum(counts) for count in counts] for counts in heights]
-        y_axis = make_axis(0, max(map(max, heights)), BOTTOM, TOP)
+        y_axis = self._make_y_axis(heights)
         width = (RIGHT - LEFT) / bins.number
         share = 0.94 if self.are_ranges else 0.8
         bars = []
@@ -96,6 +101,12 @@ class HistogramChart:
             legend=legend if len(series) > 1 else (),
         )
 
+    def _make_y_axis(self, heights: Sequence[Sequence[float]]) -> Axis:
+        """Return an axis with room for the names of the limits above the bars."""
+        room = LINE * len(self.limits) / (BOTTOM - TOP)
+        highest = max(map(max, heights)) / (1 - min(room, MAX_ROOM))
+        return make_axis(0, highest, BOTTOM, TOP, MIN_COUNT if len(heights) == 1 else 0)
+
     def _make_bins(self, counts: Sequence[Mapping[int, int]]) -> "_Bins":
         numbers = [number for each in counts for number in (min(each), max(each))]
         if self.are_ranges:
@@ -119,7 +130,7 @@ class HistogramChart:
             x = bins.place(value / self.unit + (0 if self.are_ranges else 0.5))
             end = "end" if x > (LEFT + RIGHT) / 2 else ""
             lines.append(Path(make_path([(x, TOP - 8), (x, BOTTOM)]), "limit"))
-            labels.append(Label(x + (-6 if end else 6), TOP + 4 + 16 * number, name, end))
+            labels.append(Label(x + (-6 if end else 6), TOP + 4 + LINE * number, name, end))
         return lines, labels
 
     def _make_readouts(
@@ -159,17 +170,19 @@ class _Bins:
         return round(LEFT + fraction * (RIGHT - LEFT), 1)
 
     def make_ticks(self, unit: float, are_ranges: bool) -> list[Tick]:
-        """Return labels for about ten of the bars, or of the edges between ranges."""
+        """Return labels of round numbers, in the middle of their bars or at the edges of ranges."""
         shift = 0 if are_ranges else 0.5
-        labels = [
-            format_number((self.low + index * self.width) * unit)
-            for index in range(self.number + are_ranges)
-        ]
-        max_labels = min(_MAX_LABELS, _MAX_CHARACTERS // max(map(len, labels)))
-        stride = math.ceil(self.number / max_labels)
+        end = self.low + self.width * self.number
+        step = _round_up(math.ceil((end - self.low) / _MAX_LABELS))
+        while True:
+            numbers = range(math.ceil(self.low / step) * step, end + are_ranges, step)
+            labels = [format_number(number * unit) for number in numbers]
+            if len(labels) <= min(_MAX_LABELS, _MAX_CHARACTERS // max(map(len, labels))):
+                break
+            step = _round_up(step + 1)
         return [
-            Tick(self.place(self.low + (index + shift) * self.width), labels[index])
-            for index in range(0, len(labels), stride)
+            Tick(self.place(number + shift), label)
+            for number, label in zip(numbers, labels, strict=True)
         ]
 
     def describe(self, index: int, unit: float, are_ranges: bool) -> str:
