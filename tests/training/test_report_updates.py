@@ -71,3 +71,19 @@ def test_a_report_that_cannot_be_written_ends_no_training(recipe: Build) -> None
     shutil.rmtree(report)
     train(recipe(eval_before_training=True), resume=True, show_progress=False)
     assert report.exists()
+
+
+def test_damaged_files_end_no_training(recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the end of the run tells that there can be no report."""
+    run, write = recipe(), validation.write_run_report
+
+    def damage_and_write(folder: Path) -> None:
+        start = json.loads((folder / "run.json").read_text())["starts"][0]
+        (folder / "run.json").write_text(json.dumps({"starts": [start | {"started": 0}]}))
+        write(folder)
+
+    monkeypatch.setattr(validation, "write_run_report", damage_and_write)
+    with pytest.raises(TypeError):
+        train(run, show_progress=False)
+    lines = read_log(Path(run.output) / "log.jsonl")
+    assert [line["step"] for line in lines if "best" in line] == [4, 8]

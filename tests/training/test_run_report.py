@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from written_runs import (
     write_run,
 )
 
+from cutline.errors import ConfigError
 from cutline.report import Figures, Gallery, LineChart, Report, Table, read_refresh, write_report
 from cutline.training.run.findings import find_problems
 from cutline.training.run.history import RunHistory, read_history
+from cutline.training.run.log import read_log
 from cutline.training.run.report import make_run_report, write_run_report
 
 LAST_STEP = EPOCHS * STEPS_PER_EPOCH
@@ -294,6 +298,54 @@ def test_the_last_line_may_be_incomplete(tmp_path: Path) -> None:
     with (directory / "log.jsonl").open("a") as log:
         log.write(json.dumps(make_training_line(26))[:30])
     assert read_history(directory) == whole
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[1]\n", b'"text"\n', b"\x00" * 9])
+def test_a_damaged_log_is_read_up_to_the_damage(tmp_path: Path, damage: bytes) -> None:
+    directory = write_run(tmp_path / "run", make_log(last_step=25))
+    whole, log = read_history(directory), directory / "log.jsonl"
+    log.write_bytes(log.read_bytes() + damage)
+    assert read_history(directory) == whole
+
+
+def test_a_damaged_run_file_is_named(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run")
+    for text in ('{"starts": [', "[]", "{}", '{"starts": null}', "\x00"):
+        (directory / "run.json").write_text(text)
+        with pytest.raises(ConfigError, match=re.escape(str(directory / "run.json"))):
+            read_history(directory)
+
+
+def test_of_a_long_log_lines_about_training_are_left_out(tmp_path: Path) -> None:
+    """Evaluations, skipped images and the last line are among those that are read."""
+    path, limit = tmp_path / "log.jsonl", 100
+    skipped = {"step": 7, "skipped": "a.png: no such image"}
+    lines = make_log()
+    training = [line for line in lines if "loss" in line]
+    others = [skipped, *(line for line in lines if "loss" not in line)]
+    training += [make_training_line(step) for step in range(len(training) + 1, 12 * limit)]
+    write_log(tmp_path, [*others, *training])
+    read = read_log(path, limit)
+    assert [line for line in read if "loss" not in line] == others
+    kept = [line["step"] for line in read if "loss" in line]
+    assert kept[-1] == training[-1]["step"]
+    assert limit / 2 < len(kept) <= limit
+    assert len({after - before for before, after in pairwise(kept)}) == 1
+    assert read_log(path, len(lines) + len(training)) == read_log(path)
+
+
+def test_unusual_values_are_shown_as_far_as_they_are_known(tmp_path: Path) -> None:
+    """A speed may be rounded to 0, a loss be NaN, an evaluation be logged twice."""
+    nan = float("nan")
+    first = make_evaluation(1, val_loss=nan, train_loss=nan)
+    first = {key: first[key] for key in ("step", "epoch", "train_loss", "val_loss", "best")}
+    lines = [make_training_line(step, pictures_per_second=0.0) for step in range(1, 10)]
+    lines += [first, make_training_line(11, pictures_per_second=0.01)]
+    assert make_run_report(read_history(write_run(tmp_path / "nan", lines))).sections
+    lines = make_log(last_step=20)
+    assert make_run_report(
+        read_history(write_run(tmp_path / "twice", [*lines, lines[-1]]))
+    ).sections
 
 
 def test_an_evaluation_is_part_of_the_last_step(tmp_path: Path) -> None:

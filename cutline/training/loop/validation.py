@@ -134,7 +134,7 @@ def update_report(directory: Path, log: RunLog) -> None:
     try:
         if is_main_process():
             write_run_report(directory)
-    except (CutlineError, OSError) as error:
+    except Exception as error:  # whatever it is, training is worth more than its report
         log.print(f"the report could not be written: {error}")
 
 

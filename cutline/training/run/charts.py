@@ -130,5 +130,5 @@ def _drop_empty(charts: Sequence[LineChart]) -> list[LineChart]:
 
 def _mark_lowest(run: RunHistory, losses: Points) -> Marker:
     step, loss = min(losses, key=lambda point: point[1])
-    [moment] = [each.moment for each in run.evaluations if each.step == step]
+    moment = next(each.moment for each in run.evaluations if each.step == step)
     return Marker(step, loss, f"{moment}, lowest: {format_number(loss)}")

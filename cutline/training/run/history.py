@@ -18,6 +18,8 @@ from cutline.training.run.log import LogLine, read_log
 
 RUN_FILES = (LOG_FILE, RECIPE_FILE, INFO_FILE)
 """files that the history is read from, one of which makes a folder a run directory"""
+MAX_TRAINING_LINES = 10_000
+"""lines about training that are read of a longer log; a chart has some hundred points"""
 SPEED_LINES = 10
 """last lines of the log whose speed is that of the remaining steps"""
 _SHARED = ("step", "epoch", "best")  # keys of an evaluation that are no metrics
@@ -92,7 +94,7 @@ class RunHistory:
             return int(steps)
         if self.settings["optim.max_steps"]:  # which may end within an epoch
             return None
-        return next((each.step // each.epoch for each in self.trained), None)
+        return next((each.step // each.epoch for each in self.trained if each.epoch), None)
 
     @property
     def total_steps(self) -> int | None:
@@ -112,10 +114,11 @@ class RunHistory:
     def hours_left(self) -> float | None:
         """Return how long the remaining steps take at the last speed; None if it is not known."""
         speeds = [value for _, value in self.collect_points("pictures_per_second")][-SPEED_LINES:]
-        if self.is_finished or not (self.total_steps and self.starts and any(speeds)):
+        speed = median(speeds) if speeds else 0
+        if self.is_finished or not (self.total_steps and self.starts and speed):
             return None
         examples = self.settings["optim.batch_size"] * self.settings["optim.grad_accum_steps"]
-        steps = (self.total_steps - self.last_step) / median(speeds)
+        steps = (self.total_steps - self.last_step) / speed
         return float(steps * examples * self.starts[-1]["world_size"] / 3600)
 
     def collect_points(self, name: str) -> list[tuple[int, float]]:
@@ -137,10 +140,10 @@ def read_history(directory: Path) -> RunHistory:
     """Read the files of a run, which may be training at this moment.
 
     Raises:
-        ConfigError: The recipe cannot be read.
+        ConfigError: The recipe or `run.json` cannot be read.
     """
     log, recipe = directory / LOG_FILE, directory / RECIPE_FILE
-    lines = read_log(log) if log.exists() else []
+    lines = read_log(log, MAX_TRAINING_LINES) if log.exists() else []
     settings = flatten_settings(to_dict(Recipe()))
     if recipe.exists():
         # Not as a `Recipe`: old runs have settings that new versions lack.

@@ -116,5 +116,16 @@ def save_run_info(path: Path, info: dict[str, Any], resume: bool) -> None:
 
 
 def read_run_info(path: Path) -> list[dict[str, Any]]:
-    """Return the information about every start, oldest first; empty if there is no such file."""
-    return list(json.loads(path.read_text(encoding="utf-8"))["starts"]) if path.exists() else []
+    """Return the information about every start, oldest first; empty if there is no such file.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["starts"])
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(
+            f"{path}: damaged; restore it, or remove it: reports then tell less about the run"
+        ) from None

@@ -1,6 +1,8 @@
 """The log of a run: `log.jsonl`, TensorBoard, and progress bars on stderr."""
 
+import itertools
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,17 +26,38 @@ from cutline.training.run.tensorboard import TensorBoardLog
 
 LogLine = dict[str, Any]
 T = TypeVar("T")
+_TRAINING = '"loss": '
+"""key that only lines about training have"""
 
 
-def read_log(path: str | Path) -> list[LogLine]:
-    """Return the lines of a run's `log.jsonl`, without a last line that a crash left incomplete."""
-    lines = []
-    for text in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+def read_log(path: str | Path, max_training: int | None = None) -> list[LogLine]:
+    """Return the lines of a run's `log.jsonl`, up to one that a crash left incomplete.
+
+    Args:
+        path: The log.
+        max_training: Lines about training, at most, that are spread evenly over the log (default:
+            all lines). The others are not parsed, which saves most of the time and memory that a
+            long log takes.
+    """
+    count = _count_lines(path) if max_training else 0
+    stride, lines = math.ceil(count / (max_training or 1)), []
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        for following, text in zip(itertools.count(count - 1, -1), file, strict=False):
+            if stride > 1 and following % stride and _TRAINING in text:
+                continue
+            try:
+                line = json.loads(text)
+            except ValueError:
+                break
+            if not isinstance(line, dict):
+                break
+            lines.append(line)
     return lines
+
+
+def _count_lines(path: str | Path) -> int:
+    with Path(path).open("rb") as file:
+        return sum(1 for _ in file)
 
 
 class RunLog:

@@ -100,7 +100,9 @@ def _describe_best(run: RunHistory, best: LoggedEvaluation) -> list[tuple[str, s
     """Return the numbers of the best checkpoint, beside those from before training."""
     names = [name for name in (*MAIN_METRICS, "val_loss") if name in best.metrics]
     figures = []
-    for name in names or ["train_loss"]:
+    if not names and "train_loss" in best.metrics:
+        names = ["train_loss"]
+    for name in names:
         label = f"{EVALUATION_NAMES[name]}, {best.moment}"
         if run.initial and name in run.initial.metrics:
             label += f" ({format_fixed(run.initial.metrics[name], 3)} before training)"
