@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cutline.image import ImageSource
+from cutline.web import hide_credentials
 
 Tone = Literal["", "good", "bad"]
 Mark = tuple[int, int, Literal["added", "removed", "unsure", "wrong"]]
@@ -139,12 +140,12 @@ def _describe_card(
     card: Card, thumbnail: int, link: str, tags: Mapping[str, int]
 ) -> dict[str, Any]:
     values = {
-        "name": card.name,
+        "name": hide_credentials(card.name),
         "link": link,
         "references": list(card.references),
         "numbers": [_round(number) for number in card.numbers],
         "tags": [tags[tag] for tag in card.tags],
-        "note": card.note,
+        "note": hide_credentials(card.note),
     }
     given = {name: value for name, value in values.items() if value not in ("", [])}
     return {"image": thumbnail, "lines": [line.to_json() for line in card.lines], **given}

@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from cutline.progress import Progress
 from cutline.report.gallery import Gallery
 from cutline.report.thumbnails import Thumbnails
-from cutline.web import is_web_address
+from cutline.web import hide_credentials, is_web_address
 
 if TYPE_CHECKING:
     from cutline.report.report import Report
@@ -110,19 +110,24 @@ def read_assets() -> tuple[str, str]:
 def make_link(file: str, page: Path) -> str:
     """Return the link from a page to an image: relative for files, "" for what browsers lack.
 
+    Addresses lose the user and password that they may contain.
+
     Args:
         file: Path or address of the image.
         page: Path of the page.
     """
-    if not file or is_web_address(file):
-        return file
-    if "://" in file:
+    if is_web_address(file):
+        return hide_credentials(file).replace("://…@", "://", 1)
+    if not file or "://" in file:
         return ""
     try:
         relative = os.path.relpath(file, page.parent)
     except ValueError:  # on another drive of Windows
         return Path(file).absolute().as_uri()
-    return quote(os.fsencode(relative.replace(os.sep, "/")))
+    try:
+        return quote(os.fsencode(relative.replace(os.sep, "/")))
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file name has
+        return ""
 
 
 @cache
@@ -136,6 +141,7 @@ def _make_environment() -> jinja2.Environment:
     )
     environment.filters["script_json"] = _dump_json
     environment.filters["code"] = _mark_code
+    environment.filters["hide_credentials"] = hide_credentials
     environment.tests["chart"] = _is_chart
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["id_of"] = id

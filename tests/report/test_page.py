@@ -33,6 +33,7 @@ from cutline.report import (
     Text,
     describe_sources,
     flatten_settings,
+    format_command,
     is_report,
     read_refresh,
     write_report,
@@ -213,3 +214,27 @@ def test_commands_and_names_of_many_files_are_short(monkeypatch: pytest.MonkeyPa
 def test_settings_have_dotted_names() -> None:
     nested = {"a": 1, "b": {"c": (1, 2), "d": {"e": ""}}}
     assert flatten_settings(nested) == {"a": 1, "b.c": (1, 2), "b.d.e": ""}
+
+
+def test_passwords_in_addresses_are_hidden(tmp_path: Path) -> None:
+    """Also where a report names images and errors; links to them keep the rest."""
+    path, address = tmp_path / "report.html", "https://user:secret@host/a.jpg?x=%20"
+    message = f"{address}: cannot be read"
+    card = Card(None, [Line("a dog")], address, address, note=message)
+    blocks = [Gallery([card]), Problems([Problem("error", "", "", [(address, message)])])]
+    about = About(address, address, {"": message}, {"": address}, format_command(["a", address]))
+    write_report(path, Report(address, about, [Section("", blocks)], message))
+    assert "secret" not in path.read_text()
+    [shown] = read_galleries(read_page(path))[0]["cards"]
+    assert shown["name"] == "https://…@host/a.jpg?x=%20"
+    assert shown["link"] == "https://host/a.jpg?x=%20"
+
+
+def test_an_image_that_no_file_can_be_has_no_link(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    card = Card("\ud800.jpg", [Line("a dog \ud800")], "\ud800.jpg", "\ud800.jpg")
+    write_report(path, Report("", About(), [Section("", [Gallery([card])])]))
+    page = read_page(path)
+    [shown] = read_galleries(page)[0]["cards"]
+    assert shown == {"image": 0, "lines": [["", [["a dog \ud800", ""]]]], "name": "\ud800.jpg"}
+    assert read_thumbnails(page) == [None]

@@ -295,6 +295,16 @@ def test_a_page_that_is_rewritten_loads_itself_and_keeps_its_place(
         assert page.evaluate("scrollY") == 400
 
 
+def test_a_place_that_cannot_be_read_is_ignored(browser: "Browser", folder: Path) -> None:
+    with open_page(browser, write_example(folder / "place.html"), viewport=DESKTOP) as page:
+        count = page.get_by_role("status").text_content()
+        for place in ("{", "null", "3", "{}"):
+            script = "place => sessionStorage.setItem(PLACE, place)"
+            page.evaluate(script, place)
+            page.reload()
+            assert page.get_by_role("status").text_content() == count
+
+
 def test_a_page_without_scripts_says_so(browser: "Browser", folder: Path) -> None:
     address = write_example(folder / "report.html")
     with open_page(browser, address, java_script_enabled=False) as page:

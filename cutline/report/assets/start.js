@@ -15,7 +15,11 @@ function restorePlace(galleries) {
   const saved = store("sessionStorage", PLACE);
   if (!saved) return;
   store("sessionStorage", PLACE, "");
-  const { top, choices } = JSON.parse(saved);
+  let place = {};
+  try {
+    place = JSON.parse(saved);
+  } catch { /* another program's value */ }
+  const { top = 0, choices = [] } = place ?? {};
   galleries.forEach(({ controls }, index) => {
     const choice = choices[index];
     if (choice) controls.set({ ...choice, tags: new Set(choice.tags) });
