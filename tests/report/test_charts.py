@@ -263,6 +263,10 @@ def test_ranges_have_edges_at_a_limit(counts: dict[int, int], limit: int) -> Non
     chart = HistogramChart("", {"": counts}, "score", "", 0.01, are_ranges=True, limits=limits)
     plot = chart.plot()
     assert_inside(plot)
+    edges = [read_edges(readout.text) for readout in plot.readouts]
+    assert [low for low, _ in edges[1:]] == [high for _, high in edges[:-1]]
+    assert edges[-1][1] == pytest.approx(max([limit, *(n + 1 for n in counts)]) / 100)
+    assert edges[0][0] >= 0 or min(limit, *counts) < 0
     total = sum(counts.values())
     assert len(plot.bars) <= 2 + min(50, max(10, 2 * math.sqrt(total)))
     (line,) = (read_points(path.d)[0][0] for path in plot.paths)
@@ -271,6 +275,17 @@ def test_ranges_have_edges_at_a_limit(counts: dict[int, int], limit: int) -> Non
     assert below / sum(bar.height for bar in plot.bars) == pytest.approx(share, abs=0.02)
     shown = [int(readout.text.rpartition(" ")[2].replace(",", "")) for readout in plot.readouts]
     assert sum(shown) == total
+
+
+def read_edges(text: str) -> tuple[float, ...]:
+    """Return the ends of a range, as `score 0.1 to 0.2` tells them."""
+    words = text.partition("\n")[0].replace("−", "-").split()
+    return float(words[1]), float(words[3])
+
+
+def test_a_series_without_values_has_no_bars() -> None:
+    plot = HistogramChart("", {"a": {3: 0}, "b": {4: 0}}, "words", "texts").plot()
+    assert {bar.height for bar in plot.bars} == {0}
 
 
 def test_ranges_are_told_by_their_edges() -> None:

@@ -75,14 +75,14 @@ class HistogramChart:
         bins = self._make_bins(list(series.values()))
         heights = [bins.count(counts) for counts in series.values()]
         if len(series) > 1:
-            heights = [[count / sum(counts) for count in counts] for counts in heights]
+            heights = [[count / (sum(counts) or 1) for count in counts] for counts in heights]
         y_axis = self._make_y_axis(heights)
-        width = (RIGHT - LEFT) / bins.number
         share = 0.94 if self.are_ranges else 0.8
         bars = []
         for number, counts in enumerate(heights):
             for index, count in enumerate(counts):
-                x = LEFT + (index + 0.5 + share * (number / len(series) - 0.5)) * width
+                left, width = bins.place(bins.find_edges(index)[0]), bins.measure(index)
+                x = left + (0.5 + share * (number / len(series) - 0.5)) * width
                 y, color = y_axis.place(count), f"s{number % MAX_SERIES}"
                 size = share * width / len(series), BOTTOM - y
                 bars.append(Bar(round(x, 1), y, round(size[0], 1), round(size[1], 1), color))
@@ -114,15 +114,19 @@ class HistogramChart:
         numbers += [math.ceil(limit / self.unit - 0.5) for limit in self.limits.values()]
         low, high = min(numbers), max(numbers)
         width = math.ceil((high - low + 1) / MAX_BARS)
-        return _Bins(low, width, math.ceil((high - low + 1) / width))
+        number = math.ceil((high - low + 1) / width)
+        return _Bins(low, width, number, low, low + width * number)
 
     def _make_ranges(self, counts: Sequence[Mapping[int, int]], numbers: Sequence[int]) -> "_Bins":
         limits = [find_bin(limit, self.unit) for limit in self.limits.values()]
-        low, high = min(*numbers, *limits), max(*numbers, *limits)
+        ends = [math.ceil(limit / self.unit - 1e-6) for limit in self.limits.values()]
+        start, stop = min(*numbers, *limits), max([max(numbers) + 1, *ends])
         total = max(sum(each.values()) for each in counts)
-        width = _round_up(math.ceil((high - low + 1) / _choose_bars(total)))
-        low -= (low - max(limits, default=0)) % width  # so that a limit is between two bars
-        return _Bins(low, width, (high - low) // width + 1)
+        width = _round_up(math.ceil((stop - start) / _choose_bars(total)))
+        low = start - (start - max(limits, default=0)) % width  # a limit is between two bars
+        number = math.ceil((stop - low) / width)
+        # No bar passes the largest value, or zero, since there may be no values beyond.
+        return _Bins(low, width, number, 0 if low < 0 <= start else low, stop)
 
     def _draw_limits(self, bins: "_Bins") -> tuple[list[Path], list[Label]]:
         lines, labels = [], []
@@ -144,18 +148,22 @@ class HistogramChart:
                 is_share = len(heights) > 1
                 text = format_percent(count) if is_share else f"{self.y_label}: {count:,.0f}"
                 lines.append(f"{name}: {text}" if is_share else text)
-            x = LEFT + (index + 0.5) * (RIGHT - LEFT) / bins.number
-            readouts.append(Readout(round(x, 1), "\n".join(lines)))
+            x = bins.place(sum(bins.find_edges(index)) / 2)
+            readouts.append(Readout(x, "\n".join(lines)))
         return readouts
 
 
 @dataclass(frozen=True)
 class _Bins:
-    """Ranges of integers of the same width."""
+    """Ranges of integers of the same width, but for the first and the last."""
 
     low: int
     width: int
     number: int
+    start: int
+    """where the first range begins"""
+    stop: int
+    """where the last range ends"""
 
     def count(self, counts: Mapping[int, int]) -> list[float]:
         """Return the count of each bin."""
@@ -164,18 +172,27 @@ class _Bins:
             totals[(number - self.low) // self.width] += count
         return totals
 
+    def find_edges(self, index: int) -> tuple[int, int]:
+        """Return where a bin begins and ends."""
+        low = self.low + index * self.width
+        return max(low, self.start), min(low + self.width, self.stop)
+
     def place(self, number: float) -> float:
         """Return the position of a number; integers are at the left edge of their bars."""
-        fraction = (number - self.low) / (self.width * self.number)
+        fraction = (number - self.start) / (self.stop - self.start)
         return round(LEFT + fraction * (RIGHT - LEFT), 1)
+
+    def measure(self, index: int) -> float:
+        """Return the width of a bar in pixels."""
+        low, high = self.find_edges(index)
+        return (high - low) / (self.stop - self.start) * (RIGHT - LEFT)
 
     def make_ticks(self, unit: float, are_ranges: bool) -> list[Tick]:
         """Return labels of round numbers, in the middle of their bars or at the edges of ranges."""
         shift = 0 if are_ranges else 0.5
-        end = self.low + self.width * self.number
-        step = _round_up(math.ceil((end - self.low) / _MAX_LABELS))
+        step = _round_up(math.ceil((self.stop - self.start) / _MAX_LABELS))
         while True:
-            numbers = range(math.ceil(self.low / step) * step, end + are_ranges, step)
+            numbers = range(math.ceil(self.start / step) * step, self.stop + are_ranges, step)
             labels = [format_number(number * unit) for number in numbers]
             if len(labels) <= min(_MAX_LABELS, _MAX_CHARACTERS // max(map(len, labels))):
                 break
@@ -187,8 +204,8 @@ class _Bins:
 
     def describe(self, index: int, unit: float, are_ranges: bool) -> str:
         """Return the numbers of a bin."""
-        first = self.low + index * self.width
-        last = first + self.width - (not are_ranges)
+        first, stop = self.find_edges(index)
+        last = stop - (not are_ranges)
         text = format_number(first * unit)
         return text if first == last else f"{text} to {format_number(last * unit)}"
 
