@@ -20,6 +20,7 @@ from cutline.evaluation.evaluation_tables import (
     make_word_tables,
 )
 from cutline.metrics import METRIC_NAMES
+from cutline.metrics.cider import SCALE
 from cutline.progress import Progress, no_progress
 from cutline.report import (
     About,
@@ -31,12 +32,13 @@ from cutline.report import (
     Section,
     SideBySide,
     Text,
+    find_bin,
     write_report,
 )
 from cutline.web import hide_credentials
 
-_UNITS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-_MAX_BARS = 40
+_BAR_WIDTH = 0.01
+"""of histograms of scores, which join bars if there are few images"""
 
 
 def write_evaluation_report(
@@ -107,12 +109,11 @@ def _describe_scores(evaluation: Evaluation) -> list[Block]:
 
 def _draw_histogram(name: str, values: Sequence[float]) -> HistogramChart:
     """Return a histogram of the numbers of images."""
-    span = max(values) - min(values)
-    unit = next((unit for unit in _UNITS if span <= _MAX_BARS * unit), _UNITS[-1])
-    counts = Counter(round(value / unit) for value in values)
+    maximum = SCALE if name == METRIC_NAMES["cider"] else 1
+    counts = Counter(find_bin(value, _BAR_WIDTH, maximum) for value in values)
     limits = {"median": median(values), "mean": fmean(values)}
     title = f"{name[0].upper()}{name[1:]} of single captions"
-    return HistogramChart(title, {"images": counts}, name, "images", unit, limits)
+    return HistogramChart(title, {"images": counts}, name, "images", _BAR_WIDTH, limits, True)
 
 
 def _draw_lengths(evaluation: Evaluation) -> HistogramChart:

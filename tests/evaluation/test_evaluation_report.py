@@ -147,7 +147,7 @@ def test_histograms_count_all_images_and_texts(evaluation: Evaluation) -> None:
     for chart in scores:
         assert sum(chart.series["images"].values()) == 20
     counts = scores[0].series["images"]
-    mean = sum(number * count for number, count in counts.items()) * scores[0].unit / 20
+    mean = sum((number + 0.5) * count for number, count in counts.items()) * scores[0].unit / 20
     assert mean == pytest.approx(sum(values) / 20, abs=scores[0].unit / 2)
     assert scores[0].limits["mean"] == pytest.approx(evaluation.scores.cider)
     assert len(counts) > 2

@@ -288,6 +288,14 @@ def test_a_series_without_values_has_no_bars() -> None:
     assert {bar.height for bar in plot.bars} == {0}
 
 
+def test_a_mean_within_a_range_moves_no_edges() -> None:
+    counts = {17: 1, 83: 9}
+    limits = {"mean": 0.7741}
+    chart = HistogramChart("", {"": counts}, "score", "", 0.01, limits, are_ranges=True)
+    edges = [readout.text.split()[1] for readout in chart.plot().readouts]
+    assert edges == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8"]
+
+
 def test_ranges_are_told_by_their_edges() -> None:
     chart = HistogramChart("", {"": {3: 1, 17: 9}}, "match", "texts", 0.05, are_ranges=True)
     plot = chart.plot()

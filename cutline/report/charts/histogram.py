@@ -118,12 +118,14 @@ class HistogramChart:
         return _Bins(low, width, number, low, low + width * number)
 
     def _make_ranges(self, counts: Sequence[Mapping[int, int]], numbers: Sequence[int]) -> "_Bins":
-        limits = [find_bin(limit, self.unit) for limit in self.limits.values()]
-        ends = [math.ceil(limit / self.unit - 1e-6) for limit in self.limits.values()]
-        start, stop = min(*numbers, *limits), max([max(numbers) + 1, *ends])
+        limits = [limit / self.unit for limit in self.limits.values()]
+        ends = [math.ceil(limit - 1e-6) for limit in limits]
+        start = min(*numbers, *(find_bin(limit, 1) for limit in limits))
+        stop = max([max(numbers) + 1, *ends])
+        edges = [round(limit) for limit in limits if abs(limit - round(limit)) < 1e-6]
         total = max(sum(each.values()) for each in counts)
         width = _round_up(math.ceil((stop - start) / _choose_bars(total)))
-        low = start - (start - max(limits, default=0)) % width  # a limit is between two bars
+        low = start - (start - max(edges, default=0)) % width  # a limit is between two bars
         number = math.ceil((stop - low) / width)
         # No bar passes the largest value, or zero, since there may be no values beyond.
         return _Bins(low, width, number, 0 if low < 0 <= start else low, stop)
