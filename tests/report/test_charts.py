@@ -209,7 +209,7 @@ def test_histograms_beside_each_other_show_shares() -> None:
 
 
 @given(
-    st.integers(-50, 900),
+    st.integers(-50, 10_000),
     st.integers(0, 10_000),
     st.sampled_from([0.01, 0.02, 0.1, 1]),
     st.booleans(),

@@ -20,7 +20,7 @@ from cutline.report.charts.plot import (
     Readout,
     make_path,
 )
-from cutline.report.numbers import format_number, format_percent
+from cutline.report.numbers import MINUS, format_percent
 
 MAX_BARS = 80
 """bars of a histogram; over a wider range, each bar covers several integers"""
@@ -195,7 +195,7 @@ class _Bins:
         step = _round_up(math.ceil((self.stop - self.start) / _MAX_LABELS))
         while True:
             numbers = range(math.ceil(self.start / step) * step, self.stop + are_ranges, step)
-            labels = [format_number(number * unit) for number in numbers]
+            labels = [_format(number * unit) for number in numbers]
             if len(labels) <= min(_MAX_LABELS, _MAX_CHARACTERS // max(map(len, labels))):
                 break
             step = _round_up(step + 1)
@@ -208,8 +208,14 @@ class _Bins:
         """Return the numbers of a bin."""
         first, stop = self.find_edges(index)
         last = stop - (not are_ranges)
-        text = format_number(first * unit)
-        return text if first == last else f"{text} to {format_number(last * unit)}"
+        text = _format(first * unit)
+        return text if first == last else f"{text} to {_format(last * unit)}"
+
+
+def _format(value: float) -> str:
+    """Return the number of a bar, exactly: 10.02 and 10.04 are different bars."""
+    text = f"{abs(value):,.6g}"
+    return f"{MINUS}{text}" if value < 0 else text
 
 
 def _choose_bars(total: int) -> int:
