@@ -163,7 +163,7 @@ def _make_card(sample: Sample, record: Record, names: Sequence[str], outputs: Ou
 
 
 def _make_line(text: Mapping[str, Any], has_label: bool) -> Line:
-    label = format_fixed(text["score"], 2) if has_label else ""
+    label = f"score {format_fixed(text['score'], 2)}" if has_label else ""
     return Line(text["caption"], label, list(_mark_unsure(text)))
 
 

@@ -37,7 +37,7 @@ TITLES = {
     "ratio": "Likelihood ratio, as a logarithm",
 }
 SCORE_NAMES = {"itm": "match", "itc": "cosine", "ratio": "ratio"}
-MAX_LINES = 10
+MAX_LINES = 5
 """texts of an image that its card shows"""
 KEPT, DROPPED = "kept", "dropped"
 TAGS: dict[str, Tone] = {

@@ -313,7 +313,9 @@ def test_a_page_without_scripts_says_so(browser: "Browser", folder: Path) -> Non
 
 
 def test_a_printed_page_has_its_images_and_no_controls(page: "Page") -> None:
+    page.get_by_role("button", name="Dark").click()
     page.emulate_media(media="print", color_scheme="dark")
+    assert page.get_by_text("num_beams").is_visible()  # of settings that were not opened
     assert page.locator(".card img").first.is_visible()
     for control in (".controls", ".bar", ".problem button"):
         assert page.locator(control).first.is_hidden()
