@@ -13,7 +13,7 @@ def format_number(value: float) -> str:
     if not math.isfinite(value):
         return "∞" if value > 0 else f"{MINUS}∞" if value < 0 else "–"
     text = f"{value:,.3g}" if abs(value) < 999.5 else f"{value:,.6g}"
-    return text.replace("-", MINUS) if "e" not in text else text
+    return text.replace("-", MINUS) if "e" not in text else format_scientific(value)
 
 
 def format_scientific(value: float) -> str:

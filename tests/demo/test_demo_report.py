@@ -115,7 +115,14 @@ def test_the_learning_rate_is_beside_the_loss(report: Report) -> None:
     assert isinstance(loss, LineChart)
     assert isinstance(rate, LineChart)
     assert [point[0] for point in rate.series[0].points] == list(range(1, 40))
-    assert [tick.label for tick in rate.plot().y_ticks] == ["0", "5e-4", "1e-3"]
+    assert [tick.label for tick in rate.plot().y_ticks] == [
+        "0",
+        "2e-4",
+        "4e-4",
+        "6e-4",
+        "8e-4",
+        "1e-3",
+    ]
 
 
 def test_the_wall_has_all_captions_with_set_and_verdict(report: Report, sets: Sets) -> None:

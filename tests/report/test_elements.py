@@ -39,7 +39,7 @@ def test_numbers_are_shown_with_the_digits_that_matter() -> None:
     assert [*map(format_number, (0.12345, 12345.6, 1e-5, -2.5, math.inf, math.nan))] == [
         "0.123",
         "12,345.6",
-        "1e-05",
+        "1e-5",
         "−2.5",
         "∞",
         "–",

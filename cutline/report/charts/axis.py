@@ -89,10 +89,10 @@ def widen_range(low: float, high: float, min_span: float = 0) -> tuple[float, fl
 
 
 def make_ticks(low: float, high: float) -> list[float]:
-    """Return about five round numbers that cover the range from `low` to `high`."""
-    # A quarter of the range; if it is empty, a small step relative to the values. It is rounded up
+    """Return about six round numbers that cover the range from `low` to `high`."""
+    # A fifth of the range; if it is empty, a small step relative to the values. It is rounded up
     # to 1, 2, 5 or 10 times a power of 10.
-    rough_step = max((high - low) / 4, 1e-9 * max(abs(low), abs(high))) or 0.25
+    rough_step = max((high - low) / 5, 1e-9 * max(abs(low), abs(high))) or 0.2
     power = 10.0 ** math.floor(math.log10(rough_step))
     step = next(
         (factor * power for factor in (1, 2, 5) if factor * power >= rough_step), 10 * power
