@@ -153,7 +153,7 @@ def _make_coverage(words: ConfidenceFigures, captions: ConfidenceFigures) -> Tab
         for word, caption in zip(words.coverage, captions.coverage, strict=True)
     ]
     right = ("words right", "right words of captions")
-    header = ("accepted, %", right[0], "from confidence", right[1], "from confidence")
+    header = ("accepted, %", right[0], "threshold of words", right[1], "threshold of captions")
     return Table(rows, header, percent=right)
 
 

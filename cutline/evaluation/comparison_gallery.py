@@ -75,7 +75,7 @@ class _TaggedImages:
                 f"truly better, about {format_number(CHANCE * num_tested)} would be.",
             ]
         if self.counts[UNKNOWN]:
-            texts.append("With fewer than three references of an image, noise cannot be told.")
+            texts.append("With fewer than three references of an image, noise cannot be estimated.")
         return texts
 
     def make_gallery(self, num_images: int) -> Gallery:
