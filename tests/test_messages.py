@@ -2,7 +2,14 @@
 
 import pytest
 
-from cutline.messages import first_line, format_name, format_text, format_value, one_line
+from cutline.messages import (
+    count_noun,
+    first_line,
+    format_name,
+    format_text,
+    format_value,
+    one_line,
+)
 
 
 def test_values_are_short_and_on_one_line() -> None:
@@ -34,3 +41,9 @@ def test_names_are_short_and_on_one_line() -> None:
 )
 def test_errors_are_their_first_line(message: str, line: str) -> None:
     assert first_line(ValueError(message)) == line
+
+
+def test_a_noun_has_the_form_of_its_number() -> None:
+    assert [count_noun(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
+    assert count_noun(1, "image is", "images are") == "1 image is"
+    assert count_noun(2, "image is", "images are") == "2 images are"
