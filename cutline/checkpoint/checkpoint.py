@@ -1,8 +1,11 @@
 """`Checkpoint`, all parts of a model, and the networks that are built from it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -68,9 +71,11 @@ def build_empty_model(config: AnyConfig) -> CaptionModel | MatchModel:
         return CaptionModel(config) if isinstance(config, CaptionConfig) else MatchModel(config)
 
 
-def compute_weight_shapes(config: AnyConfig) -> dict[str, torch.Size]:
+@lru_cache(maxsize=8)  # several parts of a command load the same checkpoint
+def compute_weight_shapes(config: AnyConfig) -> Mapping[str, torch.Size]:
     """Return name and shape of each weight of a model with these sizes."""
-    return {name: weight.shape for name, weight in build_empty_model(config).state_dict().items()}
+    weights = build_empty_model(config).state_dict()
+    return MappingProxyType({name: weight.shape for name, weight in weights.items()})
 
 
 def _build(network: type[M], checkpoint: Checkpoint[AnyConfig]) -> M:

@@ -1,6 +1,5 @@
 """Small random captioners and matchers."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -13,7 +12,6 @@ from cutline.config import CaptionConfig, ImageConfig, MatchConfig, TextConfig, 
 from cutline.tokenizer import Tokenizer
 
 C = TypeVar("C", CaptionConfig, MatchConfig)
-compute_shapes = functools.cache(compute_weight_shapes)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +51,7 @@ def make_random_checkpoint(config: C, tokenizer: Tokenizer, seed: int = 0) -> Ch
     random = torch.Generator().manual_seed(seed)
     weights = {
         name: torch.randn(shape, generator=random) * 0.1
-        for name, shape in compute_shapes(config).items()
+        for name, shape in compute_weight_shapes(config).items()
     }
     return Checkpoint(config, weights, tokenizer)
 
