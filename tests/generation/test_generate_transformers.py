@@ -29,7 +29,7 @@ from cutline.generation.logits_processors import (
 from cutline.model import CaptionModel
 
 VOCAB, START, SEP, PAD = 80, 78, 7, 0
-quick = settings(max_examples=18, deadline=None, derandomize=True)
+quick = settings(max_examples=14, deadline=None, derandomize=True)
 
 
 @cache
