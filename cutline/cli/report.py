@@ -23,7 +23,7 @@ def report_command(
     watch: bool = False,
     every: Annotated[float | None, arg(metavar="SECONDS")] = None,
 ) -> int:
-    """Show a training run, or compare several: curves, settings, captions.
+    """Write an HTML page of a training run, or of several: curves, settings, captions.
 
     One run gets the page that training writes: findings, losses, metrics, learning rate, gradient
     norm, memory, speed, and the captions of validation images before training, at the best and at
