@@ -236,6 +236,13 @@ def test_the_names_of_limits_are_above_the_bars() -> None:
         assert plot.labels[1].y - plot.labels[0].y >= LINE
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_marker_without_a_place_is_left_out(value: float) -> None:
+    markers = [Marker(1, value, "nowhere"), Marker(2, 3, "here")]
+    plot = LineChart("", [Series("", [(1, 2), (2, 3)])], "", "", markers).plot()
+    assert [label.text for label in plot.labels] == ["here"]
+
+
 def test_a_limit_stands_between_the_bars_that_it_separates() -> None:
     counts = {29: 1, 30: 1, 31: 1}
     limits = {"at most 30": 30.5, "exactly 31": 31}

@@ -1,6 +1,7 @@
 """`cutline report`: which page it writes, what it refuses, and how it follows runs."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -163,3 +164,20 @@ def test_a_run_that_reads_its_data_has_a_page(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     assert run_command(["report", str(tmp_path)]) == 0
     assert "The run is at step 0" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_the_page_of_a_deleted_run_is_not_emptied(tmp_path: Path, is_inside: bool) -> None:
+    run, log = write_run(tmp_path / "run", make_log(last_step=15)), tmp_path / "out.log"
+    page = run / "report.html" if is_inside else tmp_path / "page.html"
+    with watch(log, run, "-o", page) as process:
+        wait_until(page.exists, process)
+        before = page.read_bytes()
+        shutil.rmtree(run)
+        time.sleep(4 * EVERY)
+        assert process.pid
+        os.kill(process.pid, signal.SIGINT)
+        process.join(DEADLINE)
+    assert process.exitcode == 130
+    assert not run.exists()
+    assert is_inside or page.read_bytes() == before

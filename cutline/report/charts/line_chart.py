@@ -93,7 +93,7 @@ class LineChart:
             paths.append(_draw(curve.smoothed, x_axis, y_axis, f"line {color}"))
             if curve.series.has_dots or len(curve.points) == 1:
                 dots += [Dot(x_axis.place(x), y_axis.place(y), color) for x, y in curve.smoothed]
-        marked = [self._place_marker(marker, x_axis, y_axis) for marker in self.markers]
+        marked = [self._place_marker(each, x_axis, y_axis) for each in self._finite_markers]
         marked_dots = [dot for dot, _ in marked]
         named = [(dot, label) for dot, label in marked if label.text]
         labels = separate_labels([label for _, label in named], marked_dots)
@@ -111,10 +111,14 @@ class LineChart:
             legend=self._make_legend(lines),
         )
 
+    @property
+    def _finite_markers(self) -> list[Marker]:
+        return [each for each in self.markers if math.isfinite(each.x) and math.isfinite(each.y)]
+
     def _make_axes(self, curves: "Sequence[_Curve]") -> tuple[Axis, Axis]:
         xs = [x for curve in curves for x in curve.x_range]
         ys = [y for curve in curves for y in curve.y_range]
-        ys += [marker.y for marker in self.markers]
+        ys += [marker.y for marker in self._finite_markers]
         if self.y_start is not None:
             ys.append(self.y_start)
         x_axis = make_exact_axis(min(xs), max(xs), LEFT, RIGHT, self.is_log)

@@ -45,7 +45,8 @@ def watch_runs(
 ) -> None:
     """Write a page again whenever a run has logged something, until all runs are finished.
 
-    In the end, the page no longer loads itself.
+    In the end, the page no longer loads itself. If a run is deleted, the page stays as it is until
+    there is one again.
 
     Args:
         directories: Run directories, which may not exist yet.
@@ -58,7 +59,11 @@ def watch_runs(
     try:
         while True:
             stamps = [_stamp_files(directory) for directory in directories]
-            if stamps != written and not _is_in_missing_run(path, directories):
+            if (
+                stamps != written
+                and not _is_in_missing_run(path, directories)
+                and not _is_deleted(stamps, written)
+            ):
                 start, written = time.monotonic(), stamps
                 is_finished = write_page(directories, path, seconds)
                 pause = max(seconds, IDLE_RATIO * (time.monotonic() - start))
@@ -69,9 +74,16 @@ def watch_runs(
                     return
             time.sleep(pause)
     except KeyboardInterrupt:
-        if written is not None:
+        stamps = [_stamp_files(directory) for directory in directories]
+        if written is not None and not _is_deleted(stamps, written):
             write_page(directories, path)
         raise
+
+
+def _is_deleted(stamps: Sequence[Stamp], written: Sequence[Stamp] | None) -> bool:
+    """Return whether a run that the page shows has no files any more: the page keeps it."""
+    pairs = zip(stamps, written or (), strict=False)
+    return any(any(before) and not any(now) for now, before in pairs)
 
 
 def _is_in_missing_run(path: Path, directories: Sequence[Path]) -> bool:
