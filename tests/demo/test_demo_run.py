@@ -30,7 +30,7 @@ def test_a_short_demo_writes_model_captions_and_report(tmp_path: Path) -> None:
     page = read_page(tmp_path / "report.html")
     [wall] = read_galleries(page)
     assert len(wall["cards"]) == 20
-    assert "96 scenes, drawn at random" in page.texts
+    assert "48 scenes, drawn at random" in page.texts
     images = sorted((tmp_path / "scenes" / "heldout").glob("*.png"))
     captioner = cutline.load(tmp_path / "model", precision="fp32")
     captions = captioner.caption(images, batch_size=50, max_length=24, min_length=1)
