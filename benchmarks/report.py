@@ -14,7 +14,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,8 @@ def main() -> None:
     options = tyro.cli(Options)
     paths = sorted(Path(options.images).glob("*.jpg")) or sorted(Path(options.images).glob("*.png"))
     rows = [measure_report(options, paths, count) for count in options.counts]
-    result = make_result(options, {"reports": rows})
+    name = "/".join(Path(options.images).parts[-2:])
+    result = make_result(replace(options, images=name), {"reports": rows})
     write_result(result, options.output)
     print(json.dumps(result))  # noqa: T201
 
