@@ -33,8 +33,8 @@ PAGES = {
 SLOW_PAGES = tuple(
     f"docs/{name}.md"
     for name in (
-        *("api", "clusters", "collections", "confidence", "drop-ins", "evaluation"),
-        *("fine-tuning", "matching", "reports", "reproduce", "review", "serving"),
+        *("api", "captioning", "clusters", "collections", "confidence", "drop-ins", "evaluation"),
+        *("explaining", "fine-tuning", "matching", "reports", "reproduce", "review", "serving"),
     )
 )
 SERVER_ADDRESS = "http://127.0.0.1:8000"
