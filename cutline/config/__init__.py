@@ -56,6 +56,7 @@ from cutline.config.recipe import EvalConfig, InitConfig, Recipe, TrainingPrecis
 from cutline.config.renames import reject_renamed_keywords
 from cutline.config.report import MAX_REPORT_IMAGES, REPORT_IMAGES, ReportConfig
 from cutline.config.rerank import RerankConfig, check_keep
+from cutline.config.scst import ScstConfig
 from cutline.config.serve import ClientText, ServeConfig, ServeLimits
 from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
@@ -112,6 +113,7 @@ __all__ = [
     "ReportConfig",
     "RerankConfig",
     "RunConfig",
+    "ScstConfig",
     "ServeConfig",
     "ServeLimits",
     "SourceConfig",

@@ -11,6 +11,7 @@ from cutline.config.limits import MAX_BATCH_SIZE, MAX_VOCAB_SIZE
 from cutline.config.metrics import MetricTokenizer
 from cutline.config.model import ModelSettings
 from cutline.config.optim import DistributedConfig, LoraConfig, MemoryConfig, OptimConfig
+from cutline.config.scst import ScstConfig, check_scst
 from cutline.config.task import (
     MAX_PRETRAIN_TOKENS,
     MAX_TEXT_TOKENS,
@@ -111,8 +112,9 @@ class Recipe(Settings):
     """Run settings: everything that defines a training run."""
 
     task: TaskName = "caption"
-    """what to train: a captioner (caption), a matcher of images and texts (match), or both at once,
-    with shared weights (pretrain)"""
+    """what to train: a captioner by cross-entropy (caption), or by the CIDEr of what it samples
+    (scst); a matcher of images and texts (match), or both at once, with shared weights
+    (pretrain)"""
     output: str = "runs/captioner"
     """run directory: best/, last/, state.safetensors, log.jsonl, report.html, recipe.yaml,
     run.json, tensorboard/"""
@@ -142,6 +144,7 @@ class Recipe(Settings):
     eval: EvalConfig = field(default_factory=EvalConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     match: MatchTaskConfig = field(default_factory=MatchTaskConfig)
+    scst: ScstConfig = field(default_factory=ScstConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,10 +154,14 @@ class Recipe(Settings):
         require_at_least(self, 0, "seed", maximum=MAX_SEED)
         require_at_least(self, 1, "log_every")
         require_at_least(self, 0, "save_minutes")
-        if self.task == "caption":
+        if self.task in ("caption", "scst"):
             self._check_caption()
         else:
             self._check_match()
+        require(
+            self.task == "scst" or self.scst == ScstConfig(),
+            "the settings of `scst` need `task: scst`: set it, or remove them",
+        )
         kind = "matcher" if self.init.matcher else "captioner"
         require(
             not (self.init.model and self.model.sets_sizes),
@@ -200,6 +207,8 @@ class Recipe(Settings):
             "the settings of `match` need `task: match` or `task: pretrain`: set one, or remove "
             "them",
         )
+        if self.task == "scst":
+            check_scst(self)
 
     def _check_match(self) -> None:
         """Reject the settings that only a captioner has, and limit the length of texts."""

@@ -6,7 +6,7 @@ from typing import Literal
 from cutline.config.limits import MAX_QUEUE_SIZE
 from cutline.config.validation import Settings, require, require_at_least, require_fractions
 
-TaskName = Literal["caption", "match", "pretrain"]
+TaskName = Literal["caption", "scst", "match", "pretrain"]
 
 MAX_TEXT_TOKENS = 35
 """tokens of a text that a matcher reads, [SEP] included, as in BLIP's code; longer texts are cut"""

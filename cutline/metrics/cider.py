@@ -5,7 +5,7 @@ It is the variant known as CIDEr-D.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cutline.metrics.bleu import MAX_ORDER, Ngram, Tokens, count_ngrams
@@ -64,10 +64,7 @@ def compute_similarities(
     depend on the other images.
     """
     reference_counts = [[count_ngrams(reference) for reference in texts] for texts in references]
-    document_frequency = Counter(
-        ngram for counts in reference_counts for ngram in set().union(*counts)
-    )
-    tf_idf = TfIdf(document_frequency, len(references))
+    tf_idf = TfIdf(count_documents(reference_counts), len(references))
     similarities = []
     for candidate, counts in zip(candidates, reference_counts, strict=True):
         vector = tf_idf.transform(count_ngrams(candidate))
@@ -75,6 +72,11 @@ def compute_similarities(
             [compute_similarity(vector, tf_idf.transform(reference)) for reference in counts]
         )
     return similarities
+
+
+def count_documents(images: Iterable[Iterable[Counter[Ngram]]]) -> Counter[Ngram]:
+    """Return in how many images each n-gram occurs, given the counts of each reference."""
+    return Counter(ngram for counts in images for ngram in set().union(*counts))
 
 
 def compute_similarity(candidate: NgramVector, reference: NgramVector) -> float:

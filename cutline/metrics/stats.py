@@ -163,8 +163,8 @@ def collect_stats(
     stats = {"rouge_l": _make_column(list(map(compute_rouge_l, tokens, reference_tokens)))}
     # Tokens such as `2 1/2` contain a no-break space. The evaluator's BLEU and CIDEr split them
     # there, and its ROUGE does not.
-    tokens = list(map(_split_at_spaces, tokens))
-    reference_tokens = [list(map(_split_at_spaces, texts)) for texts in reference_tokens]
+    tokens = list(map(split_at_spaces, tokens))
+    reference_tokens = [list(map(split_at_spaces, texts)) for texts in reference_tokens]
     matches = map(count_matches, tokens, reference_tokens)
     stats["bleu"] = np.stack([image.to_array() for image in matches])
     similarities = compute_similarities(tokens, reference_tokens)
@@ -221,5 +221,6 @@ def _make_column(values: Sequence[float]) -> Floats:
     return np.array(values, np.float64)[:, None]
 
 
-def _split_at_spaces(tokens: list[str]) -> list[str]:
+def split_at_spaces(tokens: Sequence[str]) -> list[str]:
+    """Split tokens at the spaces in them."""
     return " ".join(tokens).split()

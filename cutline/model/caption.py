@@ -58,6 +58,7 @@ class CaptionModel(VisionTextModel):
         reduction: Literal["sum", "mean", "none"] = "sum",
         return_logits: bool = False,
         image_embeds: Tensor | None = None,
+        label_smoothing: float | None = None,
     ) -> CaptionLoss:
         """Compute BLIP's LM loss, the cross-entropy of each scored token given image and prefix.
 
@@ -74,6 +75,7 @@ class CaptionModel(VisionTextModel):
             return_logits: Whether to return the logits of all positions but the last. Otherwise
                 only those of scored tokens are computed.
             image_embeds: (B, N, D), earlier output of the vision encoder, which is then skipped.
+            label_smoothing: In place of that of the settings; 0 gives negative log-likelihoods.
 
         Returns:
             The loss, the number of scored tokens and the logits.
@@ -89,10 +91,11 @@ class CaptionModel(VisionTextModel):
         else:
             logits = None
             scored_logits = self.text.compute_logits(x[scored])  # (M, V)
+        smoothing = self.config.label_smoothing if label_smoothing is None else label_smoothing
         losses = F.cross_entropy(
             scored_logits.float(),
             targets[scored],
-            label_smoothing=self.config.label_smoothing,
+            label_smoothing=smoothing,
             reduction="none",
         )
         count = scored.sum()

@@ -171,7 +171,7 @@ def _open_val_data(recipe: Recipe) -> list[Sample]:
 def _open_data(recipe: Recipe, source: DataSource) -> list[Sample]:
     samples = open_data(source)
     # Rows of an image with different prompts are samples of their own; its texts belong together.
-    return samples if recipe.task == "caption" else group_by_image(samples)
+    return samples if recipe.task in ("caption", "scst") else group_by_image(samples)
 
 
 def _check_train_settings(data: DataConfig) -> None:

@@ -23,8 +23,13 @@ class CaptionBatch(Batch):
 
     @property
     def num_targets(self) -> int:
-        """Return the number of scored tokens; the first position has no prediction."""
-        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
+        """Return the number of scored tokens."""
+        return int(count_scored(self.labels).sum())
+
+
+def count_scored(labels: Tensor) -> Tensor:
+    """Count the scored tokens of each row of labels (R, T): (R,); the first has no prediction."""
+    return (labels[:, 1:] != IGNORE_INDEX).sum(1)
 
 
 def collate_captions(results: Sequence[ExampleOrError], pad_id: int) -> CaptionBatch:

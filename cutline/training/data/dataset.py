@@ -38,6 +38,10 @@ class Example:
     """id of the sample"""
     all_captions: Sequence[EncodedText] = ()
     """all captions of the sample"""
+    references: Sequence[str] = ()
+    """all captions of the sample, as they are in the data"""
+    seed: int = 0
+    """seed of the captions that are sampled for it, in this epoch"""
 
 
 ExampleOrError = Example | str | CutlineError
@@ -172,8 +176,11 @@ class CaptionDataset(Dataset[ExampleOrError]):
         rng: random.Random,
     ) -> Example:
         captions = self._choose_captions(sample_index, caption_index, rng)
-        id, all_captions = self.samples[sample_index].id, self.captions[sample_index]
-        return Example(pixels, captions, image_embeds, id, all_captions)
+        sample, all_captions = self.samples[sample_index], self.captions[sample_index]
+        seed = rng.getrandbits(63)
+        return Example(
+            pixels, captions, image_embeds, sample.id, all_captions, sample.captions, seed
+        )
 
     def _list_caption_indices(self, captions: list[EncodedText]) -> Sequence[int | None]:
         if self.data.captions_per_image == 0:

@@ -271,7 +271,7 @@ class Trainer:
         # processes the gradients are averaged, not summed, which divides them by P once more: the
         # factor world_size() makes up for it.
         with gradient_sync(self.model_wrapped, last):
-            loss, values = self.compute_loss(self.model_wrapped, batch)
+            loss, values, _ = self.compute_loss(self.model_wrapped, batch)
             (loss * (world_size() / targets)).backward()
         return {"loss": float(loss.detach())} | {name: float(values[name]) for name in values}
 

@@ -189,8 +189,9 @@ def compute_validation_loss(
                 raise batch.error
             skipped += batch.skipped
             if len(batch.pixels):
-                loss_sum += float(trainer.compute_loss(model, batch).loss)
-                targets += batch.num_targets
+                loss = trainer.compute_loss(model, batch)
+                loss_sum += float(loss.loss)
+                targets += batch.num_targets if loss.num_targets is None else loss.num_targets
         return loss_sum, targets, skipped
 
     loss_sums, target_counts, messages = zip(*gather_results(compute_share), strict=True)

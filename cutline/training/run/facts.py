@@ -10,6 +10,7 @@ from cutline.training.run.log import LogLine
 
 _TASKS = {
     "caption": "captioning",
+    "scst": "captioning, by self-critical sequence training",
     "match": "matching of images and texts",
     "pretrain": "captioning and matching",
 }

@@ -49,7 +49,8 @@ class CaptionTask:
     def init_model(self, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
         """Start from a captioner, pretrained encoders or random weights."""
         if self.recipe.init.captioner:
-            return load_captioner(self.recipe)
+            checkpoint = load_captioner(self.recipe)
+            return build_model(checkpoint), checkpoint.tokenizer
         config, tokenizer = init_config(self.recipe, train, has_prompts=True)
         model = CaptionModel(config)
         load_pretrained_encoders(self.recipe, model)
@@ -150,14 +151,13 @@ class CaptionTask:
         ]
 
 
-def load_captioner(recipe: Recipe) -> tuple[CaptionModel, Tokenizer]:
+def load_captioner(recipe: Recipe) -> Checkpoint[CaptionConfig]:
     """Load the captioner to fine-tune, with the recipe's prompt and regularization."""
     init = recipe.init
     with blame_setting("model", recipe.setting_names):
         checkpoint = load_checkpoint(init.captioner, **init.arguments, partial=True)
     log_extra_weights(init.captioner, checkpoint.extra_weights)
-    checkpoint = replace(checkpoint, config=recipe.model.override(checkpoint.config))
-    return build_model(checkpoint), checkpoint.tokenizer
+    return replace(checkpoint, config=recipe.model.override(checkpoint.config))
 
 
 def _make_captioner(model: VisionTextModel, tokenizer: Tokenizer) -> Captioner:

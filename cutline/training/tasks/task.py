@@ -27,6 +27,8 @@ class BatchLoss(NamedTuple):
     """()"""
     values: Mapping[str, Tensor] = {}
     """other values for the log by name, summed as the loss is"""
+    num_targets: int | None = None
+    """what the loss is a sum over, if it is not what the batch says"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Task(Protocol):
     """What a run trains: the initial model, the loss, the validation and the checkpoint.
 
     Attributes:
-        unit: What the loss is averaged over, "token" or "pair".
+        unit: What the loss is averaged over, "token", "pair" or "caption".
         answers: What the model gives for an image after overfitting: "generated" or "found".
         overfit_factor: How many times as many steps as a captioner it may take to overfit.
         validation_captions: Captions of an image in the validation loss; 0 for all.
