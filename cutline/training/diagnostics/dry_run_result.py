@@ -34,11 +34,11 @@ class DryRunResult:
     steps_per_epoch: int
     total_steps: int
     loss: float
-    """loss per token or pair of the first step, equal to that in the log of the run"""
+    """loss per token, pair or caption of the first step, equal to that in the log of the run"""
     chance: tuple[str, float]
     """loss of a model that guesses: a formula, and its value"""
     unit: str
-    """what the loss is averaged over: "token" or "pair" """
+    """what the loss is averaged over: "token", "pair" or "caption" """
     seconds_per_step: float
     """time of the second step, which opens and trains on the images of the first"""
     hardware: str

@@ -1,6 +1,7 @@
 """`--lr-range`: the learning-rate range test (Smith, 2017, arXiv 1506.01186)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,13 +27,13 @@ class LrRangeResult:
     lrs: tuple[float, ...]
     """learning rate of each step"""
     losses: tuple[float, ...]
-    """loss per token or pair of each step"""
+    """loss per token, pair or caption of each step"""
     diverged: bool = False
     """whether the test ended early because the loss diverged"""
     skipped: tuple[str, ...] = ()
     """one message for each image that could not be read, repeated if the image was"""
     unit: str = "token"
-    """what the losses are averaged over: "token" or "pair" """
+    """what the losses are averaged over: "token", "pair" or "caption" """
 
     @property
     def smoothed(self) -> list[float]:
@@ -52,7 +53,7 @@ class LrRangeResult:
         """
         first = len(self.lrs) // 10
         smoothed = self.smoothed[first:]
-        if min(smoothed) > (1 - 1e-6) * smoothed[0]:  # 1e-6: rounding is not a fall
+        if min(smoothed) > smoothed[0] - 1e-6 * abs(smoothed[0]):  # 1e-6: rounding is not a fall
             return None
         return self.lrs[first + int(np.gradient(smoothed, np.log(self.lrs[first:])).argmin())]
 
@@ -155,5 +156,10 @@ def _record_step(
     )
     log.log_training({"loss": loss})
     result = replace(result, lrs=(*result.lrs, lr), losses=(*result.losses, loss))
-    smoothed = result.smoothed
-    return replace(result, diverged=smoothed[-1] > DIVERGENCE_RATIO * min(smoothed))
+    return replace(result, diverged=_has_diverged(result.smoothed))
+
+
+def _has_diverged(smoothed: Sequence[float]) -> bool:
+    """Return whether a loss is far above its minimum; with rewards, both may be negative."""
+    lowest = min(smoothed)
+    return smoothed[-1] - lowest > (DIVERGENCE_RATIO - 1) * abs(lowest)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cutline.config import Recipe
+from cutline.config import Recipe, ScstConfig
 from cutline.errors import ConfigError, CutlineError, DivergedError, ImageError
 from cutline.image import open_image, to_pixels
 from cutline.training.data.batch import Batch, collect_skipped, load_batches
@@ -85,8 +85,11 @@ def make_overfit_recipe(recipe: Recipe) -> Recipe:
     """Return `recipe` without regularization, weight averaging and learning-rate schedule.
 
     The learning rate is raised to 3e-4 if it is lower, or to 1e-4 for pretrained weights. With
-    less, 300 steps would not suffice. Augmentation is left to the dataset.
+    less, 300 steps would not suffice. Augmentation is left to the dataset. With `task: scst`, it is
+    the LM loss that overfits: samples only reproduce captions that it has taught.
     """
+    if recipe.task == "scst":
+        recipe = replace(recipe, task="caption", scst=ScstConfig())
     init, model = recipe.init, recipe.model
     pretrained = init.model or init.vision or init.text
     optim = replace(

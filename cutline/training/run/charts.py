@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from cutline.report import LineChart, Marker, Series, format_number
 from cutline.training.run.history import RunHistory
-from cutline.training.run.metric_names import CHART_METRICS, EVALUATION_NAMES, TERM_NAMES
+from cutline.training.run.metric_names import (
+    CHART_METRICS,
+    EVALUATION_NAMES,
+    REWARD_NAMES,
+    SAMPLE_NAMES,
+    TERM_NAMES,
+)
 
 METRIC_SPAN = 0.1
 """least range of the axis of a metric: smaller differences are noise on most validation data"""
@@ -28,8 +34,13 @@ class RunCharts:
     @property
     def unit(self) -> str:
         """Return what the losses are averaged over."""
-        lines = [line for run in self.runs.values() for line in run.lines]
-        return "per pair" if any("pairs_per_second" in line for line in lines) else "per token"
+        names = {name for run in self.runs.values() for line in run.lines for name in line}
+        units = [unit for unit in ("pair", "caption") if f"{unit}s_per_second" in names]
+        return f"per {units[0] if units else 'token'}"
+
+    @property
+    def _val_unit(self) -> str:
+        return "per token" if self.unit == "per caption" else self.unit
 
     def make(self) -> tuple[list[LineChart], list[LineChart]]:
         """Return charts of results and of details; those that are too few to stand alone join."""
@@ -38,11 +49,16 @@ class RunCharts:
 
     def _make_results(self) -> list[LineChart]:
         """Return charts of the losses and the metrics."""
-        return _drop_empty([*self._make_losses(), *map(self._make_metric, self._find_metrics())])
+        charts = [*self._make_losses(), *map(self._make_metric, self._find_metrics())]
+        return _drop_empty([*charts, self._make_rewards()])
 
     def _make_details(self) -> list[LineChart]:
         """Return charts of terms of the loss, learning rate, gradients, memory and speed."""
-        charts = [self._make_line(name, title, self.unit) for name, title in TERM_NAMES.items()]
+        charts = [
+            self._make_line(name, title, "per token" if name == "lm" else self.unit)
+            for name, title in TERM_NAMES.items()
+        ]
+        charts += [self._make_line(name, title) for name, title in SAMPLE_NAMES.items()]
         charts += [
             self._make_line("lr", "Learning rate", is_noisy=False, y_start=0),
             self._make_line("grad_norm", "Gradient norm", "before clipping", y_start=0),
@@ -52,7 +68,7 @@ class RunCharts:
         return _drop_empty(charts)
 
     def _make_losses(self) -> list[LineChart]:
-        if len(self.runs) > 1:
+        if len(self.runs) > 1 or self.unit == "per caption":  # validation is per token
             return [
                 self._make_line("loss", "Training loss", self.unit),
                 self._make_metric("val_loss"),
@@ -64,6 +80,16 @@ class RunCharts:
             series.append(Series("validation", validation, has_dots=True))
         markers = [_mark_lowest(run, validation)] if len(validation) > 1 else []
         return [LineChart("Loss", series, "step", self.unit, markers)]
+
+    def _make_rewards(self) -> LineChart:
+        """Return a chart of the rewards of samples, and of one run's baseline."""
+        names = REWARD_NAMES if len(self.runs) == 1 else {"reward": ""}
+        series = [
+            Series(label or title, self._place(run, run.collect_points(name)), is_noisy=True)
+            for label, run in self.runs.items()
+            for name, title in names.items()
+        ]
+        return LineChart("Reward", series, self._x_label, "per caption")
 
     def _find_metrics(self) -> list[str]:
         """Return the metrics that a chart shows better than a number does."""
@@ -84,7 +110,7 @@ class RunCharts:
             f"{title[0].upper()}{title[1:]}",
             series,
             self._x_label,
-            self.unit if is_loss else "best checkpoint marked",
+            self._val_unit if is_loss else "best checkpoint marked",
             [] if is_loss else self._mark_best(name),
             min_span=0 if is_loss else METRIC_SPAN,
         )

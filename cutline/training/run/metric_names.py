@@ -8,6 +8,16 @@ TERM_NAMES = {
     "lm": "Language model (LM) loss",
 }
 """terms of the training loss"""
+REWARD_NAMES = {"reward": "reward of samples", "baseline": "baseline"}
+"""what self-critical sequence training raises, and compares with"""
+SAMPLE_NAMES = {
+    "kl": "KL divergence from the initial model",
+    "caption_length": "Words per sample",
+    "unfinished": "Samples without an end token",
+    "distinct1": "Distinct-1 of an image's samples",
+    "distinct2": "Distinct-2 of an image's samples",
+}
+"""what self-critical sequence training logs of its samples"""
 MAIN_METRICS = ("cider", "bleu4", "recall_mean")
 """metrics that choose the best checkpoint, and are shown first"""
 CHART_METRICS = (*MAIN_METRICS, "image_to_text_r1", "text_to_image_r1", "itm_auroc")

@@ -25,7 +25,7 @@ from cutline.metrics.stats import split_at_spaces
 from cutline.metrics.tokenizers import Tokenize
 
 END = "\n"
-"""the token at the end of a caption; no token of a text has white space"""
+"""the token at the end of a caption; no token of a text is one"""
 CACHED_TEXTS = 20_000
 """texts whose n-grams are kept, about 200 MB of them"""
 
