@@ -401,3 +401,22 @@ def test_heat_maps_point_at_objects_or_not(tmp_path: Path) -> None:
     better = judged["gradient_is_better_by"]["attention"]["mean"]
     means = [results[name]["pointing"]["mean"] for name in ("gradient", "attention")]
     assert better == pytest.approx(means[0] - means[1])
+
+
+@pytest.mark.slow
+def test_captions_by_scst_are_compared_with_those_of_the_control(tmp_path: Path) -> None:
+    write_aerial(tmp_path / "data", "block-train", 12)
+    write_aerial(tmp_path / "data", "block-val", 6)
+    save_captioner(tmp_path / "start")
+    arguments = [str(tmp_path / "data"), "--short", "--captioner", str(tmp_path / "start")]
+    arguments += ["--report", str(tmp_path / "report.html")]
+    result = run_benchmark("scst.py", *arguments, output=tmp_path / "result.json")
+    for arm in ("scst", "control"):
+        assert len(result[arm]["minutes"]) == len(result[arm]["cider_by_seed"]) == 2
+        assert all(minutes > 0 for minutes in result[arm]["minutes"])
+        assert result[arm]["cider"] == pytest.approx(statistics.mean(result[arm]["cider_by_seed"]))
+        assert 0 <= result[arm]["unfinished"] <= result[arm]["fragments"] <= 1
+    gain, (low, high) = result["difference"]["cider"], result["difference"]["interval"]
+    assert gain == pytest.approx(result["scst"]["cider"] - result["control"]["cider"])
+    assert low <= gain <= high
+    assert "scst 3" in (tmp_path / "report.html").read_text()
