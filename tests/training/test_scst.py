@@ -47,7 +47,14 @@ def start(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a captioner that has seen the scenes for a second."""
     output = tmp_path_factory.mktemp("start") / "run"
     return train(
-        tiny_recipe(scenes, output, optim_lr=1e-2, optim_epochs=8, eval_select_by="loss"),
+        tiny_recipe(
+            scenes,
+            output,
+            optim_lr=1e-2,
+            optim_epochs=8,
+            eval_every_epochs=8,
+            eval_select_by="loss",
+        ),
         show_progress=False,
     )
 
@@ -161,6 +168,7 @@ def test_the_loss_of_a_batch(scst_recipe: Build, baseline: str) -> None:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(scst_recipe: Build, tmp_path: Path) -> None:
     settings = {"optim_ema_decay": 0.9, "optim_grad_accum_steps": 2, "log_every": 3, **GUARDED}
+    settings["eval_select_by"] = "loss"
     full, resumed = (
         scst_recipe(output=str(tmp_path / name), **settings) for name in ("full", "resumed")
     )
@@ -237,8 +245,13 @@ def test_a_saturated_model_gets_no_gradient(
         CACHED | GUARDED,
         CHECKPOINTED | GUARDED,
         {"scst_baseline": "greedy", "scst_num_samples": 1, "scst_bleu4_weight": 2.0},
-        {"data_val": "", "data_val_fraction": 0.0, "data_num_workers": 1},
-        {"eval_select_by": "loss", "eval_metric_tokenizer": "words"},
+        pytest.param(
+            {"data_val": "", "data_val_fraction": 0.0, "data_num_workers": 1},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"eval_select_by": "loss", "eval_metric_tokenizer": "words"}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )
