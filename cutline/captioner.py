@@ -453,6 +453,7 @@ def load(
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
+    merge_tokens: int | None = None,
     calibration: str | Path | Literal[False] | None = None,
 ) -> Captioner:
     """Load a captioner.
@@ -471,6 +472,8 @@ def load(
             `CaptionConfig` or a JSON file (default: inferred from the weights).
         tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.
         image_size: Another image size in pixels; position embeddings are interpolated.
+        merge_tokens: Similar visual tokens to merge in each block of the vision encoder, as far as
+            half of them: faster, and less accurate (default: the model's own number, usually 0).
         calibration: A calibration.json of `cutline calibrate`, which scales the confidence of words
             and captions (default: that in the model's folder, if there is one); False for none.
 
@@ -482,7 +485,7 @@ def load(
         ConfigError: A setting is invalid.
     """
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
-    source = CheckpointSource(path, config, tokenizer, image_size)
+    source = CheckpointSource(path, config, tokenizer, image_size, merge_tokens)
     checkpoint = source.load()
     fingerprint = checkpoint.fingerprint()
     scaling = load_calibration(calibration, checkpoint.folder, fingerprint)

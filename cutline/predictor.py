@@ -122,13 +122,16 @@ class Predictor(Generic[M]):
             yield
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Return the image_embeds (B, N, D) of uint8 pixels (B, 3, S, S)."""
+        """Return what the vision encoder makes of uint8 pixels (B, 3, S, S): (B, N, D)."""
+        embeds: Tensor = self.model.vision(self.normalize_pixels(pixels))
+        return embeds
+
+    def normalize_pixels(self, pixels: Tensor) -> Tensor:
+        """Return the input of the vision encoder, on its device, for uint8 pixels (B, 3, S, S)."""
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()  # the copy then overlaps with work of the GPU
         pixels = pixels.to(self.device, non_blocking=True)
-        pixel_values = normalize(pixels, self.model.config.image)
-        embeds: Tensor = self.model.vision(pixel_values.to(self.dtype))
-        return embeds
+        return normalize(pixels, self.model.config.image).to(self.dtype)
 
     def encode_opened(self, opened: Sequence[tuple[Tensor | ImageError, T]]) -> EncodedImages[T]:
         """Encode images.

@@ -44,6 +44,8 @@ class Checkpoint(Generic[C_co]):
         changes nearly all values.
         """
         digest = hashlib.sha256(f"{self.config} {self.tokenizer.to_json()}".encode())
+        if isinstance(self.config, CaptionConfig) and self.config.merge_tokens:
+            digest.update(f"merge_tokens {self.config.merge_tokens} ".encode())
         for name, weight in sorted(self.weights.items()):
             values = weight.reshape(-1)
             step = max(1, len(values) // FINGERPRINT_VALUES)

@@ -30,6 +30,7 @@ def load_checkpoint(
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
+    merge_tokens: int | None = None,
     partial: bool = False,
 ) -> Checkpoint[CaptionConfig]:
     """Load a captioner in any format.
@@ -43,6 +44,7 @@ def load_checkpoint(
         tokenizer: A vocab.txt, tokenizer.json or folder (default: the vocabulary beside the
             weights).
         image_size: Another image size in pixels, to which position embeddings are interpolated.
+        merge_tokens: Visual tokens to merge in each block (default: the checkpoint's own number).
         partial: Whether the file may contain more than a captioner, as BLIP's pretrained models
             do; see `Checkpoint.extra_weights`.
 
@@ -53,7 +55,10 @@ def load_checkpoint(
         CheckpointError: The checkpoint cannot be found or read, or its parts do not fit together.
         ConfigError: Its settings are invalid.
     """
-    return _load(path, CAPTIONER, config, tokenizer, image_size, partial)
+    checkpoint = _load(path, CAPTIONER, config, tokenizer, image_size, partial)
+    if merge_tokens is None:
+        return checkpoint
+    return replace(checkpoint, config=replace(checkpoint.config, merge_tokens=merge_tokens))
 
 
 def load_matcher_checkpoint(

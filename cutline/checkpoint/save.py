@@ -1,5 +1,6 @@
 """Save a checkpoint in any format."""
 
+import logging
 from pathlib import Path
 
 from cutline.checkpoint.checkpoint import Checkpoint
@@ -8,7 +9,10 @@ from cutline.checkpoint.kinds import AnyConfig
 from cutline.checkpoint.locate import CheckpointFormat
 from cutline.checkpoint.native import save_native
 from cutline.checkpoint.salesforce import save_salesforce
+from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 _SAVERS = {"cutline": save_native, "salesforce": save_salesforce, "huggingface": save_huggingface}
 
@@ -29,6 +33,13 @@ def save_checkpoint(
             written.
     """
     check_destination(path, format)
+    config = checkpoint.config
+    if format != "cutline" and isinstance(config, CaptionConfig) and config.merge_tokens:
+        logger.warning(
+            "%s: this captioner merges %d visual tokens per block, which the code that reads the "
+            "%s format does not do: its captions will differ",
+            *(path, config.merge_tokens, format),
+        )
     _SAVERS[format](Path(path), checkpoint)
 
 

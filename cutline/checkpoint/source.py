@@ -16,7 +16,10 @@ class CheckpointSource:
     config: str | Path | CaptionConfig | None = None
     tokenizer: str | Path | None = None
     image_size: int | None = None
+    merge_tokens: int | None = None
 
     def load(self) -> Checkpoint[CaptionConfig]:
         """Load the checkpoint."""
-        return load_checkpoint(self.path, self.config, self.tokenizer, self.image_size)
+        return load_checkpoint(
+            self.path, self.config, self.tokenizer, self.image_size, self.merge_tokens
+        )

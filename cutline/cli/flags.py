@@ -11,13 +11,13 @@ from tyro.conf import Positional, Suppress, arg
 from cutline.config import (
     REPORT_IMAGES,
     CaptionerOptions,
-    CheckpointOptions,
     Columns,
     DataSource,
     DeviceConfig,
     GenerationConfig,
     LoadOptions,
     MatcherOptions,
+    MergingOptions,
     RatioOptions,
     ReportConfig,
 )
@@ -150,7 +150,7 @@ class GroupedDataFlags(DataFlags):
 
 
 @dataclass(frozen=True)
-class CheckpointFlags(CheckpointOptions):
+class CheckpointFlags(MergingOptions):
     """Captioner: which checkpoint to load."""
 
     model: Annotated[str, arg(aliases=["-m"], metavar="MODEL")] = ""

@@ -37,6 +37,7 @@ from cutline.config.inference import (
     InferencePrecision,
     LoadOptions,
     MatcherOptions,
+    MergingOptions,
 )
 from cutline.config.match import MatchConfig
 from cutline.config.metrics import ExtraMetric, MetricConfig, MetricTokenizer
@@ -103,6 +104,7 @@ __all__ = [
     "MatchTaskConfig",
     "MatcherOptions",
     "MemoryConfig",
+    "MergingOptions",
     "MetricConfig",
     "MetricTokenizer",
     "ModelSettings",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cutline.config.generation import GenerationConfig
-from cutline.config.inference import ModelOptions
+from cutline.config.inference import MergingOptions, ModelOptions
 from cutline.config.validation import Settings, reject, require, require_at_least, require_between
 
 MatchScore = Literal["itm", "itc", "ratio"]
@@ -57,9 +57,10 @@ class MatchFilterConfig(FilterConfig):
 
 @dataclass(frozen=True)
 class CaptionerOptions(ModelOptions):
-    """Captioner: which checkpoint to load, and `CheckpointOptions` of its own."""
+    """Captioner: which checkpoint to load, and `MergingOptions` of its own."""
 
     kind = "captioner"
+    options_class = MergingOptions
     captioner: str = ""
     """captioner: hub id, .pth, Hugging Face folder, cutline folder or training run"""
     captioner_config: str = ""
@@ -70,6 +71,9 @@ class CaptionerOptions(ModelOptions):
     captioner_image_size: int = 0
     """another image size of the captioner in pixels; position embeddings are interpolated (0: its
     own)"""
+    captioner_merge_tokens: int | None = None
+    """similar visual tokens that the captioner merges in each block of its vision encoder, as far
+    as half of them: faster, and less accurate (default: its own number, usually 0)"""
 
 
 @dataclass(frozen=True)

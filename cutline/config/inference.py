@@ -4,8 +4,13 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from cutline.config.limits import MAX_BATCH_SIZE, MAX_IMAGE_SIZE, MAX_WORKERS
-from cutline.config.validation import Settings, reject, require_at_least
+from cutline.config.limits import (
+    MAX_BATCH_SIZE,
+    MAX_IMAGE_SIZE,
+    MAX_MERGED_TOKENS,
+    MAX_WORKERS,
+)
+from cutline.config.validation import Settings, reject, require_at_least, require_between
 from cutline.errors import SettingError
 from cutline.messages import format_value
 
@@ -90,7 +95,25 @@ class CheckpointOptions(Settings):
 
 
 @dataclass(frozen=True)
-class LoadOptions(CheckpointOptions):
+class MergingOptions(CheckpointOptions):
+    """Checkpoint options of a captioner: what a .pth does not contain, and changes to the model."""
+
+    merge_tokens: int | None = None
+    """similar visual tokens to merge in each block of the vision encoder, as far as half of them:
+    faster, and less accurate (default: the model's own number, usually 0)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between(self, 0, MAX_MERGED_TOKENS, "merge_tokens")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `cutline.load`."""
+        return {**super().arguments, "merge_tokens": self.merge_tokens}
+
+
+@dataclass(frozen=True)
+class LoadOptions(MergingOptions):
     """What `cutline.load` takes to caption: options of the checkpoint, and a calibration."""
 
     calibration: str = ""
@@ -112,6 +135,7 @@ class ModelOptions(Settings):
     """Which checkpoint to load as `kind`, and its options, whose names start with `kind`."""
 
     kind: ClassVar[str]
+    options_class: ClassVar[type[CheckpointOptions]] = CheckpointOptions
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,10 +147,10 @@ class ModelOptions(Settings):
     @property
     def checkpoint_options(self) -> CheckpointOptions:
         """Return the options of the checkpoint."""
-        return CheckpointOptions(*self._list_options().values())
+        return self.options_class(*self._list_options().values())
 
     def _list_options(self) -> dict[str, Any]:
-        names = [f"{self.kind}_{option.name}" for option in fields(CheckpointOptions)]
+        names = [f"{self.kind}_{option.name}" for option in fields(self.options_class)]
         return {name: getattr(self, name) for name in names}
 
 

@@ -6,6 +6,8 @@ MAX_WIDTH = 16_384
 """width of an encoder or decoder, and rank of LoRA"""
 MAX_DEPTH = 256
 """number of blocks or layers"""
+MAX_MERGED_TOKENS = 1_000_000
+"""visual tokens that merge in a block"""
 MAX_VOCAB_SIZE = 4_000_000
 """size of a vocabulary"""
 MAX_BATCH_SIZE = 1_000_000

@@ -3,11 +3,18 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cutline.config.limits import MAX_DEPTH, MAX_IMAGE_SIZE, MAX_VOCAB_SIZE, MAX_WIDTH
+from cutline.config.limits import (
+    MAX_DEPTH,
+    MAX_IMAGE_SIZE,
+    MAX_MERGED_TOKENS,
+    MAX_VOCAB_SIZE,
+    MAX_WIDTH,
+)
 from cutline.config.validation import (
     Settings,
     reject,
     require_at_least,
+    require_between,
     require_fractions,
     require_positive,
 )
@@ -76,6 +83,17 @@ class VisionConfig(Settings):
         """Return N, the number of visual tokens: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
+    def count_merges(self, merge_tokens: int) -> list[int]:
+        """Return how many tokens merge in each block: `merge_tokens`, or half of those there are.
+
+        The class token never merges.
+        """
+        merges: list[int] = []
+        for _ in range(self.depth):
+            remaining = self.num_tokens - sum(merges)
+            merges.append(min(merge_tokens, (remaining - 1) // 2))
+        return merges
+
 
 @dataclass(frozen=True)
 class TextConfig(Settings):
@@ -141,10 +159,14 @@ class CaptionConfig(Settings):
     """prompt of every caption, unless the caller passes another one"""
     label_smoothing: float = 0.1
     """label smoothing of the LM loss"""
+    merge_tokens: int = field(default=0, repr=False)  # not in fingerprints of earlier versions
+    """similar visual tokens that merge in each block of the vision encoder, as far as half of them
+    (0: none)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fractions(self, "label_smoothing")
+        require_between(self, 0, MAX_MERGED_TOKENS, "merge_tokens")
 
     @classmethod
     def preset(cls, name: str) -> "CaptionConfig":
@@ -173,6 +195,10 @@ PRESETS = {
 }
 
 
+_OVERRIDES = ("prompt", "label_smoothing", "merge_tokens")
+"""settings of a captioner that training may change, besides those of `vision` and `text`"""
+
+
 @dataclass(frozen=True)
 class VisionSettings(VisionConfig):
     """Sizes of the Vision Transformer; `drop_path` may be left to the captioner to fine-tune."""
@@ -197,8 +223,9 @@ class TextSettings(TextConfig):
 class ModelSettings(Settings):
     """Model settings of a recipe: a `CaptionConfig` in which some values may be None.
 
-    None leaves prompt, label smoothing, dropout and stochastic depth to the captioner that training
-    starts from. Sizes are for models that start from random or pretrained encoder weights.
+    None leaves prompt, label smoothing, merged tokens, dropout and stochastic depth to the
+    captioner that training starts from. Sizes are for models that start from random or pretrained
+    encoder weights.
     """
 
     vision: VisionSettings = field(default_factory=VisionSettings)
@@ -209,24 +236,29 @@ class ModelSettings(Settings):
     else "a picture of ")"""
     label_smoothing: float | None = None
     """label smoothing of the LM loss (default: that of the captioner to fine-tune, else 0.1)"""
+    merge_tokens: int | None = None
+    """similar visual tokens that merge in each block of the vision encoder, as far as half of them,
+    in training and in the captioner (default: that of the captioner to fine-tune, else 0)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fractions(self, "label_smoothing")
+        require_between(self, 0, MAX_MERGED_TOKENS, "merge_tokens")
 
     @classmethod
     def from_config(cls, config: CaptionConfig) -> "ModelSettings":
         """Return `config` as settings in which every value is set."""
         vision, text = VisionSettings(**vars(config.vision)), TextSettings(**vars(config.text))
-        return cls(vision, text, config.image, config.prompt, config.label_smoothing)
+        rest = {name: getattr(config, name) for name in _OVERRIDES}
+        return cls(vision, text, config.image, **rest)
 
     def override(self, config: CaptionConfig) -> CaptionConfig:
-        """Return `config` with the prompt, smoothing, dropout and drop path that are set here."""
+        """Return `config` with those of its settings that are set here, but for sizes."""
         return replace(
             config,
             vision=self.override_vision(config.vision),
             text=self.override_text(config.text),
-            **_set_values(self, "prompt", "label_smoothing"),
+            **_set_values(self, *_OVERRIDES),
         )
 
     def override_vision(self, config: VisionConfig) -> VisionConfig:
@@ -255,6 +287,7 @@ class ModelSettings(Settings):
             text=replace(self.text, dropout=None, attn_dropout=None),
             prompt=None,
             label_smoothing=None,
+            merge_tokens=None,
         )
         return sizes != ModelSettings()
 

@@ -166,7 +166,7 @@ class Recipe(Settings):
         require(
             not (self.init.model and self.model.sets_sizes),
             f"`model` and `init.{kind}` both set sizes: with a {kind} to fine-tune, `model` "
-            "may set only prompt, label_smoothing, text.dropout, text.attn_dropout, "
+            "may set only prompt, label_smoothing, merge_tokens, text.dropout, text.attn_dropout, "
             "vision.drop_path",
         )
         data = self.data
@@ -212,6 +212,11 @@ class Recipe(Settings):
 
     def _check_match(self) -> None:
         """Reject the settings that only a captioner has, and limit the length of texts."""
+        require(
+            not self.model.merge_tokens,
+            f"`model.merge_tokens` is for captioners, which `task: {self.task}` does not train "
+            "alone: remove it",
+        )
         for name, is_set in self._list_caption_settings():
             text = "is for captioners only: remove it, or `task: match`"
             if self.task == "pretrain":

@@ -19,10 +19,11 @@ from cutline.config import VisionConfig
 from cutline.engine.module import InferenceModule
 from cutline.errors import ConfigError
 from cutline.files import atomic_write
+from cutline.model import token_merging
 from cutline.model.vision import VisionTransformer, check_image_size
 
 RunGraph = Callable[[Tensor], Tensor]
-"""pixel_values (B, 3, S, S) -> image_embeds (B, N, D)"""
+"""pixel_values (B, 3, S, S) -> image_embeds"""
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class CompiledVision(InferenceModule):
         self.weights = weights
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Map pixel_values (B, 3, S, S) to image_embeds (B, N, D).
+        """Map pixel_values (B, 3, S, S) to image_embeds, as `VisionTransformer` does.
 
         Raises:
             ValueError: The images have another size.
@@ -202,12 +203,13 @@ def cache_dir() -> Path:
 
 def graph_dependencies(vision: VisionTransformer) -> list[Any]:
     """List what a graph depends on besides weights: sizes, precision, code, PyTorch and CPU."""
-    code = {
+    code = {inspect.getsource(token_merging)} | {
         inspect.getsource(inspect.getmodule(type(module)) or type(module))
         for module in vision.modules()
     }
     return [
         vision.config,
+        vision.merge_tokens,
         vision.pos_embed.dtype,
         *sorted(code),
         torch.__version__,

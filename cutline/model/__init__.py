@@ -1,6 +1,6 @@
 """The networks: PyTorch modules that map tensors to tensors, without tokenizer or files."""
 
-from cutline.model.attention import KeysValues
+from cutline.model.cache import KeysValues
 from cutline.model.caption import CaptionLoss, CaptionModel, make_lm_labels
 from cutline.model.match import MatchModel, match_probability
 from cutline.model.match_training import MatchLoss, MatchTrainingModel

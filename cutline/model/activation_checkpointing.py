@@ -8,7 +8,7 @@ which cost little; "full" saves only the inputs of a layer.
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
 CheckpointPolicy = Literal["none", "selective", "full"]
@@ -30,17 +30,15 @@ SAVED_OPS = {
 """operations whose results are saved by "selective": they take nearly all the time"""
 
 
-def run_layer(layer: nn.Module, policy: CheckpointPolicy, *args: Any) -> Tensor:
+def run_layer(layer: nn.Module, policy: CheckpointPolicy, *args: Any) -> Any:
     """Call `layer` on `args` and save the activations that `policy` selects for the backward pass.
 
     Without gradients, or outside training, no policy applies.
     """
     if policy == "none" or not (layer.training and torch.is_grad_enabled()):
-        out: Tensor = layer(*args)
-        return out
+        return layer(*args)
     context = _selective_context if policy == "selective" else torch_checkpoint.noop_context_fn
-    out = torch_checkpoint.checkpoint(layer, *args, use_reentrant=False, context_fn=context)
-    return out
+    return torch_checkpoint.checkpoint(layer, *args, use_reentrant=False, context_fn=context)
 
 
 def _selective_context() -> Any:

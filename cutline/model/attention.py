@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from cutline.model.cache import CacheLayer
-
-KeysValues = tuple[Tensor, Tensor]
-"""keys and values, (B, H, S, d) each"""
+from cutline.model.cache import CacheLayer, KeysValues
+from cutline.model.token_merging import split_sizes
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -40,12 +38,15 @@ def attend(
         k: (R, H, S, d), possibly of lower precision than `q`.
         v: (R, H, S, d), in the dtype of `k`.
         dropout: Probability of dropping an attention weight.
-        mask: Boolean, broadcast to (R, H, T, S); true where a query may attend.
+        mask: Broadcast to (R, H, T, S): boolean, true where a query may attend, or what is added
+            to the scores.
         causal: Whether a query attends only to keys up to its own position.
 
     Returns:
         (R, H, T, d), in the dtype of `q`.
     """
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(k.dtype)
     out = scaled_dot_product_attention(
         q.to(k.dtype), k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
     )
@@ -96,8 +97,7 @@ class SelfAttention(nn.Module):
         Returns:
             (R, T, D).
         """
-        heads = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
-        q, k, v = heads  # (R, H, T, d)
+        q, k, v = self._project(x)
         if cache is not None:
             k, v = cache.append(k, v)  # (R, H, S, d)
         if self.training or (mask is None and cache is None):
@@ -106,6 +106,25 @@ class SelfAttention(nn.Module):
             attended = attend_to_tokens(q, k, v, mask)
         out: Tensor = self.proj(merge_heads(attended))
         return out
+
+    def forward_with_keys(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Attend from each token of `x` to all of the same row, and return their keys too.
+
+        Args:
+            x: (R, T, D).
+            bias: (R, 1, 1, T), added to the scores.
+
+        Returns:
+            (R, T, D), and the keys (R, H, T, d).
+        """
+        q, k, v = self._project(x)
+        attended = attend(q, k, v, self.dropout if self.training else 0.0, bias)
+        return self.proj(merge_heads(attended)), k
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of x (R, T, D), (R, H, T, d) each."""
+        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        return q, k, v
 
 
 class CrossAttention(nn.Module):
@@ -117,6 +136,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, dim: int, image_dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.image_dim = image_dim
         self.num_heads = num_heads
         self.dropout = dropout
         self.q = nn.Linear(dim, dim)
@@ -124,16 +144,20 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def project_image(self, image_embeds: Tensor) -> KeysValues:
-        """Project image_embeds (B, N, D_vision) into keys and values, (B, H, N, d) each."""
+        """Project image_embeds (B, N, D_vision) into keys and values, (B, H, N, d) each.
+
+        A last channel of sizes becomes their bias; see `token_merging`.
+        """
+        image_embeds, bias = split_sizes(image_embeds, self.image_dim)
         k, v = self.kv(image_embeds).chunk(2, dim=-1)
-        return split_heads(k, self.num_heads), split_heads(v, self.num_heads)
+        return KeysValues(split_heads(k, self.num_heads), split_heads(v, self.num_heads), bias)
 
     def forward(self, x: Tensor, image_kv: KeysValues) -> Tensor:
         """Attend from x (R, T, D) to image_kv (B, H, N, d); row r belongs to image r // K."""
-        k, v = image_kv
+        k, v, bias = image_kv
         rows = x.flatten(0, 1).unflatten(0, (len(k), -1))  # (B, K * T, D)
         q = split_heads(self.q(rows), self.num_heads)  # (B, H, K * T, d)
-        attended = attend(q, k, v, self.dropout if self.training else 0.0)
+        attended = attend(q, k, v, self.dropout if self.training else 0.0, bias)
         out: Tensor = self.proj(merge_heads(attended))  # (B, K * T, D)
         return out.view(x.shape)
 
@@ -147,14 +171,16 @@ class CrossAttention(nn.Module):
         Returns:
             (B, H, T, N).
         """
-        q, k = split_heads(self.q(x), self.num_heads), image_kv[0]
+        q, k = split_heads(self.q(x), self.num_heads), image_kv.keys
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+        if image_kv.bias is not None:
+            scores = scores + image_kv.bias
         weights: Tensor = scores.softmax(-1)
         return weights
 
     def mix(self, weights: Tensor, image_kv: KeysValues, dtype: torch.dtype) -> Tensor:
         """Return what `forward` does, (B, T, D), given the attention weights (B, H, T, N)."""
-        attended = (weights @ image_kv[1].float()).to(dtype)
+        attended = (weights @ image_kv.values.float()).to(dtype)
         out: Tensor = self.proj(merge_heads(attended))
         return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,12 +11,23 @@ from torch import Tensor
 NO_BEAM = -1  # in `ancestry`: no token at this position
 
 
+class KeysValues(NamedTuple):
+    """Keys and values of images in one layer."""
+
+    keys: Tensor
+    """(B, H, N, d)"""
+    values: Tensor
+    """(B, H, N, d)"""
+    bias: Tensor | None = None
+    """(B, 1, 1, N), added to the scores of merged tokens for their sizes"""
+
+
 @dataclass
 class CacheLayer:
     """One layer's view of a `TextCache`, for a step of B images with Q = K * T new tokens each."""
 
-    image_kv: tuple[Tensor, Tensor]
-    """keys and values of the images, (B, H, N, d) each"""
+    image_kv: KeysValues
+    """keys and values of the images"""
     token_kv: tuple[Tensor, Tensor]
     """keys and values of the tokens, (B, H, P * K', d) each"""
     write_index: Tensor
@@ -48,6 +60,7 @@ class TextCache:
 
     Attributes:
         image_kv: Keys and values of the images, (L, 2, C, H, N, d).
+        image_bias: Their bias, (C, 1, 1, N), for all layers; None without merged tokens.
         token_kv: Keys and values of the tokens, (L, 2, C, H, P, K', d).
         ancestry: (C, K', P), the beam that wrote the token of each beam at each position, or
             NO_BEAM.
@@ -61,6 +74,7 @@ class TextCache:
         max_tokens: int,
         num_images: int = 0,
         prompt_mask: Tensor | None = None,
+        image_bias: Tensor | None = None,
     ) -> None:
         """Make a cache without tokens.
 
@@ -69,10 +83,12 @@ class TextCache:
             max_tokens: P, the longest caption, prompt included.
             num_images: Number of images in `image_kv`.
             prompt_mask: (B, T), false at the padding of the prompts that the first step reads.
+            image_bias: (C, 1, 1, N), filled as `image_kv` is; None without merged tokens.
         """
         num_layers, _, slots, num_heads, _, head_dim = image_kv.shape
         device = image_kv.device
         self.image_kv, self.num_images, self.prompt_mask = image_kv, num_images, prompt_mask
+        self.image_bias = image_bias
         self.token_kv = image_kv.new_zeros(num_layers, 2, slots, num_heads, max_tokens, 1, head_dim)
         self.ancestry = torch.full((slots, 1, max_tokens), NO_BEAM, device=device)
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
@@ -83,8 +99,8 @@ class TextCache:
         """Return C, the number of images that fit into the cache."""
         return self.image_kv.shape[2]
 
-    def reserve(self, num_images: int) -> Tensor:
-        """Return the slots of the next images, a view of image_kv: (L, 2, num_images, H, N, d).
+    def reserve(self, num_images: int) -> tuple[Tensor, Tensor | None]:
+        """Return the slots of the next images, views of `image_kv` and `image_bias`.
 
         They count as in use only after `extend`.
 
@@ -94,7 +110,9 @@ class TextCache:
         end = self.num_images + num_images
         if end > self.slots:
             raise ValueError(f"{end} images do not fit into {self.slots} slots")
-        return self.image_kv[:, :, self.num_images : end]
+        slots = slice(self.num_images, end)
+        bias = None if self.image_bias is None else self.image_bias[slots]
+        return self.image_kv[:, :, slots], bias
 
     def advance(
         self, num_images: int, num_beams: int, num_tokens: int
@@ -159,9 +177,10 @@ class TextCache:
 
     def _view_layers(self, num_images: int, write_index: Tensor) -> list[CacheLayer]:
         image_kv = self.image_kv[:, :, :num_images]  # (L, 2, B, H, N, d)
+        bias = None if self.image_bias is None else self.image_bias[:num_images]
         token_kv = self.token_kv[:, :, :num_images].flatten(4, 5)  # (L, 2, B, H, P * K', d)
         return [
-            CacheLayer((image[0], image[1]), (token[0], token[1]), write_index)
+            CacheLayer(KeysValues(image[0], image[1], bias), (token[0], token[1]), write_index)
             for image, token in zip(image_kv, token_kv, strict=True)
         ]
 
@@ -225,6 +244,8 @@ class TextCache:
             self.ancestry[moved], self.lengths[moved] = self.ancestry[source], self.lengths[source]
             self.token_kv[:, :, moved] = self.token_kv[:, :, source]
             self.image_kv[:, :, moved] = self.image_kv[:, :, source]
+            if self.image_bias is not None:
+                self.image_bias[moved] = self.image_bias[source]
         self.num_images = num_images
         if not num_images:  # so that a cache that is used again gives bit-identical results
             self.write_position.zero_()
@@ -235,9 +256,11 @@ class TextCache:
         Raises:
             ValueError: The cache has too few free slots.
         """
-        reserved = self.reserve(other.num_images)
-        if reserved.data_ptr() != other.image_kv.data_ptr():  # else `other` was made in this cache
-            reserved.copy_(other.image_kv[:, :, : other.num_images])
+        image_kv, bias = self.reserve(other.num_images)
+        if image_kv.data_ptr() != other.image_kv.data_ptr():  # else `other` was made in this cache
+            image_kv.copy_(other.image_kv[:, :, : other.num_images])
+            if bias is not None and other.image_bias is not None:
+                bias.copy_(other.image_bias[: other.num_images])
         num_beams, num_positions = other.ancestry.shape[1:]
         self._widen(num_beams)
 

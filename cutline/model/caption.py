@@ -46,7 +46,7 @@ class CaptionModel(VisionTextModel):
     config: CaptionConfig
 
     def __init__(self, config: CaptionConfig) -> None:
-        super().__init__(config, has_lm_head=True)
+        super().__init__(config, has_lm_head=True, merge_tokens=config.merge_tokens)
         self.cache_dtype: torch.dtype | None = None  # of keys and values; None: that of the weights
 
     def forward(
@@ -74,7 +74,7 @@ class CaptionModel(VisionTextModel):
                 each caption.
             return_logits: Whether to return the logits of all positions but the last. Otherwise
                 only those of scored tokens are computed.
-            image_embeds: (B, N, D), earlier output of the vision encoder, which is then skipped.
+            image_embeds: Earlier output of the vision encoder, which is then skipped.
             label_smoothing: In place of that of the settings; 0 gives negative log-likelihoods.
 
         Returns:
@@ -114,13 +114,13 @@ class CaptionModel(VisionTextModel):
             max_tokens: The longest caption, prompt included.
         """
         text, weight = self.config.text, self.text.token_embed.weight
-        num_tokens, head_dim = self.config.vision.num_tokens, text.embed_dim // text.num_heads
-        image_kv = torch.empty(
-            (text.depth, 2, slots, text.num_heads, num_tokens, head_dim),
-            dtype=self.cache_dtype or weight.dtype,
-            device=weight.device,
+        num_tokens, head_dim = self.embeds_shape[0], text.embed_dim // text.num_heads
+        dtype = self.cache_dtype or weight.dtype
+        image_kv = weight.new_empty(
+            (text.depth, 2, slots, text.num_heads, num_tokens, head_dim), dtype=dtype
         )
-        return TextCache(image_kv, max_tokens)
+        bias = weight.new_empty((slots, 1, 1, num_tokens), dtype=torch.float32)
+        return TextCache(image_kv, max_tokens, image_bias=bias if self.merge_tokens else None)
 
     def prefill_images(
         self,
@@ -132,7 +132,7 @@ class CaptionModel(VisionTextModel):
         """Make a cache that holds keys and values of images and is ready for their prompts.
 
         Args:
-            image_embeds: (B, N, D).
+            image_embeds: What the vision encoder returns.
             max_tokens: The longest caption, prompt included.
             prompt_mask: (B, T), false at padding on the left of prompts; None without padding.
             target_cache: A cache that the images are appended to later, with `extend`. Their keys
@@ -141,10 +141,12 @@ class CaptionModel(VisionTextModel):
         num_images = len(image_embeds)
         # Only `image_kv` of a new cache is used, so it needs no room for tokens.
         owner = self.new_cache(num_images, 1) if target_cache is None else target_cache
-        image_kv = owner.reserve(num_images)
-        for layer, (keys, values) in enumerate(self.text.project_image(image_embeds)):
+        image_kv, image_bias = owner.reserve(num_images)
+        for layer, (keys, values, bias) in enumerate(self.text.project_image(image_embeds)):
             image_kv[layer, 0], image_kv[layer, 1] = keys, values
-        return TextCache(image_kv, max_tokens, num_images, prompt_mask)
+            if image_bias is not None and bias is not None:
+                image_bias.copy_(bias)
+        return TextCache(image_kv, max_tokens, num_images, prompt_mask, image_bias)
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Run one decoding step, and predict the next token of each beam.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import MatchConfig
-from cutline.model.attention import KeysValues
+from cutline.model.cache import KeysValues
 from cutline.model.vision_text import VisionTextModel
 
 

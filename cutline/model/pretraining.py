@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from cutline.config import MatchConfig, TextConfig
 from cutline.distributed import all_reduce_sum
 from cutline.model.activation_checkpointing import run_layer
-from cutline.model.attention import KeysValues, SelfAttention, make_text_mask
-from cutline.model.cache import CacheLayer
+from cutline.model.attention import SelfAttention, make_text_mask
+from cutline.model.cache import CacheLayer, KeysValues
 from cutline.model.match_training import MatchTrainingModel, replace_first
 from cutline.model.text import TextLayer, TextTransformer
 

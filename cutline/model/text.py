@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from cutline.config import TextConfig
 from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
-from cutline.model.attention import CrossAttention, KeysValues, SelfAttention, make_text_mask
-from cutline.model.cache import CacheLayer, TextCache
+from cutline.model.attention import CrossAttention, SelfAttention, make_text_mask
+from cutline.model.cache import CacheLayer, KeysValues, TextCache
 from cutline.model.fixed_scale import normalize_fixed_scale
 from cutline.model.vision import Mlp
 

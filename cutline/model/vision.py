@@ -10,6 +10,13 @@ from torch.nn import functional as F
 from cutline.config import VisionConfig
 from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
 from cutline.model.attention import SelfAttention
+from cutline.model.token_merging import (
+    append_sizes,
+    count_sizes,
+    merge_tokens,
+    size_bias,
+    start_origin,
+)
 
 
 class Mlp(nn.Module):
@@ -47,10 +54,33 @@ class VisionBlock(nn.Module):
         self.mlp = Mlp(dim, config.mlp_dim)
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, N, D) -> (B, N, D)."""
-        x = x + self._drop(self.attn(self.norm1(x)))
-        return x + self._drop(self.mlp(self.norm2(x)))
+    def forward(
+        self, x: Tensor, origin: Tensor | None = None, num_merged: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the block.
+
+        Args:
+            x: (B, N, D).
+            origin: See `token_merging`; None if no tokens merge.
+            num_merged: R, the number of tokens that merge.
+
+        Returns:
+            (B, N - R, D), and the new origin.
+        """
+        if origin is None:
+            x = x + self._drop(self.attn(self.norm1(x)))
+        else:
+            x, origin = self._attend_and_merge(x, origin, num_merged)
+        return x + self._drop(self.mlp(self.norm2(x))), origin
+
+    def _attend_and_merge(
+        self, x: Tensor, origin: Tensor, num_merged: int
+    ) -> tuple[Tensor, Tensor]:
+        has_merged = x.shape[1] < origin.shape[1]
+        bias = size_bias(count_sizes(origin, x.shape[1])) if has_merged else None
+        attended, keys = self.attn.forward_with_keys(self.norm1(x), bias)
+        x = x + self._drop(attended)
+        return merge_tokens(x, origin, keys, num_merged) if num_merged else (x, origin)
 
     def _drop(self, x: Tensor) -> Tensor:
         return drop_path(x, self.drop_path) if self.training and self.drop_path > 0 else x
@@ -59,10 +89,17 @@ class VisionBlock(nn.Module):
 class VisionTransformer(nn.Module):
     """Patches and a class token, pre-norm blocks, and a final norm over all tokens."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, merge_tokens: int = 0) -> None:
+        """Initialize the encoder.
+
+        Args:
+            config: Sizes.
+            merge_tokens: Tokens that merge in each block, as far as half of them; see
+                `token_merging`.
+        """
         super().__init__()
         dim = config.embed_dim
-        self.config = config
+        self.config, self.merge_tokens = config, merge_tokens
         self.patch_embed = nn.Conv2d(
             3, dim, kernel_size=config.patch_size, stride=config.patch_size
         )
@@ -90,18 +127,29 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode pixel_values (B, 3, S, S) to image_embeds (B, N, D).
+        """Encode pixel_values (B, 3, S, S) to image_embeds.
+
+        Returns:
+            (B, N, D), or (B, N', D + 1) if tokens merge, with their sizes in the last channel.
 
         Raises:
             ValueError: The images are not of the configured size.
         """
+        return self.forward_with_origin(pixel_values)[0]
+
+    def forward_with_origin(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what `forward` does, and the origin (B, N) of the tokens if they merge."""
         check_image_size(pixel_values, self.config.image_size)
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
-        for block, policy in zip(self.blocks, self.checkpoint_policies, strict=True):
-            x = run_layer(block, policy, x)
+        origin = start_origin(x) if self.merge_tokens else None
+        merges = self.config.count_merges(self.merge_tokens)
+        for block, policy, num_merged in zip(
+            self.blocks, self.checkpoint_policies, merges, strict=True
+        ):
+            x, origin = run_layer(block, policy, x, origin, num_merged)
         out: Tensor = self.norm(x)
-        return out
+        return (out if origin is None else append_sizes(out, origin)), origin
 
 
 def check_image_size(pixel_values: Tensor, size: int) -> None:

@@ -17,11 +17,20 @@ class VisionTextModel(nn.Module):
     config: CaptionConfig | MatchConfig
     text_class: ClassVar[type[TextTransformer]] = TextTransformer
 
-    def __init__(self, config: CaptionConfig | MatchConfig, has_lm_head: bool) -> None:
+    def __init__(
+        self, config: CaptionConfig | MatchConfig, has_lm_head: bool, merge_tokens: int = 0
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.vision = VisionTransformer(config.vision)
+        self.config, self.merge_tokens = config, merge_tokens
+        self.vision = VisionTransformer(config.vision, merge_tokens)
         self.text = self.text_class(config.text, config.vision.embed_dim, has_lm_head)
+
+    @property
+    def embeds_shape(self) -> tuple[int, int]:
+        """Return the shape of an image's image_embeds: (N, D), or (N', D + 1) if tokens merge."""
+        vision = self.config.vision
+        num_merged = sum(vision.count_merges(self.merge_tokens))
+        return vision.num_tokens - num_merged, vision.embed_dim + (self.merge_tokens > 0)
 
     def checkpoint_activations(
         self, vision_blocks: int = 0, text: bool = False, selective: bool = False

@@ -64,11 +64,10 @@ def open_store(recipe: Recipe, model: VisionTextModel) -> EmbeddingStore:
     """Open the store of `data.cache_embeddings` for the vision encoder of `model`."""
     bf16 = pick_precision(recipe.precision, pick_device(recipe.device)) == "bf16"
     dtype = torch.bfloat16 if bf16 else torch.float32
-    vision = model.config.vision
     return EmbeddingStore(
         Path(recipe.data.cache_embeddings),
         fingerprint_encoder(model, dtype),
-        (vision.num_tokens, vision.embed_dim),
+        model.embeds_shape,
         dtype,
     )
 
@@ -76,13 +75,14 @@ def open_store(recipe: Recipe, model: VisionTextModel) -> EmbeddingStore:
 def fingerprint_encoder(model: VisionTextModel, dtype: torch.dtype) -> str:
     """Return a hash of all that an embedding depends on besides its image.
 
-    These are the weights and sizes of the vision encoder, the normalization of pixels and the
-    precision.
+    These are the weights and sizes of the vision encoder, the normalization of pixels, the
+    precision, and how many tokens merge.
     """
     settings = [
         asdict(replace(model.config.vision, drop_path=0.0)),
         asdict(model.config.image),
         str(dtype),
+        *([model.merge_tokens] if model.merge_tokens else []),
     ]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, weight in model.vision.state_dict().items():
