@@ -72,10 +72,11 @@ def merge_tokens(x: Tensor, origin: Tensor, keys: Tensor, num_merged: int) -> tu
 
     # Rows of one matrix, because PyTorch copies whole rows faster than it gathers single values.
     rows, first = x.flatten(0, 1), torch.arange(batch, device=x.device)[:, None] * num_tokens
-    merged, target, kept = ((index + first).flatten() for index in (merged, target, kept))
-    change = share.flatten()[:, None] * (rows[merged] - rows[target])  # (B * R, D)
-    rows = rows.index_add(0, target, change.to(x.dtype))
-    return rows.index_select(0, kept).view(batch, -1, dim), new_origin
+    change = share[..., None] * (rows[merged + first] - rows[target + first])  # (B, R, D)
+    # A product with ones and zeros, because adding to rows by number is not deterministic on a GPU.
+    is_target = torch.arange(num_tokens, device=x.device)[:, None] == target[:, None]  # (B, N, R)
+    x = x + is_target.to(x.dtype) @ change.to(x.dtype)
+    return x.flatten(0, 1).index_select(0, (kept + first).flatten()).view(batch, -1, dim), new_origin
 
 
 @torch.no_grad()
