@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import VOCAB, make_images, make_model
+from tiny_model import VOCAB, make_config, make_images, make_model
 from torch import Tensor
 
 from cutline.config import GenerationConfig
@@ -13,6 +13,8 @@ from cutline.model import CaptionModel
 from cutline.model.cache import TextCache
 
 MODEL = make_model()
+MERGING = make_model(make_config(merge_tokens=1))
+MODELS = st.sampled_from([MODEL, MERGING])
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -23,26 +25,26 @@ def uncached_logits(model: CaptionModel, image_embeds: Tensor, tokens: list[int]
 
 
 def start(
-    prompts: list[list[int]], image_embeds: Tensor, new_tokens: int
+    prompts: list[list[int]], image_embeds: Tensor, new_tokens: int, model: CaptionModel = MODEL
 ) -> tuple[Tensor, Tensor, TextCache]:
     """Pad prompts on the left; return ids, mask, and a cache that fits `new_tokens` more."""
     longest = max(map(len, prompts))
     mask = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in prompts])
     ids = torch.tensor([[7] * (longest - len(row)) + row for row in prompts])
-    return ids, mask, MODEL.prefill_images(image_embeds, longest + new_tokens, mask)
+    return ids, mask, model.prefill_images(image_embeds, longest + new_tokens, mask)
 
 
 @torch.no_grad()
 @quick
 @given(st.data())
 def test_any_sequence_of_steps_equals_reading_from_the_start(data: st.DataObject) -> None:
-    token = st.integers(0, VOCAB - 1)
+    model, token = data.draw(MODELS), st.integers(0, VOCAB - 1)
     prompt = st.lists(token, min_size=1, max_size=4)
     # histories[image][beam] holds the tokens so far
     histories = [[row] for row in data.draw(st.lists(prompt, min_size=1, max_size=3))]
-    image_embeds = MODEL.vision(make_images(len(histories)))
-    ids, _, cache = start([rows[0] for rows in histories], image_embeds, new_tokens=9)
-    logits = MODEL.step(ids[:, None], cache)
+    image_embeds = model.vision(make_images(len(histories)))
+    ids, _, cache = start([rows[0] for rows in histories], image_embeds, 9, model)
+    logits = model.step(ids[:, None], cache)
     for _ in range(data.draw(st.integers(0, 3))):
         if data.draw(st.booleans()):
             slot = st.integers(0, len(histories) - 1)
@@ -62,11 +64,11 @@ def test_any_sequence_of_steps_equals_reading_from_the_start(data: st.DataObject
             [rows[old] + appended for old, appended in zip(parents, tokens, strict=True)]
             for rows, parents, tokens in zip(histories, beams, new.tolist(), strict=True)
         ]
-        logits = MODEL.step(new, cache)
+        logits = model.step(new, cache)
     assert logits.shape == (len(histories), len(histories[0]), VOCAB)
     for image, rows in enumerate(histories):
         for beam_number, tokens in enumerate(rows):
-            expected = uncached_logits(MODEL, image_embeds[image], tokens)
+            expected = uncached_logits(model, image_embeds[image], tokens)
             torch.testing.assert_close(logits[image, beam_number], expected, atol=2e-4, rtol=1e-4)
 
 
@@ -111,11 +113,11 @@ def test_a_step_computes_only_the_new_tokens() -> None:
 @given(st.data())
 def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObject) -> None:
     """Images come and go in a ring of six positions."""
-    token, slots, length = st.integers(3, VOCAB - 1), 3, 6
-    embeds = MODEL.vision(make_images(8))
-    ids, mask, cache = start([[1, 5]], embeds[:1], new_tokens=0)
-    cache, new = MODEL.new_cache(slots, length), MODEL.prefill_images(embeds[:1], length, mask)
-    MODEL.step(ids[:, None], new)
+    model, token, slots, length = data.draw(MODELS), st.integers(3, VOCAB - 1), 3, 6
+    embeds = model.vision(make_images(8))
+    ids, mask, cache = start([[1, 5]], embeds[:1], 0, model)
+    cache, new = model.new_cache(slots, length), model.prefill_images(embeds[:1], length, mask)
+    model.step(ids[:, None], new)
     new.reorder(torch.zeros(1, 2, dtype=torch.long))
     cache.extend(new)
     # for each slot: the image, and the tokens of its two beams
@@ -125,10 +127,10 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
             prompt = st.lists(token, min_size=1, max_size=4)
             prompts = data.draw(st.lists(prompt, min_size=1, max_size=slots - len(rows)))
             images = torch.arange(len(prompts)) % 2 + number % 7
-            ids, mask, _ = start(prompts, embeds[images], new_tokens=0)
+            ids, mask, _ = start(prompts, embeds[images], 0, model)
             target_cache = data.draw(st.sampled_from([cache, None]))
-            new = MODEL.prefill_images(embeds[images], length, mask, target_cache)
-            MODEL.step(ids[:, None], new)
+            new = model.prefill_images(embeds[images], length, mask, target_cache)
+            model.step(ids[:, None], new)
             new.reorder(torch.zeros(len(prompts), 2, dtype=torch.long))
             cache.extend(new)
             rows += [
@@ -136,14 +138,14 @@ def test_images_that_join_later_get_the_logits_of_a_run_alone(data: st.DataObjec
                 for image, prompt in zip(images.tolist(), prompts, strict=True)
             ]
         tokens = [[data.draw(token), data.draw(token)] for _ in rows]
-        logits = MODEL.step(torch.tensor(tokens)[..., None], cache)
+        logits = model.step(torch.tensor(tokens)[..., None], cache)
         rows = [
             (image, [[*beam, new_token] for beam, new_token in zip(beams, new_tokens, strict=True)])
             for (image, beams), new_tokens in zip(rows, tokens, strict=True)
         ]
         for (image, beams), row_logits in zip(rows, logits, strict=True):
             for beam, beam_logits in zip(beams, row_logits, strict=True):
-                expected = uncached_logits(MODEL, embeds[image], beam)
+                expected = uncached_logits(model, embeds[image], beam)
                 torch.testing.assert_close(beam_logits, expected, atol=2e-4, rtol=1e-4)
         parents = [[data.draw(st.integers(0, 1)) for _ in range(2)] for _ in rows]
         cache.reorder(torch.tensor(parents))

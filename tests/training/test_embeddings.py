@@ -114,8 +114,9 @@ def record_read_images(monkeypatch: pytest.MonkeyPatch) -> list[str | bytes]:
                 "optim_freeze": (),
             },
         ),
+        ("fp32", {"model_merge_tokens": 1}),
     ],
-    ids=["fp32", "bf16", "workers", "lora"],
+    ids=["fp32", "bf16", "workers", "lora", "merged"],
 )
 def test_run_with_cache_equals_run_without(
     cached: Build, tmp_path: Path, precision: str, changes: dict
