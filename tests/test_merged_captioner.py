@@ -57,15 +57,16 @@ def read_ids(captioner: Captioner, **settings: Any) -> list[tuple[int, ...]]:
     return [caption.token_ids for caption in captioner.caption(IMAGES, **settings)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("search", SEARCHES, ids=str)
+@pytest.mark.parametrize(
+    ("precision", "search"), [("fp32", SEARCHES[0]), ("int8", SEARCHES[0]), ("fp32", SEARCHES[1])]
+)
 def test_captions_do_not_depend_on_the_batch(
     folder: Path, precision: Any, search: dict[str, Any]
 ) -> None:
     """Images come and go in the cache, with their sizes."""
     captioner = cutline.load(folder, "cpu", precision, merge_tokens=MERGED)
     expected = [captioner.caption(image, batch_size=1, **search)[0].token_ids for image in IMAGES]
-    for batch_size in (2, 3, 8):
+    for batch_size in (3, 8):
         assert read_ids(captioner, batch_size=batch_size, **search) == expected
     assert len(set(expected)) > 1
 
@@ -101,7 +102,7 @@ def test_the_compiled_encoder_merges_as_the_eager_one(
     assert read_ids(compiled) == read_ids(merging)
     plain = cutline.load(folder, "cpu", "fp32", engine="compiled")  # has a graph of its own
     assert encode(plain).shape == (3, 17, 32)
-    with pytest.raises(ConfigError, match='engine compiled .* engine="packed", or with merge_'):
+    with pytest.raises(ConfigError, match=r'engine compiled .* engine="packed", or with merge_'):
         cutline.explain(compiled, IMAGES[0], "a red circle", method="attention")
 
 

@@ -76,9 +76,8 @@ def merge_tokens(x: Tensor, origin: Tensor, keys: Tensor, num_merged: int) -> tu
     # A product with ones and zeros, because adding to rows by number is not deterministic on a GPU.
     is_target = torch.arange(num_tokens, device=x.device)[:, None] == target[:, None]  # (B, N, R)
     x = x + is_target.to(x.dtype) @ change.to(x.dtype)
-    return x.flatten(0, 1).index_select(0, (kept + first).flatten()).view(
-        batch, -1, dim
-    ), new_origin
+    remaining = x.flatten(0, 1).index_select(0, (kept + first).flatten())
+    return remaining.view(batch, -1, dim), new_origin
 
 
 @torch.no_grad()

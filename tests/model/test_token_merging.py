@@ -167,9 +167,8 @@ def test_gradients_reach_every_weight_and_checkpoints_change_none() -> None:
         model = make_merging(3).train()
         model.checkpoint_activations(vision_blocks=2 if policy == "full" else 0)
         ids, mask = make_texts([5, 4])
-        model(
-            make_images(2, SIZE).double(), ids, mask, ids.where(mask.bool(), -100)
-        ).loss.backward()
+        labels = ids.where(mask.bool(), -100)
+        model(make_images(2, SIZE).double(), ids, mask, labels).loss.backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters()})
         assert all(gradient is not None for gradient in gradients[-1].values())
     torch.testing.assert_close(*gradients)
