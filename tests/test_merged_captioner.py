@@ -17,8 +17,10 @@ from cutline.captioner import Captioner
 from cutline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.config import CaptionerOptions, LoadOptions, ModelSettings, Recipe, VisionConfig
+from cutline.engine.compiled import graph_dependencies
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel
+from cutline.model.vision import VisionTransformer
 
 MERGED = 6  # of 17 tokens: 11 remain after one block, 6 after two
 IMAGES = draw_images(7)
@@ -100,10 +102,14 @@ def test_the_compiled_encoder_merges_as_the_eager_one(
     compiled = cutline.load(folder, "cpu", "fp32", engine="compiled", merge_tokens=MERGED)
     torch.testing.assert_close(encode(compiled), encode(merging))
     assert read_ids(compiled) == read_ids(merging)
-    plain = cutline.load(folder, "cpu", "fp32", engine="compiled")  # has a graph of its own
-    assert encode(plain).shape == (3, 17, 32)
     with pytest.raises(ConfigError, match=r'engine compiled .* engine="packed", or with merge_'):
         cutline.explain(compiled, IMAGES[0], "a red circle", method="attention")
+
+
+def test_each_number_has_a_compiled_graph_of_its_own() -> None:
+    encoders = [VisionTransformer(VisionConfig(depth=1), number) for number in (0, 1, 2, 2)]
+    keys = [str(graph_dependencies(vision)) for vision in encoders]
+    assert len(set(keys)) == 3
 
 
 def test_zero_is_the_captioner_without_merging_to_the_bit(folder: Path) -> None:

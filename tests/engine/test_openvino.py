@@ -27,10 +27,11 @@ def refuse(*_: object) -> None:
     raise AssertionError("converted again")
 
 
+@pytest.mark.parametrize("merge_tokens", [0, 2])
 def test_openvino_equals_eager_and_is_converted_once(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch, merge_tokens: int
 ) -> None:
-    vision = make_vision()
+    vision = make_vision(merge_tokens=merge_tokens)
     first = compile_with_openvino(vision, "fp32")
     monkeypatch.setattr(openvino, "convert_to_openvino", refuse)
     second = compile_with_openvino(vision, "fp32")

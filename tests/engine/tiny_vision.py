@@ -11,9 +11,9 @@ from cutline.model.vision import VisionTransformer
 CONFIG = VisionConfig(image_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=3)
 
 
-def make_vision(seed: int = 0) -> VisionTransformer:
+def make_vision(seed: int = 0, merge_tokens: int = 0) -> VisionTransformer:
     """Make an encoder of one block; all weights are random, so that a missing one is noticed."""
-    vision = VisionTransformer(CONFIG)
+    vision = VisionTransformer(CONFIG, merge_tokens)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in vision.named_parameters():

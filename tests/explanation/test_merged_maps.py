@@ -11,6 +11,8 @@ from PIL import Image
 import cutline
 from cutline.captioner import Captioner
 from cutline.config import CaptionConfig
+from cutline.engine.compiled import CompiledVision
+from cutline.errors import ConfigError
 from cutline.explanation.merged_tokens import spread_weights
 from cutline.model import CaptionModel
 
@@ -48,6 +50,17 @@ def test_equal_patches_have_the_maps_of_before(captioner: Captioner, method: Any
     )
     for one, two in zip(expected.words, actual.words, strict=True):
         assert np.abs(one.map - two.map).max() < 1e-4
+
+
+def test_an_encoder_that_does_not_say_what_merges_is_an_error(captioner: Captioner) -> None:
+    """The compiled encoder returns embeddings only."""
+    merging = copy_with(captioner, 1, same_positions=False)
+    encoder = merging.model.vision
+    merging.model.vision = CompiledVision(encoder.config, encoder)  # type: ignore[assignment]
+    image = Image.new("RGB", (32, 32), "red")
+    with pytest.raises(ConfigError, match=r"does not say which tokens it merges: load .*packed"):
+        cutline.explain(merging, image, CAPTION, method="attention")
+    assert len(cutline.explain(merging, image, CAPTION, method="occlusion").words) == 7
 
 
 @pytest.mark.parametrize("method", ["attention", "gradient", "occlusion"])

@@ -57,10 +57,3 @@ def test_the_loss_is_that_of_the_captioner_that_merges(recipe: Build, tmp_path: 
         losses.append(read_log(Path(run.output) / "log.jsonl")[0]["loss"])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # PyTorch's own, about the inputs of compiled layers
-def test_layers_compile_for_every_number_of_tokens(recipe: Build) -> None:
-    changes = {"model_merge_tokens": 1, "vision_patch_size": 8, "vision_depth": 6}
-    train(recipe(compile=True, optim_max_steps=2, **changes), show_progress=False)
