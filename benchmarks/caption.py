@@ -12,7 +12,7 @@ stdout.
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -66,14 +66,17 @@ class Options:
     limit: float = 0.0
     """a runner that takes longer, in seconds, runs only once, on a single batch (0: 60, or 15 with
     --short)"""
+    merge_tokens: int = 0
+    """visual tokens that cutline merges in each block; captions then differ"""
 
     def select_runners(self) -> list[Runner]:
         """Return the requested runners; exit for an unknown name."""
-        return (
+        chosen = (
             [find_runner(name) for name in self.runners.split(",")]
             if self.runners
             else list(RUNNERS)
         )
+        return [replace(runner, merge_tokens=self.merge_tokens) for runner in chosen]
 
     def select_scenarios(self) -> tuple[list[Scenario], list[str]]:
         """Return the scenarios to time here, and those for processes; exit for unknown names."""
@@ -198,7 +201,7 @@ class Benchmark:
         minimums = {
             name: minimum_seconds(config, precisions[name], each.batch, scenario.search, roofline)
             for name, each in outcomes.items()
-            if isinstance(each, Timing) and name in precisions
+            if isinstance(each, Timing) and name in precisions and not self.options.merge_tokens
         }
         return to_json(scenario, outcomes, minimums)
 
@@ -208,6 +211,7 @@ class Benchmark:
             "short": self.options.short,
             "repeats": self.repeats,
             "limit": self.limit,
+            "merge_tokens": self.options.merge_tokens,
         }
 
 

@@ -85,8 +85,10 @@ def format_machine(result: dict[str, Any]) -> str:
         for name, version in machine["versions"].items()
         if name in ("torch", "transformers")
     )
+    merged = result["options"].get("merge_tokens")  # of older results: none
+    merging = f", {merged} tokens merged per block by cutline" if merged else ""
     hardware = f"{machine['cpu']}, {machine['threads']} threads, {units}"
-    return f"BLIP {result['options']['size']}; {hardware}; {libraries}"
+    return f"BLIP {result['options']['size']}{merging}; {hardware}; {libraries}"
 
 
 def _text(x: float, y: float, kind: str, text: str, anchor: str = "start") -> str:

@@ -30,6 +30,8 @@ class Runner:
     library: Literal["cutline", "transformers"]
     precision: Literal["fp32", "bf16", "int8"]
     engine: Literal["packed", "compiled", "openvino"] = "packed"
+    merge_tokens: int = 0
+    """visual tokens that cutline merges in each block"""
 
     @property
     def name(self) -> str:
@@ -95,7 +97,11 @@ class Cutline:
         engine: dict[str, Any] = {} if runner.engine == "packed" else {"engine": runner.engine}
         load: Any = cutline.load
         self.captioner = load(
-            folder / "cutline", device="cpu", precision=runner.precision, **engine
+            folder / "cutline",
+            device="cpu",
+            precision=runner.precision,
+            merge_tokens=runner.merge_tokens,
+            **engine,
         )
 
     def prepare(self, images: Images) -> Images:

@@ -83,6 +83,8 @@ def show(result: Json, console: Console) -> None:
     """Print the tables, the missing runners and the summary."""
     for table in _tables(result):
         console.print(table)
+    if merged := result["options"].get("merge_tokens"):
+        console.print(f"cutline merges {merged} tokens per block; the quality is not measured")
     for name, why in missing(result).items():
         console.print(f"{name} is not available: {why}", markup=False, highlight=False)
 

@@ -420,3 +420,31 @@ def test_captions_by_scst_are_compared_with_those_of_the_control(tmp_path: Path)
     assert gain == pytest.approx(result["scst"]["cider"] - result["control"]["cider"])
     assert low <= gain <= high
     assert "scst 3" in (tmp_path / "report.html").read_text()
+
+
+def test_merged_tokens_are_measured(tmp_path: Path) -> None:
+    flags = ["--size", "tiny", "--merge-tokens", "0", "3", "--precisions", "fp32", "--repeats", "2"]
+    flags += ["--batch-size", "4", "--length", "9", "--part", "speed", "quality"]
+    flags += ["--resamples", "100"]
+    data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
+    save_captioner(tmp_path / "model")
+    flags += ["--model", str(tmp_path / "model"), "--data", str(data), "--numbers", "0", "1"]
+    flags += ["--chart", str(tmp_path / "chart.svg")]
+    result = run_benchmark("merge_tokens.py", *flags, output=tmp_path / "result.json")
+    speed, quality = result["speed"], result["quality"]
+    seconds = {name: statistics.median(values) for name, values in speed["seconds"].items()}
+    ratio = seconds["fp32, 0 merged"] / seconds["fp32, 3 merged"]
+    assert speed["ratios"] == {"fp32, 3 merged": pytest.approx(ratio)}
+    plain, merged, smaller = quality["settings"]
+    assert [row["tokens"] for row in (plain, merged, smaller)] == [5, 3, 2]
+    assert plain["unchanged"] == 1
+    assert plain["interval"] == [0, 0]
+    for row in (merged, smaller):
+        assert row["difference"] == pytest.approx(row["cider"] - plain["cider"])
+        assert row["images_per_s"] == pytest.approx(4 / statistics.median(row["seconds"]))
+    low, high = merged["interval"]
+    kept = low <= 0 <= high and merged["unchanged"] >= 0.85
+    assert quality["recommended"] == (1 if kept else 0)
+    chart = ElementTree.parse(tmp_path / "chart.svg")
+    dots = list(chart.iter("{http://www.w3.org/2000/svg}circle"))
+    assert len(dots) == 4 + 3  # of two lines that share one setting, and a marker of each setting

@@ -106,8 +106,8 @@ def read_calibration_of(file: Path, fingerprint: str) -> Calibration:
     calibration = read_calibration(file)
     if calibration.fingerprint != fingerprint:
         raise CheckpointError(
-            f"{file}: the calibration of another model, other weights or another image size; make "
-            "one for this model with `cutline calibrate`"
+            f"{file}: the calibration of another model, other weights, another image size or other "
+            "merged tokens; make one for this model with `cutline calibrate`"
         )
     return calibration
 
