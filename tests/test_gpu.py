@@ -24,6 +24,7 @@ from cutline.config import (
     VisionSettings,
 )
 from cutline.demo.scenes import make_scenes, write_scenes
+from cutline.model import CaptionModel
 from cutline.training import read_log, train
 
 pytestmark = pytest.mark.gpu
@@ -56,6 +57,20 @@ def test_captions_are_those_of_the_cpu(settings: dict[str, Any], engine: Engine)
         assert [caption.token_ids for caption in captions] == [
             caption.token_ids for caption in expected
         ]
+
+
+@pytest.mark.parametrize("engine", ["eager", "packed", "compiled"])
+def test_captions_of_merged_tokens_are_those_of_the_cpu(engine: Engine) -> None:
+    """Covers the sizes of merged tokens in CUDA graphs."""
+    plain, images = make_captioner(), draw_images(7)
+    model = CaptionModel(replace(plain.config, merge_tokens=1))
+    model.load_state_dict(plain.model.state_dict())
+    on_cpu = Captioner(copy.deepcopy(model), plain.tokenizer, "cpu", "fp32")
+    on_gpu = Captioner(model, plain.tokenizer, "cuda", "fp32", engine)
+    expected = [caption.token_ids for caption in on_cpu.caption(images)]
+    for batch_size in (8, 3):
+        captions = on_gpu.caption(images, batch_size=batch_size)
+        assert [caption.token_ids for caption in captions] == expected
 
 
 @pytest.mark.parametrize("engine", ["eager", "packed", "compiled"])

@@ -116,10 +116,9 @@ class CaptionModel(VisionTextModel):
         text, weight = self.config.text, self.text.token_embed.weight
         num_tokens, head_dim = self.embeds_shape[0], text.embed_dim // text.num_heads
         dtype = self.cache_dtype or weight.dtype
-        image_kv = weight.new_empty(
-            (text.depth, 2, slots, text.num_heads, num_tokens, head_dim), dtype=dtype
-        )
-        bias = weight.new_empty((slots, 1, 1, num_tokens), dtype=torch.float32)
+        shape = (text.depth, 2, slots, text.num_heads, num_tokens, head_dim)
+        image_kv = torch.empty(shape, dtype=dtype, device=weight.device)
+        bias = torch.empty((slots, 1, 1, num_tokens), device=weight.device)
         return TextCache(image_kv, max_tokens, image_bias=bias if self.merge_tokens else None)
 
     def prefill_images(

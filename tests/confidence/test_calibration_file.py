@@ -61,7 +61,7 @@ def test_it_is_found_in_the_folder_of_a_model(tmp_path: Path, layout: str) -> No
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (make_calibration().to_json(), "the calibration of another model, other weights or"),
+        (make_calibration().to_json(), "the calibration of another model, other weights, an"),
         ("{}", "not a calibration that this version of cutline reads"),
         ("[", "not JSON"),
     ],

@@ -1,6 +1,7 @@
 """Heat-maps of captioners that merge tokens."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_an_encoder_that_does_not_say_what_merges_is_an_error(captioner: Caption
     with pytest.raises(ConfigError, match=r"does not say which tokens it merges: load .*packed"):
         cutline.explain(merging, image, CAPTION, method="attention")
     assert len(cutline.explain(merging, image, CAPTION, method="occlusion").words) == 7
+
+
+def test_a_packed_captioner_has_the_gradients_of_one_that_merges_as_it_does(
+    folder: Path, captioner: Captioner, images: list[Image.Image]
+) -> None:
+    merging = copy_with(captioner, 1, same_positions=False)
+    packed = cutline.load(folder, "cpu", "fp32", merge_tokens=1)
+    expected, actual = (cutline.explain(each, images[0], CAPTION) for each in (merging, packed))
+    for one, two in zip(expected.words, actual.words, strict=True):
+        assert np.abs(one.map - two.map).max() < 1e-4
 
 
 @pytest.mark.parametrize("method", ["attention", "gradient", "occlusion"])

@@ -149,7 +149,11 @@ def test_worker_processes_do_not_change_a_run(recipe: Build, tmp_path: Path) -> 
     assert read_losses(runs[0].output) == read_losses(runs[1].output)
 
 
-@pytest.mark.parametrize("task", [{}, PRETRAIN | MOMENTUM], ids=["caption", "pretrain"])
+@pytest.mark.parametrize(
+    "task",
+    [{}, PRETRAIN | MOMENTUM, {"model_merge_tokens": 1}],
+    ids=["caption", "pretrain", "merged"],
+)
 def test_recomputed_activations_do_not_change_a_run(
     recipe: Build, task: dict[str, object], tmp_path: Path
 ) -> None:

@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from tiny_recipe import NO_DROPOUT
 
 import cutline
-from cutline.config import ModelSettings, Recipe
+from cutline.config import CaptionConfig, ModelSettings, Recipe, TextConfig, VisionConfig
+from cutline.model import CaptionModel
 from cutline.training import read_log, train
+from cutline.training.data.embeddings import fingerprint_encoder
 from cutline.training.loop.trainer import Trainer
 
 Build = Callable[..., Recipe]
@@ -46,6 +48,16 @@ def test_a_run_resumes_exactly_and_its_captioner_merges(
     # Fine-tuning keeps the setting, unless the recipe has another one.
     assert ModelSettings().override(captioner.config).merge_tokens == 1
     assert ModelSettings(merge_tokens=0).override(captioner.config).merge_tokens == 0
+
+
+def test_embeddings_are_cached_for_one_number_of_merged_tokens() -> None:
+    vision = VisionConfig(image_size=32, embed_dim=24, depth=1)
+    text = TextConfig(vocab_size=9, embed_dim=24, depth=1, mlp_dim=24, max_positions=8)
+    config = CaptionConfig(vision=vision, text=text)
+    models = [CaptionModel(replace(config, merge_tokens=number)) for number in (0, 1, 2)]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+    assert len({fingerprint_encoder(model, torch.float32) for model in models}) == 3
 
 
 def test_the_loss_is_that_of_the_captioner_that_merges(recipe: Build, tmp_path: Path) -> None:
