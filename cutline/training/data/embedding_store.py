@@ -89,8 +89,8 @@ class EmbeddingStore:
             if not path.name.startswith(self.fingerprint):
                 raise ConfigError(
                     f"{self.folder} holds embeddings of another vision encoder (its weights, image "
-                    "size, merged tokens or precision differ): delete the folder, or choose another "
-                    "one in `data.cache_embeddings`"
+                    "size, merged tokens or precision differ): delete the folder, or choose "
+                    "another one in `data.cache_embeddings`"
                 )
             keys, records = path.read_bytes(), path.with_suffix(".records")
             num_bytes = records.stat().st_size if records.exists() else 0
