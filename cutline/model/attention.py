@@ -6,10 +6,14 @@ D width, H heads, d = D / H dimensions per head, S keys.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention
 
 from cutline.model.cache import CacheLayer, KeysValues
 from cutline.model.token_merging import split_sizes
+
+MAX_SAVED_KEYS = 256
+"""keys up to which training may save the attention weights"""
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -47,10 +51,36 @@ def attend(
     """
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(k.dtype)
+    if _trains_faster_by_products(k):
+        return attend_by_products(q.to(k.dtype), k, v, dropout, mask, causal).to(q.dtype)
     out = scaled_dot_product_attention(
         q.to(k.dtype), k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
     )
     return out.to(q.dtype)
+
+
+def attend_by_products(
+    q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None, causal: bool
+) -> Tensor:
+    """Compute `attend`, in its arguments' dtype, without PyTorch's fused kernels."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (R, H, T, S)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        is_bool = mask.dtype == torch.bool
+        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+    weights = scores.softmax(-1).to(v.dtype)
+    return (F.dropout(weights, dropout) if dropout else weights) @ v
+
+
+def _trains_faster_by_products(k: Tensor) -> bool:
+    """Return whether the backward pass of fused attention to keys `k` takes longer, by far.
+
+    In bf16 on a CPU, it takes three to six times as long; see benchmarks/LOG.md. Many keys are an
+    exception, because the attention weights, which are saved, would take too much memory.
+    """
+    is_bf16_on_cpu = k.dtype == torch.bfloat16 and k.device.type == "cpu"
+    return is_bf16_on_cpu and torch.is_grad_enabled() and k.shape[2] <= MAX_SAVED_KEYS
 
 
 def attend_to_tokens(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from cutline.model.attention import (
     CrossAttention,
     SelfAttention,
     attend,
+    attend_by_products,
     attend_to_tokens,
     make_text_mask,
 )
@@ -136,3 +137,37 @@ def test_unused_positions_of_a_cache_change_nothing_in_bf16(
     mask = torch.zeros(3, 1, tokens, keys + unused, dtype=torch.bool)
     mask[..., places] = True
     assert torch.equal(attend_to_tokens(q, wide_k, wide_v, mask), out)
+
+
+@quick
+@given(sizes, sizes, st.sampled_from(["none", "causal", "mask", "bias"]), st.integers(0, 999))
+def test_products_give_what_fused_attention_gives(
+    tokens: int, keys: int, kind: str, seed: int
+) -> None:
+    keys = tokens if kind == "causal" else keys
+    q, k, v = (
+        make_tensor(seed + number, 2, 3, length, 8).requires_grad_()
+        for number, length in enumerate((tokens, keys, keys))
+    )
+    mask = make_tensor(seed, 2, 1, tokens, keys) if kind in ("mask", "bias") else None
+    if mask is not None and kind == "mask":
+        mask = (mask > 0) | (torch.arange(keys) == 0)
+    out = attend_by_products(q, k, v, 0.0, mask, kind == "causal")
+    fused = attend(q, k, v, mask=mask, causal=kind == "causal")
+    torch.testing.assert_close(out, fused)
+    grad = make_tensor(seed, *out.shape)
+    ours, others = (torch.autograd.grad(x, (q, k, v), grad) for x in (out, fused))
+    torch.testing.assert_close(ours, others)
+
+
+def test_training_in_bf16_attends_by_products() -> None:
+    """Only the gradients are computed in another way: both ways round to bf16."""
+    q, k, v = (make_tensor(number, 2, 3, 20, 16).requires_grad_() for number in range(3))
+    exact = attend(q, k, v, causal=True)
+    out = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal=True)
+    names = {function[0].name() for function in out.grad_fn.next_functions if function[0]}
+    assert not any("ScaledDotProduct" in name for name in (out.grad_fn.name(), *names))
+    grad = make_tensor(3, *out.shape)
+    ours = torch.autograd.grad(out, (q, k, v), grad.bfloat16())
+    for our, other in zip(ours, torch.autograd.grad(exact, (q, k, v), grad), strict=True):
+        torch.testing.assert_close(our, other, rtol=0.05, atol=0.05)
