@@ -20,7 +20,7 @@ from cutline.batching.inputs import (
     to_processor_list,
 )
 from cutline.batching.stream import read_outcomes, stream_captions
-from cutline.checkpoint import CheckpointSource, build_model
+from cutline.checkpoint import CheckpointSource, OnnxFolder, build_empty_model, build_model
 from cutline.confidence import Calibration, load_calibration
 from cutline.config import (
     CaptionConfig,
@@ -33,6 +33,7 @@ from cutline.config import (
     reject_renamed_keywords,
 )
 from cutline.config.validation import require_choice
+from cutline.engine.onnx import attach_graphs
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.generation import LogitsProcessor, check_prompt_length
 from cutline.image import (
@@ -449,7 +450,7 @@ def load(
     device: str = "auto",
     precision: InferencePrecision = "auto",
     *,
-    engine: Engine = "packed",
+    engine: Engine = "auto",
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
@@ -459,12 +460,13 @@ def load(
     """Load a captioner.
 
     Args:
-        path: A hub id, a .pth file of BLIP, a Hugging Face folder, a cutline folder or a training
-            run.
+        path: A hub id, a .pth file of BLIP, a Hugging Face folder, a cutline folder, a training
+            run, or a folder of ONNX graphs.
         device: "cpu", "cuda", "cuda:1" or "mps"; "auto" is CUDA if available, else the CPU.
-        precision: "fp32", "bf16" or "int8" (CPU only); "auto" is bf16 where the hardware has native
-            bf16, else fp32.
-        engine: "packed" repacks the weights for a CPU, and runs decoding steps as CUDA graphs on a
+        precision: "fp32", "bf16" or "int8" (CPU only); "auto" is that of ONNX graphs, else bf16
+            where the hardware has native bf16, else fp32.
+        engine: "auto" is "onnx" for ONNX graphs, which only it runs, on the CPU, and else "packed".
+            "packed" repacks the weights for a CPU, and runs decoding steps as CUDA graphs on a
             GPU; "compiled" also compiles the vision encoder with torch.compile; "openvino" (CPU
             only) also runs it in OpenVINO; "eager" leaves the model as it is, so that it can be
             trained or saved.
@@ -486,6 +488,11 @@ def load(
     """
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
     source = CheckpointSource(path, config, tokenizer, image_size, merge_tokens)
+    if graphs := source.load_graphs():
+        captioner = _run_graphs(graphs, device, precision, engine)
+        captioner.calibration = load_calibration(calibration, graphs.folder, graphs.fingerprint)
+        captioner.fingerprint, captioner.source = graphs.fingerprint, source
+        return captioner
     checkpoint = source.load()
     fingerprint = checkpoint.fingerprint()
     scaling = load_calibration(calibration, checkpoint.folder, fingerprint)
@@ -495,3 +502,32 @@ def load(
     captioner.calibration, captioner.fingerprint = scaling, fingerprint
     captioner.source = source
     return captioner
+
+
+def _run_graphs(
+    graphs: OnnxFolder, device: str, precision: InferencePrecision, engine: Engine
+) -> Captioner:
+    """Return the captioner of ONNX graphs, which decide where and how it runs.
+
+    Raises:
+        ConfigError: Another device, precision or engine is asked for.
+    """
+    if engine not in ("auto", "onnx"):
+        raise ConfigError(
+            f"{graphs.folder}: ONNX graphs run with engine onnx, not {engine}: leave engine at "
+            "auto, or use the model that they were made from"
+        )
+    if device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"{graphs.folder}: ONNX graphs run on the CPU, not on {device}: leave device at auto, "
+            "or use the model that they were made from"
+        )
+    if precision not in ("auto", graphs.precision):
+        raise ConfigError(
+            f"{graphs.folder}: holds graphs in {graphs.precision}, not {precision}: leave "
+            "precision at auto, or convert the model again"
+        )
+    model = build_empty_model(graphs.config)
+    assert isinstance(model, CaptionModel)
+    attach_graphs(model, graphs.folder)
+    return Captioner(model.eval(), graphs.tokenizer, "cpu", graphs.precision, "onnx")

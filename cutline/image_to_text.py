@@ -152,7 +152,7 @@ def pipeline(
     *,
     device: int | str | torch.device | None = None,
     precision: InferencePrecision = "fp32",
-    engine: Engine = "packed",
+    engine: Engine = "auto",
     allow_private_hosts: Sequence[str] = (),
     **arguments: Unpack[PipelineKwargs],
 ) -> ImageToTextPipeline:

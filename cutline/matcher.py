@@ -208,7 +208,7 @@ def load_matcher(
     device: str = "auto",
     precision: InferencePrecision = "auto",
     *,
-    engine: Engine = "packed",
+    engine: Engine = "auto",
     config: str | Path | CaptionConfig | None = None,
     tokenizer: str | Path | None = None,
     image_size: int | None = None,

@@ -91,9 +91,10 @@ class Predictor(Generic[M]):
         """
         chosen_device = pick_device(device)
         self.precision = pick_precision(precision, chosen_device)
+        engine = "packed" if engine == "auto" else engine
         self.dtype = prepare_model(model, chosen_device, self.precision, engine)
         # With the number of the GPU: the current one may be another in another thread.
-        self.device = model.text.token_embed.weight.device
+        self.device = model.text.device
         self.model, self.tokenizer, self.engine = model, tokenizer, engine
         self._process_id = os.getpid()
 
@@ -131,6 +132,8 @@ class Predictor(Generic[M]):
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()  # the copy then overlaps with work of the GPU
         pixels = pixels.to(self.device, non_blocking=True)
+        if self.dtype == torch.uint8:  # the encoder normalizes pixels itself
+            return pixels
         return normalize(pixels, self.model.config.image).to(self.dtype)
 
     def encode_opened(self, opened: Sequence[tuple[Tensor | ImageError, T]]) -> EncodedImages[T]:

@@ -147,7 +147,7 @@ def _score_rows(
 ) -> list[CaptionScore]:
     """Score R captions of B images, those of an image adjacent."""
     rows = [torch.tensor(token_ids) for token_ids, _ in encoded]
-    device = model.text.token_embed.weight.device
+    device = model.text.device
     ids = pad_sequence(rows, batch_first=True, padding_value=-1).to(device)  # (R, T)
     is_token = ids >= 0
     # Attention is causal, so padding on the right needs no mask; but with one, bf16 scores do not

@@ -65,7 +65,7 @@ class BatchRunner:
         self._slots_before_retry = 0  # 0: no request is being retried
         self._model, self._tokenizer, self._encode_images = model, tokenizer, encode_images
         self._record_steps, self.calibration = record_steps, calibration
-        self._device = model.text.token_embed.weight.device
+        self._device = model.text.device
         on_cpu = self._device.type == "cpu"
         self._num_threads = choose_num_threads(model.config) if on_cpu else None
         self._cache: TextCache | None = None

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from cutline.bulk.job import Job, Result
 from cutline.captioner import Captioner, load
-from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.checkpoint import CheckpointSource, load_matcher_checkpoint
 from cutline.confidence import load_calibration
 from cutline.config import (
     GenerationConfig,
@@ -95,14 +95,12 @@ class CaptionJob:
 
     def describe(self, outputs: OutputConfig) -> dict[str, Any]:
         """Return what captions depend on; `describe_generation` says what is left out."""
-        checkpoint = load_checkpoint(self.model, **self.checkpoint.checkpoint_arguments)
-        fingerprint = checkpoint.fingerprint()
-        calibration = load_calibration(
-            self.checkpoint.calibration or None, checkpoint.folder, fingerprint
-        )
+        source = CheckpointSource(self.model, **self.checkpoint.checkpoint_arguments)
+        fingerprint, folder, graphs = source.identify()
+        calibration = load_calibration(self.checkpoint.calibration or None, folder, fingerprint)
         return {
             "model": fingerprint,
-            "precision": self.inference.precision,
+            "precision": graphs or self.inference.precision,
             "prompt": self.prompt,
             "caption_template": outputs.caption_template,
             **({"style": outputs.style} if outputs.style != "plain" else {}),

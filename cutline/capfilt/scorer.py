@@ -8,7 +8,7 @@ from cutline.bulk.inputs import open_collection
 from cutline.bulk.output import Output
 from cutline.bulk.random_samples import RandomSamples
 from cutline.captioner import Captioner, load
-from cutline.checkpoint import load_checkpoint, load_matcher_checkpoint
+from cutline.checkpoint import CheckpointSource, load_matcher_checkpoint
 from cutline.config import (
     CaptionerOptions,
     DataSource,
@@ -78,9 +78,10 @@ def open_captioner(options: CaptionerOptions, inference: InferenceConfig) -> Cap
 
 
 def captioner_fingerprint(options: CaptionerOptions) -> str:
-    """Return the fingerprint of a captioner's weights."""
+    """Return the fingerprint of a captioner's weights, and the precision of ONNX graphs."""
     arguments = options.checkpoint_options.arguments
-    return load_checkpoint(options.captioner, **arguments).fingerprint()
+    fingerprint, _, graphs = CheckpointSource(options.captioner, **arguments).identify()
+    return f"{fingerprint} {graphs}".strip()
 
 
 def scorer_fingerprints(options: MatcherOptions | RatioOptions) -> Mapping[str, str]:

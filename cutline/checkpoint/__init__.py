@@ -2,6 +2,7 @@
 
 from cutline.checkpoint.checkpoint import (
     Checkpoint,
+    build_empty_model,
     build_matcher,
     build_model,
     compute_weight_shapes,
@@ -19,6 +20,7 @@ from cutline.checkpoint.load import (
 from cutline.checkpoint.locate import CheckpointFormat
 from cutline.checkpoint.names import HUGGINGFACE, SALESFORCE
 from cutline.checkpoint.native import NATIVE_FILES, save_native, save_native_folders
+from cutline.checkpoint.onnx_folder import GraphPrecision, OnnxFolder
 from cutline.checkpoint.pretrained import (
     LoadReport,
     load_pretrained_text,
@@ -35,7 +37,10 @@ __all__ = [
     "Checkpoint",
     "CheckpointFormat",
     "CheckpointSource",
+    "GraphPrecision",
     "LoadReport",
+    "OnnxFolder",
+    "build_empty_model",
     "build_matcher",
     "build_model",
     "check_destination",

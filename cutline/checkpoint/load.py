@@ -8,7 +8,7 @@ from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.hub import is_hub_id
 from cutline.checkpoint.huggingface import load_huggingface
 from cutline.checkpoint.huggingface_config import find_huggingface_kinds, read_huggingface_config
-from cutline.checkpoint.kinds import CAPTIONER, KINDS, MATCHER, AnyConfig, C, ModelKind
+from cutline.checkpoint.kinds import CAPTIONER, KINDS, MATCHER, AnyConfig, C, ModelKind, check_kind
 from cutline.checkpoint.locate import find_model, find_vocabulary, list_run_models, locate_model
 from cutline.checkpoint.native import (
     TOKENIZER_FILE,
@@ -16,10 +16,11 @@ from cutline.checkpoint.native import (
     load_native,
     read_native_config,
 )
+from cutline.checkpoint.onnx_folder import read_onnx_config, refuse_config, refuse_graphs
 from cutline.checkpoint.salesforce import find_salesforce_kinds, read_salesforce
 from cutline.checkpoint.salesforce_config import resolve_config
 from cutline.config import CaptionConfig, MatchConfig
-from cutline.errors import CheckpointError, SettingName, blame_setting
+from cutline.errors import CheckpointError, blame_setting
 from cutline.model import interpolate_pos_embed
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -114,6 +115,8 @@ def find_kinds(path: str | Path) -> list[ModelKind[Any]]:
 def _find_folder_kinds(location: Path, kind: ModelKind[Any]) -> list[ModelKind[Any]]:
     """Return the kinds of models in the folder in which one of this kind would be."""
     folder, format = find_model(location, kind)
+    if format == "onnx":
+        return [CAPTIONER]
     values = read_json(folder / "config.json")
     return find_native_kinds(values) if format == "cutline" else find_huggingface_kinds(values)
 
@@ -152,6 +155,8 @@ def load_config(
         assert sizes is None or isinstance(sizes, CaptionConfig)
         return sizes
     folder, format = find_model(location, CAPTIONER)
+    if format == "onnx":
+        return read_onnx_config(folder)
     read_config = read_native_config if format == "cutline" else read_huggingface_config
     return read_config(folder, CAPTIONER)
 
@@ -183,11 +188,7 @@ def _load(
     location = locate_model(path)
     if location.is_dir():
         if config is not None:
-            raise CheckpointError(
-                f"{path}: a model folder contains its own config; remove ",
-                SettingName("config", "`config`"),
-                ", which is for .pth files only",
-            )
+            raise refuse_config(path)
         checkpoint = _load_folder(location, kind, tokenizer, partial)
     else:
         sizes = resolve_config(config, kind)
@@ -206,6 +207,9 @@ def _load_folder(
     location: Path, kind: ModelKind[C], tokenizer: str | Path | None, partial: bool
 ) -> Checkpoint[C]:
     folder, format = find_model(location, kind)
+    if format == "onnx":
+        check_kind([CAPTIONER], kind, str(folder))
+        raise refuse_graphs(folder)
     if format == "cutline":
         checkpoint = load_native(folder, kind, tokenizer)
     else:

@@ -11,6 +11,8 @@ from cutline.messages import format_name
 from cutline.model_files import read_json
 
 CheckpointFormat = Literal["cutline", "salesforce", "huggingface"]
+ONNX_FORMAT = "cutline-onnx"
+"""marks config.json of ONNX graphs"""
 
 
 def locate_model(path: str | Path) -> Path:
@@ -21,7 +23,7 @@ def locate_model(path: str | Path) -> Path:
     """
     try:
         location = Path(path).expanduser()
-        is_model_file = location.suffix in (".safetensors", ".bin", ".json")
+        is_model_file = location.suffix in (".safetensors", ".bin", ".json", ".onnx")
         if is_model_file and location.is_file() and (location.parent / "config.json").is_file():
             return location.parent  # a file in a model folder selects the folder
         if location.exists():
@@ -33,7 +35,9 @@ def locate_model(path: str | Path) -> Path:
     raise CheckpointError(f"{path}: no such file or folder; ", *MODEL_HINT)
 
 
-def find_model(location: Path, kind: ModelKind[Any]) -> tuple[Path, CheckpointFormat]:
+def find_model(
+    location: Path, kind: ModelKind[Any]
+) -> tuple[Path, CheckpointFormat | Literal["onnx"]]:
     """Return the folder of a model, which may be in that of a training run, and its format.
 
     Raises:
@@ -50,6 +54,8 @@ def find_model(location: Path, kind: ModelKind[Any]) -> tuple[Path, CheckpointFo
     values = read_json(config_file)
     if values.get("format") == FORMAT:
         return folder, "cutline"
+    if values.get("format") == ONNX_FORMAT:
+        return folder, "onnx"
     model_type = values.get("model_type")
     if model_type == "blip":
         return folder, "huggingface"

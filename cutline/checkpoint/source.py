@@ -5,6 +5,12 @@ from pathlib import Path
 
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.load import load_checkpoint
+from cutline.checkpoint.onnx_folder import (
+    OnnxFolder,
+    find_onnx_folder,
+    load_onnx_folder,
+    refuse_config,
+)
 from cutline.config import CaptionConfig
 
 
@@ -23,3 +29,27 @@ class CheckpointSource:
         return load_checkpoint(
             self.path, self.config, self.tokenizer, self.image_size, self.merge_tokens
         )
+
+    def load_graphs(self) -> OnnxFolder | None:
+        """Return what is there of ONNX graphs; None if there is a model with weights.
+
+        Raises:
+            CheckpointError: There is no model, or its parts do not fit together.
+        """
+        folder = find_onnx_folder(self.path)
+        if folder is None:
+            return None
+        if self.config is not None:
+            raise refuse_config(self.path)
+        return load_onnx_folder(folder, self.tokenizer, self.image_size, self.merge_tokens)
+
+    def identify(self) -> tuple[str, Path | None, str]:
+        """Return fingerprint and folder of the captioner, and the precision of its graphs, or "".
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read.
+        """
+        if graphs := self.load_graphs():
+            return graphs.fingerprint, graphs.folder, graphs.precision
+        checkpoint = self.load()
+        return checkpoint.fingerprint(), checkpoint.folder, ""

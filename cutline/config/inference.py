@@ -15,12 +15,14 @@ from cutline.errors import SettingError
 from cutline.messages import format_value
 
 InferencePrecision = Literal["auto", "fp32", "bf16", "int8"]
-"""auto is bf16 where the hardware has native bf16, else fp32; int8 is for CPUs"""
+"""auto is that of ONNX graphs, else bf16 where the hardware has native bf16, else fp32; int8 is for
+CPUs"""
 
-Engine = Literal["eager", "packed", "compiled", "openvino"]
-"""eager leaves the model as it is; packed repacks its weights for the CPU, and runs decoding steps
-as CUDA graphs on a GPU; compiled also compiles the vision encoder with torch.compile; openvino (CPU
-only) also runs it in OpenVINO"""
+Engine = Literal["auto", "eager", "packed", "compiled", "openvino", "onnx"]
+"""auto is onnx for ONNX graphs, else packed; eager leaves the model as it is; packed repacks its
+weights for the CPU, and runs decoding steps as CUDA graphs on a GPU; compiled also compiles the
+vision encoder with torch.compile; openvino (CPU only) also runs it in OpenVINO; onnx runs the graphs
+that `cutline convert --to onnx` writes, on the CPU, and nothing else"""
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d\d?)?|mps")
 
@@ -39,10 +41,12 @@ class DeviceConfig(Settings):
     device: str = "auto"
     """cpu, cuda, cuda:N or mps (auto: cuda if available, else cpu)"""
     precision: InferencePrecision = "auto"
-    """fp32, bf16 or int8 (auto: bf16 where the hardware has native bf16, else fp32)"""
-    engine: Engine = "packed"
+    """fp32, bf16 or int8 (auto: that of ONNX graphs, else bf16 where the hardware has native bf16,
+    else fp32)"""
+    engine: Engine = "auto"
     """packed (weights repacked for the CPU, CUDA graphs on a GPU), compiled or openvino (these also
-    compile the vision encoder; openvino: CPU only), or eager (the model unchanged)"""
+    compile the vision encoder; openvino: CPU only), eager (the model unchanged), or onnx (ONNX
+    graphs; auto: onnx for these, else packed)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ from cutline.config.validation import require_choice
 from cutline.device import has_native_bf16
 from cutline.engine.linear import Int8Linear, PackedLinear, UntiedLMHead, UpcastLinear
 from cutline.engine.memory import keep_freed_memory
+from cutline.engine.onnx import OnnxText
 from cutline.engine.threads import choose_num_threads, limit_threads
 from cutline.errors import ConfigError
 from cutline.model import CaptionModel, VisionTextModel
@@ -42,6 +43,9 @@ def prepare_model(
         ConfigError: Precision, engine and device are incompatible, or a library is missing.
     """
     check_supported(device, precision, engine)
+    check_graphs(model, engine)
+    if engine == "onnx":
+        return torch.uint8
     model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     if engine != "eager":
         model.requires_grad_(False)
@@ -56,6 +60,8 @@ def prepare_model(
 def check_supported(device: torch.device, precision: str, engine: Engine) -> None:
     """Raise ConfigError if precision, engine and device are incompatible."""
     require_choice("engine", engine, get_args(Engine))
+    if engine == "onnx":
+        return  # the graphs hold their precision
     if precision == "int8" and (device.type != "cpu" or engine != "packed"):
         raise ConfigError(
             f"int8 needs the CPU and engine packed, not {device.type} and {engine}: "
@@ -65,6 +71,18 @@ def check_supported(device: torch.device, precision: str, engine: Engine) -> Non
         raise ConfigError("int8 needs an x86 CPU: choose bf16 or fp32")
     if engine == "openvino" and device.type != "cpu":
         raise ConfigError(f"OpenVINO needs the CPU, not {device.type}: choose another engine")
+
+
+def check_graphs(model: VisionTextModel, engine: Engine) -> None:
+    """Raise ConfigError unless the engine is onnx exactly if the model consists of ONNX graphs."""
+    has_graphs = isinstance(model.text, OnnxText)
+    if engine == "onnx" and not has_graphs:
+        raise ConfigError(
+            "engine onnx runs captioners that `cutline convert --to onnx` has written: convert "
+            "the model, or choose another engine"
+        )
+    if engine != "onnx" and has_graphs:
+        raise ConfigError(f"ONNX graphs run with engine onnx, not {engine}: choose onnx or auto")
 
 
 def pack_fp32(model: VisionTextModel, engine: Engine) -> None:

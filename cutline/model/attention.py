@@ -185,7 +185,7 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, image_kv: KeysValues) -> Tensor:
         """Attend from x (R, T, D) to image_kv (B, H, N, d); row r belongs to image r // K."""
         k, v, bias = image_kv
-        rows = x.flatten(0, 1).unflatten(0, (len(k), -1))  # (B, K * T, D)
+        rows = x.flatten(0, 1).unflatten(0, (k.shape[0], -1))  # (B, K * T, D)
         q = split_heads(self.q(rows), self.num_heads)  # (B, H, K * T, d)
         attended = attend(q, k, v, self.dropout if self.training else 0.0, bias)
         out: Tensor = self.proj(merge_heads(attended))  # (B, K * T, D)

@@ -113,12 +113,12 @@ class CaptionModel(VisionTextModel):
             slots: Number of images that fit into it.
             max_tokens: The longest caption, prompt included.
         """
-        text, weight = self.config.text, self.text.token_embed.weight
+        text = self.config.text
         num_tokens, head_dim = self.embeds_shape[0], text.embed_dim // text.num_heads
-        dtype = self.cache_dtype or weight.dtype
+        dtype, device = self.cache_dtype or self.text.dtype, self.text.device
         shape = (text.depth, 2, slots, text.num_heads, num_tokens, head_dim)
-        image_kv = torch.empty(shape, dtype=dtype, device=weight.device)
-        bias = torch.empty((slots, 1, 1, num_tokens), device=weight.device)
+        image_kv = torch.empty(shape, dtype=dtype, device=device)
+        bias = torch.empty((slots, 1, 1, num_tokens), device=device)
         return TextCache(image_kv, max_tokens, image_bias=bias if self.merge_tokens else None)
 
     def prefill_images(

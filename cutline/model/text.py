@@ -129,6 +129,16 @@ class TextTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        return self.token_embed.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the data type of the embeddings."""
+        return self.token_embed.weight.dtype
+
     def project_image(self, image_embeds: Tensor) -> Iterator[KeysValues]:
         """Yield each layer's cross-attention keys and values, (B, H, N, d) each.
 

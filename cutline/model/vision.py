@@ -141,7 +141,7 @@ class VisionTransformer(nn.Module):
         """Return what `forward` does, and the origin (B, N) of the tokens if they merge."""
         check_image_size(pixel_values, self.config.image_size)
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
         origin = start_origin(x) if self.merge_tokens else None
         merges = self.config.count_merges(self.merge_tokens)
         for block, policy, num_merged in zip(

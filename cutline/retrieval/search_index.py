@@ -55,7 +55,7 @@ class SearchIndex:
         device: str = "auto",
         precision: InferencePrecision = "auto",
         *,
-        engine: Engine = "packed",
+        engine: Engine = "auto",
     ) -> Self:
         """Open an index and load its matcher.
 

@@ -1,0 +1,127 @@
+"""Folders of ONNX graphs, which `cutline convert --to onnx` writes: settings, vocabulary, graphs.
+
+The graphs are run by `cutline.engine.onnx`; they hold no weights that PyTorch could read.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cutline.checkpoint.kinds import CAPTIONER
+from cutline.checkpoint.locate import find_model, locate_model
+from cutline.checkpoint.native import CONFIG_FILE, TOKENIZER_FILE
+from cutline.config import CaptionConfig, from_dict
+from cutline.errors import CheckpointError, SettingName, blame_setting
+from cutline.messages import format_value
+from cutline.model_files import read_json
+from cutline.tokenizer import Tokenizer
+
+VERSION = 1
+GraphPrecision = Literal["fp32", "int8"]
+
+
+@dataclass(frozen=True)
+class OnnxFolder:
+    """A captioner as ONNX graphs."""
+
+    folder: Path
+    config: CaptionConfig
+    tokenizer: Tokenizer
+    precision: GraphPrecision
+    fingerprint: str
+    """that of the checkpoint that the graphs were made from"""
+
+
+def find_onnx_folder(path: str | Path) -> Path | None:
+    """Return the folder of ONNX graphs that a path names; None for any other model, or a hub id.
+
+    Raises:
+        CheckpointError: There is no model, or its config.json cannot be read.
+    """
+    try:
+        is_here = Path(path).expanduser().exists()
+    except (OSError, RuntimeError):  # `load_checkpoint` says what is wrong
+        is_here = False
+    location = locate_model(path) if is_here else None
+    if location is None or location.is_file():
+        return None
+    folder, format = find_model(location, CAPTIONER)
+    return folder if format == "onnx" else None
+
+
+def load_onnx_folder(
+    folder: Path, tokenizer: str | Path | None = None, image_size: int | None = None
+) -> OnnxFolder:
+    """Read a folder of ONNX graphs, without the graphs.
+
+    Args:
+        folder: The folder.
+        tokenizer: A vocabulary to use instead of the folder's tokenizer.json.
+        image_size: The image size that is asked for; None for that of the graphs.
+
+    Raises:
+        CheckpointError: A file cannot be read, the parts do not fit together, or the graphs take
+            images of another size.
+        ConfigError: The settings are invalid.
+    """
+    values = _read_values(folder)
+    config = read_onnx_config(folder)
+    if image_size not in (None, config.vision.image_size):
+        raise CheckpointError(
+            f"{folder}: ONNX graphs take images of {config.vision.image_size} pixels only, not "
+            f"{image_size}; convert the model again with `--image-size {image_size}`"
+        )
+    with blame_setting("tokenizer" if tokenizer else ""):
+        vocabulary = Tokenizer.load(tokenizer or folder / TOKENIZER_FILE)
+        if vocabulary.vocab_size != config.text.vocab_size:
+            raise CheckpointError(
+                f"{tokenizer or folder}: the vocabulary has {vocabulary.vocab_size} tokens, but "
+                f"the graphs have {config.text.vocab_size}; use the vocabulary of the model that "
+                "they were made from"
+            )
+    return OnnxFolder(folder, config, vocabulary, values["precision"], values["fingerprint"])
+
+
+def read_onnx_config(folder: Path) -> CaptionConfig:
+    """Read the settings of a folder of ONNX graphs.
+
+    Raises:
+        CheckpointError: config.json cannot be read, or has another version.
+        ConfigError: The settings are invalid.
+    """
+    return from_dict(
+        CaptionConfig, _read_values(folder).get("config"), str(folder / CONFIG_FILE)
+    )
+
+
+def _read_values(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG_FILE
+    values = read_json(file)
+    if values.get("version") != VERSION:
+        raise CheckpointError(
+            f"{file}: format version {format_value(values.get('version'))}, but this version of "
+            f"cutline reads version {VERSION}; upgrade cutline"
+        )
+    is_known = values.get("precision") in get_args(GraphPrecision)
+    if not is_known or not isinstance(values.get("fingerprint"), str):
+        raise CheckpointError(
+            f"{file}: lacks the precision or the fingerprint of the graphs; convert the model again"
+        )
+    return values
+
+
+def refuse_graphs(folder: Path) -> CheckpointError:
+    """Return the error of reading ONNX graphs where weights are needed."""
+    return CheckpointError(
+        f"{folder}: holds ONNX graphs, which can caption, but not be trained, explained or "
+        "converted; use the model that they were made from"
+    )
+
+
+def refuse_config(path: str | Path) -> CheckpointError:
+    """Return the error of sizes that are given with a model folder."""
+    return CheckpointError(
+        f"{path}: a model folder contains its own config; remove ",
+        SettingName("config", "`config`"),
+        ", which is for .pth files only",
+    )

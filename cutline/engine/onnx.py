@@ -1,0 +1,245 @@
+"""A captioner whose vision encoder and text side are ONNX graphs, run by ONNX Runtime on the CPU.
+
+Tensors go in and out by name. Shapes: B images, Q = K * T queries of an image (T new tokens of each
+of its K beams), S earlier tokens, L layers, H heads, N visual tokens, d dimensions per head,
+V vocabulary.
+
+encoder.onnx:
+    pixels (B, 3, S, S), uint8
+    -> for each layer, image_keys_I and image_values_I (B, H, N, d)
+decoder.onnx:
+    input_ids (B, Q), position_ids (B, Q), mask (B, 1, Q, S + Q), true where a query may attend;
+    for each layer, image_keys_I, image_values_I (B, H, N, d), past_keys_I, past_values_I
+    (B, H, S, d)
+    -> logits (B, Q, V); for each layer, new_keys_I and new_values_I (B, H, Q, d)
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutline.config import CaptionConfig
+from cutline.engine.module import InferenceModule
+from cutline.engine.threads import choose_num_threads, limit_threads
+from cutline.errors import CheckpointError, ConfigError
+from cutline.messages import first_line
+from cutline.model import CaptionModel, KeysValues
+from cutline.model.cache import TextCache
+from cutline.model.vision import check_image_size
+
+ENCODER_FILE, DECODER_FILE = "encoder.onnx", "decoder.onnx"
+MAX_QUERIES = 256
+"""queries of an image that are scored at once; attention among them grows with their square"""
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc")
+
+
+def name_tensors(kind: str, num_layers: int) -> list[str]:
+    """Return the names of the keys and values of all layers, of kind "image", "past" or "new"."""
+    pairs = ((f"{kind}_keys_{i}", f"{kind}_values_{i}") for i in range(num_layers))
+    return list(chain.from_iterable(pairs))
+
+
+class OnnxGraph:
+    """An ONNX graph; any number of threads may run it at the same time."""
+
+    def __init__(self, file: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Load a graph.
+
+        Args:
+            file: Its file.
+            inputs: Names of its inputs, in order.
+            outputs: Names of its outputs, in order.
+
+        Raises:
+            ConfigError: ONNX Runtime is not installed.
+            CheckpointError: The file cannot be read, or has other inputs or outputs.
+        """
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            if not file.is_file():
+                raise OSError("there is no such file")
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+            found = [[each.name for each in tensors] for tensors in self._list_tensors()]
+            if found != [list(inputs), list(outputs)]:
+                raise ValueError("it has other inputs and outputs than config.json says")
+        except Exception as error:  # ONNX Runtime raises errors of many types
+            raise CheckpointError(
+                f"{file}: not a readable graph ({first_line(error)}); copy it again, or convert "
+                "the model again"
+            ) from None
+        self._inputs = inputs
+
+    def _list_tensors(self) -> tuple[Any, Any]:
+        return self._session.get_inputs(), self._session.get_outputs()
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Return the outputs, given the inputs.
+
+        Raises:
+            MemoryError: There is not enough memory.
+        """
+        arrays = (tensor.contiguous().numpy() for tensor in inputs)
+        feeds = dict(zip(self._inputs, arrays, strict=True))
+        try:
+            return [torch.from_numpy(array) for array in self._session.run(None, feeds)]
+        except Exception as error:
+            if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise MemoryError(first_line(error)) from None
+            raise
+
+
+class OnnxVision(InferenceModule):
+    """A vision encoder that is a graph, which also projects keys and values of all layers."""
+
+    def __init__(self, file: Path, config: CaptionConfig) -> None:
+        super().__init__()
+        self.config = config.vision
+        self.run_graph = OnnxGraph(file, ["pixels"], name_tensors("image", config.text.depth))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map uint8 pixels (B, 3, S, S) to keys and values of all layers, (B, 2 * L, H, N, d).
+
+        Raises:
+            ValueError: The images have another size.
+        """
+        check_image_size(pixels, self.config.image_size)
+        return torch.stack(self.run_graph(pixels), dim=1)
+
+
+class OnnxText(InferenceModule):
+    """A text side that is a graph, which includes the LM head: hidden states are logits already."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, file: Path, config: CaptionConfig) -> None:
+        super().__init__()
+        self.config = config.text
+        image, past, new = (
+            name_tensors(kind, config.text.depth) for kind in ("image", "past", "new")
+        )
+        inputs = ["input_ids", "position_ids", "mask", *image, *past]
+        self.run_graph = OnnxGraph(file, inputs, ["logits", *new])
+
+    def project_image(self, image_embeds: Tensor) -> Iterator[KeysValues]:
+        """Yield each layer's keys and values, (B, H, N, d) each, given what `OnnxVision` returns."""
+        for layer in image_embeds.unflatten(1, (-1, 2)).unbind(1):
+            yield layer[:, 0], layer[:, 1]
+
+    def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
+        """Run one decoding step.
+
+        Args:
+            input_ids: (B, K, T).
+            cache: Keys and values of images and earlier tokens; the new tokens are added.
+
+        Returns:
+            Logits of the last token of each beam, (B, K, V).
+        """
+        layers, position_ids, mask = cache.advance(*input_ids.shape)
+        # The graph reads the new tokens behind all entries of the cache, not at their places.
+        write_index = layers[0].write_index
+        old_mask = mask.index_fill(3, write_index, False)
+        mask = torch.cat([old_mask, mask[..., write_index]], 3)  # (B, 1, Q, P * K' + Q)
+        image_kv = chain.from_iterable(layer.image_kv for layer in layers)
+        token_kv = chain.from_iterable(layer.token_kv for layer in layers)
+        logits, *new = self.run_graph(
+            input_ids.flatten(1), position_ids.flatten(1), mask, *image_kv, *token_kv
+        )
+        for layer, k, v in zip(layers, new[::2], new[1::2], strict=True):
+            layer.append(k, v)
+        return logits.view(*input_ids.shape, -1)[:, :, -1]
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, *, image_kv: Sequence[KeysValues]
+    ) -> Tensor:
+        """Compute the logits (R, T, V) of complete texts.
+
+        Args:
+            input_ids: (R, T), padded on the right; R = B * K rows, K per image.
+            attention_mask: (R, T), false at padding.
+            image_kv: What `project_image` yields.
+        """
+        tensors = [tensor.contiguous() for tensor in chain.from_iterable(image_kv)]
+        num_tokens = input_ids.shape[1]
+        columns = max(1, MAX_QUERIES // num_tokens)
+        ids, valid = (
+            each.view(len(tensors[0]), -1, num_tokens).split(columns, 1)
+            for each in (input_ids, attention_mask)
+        )
+        parts = [self._read_texts(*part, tensors) for part in zip(ids, valid, strict=True)]
+        return torch.cat(parts, 1).flatten(0, 1)
+
+    def _read_texts(self, ids: Tensor, valid: Tensor, image_kv: Sequence[Tensor]) -> Tensor:
+        """Return the logits of K texts of each image, (B, K, T, V).
+
+        Args:
+            ids: (B, K, T).
+            valid: (B, K, T), false at padding.
+            image_kv: Keys and values of all layers, (B, H, N, d) each.
+        """
+        num_images, num_texts, num_tokens = ids.shape
+        position = torch.arange(num_tokens)
+        # A token attends to tokens of its own text, up to itself; a pad attends to itself, too.
+        causal = position <= position[:, None]
+        itself = position == position[:, None]
+        seen = (valid[:, :, None] & causal) | itself  # (B, K, T, T)
+        mask = seen.new_zeros(num_images, num_texts, num_tokens, num_texts, num_tokens)
+        for text in range(num_texts):
+            mask[:, text, :, text] = seen[:, text]
+        position_ids = position.expand(ids.shape)
+        head_dim = self.config.embed_dim // self.config.num_heads
+        past = torch.empty(num_images, self.config.num_heads, 0, head_dim)
+        logits = self.run_graph(
+            ids.flatten(1),
+            position_ids.flatten(1),
+            mask.flatten(3).flatten(1, 2)[:, None],
+            *image_kv,
+            *[past] * (2 * self.config.depth),
+        )[0]
+        return logits.view(*ids.shape, -1)
+
+    def compute_logits(self, logits: Tensor) -> Tensor:
+        """Return its argument, which `forward` and `step` have computed."""
+        return logits
+
+
+def attach_graphs(model: CaptionModel, folder: Path) -> None:
+    """Replace the vision encoder and the text side of a model without weights by graphs.
+
+    Args:
+        model: The model, with the sizes of the graphs.
+        folder: The folder of the graphs.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+        CheckpointError: A graph cannot be read.
+    """
+    config = model.config
+    with limit_threads(choose_num_threads(config)):  # graphs keep their number
+        model.vision = OnnxVision(folder / ENCODER_FILE, config)  # type: ignore[assignment]
+        model.text = OnnxText(folder / DECODER_FILE, config)  # type: ignore[assignment]
+
+
+def import_onnxruntime() -> Any:
+    """Import the package without its telemetry.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+    """
+    try:
+        onnxruntime = import_module("onnxruntime")
+    except ImportError:
+        raise ConfigError(
+            "ONNX graphs need ONNX Runtime, which is not installed: pip install 'cutline[onnx]'"
+        ) from None
+    onnxruntime.disable_telemetry_events()  # of its Windows builds
+    return onnxruntime
