@@ -83,7 +83,7 @@ def test_every_dependency_has_a_minimum_version() -> None:
     requirements = [*PROJECT["dependencies"], *(line for lines in extras for line in lines)]
     unbounded = [line for line in requirements if ">=" not in line]
     assert unbounded == [
-        "cutline[shards,parquet,tensorboard,coco,ray,serve,heic]",
+        "cutline[onnx,shards,parquet,tensorboard,coco,ray,serve,heic]",
         "types-PyYAML",
     ]
 

@@ -11,6 +11,7 @@ from cutline.messages import format_name
 from cutline.model_files import read_json
 
 CheckpointFormat = Literal["cutline", "salesforce", "huggingface"]
+FolderFormat = CheckpointFormat | Literal["onnx"]
 ONNX_FORMAT = "cutline-onnx"
 """marks config.json of ONNX graphs"""
 
@@ -35,9 +36,7 @@ def locate_model(path: str | Path) -> Path:
     raise CheckpointError(f"{path}: no such file or folder; ", *MODEL_HINT)
 
 
-def find_model(
-    location: Path, kind: ModelKind[Any]
-) -> tuple[Path, CheckpointFormat | Literal["onnx"]]:
+def find_model(location: Path, kind: ModelKind[Any]) -> tuple[Path, FolderFormat]:
     """Return the folder of a model, which may be in that of a training run, and its format.
 
     Raises:

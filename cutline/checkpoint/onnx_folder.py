@@ -89,9 +89,7 @@ def read_onnx_config(folder: Path) -> CaptionConfig:
         CheckpointError: config.json cannot be read, or has another version.
         ConfigError: The settings are invalid.
     """
-    return from_dict(
-        CaptionConfig, _read_values(folder).get("config"), str(folder / CONFIG_FILE)
-    )
+    return from_dict(CaptionConfig, _read_values(folder).get("config"), str(folder / CONFIG_FILE))
 
 
 def _read_values(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.huggingface import save_huggingface
 from cutline.checkpoint.kinds import AnyConfig
-from cutline.checkpoint.locate import CheckpointFormat
+from cutline.checkpoint.locate import CheckpointFormat, FolderFormat
 from cutline.checkpoint.native import save_native
 from cutline.checkpoint.salesforce import save_salesforce
 from cutline.config import CaptionConfig
@@ -43,8 +43,8 @@ def save_checkpoint(
     _SAVERS[format](Path(path), checkpoint)
 
 
-def check_destination(path: str | Path, format: CheckpointFormat) -> None:
-    """Check the name of a file or folder that `save_checkpoint` shall write.
+def check_destination(path: str | Path, format: FolderFormat) -> None:
+    """Check the name of a file or folder that `save_checkpoint` or `save_onnx` shall write.
 
     Raises:
         CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it has the

@@ -7,17 +7,23 @@ from tyro.conf import Positional, arg
 from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import Flags
 from cutline.config import CheckpointOptions
+from cutline.errors import ConfigError
 from cutline.files import check_writable
 
 
 def convert_command(
     model: Positional[Annotated[str, arg(metavar="MODEL")]],
     out: Positional[Annotated[str, arg(metavar="OUT")]],
-    to: Literal["cutline", "huggingface", "salesforce"] = "cutline",
+    to: Literal["cutline", "huggingface", "salesforce", "onnx"] = "cutline",
     *,
+    int8: bool = False,
     options: Annotated[CheckpointOptions, Flags] = CheckpointOptions(),
 ) -> int:
     """Convert a captioner or a matcher to another format; weights stay bit-identical.
+
+    With `--to onnx`, a captioner becomes two ONNX graphs, which every command that captions reads,
+    with a script and a page that caption without cutline: `python OUT/caption.py photo.jpg`, and
+    OUT/index.html for a browser.
 
     With `--to huggingface`, five lines of Python are printed that load the folder in transformers.
     They caption an image as cutline does with `--beam-scoring huggingface`, or match it with a text
@@ -30,10 +36,13 @@ def convert_command(
 
         cutline convert model_base_retrieval_coco.pth my-matcher --tokenizer vocab.txt
 
+        cutline convert runs/my-run graphs --to onnx --int8
+
     Args:
         model: Hub id, .pth, Hugging Face folder, cutline folder or training run.
         out: Folder to write, or a .pth file for salesforce.
         to: Format to write.
+        int8: ONNX graphs with weights of 7 bits, a third of the size.
     """
     from cutline.checkpoint import (
         check_destination,
@@ -44,8 +53,14 @@ def convert_command(
         save_checkpoint,
     )
 
+    if int8 and to != "onnx":
+        raise ConfigError("--int8 is for ONNX graphs: add --to onnx, or remove it")
     check_destination(out, to)
     check_writable(out)
+    if to == "onnx":
+        convert_to_onnx(model, out, int8, options)
+        print_message(f"wrote {out}")
+        return 0
     load = load_matcher_checkpoint if is_matcher(model) else load_checkpoint
     checkpoint = load(model, **options.arguments)
     save_checkpoint(out, checkpoint, to)
@@ -53,3 +68,19 @@ def convert_command(
     if to == "huggingface":
         print_result(format_usage(out, checkpoint))
     return 0
+
+
+def convert_to_onnx(model: str, out: str, int8: bool, options: CheckpointOptions) -> None:
+    """Write a folder of ONNX graphs.
+
+    Raises:
+        ConfigError: The model is a matcher, or a package is missing.
+        CheckpointError: The model cannot be read, or the folder not be written.
+    """
+    from cutline.checkpoint import is_matcher, load_checkpoint
+    from cutline.onnx_export import check_onnx_export, save_onnx
+
+    check_onnx_export(out)
+    if is_matcher(model):
+        raise ConfigError(f"{model}: a matcher, and only captioners become ONNX graphs: name one")
+    save_onnx(out, load_checkpoint(model, **options.arguments), "int8" if int8 else "fp32")

@@ -21,8 +21,8 @@ CPUs"""
 Engine = Literal["auto", "eager", "packed", "compiled", "openvino", "onnx"]
 """auto is onnx for ONNX graphs, else packed; eager leaves the model as it is; packed repacks its
 weights for the CPU, and runs decoding steps as CUDA graphs on a GPU; compiled also compiles the
-vision encoder with torch.compile; openvino (CPU only) also runs it in OpenVINO; onnx runs the graphs
-that `cutline convert --to onnx` writes, on the CPU, and nothing else"""
+vision encoder with torch.compile; openvino (CPU only) also runs it in OpenVINO; onnx runs, on the
+CPU, the graphs that `cutline convert --to onnx` writes, and nothing else"""
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d\d?)?|mps")
 

@@ -130,7 +130,7 @@ class OnnxText(InferenceModule):
         self.run_graph = OnnxGraph(file, inputs, ["logits", *new])
 
     def project_image(self, image_embeds: Tensor) -> Iterator[KeysValues]:
-        """Yield each layer's keys and values, (B, H, N, d) each, given what `OnnxVision` returns."""
+        """Yield each layer's keys and values, (B, H, N, d) each, of what `OnnxVision` returns."""
         for layer in image_embeds.unflatten(1, (-1, 2)).unbind(1):
             yield layer[:, 0], layer[:, 1]
 

@@ -78,6 +78,11 @@ class Explainer:
         return self._stream(iter(images), given, settings)
 
     def _check(self, captions: str | Sequence[str] | None, settings: GenerationKwargs) -> None:
+        if self.captioner.engine == "onnx":
+            raise ConfigError(
+                "explaining needs the weights of a captioner, and this one has ONNX graphs only: "
+                "load the model that they were made from"
+            )
         InferenceConfig(batch_size=self.batch_size)  # checks it
         generation = self.captioner.make_config(settings, EXPLAIN_ARGUMENTS)
         check_prompt(self._prompt)

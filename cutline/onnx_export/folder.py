@@ -1,7 +1,6 @@
 """Write a captioner as ONNX graphs, with a script and a page that run them without cutline."""
 
 from pathlib import Path
-from typing import Any
 
 from cutline.checkpoint import Checkpoint, GraphPrecision, build_model, check_destination
 from cutline.checkpoint.locate import ONNX_FORMAT
@@ -10,10 +9,15 @@ from cutline.checkpoint.onnx_folder import VERSION
 from cutline.checkpoint.storage import Writer, json_writer, text_writer, write_model
 from cutline.config import CaptionConfig, GenerationConfig, to_dict
 from cutline.engine.onnx import DECODER_FILE, ENCODER_FILE
-from cutline.errors import CheckpointError, ConfigError
+from cutline.errors import CheckpointError
 from cutline.model.text import LMHead
 from cutline.model_files import read_json
-from cutline.onnx_export.graphs import SharedLMHead, export_decoder, export_encoder
+from cutline.onnx_export.graphs import (
+    SharedLMHead,
+    check_exporter,
+    export_decoder,
+    export_encoder,
+)
 from cutline.onnx_export.int8 import quantize_model
 
 ASSETS = ("caption.py", "index.html")
@@ -21,7 +25,7 @@ ASSETS = ("caption.py", "index.html")
 
 
 def save_onnx(
-    folder: str | Path, checkpoint: Checkpoint[Any], precision: GraphPrecision = "fp32"
+    folder: str | Path, checkpoint: Checkpoint[CaptionConfig], precision: GraphPrecision = "fp32"
 ) -> None:
     """Write a folder of ONNX graphs, all of its files or none.
 
@@ -31,13 +35,11 @@ def save_onnx(
         precision: "fp32", or "int8" for weights of 7 bits and inputs of 8.
 
     Raises:
-        ConfigError: The checkpoint is not that of a captioner, or a package is missing.
+        ConfigError: A package is missing.
         CheckpointError: The folder holds another model, a graph would be larger than a file may
             be, or a file cannot be written.
     """
-    check_onnx_destination(folder)
-    if not isinstance(checkpoint.config, CaptionConfig):
-        raise ConfigError("a matcher cannot be converted to ONNX: name a captioner")
+    check_onnx_export(folder)
     encoder, decoder = export_graphs(checkpoint, precision)
     writers: dict[str, Writer] = {
         ENCODER_FILE: lambda path: path.write_bytes(encoder),
@@ -49,8 +51,14 @@ def save_onnx(
     write_model({Path(folder) / name: write for name, write in writers.items()})
 
 
-def check_onnx_destination(folder: str | Path) -> None:
-    """Raise CheckpointError if a folder is a file, or holds a model that is not of ONNX graphs."""
+def check_onnx_export(folder: str | Path) -> None:
+    """Check that a folder can be written.
+
+    Raises:
+        ConfigError: A package is missing.
+        CheckpointError: It is a file, or holds a model other than ONNX graphs.
+    """
+    check_exporter()
     check_destination(folder, "onnx")
     config_file = Path(folder) / CONFIG_FILE
     if config_file.exists() and read_json(config_file).get("format") != ONNX_FORMAT:
@@ -75,7 +83,7 @@ def export_graphs(
 
 def describe_graphs(
     checkpoint: Checkpoint[CaptionConfig], precision: GraphPrecision
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the content of config.json: settings, and what a greedy search without cutline needs.
 
     `generate` holds the tokens of the prompt, the end token, and the default limits of a caption.

@@ -100,14 +100,14 @@ class SharedLMHead(nn.Module):
         """Map x (B, Q, D) and token_embed (V, D) to logits (B, Q, V)."""
         hidden = self.head.norm(F.gelu(self.head.dense(x)))
         # The exporter would write a transposed copy of the weights of a linear layer.
-        logits = torch.onnx.ops.symbolic(
+        logits: Tensor = torch.onnx.ops.symbolic(
             "Gemm",
             (hidden.flatten(0, 1), token_embed, self.head.bias),
             {"transB": 1},
             dtype=x.dtype,
             shape=(x.shape[0] * x.shape[1], token_embed.shape[0]),
         )
-        return logits.unflatten(0, x.shape[:2])
+        return logits.view(*x.shape[:2], -1)
 
 
 def export_encoder(model: CaptionModel) -> bytes:
@@ -155,6 +155,7 @@ def _export(
     """Return the file of a graph, given example arguments and the names of their dimensions."""
     check_exporter()
     check_graph_size(graph)
+    dim_names = {dim.__name__ for dim in (_BATCH, _QUERIES, _PAST)}
     with quiet_exporter():
         program = torch.onnx.export(
             graph.eval(),
@@ -170,7 +171,11 @@ def _export(
     assert program is not None
     for node in program.model.graph:
         node.metadata_props.clear()  # lines of code and paths of this machine
-    file: bytes = program.model_proto.SerializeToString()
+    proto = program.model_proto
+    for dim in (dim for each in proto.graph.input for dim in each.type.tensor_type.shape.dim):
+        if dim.dim_param and dim.dim_param not in dim_names:  # a sum, which `Dim` cannot express
+            dim.dim_param = "past + queries"
+    file: bytes = proto.SerializeToString()
     return file
 
 
@@ -198,7 +203,11 @@ def translate_attention(
 
 
 def check_exporter() -> None:
-    """Raise ConfigError unless the packages that PyTorch exports with are installed."""
+    """Raise ConfigError unless PyTorch can export, for which it needs other packages."""
+    if not hasattr(torch.onnx, "ops"):
+        raise ConfigError(
+            f"ONNX export needs PyTorch 2.8, and this is {torch.__version__}: upgrade torch"
+        )
     for name in ("onnx", "onnxscript"):
         try:
             import_module(name)

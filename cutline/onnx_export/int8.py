@@ -15,23 +15,18 @@ class QuantizedLinear(nn.Module):
     Runtime's own dynamic quantization has one scale for all rows of all images.
     """
 
-    bias: Tensor
-
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Quantize weight (D', D); bias (D',) stays in fp32."""
         super().__init__()
         assert bias is not None  # every layer has one
+        weight = weight.detach()
         scales = weight.abs().amax(1).clamp_min(1e-12) / WEIGHT_LIMIT  # (D',)
         quantized = (weight / scales[:, None]).round().to(torch.int8).t().contiguous()
-        for name, tensor in {
-            "weight": quantized,
-            "scales": scales / INPUT_LIMIT,
-            "bias": bias,
-            "input_scale": torch.tensor(1 / INPUT_LIMIT),
-            "input_zero": torch.tensor(INPUT_LIMIT + 1, dtype=torch.uint8),
-            "weight_zero": torch.tensor(0, dtype=torch.int8),
-        }.items():
-            self.register_buffer(name, tensor.detach())
+        self.weight, self.bias = nn.Buffer(quantized), nn.Buffer(bias.detach())
+        self.scales = nn.Buffer(scales / INPUT_LIMIT)
+        self.input_scale = nn.Buffer(torch.tensor(1 / INPUT_LIMIT))
+        self.input_zero = nn.Buffer(torch.tensor(INPUT_LIMIT + 1, dtype=torch.uint8))
+        self.weight_zero = nn.Buffer(torch.tensor(0, dtype=torch.int8))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D')."""

@@ -88,7 +88,7 @@ class OnnxCaptioner:
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of tokens."""
-        tokens = [self.tokenizer.id_to_token(i) for i in ids if i not in self.special]
+        tokens = [str(self.tokenizer.id_to_token(i)) for i in ids if i not in self.special]
         text = " ".join(tokens).replace(f" {self.prefix}", "").removeprefix(self.prefix).strip()
         for spaced, joined in CONTRACTIONS.items():
             text = text.replace(spaced, joined)
@@ -114,7 +114,7 @@ def read_image(file: str) -> Image.Image:
     return flat
 
 
-def main(files: list[str]) -> int:
+def caption_files(files: list[str]) -> int:
     """Print the caption of each file, and return the exit code."""
     if not files or files[0].startswith("-"):
         print("usage: python caption.py IMAGE...", file=sys.stderr)
@@ -139,4 +139,4 @@ def main(files: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(caption_files(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""The page beside ONNX graphs, in a real browser, with onnxruntime-web from npm."""
+
+import functools
+import shutil
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import assert_accessible, needs_browser, open_browser, open_page
+from golden_folder import GoldenFolder
+from onnx_graphs import make_graphs
+
+import cutline
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [needs_browser, pytest.mark.slow]
+MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
+WAIT = 60_000
+"""milliseconds until a model of this size has been loaded, or has captioned"""
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A static file server that logs nothing."""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def serve_files(folder: Path) -> Iterator[str]:
+    """Serve a folder, and yield its address."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with open_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the files of onnxruntime-web from npm; skip without them."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("npm")
+    if npm is None:
+        pytest.skip("npm is not installed: the page was not tried")
+    command = [npm, "pack", "onnxruntime-web", "--silent"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
+    if result.returncode:
+        pytest.skip("npm cannot download onnxruntime-web: the page was not tried")
+    (package,) = folder.glob("*.tgz")
+    with tarfile.open(package) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "package" / "dist"
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, library: Path
+) -> Path:
+    """Return graphs with the library beside them."""
+    folder = tmp_path_factory.mktemp("site") / "graphs"
+    shutil.copytree(make_graphs(tmp_path_factory, MICRO, request.param), folder)
+    (folder / "ort").mkdir()
+    for file in library.glob("*ort*wasm*"):
+        shutil.copy(file, folder / "ort")
+    return folder
+
+
+def test_the_page_captions_as_the_script_does(browser: "Browser", site: Path) -> None:
+    images = MICRO.images[:4]
+    expected = [each.text for each in cutline.load(site).caption(images, num_beams=1)]
+    assert len(set(expected)) > 1
+    with serve_files(site) as address, open_page(browser, address) as page:
+        page.get_by_text("Choose an image.").wait_for(timeout=WAIT)
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            assert_accessible(page, f"ready, {scheme}")
+        found = []
+        for image in images:
+            page.get_by_label("Image").set_input_files(image)
+            page.get_by_label("Image").and_(page.locator(":enabled")).wait_for(timeout=WAIT)
+            found.append(page.locator("output").inner_text())
+        assert_accessible(page, "captioned")
+    assert found == expected
+
+
+def test_the_page_says_what_is_wrong(browser: "Browser", site: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    with serve_files(site) as address, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_text("Choose an image.").wait_for(timeout=WAIT)
+        page.get_by_label("Image").set_input_files(text)
+        page.get_by_text("text.png: not an image that this browser can read").wait_for()
+    shutil.rmtree(shutil.copytree(site, tmp_path / "site") / "ort")
+    with serve_files(tmp_path / "site") as address, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_text("This did not work: ").wait_for(timeout=WAIT)
+        assert page.get_by_label("Image").is_disabled()
