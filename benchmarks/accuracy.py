@@ -1,11 +1,13 @@
 """Measure how a precision changes captions and metrics, compared with fp32, on real images.
 
-python benchmarks/accuracy.py runs/aerial ucm-captions/val.jsonl
+python benchmarks/accuracy.py runs/aerial ucm-captions/val.jsonl --onnx
 """
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import tyro
@@ -14,6 +16,8 @@ from rich.table import Table
 from tyro.conf import Positional
 
 import cutline
+from cutline.captioner import Captioner
+from cutline.checkpoint import GraphPrecision, load_checkpoint
 from cutline.config import InferencePrecision
 from cutline.errors import ConfigError
 from cutline.evaluation import Evaluation
@@ -33,6 +37,8 @@ class Options:
     """maximum length of a caption in tokens, prompt included"""
     batch_size: int = 8
     """images captioned together"""
+    onnx: bool = False
+    """also as ONNX graphs, in fp32 and int8"""
 
 
 def evaluate_precisions(options: Options) -> Iterator[tuple[str, Evaluation]]:
@@ -46,15 +52,26 @@ def evaluate_precisions(options: Options) -> Iterator[tuple[str, Evaluation]]:
         except ConfigError as error:
             progress.print(f"{precision} is not available: {error}")
             continue
-        yield (
-            precision,
-            cutline.evaluate(
-                captioner,
-                options.data,
-                batch_size=options.batch_size,
-                max_length=options.max_length,
-            ),
-        )
+        yield precision, evaluate_captioner(captioner, options)
+    for precision in get_args(GraphPrecision) if options.onnx else ():
+        progress.print(f"captioning with ONNX graphs in {precision}")
+        yield f"onnx {precision}", evaluate_captioner(load_graphs(options, precision), options)
+
+
+def load_graphs(options: Options, precision: GraphPrecision) -> Captioner:
+    """Convert the captioner to ONNX graphs, and load them."""
+    from cutline.onnx_export import save_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_onnx(Path(folder), load_checkpoint(options.model), precision)
+        return cutline.load(folder)
+
+
+def evaluate_captioner(captioner: Captioner, options: Options) -> Evaluation:
+    """Caption the dataset and measure the captions."""
+    return cutline.evaluate(
+        captioner, options.data, batch_size=options.batch_size, max_length=options.max_length
+    )
 
 
 def unchanged_fraction(evaluation: Evaluation, reference: Evaluation) -> float:

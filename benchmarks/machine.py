@@ -14,7 +14,7 @@ from cutline.device import has_native_bf16
 
 def describe_machine() -> dict[str, Any]:
     """Return the CPU and GPU, the number of threads, and versions."""
-    names = ("cutline", "torch", "transformers", "openvino", "numpy")
+    names = ("cutline", "torch", "transformers", "openvino", "onnxruntime", "numpy")
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),

@@ -3,6 +3,8 @@
 A library is imported when it is loaded, so that a new process imports only the one it measures.
 """
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ class Runner:
 
     library: Literal["cutline", "transformers"]
     precision: Literal["fp32", "bf16", "int8"]
-    engine: Literal["packed", "compiled", "openvino"] = "packed"
+    engine: Literal["packed", "compiled", "openvino", "onnx"] = "packed"
     merge_tokens: int = 0
     """visual tokens that cutline merges in each block"""
 
@@ -49,6 +51,8 @@ RUNNERS = (
     Runner("cutline", "bf16", "compiled"),
     Runner("cutline", "fp32", "openvino"),
     Runner("cutline", "bf16", "openvino"),
+    Runner("cutline", "fp32", "onnx"),
+    Runner("cutline", "int8", "onnx"),
     Runner("transformers", "fp32"),
     Runner("transformers", "bf16"),
 )
@@ -96,8 +100,10 @@ class Cutline:
 
         engine: dict[str, Any] = {} if runner.engine == "packed" else {"engine": runner.engine}
         load: Any = cutline.load
+        has_graphs = runner.engine == "onnx"
+        model = convert_to_onnx(folder, runner.precision) if has_graphs else folder / "cutline"
         self.captioner = load(
-            folder / "cutline",
+            model,
             device="cpu",
             precision=runner.precision,
             merge_tokens=runner.merge_tokens,
@@ -117,6 +123,24 @@ class Cutline:
                 images, batch_size=batch, num_beams=search.num_beams, **length
             )
         ]
+
+
+def convert_to_onnx(folder: Path, precision: str) -> Path:
+    """Return the folder of ONNX graphs, which are made once, in a process of their own.
+
+    Raises:
+        CutlineError: A package is missing.
+    """
+    from cutline.errors import CutlineError
+
+    graphs = folder / f"onnx-{precision}"
+    if not graphs.exists():
+        command = [sys.executable, "-m", "cutline", "convert", folder / "cutline", graphs]
+        flags = ["--to", "onnx", *(["--int8"] if precision == "int8" else [])]
+        result = subprocess.run([*command, *flags], capture_output=True, text=True)
+        if result.returncode:
+            raise CutlineError(result.stderr.strip())
+    return graphs
 
 
 class Transformers:

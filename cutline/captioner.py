@@ -515,7 +515,7 @@ def _run_graphs(
     if engine not in ("auto", "onnx"):
         raise ConfigError(
             f"{graphs.folder}: ONNX graphs run with engine onnx, not {engine}: leave engine at "
-            "auto, or use the model that they were made from"
+            "auto or, to train or explain, use the model that they were made from"
         )
     if device not in ("auto", "cpu"):
         raise ConfigError(

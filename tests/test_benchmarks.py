@@ -112,17 +112,34 @@ def test_scenarios_in_separate_processes(tmp_path: Path) -> None:
     assert "First caption of a process" in shown
 
 
-def test_fp32_leaves_every_caption_unchanged(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_onnx_graphs_are_timed_beside_other_engines(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    names = ["cutline fp32", "cutline fp32 onnx"]
+    run("--runners", ",".join(names), "--scenarios", "batch-8", "--repeats", "1", folder=tmp_path)
+    (runners,) = measured(read(tmp_path))
+    assert list(runners) == names
+    assert runners["cutline fp32 onnx"]["same_captions"] == 1
+
+
+@pytest.mark.parametrize("onnx", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_fp32_leaves_every_caption_unchanged(tmp_path: Path, onnx: bool) -> None:
     """Accuracy of each precision, with a random captioner on drawn scenes."""
+    if onnx:
+        pytest.importorskip("onnxscript")
     data = write_scenes(tmp_path / "scenes", make_scenes(4, seed=1), size=32)
     save_captioner(tmp_path / "model")
-    shown = run_script(SCRIPT.with_name("accuracy.py"), str(tmp_path / "model"), str(data))
+    flags = ["--onnx"] if onnx else []
+    script = SCRIPT.with_name("accuracy.py")
+    shown = run_script(script, str(tmp_path / "model"), str(data), *flags)
     rows = {
         cells[1].strip(): cells for line in shown.splitlines() if len(cells := line.split("│")) > 3
     }
-    assert list(rows) == ["fp32", "bf16", "int8"]
-    assert rows["fp32"][2].strip() == "100.0% of 4"
-    assert rows["fp32"][4].strip() == "+0.000"
+    graphs = ["onnx fp32", "onnx int8"] if onnx else []
+    assert list(rows) == ["fp32", "bf16", "int8", *graphs]
+    for name in ("fp32", *graphs[:1]):
+        assert rows[name][2].strip() == "100.0% of 4"
+        assert rows[name][4].strip() == "+0.000"
 
 
 def test_an_unknown_runner_lists_the_others() -> None:

@@ -34,7 +34,8 @@ SLOW_PAGES = tuple(
     f"docs/{name}.md"
     for name in (
         *("api", "captioning", "clusters", "collections", "confidence", "drop-ins", "evaluation"),
-        *("explaining", "fine-tuning", "matching", "reports", "reproduce", "review", "serving"),
+        *("explaining", "fine-tuning", "matching", "onnx", "reports", "reproduce", "review"),
+        "serving",
     )
 )
 SERVER_ADDRESS = "http://127.0.0.1:8000"
@@ -216,6 +217,9 @@ def run_line(line: str) -> None:
     program, *words = split_command(line)
     if program == "torchrun":
         run_python("-m", "torch.distributed.run", *words)
+        return
+    if program == "python":
+        run_python(*words)
         return
     assert program == "cutline", line
     if words[0] == "review":

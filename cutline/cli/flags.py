@@ -154,8 +154,8 @@ class CheckpointFlags(MergingOptions):
     """Captioner: which checkpoint to load."""
 
     model: Annotated[str, arg(aliases=["-m"], metavar="MODEL")] = ""
-    """hub id, .pth, Hugging Face folder, cutline folder or training run (default: $CUTLINE_MODEL,
-    else Salesforce/blip-image-captioning-base)"""
+    """hub id, .pth, Hugging Face folder, cutline folder, training run or ONNX graphs (default:
+    $CUTLINE_MODEL, else Salesforce/blip-image-captioning-base)"""
 
     @property
     def name(self) -> str:

@@ -113,7 +113,7 @@ def test_eager_leaves_the_model_trainable() -> None:
     [
         ("int8", "eager", "int8 needs the CPU and engine packed, not cpu and eager"),
         ("int8", "compiled", "int8 needs the CPU and engine packed"),
-        ("fp32", "magic", "engine 'magic' is not one of eager, packed, compiled, openvino"),
+        ("fp32", "magic", "engine 'magic' is not one of auto, eager, packed, compiled, openvino"),
         ("fp32", "plain", "engine 'plain' is now 'eager'"),
     ],
 )

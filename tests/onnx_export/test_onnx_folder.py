@@ -19,6 +19,7 @@ from cutline.cli.main import run_command
 from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError, ConfigError
 
+pytest.importorskip("onnxscript")
 MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 FILES = [
     "caption.py",
@@ -51,7 +52,8 @@ def test_a_folder_holds_all_that_a_search_needs(graphs: Path) -> None:
 
 
 def test_graphs_have_names_and_no_paths_of_this_machine(graphs: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     shapes = {}
     for name in ("encoder", "decoder"):
         file = graphs / f"{name}.onnx"
@@ -110,7 +112,6 @@ def save_onnx(folder: Path) -> None:
 def test_a_missing_package_is_an_error_that_says_how_to_install_it(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnxscript")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"needs {package}, .*pip install 'cutline\[onnx\]'"):
         save_onnx(tmp_path / "graphs")
