@@ -62,6 +62,7 @@ class OnnxGraph:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # errors are raised
         try:
             if not file.is_file():
                 raise OSError("there is no such file")

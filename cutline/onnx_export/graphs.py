@@ -34,12 +34,15 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: CaptionModel) -> None:
         super().__init__()
-        self.model = model
+        self.config, self.vision = model.config.image, model.vision
+        layers = model.text.layers
+        self.cross_attn = nn.ModuleList(layer.cross_attn for layer in layers)  # type: ignore[misc]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Map pixels (B, 3, S, S) to keys and values, (B, H, N, d) each."""
-        image_embeds = self.model.vision(normalize(pixels, self.model.config.image))
-        return list(chain.from_iterable(self.model.text.project_image(image_embeds)))
+        image_embeds = self.vision(normalize(pixels, self.config))
+        pairs = (each.project_image(image_embeds) for each in self.cross_attn)  # type: ignore[operator]
+        return list(chain.from_iterable(pairs))
 
 
 class DecoderGraph(nn.Module):
@@ -223,8 +226,8 @@ def check_graph_size(graph: nn.Module) -> None:
     size = sum(weight.numel() * weight.element_size() for weight in weights.values())
     if size > MAX_BYTES:
         raise CheckpointError(
-            f"the model has {size / 2**30:.1f} GiB of weights, and a graph can hold 2: "
-            "convert it with `--int8`"
+            f"a graph would hold {size / 2**30:.1f} GiB of weights, and at most 2 fit into a file: "
+            "`--int8` needs a quarter"
         )
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from forked import run_code
 from golden_folder import GoldenFolder
 from onnx_graphs import load_golden, make_graphs
+from random_matcher import make_matcher
 
 import cutline
 from cutline.bulk.engine import CaptionJob
@@ -147,6 +149,15 @@ def test_streams_and_evaluations_run_as_of_any_captioner(pair: Pair, tmp_path: P
     assert found.scores == expected.scores
 
 
+def test_a_matcher_with_its_own_encoder_ranks_captions(pair: Pair) -> None:
+    settings: dict[str, Any] = {"num_captions": 3, "rerank": make_matcher()}
+    found, expected = (
+        each.caption(pair.golden.images[:3], **settings) for each in (pair.graphs, pair.eager)
+    )
+    assert [each.text for each in found] == [each.text for each in expected]
+    assert [each.match for each in found] == [each.match for each in expected]
+
+
 def test_a_calibration_of_the_model_is_one_of_its_graphs(pair: Pair, tmp_path: Path) -> None:
     folder = shutil.copytree(pair.folder, tmp_path / "graphs")
     Calibration(fingerprint=pair.graphs.fingerprint).save(folder / "calibration.json")
@@ -160,6 +171,52 @@ def test_a_run_records_the_precision_of_the_graphs(pair: Pair) -> None:
     described = CaptionJob(str(pair.folder)).describe(OutputConfig())
     assert described["model"] == pair.graphs.fingerprint
     assert described["precision"] == "fp32"
+
+
+# --- threads and memory
+
+
+def test_a_small_model_runs_with_one_thread(pair: Pair) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = cutline.load(pair.folder).model
+    finally:
+        torch.set_num_threads(before)
+    for part in (model.vision, model.text):
+        options = part.run_graph._session.get_session_options()  # type: ignore[union-attr]
+        assert options.intra_op_num_threads == 1
+
+
+OUT_OF_MEMORY = """
+import resource
+import torch
+import cutline
+from cutline.device import is_out_of_memory
+
+text = cutline.load(FOLDER).model.text
+image_kv = [torch.zeros(1, 4, 17, 12)] * 4
+def run(count):
+    ids = torch.zeros(1, count, dtype=torch.long)
+    mask = torch.ones(1, 1, count, count, dtype=torch.bool)
+    text.run_graph(ids, ids, mask, *image_kv, *[torch.zeros(1, 4, 0, 12)] * 4)
+run(8)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
+try:
+    run(8000)
+except MemoryError as error:
+    assert is_out_of_memory(error)
+    print("out of memory")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_a_lack_of_memory_is_recognized(pair: Pair) -> None:
+    result = run_code(OUT_OF_MEMORY.replace("FOLDER", repr(str(pair.folder))))
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout == b"out of memory\n"
 
 
 # --- what graphs cannot do

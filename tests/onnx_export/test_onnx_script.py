@@ -18,6 +18,7 @@ from cutline.image import open_image
 from cutline.onnx_export.folder import ASSETS, read_asset
 from cutline.tokenizer import Tokenizer
 
+pytest.importorskip("onnxruntime")
 MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 # Runs a script where neither package can be imported.
 WITHOUT_CUTLINE = """
