@@ -31,7 +31,7 @@ class Runner:
 
     library: Literal["cutline", "transformers"]
     precision: Literal["fp32", "bf16", "int8"]
-    engine: Literal["packed", "compiled", "openvino", "onnx"] = "packed"
+    engine: Literal["eager", "packed", "compiled", "openvino", "onnx"] = "packed"
     merge_tokens: int = 0
     """visual tokens that cutline merges in each block"""
 
@@ -47,6 +47,7 @@ RUNNERS = (
     Runner("cutline", "fp32"),
     Runner("cutline", "bf16"),
     Runner("cutline", "int8"),
+    Runner("cutline", "fp32", "eager"),
     Runner("cutline", "fp32", "compiled"),
     Runner("cutline", "bf16", "compiled"),
     Runner("cutline", "fp32", "openvino"),

@@ -212,6 +212,7 @@ except MemoryError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_a_lack_of_memory_is_recognized(pair: Pair) -> None:
     result = run_code(OUT_OF_MEMORY.replace("FOLDER", repr(str(pair.folder))))

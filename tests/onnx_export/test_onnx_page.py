@@ -1,6 +1,8 @@
 """The page beside ONNX graphs, in a real browser, with onnxruntime-web from npm."""
 
 import functools
+import random
+import re
 import shutil
 import subprocess
 import tarfile
@@ -17,6 +19,8 @@ from golden_folder import GoldenFolder
 from onnx_graphs import make_graphs
 
 import cutline
+from cutline.onnx_export.folder import read_asset
+from cutline.tokenizer.text import join_tokens
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -97,6 +101,29 @@ def test_the_page_captions_as_the_script_does(browser: "Browser", site: Path) ->
             found.append(page.locator("output").inner_text())
         assert_accessible(page, "captioned")
     assert found == expected
+
+
+def test_the_page_joins_tokens_as_cutline_does(browser: "Browser") -> None:
+    source = read_asset("index.html")
+    parts = (r"^const WIDE = .*?(?=^async function)", r"^function decode\(.*?^}$")
+    found = [re.search(part, source, re.M | re.S) for part in parts]
+    code = "\n".join(match[0] for match in found if match)
+    tokens = re.split(
+        " ", "a ##b ##5 n ' t n't 's 've . , ? ! 今 日 カ ん ， 。 3 ٣ ５ — … “ ” 𠀀 é"
+    )
+    rows = [random.Random(seed).choices(tokens, k=9) for seed in range(500)]
+    page = browser.new_page()
+    texts = page.evaluate(
+        f"""rows => {{
+            {code}
+            return rows.map(row => decode(
+                {{ tokens: new Map(row.entries()), special: new Set(), prefix: "##" }},
+                [...row.keys()]));
+        }}""",
+        rows,
+    )
+    page.close()
+    assert texts == [join_tokens(row) for row in rows]
 
 
 def test_the_page_says_what_is_wrong(browser: "Browser", site: Path, tmp_path: Path) -> None:
