@@ -50,7 +50,10 @@ def find_onnx_folder(path: str | Path) -> Path | None:
 
 
 def load_onnx_folder(
-    folder: Path, tokenizer: str | Path | None = None, image_size: int | None = None
+    folder: Path,
+    tokenizer: str | Path | None = None,
+    image_size: int | None = None,
+    merge_tokens: int | None = None,
 ) -> OnnxFolder:
     """Read a folder of ONNX graphs, without the graphs.
 
@@ -58,10 +61,11 @@ def load_onnx_folder(
         folder: The folder.
         tokenizer: A vocabulary to use instead of the folder's tokenizer.json.
         image_size: The image size that is asked for; None for that of the graphs.
+        merge_tokens: The number of merged tokens that is asked for; None for that of the graphs.
 
     Raises:
         CheckpointError: A file cannot be read, the parts do not fit together, or the graphs take
-            images of another size.
+            images of another size or merge another number of tokens.
         ConfigError: The settings are invalid.
     """
     values = _read_values(folder)
@@ -70,6 +74,11 @@ def load_onnx_folder(
         raise CheckpointError(
             f"{folder}: ONNX graphs take images of {config.vision.image_size} pixels only, not "
             f"{image_size}; convert the model again with `--image-size {image_size}`"
+        )
+    if merge_tokens not in (None, config.merge_tokens):
+        raise CheckpointError(
+            f"{folder}: ONNX graphs that merge {config.merge_tokens} tokens, not {merge_tokens}; "
+            f"convert the model again with `--merge-tokens {merge_tokens}`"
         )
     with blame_setting("tokenizer" if tokenizer else ""):
         vocabulary = Tokenizer.load(tokenizer or folder / TOKENIZER_FILE)

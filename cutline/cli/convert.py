@@ -6,7 +6,7 @@ from tyro.conf import Positional, arg
 
 from cutline.cli.console import print_message, print_result
 from cutline.cli.flags import Flags
-from cutline.config import CheckpointOptions
+from cutline.config import MergingOptions
 from cutline.errors import ConfigError
 from cutline.files import check_writable
 
@@ -17,7 +17,7 @@ def convert_command(
     to: Literal["cutline", "huggingface", "salesforce", "onnx"] = "cutline",
     *,
     int8: bool = False,
-    options: Annotated[CheckpointOptions, Flags] = CheckpointOptions(),
+    options: Annotated[MergingOptions, Flags] = MergingOptions(),
 ) -> int:
     """Convert a captioner or a matcher to another format; weights stay bit-identical.
 
@@ -61,8 +61,11 @@ def convert_command(
         convert_to_onnx(model, out, int8, options)
         print_message(f"wrote {out}")
         return 0
-    load = load_matcher_checkpoint if is_matcher(model) else load_checkpoint
-    checkpoint = load(model, **options.arguments)
+    has_matcher, arguments = is_matcher(model), options.arguments
+    if has_matcher and arguments.pop("merge_tokens") is not None:
+        raise ConfigError("--merge-tokens is for captioners: a matcher merges no tokens; remove it")
+    load = load_matcher_checkpoint if has_matcher else load_checkpoint
+    checkpoint = load(model, **arguments)
     save_checkpoint(out, checkpoint, to)
     print_message(f"wrote {out}")
     if to == "huggingface":
@@ -70,7 +73,7 @@ def convert_command(
     return 0
 
 
-def convert_to_onnx(model: str, out: str, int8: bool, options: CheckpointOptions) -> None:
+def convert_to_onnx(model: str, out: str, int8: bool, options: MergingOptions) -> None:
     """Write a folder of ONNX graphs.
 
     Raises:

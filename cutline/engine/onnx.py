@@ -6,11 +6,11 @@ V vocabulary.
 
 encoder.onnx:
     pixels (B, 3, S, S), uint8
-    -> for each layer, image_keys_I and image_values_I (B, H, N, d)
+    -> for each layer, image_keys_I and image_values_I (B, H, N, d); if visual tokens merge,
+    image_bias (B, 1, 1, N) for their sizes
 decoder.onnx:
     input_ids (B, Q), position_ids (B, Q), mask (B, 1, Q, S + Q), true where a query may attend;
-    for each layer, image_keys_I, image_values_I (B, H, N, d), past_keys_I, past_values_I
-    (B, H, S, d)
+    what encoder.onnx returned; for each layer, past_keys_I and past_values_I (B, H, S, d)
     -> logits (B, Q, V); for each layer, new_keys_I and new_values_I (B, H, Q, d)
 """
 
@@ -42,6 +42,12 @@ def name_tensors(kind: str, num_layers: int) -> list[str]:
     """Return the names of the keys and values of all layers, of kind "image", "past" or "new"."""
     pairs = ((f"{kind}_keys_{i}", f"{kind}_values_{i}") for i in range(num_layers))
     return list(chain.from_iterable(pairs))
+
+
+def name_image_tensors(config: CaptionConfig) -> list[str]:
+    """Return the names of what the encoder returns, and the decoder takes."""
+    bias = ["image_bias"] if config.merge_tokens else []
+    return [*name_tensors("image", config.text.depth), *bias]
 
 
 class OnnxGraph:
@@ -104,16 +110,26 @@ class OnnxVision(InferenceModule):
     def __init__(self, file: Path, config: CaptionConfig) -> None:
         super().__init__()
         self.config = config.vision
-        self.run_graph = OnnxGraph(file, ["pixels"], name_tensors("image", config.text.depth))
+        self.count = 2 * config.text.depth
+        self.run_graph = OnnxGraph(file, ["pixels"], name_image_tensors(config))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map uint8 pixels (B, 3, S, S) to keys and values of all layers, (B, 2 * L, H, N, d).
+        """Map uint8 pixels (B, 3, S, S) to keys and values of all layers.
+
+        Returns:
+            (B, 2 * L, H, N, d), or (B, 2 * L, H, N, d + 1) if tokens merge, with their bias in the
+            last channel.
 
         Raises:
             ValueError: The images have another size.
         """
         check_image_size(pixels, self.config.image_size)
-        return torch.stack(self.run_graph(pixels), dim=1)
+        outputs = self.run_graph(pixels)
+        image_kv = torch.stack(outputs[: self.count], dim=1)
+        for bias in outputs[self.count :]:
+            channel = bias[:, None].transpose(-1, -2).expand(*image_kv.shape[:-1], 1)
+            image_kv = torch.cat([image_kv, channel], -1)
+        return image_kv
 
 
 class OnnxText(InferenceModule):
@@ -124,16 +140,19 @@ class OnnxText(InferenceModule):
     def __init__(self, file: Path, config: CaptionConfig) -> None:
         super().__init__()
         self.config = config.text
-        image, past, new = (
-            name_tensors(kind, config.text.depth) for kind in ("image", "past", "new")
-        )
-        inputs = ["input_ids", "position_ids", "mask", *image, *past]
+        self.head_dim = config.text.embed_dim // config.text.num_heads
+        past, new = (name_tensors(kind, config.text.depth) for kind in ("past", "new"))
+        inputs = ["input_ids", "position_ids", "mask", *name_image_tensors(config), *past]
         self.run_graph = OnnxGraph(file, inputs, ["logits", *new])
 
     def project_image(self, image_embeds: Tensor) -> Iterator[KeysValues]:
         """Yield each layer's keys and values, (B, H, N, d) each, of what `OnnxVision` returns."""
-        for layer in image_embeds.unflatten(1, (-1, 2)).unbind(1):
-            yield layer[:, 0], layer[:, 1]
+        image_kv, bias = image_embeds.split_with_sizes(
+            [self.head_dim, image_embeds.shape[-1] - self.head_dim], dim=-1
+        )
+        image_bias = bias[:, 0, :1].transpose(-1, -2) if bias.shape[-1] else None  # (B, 1, 1, N)
+        for layer in image_kv.unflatten(1, (-1, 2)).unbind(1):
+            yield KeysValues(layer[:, 0], layer[:, 1], image_bias)
 
     def step(self, input_ids: Tensor, cache: TextCache) -> Tensor:
         """Run one decoding step.
@@ -150,7 +169,7 @@ class OnnxText(InferenceModule):
         write_index = layers[0].write_index
         old_mask = mask.index_fill(3, write_index, False)
         mask = torch.cat([old_mask, mask[..., write_index]], 3)  # (B, 1, Q, P * K' + Q)
-        image_kv = chain.from_iterable(layer.image_kv for layer in layers)
+        image_kv = list_image_tensors([layer.image_kv for layer in layers])
         token_kv = chain.from_iterable(layer.token_kv for layer in layers)
         logits, *new = self.run_graph(
             input_ids.flatten(1), position_ids.flatten(1), mask, *image_kv, *token_kv
@@ -169,7 +188,7 @@ class OnnxText(InferenceModule):
             attention_mask: (R, T), false at padding.
             image_kv: What `project_image` yields.
         """
-        tensors = [tensor.contiguous() for tensor in chain.from_iterable(image_kv)]
+        tensors = [tensor.contiguous() for tensor in list_image_tensors(image_kv)]
         num_tokens = input_ids.shape[1]
         columns = max(1, MAX_QUERIES // num_tokens)
         ids, valid = (
@@ -185,7 +204,7 @@ class OnnxText(InferenceModule):
         Args:
             ids: (B, K, T).
             valid: (B, K, T), false at padding.
-            image_kv: Keys and values of all layers, (B, H, N, d) each.
+            image_kv: What `list_image_tensors` returns.
         """
         num_images, num_texts, num_tokens = ids.shape
         position = torch.arange(num_tokens)
@@ -197,8 +216,7 @@ class OnnxText(InferenceModule):
         for text in range(num_texts):
             mask[:, text, :, text] = seen[:, text]
         position_ids = position.expand(ids.shape)
-        head_dim = self.config.embed_dim // self.config.num_heads
-        past = torch.empty(num_images, self.config.num_heads, 0, head_dim)
+        past = torch.empty(num_images, self.config.num_heads, 0, self.head_dim)
         logits = self.run_graph(
             ids.flatten(1),
             position_ids.flatten(1),
@@ -211,6 +229,13 @@ class OnnxText(InferenceModule):
     def compute_logits(self, logits: Tensor) -> Tensor:
         """Return its argument, which `forward` and `step` have computed."""
         return logits
+
+
+def list_image_tensors(image_kv: Sequence[KeysValues]) -> list[Tensor]:
+    """Return keys and values of all layers, and their bias if there is one, in order."""
+    tensors = [tensor for layer in image_kv for tensor in (layer.keys, layer.values)]
+    bias = image_kv[0].bias
+    return tensors if bias is None else [*tensors, bias]
 
 
 def attach_graphs(model: CaptionModel, folder: Path) -> None:

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 def start_origin(x: Tensor) -> Tensor:
     """Return the origin (B, N) of tokens x (B, N, D), none of which have merged."""
-    return torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+    return torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
 
 
 def count_sizes(origin: Tensor, num_tokens: int) -> Tensor:
     """Return the sizes (B, N') of N' = `num_tokens` tokens, given their origin (B, N)."""
-    sizes = torch.zeros(len(origin), num_tokens, device=origin.device)
+    sizes = torch.zeros(origin.shape[0], num_tokens, device=origin.device)
     return sizes.scatter_add(1, origin, torch.ones_like(origin, dtype=sizes.dtype))
 
 
@@ -112,7 +112,7 @@ def renumber_tokens(merged: Tensor, target: Tensor, num_tokens: int) -> tuple[Te
     Returns:
         The tokens that remain (B, N - R), and the new number of each of the N tokens.
     """
-    is_merged = torch.zeros(len(merged), num_tokens, dtype=torch.long, device=merged.device)
+    is_merged = torch.zeros(merged.shape[0], num_tokens, dtype=torch.long, device=merged.device)
     is_merged = is_merged.scatter(1, merged, 1)
     order = is_merged.sort(dim=1, stable=True)[1]
     number = (1 - is_merged).cumsum(1) - 1

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import chain
 from typing import Any
 
 import torch
@@ -13,18 +12,17 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
 
-from cutline.engine.onnx import name_tensors
+from cutline.engine.onnx import list_image_tensors, name_image_tensors, name_tensors
 from cutline.errors import CheckpointError, ConfigError
 from cutline.image import normalize
 from cutline.model import CaptionModel, KeysValues
 from cutline.model.text import LMHead
+from cutline.onnx_export.translations import TRANSLATIONS
 
 OPSET = 20
 """version of ONNX's operators, the first with GELU"""
 MAX_BYTES = 2**31 - 2**24
 """largest weights of a graph; a file may have 2 GiB"""
-
-ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 _BATCH, _QUERIES, _PAST = Dim("batch"), Dim("queries"), Dim("past", min=0)
 
@@ -39,10 +37,10 @@ class EncoderGraph(nn.Module):
         self.cross_attn = nn.ModuleList(layer.cross_attn for layer in layers)  # type: ignore[misc]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Map pixels (B, 3, S, S) to keys and values, (B, H, N, d) each."""
+        """Map pixels (B, 3, S, S) to what `list_image_tensors` returns."""
         image_embeds = self.vision(normalize(pixels, self.config))
-        pairs = (each.project_image(image_embeds) for each in self.cross_attn)  # type: ignore[operator]
-        return list(chain.from_iterable(pairs))
+        layers = [each.project_image(image_embeds) for each in self.cross_attn]  # type: ignore[operator]
+        return list_image_tensors(layers)
 
 
 class DecoderGraph(nn.Module):
@@ -66,15 +64,17 @@ class DecoderGraph(nn.Module):
             input_ids: (B, Q).
             position_ids: (B, Q).
             mask: (B, 1, Q, S + Q), true where a query may attend: earlier tokens, then new ones.
-            image_kv: Keys and values of all layers, (B, H, N, d) each.
+            image_kv: What `list_image_tensors` returns.
             past_kv: Those of earlier tokens, (B, H, S, d) each.
         """
         x = self.text.embed(input_ids, position_ids)
+        bias = image_kv[-1] if len(image_kv) > len(past_kv) else None
         new_kv: list[Tensor] = []
         for number, layer in enumerate(self.text.layers):
-            at = slice(2 * number, 2 * number + 2)
-            cache = _PastTokens(past_kv[at])
-            x = layer(x, mask, False, tuple(image_kv[at]), cache)
+            key, value = 2 * number, 2 * number + 1
+            cache = _PastTokens((past_kv[key], past_kv[value]))
+            image = KeysValues(image_kv[key], image_kv[value], bias)
+            x = layer(x, mask, False, image, cache)
             new_kv += cache.new
         return [self.text.compute_logits(x), *new_kv]
 
@@ -85,7 +85,7 @@ class _PastTokens:
     def __init__(self, past: Sequence[Tensor]) -> None:
         self.past, self.new = past, list[Tensor]()
 
-    def append(self, k: Tensor, v: Tensor) -> KeysValues:
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k and v of the new tokens, and return those of all."""
         self.new = [k, v]
         keys, values = (torch.cat(pair, 2) for pair in zip(self.past, self.new, strict=True))
@@ -122,29 +122,30 @@ def export_encoder(model: CaptionModel) -> bytes:
     """
     size = model.config.vision.image_size
     pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    outputs = name_tensors("image", model.config.text.depth)
+    outputs = name_image_tensors(model.config)
     return _export(EncoderGraph(model), (pixels,), ({0: _BATCH},), ["pixels"], outputs)
 
 
 def export_decoder(model: CaptionModel) -> bytes:
     """Return the file of the decoder; for errors, see `export_encoder`."""
-    text, num_visual = model.config.text, model.config.vision.num_tokens
+    text, num_visual = model.config.text, model.embeds_shape[0]
     heads, head_dim, count = text.num_heads, text.embed_dim // text.num_heads, 2 * text.depth
+    biases = [torch.zeros(2, 1, 1, num_visual)] if model.merge_tokens else []
     arguments = (
         *(torch.zeros(2, 3, dtype=torch.long) for _ in range(2)),  # one tensor would be one input
         torch.ones(2, 1, 3, 7, dtype=torch.bool),
-        [torch.zeros(2, heads, num_visual, head_dim) for _ in range(count)],
+        [*(torch.zeros(2, heads, num_visual, head_dim) for _ in range(count)), *biases],
         [torch.zeros(2, heads, 4, head_dim) for _ in range(count)],
     )
     dynamic_shapes = (
         {0: _BATCH, 1: _QUERIES},
         {0: _BATCH, 1: _QUERIES},
         {0: _BATCH, 2: _QUERIES, 3: Dim.DYNAMIC},
-        [{0: _BATCH}] * count,
+        [{0: _BATCH}] * (count + len(biases)),
         [{0: _BATCH, 2: _PAST}] * count,
     )
-    image, past, new = (name_tensors(kind, text.depth) for kind in ("image", "past", "new"))
-    inputs = ["input_ids", "position_ids", "mask", *image, *past]
+    past, new = (name_tensors(kind, text.depth) for kind in ("past", "new"))
+    inputs = ["input_ids", "position_ids", "mask", *name_image_tensors(model.config), *past]
     return _export(DecoderGraph(model), arguments, dynamic_shapes, inputs, ["logits", *new])
 
 
@@ -167,7 +168,7 @@ def _export(
             output_names=outputs,
             dynamic_shapes=dynamic_shapes,
             opset_version=OPSET,
-            custom_translation_table={ATTENTION: translate_attention},
+            custom_translation_table=dict(TRANSLATIONS),
             dynamo=True,
             verbose=False,
         )
@@ -180,29 +181,6 @@ def _export(
             dim.dim_param = "past + queries"
     file: bytes = proto.SerializeToString()
     return file
-
-
-def translate_attention(
-    q: Any,
-    k: Any,
-    v: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """Return the nodes of attention, of which ONNX Runtime fuses the transposition with a product.
-
-    The exporter's own copy all keys. Every query attends to some key.
-    """
-    from onnxscript import opset20 as op
-
-    scaled = op.Mul(q, op.Constant(value_float=q.shape[-1] ** -0.5))
-    scores = op.MatMul(scaled, op.Transpose(k, perm=[0, 1, 3, 2]))
-    if attn_mask is not None:
-        scores = op.Where(attn_mask, scores, op.Constant(value_float=-torch.inf))
-    return op.MatMul(op.Softmax(scores, axis=-1), v)
 
 
 def check_exporter() -> None:

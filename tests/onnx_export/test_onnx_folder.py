@@ -1,6 +1,7 @@
 """Writing folders of ONNX graphs."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -142,6 +143,7 @@ def test_the_command_refuses_what_is_no_captioner(
         ((str(graphs), out, "--to", "onnx"), 1, "holds ONNX graphs, which can caption"),
         ((str(graphs), out), 1, "holds ONNX graphs, which can caption"),
         ((str(MICRO.checkpoint), out, "--int8"), 2, "--int8 is for ONNX graphs: add --to onnx"),
+        ((str(tmp_path / "matcher"), out, "--merge-tokens", "1"), 2, "merges no tokens; remove it"),
     ):
         assert run_command(["convert", *arguments]) == code
         assert message in capfd.readouterr().err
@@ -181,6 +183,35 @@ def test_int8_graphs_caption_as_engine_packed_does_in_int8(
             save_onnx(out)
         limit_file_size(None)
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_merged_tokens_become_those_of_the_graphs(
+    tmp_path: Path,
+) -> None:
+    save_native(tmp_path / "model", load_golden(MICRO))
+    source, out = str(tmp_path / "model"), tmp_path / "graphs"
+    command = ["convert", source, str(out), "--to", "onnx", "--merge-tokens", "6"]
+    assert run_command(command) == 0
+    graphs, expected = cutline.load(out), cutline.load(source, "cpu", "fp32", merge_tokens=6)
+    assert graphs.config.merge_tokens == 6
+    assert graphs.fingerprint == expected.fingerprint
+    images = MICRO.images
+    captions = graphs.caption(images, batch_size=5)
+    assert [each.token_ids for each in captions] == [
+        each.token_ids for each in expected.caption(images, batch_size=5)
+    ]
+    texts = ["a red circle"] * 2
+    for score, reference in zip(
+        graphs.score(images[:2], texts), expected.score(images[:2], texts), strict=True
+    ):
+        assert score.token_log_probs == pytest.approx(reference.token_log_probs, abs=1e-4)
+    command = [sys.executable, str(out / "caption.py"), *map(str, images)]
+    printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    greedy = [each.text for each in expected.caption(images, num_beams=1)]
+    assert [line.split("\t")[1] for line in printed.splitlines()] == greedy
+    with pytest.raises(CheckpointError, match=r"merge 6 tokens, not 0; .* `--merge-tokens 0`"):
+        cutline.load(out, merge_tokens=0)
 
 
 @pytest.mark.slow
