@@ -78,6 +78,16 @@ def has_native_bf16(device: torch.device) -> bool:
     )
 
 
+def has_only_avx512_bf16() -> bool:
+    """Return whether the CPU multiplies bf16 and 8-bit numbers with AVX-512, but not with AMX."""
+    return (
+        torch.cpu._is_avx512_bf16_supported()
+        and torch.cpu._is_vnni_supported()
+        and not torch.cpu._is_amx_tile_supported()
+        and torch.backends.mkldnn.is_available()
+    )
+
+
 @contextmanager
 def use_device(device: torch.device) -> Iterator[None]:
     """Make `device` the current one in this block.

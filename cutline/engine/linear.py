@@ -18,6 +18,7 @@ from cutline.engine.module import InferenceModule
 # (times inputs of up to 255) cannot overflow it.
 WEIGHT_LIMIT = 63
 INPUT_LIMIT = 127
+BF16_INPUT_LIMIT = 126  # times a factor that may be rounded up
 
 _engine_lock = Lock()
 
@@ -89,6 +90,42 @@ class Int8Linear(InferenceModule):
         if self.bias is None:
             return out.mul_(scale)
         return torch.addcmul(self.bias, out, scale, out=out)
+
+
+class Int8Bf16Linear(InferenceModule):
+    """An `Int8Linear` whose inputs and outputs are bf16, for CPUs with AVX-512 bf16 and VNNI.
+
+    VNNI adds products in 32 bits, so that weights may have 8 bits.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Quantize weight (D', D) and convert bias (D',) to bf16."""
+        super().__init__()
+        weight = weight.detach().float()
+        self.scales = weight.abs().amax(1).clamp_min(1e-12) / INPUT_LIMIT
+        quantized = (weight / self.scales[:, None]).round().to(torch.int8)
+        self.packed = torch.ops.onednn.qlinear_prepack(quantized, None)
+        self.zeros = torch.zeros(len(weight), dtype=torch.long)
+        self.bias = None if bias is None else bias.detach().bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D')."""
+        x, shape = x.reshape(-1, x.shape[-1]), x.shape[:-1]
+        # Without their signs, floating-point numbers are in the order of their bits as integers.
+        largest = (x.view(torch.int16) & 0x7FFF).amax(-1, keepdim=True).view(torch.bfloat16)
+        factor = BF16_INPUT_LIMIT / largest.clamp_min(1e-12)
+        signed = (x * factor).round_().to(torch.int8)
+        shifted = signed.view(torch.uint8).bitwise_xor_(128)  # adds 128, the zero point
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(shifted, 1.0, 128, self.packed, self.scales, self.zeros, None),
+            *(1.0, 0, torch.bfloat16, "none", [], "none"),
+        )
+        scale = 1 / factor
+        if self.bias is None:
+            out = out.mul_(scale)
+        else:
+            out = torch.addcmul(self.bias, out, scale, out=out)
+        return out.view(*shape, -1)
 
 
 @contextmanager

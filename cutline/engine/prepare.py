@@ -8,8 +8,15 @@ from torch import Tensor, nn
 
 from cutline.config import Engine
 from cutline.config.validation import require_choice
-from cutline.device import has_native_bf16
-from cutline.engine.linear import Int8Linear, PackedLinear, UntiedLMHead, UpcastLinear
+from cutline.device import has_native_bf16, has_only_avx512_bf16
+from cutline.engine.attention import replace_attention
+from cutline.engine.linear import (
+    Int8Bf16Linear,
+    Int8Linear,
+    PackedLinear,
+    UntiedLMHead,
+    UpcastLinear,
+)
 from cutline.engine.memory import keep_freed_memory
 from cutline.engine.onnx import OnnxText
 from cutline.engine.threads import choose_num_threads, limit_threads
@@ -100,9 +107,11 @@ def pack_bf16(model: VisionTextModel, engine: Engine) -> None:
     time would be slow.
     """
     if has_native_bf16(torch.device("cpu")):
-        replace_linears(model.text, PackedLinear)
-        if engine == "packed":  # other engines pack the encoder themselves
-            replace_linears(model.vision, PackedLinear)
+        # engines other than "packed" prepare the encoder themselves
+        for part in (model.text, model.vision) if engine == "packed" else (model.text,):
+            replace_linears(part, PackedLinear)
+            if has_only_avx512_bf16():
+                replace_attention(part)
         return
     if isinstance(model, CaptionModel):
         model.cache_dtype = torch.bfloat16
@@ -114,9 +123,13 @@ def pack_bf16(model: VisionTextModel, engine: Engine) -> None:
 
 
 def pack_int8(model: VisionTextModel, engine: Engine) -> None:
-    """Quantize all linear layers."""
-    replace_linears(model.vision, Int8Linear)
-    replace_linears(model.text, Int8Linear)
+    """Quantize all linear layers; what is between them is bf16 where that is faster."""
+    if has_only_avx512_bf16():
+        model.bfloat16()
+        replace_attention(model)
+    make_linear = Int8Bf16Linear if has_only_avx512_bf16() else Int8Linear
+    replace_linears(model.vision, make_linear)
+    replace_linears(model.text, make_linear)
 
 
 _PACK_FOR_CPU = {"fp32": pack_fp32, "bf16": pack_bf16, "int8": pack_int8}

@@ -4,6 +4,8 @@ Shapes: B images, R text rows (R = B * K, K rows per image), T text tokens, N vi
 D width, H heads, d = D / H dimensions per head, S keys.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +16,9 @@ from cutline.model.token_merging import split_sizes
 
 MAX_SAVED_KEYS = 256
 """keys up to which training may save the attention weights"""
+
+Attend = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, bool], Tensor]
+"""`attend`, or a function that an engine puts in its place"""
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -106,6 +111,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
+        self.attend: Attend = attend
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -131,7 +137,7 @@ class SelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)  # (R, H, S, d)
         if self.training or (mask is None and cache is None):
-            attended = attend(q, k, v, self.dropout if self.training else 0.0, mask, causal)
+            attended = self.attend(q, k, v, self.dropout if self.training else 0.0, mask, causal)
         else:
             attended = attend_to_tokens(q, k, v, mask)
         out: Tensor = self.proj(merge_heads(attended))
@@ -148,7 +154,7 @@ class SelfAttention(nn.Module):
             (R, T, D), and the keys (R, H, T, d).
         """
         q, k, v = self._project(x)
-        attended = attend(q, k, v, self.dropout if self.training else 0.0, bias)
+        attended = self.attend(q, k, v, self.dropout if self.training else 0.0, bias, False)
         return self.proj(merge_heads(attended)), k
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,6 +175,7 @@ class CrossAttention(nn.Module):
         self.image_dim = image_dim
         self.num_heads = num_heads
         self.dropout = dropout
+        self.attend: Attend = attend
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(image_dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -187,7 +194,7 @@ class CrossAttention(nn.Module):
         k, v, bias = image_kv
         rows = x.flatten(0, 1).unflatten(0, (k.shape[0], -1))  # (B, K * T, D)
         q = split_heads(self.q(rows), self.num_heads)  # (B, H, K * T, d)
-        attended = attend(q, k, v, self.dropout if self.training else 0.0, bias)
+        attended = self.attend(q, k, v, self.dropout if self.training else 0.0, bias, False)
         out: Tensor = self.proj(merge_heads(attended))  # (B, K * T, D)
         return out.view(x.shape)
 

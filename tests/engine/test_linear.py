@@ -10,11 +10,15 @@ from tiny_vision import count_wrong_results, make_vision
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutline.engine.linear import Int8Linear, PackedLinear, UpcastLinear
+from cutline.device import has_only_avx512_bf16
+from cutline.engine.linear import Int8Bf16Linear, Int8Linear, PackedLinear, UpcastLinear
 from cutline.engine.prepare import MakeLinear, replace_linears
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 sizes = st.integers(1, 40)
+needs_vnni = pytest.mark.skipif(
+    not has_only_avx512_bf16(), reason="Int8Bf16Linear is for CPUs with AVX-512 bf16 and VNNI"
+)
 
 
 def make_layer(
@@ -103,6 +107,46 @@ def test_int8_rows_do_not_depend_on_each_other() -> None:
     torch.testing.assert_close(outputs[3], bias)  # the row of zeros
 
 
+@needs_vnni
+@quick
+@given(sizes, sizes, st.booleans(), st.integers(0, 999))
+def test_int8_with_bf16_multiplies_rounded_weights_and_inputs(
+    inputs: int, outputs: int, has_bias: bool, seed: int
+) -> None:
+    weight, bias = make_layer(seed, inputs, outputs, has_bias)
+    x = (torch.randn(3, inputs, generator=torch.Generator().manual_seed(seed)) * 3).bfloat16()
+    out, expected = Int8Bf16Linear(weight, bias)(x), F.linear(x.float(), weight, bias)
+    assert out.dtype == torch.bfloat16
+    # Each input and each weight is wrong by half a step, and bf16 has 8 bits.
+    step = inputs**0.5 * x.float().abs().amax() * weight.abs().amax() / 126
+    tolerance = (step + expected.abs().amax() / 128).item()
+    torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+
+
+@needs_vnni
+def test_int8_with_bf16_does_not_overflow() -> None:
+    """Whatever the largest input is, and however its inverse is rounded."""
+    largest = torch.arange(128, 256).bfloat16()  # every significand
+    x = torch.stack([largest, -largest, torch.zeros(128)], 1).bfloat16()
+    for weight in (torch.eye(3), -torch.eye(3)):
+        expected = x.float() @ weight
+        out = Int8Bf16Linear(weight, None)(x).float()
+        torch.testing.assert_close(out, expected, rtol=0.01, atol=0)
+
+
+@needs_vnni
+def test_int8_with_bf16_rows_do_not_depend_on_each_other() -> None:
+    weight, bias = make_layer(0, 48, 16, True)
+    x = (torch.randn(5, 48) * torch.tensor([1.0, 1e4, 1e-4, 0.0, torch.nan])[:, None]).bfloat16()
+    layer = Int8Bf16Linear(weight, bias)
+    outputs = layer(x)
+    for row, out in zip(x[:4], outputs, strict=False):
+        assert torch.equal(layer(row[None])[0], out)
+    assert bias is not None
+    assert torch.equal(outputs[3], bias.bfloat16())  # the row of zeros
+    assert outputs[4].isnan().all()
+
+
 @pytest.mark.parametrize(
     ("layer", "dtype"),
     [
@@ -110,6 +154,7 @@ def test_int8_rows_do_not_depend_on_each_other() -> None:
         (PackedLinear, torch.bfloat16),
         (UpcastLinear, torch.float32),
         (Int8Linear, torch.float32),
+        pytest.param(Int8Bf16Linear, torch.bfloat16, marks=needs_vnni),
     ],
 )
 def test_threads_can_share_layers(layer: MakeLinear, dtype: torch.dtype) -> None:

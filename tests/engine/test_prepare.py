@@ -10,10 +10,12 @@ from random_captioner import draw_images, make_captioner
 
 from cutline.captioner import Captioner
 from cutline.config import Engine, InferencePrecision
-from cutline.device import has_native_bf16
+from cutline.device import has_native_bf16, has_only_avx512_bf16
 from cutline.engine import prepare_model
-from cutline.engine.linear import Int8Linear, PackedLinear, UpcastLinear
+from cutline.engine.attention import attend_in_groups
+from cutline.engine.linear import Int8Bf16Linear, Int8Linear, PackedLinear, UpcastLinear
 from cutline.errors import ConfigError
+from cutline.model.attention import Attend, CrossAttention, SelfAttention, attend
 
 EAGER = make_captioner()
 IMAGES = draw_images(5)
@@ -70,9 +72,9 @@ def test_no_linear_layer_is_missed() -> None:
     expected: dict[InferencePrecision, set[type]] = {
         "fp32": {PackedLinear, torch.nn.Linear},
         "bf16": {PackedLinear} if native_bf16 else {PackedLinear, UpcastLinear},
-        "int8": {Int8Linear},
+        "int8": {Int8Bf16Linear if has_only_avx512_bf16() else Int8Linear},
     }
-    linears = (torch.nn.Linear, PackedLinear, UpcastLinear, Int8Linear)
+    linears = (torch.nn.Linear, PackedLinear, UpcastLinear, Int8Linear, Int8Bf16Linear)
     count = sum(isinstance(module, torch.nn.Linear) for module in EAGER.model.modules())
     for precision, types in expected.items():
         modules = prepare(precision).model.modules()
@@ -90,6 +92,24 @@ def test_bf16_stores_keys_and_values_in_bf16() -> None:
     assert torch.bfloat16 in (model.cache_dtype, weight.dtype)
     image_embeds = model.vision(torch.zeros(1, 3, 32, 32).to(weight.dtype))
     assert model.prefill_images(image_embeds, 5).image_kv.dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not has_only_avx512_bf16(), reason="for CPUs with AVX-512 bf16, without AMX")
+@pytest.mark.parametrize(
+    ("precision", "engine", "expected"),
+    [
+        ("bf16", "packed", attend_in_groups),
+        ("int8", "packed", attend_in_groups),
+        ("fp32", "packed", attend),
+        ("bf16", "eager", attend),
+    ],
+)
+def test_only_avx512_bf16_attends_by_products(
+    precision: InferencePrecision, engine: Engine, expected: Attend
+) -> None:
+    modules = prepare(precision, engine).model.modules()
+    layers = [module for module in modules if isinstance(module, SelfAttention | CrossAttention)]
+    assert {layer.attend for layer in layers} == {expected}
 
 
 def test_int8_leaves_no_linear_layer_in_floating_point() -> None:
