@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cutline.model.attention import CrossAttention, SelfAttention, attend_by_products
 
-MAX_SCORES = 2**20
+MAX_SCORES = 2**21
 """attention scores that are computed at once, so that they stay in the cache of the CPU"""
 
 

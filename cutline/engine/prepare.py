@@ -124,12 +124,12 @@ def pack_bf16(model: VisionTextModel, engine: Engine) -> None:
 
 def pack_int8(model: VisionTextModel, engine: Engine) -> None:
     """Quantize all linear layers; what is between them is bf16 where that is faster."""
-    if has_only_avx512_bf16():
-        model.bfloat16()
-        replace_attention(model)
     make_linear = Int8Bf16Linear if has_only_avx512_bf16() else Int8Linear
     replace_linears(model.vision, make_linear)
     replace_linears(model.text, make_linear)
+    if has_only_avx512_bf16():
+        model.bfloat16()  # only now, so that weights are rounded once
+        replace_attention(model)
 
 
 _PACK_FOR_CPU = {"fp32": pack_fp32, "bf16": pack_bf16, "int8": pack_int8}
