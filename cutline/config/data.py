@@ -109,6 +109,12 @@ class AugmentConfig(Settings):
     """flip half of the images horizontally"""
     rot90: bool = False
     """rotate images by a random multiple of 90 degrees: for aerial images"""
+    rotation: float = 0.0
+    """rotate images by a random angle of at most this many degrees; corners are filled with the
+    mirrored image (180: any angle)"""
+    color_jitter: float = 0.0
+    """change brightness, contrast and saturation by random factors of 1 ± this, and the balance of
+    red, green and blue by a third of it"""
     randaugment: bool = True
     """apply RandAugment as in BLIP's code: 2 operations of magnitude 5"""
 
@@ -118,6 +124,8 @@ class AugmentConfig(Settings):
         if not 0 < low <= high <= 1:
             bounds = "(low, high) with 0 < low <= high <= 1"
             reject(self, "crop_scale", f"must be {bounds}, not ({low}, {high})")
+        require_at_least(self, 0, "rotation", maximum=180)
+        require_at_least(self, 0, "color_jitter", maximum=1)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Random augmentation of training images: crop, flip, 90-degree rotation, and RandAugment.
+"""Random augmentation of training images: crop, flip, rotation, colors, and RandAugment.
 
 All randomness comes from the `random.Random` passed in, so that a resumed run repeats it.
 """
@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from cutline.config import AugmentConfig
@@ -16,6 +17,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 _ROTATIONS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _GRAY = (128, 128, 128)
+_GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue, as in Pillow's mode L
 _SHEAR = 0.15  # magnitude 5 of 10, here and below
 _TRANSLATION = 5  # pixels
 _ROTATION = math.radians(15)
@@ -39,6 +41,10 @@ def augment(
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if config.rot90 and (turns := rng.randrange(4)):
         image = image.transpose(_ROTATIONS[turns - 1])
+    if config.rotation:
+        image = rotate(image, rng.uniform(-config.rotation, config.rotation))
+    if config.color_jitter:
+        image = jitter_colors(image, config.color_jitter, rng)
     return randaugment(image, rng) if config.randaugment else image
 
 
@@ -66,6 +72,35 @@ def choose_crop_box(width: int, height: int, scale: tuple[float, float], rng: ra
 
 def _box(left: int, top: int, width: int, height: int) -> Box:
     return left, top, left + width, top + height
+
+
+def rotate(image: Image.Image, degrees: float) -> Image.Image:
+    """Rotate an image about its center, as if its mirror images were beyond its borders."""
+    x, y = (math.ceil(0.21 * side) for side in image.size)  # for a square, (sqrt(2) - 1) / 2
+    framed = np.pad(np.asarray(image), ((y, y), (x, x), (0, 0)), mode="symmetric")
+    rotated = Image.fromarray(framed).rotate(degrees, Image.Resampling.BILINEAR)
+    return rotated.crop((x, y, x + image.width, y + image.height))
+
+
+def jitter_colors(image: Image.Image, strength: float, rng: random.Random) -> Image.Image:
+    """Change brightness, contrast, saturation and color balance by random factors.
+
+    The first three are those of torchvision's ColorJitter, in this order, clipped once at the end.
+
+    Args:
+        image: RGB image.
+        strength: Factors are from 1 - strength to 1 + strength; those of red, green and blue, which
+            come last, a third as far from 1.
+        rng: Source of the randomness.
+    """
+    brightness, contrast, saturation = (rng.uniform(1 - strength, 1 + strength) for _ in range(3))
+    balance = [rng.uniform(1 - strength / 3, 1 + strength / 3) for _ in range(3)]
+    gray = np.array(_GRAY_WEIGHTS)
+    mean = brightness * float(np.asarray(image).mean((0, 1)) @ gray)
+    colors = saturation * np.eye(3) + (1 - saturation) * gray  # rows: red, green, blue
+    matrix = np.column_stack([brightness * contrast * colors, np.full(3, (1 - contrast) * mean)])
+    matrix *= np.array(balance)[:, None]
+    return image.convert("RGB", tuple(matrix.flatten().tolist()))
 
 
 def randaugment(image: Image.Image, rng: random.Random) -> Image.Image:

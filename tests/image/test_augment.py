@@ -10,10 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Transpose
+from PIL.ImageEnhance import Brightness, Color, Contrast
 
 from cutline.config import AugmentConfig
 from cutline.image import augment
-from cutline.image.augment import OPERATIONS, choose_crop_box, randaugment
+from cutline.image.augment import (
+    OPERATIONS,
+    choose_crop_box,
+    jitter_colors,
+    randaugment,
+    rotate,
+)
 
 CROP_ONLY = AugmentConfig(crop_scale=(1.0, 1.0), flip=False, randaugment=False)
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -92,11 +99,13 @@ def test_if_no_crop_fits_the_center_is_taken(
     rot90=st.booleans(),
     randaugment=st.booleans(),
     low=st.floats(0.05, 1),
+    new=st.booleans(),
 )
 def test_the_same_rng_state_gives_the_same_image(
-    seed: int, size: int, flip: bool, rot90: bool, randaugment: bool, low: float
+    seed: int, size: int, flip: bool, rot90: bool, randaugment: bool, low: float, new: bool
 ) -> None:
     config = AugmentConfig(crop_scale=(low, 1.0), flip=flip, rot90=rot90, randaugment=randaugment)
+    config = replace(config, rotation=180.0, color_jitter=0.5) if new else config
     random.seed(1)
     first = augment(make_image(PIXELS), size, config, random.Random(seed))
     random.seed(2)  # the global generator must not be used
@@ -148,6 +157,69 @@ def test_flips_and_rotations_are_exact() -> None:
     assert views(square, flip=True) == {square.tobytes(), flipped[0].tobytes()}
     assert views(square, rot90=True) == {image.tobytes() for image in rotated}
     assert views(square, rot90=True, flip=True) == {image.tobytes() for image in rotated + flipped}
+
+
+def test_rotations_by_right_angles_are_exact() -> None:
+    square = make_image(PIXELS[:32, :32])
+    assert rotate(square, 0).tobytes() == square.tobytes()
+    for degrees, method in ((90, Transpose.ROTATE_90), (-90, Transpose.ROTATE_270)):
+        assert rotate(square, degrees).tobytes() == square.transpose(method).tobytes()
+
+
+def test_rotated_corners_are_mirror_images() -> None:
+    white = make_image(np.full((33, 33, 3), 255))
+    assert all(rotate(white, degrees).tobytes() == white.tobytes() for degrees in range(0, 181, 7))
+    gradient = make_image(np.broadcast_to(np.arange(64)[:, None, None] * 2 + 60, (64, 64, 3)))
+    assert to_array(rotate(gradient, 45)).min() >= 60  # not black
+
+
+def test_the_angles_of_rotations_are_at_most_the_limit() -> None:
+    spot = np.zeros((65, 65, 3))
+    spot[32, 60] = 255  # to the right of the center
+    angles = []
+    for seed in range(200):
+        config = replace(CROP_ONLY, rotation=30.0)
+        pixels = to_array(augment(make_image(spot), 65, config, random.Random(seed)))[..., 0]
+        y, x = np.unravel_index(pixels.argmax(), pixels.shape)
+        angles.append(math.degrees(math.atan2(32 - y, x - 32)))
+    assert 25 < max(angles) <= 32
+    assert -32 <= min(angles) < -25
+
+
+class FixedRandom(random.Random):
+    """Gives the numbers that it was made with."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__()
+        self.numbers = list(numbers)
+
+    def uniform(self, a: float, b: float) -> float:
+        number = self.numbers.pop(0)
+        assert a <= number <= b
+        return number
+
+
+def test_colors_change_as_in_pillow() -> None:
+    image = make_image(60 + PIXELS // 4)  # so that nothing is clipped
+    for factor in (0.8, 1.0, 1.3):
+        for place, enhance in enumerate((Brightness, Contrast, Color)):
+            factors = [1.0] * 6
+            factors[place] = factor
+            ours = jitter_colors(image, 0.4, FixedRandom(*factors))
+            difference = to_array(ours) - to_array(enhance(image).enhance(factor))
+            assert abs(difference).max() <= 1
+    red = jitter_colors(image, 0.4, FixedRandom(1.0, 1.0, 1.0, 1.1, 1.0, 1.0))
+    assert np.array_equal(to_array(red)[..., 1:], to_array(image)[..., 1:])
+    assert abs(to_array(red)[..., 0] - 1.1 * to_array(image)[..., 0]).max() <= 1
+
+
+def test_jittered_colors_differ_and_stay_in_range() -> None:
+    images = {
+        jitter_colors(make_image(PIXELS), 1.0, random.Random(seed)).tobytes() for seed in range(20)
+    }
+    assert len(images) == 20
+    unchanged = jitter_colors(make_image(PIXELS), 0.0, random.Random(0))
+    assert abs(to_array(unchanged) - PIXELS).max() <= 1
 
 
 def test_large_crops_cause_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
