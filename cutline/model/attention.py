@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from cutline.model.cache import CacheLayer, KeysValues
 from cutline.model.token_merging import split_sizes
 
-MAX_SAVED_KEYS = 256
+MAX_SAVED_KEYS = 320
 """keys up to which training may save the attention weights"""
 
 Attend = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, bool], Tensor]
