@@ -32,18 +32,14 @@ def attend_in_groups(
     Each row is computed alone then, so that it does not depend on the others.
     """
     rows, heads, queries, width = q.shape
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(k.dtype)
     scores_per_head = queries * k.shape[2]
     if heads * scores_per_head <= MAX_SCORES:
-        return attend_by_products(q.to(k.dtype), k, v, dropout, mask, causal).to(q.dtype)
+        return attend_by_products(q, k, v, dropout, mask, causal)
     group = max(MAX_SCORES // scores_per_head, torch.get_num_threads())
     out = q.new_empty(rows, queries, heads, width).transpose(1, 2)
     for row in range(rows):
         row_mask = None if mask is None else mask[row : row + 1]
         for head in range(0, heads, group):
             part = (slice(row, row + 1), slice(head, head + group))
-            out[part] = attend_by_products(
-                q[part].to(k.dtype), k[part], v[part], dropout, row_mask, causal
-            )
+            out[part] = attend_by_products(q[part], k[part], v[part], dropout, row_mask, causal)
     return out

@@ -54,10 +54,10 @@ def attend(
     Returns:
         (R, H, T, d), in the dtype of `q`.
     """
+    if _trains_faster_by_products(k):
+        return attend_by_products(q, k, v, dropout, mask, causal)
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(k.dtype)
-    if _trains_faster_by_products(k):
-        return attend_by_products(q.to(k.dtype), k, v, dropout, mask, causal).to(q.dtype)
     out = scaled_dot_product_attention(
         q.to(k.dtype), k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
     )
@@ -67,15 +67,16 @@ def attend(
 def attend_by_products(
     q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None, causal: bool
 ) -> Tensor:
-    """Compute `attend`, in its arguments' dtype, without PyTorch's fused kernels."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (R, H, T, S)
+    """Compute `attend` without PyTorch's fused kernels."""
+    scores = (q.to(k.dtype) * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (R, H, T, S)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
         is_bool = mask.dtype == torch.bool
-        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask.to(k.dtype)
     weights = scores.softmax(-1).to(v.dtype)
-    return (F.dropout(weights, dropout) if dropout else weights) @ v
+    out = (F.dropout(weights, dropout) if dropout else weights) @ v
+    return out.to(q.dtype)
 
 
 def _trains_faster_by_products(k: Tensor) -> bool:
