@@ -489,7 +489,8 @@ def load(
     DeviceConfig(device, precision, engine)  # checks names before any weights are read
     source = CheckpointSource(path, config, tokenizer, image_size, merge_tokens)
     if graphs := source.load_graphs():
-        captioner = _run_graphs(graphs, device, precision, engine)
+        graphs.check_settings(device, precision, engine)
+        captioner = _run_graphs(graphs)
         captioner.calibration = load_calibration(calibration, graphs.folder, graphs.fingerprint)
         captioner.fingerprint, captioner.source = graphs.fingerprint, source
         return captioner
@@ -504,29 +505,8 @@ def load(
     return captioner
 
 
-def _run_graphs(
-    graphs: OnnxFolder, device: str, precision: InferencePrecision, engine: Engine
-) -> Captioner:
-    """Return the captioner of ONNX graphs, which decide where and how it runs.
-
-    Raises:
-        ConfigError: Another device, precision or engine is asked for.
-    """
-    if engine not in ("auto", "onnx"):
-        raise ConfigError(
-            f"{graphs.folder}: ONNX graphs run with engine onnx, not {engine}: leave engine at "
-            "auto or, to train or explain, use the model that they were made from"
-        )
-    if device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"{graphs.folder}: ONNX graphs run on the CPU, not on {device}: leave device at auto, "
-            "or use the model that they were made from"
-        )
-    if precision not in ("auto", graphs.precision):
-        raise ConfigError(
-            f"{graphs.folder}: holds graphs in {graphs.precision}, not {precision}: leave "
-            "precision at auto, or convert the model again"
-        )
+def _run_graphs(graphs: OnnxFolder) -> Captioner:
+    """Return the captioner of ONNX graphs."""
     model = build_empty_model(graphs.config)
     assert isinstance(model, CaptionModel)
     attach_graphs(model, graphs.folder)

@@ -16,11 +16,11 @@ from cutline.checkpoint.native import (
     load_native,
     read_native_config,
 )
-from cutline.checkpoint.onnx_folder import read_onnx_config, refuse_config, refuse_graphs
+from cutline.checkpoint.onnx_folder import graphs_only_error, read_onnx_config
 from cutline.checkpoint.salesforce import find_salesforce_kinds, read_salesforce
 from cutline.checkpoint.salesforce_config import resolve_config
 from cutline.config import CaptionConfig, MatchConfig
-from cutline.errors import CheckpointError, blame_setting
+from cutline.errors import CheckpointError, SettingName, blame_setting
 from cutline.model import interpolate_pos_embed
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
@@ -188,7 +188,7 @@ def _load(
     location = locate_model(path)
     if location.is_dir():
         if config is not None:
-            raise refuse_config(path)
+            raise own_config_error(path)
         checkpoint = _load_folder(location, kind, tokenizer, partial)
     else:
         sizes = resolve_config(config, kind)
@@ -203,13 +203,22 @@ def _load(
     return _resize(checkpoint, image_size) if image_size else checkpoint
 
 
+def own_config_error(path: str | Path) -> CheckpointError:
+    """Return the error of sizes that are given with a model folder."""
+    return CheckpointError(
+        f"{path}: a model folder contains its own config; remove ",
+        SettingName("config", "`config`"),
+        ", which is for .pth files only",
+    )
+
+
 def _load_folder(
     location: Path, kind: ModelKind[C], tokenizer: str | Path | None, partial: bool
 ) -> Checkpoint[C]:
     folder, format = find_model(location, kind)
     if format == "onnx":
         check_kind([CAPTIONER], kind, str(folder))
-        raise refuse_graphs(folder)
+        raise graphs_only_error(folder)
     if format == "cutline":
         checkpoint = load_native(folder, kind, tokenizer)
     else:

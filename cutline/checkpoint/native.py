@@ -96,11 +96,7 @@ def read_native_config(folder: Path, kind: ModelKind[C]) -> C:
     """
     config_file = folder / CONFIG_FILE
     values = read_json(config_file)
-    if values.get("version") != VERSION:
-        raise CheckpointError(
-            f"{config_file}: format version {format_value(values.get('version'))}, but this "
-            f"version of cutline reads version {VERSION}; upgrade cutline"
-        )
+    check_version(config_file, values, VERSION)
     kinds = find_native_kinds(values)
     if not kinds:
         raise CheckpointError(
@@ -109,6 +105,15 @@ def read_native_config(folder: Path, kind: ModelKind[C]) -> C:
         )
     check_kind(kinds, kind, str(config_file))
     return from_dict(kind.config_class, values.get("config"), str(config_file))
+
+
+def check_version(config_file: Path, values: Mapping[str, Any], version: int) -> None:
+    """Raise CheckpointError unless a config.json with these values has a version of its format."""
+    if values.get("version") != version:
+        raise CheckpointError(
+            f"{config_file}: format version {format_value(values.get('version'))}, but this "
+            f"version of cutline reads version {version}; upgrade cutline"
+        )
 
 
 def find_native_kinds(values: Mapping[str, Any]) -> list[ModelKind[Any]]:

@@ -9,10 +9,9 @@ from typing import Any, Literal, get_args
 
 from cutline.checkpoint.kinds import CAPTIONER
 from cutline.checkpoint.locate import find_model, locate_model
-from cutline.checkpoint.native import CONFIG_FILE, TOKENIZER_FILE
-from cutline.config import CaptionConfig, from_dict
-from cutline.errors import CheckpointError, SettingName, blame_setting
-from cutline.messages import format_value
+from cutline.checkpoint.native import CONFIG_FILE, TOKENIZER_FILE, check_version
+from cutline.config import CaptionConfig, Engine, InferencePrecision, from_dict
+from cutline.errors import CheckpointError, ConfigError, blame_setting
 from cutline.model_files import read_json
 from cutline.tokenizer import Tokenizer
 
@@ -30,6 +29,24 @@ class OnnxFolder:
     precision: GraphPrecision
     fingerprint: str
     """that of the checkpoint that the graphs were made from"""
+
+    def check_settings(self, device: str, precision: InferencePrecision, engine: Engine) -> None:
+        """Raise ConfigError unless the graphs run with these settings of `cutline.load`."""
+        if engine not in ("auto", "onnx"):
+            raise ConfigError(
+                f"{self.folder}: ONNX graphs run with engine onnx, not {engine}: leave engine at "
+                "auto or, to train or explain, use the model that they were made from"
+            )
+        if device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"{self.folder}: ONNX graphs run on the CPU, not on {device}: leave device at "
+                "auto, or use the model that they were made from"
+            )
+        if precision not in ("auto", self.precision):
+            raise ConfigError(
+                f"{self.folder}: holds graphs in {self.precision}, not {precision}: leave "
+                "precision at auto, or convert the model again"
+            )
 
 
 def find_onnx_folder(path: str | Path) -> Path | None:
@@ -104,11 +121,7 @@ def read_onnx_config(folder: Path) -> CaptionConfig:
 def _read_values(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG_FILE
     values = read_json(file)
-    if values.get("version") != VERSION:
-        raise CheckpointError(
-            f"{file}: format version {format_value(values.get('version'))}, but this version of "
-            f"cutline reads version {VERSION}; upgrade cutline"
-        )
+    check_version(file, values, VERSION)
     is_known = values.get("precision") in get_args(GraphPrecision)
     if not is_known or not isinstance(values.get("fingerprint"), str):
         raise CheckpointError(
@@ -117,18 +130,9 @@ def _read_values(folder: Path) -> dict[str, Any]:
     return values
 
 
-def refuse_graphs(folder: Path) -> CheckpointError:
+def graphs_only_error(folder: Path) -> CheckpointError:
     """Return the error of reading ONNX graphs where weights are needed."""
     return CheckpointError(
         f"{folder}: holds ONNX graphs, which can caption, but not be trained, explained or "
         "converted; use the model that they were made from"
-    )
-
-
-def refuse_config(path: str | Path) -> CheckpointError:
-    """Return the error of sizes that are given with a model folder."""
-    return CheckpointError(
-        f"{path}: a model folder contains its own config; remove ",
-        SettingName("config", "`config`"),
-        ", which is for .pth files only",
     )

@@ -4,13 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutline.checkpoint.checkpoint import Checkpoint
-from cutline.checkpoint.load import load_checkpoint
-from cutline.checkpoint.onnx_folder import (
-    OnnxFolder,
-    find_onnx_folder,
-    load_onnx_folder,
-    refuse_config,
-)
+from cutline.checkpoint.load import load_checkpoint, own_config_error
+from cutline.checkpoint.onnx_folder import OnnxFolder, find_onnx_folder, load_onnx_folder
 from cutline.config import CaptionConfig
 
 
@@ -31,7 +26,7 @@ class CheckpointSource:
         )
 
     def load_graphs(self) -> OnnxFolder | None:
-        """Return what is there of ONNX graphs; None if there is a model with weights.
+        """Return the captioner's ONNX graphs; None if it has weights.
 
         Raises:
             CheckpointError: There is no model, or its parts do not fit together.
@@ -40,7 +35,7 @@ class CheckpointSource:
         if folder is None:
             return None
         if self.config is not None:
-            raise refuse_config(self.path)
+            raise own_config_error(self.path)
         return load_onnx_folder(folder, self.tokenizer, self.image_size, self.merge_tokens)
 
     def identify(self) -> tuple[str, Path | None, str]:

@@ -2,10 +2,10 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from cutline.engine.onnx import list_image_tensors, name_image_tensors, name_ten
 from cutline.errors import CheckpointError, ConfigError
 from cutline.image import normalize
 from cutline.model import CaptionModel, KeysValues
+from cutline.model.attention import CrossAttention
 from cutline.model.text import LMHead
 from cutline.onnx_export.translations import TRANSLATIONS
 
@@ -39,8 +40,8 @@ class EncoderGraph(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Map pixels (B, 3, S, S) to what `list_image_tensors` returns."""
         image_embeds = self.vision(normalize(pixels, self.config))
-        layers = [each.project_image(image_embeds) for each in self.cross_attn]  # type: ignore[operator]
-        return list_image_tensors(layers)
+        layers = cast(Iterable[CrossAttention], self.cross_attn)
+        return list_image_tensors([layer.project_image(image_embeds) for layer in layers])
 
 
 class DecoderGraph(nn.Module):
