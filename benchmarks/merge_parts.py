@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,14 +196,11 @@ def recommend(rows: Sequence[Mapping[str, Any]]) -> int:
     """
     best = 0
     size = rows[0]["image_size"]
-    for row in sorted((row for row in rows if row["image_size"] == size), key=_by_number):
+    for row in sorted(
+        (row for row in rows if row["image_size"] == size), key=itemgetter("merge_tokens")
+    ):
         low, high = row["interval"]
         if not low <= 0 <= high or row["unchanged"] < MIN_UNCHANGED:
             break
         best = row["merge_tokens"]
     return best
-
-
-def _by_number(row: Mapping[str, Any]) -> int:
-    number: int = row["merge_tokens"]
-    return number

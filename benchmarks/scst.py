@@ -7,7 +7,7 @@
 Both start from the same captioner and train on block-train.jsonl for the same minutes: one with
 recipes/aerial-scst.yaml, the control with the same recipe and `task: caption`, with the dropout and
 label smoothing of the captioner. The control takes more steps in that time: a pilot run of each
-measures how many, and later runs go by the speed of the last one. The order changes from seed to
+measures how many, and later runs use the speed of the last one. The order changes from seed to
 seed. The minutes of the result are those of the steps, without evaluation.
 
 The last checkpoints caption block-val.jsonl, with the recipe's `generation`. The scores of an image
@@ -104,7 +104,7 @@ class Training:
 
 
 def train_steps(recipe: Recipe, output: Path, seed: int, steps: int) -> Training:
-    """Train for so many steps."""
+    """Train for `steps` optimizer steps."""
     optim = replace(recipe.optim, max_steps=steps)
     train_timed(replace(recipe, output=str(output), seed=seed, optim=optim))
     images = recipe.optim.batch_size * recipe.optim.grad_accum_steps

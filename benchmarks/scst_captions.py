@@ -56,7 +56,7 @@ class Captions:
 def caption_images(
     path: Path, samples: Sequence[Sample], generation: GenerationConfig, num_captions: int
 ) -> Captions:
-    """Caption the images, with so many captions of each."""
+    """Caption the images, with `num_captions` captions each."""
     settings = asdict(generation) | {"num_captions": num_captions, "token_log_probs": True}
     captioner = cutline.load(path, precision="fp32")
     kwargs = cast(GenerationKwargs, settings)
@@ -95,7 +95,7 @@ def write_gallery(
 ) -> None:
     """Write a page with the captions of each image by several captioners, best first.
 
-    The column tells how much CIDEr the first captioner gains over the last.
+    The column is the CIDEr of the first captioner minus that of the last.
     """
     first, *_, last = captions.values()
     gains = (first.cider - last.cider).tolist()

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from cutline.config import CaptionConfig, TextConfig, VisionConfig
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
-from cutline.training.tasks.scst_loss import compare_with_others, compute_policy_loss
+from cutline.training.tasks.scst_loss import compute_advantages, compute_policy_loss
 from cutline.training.tasks.scst_reward import SampledCaption
 from cutline.training.tasks.scst_samples import Sampler, Samples
 
@@ -90,7 +90,7 @@ def test_the_expected_loss_and_gradient_are_those_of_the_expected_reward(
     def compute_expectation(log_probs: Tensor) -> Tensor:
         pairs = torch.cartesian_prod(*[torch.arange(len(REWARDS))] * 2)
         rewards = (REWARDS - kl_weight * (log_probs.detach() - initial))[pairs]
-        advantages = compare_with_others(rewards) if baseline != "greedy" else rewards - 0.7
+        advantages = compute_advantages(rewards) if baseline != "greedy" else rewards - 0.7
         losses = compute_policy_loss(log_probs[pairs], advantages, rewards)
         return (log_probs.detach()[pairs].sum(1).exp() * losses.mean(1)).sum()
 
@@ -147,7 +147,7 @@ def test_log_probs_are_those_of_the_search() -> None:
 def test_a_hand_worked_case() -> None:
     """Rewards 1, 3 and 5: each is compared with the mean of the others, 4, 3 and 2."""
     rewards = torch.tensor([[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]])
-    advantages = compare_with_others(rewards)
+    advantages = compute_advantages(rewards)
     assert advantages.tolist() == [[-3.0, 0.0, 3.0], [0.0, 0.0, 0.0]]
     log_probs = torch.tensor([[-1.0, -2.0, -4.0], [-1.0, -1.0, -1.0]], requires_grad=True)
     losses = compute_policy_loss(log_probs, advantages, rewards)
@@ -161,4 +161,4 @@ def test_a_hand_worked_case() -> None:
 @pytest.mark.parametrize("num_samples", [2, 3, 5, 7])
 def test_equal_rewards_have_no_gradient(reward: float, num_samples: int) -> None:
     rewards = torch.full((2, num_samples), reward)
-    assert not compare_with_others(rewards).any()
+    assert not compute_advantages(rewards).any()

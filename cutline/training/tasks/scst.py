@@ -28,7 +28,7 @@ from cutline.training.data.caption_batch import CaptionBatch, count_scored
 from cutline.training.data.dataset import ExampleOrError
 from cutline.training.data.scst_batch import ScstBatch, collate_scst
 from cutline.training.tasks.caption import CaptionTask, load_captioner
-from cutline.training.tasks.scst_loss import compare_with_others, compute_policy_loss
+from cutline.training.tasks.scst_loss import compute_advantages, compute_policy_loss
 from cutline.training.tasks.scst_reward import Reward
 from cutline.training.tasks.scst_samples import SAMPLE_VALUES, Sampler, Samples
 from cutline.training.tasks.task import BatchLoss
@@ -117,7 +117,7 @@ class ScstTask(CaptionTask):
             baseline = self.reward.compute(greedy.captions, batch.references, batch.pixels)
             advantages = rewards - baseline  # (B, n) - (B, 1)
         else:
-            advantages = compare_with_others(rewards)
+            advantages = compute_advantages(rewards)
         loss = compute_policy_loss(log_probs, advantages, rewards).sum()
         values |= {"baseline": (rewards - advantages).sum()}
         if scst.xe_weight:

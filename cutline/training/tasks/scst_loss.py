@@ -6,8 +6,10 @@ Shapes: B images, n samples of each.
 from torch import Tensor
 
 
-def compare_with_others(rewards: Tensor) -> Tensor:
-    """Return how much better than the mean of the image's other samples each is, (B, n).
+def compute_advantages(rewards: Tensor) -> Tensor:
+    """Return each reward minus the mean reward of the image's other samples, (B, n).
+
+    This is the leave-one-out baseline (Luo, 2020, arXiv 2003.09971).
 
     It is 0, to the bit, if all samples of an image have the same reward.
     """
