@@ -474,8 +474,8 @@ def load(
             `CaptionConfig` or a JSON file (default: inferred from the weights).
         tokenizer: Vocabulary of a .pth, which does not contain one: vocab.txt or tokenizer.json.
         image_size: Another image size in pixels; position embeddings are interpolated.
-        merge_tokens: Similar visual tokens to merge in each block of the vision encoder, as far as
-            half of them: faster, and less accurate (default: the model's own number, usually 0).
+        merge_tokens: Number of similar visual tokens to merge in each block of the vision encoder,
+            at most half: faster, but less accurate (default: the model's own, usually 0).
         calibration: A calibration.json of `cutline calibrate`, which scales the confidence of words
             and captions (default: that in the model's folder, if there is one); False for none.
 

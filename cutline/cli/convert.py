@@ -19,10 +19,12 @@ def convert_command(
     int8: bool = False,
     options: Annotated[MergingOptions, Flags] = MergingOptions(),
 ) -> int:
-    """Convert a captioner or a matcher to another format; weights stay bit-identical.
+    """Convert a captioner or a matcher to another format.
+
+    Weights stay bit-identical, except with `--int8`.
 
     With `--to onnx`, a captioner becomes two ONNX graphs, which every command that captions reads,
-    with a script and a page that caption without cutline: `python OUT/caption.py photo.jpg`, and
+    and a script and a page that caption without cutline: `python OUT/caption.py photo.jpg`, and
     OUT/index.html for a browser.
 
     With `--to huggingface`, five lines of Python are printed that load the folder in transformers.

@@ -72,8 +72,8 @@ class CaptionerOptions(ModelOptions):
     """another image size of the captioner in pixels; position embeddings are interpolated (0: its
     own)"""
     captioner_merge_tokens: int | None = None
-    """similar visual tokens that the captioner merges in each block of its vision encoder, as far
-    as half of them: faster, and less accurate (default: its own number, usually 0)"""
+    """number of similar visual tokens that the captioner merges in each block of its vision
+    encoder, at most half: faster, but less accurate (default: its own, usually 0)"""
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,8 @@ class MergingOptions(CheckpointOptions):
     """Checkpoint options of a captioner: what a .pth does not contain, and changes to the model."""
 
     merge_tokens: int | None = None
-    """similar visual tokens to merge in each block of the vision encoder, as far as half of them:
-    faster, and less accurate (default: the model's own number, usually 0)"""
+    """number of similar visual tokens to merge in each block of the vision encoder, at most half:
+    faster, but less accurate (default: the model's own, usually 0)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

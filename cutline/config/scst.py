@@ -15,7 +15,7 @@ MAX_SAMPLES = 1000
 
 @dataclass(frozen=True)
 class ScstConfig(Settings):
-    """Self-critical sequence training: sampled captions, their reward, and what guards it.
+    """Self-critical sequence training: sampled captions, their reward, and regularization.
 
     Samples are at most `generation.max_length` tokens long, and words are those of
     `eval.metric_tokenizer`.
@@ -27,12 +27,12 @@ class ScstConfig(Settings):
     """what the reward of a sample is compared with: the mean reward of the image's other samples,
     or the reward of its caption by greedy search"""
     cider_weight: float = 1.0
-    """share of CIDEr-D, from 0 to 10, in the reward; its document frequencies are those of the
-    training captions"""
+    """weight of CIDEr-D (0 to 10) in the reward; document frequencies are those of the training
+    captions"""
     bleu4_weight: float = 0.0
-    """share of BLEU-4, from 0 to 1, in the reward"""
+    """weight of BLEU-4 (0 to 1) in the reward"""
     matcher_weight: float = 0.0
-    """share of the match probability of image and sample in the reward"""
+    """weight of the match probability of image and sample in the reward"""
     matcher: str = ""
     """with `matcher_weight`: the matcher, a path as of `init.matcher`"""
     xe_weight: float = 0.0

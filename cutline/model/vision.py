@@ -94,8 +94,8 @@ class VisionTransformer(nn.Module):
 
         Args:
             config: Sizes.
-            merge_tokens: Tokens that merge in each block, as far as half of them; see
-                `token_merging`.
+            merge_tokens: Pairs of tokens that merge in each block, at most half of the
+                tokens; see `token_merging`.
         """
         super().__init__()
         dim = config.embed_dim

@@ -56,10 +56,10 @@ class Reward:
         """Count the n-grams of the training captions.
 
         Args:
-            config: Shares of the metrics.
+            config: Weights of the metrics.
             references: The captions of each training image.
             tokenize: Splits a text into words.
-            matcher: What gives match probabilities, if they have a share.
+            matcher: Computes match probabilities, if these have a weight.
         """
         self.config, self.matcher, self._tokenize = config, matcher, tokenize
         counts = ([count_ngrams(self.split(text)) for text in texts] for texts in references)
@@ -97,7 +97,7 @@ class Reward:
         return split_at_spaces(self._tokenize(text)) + [END] * is_finished
 
     def compute_from_ngrams(self, caption: SampledCaption, references: Sequence[str]) -> float:
-        """Return the reward of a caption, without the share of the matcher."""
+        """Return the reward of a caption, without the match probability."""
         reward = 0.0
         if self.config.cider_weight:
             vectors = [self._weigh(text, True) for text in references]
