@@ -14,9 +14,10 @@ from forked import run_command, start_command
 from random_captioner import save_captioner
 from stopped_runs import stop
 
-from cutline.cli.main import COMMANDS
+from cutline.cli.main import COMMANDS, main
 from cutline.cli.main import run_command as run_in_process
 from cutline.demo.scenes import make_scenes, write_scenes
+from cutline.interrupt import Interrupted
 
 CUTLINE = f"{sys.executable} -m cutline"
 PROGRAM = """
@@ -90,6 +91,19 @@ def test_every_command_stops_at_sigterm_and_ctrl_c(
             _, stderr = process.communicate(timeout=60)
             assert process.returncode == code, stderr
             assert stderr.endswith(b"cutline: stopped\n")
+
+
+def test_a_signal_before_the_command_begins_stops_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop_at_once() -> None:
+        raise Interrupted("", signal.SIGTERM)
+
+    monkeypatch.setattr(sys.modules[main.__module__], "interrupt_on_signals", stop_at_once)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 143
+    assert capsys.readouterr().err == "cutline: stopped\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

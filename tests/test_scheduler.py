@@ -508,7 +508,7 @@ def test_a_task_whose_time_is_over_does_not_wait_for_those_before(captioner: Cap
         releases.release()
         with pytest.raises(cutline.DeadlineExceededError):
             late.result(timeout=5)
-        assert not blocks[1].done()
+        assert sum(task.done() for task in blocks) == 1  # in whichever order they were read
         releases.release()
 
 

@@ -58,8 +58,12 @@ RECIPE_COMMANDS = {"check": make_check_command, "train": make_train_command}
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code."""
     prepare_streams()
-    interrupt_on_signals()
-    sys.exit(run_command(list(sys.argv[1:] if argv is None else argv)))
+    try:
+        interrupt_on_signals()
+        code = run_command(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt as error:  # before the command began, or while it reported an error
+        code = report_failure(error)
+    sys.exit(code)
 
 
 def run_command(argv: list[str]) -> int:
