@@ -418,7 +418,7 @@ def test_missing_keys_keep_their_defaults(values: dict[str, Any]) -> None:
         ({"optm": {}}, "a.yaml: unknown setting `optm`; did you mean `optim`?"),
         (
             {"optim": {"learning_rte": 1}},
-            "a.yaml: unknown setting `optim.learning_rte`; the settings of `optim` are batch_size",
+            "a.yaml: unknown setting `optim.learning_rte`; the settings of `optim` are optimizer",
         ),
         ({"optim": {"epoch": 1}}, "unknown setting `optim.epoch`; did you mean `optim.epochs`?"),
         (

@@ -59,7 +59,7 @@ from cutline.config.report import MAX_REPORT_IMAGES, REPORT_IMAGES, ReportConfig
 from cutline.config.rerank import RerankConfig, check_keep
 from cutline.config.scst import ScstConfig
 from cutline.config.serve import ClientText, ServeConfig, ServeLimits
-from cutline.config.task import MAX_TEXT_TOKENS, MatchTaskConfig, TaskName
+from cutline.config.task import MAX_TEXT_TOKENS, CaptionTaskConfig, MatchTaskConfig, TaskName
 from cutline.config.urls import UrlPolicy
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "CalibrationConfig",
     "CaptionConfig",
     "CaptionStyle",
+    "CaptionTaskConfig",
     "CaptionText",
     "CaptionerOptions",
     "CheckpointOptions",

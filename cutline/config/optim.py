@@ -19,8 +19,11 @@ MAX_GRAD_ACCUM_STEPS = 10_000
 
 @dataclass(frozen=True)
 class OptimConfig(Settings):
-    """Optimizer: AdamW, its schedule, and the weights it trains."""
+    """Optimizer, its schedule, and the weights it trains."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon: Muon (Jordan et al., 2024) for the matrices of the layers, AdamW for the
+    other weights. For training from scratch"""
     batch_size: int = 32
     """examples per batch and process; an example is a caption with its image, or an image with
     `data.captions_per_image` captions"""
@@ -34,6 +37,8 @@ class OptimConfig(Settings):
     """number of optimizer steps, in place of `epochs` (0: set by `epochs`)"""
     lr: float = 1e-5
     """peak learning rate"""
+    muon_lr: float = 0.02
+    """peak learning rate of Muon; the schedule is that of `lr`"""
     min_lr: float = 0.0
     """final learning rate"""
     warmup_steps: int = 0
@@ -41,7 +46,7 @@ class OptimConfig(Settings):
     schedule: Literal["cosine", "cosine_epoch", "constant"] = "cosine"
     """cosine per step, cosine per epoch (as in BLIP's code), or constant"""
     weight_decay: float = 0.05
-    """AdamW weight decay"""
+    """weight decay, times the learning rate in each step"""
     decay_biases_and_norms: bool = True
     """apply weight decay to all weights, as BLIP's code does; off: to matrices only"""
     layer_decay: float = 1.0
@@ -64,7 +69,11 @@ class OptimConfig(Settings):
         require_at_least(self, 0, "min_lr", "weight_decay", "clip_norm")
         require_fractions(self, "ema_decay")
         require_positive(self, "layer_decay", maximum=1)
-        require_positive(self, "lr")
+        require_positive(self, "lr", "muon_lr")
+        require(
+            self.optimizer == "muon" or self.muon_lr == type(self).muon_lr,
+            "`optim.muon_lr` needs `optim.optimizer: muon`: set it, or remove `optim.muon_lr`",
+        )
         if not 0 <= min(self.betas) <= max(self.betas) < 1:
             reject(self, "betas", f"must both be in [0, 1), not {self.betas}")
 

@@ -15,6 +15,7 @@ from cutline.config.scst import ScstConfig, check_scst
 from cutline.config.task import (
     MAX_PRETRAIN_TOKENS,
     MAX_TEXT_TOKENS,
+    CaptionTaskConfig,
     MatchTaskConfig,
     TaskName,
 )
@@ -143,6 +144,7 @@ class Recipe(Settings):
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    caption: CaptionTaskConfig = field(default_factory=CaptionTaskConfig)
     match: MatchTaskConfig = field(default_factory=MatchTaskConfig)
     scst: ScstConfig = field(default_factory=ScstConfig)
 
@@ -158,6 +160,10 @@ class Recipe(Settings):
             self._check_caption()
         else:
             self._check_match()
+        require(
+            self.task == "caption" or self.caption == CaptionTaskConfig(),
+            "the settings of `caption` need `task: caption`: set it, or remove them",
+        )
         require(
             self.task == "scst" or self.scst == ScstConfig(),
             "the settings of `scst` need `task: scst`: set it, or remove them",
@@ -178,6 +184,10 @@ class Recipe(Settings):
         require(
             not data.stream or bool(data.val) or data.val_fraction == 0,
             "`data.stream` cannot hold out images: set `data.val`, or set `data.val_fraction` to 0",
+        )
+        require(
+            self.optim.optimizer == "adamw" or not (self.lora.rank or self.distributed.fsdp),
+            "`optim.optimizer: muon` needs whole matrices: remove `lora` and `distributed.fsdp`",
         )
         require(
             not data.cache_embeddings or self._freezes_vision(),

@@ -1,4 +1,4 @@
-"""What a run trains, and the settings of matching."""
+"""What a run trains, and the settings of captioning and matching."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +12,19 @@ MAX_TEXT_TOKENS = 35
 """tokens of a text that a matcher reads, [SEP] included, as in BLIP's code; longer texts are cut"""
 MAX_PRETRAIN_TOKENS = 30
 """tokens of a text in pre-training, [SEP] included, as in BLIP's code; longer texts are cut"""
+
+
+@dataclass(frozen=True)
+class CaptionTaskConfig(Settings):
+    """Training a captioner by cross-entropy: losses beside BLIP's LM loss."""
+
+    words_weight: float = 0.0
+    """weight of a second loss, for training from scratch: which words the captions of an image
+    have, predicted from the mean of its visual tokens; summed over the vocabulary (0: none)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0, "words_weight")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,17 @@ MODEL = CaptionConfig(
     ),
     prompt="a picture of ",
 )
-SECTIONS = ("data", "optim", "eval", "memory", "distributed", "model", "match", "scst")
+SECTIONS = (
+    "data",
+    "optim",
+    "eval",
+    "memory",
+    "distributed",
+    "model",
+    "caption",
+    "match",
+    "scst",
+)
 NO_DROPOUT = {"text_dropout": 0.0, "text_attn_dropout": 0.0, "vision_drop_path": 0.0}
 """changes that turn off everything random in the model's forward pass"""
 CACHED = {

@@ -22,7 +22,7 @@ class TensorMemory:
     """those of the model"""
     gradients: int
     optimizer: int
-    """state of AdamW: two moments, and a step counter per tensor"""
+    """state of AdamW, two moments and a step counter per tensor, and of Muon, one momentum"""
     ema: int
     """moving average of the weights, if the recipe has one"""
     momentum: int = 0
@@ -38,12 +38,14 @@ def count_tensor_memory(trainer: Trainer) -> TensorMemory:
     """Count the bytes of weights, gradients and optimizer state, before the first step."""
     state = trainer.model.state_dict()
     momentum = sum(tensor.nbytes for name, tensor in state.items() if name.startswith(PREFIX))
-    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-    gradients = sum(weight.nbytes for weight in trained)
+    groups = trainer.optimizer.param_groups
+    gradients = sum(weight.nbytes for group in groups for weight in group["params"])
+    adamw = [weight for group in groups if not group["muon"] for weight in group["params"]]
+    moments = gradients + sum(weight.nbytes for weight in adamw)
     return TensorMemory(
         weights=sum(tensor.nbytes for tensor in state.values()) - momentum,
         gradients=gradients,
-        optimizer=2 * gradients + _STEP_COUNTER_BYTES * len(trained),
+        optimizer=moments + _STEP_COUNTER_BYTES * len(adamw),
         ema=sum(tensor.nbytes for tensor in trainer.ema.values()),
         momentum=momentum,
     )

@@ -14,6 +14,9 @@ from cutline.errors import ConfigError
 from cutline.messages import format_value
 from cutline.model import VisionTextModel
 from cutline.model.lora import add_lora
+from cutline.training.loop.muon import Muon
+
+_LAYER = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
 
 
 def select_weights(model: VisionTextModel, optim: OptimConfig, lora: LoraConfig) -> None:
@@ -51,21 +54,36 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def make_optimizer(
-    model: nn.Module, config: CaptionConfig | MatchConfig, optim: OptimConfig
+    model: nn.Module, config: CaptionConfig | MatchConfig, optim: OptimConfig, bf16: bool = False
 ) -> torch.optim.AdamW:
-    """Make AdamW over the trained weights, in groups of equal `lr_scale` and weight decay."""
+    """Make the optimizer of the trained weights, in groups of equal `lr_scale` and weight decay.
+
+    Args:
+        model: The model.
+        config: Its settings.
+        optim: Settings of the optimizer.
+        bf16: Whether Muon may multiply in bf16.
+    """
     groups = defaultdict(list)
     for name, weight in model.named_parameters():
         if weight.requires_grad:
+            muon = optim.optimizer == "muon" and _LAYER.search(name) and weight.dim() == 2
             scale = compute_lr_scale(name, config, optim.layer_decay)
             decays = optim.decay_biases_and_norms or weight.dim() > 1
-            groups[scale, optim.weight_decay if decays else 0.0].append(weight)
+            decay = optim.weight_decay if decays else 0.0
+            groups[scale * (optim.muon_lr / optim.lr if muon else 1.0), decay, bool(muon)].append(
+                weight
+            )
     settings = [
-        {"params": weights, "lr_scale": scale, "weight_decay": decay}
-        for (scale, decay), weights in groups.items()
+        {"params": weights, "lr_scale": scale, "weight_decay": decay, "muon": muon}
+        for (scale, decay, muon), weights in groups.items()
     ]
     first, second = map(float, optim.betas)
-    return torch.optim.AdamW(settings, lr=optim.lr, betas=(first, second), fused=True)
+    kind = Muon if optim.optimizer == "muon" else torch.optim.AdamW
+    optimizer = kind(settings, lr=optim.lr, betas=(first, second), fused=True)
+    if isinstance(optimizer, Muon) and bf16:
+        optimizer.dtype = torch.bfloat16
+    return optimizer
 
 
 def compute_lr_scale(name: str, config: CaptionConfig | MatchConfig, layer_decay: float) -> float:
@@ -76,7 +94,7 @@ def compute_lr_scale(name: str, config: CaptionConfig | MatchConfig, layer_decay
     norm, the LM head and the weights of neither are above the last.
     """
     depth = (config.vision if name.startswith("vision.") else config.text).depth
-    if layer := re.search(r"\.(?:blocks|layers)\.(\d+)\.", name):
+    if layer := _LAYER.search(name):
         return layer_decay ** (depth - int(layer[1]))
     is_top = name.startswith(("vision.norm.", "text.lm_head.")) or not name.startswith(
         ("vision.", "text.")

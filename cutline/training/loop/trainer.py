@@ -64,7 +64,7 @@ class Trainer:
         self.configure_model()
         self.model_wrapped = wrap_distributed(self.model, recipe.distributed.fsdp)
         self.ema = init_ema(self.model) if optim.ema_decay else {}
-        self.optimizer = make_optimizer(self.model, self.model.config, optim)
+        self.optimizer = make_optimizer(self.model, self.model.config, optim, self.bf16)
         self.sampler = BatchSampler(
             num_examples=len(setup.dataset),
             batch_size=optim.batch_size,

@@ -16,6 +16,7 @@ from cutline.errors import CutlineError, blame_setting
 from cutline.evaluation import evaluate
 from cutline.generation.batch import check_prompt_length
 from cutline.model import CaptionModel, VisionTextModel
+from cutline.model.caption import CaptionLoss
 from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
 from cutline.training.data.batch import Batch
@@ -50,10 +51,13 @@ class CaptionTask:
         """Start from a captioner, pretrained encoders or random weights."""
         if self.recipe.init.captioner:
             checkpoint = load_captioner(self.recipe)
-            return build_model(checkpoint), checkpoint.tokenizer
-        config, tokenizer = init_config(self.recipe, train, has_prompts=True)
-        model = CaptionModel(config)
-        load_pretrained_encoders(self.recipe, model)
+            model, tokenizer = build_model(checkpoint), checkpoint.tokenizer
+        else:
+            config, tokenizer = init_config(self.recipe, train, has_prompts=True)
+            model = CaptionModel(config)
+            load_pretrained_encoders(self.recipe, model)
+        if self.recipe.caption.words_weight:
+            model.add_words_head()
         return model, tokenizer
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
@@ -86,9 +90,14 @@ class CaptionTask:
         """Do nothing."""
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
-        """Compute the LM loss."""
+        """Compute the LM loss, and that of words if the model has a head for it."""
         assert isinstance(batch, CaptionBatch)
-        return BatchLoss(run_model(model, config, batch, batch.labels).loss)
+        loss: CaptionLoss = run_model(model, config, batch, batch.labels)
+        if loss.words is None:
+            return BatchLoss(loss.loss)
+        words = loss.words.sum()
+        total = loss.loss + self.recipe.caption.words_weight * words
+        return BatchLoss(total, {"lm": loss.loss.detach(), "words": words.detach()})
 
     def evaluate(
         self,
@@ -114,11 +123,11 @@ class CaptionTask:
 
     def build_model(self, trained: Checkpoint[AnyConfig]) -> CaptionModel:
         """Build the captioner's network."""
-        return build_model(cast(Checkpoint[CaptionConfig], trained))
+        return build_model(cast(Checkpoint[CaptionConfig], drop_words_head(trained)))
 
     def make_checkpoints(self, trained: Checkpoint[AnyConfig]) -> dict[str, Checkpoint[AnyConfig]]:
         """Return the captioner."""
-        return {"": trained}
+        return {"": drop_words_head(trained)}
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss per token if all tokens of the vocabulary are equally likely."""
@@ -149,6 +158,12 @@ class CaptionTask:
         return [
             caption if isinstance(caption, CutlineError) else caption.text for caption in captions
         ]
+
+
+def drop_words_head(trained: Checkpoint[AnyConfig]) -> Checkpoint[AnyConfig]:
+    """Return a checkpoint without what only training needs."""
+    weights = {name: w for name, w in trained.weights.items() if not name.startswith("words_head.")}
+    return replace(trained, weights=weights)
 
 
 def load_captioner(recipe: Recipe) -> Checkpoint[CaptionConfig]:

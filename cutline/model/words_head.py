@@ -1,0 +1,49 @@
+"""The loss of predicting which words the captions of an image have, all at once.
+
+A linear head on the mean of the visual tokens sees the whole image, and none of the words before:
+the vision encoder learns what is in the image, where the text decoder could guess from the words
+that it reads. The head is for training only.
+"""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cutline.config import CaptionConfig
+from cutline.model.token_merging import split_sizes
+
+
+class WordsHead(nn.Module):
+    """Predicts the tokens of an image's captions from its visual tokens, without an order."""
+
+    def __init__(self, config: CaptionConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.vision.embed_dim, config.text.vocab_size)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        nn.init.constant_(self.linear.bias, -math.log(config.text.vocab_size))  # most are absent
+
+    def forward(self, image_embeds: Tensor, scored: Tensor, targets: Tensor) -> Tensor:
+        """Compute the binary cross-entropy, summed over the vocabulary.
+
+        The target of a token is the share of the image's captions in which it is scored.
+
+        Args:
+            image_embeds: (B, N, D), the class token first.
+            scored: (R, T), whether a token is; R = B * K, the K captions of an image adjacent.
+            targets: (R, T), the token ids; anything where not scored.
+
+        Returns:
+            (B,), times the scored tokens of the image's captions: divided by those of a step, the
+            sum is a mean of images that weighs each by them, as the LM loss does.
+        """
+        tokens, _ = split_sizes(image_embeds, self.linear.in_features)
+        logits = self.linear(tokens[:, 1:].mean(1)).float()  # (B, V)
+        present = logits.new_zeros(len(targets), logits.shape[1]).scatter_reduce(
+            1, targets.where(scored, 0), scored.to(logits.dtype), "amax"
+        )  # (R, V)
+        captions = scored.any(1).view(len(logits), -1).sum(1, keepdim=True)  # (B, 1), up to K
+        shares = present.view(len(logits), -1, logits.shape[1]).sum(1) / captions.clamp_min(1)
+        losses = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").sum(1)
+        weights: Tensor = scored.view(len(logits), -1).sum(1)
+        return losses * weights

@@ -1,0 +1,75 @@
+"""Training with the loss of words."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from equal_runs import assert_equal_files, read_numbers
+from interruption import train_interrupted
+from safetensors.torch import load_file
+from tiny_recipe import MATCH, NO_DROPOUT
+
+import cutline
+from cutline.config import InitConfig, ModelSettings, Recipe
+from cutline.errors import ConfigError
+from cutline.training import read_log, train
+
+Build = Callable[..., Recipe]
+WORDS = {"caption_words_weight": 0.1}
+
+
+def test_a_run_resumes_exactly_and_its_captioner_has_no_head(recipe: Build, tmp_path: Path) -> None:
+    whole, stopped = (
+        recipe(output=str(tmp_path / name), optim_ema_decay=0.9, **WORDS)
+        for name in ("whole", "two")
+    )
+    folder = train(whole, show_progress=False)
+    train_interrupted(stopped, 3)
+    train(stopped, resume=True, show_progress=False)
+    assert read_numbers(whole) == read_numbers(stopped)
+    assert_equal_files(whole, stopped, "state.safetensors", "last/model.safetensors")
+    state = load_file(Path(whole.output) / "state.safetensors")
+    assert "model.words_head.linear.weight" in state
+    assert not any("words" in name for name in load_file(folder / "model.safetensors"))
+    assert cutline.load(folder).config.prompt == "a picture of "
+    lines = [line for line in read_log(Path(whole.output) / "log.jsonl") if "words" in line]
+    assert len(lines) == 8
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["lm"] + 0.1 * line["words"], rel=1e-5)
+    assert lines[-1]["words"] < lines[0]["words"]
+
+
+def test_batches_of_a_step_make_no_difference(recipe: Build, tmp_path: Path) -> None:
+    changes = {**WORDS, **NO_DROPOUT, "data_augment": False, "optim_max_steps": 2}
+    runs = [
+        recipe(
+            output=str(tmp_path / f"{size}"),
+            optim_batch_size=size,
+            optim_grad_accum_steps=10 // size,
+            **changes,
+        )
+        for size in (10, 5)
+    ]
+    logs = []
+    for run in runs:
+        train(run, show_progress=False)
+        lines = read_log(Path(run.output) / "log.jsonl")
+        logs.append(
+            [line[key] for line in lines if "words" in line for key in ("words", "loss", "lm")]
+        )
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+def test_a_captioner_is_fine_tuned_with_a_new_head(recipe: Build, tmp_path: Path) -> None:
+    first = train(recipe(output=tmp_path / "first"), show_progress=False)
+    start = {"init": InitConfig(captioner=str(first)), "model": ModelSettings()}
+    second = train(recipe(output=tmp_path / "second", **start, **WORDS), show_progress=False)
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+
+
+def test_other_tasks_refuse_the_setting(recipe: Build, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the settings of `caption` need `task: caption`"):
+        recipe(output=tmp_path, **MATCH, **WORDS)
+    with pytest.raises(ConfigError, match="words_weight must be at least 0"):
+        recipe(output=tmp_path, caption_words_weight=-1.0)
