@@ -79,7 +79,7 @@ def make_recipe(options: Options, arm: str) -> Recipe:
     lr = (options.lr if arm == "scst" else options.control_lr) or recipe.optim.lr
     optim = replace(recipe.optim, lr=lr)
     if options.short:
-        data, optim = replace(data, group_pattern=""), replace(optim, batch_size=2, warmup_steps=0)
+        optim = replace(optim, batch_size=2, warmup_steps=0)
     init = InitConfig(captioner=options.captioner)
     recipe = replace(recipe, data=data, optim=optim, init=init, eval=NEVER, log_every=1)
     if arm == "control":

@@ -68,6 +68,8 @@ def make_match_recipe(recipe: Recipe) -> Recipe:
         task="match",
         model=replace(recipe.model, prompt=None, label_smoothing=None),
         data=replace(recipe.data, captions_per_image=1),
+        optim=replace(recipe.optim, optimizer="adamw"),
+        caption=Recipe().caption,
         generation=Recipe().generation,
     )
 

@@ -7,10 +7,7 @@ import sys
 SHORTENED = {
     "--overfit 1": "--optim.batch-size 2 --optim.lr 3e-3",
     "--lr-range": "--optim.batch-size 1 --optim.grad-accum-steps 1 --data.num-workers 0",
-    "train recipes/aerial.yaml": "--optim.max-steps 2 --data.num-workers 0 --eval.max-images 2 "
-    "--optim.batch-size 2 --data.group-pattern scene",
-    "train recipes/aerial-scst.yaml": "--optim.max-steps 2 --data.num-workers 0 "
-    "--eval.max-images 2 --optim.batch-size 2 --data.group-pattern scene",
+    "train recipes/aerial": "--optim.max-steps 2 --data.num-workers 0 --optim.batch-size 2",
     "train recipes/own-photos.yaml": "--optim.max-steps 3 --optim.batch-size 4 "
     "--data.num-workers 0 --tensorboard off",
     "train recipes/match.yaml": "--optim.max-steps 2 --optim.batch-size 4 --data.num-workers 0 "
