@@ -43,6 +43,9 @@ class GenerationConfig(Settings):
     as dog ##gy), but not other forms (dogs, if it is a token of its own)"""
     num_captions: int = 1
     """captions per image, best first"""
+    consensus: bool = False
+    """sort the captions of all beams not by score, but by how much the others resemble them, each
+    weighted by its probability (minimum Bayes risk; best with 10 or more beams)"""
     beam_scoring: BeamScoring = "blip"
     """length in the score, and rule for stopping: those of BLIP (blip; prompt and caption, without
     the end token) or of transformers 5 (huggingface; generated tokens, with the end token)"""
@@ -87,6 +90,10 @@ class GenerationConfig(Settings):
             f"num_captions {self.num_captions} is above num_beams {self.num_beams}: "
             "raise num_beams, or use sample=True",
         )
+        require(
+            not self.consensus or (self.num_beams > 1 and not self.sample),
+            "consensus compares the captions of several beams: raise num_beams, or turn sample off",
+        )
 
 
 # For help() and notebooks, which would show the signature of __new__.
@@ -106,6 +113,7 @@ class GenerationKwargs(TypedDict, total=False):
     no_repeat_ngram_size: int
     bad_words: tuple[str, ...]
     num_captions: int
+    consensus: bool
     beam_scoring: BeamScoring
     sample: bool
     temperature: float

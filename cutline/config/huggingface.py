@@ -67,7 +67,8 @@ class GenerateConfig(Settings):
     def from_generation_config(cls, config: GenerationConfig) -> Self:
         """Return the arguments with which transformers generates the same.
 
-        Beams are scored as with `beam_scoring="huggingface"`, and `bad_words` are left out.
+        Beams are scored as with `beam_scoring="huggingface"`. It has no `bad_words` and no
+        `consensus`.
         """
         return cls(
             max_length=config.max_length,

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, pad
 
 from cutline.config import GenerationConfig
+from cutline.generation.consensus import rank_by_consensus
 from cutline.generation.interfaces import Hypothesis, Progress, Prompts
 from cutline.generation.processor_chain import ProcessorChain
 from cutline.generation.state import (
@@ -135,12 +136,16 @@ class BeamSearch(BatchState):
     def finalize(self, images: Tensor) -> list[list[Hypothesis]]:
         """Return the captions of the images `images`, (B',), best first."""
         count, found = self.config.num_captions, self.hypotheses
-        return to_hypotheses(
-            found.scores[images, :count],
-            found.tokens[images, :count],
-            found.log_probs[images, :count],
+        needed = self.config.num_beams if self.config.consensus else count
+        captions = to_hypotheses(
+            found.scores[images, :needed],
+            found.tokens[images, :needed],
+            found.log_probs[images, :needed],
             self.prompt_lengths[images],
         )
+        if self.config.consensus:
+            captions = [rank_by_consensus(each)[:count] for each in captions]
+        return captions
 
     def progress(self, image: int) -> Progress:
         """Return what is known of the captions of an image.

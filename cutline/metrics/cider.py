@@ -5,7 +5,7 @@ It is the variant known as CIDEr-D.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from cutline.metrics.bleu import MAX_ORDER, Ngram, Tokens, count_ngrams
@@ -36,14 +36,21 @@ class TfIdf:
 
     def transform(self, counts: Counter[Ngram]) -> NgramVector:
         """Return the weights of the n-grams of a text, given their counts."""
-        weights: list[dict[Ngram, float]] = [{} for _ in range(MAX_ORDER)]
-        length = 0
-        for ngram, count in counts.items():
-            idf = self.log_images - math.log(max(1, self.document_frequency[ngram]))
-            weights[len(ngram) - 1][ngram] = count * idf
-            length += count if len(ngram) == 2 else 0
-        norms = [math.sqrt(sum(weight**2 for weight in order.values())) for order in weights]
-        return NgramVector(weights, norms, length)
+        return make_vector(
+            counts,
+            lambda ngram: self.log_images - math.log(max(1, self.document_frequency[ngram])),
+        )
+
+
+def make_vector(counts: Counter[Ngram], weigh: Callable[[Ngram], float]) -> NgramVector:
+    """Weight the n-grams of a text by their counts, times what `weigh` returns."""
+    weights: list[dict[Ngram, float]] = [{} for _ in range(MAX_ORDER)]
+    length = 0
+    for ngram, count in counts.items():
+        weights[len(ngram) - 1][ngram] = count * weigh(ngram)
+        length += count if len(ngram) == 2 else 0
+    norms = [math.sqrt(sum(weight**2 for weight in order.values())) for order in weights]
+    return NgramVector(weights, norms, length)
 
 
 def compute_cider(similarities: Sequence[Sequence[float]]) -> list[float]:

@@ -33,7 +33,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"num_beams": 1, "max_length": 30, "min_length": 9},
     {"repetition_penalty": 1.5, "length_penalty": 2.0},
     {"no_repeat_ngram_size": 2, "bad_words": ["red", "two three"]},
-    {"beam_scoring": "huggingface"},
+    {"beam_scoring": "huggingface", "consensus": True},
     {"sample": True, "temperature": 2.0, "top_k": 9, "top_p": 0.99, "seed": 7},
     {"prompt": ""},
     {"prompt": "a red"},
