@@ -421,6 +421,26 @@ def test_heat_maps_point_at_objects_or_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_recipe_of_aerial_images_is_measured_with_several_seeds(tmp_path: Path) -> None:
+    write_aerial(tmp_path / "data", "block-train", 8)
+    write_aerial(tmp_path / "data", "block-val", 6)
+    folder = tmp_path / "runs"
+    arguments = [str(tmp_path / "data"), "--short"]
+    flags = ["--folder", str(folder)]
+    result = run_benchmark("aerial.py", *arguments, *flags, output=tmp_path / "result.json")
+    captioners = result["captioners"]
+    assert len(captioners["recipe"]["cider_by_seed"]) == 2
+    assert captioners["recipe"]["cider"] >= 0
+    runs = [str(folder / f"aerial-{seed}") for seed in (0, 1)]
+    flags = ["--runs", runs[0], "--others", runs[1]]
+    again = run_benchmark("aerial.py", *arguments, *flags, output=tmp_path / "again.json")
+    by_seed = [again["captioners"][name]["cider_by_seed"][0] for name in ("recipe", "other recipe")]
+    assert by_seed == pytest.approx(captioners["recipe"]["cider_by_seed"])
+    gain = again["differences"]["other recipe"]["cider"]
+    assert gain == pytest.approx(by_seed[0] - by_seed[1])
+
+
+@pytest.mark.slow
 def test_captions_by_scst_are_compared_with_those_of_the_control(tmp_path: Path) -> None:
     write_aerial(tmp_path / "data", "block-train", 12)
     write_aerial(tmp_path / "data", "block-val", 6)
