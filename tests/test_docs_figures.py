@@ -100,3 +100,22 @@ def test_how_fast_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["throughput"]["ratios"]["serve / stream"] > 0.9
     assert set(overload["statuses"]) == {"200", "429"}
     assert overload["accepted"]["max"] < overload["deadline"]
+
+
+def test_what_the_recipe_of_aerial_images_reaches() -> None:
+    page, result = read_page("fine-tuning.md"), read_result("aerial.json")
+    rows = {
+        "**the recipe**": "recipe",
+        "the same captioners, beam search with 3 beams": "recipe, default search",
+        "the former recipe": "other recipe",
+    }
+    for row, name in rows.items():
+        values = result["captioners"][name]
+        cider, (low, high) = f"{values['cider']:.2f}", values["interval"]
+        cells = [row, f"**{cider}**" if "**" in row else cider, f"{low:.2f} to {high:.2f}"]
+        cells.append(", ".join(f"{each:.2f}" for each in values["cider_by_seed"]))
+        assert f"| {' | '.join(cells)} |" in page
+    text = " ".join(page.split())
+    for gain in result["differences"].values():
+        low, high = gain["interval"]
+        assert f"{gain['cider']:.2f} [{low:.2f}, {high:.2f}]" in text

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from cutline.config import CaptionConfig
 from cutline.model.cache import TextCache
 from cutline.model.vision_text import VisionTextModel
-from cutline.model.words_head import WordsHead
 
 IGNORE_INDEX = -100  # the label of a token that is not scored
 
@@ -23,8 +22,6 @@ class CaptionLoss(NamedTuple):
     """(), the number of scored tokens"""
     logits: Tensor | None = None
     """(R, T - 1, V) with `return_logits`"""
-    words: Tensor | None = None
-    """(B,), what `WordsHead` returns, if the model has one"""
 
 
 def make_lm_labels(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor) -> Tensor:
@@ -51,11 +48,6 @@ class CaptionModel(VisionTextModel):
     def __init__(self, config: CaptionConfig) -> None:
         super().__init__(config, has_lm_head=True, merge_tokens=config.merge_tokens)
         self.cache_dtype: torch.dtype | None = None  # of keys and values; None: that of the weights
-        self.words_head: WordsHead | None = None
-
-    def add_words_head(self) -> None:
-        """Add a head with a second loss, for training."""
-        self.words_head = WordsHead(self.config)
 
     def forward(
         self,
@@ -112,9 +104,7 @@ class CaptionModel(VisionTextModel):
             loss = losses.new_zeros(len(targets)).index_add(0, rows, losses)
         else:
             loss = losses.sum() if reduction == "sum" else losses.sum() / count
-        head = self.words_head
-        words = None if head is None else head(image_embeds, scored, targets)
-        return CaptionLoss(loss, count, logits, words)
+        return CaptionLoss(loss, count, logits)
 
     def new_cache(self, slots: int, max_tokens: int) -> TextCache:
         """Make an empty cache.

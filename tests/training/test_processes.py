@@ -25,6 +25,7 @@ SETTINGS = {
     "optim_ema_decay": 0.9,
     "eval_max_images": 5,
     "eval_before_training": True,
+    "caption_words_weight": 0.1,
 }
 LORA = LoraConfig(rank=2, targets=("*.qkv", "text.*.fc1"))
 # processes x batch size, or processes x batch size x batches per step
@@ -47,7 +48,18 @@ if not hasattr(torch.cpu.Stream, "record_event"):  # PyTorch 2.6 shards on GPUs 
         name: changes for name, changes in CONFIGURATIONS.items() if "fsdp" not in name
     }
 SINGLE_PROCESS = ("1x8", "1x2x4", "lora 1x8")
-NUMBERS = ("loss", "grad_norm", "lr", "train_loss", "val_loss", "cider", "bleu4", "epoch")
+NUMBERS = (
+    "loss",
+    "lm",
+    "words",
+    "grad_norm",
+    "lr",
+    "train_loss",
+    "val_loss",
+    "cider",
+    "bleu4",
+    "epoch",
+)
 
 
 def write_scenes_with_missing_image(scenes: Path, path: Path) -> Path:

@@ -17,6 +17,11 @@ from cutline.evaluation import evaluate
 from cutline.generation.batch import check_prompt_length
 from cutline.model import CaptionModel, VisionTextModel
 from cutline.model.caption import CaptionLoss
+from cutline.model.caption_training import (
+    WORDS_HEAD,
+    CaptionTrainingLoss,
+    add_words_head,
+)
 from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
 from cutline.training.data.batch import Batch
@@ -56,9 +61,7 @@ class CaptionTask:
             config, tokenizer = init_config(self.recipe, train, has_prompts=True)
             model = CaptionModel(config)
             load_pretrained_encoders(self.recipe, model)
-        if self.recipe.caption.words_weight:
-            model.add_words_head()
-        return model, tokenizer
+        return (add_words_head(model) if self.recipe.caption.words_weight else model), tokenizer
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
         """Raise ConfigError if captions do not fit the model, or cannot be generated.
@@ -92,12 +95,11 @@ class CaptionTask:
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
         """Compute the LM loss, and that of words if the model has a head for it."""
         assert isinstance(batch, CaptionBatch)
-        loss: CaptionLoss = run_model(model, config, batch, batch.labels)
-        if loss.words is None:
+        loss: CaptionLoss | CaptionTrainingLoss = run_model(model, config, batch, batch.labels)
+        if isinstance(loss, CaptionLoss):
             return BatchLoss(loss.loss)
-        words = loss.words.sum()
-        total = loss.loss + self.recipe.caption.words_weight * words
-        return BatchLoss(total, {"lm": loss.loss.detach(), "words": words.detach()})
+        total = loss.lm + self.recipe.caption.words_weight * loss.words
+        return BatchLoss(total, {"lm": loss.lm.detach(), "words": loss.words.detach()})
 
     def evaluate(
         self,
@@ -162,7 +164,7 @@ class CaptionTask:
 
 def drop_words_head(trained: Checkpoint[AnyConfig]) -> Checkpoint[AnyConfig]:
     """Return a checkpoint without what only training needs."""
-    weights = {name: w for name, w in trained.weights.items() if not name.startswith("words_head.")}
+    weights = {name: w for name, w in trained.weights.items() if not name.startswith(WORDS_HEAD)}
     return replace(trained, weights=weights)
 
 

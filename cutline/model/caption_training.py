@@ -1,4 +1,4 @@
-"""The loss of predicting which words the captions of an image have, all at once.
+"""A captioner in training, with a second loss: which words the captions of an image have.
 
 A linear head on the mean of the visual tokens sees the whole image, and none of the words before:
 the vision encoder learns what is in the image, where the text decoder could guess from the words
@@ -6,12 +6,26 @@ that it reads. The head is for training only.
 """
 
 import math
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutline.config import CaptionConfig
+from cutline.model.caption import IGNORE_INDEX, CaptionModel
 from cutline.model.token_merging import split_sizes
+
+WORDS_HEAD = "words_head."
+"""prefix of the weights that the captioner does not keep"""
+
+
+class CaptionTrainingLoss(NamedTuple):
+    """The result of `CaptionTrainingModel.forward`."""
+
+    lm: Tensor
+    """(), the LM loss, summed over the scored tokens"""
+    words: Tensor
+    """(), that of `WordsHead`, summed over the images"""
 
 
 class WordsHead(nn.Module):
@@ -47,3 +61,35 @@ class WordsHead(nn.Module):
         losses = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").sum(1)
         weights: Tensor = scored.view(len(logits), -1).sum(1)
         return losses * weights
+
+
+class CaptionTrainingModel(CaptionModel):
+    """A captioner with a head that predicts the words of an image."""
+
+    def __init__(self, config: CaptionConfig) -> None:
+        super().__init__(config)
+        self.words_head = WordsHead(config)
+
+    def forward(  # type: ignore[override]
+        self,
+        pixel_values: Tensor | None,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        image_embeds: Tensor | None = None,
+    ) -> CaptionTrainingLoss:
+        """Compute both losses; for the arguments see `CaptionModel.forward`."""
+        if image_embeds is None:
+            image_embeds = self.vision(pixel_values)
+        inputs = (input_ids, attention_mask, labels)
+        lm = super().forward(None, *inputs, image_embeds=image_embeds).loss
+        targets = labels[:, 1:]
+        words = self.words_head(image_embeds, targets != IGNORE_INDEX, targets).sum()
+        return CaptionTrainingLoss(lm, words)
+
+
+def add_words_head(model: CaptionModel) -> CaptionTrainingModel:
+    """Return a captioner with a copy of the weights, and a new head."""
+    training = CaptionTrainingModel(model.config)
+    training.load_state_dict(model.state_dict(), strict=False)
+    return training
