@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import tyro
+from measured_captions import Captions, caption_images, compare_cider, estimate_mean
 from results import progress
 from rich.console import Console
 from rich.table import Table
-from scst_captions import Captions, caption_images, compare_cider
 from trained import TrainingOptions, run_benchmark, train_timed
 
 import cutline
@@ -57,13 +57,12 @@ def train_seeds(options: Options, folder: Path) -> list[str]:
     """Train with each seed and return the run directories."""
     recipe = cutline.read_recipe(RECIPE)
     data = replace(recipe.data, train=str(Path(options.data) / "block-train.jsonl"))
+    optim = recipe.optim
     if options.short:
-        optim = replace(recipe.optim, batch_size=2, max_steps=2)
-        recipe = replace(recipe, optim=optim)
-        data = replace(data, num_workers=0)
+        data, optim = replace(data, num_workers=0), replace(optim, batch_size=2, max_steps=2)
     runs = [str(folder / f"aerial-{seed}") for seed in options.seeds]
     for run, seed in zip(runs, options.seeds, strict=True):
-        train_timed(replace(recipe, data=data, output=run, seed=seed))
+        train_timed(replace(recipe, data=data, optim=optim, output=run, seed=seed))
     return runs
 
 
@@ -83,12 +82,10 @@ def caption_with(
 def describe(captions: Sequence[Captions], resamples: int) -> dict[str, Any]:
     """Return means over the seeds, CIDEr with each, and its interval over the images."""
     values = [each.describe() for each in captions]
-    cider = [each.cider for each in captions]
-    nothing = [np.zeros_like(each) for each in cider]
     return {
         **{name: float(np.mean([each[name] for each in values])) for name in values[0]},
         "cider_by_seed": [each["cider"] for each in values],
-        "interval": compare_cider(nothing, cider, resamples)["interval"],
+        **estimate_mean(np.mean([each.cider for each in captions], axis=0), resamples),
     }
 
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import tyro
+from measured_captions import Captions, caption_images, compare_cider, write_gallery
 from results import progress
 from rich.console import Console
 from rich.table import Table
-from scst_captions import Captions, caption_images, compare_cider, write_gallery
 from trained import TrainingOptions, run_benchmark, train_timed
 
 import cutline

@@ -18,13 +18,13 @@ MAX_PRETRAIN_TOKENS = 30
 class CaptionTaskConfig(Settings):
     """Training a captioner by cross-entropy: losses beside BLIP's LM loss."""
 
-    words_weight: float = 0.0
-    """weight of a second loss, for training from scratch: which words the captions of an image
-    have, predicted from the mean of its visual tokens; summed over the vocabulary (0: none)"""
+    bag_of_words_weight: float = 0.0
+    """weight of the bag-of-words loss, for training from scratch: the mean of the visual tokens
+    predicts which words the captions of an image have; summed over the vocabulary (0: none)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, 0, "words_weight")
+        require_at_least(self, 0, "bag_of_words_weight")
 
 
 @dataclass(frozen=True)

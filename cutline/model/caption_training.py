@@ -1,4 +1,4 @@
-"""A captioner in training, with a second loss: which words the captions of an image have.
+"""A captioner in training, with a bag-of-words loss: which words the captions of an image have.
 
 A linear head on the mean of the visual tokens sees the whole image, and none of the words before:
 the vision encoder learns what is in the image, where the text decoder could guess from the words
@@ -15,7 +15,7 @@ from cutline.config import CaptionConfig
 from cutline.model.caption import IGNORE_INDEX, CaptionModel
 from cutline.model.token_merging import split_sizes
 
-WORDS_HEAD = "words_head."
+BAG_OF_WORDS_HEAD = "bag_of_words_head."
 """prefix of the weights that the captioner does not keep"""
 
 
@@ -24,11 +24,11 @@ class CaptionTrainingLoss(NamedTuple):
 
     lm: Tensor
     """(), the LM loss, summed over the scored tokens"""
-    words: Tensor
-    """(), that of `WordsHead`, summed over the images"""
+    bag_of_words: Tensor
+    """(), that of `BagOfWordsHead`, summed over the images"""
 
 
-class WordsHead(nn.Module):
+class BagOfWordsHead(nn.Module):
     """Predicts the tokens of an image's captions from its visual tokens, without an order."""
 
     def __init__(self, config: CaptionConfig) -> None:
@@ -68,7 +68,7 @@ class CaptionTrainingModel(CaptionModel):
 
     def __init__(self, config: CaptionConfig) -> None:
         super().__init__(config)
-        self.words_head = WordsHead(config)
+        self.bag_of_words_head = BagOfWordsHead(config)
 
     def forward(  # type: ignore[override]
         self,
@@ -84,11 +84,11 @@ class CaptionTrainingModel(CaptionModel):
         inputs = (input_ids, attention_mask, labels)
         lm = super().forward(None, *inputs, image_embeds=image_embeds).loss
         targets = labels[:, 1:]
-        words = self.words_head(image_embeds, targets != IGNORE_INDEX, targets).sum()
-        return CaptionTrainingLoss(lm, words)
+        bag_of_words = self.bag_of_words_head(image_embeds, targets != IGNORE_INDEX, targets).sum()
+        return CaptionTrainingLoss(lm, bag_of_words)
 
 
-def add_words_head(model: CaptionModel) -> CaptionTrainingModel:
+def add_bag_of_words_head(model: CaptionModel) -> CaptionTrainingModel:
     """Return a captioner with a copy of the weights, and a new head."""
     training = CaptionTrainingModel(model.config)
     training.load_state_dict(model.state_dict(), strict=False)

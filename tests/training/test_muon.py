@@ -24,8 +24,8 @@ def test_steps_equal_those_of_pytorch(shape: tuple[int, int]) -> None:
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("needs PyTorch 2.9")
     ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
-    optimizer = Muon([{"params": [ours], "muon": True}], lr=0.02, weight_decay=0.05)
-    optimizer.dtype = torch.bfloat16
+    groups = [{"params": [ours], "muon": True, "weight_decay": 0.05}]
+    optimizer = Muon(groups, lr=0.02, dtype=torch.bfloat16)
     reference = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.05)
     for seed in range(4):
         grad = torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -25,7 +25,7 @@ SETTINGS = {
     "optim_ema_decay": 0.9,
     "eval_max_images": 5,
     "eval_before_training": True,
-    "caption_words_weight": 0.1,
+    "caption_bag_of_words_weight": 0.1,
 }
 LORA = LoraConfig(rank=2, targets=("*.qkv", "text.*.fc1"))
 # processes x batch size, or processes x batch size x batches per step
@@ -51,7 +51,7 @@ SINGLE_PROCESS = ("1x8", "1x2x4", "lora 1x8")
 NUMBERS = (
     "loss",
     "lm",
-    "words",
+    "bag_of_words",
     "grad_norm",
     "lr",
     "train_loss",

@@ -1,6 +1,6 @@
 """Muon: steps of orthogonalized momentum for the matrices of layers (Jordan et al., 2024)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,14 +19,29 @@ class Muon(torch.optim.AdamW):
     in bf16, which is slow on a CPU that has no units for it.
     """
 
-    dtype: torch.dtype = torch.float32
-    """of the products that orthogonalize momentum"""
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take groups with `params`, `weight_decay` and `muon`.
+
+        Args:
+            groups: Groups of weights.
+            lr: Learning rate of groups without one.
+            betas: Those of AdamW.
+            dtype: Data type of the products that orthogonalize momentum.
+        """
+        super().__init__(groups, lr=lr, betas=betas, fused=True)
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step."""
         for group in self.param_groups:
-            if group.get("muon"):
+            if group["muon"]:
                 for weight in group["params"]:
                     if weight.grad is not None:
                         self._step_matrix(weight, weight.grad, group["lr"], group["weight_decay"])
@@ -39,7 +54,7 @@ class Muon(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(weight)
         momentum: Tensor = state["momentum"]
         momentum.lerp_(grad, 1 - MOMENTUM)
-        update = orthogonalize(grad.lerp(momentum, MOMENTUM).to(self.dtype))  # Nesterov's
+        update = orthogonalize(grad.lerp(momentum, MOMENTUM).to(self._dtype))  # Nesterov's
         rows, columns = weight.shape
         weight.mul_(1 - lr * decay)
         weight.add_(update.to(weight.dtype), alpha=-lr * max(1.0, rows / columns) ** 0.5)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cutline.config import CaptionConfig, LoraConfig, MatchConfig, OptimConfig
 from cutline.errors import ConfigError
@@ -67,23 +67,25 @@ def make_optimizer(
     groups = defaultdict(list)
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            muon = optim.optimizer == "muon" and _LAYER.search(name) and weight.dim() == 2
+            muon = optim.optimizer == "muon" and is_layer_matrix(name, weight)
             scale = compute_lr_scale(name, config, optim.layer_decay)
+            if muon:
+                scale *= optim.muon_lr / optim.lr
             decays = optim.decay_biases_and_norms or weight.dim() > 1
-            decay = optim.weight_decay if decays else 0.0
-            groups[scale * (optim.muon_lr / optim.lr if muon else 1.0), decay, bool(muon)].append(
-                weight
-            )
+            groups[scale, optim.weight_decay if decays else 0.0, muon].append(weight)
     settings = [
         {"params": weights, "lr_scale": scale, "weight_decay": decay, "muon": muon}
         for (scale, decay, muon), weights in groups.items()
     ]
     first, second = map(float, optim.betas)
-    kind = Muon if optim.optimizer == "muon" else torch.optim.AdamW
-    optimizer = kind(settings, lr=optim.lr, betas=(first, second), fused=True)
-    if isinstance(optimizer, Muon) and bf16:
-        optimizer.dtype = torch.bfloat16
-    return optimizer
+    if optim.optimizer == "muon":
+        return Muon(settings, optim.lr, (first, second), torch.bfloat16 if bf16 else torch.float32)
+    return torch.optim.AdamW(settings, lr=optim.lr, betas=(first, second), fused=True)
+
+
+def is_layer_matrix(name: str, weight: Tensor) -> bool:
+    """Return whether a weight is a matrix of a block or a layer, which Muon trains."""
+    return weight.dim() == 2 and _LAYER.search(name) is not None
 
 
 def compute_lr_scale(name: str, config: CaptionConfig | MatchConfig, layer_decay: float) -> float:

@@ -6,7 +6,7 @@ TERM_NAMES = {
     "itc": "Image-text contrastive (ITC) loss",
     "itm": "Image-text matching (ITM) loss",
     "lm": "Language model (LM) loss",
-    "words": "Loss of the words of an image",
+    "bag_of_words": "Bag-of-words loss",
 }
 """terms of the training loss"""
 REWARD_NAMES = {"reward": "reward of samples", "baseline": "baseline"}

@@ -18,9 +18,9 @@ from cutline.generation.batch import check_prompt_length
 from cutline.model import CaptionModel, VisionTextModel
 from cutline.model.caption import CaptionLoss
 from cutline.model.caption_training import (
-    WORDS_HEAD,
+    BAG_OF_WORDS_HEAD,
     CaptionTrainingLoss,
-    add_words_head,
+    add_bag_of_words_head,
 )
 from cutline.progress import Progress
 from cutline.tokenizer import EncodedText, Tokenizer
@@ -61,7 +61,9 @@ class CaptionTask:
             config, tokenizer = init_config(self.recipe, train, has_prompts=True)
             model = CaptionModel(config)
             load_pretrained_encoders(self.recipe, model)
-        return (add_words_head(model) if self.recipe.caption.words_weight else model), tokenizer
+        return (
+            add_bag_of_words_head(model) if self.recipe.caption.bag_of_words_weight else model
+        ), tokenizer
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
         """Raise ConfigError if captions do not fit the model, or cannot be generated.
@@ -93,13 +95,14 @@ class CaptionTask:
         """Do nothing."""
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
-        """Compute the LM loss, and that of words if the model has a head for it."""
+        """Compute the LM loss, and the bag-of-words loss if the model has a head for it."""
         assert isinstance(batch, CaptionBatch)
         loss: CaptionLoss | CaptionTrainingLoss = run_model(model, config, batch, batch.labels)
         if isinstance(loss, CaptionLoss):
             return BatchLoss(loss.loss)
-        total = loss.lm + self.recipe.caption.words_weight * loss.words
-        return BatchLoss(total, {"lm": loss.lm.detach(), "words": loss.words.detach()})
+        total = loss.lm + self.recipe.caption.bag_of_words_weight * loss.bag_of_words
+        values = {"lm": loss.lm.detach(), "bag_of_words": loss.bag_of_words.detach()}
+        return BatchLoss(total, values)
 
     def evaluate(
         self,
@@ -125,11 +128,11 @@ class CaptionTask:
 
     def build_model(self, trained: Checkpoint[AnyConfig]) -> CaptionModel:
         """Build the captioner's network."""
-        return build_model(cast(Checkpoint[CaptionConfig], drop_words_head(trained)))
+        return build_model(cast(Checkpoint[CaptionConfig], drop_bag_of_words_head(trained)))
 
     def make_checkpoints(self, trained: Checkpoint[AnyConfig]) -> dict[str, Checkpoint[AnyConfig]]:
         """Return the captioner."""
-        return {"": drop_words_head(trained)}
+        return {"": drop_bag_of_words_head(trained)}
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss per token if all tokens of the vocabulary are equally likely."""
@@ -162,9 +165,11 @@ class CaptionTask:
         ]
 
 
-def drop_words_head(trained: Checkpoint[AnyConfig]) -> Checkpoint[AnyConfig]:
+def drop_bag_of_words_head(trained: Checkpoint[AnyConfig]) -> Checkpoint[AnyConfig]:
     """Return a checkpoint without what only training needs."""
-    weights = {name: w for name, w in trained.weights.items() if not name.startswith(WORDS_HEAD)}
+    weights = {
+        name: w for name, w in trained.weights.items() if not name.startswith(BAG_OF_WORDS_HEAD)
+    }
     return replace(trained, weights=weights)
 
 

@@ -1,4 +1,4 @@
-"""Training with the loss of words."""
+"""Training with the bag-of-words loss."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from cutline.errors import ConfigError
 from cutline.training import read_log, train
 
 Build = Callable[..., Recipe]
-WORDS = {"caption_words_weight": 0.1}
+WORDS = {"caption_bag_of_words_weight": 0.1}
 
 
 def test_a_run_resumes_exactly_and_its_captioner_has_no_head(recipe: Build, tmp_path: Path) -> None:
@@ -29,14 +29,14 @@ def test_a_run_resumes_exactly_and_its_captioner_has_no_head(recipe: Build, tmp_
     assert read_numbers(whole) == read_numbers(stopped)
     assert_equal_files(whole, stopped, "state.safetensors", "last/model.safetensors")
     state = load_file(Path(whole.output) / "state.safetensors")
-    assert "model.words_head.linear.weight" in state
-    assert not any("words" in name for name in load_file(folder / "model.safetensors"))
+    assert "model.bag_of_words_head.linear.weight" in state
+    assert not any("bag_of_words" in name for name in load_file(folder / "model.safetensors"))
     assert cutline.load(folder).config.prompt == "a picture of "
-    lines = [line for line in read_log(Path(whole.output) / "log.jsonl") if "words" in line]
+    lines = [line for line in read_log(Path(whole.output) / "log.jsonl") if "bag_of_words" in line]
     assert len(lines) == 8
     for line in lines:
-        assert line["loss"] == pytest.approx(line["lm"] + 0.1 * line["words"], rel=1e-5)
-    assert lines[-1]["words"] < lines[0]["words"]
+        assert line["loss"] == pytest.approx(line["lm"] + 0.1 * line["bag_of_words"], rel=1e-5)
+    assert lines[-1]["bag_of_words"] < lines[0]["bag_of_words"]
 
 
 def test_batches_of_a_step_make_no_difference(recipe: Build, tmp_path: Path) -> None:
@@ -55,7 +55,12 @@ def test_batches_of_a_step_make_no_difference(recipe: Build, tmp_path: Path) -> 
         train(run, show_progress=False)
         lines = read_log(Path(run.output) / "log.jsonl")
         logs.append(
-            [line[key] for line in lines if "words" in line for key in ("words", "loss", "lm")]
+            [
+                line[key]
+                for line in lines
+                if "bag_of_words" in line
+                for key in ("bag_of_words", "loss", "lm")
+            ]
         )
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
 
@@ -71,5 +76,5 @@ def test_a_captioner_is_fine_tuned_with_a_new_head(recipe: Build, tmp_path: Path
 def test_other_tasks_refuse_the_setting(recipe: Build, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the settings of `caption` need `task: caption`"):
         recipe(output=tmp_path, **MATCH, **WORDS)
-    with pytest.raises(ConfigError, match="words_weight must be at least 0"):
-        recipe(output=tmp_path, caption_words_weight=-1.0)
+    with pytest.raises(ConfigError, match="bag_of_words_weight must be at least 0"):
+        recipe(output=tmp_path, caption_bag_of_words_weight=-1.0)

@@ -1,4 +1,4 @@
-"""Captions of two captioners on the same images: their measures, their difference, and a page."""
+"""Captions of several captioners on the same images: measures, differences, and a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -84,10 +84,14 @@ def compare_cider(
         second: That of the other captioner.
         resamples: Resamples of the images.
     """
-    differences = np.mean(second, axis=0) - np.mean(first, axis=0)  # (images,)
-    draws = draw_resamples(np.random.default_rng(0), len(differences), resamples)
-    means = np.concatenate([counts @ differences for counts in draws]) / len(differences)
-    return {"cider": float(differences.mean()), "interval": percentile_interval(means)}
+    return estimate_mean(np.mean(second, axis=0) - np.mean(first, axis=0), resamples)
+
+
+def estimate_mean(values: Floats, resamples: int) -> dict[str, Any]:
+    """Return the mean CIDEr, or difference of it, over the images (N,), with its 95 % interval."""
+    draws = draw_resamples(np.random.default_rng(0), len(values), resamples)
+    means = np.concatenate([counts @ values for counts in draws]) / len(values)
+    return {"cider": float(values.mean()), "interval": percentile_interval(means)}
 
 
 def write_gallery(
