@@ -1,6 +1,6 @@
 """Measure how a precision changes captions and metrics, compared with fp32, on real images.
 
-python benchmarks/accuracy.py runs/aerial ucm-captions/val.jsonl --onnx
+python benchmarks/accuracy.py runs/aerial/last ucm-captions/block-val.jsonl --onnx
 """
 
 import sys

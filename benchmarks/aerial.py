@@ -5,9 +5,10 @@
     python benchmarks/aerial.py ucm-captions --short
 
 A run is trained on block-train.jsonl with each seed, or given by --runs, and its last checkpoint
-captions block-val.jsonl: with the recipe's `generation`, and by beam search as is the default. The
-CIDEr of an image is averaged over the seeds; intervals and differences are by bootstrap over the
-images, in pairs. --others are runs of another recipe, with the `generation` of that one.
+captions block-val.jsonl: with the recipe's `generation`, with the same beams but without consensus,
+and by beam search as is the default. The CIDEr of an image is averaged over the seeds; intervals
+and differences are by bootstrap over the images, in pairs. --others are runs of another recipe,
+with the `generation` of that one.
 
 Progress goes to stderr, a table to stdout.
 """
@@ -30,7 +31,10 @@ from cutline.config import GenerationConfig
 from cutline.data import Sample, open_data
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "aerial.yaml"
-PLAIN, OTHERS = "recipe, default search", "other recipe"
+RECIPE_SEARCH = "recipe"
+WITHOUT_CONSENSUS = "recipe, without consensus"
+PLAIN = "recipe, default search"
+OTHERS = "other recipe"
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,11 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     samples = open_data(Path(options.data) / "block-val.jsonl")
     generation = cutline.read_recipe(RECIPE).generation
     plain = GenerationConfig(max_length=generation.max_length)
-    settings = {"recipe": generation, PLAIN: plain}
+    settings = {
+        RECIPE_SEARCH: generation,
+        WITHOUT_CONSENSUS: replace(generation, consensus=False),
+        PLAIN: plain,
+    }
     captions = {name: caption_with(runs, samples, each) for name, each in settings.items()}
     if options.others:
         captions[OTHERS] = caption_with(options.others, samples)

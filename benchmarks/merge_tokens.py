@@ -1,7 +1,7 @@
 """Measure what merging tokens saves, and what it costs in accuracy.
 
-    python benchmarks/merge_tokens.py --part speed --output docs/benchmarks/merge_tokens.json
-    python benchmarks/merge_tokens.py --part quality --model runs/aerial/best \
+    python benchmarks/merge_tokens.py --transformers --output docs/benchmarks/merge_tokens.json
+    python benchmarks/merge_tokens.py --part quality --model runs/aerial/last \
         --data ucm-captions/block-val.jsonl --output docs/benchmarks/merge_tokens.json \
         --chart docs/benchmarks/merge_tokens.svg
 

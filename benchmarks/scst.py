@@ -1,21 +1,22 @@
 """Measure what self-critical sequence training gains over more training with cross-entropy.
 
-    python benchmarks/scst.py ucm-captions --captioner runs/aerial/last --minutes 10 \
+    python benchmarks/scst.py ucm-captions --captioners runs/aerial-{0,1,2}/last --minutes 5 \
         --output docs/benchmarks/scst.json --report scst.html
-    python benchmarks/scst.py ucm-captions --captioner runs/aerial/last --short
+    python benchmarks/scst.py ucm-captions --short
 
-Both start from the same captioner and train on block-train.jsonl for the same minutes: one with
-recipes/aerial-scst.yaml, the control with the same recipe and `task: caption`, with the dropout and
-label smoothing of the captioner. The control takes more steps in that time: a pilot run of each
-measures how many, and later runs use the speed of the last one. The order changes from seed to
-seed. The minutes of the result are those of the steps, without evaluation.
+Both start from the same captioner, one for each seed, and train on block-train.jsonl for the same
+minutes: one with recipes/aerial-scst.yaml, the control with the same recipe and `task: caption`,
+with the dropout and label smoothing of the captioner. The control takes more steps in that time: a
+pilot run of each measures how many, and later runs use the speed of the last one. The order changes
+from seed to seed. The minutes of the result are those of the steps, without evaluation.
 
-The last checkpoints caption block-val.jsonl, with the recipe's `generation`. The scores of an image
-are averaged over the seeds, and images are resampled in pairs for the interval of the difference. A
-fragment is a caption without an end token, or one whose last word is one of `FRAGMENT_ENDS`.
+The last checkpoints caption block-val.jsonl: by beam search, as the recipe does, and by consensus,
+as recipes/aerial.yaml does. The scores of an image are averaged over the seeds, and images are
+resampled in pairs for the interval of the difference. A fragment is a caption without an end token,
+or one whose last word is one of `FRAGMENT_ENDS`.
 
-`--report` names an HTML page with the best captions of both for each image. Progress goes to
-stderr, a table to stdout.
+`--report` names an HTML page with the best captions of both, by beam search, for each image.
+Progress goes to stderr, tables to stdout.
 """
 
 from dataclasses import dataclass, replace
@@ -31,11 +32,21 @@ from rich.table import Table
 from trained import TrainingOptions, run_benchmark, train_timed
 
 import cutline
-from cutline.config import EvalConfig, InitConfig, ModelSettings, Recipe, ScstConfig
+from cutline.config import (
+    EvalConfig,
+    GenerationConfig,
+    InitConfig,
+    ModelSettings,
+    Recipe,
+    ScstConfig,
+)
 from cutline.data import Sample, open_data
 from cutline.training import read_log
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "aerial-scst.yaml"
+RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPE = RECIPES / "aerial-scst.yaml"
+SEARCHES = {"beam search": RECIPE, "consensus": RECIPES / "aerial.yaml"}
+"""recipes with the `generation` of each search"""
 ARMS = ("scst", "control")
 START = "start"
 NEVER = EvalConfig(every_epochs=1_000_000, before_training=False, max_images=8)
@@ -48,8 +59,8 @@ class Options(TrainingOptions):
 
     data: tyro.conf.Positional[str]
     """folder of UCM-Captions with block-train.jsonl and block-val.jsonl"""
-    captioner: str = "runs/aerial/last"
-    """captioner that both start from"""
+    captioners: tuple[str, ...] = ("runs/aerial/last",) * 3
+    """captioners that both start from, one for each seed"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of the trainings"""
     minutes: float = 10.0
@@ -69,10 +80,11 @@ class Options(TrainingOptions):
 
     def shorten(self) -> "Options":
         """Return the options with two seeds, a few steps each, and few resamples."""
-        return replace(self, seeds=(0, 1), minutes=0.01, pilot_steps=1, resamples=100)
+        few = replace(self, seeds=self.seeds[:2], captioners=self.captioners[:2])
+        return replace(few, minutes=0.01, pilot_steps=1, resamples=100)
 
 
-def make_recipe(options: Options, arm: str) -> Recipe:
+def make_recipe(options: Options, arm: str, captioner: str) -> Recipe:
     """Return the recipe of SCST or of the control, without steps and output."""
     recipe = cutline.read_recipe(RECIPE)
     data = replace(recipe.data, train=str(Path(options.data) / "block-train.jsonl"), num_workers=0)
@@ -80,7 +92,7 @@ def make_recipe(options: Options, arm: str) -> Recipe:
     optim = replace(recipe.optim, lr=lr)
     if options.short:
         optim = replace(optim, batch_size=2, warmup_steps=0)
-    init = InitConfig(captioner=options.captioner)
+    init = InitConfig(captioner=captioner)
     recipe = replace(recipe, data=data, optim=optim, init=init, eval=NEVER, log_every=1)
     if arm == "control":
         recipe = replace(recipe, task="caption", scst=ScstConfig(), model=ModelSettings())
@@ -116,16 +128,21 @@ def train_steps(recipe: Recipe, output: Path, seed: int, steps: int) -> Training
 
 def train_arms(options: Options, folder: Path) -> dict[str, list[Training]]:
     """Train both with each seed, in changing order, for equally many minutes."""
-    recipes = {arm: make_recipe(options, arm) for arm in ARMS}
     last = {
-        arm: train_steps(recipe, folder / f"{arm}-pilot", options.seeds[0], options.pilot_steps)
-        for arm, recipe in recipes.items()
+        arm: train_steps(
+            make_recipe(options, arm, options.captioners[0]),
+            folder / f"{arm}-pilot",
+            options.seeds[0],
+            options.pilot_steps,
+        )
+        for arm in ARMS
     }
     trainings: dict[str, list[Training]] = {arm: [] for arm in ARMS}
-    for number, seed in enumerate(options.seeds):
+    for number, (seed, captioner) in enumerate(zip(options.seeds, options.captioners, strict=True)):
         for arm in ARMS if number % 2 == 0 else reversed(ARMS):
             steps = max(1, round(options.minutes * last[arm].steps_per_minute))
-            last[arm] = train_steps(recipes[arm], folder / f"{arm}-{seed}", seed, steps)
+            recipe = make_recipe(options, arm, captioner)
+            last[arm] = train_steps(recipe, folder / f"{arm}-{seed}", seed, steps)
             trainings[arm].append(last[arm])
     return trainings
 
@@ -133,40 +150,51 @@ def train_arms(options: Options, folder: Path) -> dict[str, list[Training]]:
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Train, caption and compare."""
     trainings = train_arms(options, folder)
+    paths = {arm: [str(each.checkpoint) for each in trainings[arm]] for arm in ARMS}
+    groups = {START: list(options.captioners), **paths}
     samples = open_data(Path(options.data) / "block-val.jsonl")
-    captions = {arm: caption_all(options, trainings[arm], samples) for arm in ARMS}
-    start = caption_with(options, Path(options.captioner), samples)
+    captions = {
+        search: {
+            name: caption_with(options, group, samples, cutline.read_recipe(recipe).generation)
+            for name, group in groups.items()
+        }
+        for search, recipe in SEARCHES.items()
+    }
     if options.report:
-        firsts = {arm: captions[arm][0] for arm in ARMS}
+        firsts = {arm: next(iter(captions.values()))[arm][0] for arm in ARMS}
         write_gallery(options.report, samples, firsts, options.data)
-    arms = {
+    costs = {
         arm: {
             "minutes": [training.minutes for training in trainings[arm]],
             "steps": [training.steps for training in trainings[arm]],
-            **average([each.describe() for each in captions[arm]]),
         }
         for arm in ARMS
     }
-    cider = {arm: [each.cider for each in captions[arm]] for arm in ARMS}
-    return {
-        START: start.describe(),
-        **arms,
-        "difference": compare_cider(cider["control"], cider["scst"], options.resamples),
-    }
+    searches = {name: compare(options, groups) for name, groups in captions.items()}
+    return {"trainings": costs, "searches": searches}
 
 
-def caption_all(
-    options: Options, trainings: list[Training], samples: list[Sample]
+def caption_with(
+    options: Options, paths: list[str], samples: list[Sample], generation: GenerationConfig
 ) -> list[Captions]:
-    """Caption the images with each last checkpoint."""
-    return [caption_with(options, each.checkpoint, samples) for each in trainings]
+    """Caption the images with each captioner."""
+    captions = []
+    for path in paths:
+        progress.print(f"captioning with {path}")
+        captions.append(caption_images(Path(path), samples, generation, options.num_captions))
+    return captions
 
 
-def caption_with(options: Options, path: Path, samples: list[Sample]) -> Captions:
-    """Caption the images with one captioner."""
-    progress.print(f"captioning with {path}")
-    generation = cutline.read_recipe(RECIPE).generation
-    return caption_images(path, samples, generation, options.num_captions)
+def compare(options: Options, captions: dict[str, list[Captions]]) -> dict[str, Any]:
+    """Return means over the seeds, and how much higher the CIDEr of SCST is."""
+    cider = {name: [each.cider for each in group] for name, group in captions.items()}
+    return {
+        **{name: average([c.describe() for c in group]) for name, group in captions.items()},
+        "differences": {
+            name: compare_cider(cider[name], cider["scst"], options.resamples)
+            for name in ("control", START)
+        },
+    }
 
 
 def average(results: list[dict[str, float]]) -> dict[str, Any]:
@@ -176,18 +204,21 @@ def average(results: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print a table of all captioners, and the difference."""
+    """Print a table of all captioners for each search, and the differences."""
     names = ("cider", "bleu4", "fragments", "unfinished", "distinct1", "distinct2", "mean_length")
-    table = Table("", "minutes", "steps", *names)
-    for arm in (START, *ARMS):
-        values = result[arm]
-        costs = [np.mean(values[name]) if name in values else 0 for name in ("minutes", "steps")]
-        table.add_row(arm, *(f"{x:.3g}" for x in (*costs, *(values[name] for name in names))))
     console = Console(width=120)
-    console.print(table)
-    low, high = result["difference"]["interval"]
-    value = result["difference"]["cider"]
-    console.print(f"SCST minus control: {value:+.3f} CIDEr [{low:+.3f}, {high:+.3f}]")
+    for arm, costs in result["trainings"].items():
+        minutes, steps = (np.mean(costs[name]) for name in ("minutes", "steps"))
+        console.print(f"{arm}: {steps:.0f} steps in {minutes:.1f} minutes")
+    for search, values in result["searches"].items():
+        table = Table("", *names, title=search)
+        for name in (START, *ARMS):
+            table.add_row(name, *(f"{values[name][measure]:.3g}" for measure in names))
+        console.print(table)
+        for name, difference in values["differences"].items():
+            low, high = difference["interval"]
+            gain = f"{difference['cider']:+.3f} CIDEr [{low:+.3f}, {high:+.3f}]"
+            console.print(f"SCST minus {name}: {gain}")
 
 
 if __name__ == "__main__":

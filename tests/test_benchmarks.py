@@ -445,17 +445,22 @@ def test_captions_by_scst_are_compared_with_those_of_the_control(tmp_path: Path)
     write_aerial(tmp_path / "data", "block-train", 12)
     write_aerial(tmp_path / "data", "block-val", 6)
     save_captioner(tmp_path / "start")
-    arguments = [str(tmp_path / "data"), "--short", "--captioner", str(tmp_path / "start")]
+    arguments = [str(tmp_path / "data"), "--short", "--captioners", *[str(tmp_path / "start")] * 2]
     arguments += ["--report", str(tmp_path / "report.html")]
     result = run_benchmark("scst.py", *arguments, output=tmp_path / "result.json")
-    for arm in ("scst", "control"):
-        assert len(result[arm]["minutes"]) == len(result[arm]["cider_by_seed"]) == 2
-        assert all(minutes > 0 for minutes in result[arm]["minutes"])
-        assert result[arm]["cider"] == pytest.approx(statistics.mean(result[arm]["cider_by_seed"]))
-        assert 0 <= result[arm]["unfinished"] <= result[arm]["fragments"] <= 1
-    gain, (low, high) = result["difference"]["cider"], result["difference"]["interval"]
-    assert gain == pytest.approx(result["scst"]["cider"] - result["control"]["cider"])
-    assert low <= gain <= high
+    for costs in result["trainings"].values():
+        assert len(costs["minutes"]) == len(costs["steps"]) == 2
+        assert all(minutes > 0 for minutes in costs["minutes"])
+    assert list(result["searches"]) == ["beam search", "consensus"]
+    for values in result["searches"].values():
+        start, scst, control = (values[name] for name in ("start", "scst", "control"))
+        for each in (scst, control):
+            assert each["cider"] == pytest.approx(statistics.mean(each["cider_by_seed"]))
+            assert 0 <= each["unfinished"] <= each["fragments"] <= 1
+        for other, difference in zip((control, start), values["differences"].values(), strict=True):
+            gain, (low, high) = difference["cider"], difference["interval"]
+            assert gain == pytest.approx(scst["cider"] - other["cider"])
+            assert low <= gain <= high
     assert "scst 3" in (tmp_path / "report.html").read_text()
 
 
