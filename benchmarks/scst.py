@@ -5,10 +5,10 @@
     python benchmarks/scst.py ucm-captions --short
 
 Both start from the same captioner, one for each seed, and train on block-train.jsonl for the same
-minutes: one with recipes/aerial-scst.yaml, the control with the same recipe and `task: caption`,
-with the dropout and label smoothing of the captioner. The control takes more steps in that time: a
-pilot run of each measures how many, and later runs use the speed of the last one. The order changes
-from seed to seed. The minutes of the result are those of the steps, without evaluation.
+minutes: one with recipes/aerial-scst.yaml, the control with recipes/aerial.yaml, at half of its
+learning rates and without its warm-up. The control takes more steps in that time: a pilot run of
+each measures how many, and later runs use the speed of the last one. The order changes from seed to
+seed. The minutes of the result are those of the steps, without evaluation.
 
 The last checkpoints caption block-val.jsonl: by beam search, as the recipe does, and by consensus,
 as recipes/aerial.yaml does. The scores of an image are averaged over the seeds, and images are
@@ -29,25 +29,22 @@ from measured_captions import Captions, caption_images, compare_cider, write_gal
 from results import progress
 from rich.console import Console
 from rich.table import Table
-from trained import TrainingOptions, run_benchmark, train_timed
+from trained import TrainingOptions, finetune, run_benchmark, train_timed
 
 import cutline
-from cutline.config import (
-    EvalConfig,
-    GenerationConfig,
-    InitConfig,
-    ModelSettings,
-    Recipe,
-    ScstConfig,
-)
+from cutline.config import EvalConfig, GenerationConfig, InitConfig, Recipe
 from cutline.data import Sample, open_data
 from cutline.training import read_log
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-RECIPE = RECIPES / "aerial-scst.yaml"
-SEARCHES = {"beam search": RECIPE, "consensus": RECIPES / "aerial.yaml"}
-"""recipes with the `generation` of each search"""
-ARMS = ("scst", "control")
+FOLDER = Path(__file__).parents[1] / "recipes"
+RECIPES = {
+    "scst": cutline.read_recipe(FOLDER / "aerial-scst.yaml"),
+    "control": cutline.read_recipe(FOLDER / "aerial.yaml"),
+}
+SEARCHES = {
+    "beam search": RECIPES["scst"].generation,
+    "consensus": RECIPES["control"].generation,
+}
 START = "start"
 NEVER = EvalConfig(every_epochs=1_000_000, before_training=False, max_images=8)
 """only the last checkpoint is measured"""
@@ -67,10 +64,8 @@ class Options(TrainingOptions):
     """minutes of each training"""
     pilot_steps: int = 10
     """steps of the pilot runs"""
-    lr: float = 0.0
-    """learning rate of SCST (default: that of the recipe)"""
-    control_lr: float = 0.0
-    """learning rate of the control (default: that of the recipe)"""
+    control_lr: float = 0.5
+    """learning rates of the control, relative to recipes/aerial.yaml"""
     num_captions: int = 3
     """captions of each image on the page, best first"""
     resamples: int = 10_000
@@ -86,17 +81,16 @@ class Options(TrainingOptions):
 
 def make_recipe(options: Options, arm: str, captioner: str) -> Recipe:
     """Return the recipe of SCST or of the control, without steps and output."""
-    recipe = cutline.read_recipe(RECIPE)
+    recipe, init = RECIPES[arm], InitConfig(captioner=captioner)
     data = replace(recipe.data, train=str(Path(options.data) / "block-train.jsonl"), num_workers=0)
-    lr = (options.lr if arm == "scst" else options.control_lr) or recipe.optim.lr
-    optim = replace(recipe.optim, lr=lr)
-    if options.short:
-        optim = replace(optim, batch_size=2, warmup_steps=0)
-    init = InitConfig(captioner=captioner)
-    recipe = replace(recipe, data=data, optim=optim, init=init, eval=NEVER, log_every=1)
+    optim = replace(recipe.optim, warmup_steps=0 if options.short else 10)
     if arm == "control":
-        recipe = replace(recipe, task="caption", scst=ScstConfig(), model=ModelSettings())
-    return recipe
+        recipe = finetune(recipe, init)
+        lr, muon_lr = (options.control_lr * rate for rate in (optim.lr, optim.muon_lr))
+        optim = replace(optim, lr=lr, muon_lr=muon_lr)
+    if options.short:
+        optim = replace(optim, batch_size=2)
+    return replace(recipe, data=data, optim=optim, init=init, eval=NEVER, log_every=1)
 
 
 @dataclass(frozen=True)
@@ -135,11 +129,11 @@ def train_arms(options: Options, folder: Path) -> dict[str, list[Training]]:
             options.seeds[0],
             options.pilot_steps,
         )
-        for arm in ARMS
+        for arm in RECIPES
     }
-    trainings: dict[str, list[Training]] = {arm: [] for arm in ARMS}
+    trainings: dict[str, list[Training]] = {arm: [] for arm in RECIPES}
     for number, (seed, captioner) in enumerate(zip(options.seeds, options.captioners, strict=True)):
-        for arm in ARMS if number % 2 == 0 else reversed(ARMS):
+        for arm in RECIPES if number % 2 == 0 else reversed(RECIPES):
             steps = max(1, round(options.minutes * last[arm].steps_per_minute))
             recipe = make_recipe(options, arm, captioner)
             last[arm] = train_steps(recipe, folder / f"{arm}-{seed}", seed, steps)
@@ -150,25 +144,25 @@ def train_arms(options: Options, folder: Path) -> dict[str, list[Training]]:
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Train, caption and compare."""
     trainings = train_arms(options, folder)
-    paths = {arm: [str(each.checkpoint) for each in trainings[arm]] for arm in ARMS}
+    paths = {arm: [str(each.checkpoint) for each in trainings[arm]] for arm in RECIPES}
     groups = {START: list(options.captioners), **paths}
     samples = open_data(Path(options.data) / "block-val.jsonl")
     captions = {
         search: {
-            name: caption_with(options, group, samples, cutline.read_recipe(recipe).generation)
+            name: caption_with(options, group, samples, generation)
             for name, group in groups.items()
         }
-        for search, recipe in SEARCHES.items()
+        for search, generation in SEARCHES.items()
     }
     if options.report:
-        firsts = {arm: next(iter(captions.values()))[arm][0] for arm in ARMS}
+        firsts = {arm: next(iter(captions.values()))[arm][0] for arm in RECIPES}
         write_gallery(options.report, samples, firsts, options.data)
     costs = {
         arm: {
             "minutes": [training.minutes for training in trainings[arm]],
             "steps": [training.steps for training in trainings[arm]],
         }
-        for arm in ARMS
+        for arm in RECIPES
     }
     searches = {name: compare(options, groups) for name, groups in captions.items()}
     return {"trainings": costs, "searches": searches}
@@ -212,7 +206,7 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"{arm}: {steps:.0f} steps in {minutes:.1f} minutes")
     for search, values in result["searches"].items():
         table = Table("", *names, title=search)
-        for name in (START, *ARMS):
+        for name in (START, *RECIPES):
             table.add_row(name, *(f"{values[name][measure]:.3g}" for measure in names))
         console.print(table)
         for name, difference in values["differences"].items():
