@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from cutline.training import (
     run_lr_range_test,
     train,
 )
+from cutline.training.data.caption_batch import count_scored
 from cutline.training.data.scst_batch import ScstBatch
 from cutline.training.diagnostics.session import make_trainer
 from cutline.training.setup import prepare_run
@@ -38,6 +40,7 @@ from cutline.training.tasks.scst import ScstTask
 
 Build = Callable[..., Recipe]
 VALUES = ("reward", "baseline", "caption_length", "unfinished", "distinct1", "distinct2")
+TOTALS = re.compile(r"(\d+) scored tokens, summed loss ([\d.]+), mean ([\d.]+)")
 GUARDED = {"scst_xe_weight": 0.5, "scst_kl_weight": 0.1}
 """changes that add the terms of the loss which keep the captioner close to its captions"""
 
@@ -297,7 +300,13 @@ def test_diagnostics(scst_recipe: Build) -> None:
     assert f"per caption; chance level is 0.5 x ln({result.vocab_size})" in str(result)
     train(run, show_progress=False)
     assert result.loss == read_training(run)[0]["loss"]
-    assert "scored tokens, summed loss" in inspect_first_batch(run)
+    numbers = TOTALS.search(inspect_first_batch(run))
+    assert numbers
+    count, total, mean = map(float, numbers.groups())
+    [batch] = next(make_trainer(run, prepare_run(run)).read_steps())
+    assert isinstance(batch, ScstBatch)
+    assert count == count_scored(batch.labels).sum() != batch.num_targets
+    assert mean == pytest.approx(total / count, abs=1e-4)
     curve = run_lr_range_test(scst_recipe(), 1e-6, 1e-3, steps=10, show_progress=False)
     assert max(curve.losses) < 0  # minus the reward
     assert not curve.diverged
