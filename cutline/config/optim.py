@@ -60,6 +60,11 @@ class OptimConfig(Settings):
     ema_decay: float = 0.0
     """evaluate and save an exponential moving average of the weights (0: off)"""
 
+    @property
+    def lr_names(self) -> str:
+        """Return the names of the learning rates, as messages have them."""
+        return "`optim.lr` and `optim.muon_lr`" if self.optimizer == "muon" else "`optim.lr`"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "batch_size", maximum=MAX_BATCH_SIZE)

@@ -131,7 +131,7 @@ def _train_on_batches(
 ) -> list[float]:
     """Train on `batches` in turn, and return the loss of every step."""
     losses: list[float] = []
-    max_steps = MAX_STEPS * trainer.task.overfit_factor
+    optim, max_steps = trainer.recipe.optim, MAX_STEPS * trainer.task.overfit_factor
     with RunLog(None, None, 0, max_steps, show_progress) as log:
         for batch in itertools.islice(itertools.cycle(batches), max_steps):
             try:
@@ -139,7 +139,7 @@ def _train_on_batches(
             except DivergedError:
                 raise CutlineError(
                     f"the loss is NaN or infinite after {len(losses)} steps "
-                    f"at lr {trainer.recipe.optim.lr:g}: lower `optim.lr`"
+                    f"at lr {optim.lr:g}: lower {optim.lr_names}"
                 ) from None
             log.advance(len(losses), len(batch.pixels), batch.num_targets)
             log.log_training({"loss": losses[-1]})

@@ -142,7 +142,8 @@ def save_after_error(
                 "resume with --resume",
             )
         cause = f"{error}; {state}"
-        return DivergedError(f"{cause}: lower `optim.lr` or set `optim.clip_norm`, and {remedy}")
+        lr = trainer.recipe.optim.lr_names
+        return DivergedError(f"{cause}: lower {lr} or set `optim.clip_norm`, and {remedy}")
     if isinstance(error, Interrupted):
         text = f"stopped after step {step}; resume {directory} with --resume"
         return Interrupted(text, error.signal_number)
