@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from interruption import train_interrupted
 from processes import launch
 from random_captioner import make_captioner
 from random_matcher import save_matcher
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_recipe import CACHED, CHECKPOINTED, tiny_recipe
 from torch import Tensor
 from torch.testing import assert_close
@@ -372,6 +373,48 @@ def test_settings_that_make_no_sense_are_refused(
     with pytest.raises(ConfigError) as raised:
         scst_recipe(**changes)
     assert message in str(raised.value)
+
+
+def test_a_run_does_not_resume_with_another_model_in_its_loss(
+    scst_recipe: Build, start: Path, tmp_path: Path
+) -> None:
+    """A captioner that only gave the initial weights may change."""
+    paths = {name: tmp_path / name for name in ("captioner", "matcher")}
+    shutil.copytree(start, paths["captioner"])
+    save_matcher(paths["matcher"])
+    weights = {"scst_matcher_weight": 1.0, "scst_matcher": str(paths["matcher"])}
+    init = InitConfig(captioner=str(paths["captioner"]))
+    runs = {
+        weight: scst_recipe(
+            output=str(tmp_path / f"kl-{weight}"), init=init, scst_kl_weight=weight, **weights
+        )
+        for weight in (0.0, 0.1)
+    }
+    for run in runs.values():
+        train_interrupted(run, 1)
+    change_weights(paths["captioner"])
+    with pytest.raises(ConfigError, match=r"the model of `init\.captioner` has changed since"):
+        train(runs[0.1], resume=True, show_progress=False)
+    change_weights(paths["matcher"])
+    with pytest.raises(ConfigError, match=r"the model of `scst\.matcher` has changed since"):
+        train(runs[0.0], resume=True, show_progress=False)
+    shutil.rmtree(paths["matcher"])
+    save_matcher(paths["matcher"])
+    train(runs[0.0], resume=True, show_progress=False)
+
+
+def change_weights(folder: Path) -> None:
+    """Change the weights of a model in a folder, as more training would."""
+    file = folder / "model.safetensors"
+    save_file({name: 1.01 * weight for name, weight in load_file(file).items()}, file)
+
+
+def test_prompts_that_max_tokens_cuts_are_refused(scst_recipe: Build) -> None:
+    """The prompt, "a picture of ", has 4 tokens; the samples would begin with [SEP]."""
+    data = {"data_val": "", "data_val_fraction": 0.0}
+    with pytest.raises(ConfigError, match=r"max_tokens 4 cuts the longest prompt, of 4 tokens"):
+        prepare_run(scst_recipe(data_max_tokens=4, **data))
+    prepare_run(scst_recipe(data_max_tokens=6, **data))
 
 
 def test_errors_name_the_setting(scst_recipe: Build) -> None:

@@ -30,6 +30,7 @@ from cutline.training.diagnostics.session import (
     check_single_process,
     make_trainer,
     peek_samples,
+    read_compared_loss,
     take_step,
 )
 from cutline.training.loop.trainer import Trainer
@@ -127,7 +128,8 @@ def _measure_steps(trainer: Trainer, num_workers: int) -> tuple[float, float, tu
     start = time.perf_counter()
     batches = next(trainer.read_steps())
     loading_seconds = time.perf_counter() - start
-    loss = take_step(trainer, batches)
+    take_step(trainer, batches)
+    loss = read_compared_loss(trainer)
     reset_peak_memory(trainer.device)
     start = time.perf_counter()
     take_step(trainer, batches)

@@ -52,6 +52,11 @@ class CaptionTask:
     overfit_factor = 1
     validation_captions = 0
 
+    @property
+    def compared_loss(self) -> str:
+        """Return the LM loss, where the bag-of-words loss is added to it."""
+        return "lm" if self.recipe.caption.bag_of_words_weight else "loss"
+
     def init_model(self, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
         """Start from a captioner, pretrained encoders or random weights."""
         if self.recipe.init.captioner:
@@ -86,6 +91,10 @@ class CaptionTask:
     def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> CaptionBatch:
         """Make a batch."""
         return collate_captions(results, tokenizer.pad_id)
+
+    def list_fingerprints(self) -> dict[str, str]:
+        """Return none: the loss needs no other model."""
+        return {}
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> CaptionBatch:
         """Return a batch of one gray image."""
