@@ -261,6 +261,7 @@ def test_graphs_are_no_weights(pair: Pair, tmp_path: Path) -> None:
 def test_engine_onnx_runs_graphs_only(pair: Pair) -> None:
     with pytest.raises(ConfigError, match="engine onnx runs captioners that `cutline convert"):
         Captioner(pair.eager.model, pair.eager.tokenizer, "cpu", "fp32", "onnx")
+    assert Captioner(pair.graphs.model, pair.graphs.tokenizer, engine="auto").engine == "onnx"
     with pytest.raises(ConfigError, match="ONNX graphs run with engine onnx, not eager"):
         Captioner(pair.graphs.model, pair.graphs.tokenizer, "cpu", "fp32", "eager")
 

@@ -135,9 +135,24 @@ def test_the_page_says_what_is_wrong(browser: "Browser", site: Path, tmp_path: P
         page.get_by_text("Choose an image.").wait_for(timeout=WAIT)
         page.get_by_label("Image").set_input_files(text)
         page.get_by_text("text.png: not an image that this browser can read").wait_for()
-    shutil.rmtree(shutil.copytree(site, tmp_path / "site") / "ort")
-    with serve_files(tmp_path / "site") as address, browser.new_context() as context:
+        page.get_by_label("Image").set_input_files(MICRO.images[0], timeout=WAIT)
+        [caption] = cutline.load(site).caption(MICRO.images[0], num_beams=1)
+        page.get_by_text(caption.text, exact=True).wait_for(timeout=WAIT)
+
+
+def test_the_page_says_how_to_serve_it(
+    browser: "Browser", tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    graphs = make_graphs(tmp_path_factory, MICRO)
+    with serve_files(graphs) as address, browser.new_context() as context:
         page = context.new_page()
-        page.goto(address)
-        page.get_by_text("This did not work: ").wait_for(timeout=WAIT)
-        assert page.get_by_label("Image").is_disabled()
+        for place, advice in (
+            (address, "This did not work: ort/ lacks onnxruntime-web. Put the files of its"),
+            (
+                (graphs / "index.html").as_uri(),
+                "Serve the folder: python -m http.server --directory FOLDER",
+            ),
+        ):
+            page.goto(place)
+            page.get_by_text(advice).wait_for(timeout=WAIT)
+            assert page.get_by_label("Image").is_disabled()

@@ -112,6 +112,10 @@ def test_it_reports_images_that_cannot_be_read_in_one_sentence(
 
 def test_it_reports_wrong_usage_and_damaged_graphs(graphs: Path, tmp_path: Path) -> None:
     assert run_script(graphs).returncode == 2
+    for flag in ("-h", "--help"):
+        result = run_script(graphs, flag)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith("usage: python caption.py IMAGE...\n\nCaption images")
     folder = shutil.copytree(graphs, tmp_path / "graphs")
     (folder / "encoder.onnx").write_bytes(b"nothing")
     result = run_script(folder, MICRO.images[0])
