@@ -83,8 +83,8 @@ class VisionConfig(Settings):
         """Return N, the number of visual tokens: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
-    def count_merges(self, merge_tokens: int) -> list[int]:
-        """Return how many tokens merge in each block: `merge_tokens`, or half of those there are.
+    def list_merges_per_block(self, merge_tokens: int) -> list[int]:
+        """Return how many tokens each block merges: `merge_tokens`, at most half of its tokens.
 
         The class token never merges.
         """

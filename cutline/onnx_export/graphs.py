@@ -64,9 +64,9 @@ class DecoderGraph(nn.Module):
         Args:
             input_ids: (B, Q).
             position_ids: (B, Q).
-            mask: (B, 1, Q, S + Q), true where a query may attend: earlier tokens, then new ones.
+            mask: (B, 1, Q, P + Q), true where a query may attend: earlier tokens, then new ones.
             image_kv: What `list_image_tensors` returns.
-            past_kv: Those of earlier tokens, (B, H, S, d) each.
+            past_kv: Those of earlier tokens, (B, H, P, d) each.
         """
         x = self.text.embed(input_ids, position_ids)
         bias = image_kv[-1] if len(image_kv) > len(past_kv) else None
