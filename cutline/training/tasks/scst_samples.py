@@ -129,7 +129,7 @@ class Sampler:
         captions = [[self._decode(each) for each in row] for row in rows]
         end = self.tokenizer.sep_id
         token_ids = [
-            [*prompt, *each.token_ids, *[end] * _is_finished(each)]
+            [*prompt, *each.token_ids, *[end] * each.is_finished]
             for prompt, row in zip(prompts, rows, strict=True)
             for each in row
         ]
@@ -137,9 +137,4 @@ class Sampler:
         return Samples(captions, token_ids, lengths)
 
     def _decode(self, hypothesis: Hypothesis) -> SampledCaption:
-        return SampledCaption(self.tokenizer.decode(hypothesis.token_ids), _is_finished(hypothesis))
-
-
-def _is_finished(hypothesis: Hypothesis) -> bool:
-    """Return whether a caption has its end token, which only the log-probabilities include."""
-    return len(hypothesis.token_log_probs) > len(hypothesis.token_ids)
+        return SampledCaption(self.tokenizer.decode(hypothesis.token_ids), hypothesis.is_finished)
