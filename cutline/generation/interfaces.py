@@ -86,7 +86,7 @@ class Hypothesis:
 
     @property
     def is_finished(self) -> bool:
-        """Return whether the caption has its end token, which only its log-probabilities include."""
+        """Return whether there is an end token, which only the log-probabilities include."""
         return len(self.token_log_probs) > len(self.token_ids)
 
 

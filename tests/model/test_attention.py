@@ -12,8 +12,8 @@ from cutline.model.attention import (
     CrossAttention,
     SelfAttention,
     attend,
-    attend_unfused,
     attend_to_tokens,
+    attend_unfused,
     make_text_mask,
 )
 

@@ -42,7 +42,7 @@ from cutline.training.tasks.scst import ScstTask
 Build = Callable[..., Recipe]
 VALUES = ("reward", "baseline", "caption_length", "unfinished", "distinct1", "distinct2")
 TOTALS = re.compile(r"(\d+) scored tokens, summed loss ([\d.]+), mean ([\d.]+)")
-GUARDED = {"scst_xe_weight": 0.5, "scst_kl_weight": 0.1}
+GUARDED = {"scst_lm_weight": 0.5, "scst_kl_weight": 0.1}
 """changes that add the terms of the loss which keep the captioner close to its captions"""
 
 
@@ -121,7 +121,7 @@ def test_a_run_writes_what_a_run_of_captions_does(
 def test_the_loss_of_a_batch(scst_recipe: Build, baseline: str) -> None:
     """With captions, its value and gradient are those of a loop over images and samples."""
     run = scst_recipe(
-        scst_baseline=baseline, scst_num_samples=3, data_captions_per_image=2, scst_xe_weight=0.5
+        scst_baseline=baseline, scst_num_samples=3, data_captions_per_image=2, scst_lm_weight=0.5
     )
     setup = prepare_run(run)
     trainer, task = make_trainer(run, setup), setup.task
@@ -272,7 +272,9 @@ def test_what_works_for_captions_works(
 
 
 @pytest.mark.parametrize("image_size", [32, pytest.param(48, marks=pytest.mark.slow)])
-def test_a_matcher_has_a_share(scst_recipe: Build, tmp_path: Path, image_size: int) -> None:
+def test_the_match_probability_is_part_of_the_reward(
+    scst_recipe: Build, tmp_path: Path, image_size: int
+) -> None:
     """Its probabilities are those of texts and images as the captioner sees them."""
     matcher = save_matcher(tmp_path / "matcher", image_size)
     weights = {"scst_cider_weight": 0.0, "scst_matcher_weight": 2.0}

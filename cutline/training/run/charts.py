@@ -87,8 +87,12 @@ class RunCharts:
         return [LineChart(title, series, "step", self.unit, markers)]
 
     def _make_rewards(self) -> LineChart:
-        """Return a chart of the rewards of samples, and of one run's baseline."""
-        names = REWARD_NAMES if len(self.runs) == 1 else {"reward": ""}
+        """Return a chart of the rewards of samples, beside those of greedy search if there is one.
+
+        The mean of a leave-one-out baseline is that of the rewards.
+        """
+        baselines = [run.settings["scst.baseline"] for run in self.runs.values()]
+        names = REWARD_NAMES if baselines == ["greedy"] else {"reward": ""}
         series = [
             Series(label or title, self._place(run, run.collect_points(name)), is_noisy=True)
             for label, run in self.runs.items()

@@ -66,9 +66,9 @@ class CaptionTask:
             config, tokenizer = init_config(self.recipe, train, has_prompts=True)
             model = CaptionModel(config)
             load_pretrained_encoders(self.recipe, model)
-        return (
-            add_bag_of_words_head(model) if self.recipe.caption.bag_of_words_weight else model
-        ), tokenizer
+        if self.recipe.caption.bag_of_words_weight:
+            model = add_bag_of_words_head(model)
+        return model, tokenizer
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
         """Raise ConfigError if captions do not fit the model, or cannot be generated.

@@ -47,7 +47,7 @@ class ScstTask(CaptionTask):
     """Trains a captioner by the reward of captions that it samples; for the methods see `Task`.
 
     The loss is a mean over samples: minus the reward, with the gradient of REINFORCE, plus
-    `scst.xe_weight` times the LM loss per token of the captions that the batch has of the image. It
+    `scst.lm_weight` times the LM loss per token of the captions that the batch has of the image. It
     does not depend on how batches and processes divide the images of a step.
     """
 
@@ -96,7 +96,11 @@ class ScstTask(CaptionTask):
         return self._fingerprints
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
-        """Sample captions and compute their loss; in evaluation mode, compute the LM loss."""
+        """Sample captions and compute their loss.
+
+        In evaluation mode, and for the dummy batch of a process without images, compute the LM
+        loss.
+        """
         assert isinstance(batch, CaptionBatch)
         if model.training and isinstance(batch, ScstBatch):
             return self._compute_scst_loss(model, config, batch)
@@ -110,7 +114,7 @@ class ScstTask(CaptionTask):
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss without any reward."""
-        weight = self.recipe.scst.xe_weight
+        weight = self.recipe.scst.lm_weight
         formula = f"{weight:g} x ln({vocab_size:,})" if weight else "that without reward"
         return formula, weight * math.log(vocab_size)
 
@@ -140,16 +144,16 @@ class ScstTask(CaptionTask):
             advantages = compute_advantages(rewards)
         loss = compute_policy_loss(log_probs, advantages, rewards).sum()
         values |= {"baseline": (rewards - advantages).sum()}
-        if scst.xe_weight:
+        if scst.lm_weight:
             lm = batch.num_samples * compute_lm_losses(model, embeds, batch).sum()
             values["lm"] = lm.detach()
-            loss = loss + scst.xe_weight * lm
+            loss = loss + scst.lm_weight * lm
         values |= samples.describe(self.reward.split)
         return BatchLoss(loss, {name: values[name] for name in self._list_values()})
 
     def _list_values(self) -> list[str]:
         """Return the names of the values for the log."""
-        names = {"kl": self.recipe.scst.kl_weight, "lm": self.recipe.scst.xe_weight}
+        names = {"kl": self.recipe.scst.kl_weight, "lm": self.recipe.scst.lm_weight}
         optional = [name for name, weight in names.items() if weight]
         return ["reward", "baseline", *optional, *SAMPLE_VALUES]
 

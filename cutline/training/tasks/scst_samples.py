@@ -44,17 +44,17 @@ class Samples:
         ).loss
         return -losses.view(len(image_embeds), -1)
 
-    def describe(self, split: Callable[[str, bool], list[str]]) -> dict[str, Tensor]:
+    def describe(self, split: Callable[[str], list[str]]) -> dict[str, Tensor]:
         """Return what the log says of samples, summed over them, by the names in `SAMPLE_VALUES`.
 
         Distinct-n is that of the samples of each image.
 
         Args:
-            split: Returns the tokens of a text, given it and False.
+            split: Returns the tokens of a text.
         """
         sums = dict.fromkeys(SAMPLE_VALUES, 0.0)
         for row in self.captions:
-            diversity = compute_diversity([split(caption.text, False) for caption in row])
+            diversity = compute_diversity([split(caption.text) for caption in row])
             sums["caption_length"] += len(row) * diversity.mean_length
             sums["unfinished"] += sum(not caption.is_finished for caption in row)
             sums["distinct1"] += len(row) * diversity.distinct1

@@ -21,14 +21,14 @@ from cutline.training.data.dataset import ExampleOrError
 
 
 class BatchLoss(NamedTuple):
-    """The loss of a batch, summed over its tokens or pairs."""
+    """The loss of a batch, summed over its tokens, pairs or captions."""
 
     loss: Tensor
     """()"""
     values: Mapping[str, Tensor] = {}
     """other values for the log by name, summed as the loss is"""
     num_targets: int | None = None
-    """what the loss is a sum over, if it is not what the batch says"""
+    """number of targets that the loss sums over (default: the batch's own number)"""
 
 
 @dataclass(frozen=True)
