@@ -11,7 +11,7 @@ import pytest
 import torch
 from forked import run_code
 from golden_folder import GoldenFolder
-from onnx_graphs import load_golden, make_graphs
+from onnx_graphs import MICRO, load_golden, make_graphs
 from random_matcher import make_matcher
 
 import cutline
@@ -23,7 +23,6 @@ from cutline.config import OutputConfig
 from cutline.errors import CheckpointError, ConfigError
 
 TEXTS = ("a red circle", "two", "a green square left of the blue star")
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 
 
 @dataclass(frozen=True)

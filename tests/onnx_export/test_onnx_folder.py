@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_folder import GoldenFolder
-from onnx_graphs import load_golden, make_graphs
+from onnx_graphs import MICRO, load_golden
 from random_captioner import draw_images, save_captioner
 from random_matcher import save_matcher
 
@@ -24,7 +23,6 @@ from cutline.onnx_export import save_onnx as save_graphs
 from cutline.onnx_export.folder import describe_graphs
 
 pytest.importorskip("onnxscript")
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 FILES = [
     "caption.py",
     "config.json",
@@ -33,11 +31,6 @@ FILES = [
     "index.html",
     "tokenizer.json",
 ]
-
-
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_graphs(tmp_path_factory, MICRO)
 
 
 def test_a_folder_holds_all_that_a_search_needs(graphs: Path) -> None:

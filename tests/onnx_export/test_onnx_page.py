@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browser import assert_accessible, needs_browser, open_browser, open_page
-from golden_folder import GoldenFolder
-from onnx_graphs import make_graphs
+from onnx_graphs import MICRO, make_graphs
 
 import cutline
 from cutline.onnx_export.folder import read_asset
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = [needs_browser, pytest.mark.slow]
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 WAIT = 60_000
 """milliseconds until a model of this size has been loaded, or has captioned"""
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_folder import GoldenFolder
-from onnx_graphs import make_graphs
+from onnx_graphs import MICRO
 from PIL import Image
 
 import cutline
@@ -19,7 +18,6 @@ from cutline.onnx_export.folder import ASSETS, read_asset
 from cutline.tokenizer import Tokenizer
 
 pytest.importorskip("onnxruntime")
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 # Runs a script where neither package can be imported.
 WITHOUT_CUTLINE = """
 import runpy, sys
@@ -29,11 +27,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "F", "I", "I;16")
 SUFFIXES = {"CMYK": "jpg", "YCbCr": "jpg", "HSV": "tiff", "F": "tiff", "PA": "tiff", "I": "tiff"}
-
-
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_graphs(tmp_path_factory, MICRO)
 
 
 def run_script(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
