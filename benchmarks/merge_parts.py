@@ -21,6 +21,11 @@ from cutline.data import Sample, open_data
 from cutline.image import open_image
 from cutline.metrics import CorpusStats, choose_tokenizer, collect_stats, compare_stats
 
+MERGE_TOKENS = {
+    "speed": (0, 23, 45),
+    "quality": (0, 1, 2, 3, 4, 6, 8, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32),
+}
+"""numbers of tokens that merge in each block, by part"""
 MIN_UNCHANGED = 0.85
 """share of captions that the largest recommended number of tokens leaves as they are"""
 
@@ -31,8 +36,8 @@ class Options:
 
     size: Literal["base", "large", "tiny"] = "base"
     """speed: size of the model; tiny is for testing this script"""
-    merge_tokens: tuple[int, ...] = (0, 23, 45)
-    """speed: numbers of tokens that merge in each block, 0 first"""
+    merge_tokens: tuple[int, ...] = ()
+    """numbers of tokens that merge in each block, 0 first (default: those of `MERGE_TOKENS`)"""
     precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ("fp32", "bf16", "int8")
     """speed: precisions"""
     transformers: bool = False
@@ -49,8 +54,6 @@ class Options:
     """quality: a dataset with references"""
     precision: InferencePrecision = "fp32"
     """quality: precision"""
-    numbers: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-    """quality: numbers of tokens that merge in each block, 0 first"""
     max_length: int = 30
     """quality: maximum length of a caption in tokens, prompt included"""
     limit: int = 0
@@ -135,7 +138,7 @@ def measure_quality(options: Options) -> dict[str, Any]:
     samples = [sample for sample in open_data(DataSource(options.data)) if sample.captions]
     samples = samples[: options.limit or None]
     vision = cutline.load(options.model, precision=options.precision).config.vision
-    settings = [Setting(vision.image_size, number) for number in options.numbers]
+    settings = [Setting(vision.image_size, number) for number in options.merge_tokens]
     settings += [Setting(size) for size in list_smaller(vision.image_size, vision.patch_size)]
     captioners = {setting: load_captioner(options, setting) for setting in settings}
     images = [np.asarray(open_image(sample.image)) for sample in samples]

@@ -1,4 +1,4 @@
-"""Measure what merging tokens saves, and what it costs in accuracy.
+"""Measure what token merging saves, and what it costs in accuracy.
 
     python benchmarks/merge_tokens.py --transformers --output docs/benchmarks/merge_tokens.json
     python benchmarks/merge_tokens.py --part quality --model runs/aerial/last \
@@ -12,13 +12,13 @@ stderr, the result to stdout. Parts that are not measured again stay in the file
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from merge_chart import draw_merge_chart
-from merge_parts import Options, measure_quality, measure_speed
+from merge_parts import MERGE_TOKENS, Options, measure_quality, measure_speed
 from results import make_result, progress, write_result
 
 from cutline.files import write_text
@@ -28,7 +28,7 @@ PARTS = {"speed": measure_speed, "quality": measure_quality}
 
 @dataclass(frozen=True)
 class Script(Options):
-    """What merging tokens saves, and what it costs in accuracy."""
+    """What token merging saves, and what it costs in accuracy."""
 
     part: tuple[Literal["speed", "quality"], ...] = ("speed",)
     """what to measure"""
@@ -44,7 +44,8 @@ def main(options: Script) -> None:
     result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     for part in options.part:
         progress.print(f"measuring {part}")
-        result[part] = make_result(options, PARTS[part](options))
+        chosen = replace(options, merge_tokens=options.merge_tokens or MERGE_TOKENS[part])
+        result[part] = make_result(chosen, PARTS[part](chosen))
         write_result(result, options.output)
     if options.chart and "quality" in result:
         write_text(options.chart, draw_merge_chart(result["quality"]["settings"]))

@@ -68,7 +68,7 @@ def make_match_recipe(recipe: Recipe) -> Recipe:
         task="match",
         model=replace(recipe.model, prompt=None, label_smoothing=None),
         data=replace(recipe.data, captions_per_image=1),
-        optim=replace(recipe.optim, optimizer="adamw"),
+        optim=replace(recipe.optim, optimizer="adamw"),  # as in the results of docs/matching.md
         caption=Recipe().caption,
         generation=Recipe().generation,
     )

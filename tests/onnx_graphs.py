@@ -10,6 +10,8 @@ from golden_folder import GoldenFolder
 from cutline.checkpoint import Checkpoint, GraphPrecision, load_checkpoint
 from cutline.config import CaptionConfig
 
+MICRO = GoldenFolder(Path(__file__).parent / "golden" / "salesforce-micro")
+
 
 def load_golden(folder: GoldenFolder) -> Checkpoint[CaptionConfig]:
     """Load the captioner of a golden folder."""

@@ -205,5 +205,5 @@ def test_tokens_merge_until_few_remain(tmp_path: Path) -> None:
     save_captioner(tmp_path / "model")
     captioner = cutline.load(tmp_path / "model", "cpu", "fp32", merge_tokens=999)
     assert captioner.model.embeds_shape == (2, 33)
-    assert VisionConfig().count_merges(999)[:3] == [288, 144, 72]
+    assert VisionConfig().list_merges_per_block(999)[:3] == [288, 144, 72]
     assert len(captioner.caption(IMAGES)) == len(IMAGES)

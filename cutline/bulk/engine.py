@@ -96,11 +96,13 @@ class CaptionJob:
     def describe(self, outputs: OutputConfig) -> dict[str, Any]:
         """Return what captions depend on; `describe_generation` says what is left out."""
         source = CheckpointSource(self.model, **self.checkpoint.checkpoint_arguments)
-        fingerprint, folder, graphs = source.identify()
-        calibration = load_calibration(self.checkpoint.calibration or None, folder, fingerprint)
+        identity = source.identify()
+        calibration = load_calibration(
+            self.checkpoint.calibration or None, identity.folder, identity.fingerprint
+        )
         return {
-            "model": fingerprint,
-            "precision": graphs or self.inference.precision,
+            "model": identity.fingerprint,
+            "precision": identity.graph_precision or self.inference.precision,
             "prompt": self.prompt,
             "caption_template": outputs.caption_template,
             **({"style": outputs.style} if outputs.style != "plain" else {}),

@@ -80,8 +80,8 @@ def open_captioner(options: CaptionerOptions, inference: InferenceConfig) -> Cap
 def captioner_fingerprint(options: CaptionerOptions) -> str:
     """Return the fingerprint of a captioner's weights, and the precision of ONNX graphs."""
     arguments = options.checkpoint_options.arguments
-    fingerprint, _, graphs = CheckpointSource(options.captioner, **arguments).identify()
-    return f"{fingerprint} {graphs}".strip()
+    identity = CheckpointSource(options.captioner, **arguments).identify()
+    return f"{identity.fingerprint} {identity.graph_precision}".strip()
 
 
 def scorer_fingerprints(options: MatcherOptions | RatioOptions) -> Mapping[str, str]:

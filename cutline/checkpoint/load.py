@@ -189,7 +189,7 @@ def _load(
     if location.is_dir():
         if config is not None:
             raise own_config_error(path)
-        checkpoint = _load_folder(location, kind, tokenizer, partial)
+        checkpoint = _load_folder(path, location, kind, tokenizer, partial)
     else:
         sizes = resolve_config(config, kind)
         settings, weights, extra = read_salesforce(
@@ -213,12 +213,16 @@ def own_config_error(path: str | Path) -> CheckpointError:
 
 
 def _load_folder(
-    location: Path, kind: ModelKind[C], tokenizer: str | Path | None, partial: bool
+    path: str | Path,
+    location: Path,
+    kind: ModelKind[C],
+    tokenizer: str | Path | None,
+    partial: bool,
 ) -> Checkpoint[C]:
     folder, format = find_model(location, kind)
     if format == "onnx":
         check_kind([CAPTIONER], kind, str(folder))
-        raise graphs_only_error(folder)
+        raise graphs_only_error(path, is_downloaded=not Path(path).expanduser().exists())
     if format == "cutline":
         checkpoint = load_native(folder, kind, tokenizer)
     else:

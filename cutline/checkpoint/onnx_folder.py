@@ -130,9 +130,14 @@ def _read_values(folder: Path) -> dict[str, Any]:
     return values
 
 
-def graphs_only_error(folder: Path) -> CheckpointError:
-    """Return the error of reading ONNX graphs where weights are needed."""
+def graphs_only_error(path: str | Path, is_downloaded: bool) -> CheckpointError:
+    """Return the error of reading ONNX graphs where weights are needed, or by a hub id."""
+    if is_downloaded:
+        return CheckpointError(
+            f"{path}: this repository holds ONNX graphs, which are not loaded from the hub; "
+            f"run `hf download {path} --local-dir FOLDER`, and name the folder"
+        )
     return CheckpointError(
-        f"{folder}: holds ONNX graphs, which can caption, but not be trained, explained or "
+        f"{path}: holds ONNX graphs, which can caption, but not be trained, explained or "
         "converted; use the model that they were made from"
     )

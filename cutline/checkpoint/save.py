@@ -6,11 +6,12 @@ from pathlib import Path
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.huggingface import save_huggingface
 from cutline.checkpoint.kinds import AnyConfig
-from cutline.checkpoint.locate import CheckpointFormat, FolderFormat
-from cutline.checkpoint.native import save_native
+from cutline.checkpoint.locate import ONNX_FORMAT, CheckpointFormat, FolderFormat
+from cutline.checkpoint.native import CONFIG_FILE, save_native
 from cutline.checkpoint.salesforce import save_salesforce
 from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError
+from cutline.model_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def check_destination(path: str | Path, format: FolderFormat) -> None:
 
     Raises:
         CheckpointError: `path` is a file, but the format is a folder, or the reverse, or it has the
-            suffix of another kind of file.
+            suffix of another kind of file; or the folder holds ONNX graphs, and they are not the
+            format.
     """
     location = Path(path)
     if format == "salesforce" and location.is_dir():
@@ -60,8 +62,20 @@ def check_destination(path: str | Path, format: FolderFormat) -> None:
         raise CheckpointError(
             f"{path}: a file, but the {format} format is a folder; use the name of a folder"
         )
+    if format in ("cutline", "huggingface") and _holds_graphs(location):
+        raise CheckpointError(
+            f"{path}: holds ONNX graphs, whose {CONFIG_FILE} would be overwritten; name another "
+            "folder"
+        )
     if format == "salesforce" and location.suffix in (".safetensors", ".json", ".txt"):
         raise CheckpointError(
             f"{path}: the salesforce format is a pickle, not a {location.suffix} file; "
             "use a file name such as model.pth"
         )
+
+
+def _holds_graphs(folder: Path) -> bool:
+    try:
+        return read_json(folder / CONFIG_FILE).get("format") == ONNX_FORMAT
+    except (CheckpointError, OSError):  # there is no file, or one that may be overwritten
+        return False

@@ -2,11 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cutline.checkpoint.checkpoint import Checkpoint
 from cutline.checkpoint.load import load_checkpoint, own_config_error
 from cutline.checkpoint.onnx_folder import OnnxFolder, find_onnx_folder, load_onnx_folder
 from cutline.config import CaptionConfig
+
+
+class Identity(NamedTuple):
+    """What tells a captioner from others."""
+
+    fingerprint: str
+    folder: Path | None
+    """the folder that it is read from; None for a single file"""
+    graph_precision: str
+    """precision of ONNX graphs, "" of weights"""
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,13 @@ class CheckpointSource:
             raise own_config_error(self.path)
         return load_onnx_folder(folder, self.tokenizer, self.image_size, self.merge_tokens)
 
-    def identify(self) -> tuple[str, Path | None, str]:
-        """Return fingerprint and folder of the captioner, and the precision of its graphs, or "".
+    def identify(self) -> Identity:
+        """Return the identity of the captioner.
 
         Raises:
             CheckpointError: The checkpoint cannot be read.
         """
         if graphs := self.load_graphs():
-            return graphs.fingerprint, graphs.folder, graphs.precision
+            return Identity(graphs.fingerprint, graphs.folder, graphs.precision)
         checkpoint = self.load()
-        return checkpoint.fingerprint(), checkpoint.folder, ""
+        return Identity(checkpoint.fingerprint(), checkpoint.folder, graph_precision="")

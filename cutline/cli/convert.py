@@ -1,5 +1,6 @@
 """`cutline convert`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -44,7 +45,7 @@ def convert_command(
         model: Hub id, .pth, Hugging Face folder, cutline folder or training run.
         out: Folder to write, or a .pth file for salesforce.
         to: Format to write.
-        int8: ONNX graphs with weights of 7 bits, a third of the size.
+        int8: Quantize the ONNX graphs to int8: a third of the size; a few captions change.
     """
     from cutline.checkpoint import (
         check_destination,
@@ -61,11 +62,15 @@ def convert_command(
     check_writable(out)
     if to == "onnx":
         convert_to_onnx(model, out, int8, options)
-        print_message(f"wrote {out}")
+        print_message(f"wrote {out}; try: python {Path(out) / 'caption.py'} IMAGE")
         return 0
     has_matcher, arguments = is_matcher(model), options.arguments
-    if has_matcher and arguments.pop("merge_tokens") is not None:
-        raise ConfigError("--merge-tokens is for captioners: a matcher merges no tokens; remove it")
+    if has_matcher:
+        if options.merge_tokens is not None:
+            raise ConfigError(
+                "--merge-tokens is for captioners: a matcher merges no tokens; remove it"
+            )
+        del arguments["merge_tokens"]
     load = load_matcher_checkpoint if has_matcher else load_checkpoint
     checkpoint = load(model, **arguments)
     save_checkpoint(out, checkpoint, to)
@@ -87,5 +92,9 @@ def convert_to_onnx(model: str, out: str, int8: bool, options: MergingOptions) -
 
     check_onnx_export(out)
     if is_matcher(model):
-        raise ConfigError(f"{model}: a matcher, and only captioners become ONNX graphs: name one")
-    save_onnx(out, load_checkpoint(model, **options.arguments), "int8" if int8 else "fp32")
+        raise ConfigError(
+            f"{model}: a matcher, but ONNX export supports captioners only: name a captioner"
+        )
+    checkpoint = load_checkpoint(model, **options.arguments)
+    print_message(f"exporting {model} to ONNX graphs: up to a few minutes …")
+    save_onnx(out, checkpoint, "int8" if int8 else "fp32")

@@ -30,7 +30,7 @@ class DiagnosticFlags(Settings):
     the model cannot; check learning rate, prompt and captions)"""
     lr_range: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
     """raise the learning rate from LOW to HIGH, such as 1e-6 1, over 100 steps: print the losses
-    and plot them in OUTPUT-lr-range.html"""
+    and plot them in OUTPUT-lr-range.html. Muon's rate rises in proportion"""
 
     def selected(self, resume: bool) -> str:
         """Return the name of the diagnostic that is set, or "".

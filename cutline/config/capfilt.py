@@ -72,8 +72,8 @@ class CaptionerOptions(ModelOptions):
     """another image size of the captioner in pixels; position embeddings are interpolated (0: its
     own)"""
     captioner_merge_tokens: int | None = None
-    """number of similar visual tokens that the captioner merges in each block of its vision
-    encoder, at most half: faster, but less accurate (default: its own, usually 0)"""
+    """token merging (ToMe): number of similar visual tokens that each block of the captioner's
+    vision encoder merges, at most half: faster; scores may change (default: its own, usually 0)"""
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,9 @@ class DeviceConfig(Settings):
     """fp32, bf16 or int8 (auto: that of ONNX graphs, else bf16 where the hardware has native bf16,
     else fp32)"""
     engine: Engine = "auto"
-    """packed (weights repacked for the CPU, CUDA graphs on a GPU), compiled or openvino (these also
-    compile the vision encoder; openvino: CPU only), eager (the model unchanged), or onnx (ONNX
-    graphs; auto: onnx for these, else packed)"""
+    """auto (onnx for ONNX graphs, else packed), packed (weights repacked for the CPU, CUDA graphs
+    on a GPU), compiled or openvino (these also compile the vision encoder; openvino: CPU only),
+    eager (the model unchanged), or onnx (ONNX graphs)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,8 +103,9 @@ class MergingOptions(CheckpointOptions):
     """Checkpoint options of a captioner: what a .pth does not contain, and changes to the model."""
 
     merge_tokens: int | None = None
-    """number of similar visual tokens to merge in each block of the vision encoder, at most half:
-    faster, but less accurate (default: the model's own, usually 0)"""
+    """token merging (ToMe): number of similar visual tokens that each block of the vision encoder
+    merges, at most half; captions may change. At base size (577 tokens), 23 is about 1.3 and 45
+    about 1.8 times as fast (default: the model's own, usually 0)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

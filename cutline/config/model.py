@@ -83,8 +83,8 @@ class VisionConfig(Settings):
         """Return N, the number of visual tokens: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
-    def count_merges(self, merge_tokens: int) -> list[int]:
-        """Return how many tokens merge in each block: `merge_tokens`, or half of those there are.
+    def list_merges_per_block(self, merge_tokens: int) -> list[int]:
+        """Return how many tokens each block merges: `merge_tokens`, at most half of its tokens.
 
         The class token never merges.
         """
@@ -160,8 +160,8 @@ class CaptionConfig(Settings):
     label_smoothing: float = 0.1
     """label smoothing of the LM loss"""
     merge_tokens: int = field(default=0, repr=False)  # not in fingerprints of earlier versions
-    """number of similar visual tokens that merge in each block of the vision encoder, at most half
-    of them (0: none)"""
+    """token merging: number of similar visual tokens that each block of the vision encoder merges,
+    at most half of them (0: none)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,8 +237,9 @@ class ModelSettings(Settings):
     label_smoothing: float | None = None
     """label smoothing of the LM loss (default: that of the captioner to fine-tune, else 0.1)"""
     merge_tokens: int | None = None
-    """number of similar visual tokens that merge in each block of the vision encoder, at most half,
-    in training and in the captioner (default: that of the captioner to fine-tune, else 0)"""
+    """token merging: number of similar visual tokens that each block of the vision encoder merges,
+    at most half, in training and in the captioner (default: that of the captioner to fine-tune,
+    else 0)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,7 +38,8 @@ class OptimConfig(Settings):
     lr: float = 1e-5
     """peak learning rate"""
     muon_lr: float = 0.02
-    """peak learning rate of Muon; the schedule is that of `lr`"""
+    """peak learning rate of Muon; warm-up and schedule are those of `lr`: in each step, both rates
+    are the same fraction of their peaks"""
     min_lr: float = 0.0
     """final learning rate"""
     warmup_steps: int = 0
@@ -46,7 +47,7 @@ class OptimConfig(Settings):
     schedule: Literal["cosine", "cosine_epoch", "constant"] = "cosine"
     """cosine per step, cosine per epoch (as in BLIP's code), or constant"""
     weight_decay: float = 0.05
-    """weight decay, times the learning rate in each step"""
+    """weight decay: each step multiplies the weights by 1 - learning rate x this"""
     decay_biases_and_norms: bool = True
     """apply weight decay to all weights, as BLIP's code does; off: to matrices only"""
     layer_decay: float = 1.0
@@ -59,6 +60,11 @@ class OptimConfig(Settings):
     """maximum gradient norm (0: no clipping)"""
     ema_decay: float = 0.0
     """evaluate and save an exponential moving average of the weights (0: off)"""
+
+    @property
+    def lr_names(self) -> str:
+        """Return the names of the learning rates, as messages have them."""
+        return "`optim.lr` and `optim.muon_lr`" if self.optimizer == "muon" else "`optim.lr`"
 
     def __post_init__(self) -> None:
         super().__post_init__()

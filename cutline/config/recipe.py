@@ -168,6 +168,11 @@ class Recipe(Settings):
             self.task == "scst" or self.scst == ScstConfig(),
             "the settings of `scst` need `task: scst`: set it, or remove them",
         )
+        require(
+            not (self.caption.bag_of_words_weight and self._freezes_vision()),
+            "`caption.bag_of_words_weight` trains the vision encoder only, which is frozen: remove "
+            "it, or train the encoder",
+        )
         kind = "matcher" if self.init.matcher else "captioner"
         require(
             not (self.init.model and self.model.sets_sizes),

@@ -35,7 +35,7 @@ class ScstConfig(Settings):
     """weight of the match probability of image and sample in the reward"""
     matcher: str = ""
     """with `matcher_weight`: the matcher, a path as of `init.matcher`"""
-    xe_weight: float = 0.0
+    lm_weight: float = 0.0
     """weight of the LM loss (cross-entropy) of the image's own captions, per token"""
     kl_weight: float = 0.0
     """weight of the KL divergence from the initial model, which is subtracted from the reward (0:
@@ -45,7 +45,7 @@ class ScstConfig(Settings):
         super().__post_init__()
         require_at_least(self, 1, "num_samples", maximum=MAX_SAMPLES)
         weights = ("cider_weight", "bleu4_weight", "matcher_weight")
-        require_at_least(self, 0, *weights, "xe_weight", "kl_weight")
+        require_at_least(self, 0, *weights, "lm_weight", "kl_weight")
         require(
             any(getattr(self, name) for name in weights),
             "the reward is always 0: set `scst.cider_weight`, `scst.bleu4_weight` or "

@@ -18,7 +18,7 @@ from cutline.engine.module import InferenceModule
 # (times inputs of up to 255) cannot overflow it.
 WEIGHT_LIMIT = 63
 INPUT_LIMIT = 127
-BF16_INPUT_LIMIT = 126  # times a factor that may be rounded up
+BF16_INPUT_LIMIT = 126  # one less than 127: the bf16 factor may be rounded up
 
 _engine_lock = Lock()
 

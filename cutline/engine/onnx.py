@@ -1,16 +1,16 @@
 """A captioner whose vision encoder and text side are ONNX graphs, run by ONNX Runtime on the CPU.
 
-Tensors go in and out by name. Shapes: B images, Q = K * T queries of an image (T new tokens of each
-of its K beams), S earlier tokens, L layers, H heads, N visual tokens, d dimensions per head,
-V vocabulary.
+Tensors go in and out by name. Shapes: B images of S x S pixels, Q = K * T queries of an image
+(T new tokens of each of its K beams), P earlier tokens, L layers, H heads, N visual tokens,
+d dimensions per head, V vocabulary.
 
 encoder.onnx:
     pixels (B, 3, S, S), uint8
     -> for each layer, image_keys_I and image_values_I (B, H, N, d); if visual tokens merge,
     image_bias (B, 1, 1, N) for their sizes
 decoder.onnx:
-    input_ids (B, Q), position_ids (B, Q), mask (B, 1, Q, S + Q), true where a query may attend;
-    what encoder.onnx returned; for each layer, past_keys_I and past_values_I (B, H, S, d)
+    input_ids (B, Q), position_ids (B, Q), mask (B, 1, Q, P + Q), true where a query may attend;
+    what encoder.onnx returned; for each layer, past_keys_I and past_values_I (B, H, P, d)
     -> logits (B, Q, V); for each layer, new_keys_I and new_values_I (B, H, Q, d)
 """
 

@@ -80,6 +80,13 @@ def check_supported(device: torch.device, precision: str, engine: Engine) -> Non
         raise ConfigError(f"OpenVINO needs the CPU, not {device.type}: choose another engine")
 
 
+def choose_engine(model: VisionTextModel, engine: Engine) -> Engine:
+    """Return the engine that "auto" stands for."""
+    if engine != "auto":
+        return engine
+    return "onnx" if isinstance(model.text, OnnxText) else "packed"
+
+
 def check_graphs(model: VisionTextModel, engine: Engine) -> None:
     """Raise ConfigError unless the engine is onnx exactly if the model consists of ONNX graphs."""
     has_graphs = isinstance(model.text, OnnxText)

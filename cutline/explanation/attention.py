@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cutline.captioner import Captioner
-from cutline.explanation.merged_tokens import encode_with_origin, spread_weights
+from cutline.explanation.merged_tokens import encode_with_assignment, spread_weights
 from cutline.explanation.target import Target, list_predicting, pad_captions
 
 
@@ -17,10 +17,10 @@ def map_attention(captioner: Captioner, targets: Sequence[Target]) -> list[Tenso
     """
     with captioner.inference():
         pixels = torch.stack([target.pixels for target in targets])
-        image_embeds, origin = encode_with_origin(captioner, pixels)
+        image_embeds, assignment = encode_with_assignment(captioner, pixels)
         ids = pad_captions(targets, captioner.device)
         layers = captioner.model.text.forward_with_attention(ids, image_embeds)[1]
-        weights = spread_weights(torch.stack(layers).mean((0, 2)), origin)[..., 1:].cpu()
+        weights = spread_weights(torch.stack(layers).mean((0, 2)), assignment)[..., 1:].cpu()
     return [
         torch.stack([row[list_predicting(word)].mean(0) for word in target.words])
         for row, target in zip(weights, targets, strict=True)

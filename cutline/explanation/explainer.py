@@ -45,6 +45,9 @@ class Explainer:
         prompt: The text before every caption; None for the model's own.
         batch_size: Images captioned together.
         progress: Shows how much of an image is done, for occlusion.
+
+    Raises:
+        ConfigError: The captioner consists of ONNX graphs.
     """
 
     captioner: Captioner
@@ -52,6 +55,13 @@ class Explainer:
     prompt: str | None = None
     batch_size: int = 8
     progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        if self.captioner.engine == "onnx":
+            raise ConfigError(
+                "explaining needs the weights of a captioner, and this one has ONNX graphs only: "
+                "load the model that they were made from"
+            )
 
     def stream(
         self,
@@ -78,11 +88,6 @@ class Explainer:
         return self._stream(iter(images), given, settings)
 
     def _check(self, captions: str | Sequence[str] | None, settings: GenerationKwargs) -> None:
-        if self.captioner.engine == "onnx":
-            raise ConfigError(
-                "explaining needs the weights of a captioner, and this one has ONNX graphs only: "
-                "load the model that they were made from"
-            )
         InferenceConfig(batch_size=self.batch_size)  # checks it
         generation = self.captioner.make_config(settings, EXPLAIN_ARGUMENTS)
         check_prompt(self._prompt)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cutline.captioner import Captioner
-from cutline.explanation.merged_tokens import encode_with_origin, spread_weights
+from cutline.explanation.merged_tokens import encode_with_assignment, spread_weights
 from cutline.explanation.target import Target, list_predicting, pad_captions, sum_words
 from cutline.model.text import LMHead
 
@@ -39,7 +39,7 @@ def map_gradient(captioner: Captioner, targets: Sequence[Target]) -> list[Tensor
     with captioner.inference(), torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
             pixels = torch.stack([target.pixels for target in targets])
-            image_embeds, origin = encode_with_origin(captioner, pixels)
+            image_embeds, assignment = encode_with_assignment(captioner, pixels)
         ids = pad_captions(targets, captioner.device)
         text = captioner.model.text
         # Only so that the attention weights of the first layer have gradients, whatever is frozen.
@@ -51,14 +51,14 @@ def map_gradient(captioner: Captioner, targets: Sequence[Target]) -> list[Tensor
         scores = [
             sum_words(row, target.words) for row, target in zip(log_probs, targets, strict=True)
         ]
-        return _weigh_words(targets, scores, attention, origin)
+        return _weigh_words(targets, scores, attention, assignment)
 
 
 def _weigh_words(
     targets: Sequence[Target],
     scores: Sequence[Tensor],
     attention: Sequence[Tensor],
-    origin: Tensor | None,
+    assignment: Tensor | None,
 ) -> list[Tensor]:
     """Return the maps, given the log-probabilities (W,) of the words of each target."""
     maps: list[list[Tensor]] = [[] for _ in targets]
@@ -69,7 +69,7 @@ def _weigh_words(
         products = torch.stack(
             [(a.detach() * g).clamp_min(0) for a, g in zip(attention, gradients, strict=True)]
         ).sum((0, 2))  # (B, T, N)
-        products = spread_weights(products, origin)
+        products = spread_weights(products, assignment)
         for row, target in enumerate(targets):
             if number < len(target.words):
                 word = target.words[number]

@@ -8,10 +8,10 @@ from cutline.model.token_merging import count_sizes
 from cutline.model.vision import VisionTransformer
 
 
-def encode_with_origin(captioner: Captioner, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the image_embeds of uint8 pixels (B, 3, S, S), and the origin of their tokens.
+def encode_with_assignment(captioner: Captioner, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the image_embeds of uint8 pixels (B, 3, S, S), and the assignment of their tokens.
 
-    The origin (B, N) is the merged token that contains each token; None if no tokens merge.
+    The assignment (B, N) is that of `token_merging`; None if no tokens merge.
 
     Raises:
         ConfigError: Tokens merge, and the engine does not say which.
@@ -23,20 +23,20 @@ def encode_with_origin(captioner: Captioner, pixels: Tensor) -> tuple[Tensor, Te
             f"engine {captioner.engine} does not say which tokens it merges: load the captioner "
             'with engine="packed", or with merge_tokens=0'
         )
-    return captioner.model.vision.forward_with_origin(captioner.normalize_pixels(pixels))
+    return captioner.model.vision.forward_with_assignment(captioner.normalize_pixels(pixels))
 
 
-def spread_weights(weights: Tensor, origin: Tensor | None) -> Tensor:
+def spread_weights(weights: Tensor, assignment: Tensor | None) -> Tensor:
     """Divide the weight of each merged token evenly between the tokens that it stands for.
 
     Args:
         weights: (B, T, N').
-        origin: (B, N); None if no tokens merge.
+        assignment: (B, N); None if no tokens merge.
 
     Returns:
         (B, T, N).
     """
-    if origin is None:
+    if assignment is None:
         return weights
-    shares = weights / count_sizes(origin, weights.shape[-1])[:, None]
-    return shares.gather(2, origin[:, None].expand(-1, weights.shape[1], -1))
+    shares = weights / count_sizes(assignment, weights.shape[-1])[:, None]
+    return shares.gather(2, assignment[:, None].expand(-1, weights.shape[1], -1))

@@ -34,7 +34,11 @@ def explain_pixels(
         pixels: uint8, (3, S, S).
         encoded: The tokens of the caption.
         method: As for `explain`.
+
+    Raises:
+        ConfigError: The captioner consists of ONNX graphs.
     """
+    explainer = Explainer(captioner, ExplainConfig(method))
     target = make_target(captioner.tokenizer, pixels, encoded)
     size: Any = tuple(pixels.shape[1:])
-    return Explainer(captioner, ExplainConfig(method)).explain_target(target, size)
+    return explainer.explain_target(target, size)

@@ -37,5 +37,4 @@ def rank_by_consensus(found: Sequence[Hypothesis]) -> list[Hypothesis]:
 
 def list_tokens(hypothesis: Hypothesis) -> list[str]:
     """Return the tokens of a caption, with the end token if it has one."""
-    is_finished = len(hypothesis.token_log_probs) > len(hypothesis.token_ids)
-    return [*map(str, hypothesis.token_ids), *(["end"] if is_finished else [])]
+    return [*map(str, hypothesis.token_ids), *(["end"] if hypothesis.is_finished else [])]

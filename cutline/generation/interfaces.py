@@ -84,6 +84,11 @@ class Hypothesis:
     """the model's log-probabilities of the tokens, and of the end token if there is one, before
     penalties, limits and temperature"""
 
+    @property
+    def is_finished(self) -> bool:
+        """Return whether there is an end token, which only the log-probabilities include."""
+        return len(self.token_log_probs) > len(self.token_ids)
+
 
 @dataclass(frozen=True)
 class Progress:

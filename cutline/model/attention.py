@@ -54,8 +54,8 @@ def attend(
     Returns:
         (R, H, T, d), in the dtype of `q`.
     """
-    if _trains_faster_by_products(k):
-        return attend_by_products(q, k, v, dropout, mask, causal)
+    if _trains_faster_unfused(k):
+        return attend_unfused(q, k, v, dropout, mask, causal)
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(k.dtype)
     out = scaled_dot_product_attention(
@@ -64,10 +64,10 @@ def attend(
     return out.to(q.dtype)
 
 
-def attend_by_products(
+def attend_unfused(
     q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None, causal: bool
 ) -> Tensor:
-    """Compute `attend` without PyTorch's fused kernels."""
+    """Compute `attend` by unfused attention: matrix multiplications and a softmax."""
     scores = (q.to(k.dtype) * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (R, H, T, S)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
@@ -79,11 +79,12 @@ def attend_by_products(
     return out.to(q.dtype)
 
 
-def _trains_faster_by_products(k: Tensor) -> bool:
-    """Return whether the backward pass of fused attention to keys `k` takes longer, by far.
+def _trains_faster_unfused(k: Tensor) -> bool:
+    """Return whether training with keys `k` is faster by unfused attention.
 
-    In bf16 on a CPU, it takes three to six times as long; see benchmarks/LOG.md. Many keys are an
-    exception, because the attention weights, which are saved, would take too much memory.
+    In bf16 on a CPU, fused attention takes 1.8 to 5.7 times as long, forward and backward; see
+    benchmarks/LOG.md. Many keys are an exception, because unfused attention saves the attention
+    weights, which would take too much memory.
     """
     is_bf16_on_cpu = k.dtype == torch.bfloat16 and k.device.type == "cpu"
     return is_bf16_on_cpu and torch.is_grad_enabled() and k.shape[2] <= MAX_SAVED_KEYS

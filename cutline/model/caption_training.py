@@ -48,8 +48,9 @@ class BagOfWordsHead(nn.Module):
             targets: (R, T), the token ids; anything where not scored.
 
         Returns:
-            (B,), times the scored tokens of the image's captions: divided by those of a step, the
-            sum is a mean of images that weighs each by them, as the LM loss does.
+            (B,), the loss of each image times its number of scored tokens, so that the sum over a
+            step divided by the step's scored tokens is a weighted mean over images, as for the LM
+            loss.
         """
         tokens, _ = split_sizes(image_embeds, self.linear.in_features)
         logits = self.linear(tokens[:, 1:].mean(1)).float()  # (B, V)

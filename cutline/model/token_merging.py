@@ -7,9 +7,10 @@ merge. Merged tokens keep their order; the class token is the first of the first
 merges. A token that stands for s patches counts as s tokens wherever it is attended to: the
 logarithm of s is added to its scores.
 
-While tokens merge, `origin` (B, N) says for each token of the image which one contains it now. The
-encoder returns image_embeds (B, N', D + 1): a last channel holds the sizes, so that they go
-wherever the embeddings go. In bf16, sizes above 256 are rounded to eight bits.
+While tokens merge, `assignment` (B, N) holds, for each original token, the index of the merged
+token that contains it. The encoder returns image_embeds (B, N', D + 1): a last channel holds the
+sizes, so that they go wherever the embeddings go. In bf16, sizes above 256 are rounded to eight
+bits.
 """
 
 import torch
@@ -17,29 +18,37 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def start_origin(x: Tensor) -> Tensor:
-    """Return the origin (B, N) of tokens x (B, N, D), none of which have merged."""
+def init_assignment(x: Tensor) -> Tensor:
+    """Return the assignment (B, N) of tokens x (B, N, D), none of which have merged yet."""
     return torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
 
 
-def count_sizes(origin: Tensor, num_tokens: int) -> Tensor:
-    """Return the sizes (B, N') of N' = `num_tokens` tokens, given their origin (B, N)."""
-    sizes = torch.zeros(origin.shape[0], num_tokens, device=origin.device)
-    return sizes.scatter_add(1, origin, torch.ones_like(origin, dtype=sizes.dtype))
+def count_sizes(assignment: Tensor, num_tokens: int) -> Tensor:
+    """Return the sizes (B, N') of N' = `num_tokens` tokens, given their assignment (B, N)."""
+    sizes = torch.zeros(assignment.shape[0], num_tokens, device=assignment.device)
+    return sizes.scatter_add(1, assignment, torch.ones_like(assignment, dtype=sizes.dtype))
 
 
-def size_bias(sizes: Tensor) -> Tensor:
+def compute_size_bias(sizes: Tensor) -> Tensor:
     """Return what is added to attention scores for tokens of these sizes (B, N): (B, 1, 1, N)."""
     return sizes.log()[:, None, None]
 
 
-def append_sizes(x: Tensor, origin: Tensor) -> Tensor:
-    """Append a channel with the sizes of tokens: x (B, N', D) and origin (B, N): (B, N', D + 1)."""
-    return torch.cat([x, count_sizes(origin, x.shape[1])[..., None].to(x.dtype)], -1)
+def append_sizes(x: Tensor, assignment: Tensor) -> Tensor:
+    """Append a channel with the sizes of tokens.
+
+    Args:
+        x: (B, N', D).
+        assignment: (B, N).
+
+    Returns:
+        (B, N', D + 1).
+    """
+    return torch.cat([x, count_sizes(assignment, x.shape[1])[..., None].to(x.dtype)], -1)
 
 
 def split_sizes(image_embeds: Tensor, dim: int) -> tuple[Tensor, Tensor | None]:
-    """Return the embeddings and the `size_bias` of image_embeds; None if they have no sizes.
+    """Return the embeddings, and the bias for their sizes; None if they have no sizes.
 
     Args:
         image_embeds: (B, N, D), or (B, N', D + 1) of merged tokens.
@@ -47,28 +56,30 @@ def split_sizes(image_embeds: Tensor, dim: int) -> tuple[Tensor, Tensor | None]:
     """
     if image_embeds.shape[-1] == dim:
         return image_embeds, None
-    return image_embeds[..., :dim], size_bias(image_embeds[..., dim].float())
+    return image_embeds[..., :dim], compute_size_bias(image_embeds[..., dim].float())
 
 
-def merge_tokens(x: Tensor, origin: Tensor, keys: Tensor, num_merged: int) -> tuple[Tensor, Tensor]:
+def merge_similar_tokens(
+    x: Tensor, assignment: Tensor, keys: Tensor, num_merged: int
+) -> tuple[Tensor, Tensor]:
     """Merge the most similar pairs of tokens; each becomes their mean, weighted by their sizes.
 
     Args:
         x: (B, N, D), the class token first.
-        origin: (B, N_0), see the top of the file.
+        assignment: (B, N_0) for N_0 original tokens, see the top of the file.
         keys: (B, H, N, d), by which tokens are similar.
         num_merged: R, at most (N - 1) // 2.
 
     Returns:
-        The tokens (B, N - R, D), and their origin.
+        The tokens (B, N - R, D), and their assignment.
     """
     batch, num_tokens, dim = x.shape
     merged, target = match_tokens(keys, num_merged)
-    kept, moved = renumber_tokens(merged, target, num_tokens)
-    new_origin = moved.gather(1, origin)
-    size = count_sizes(origin, num_tokens).gather(1, merged)
-    new_sizes = count_sizes(new_origin, num_tokens - num_merged)
-    share = size / new_sizes.gather(1, moved.gather(1, merged))  # (B, R)
+    kept, new_index = renumber_tokens(merged, target, num_tokens)
+    new_assignment = new_index.gather(1, assignment)
+    size = count_sizes(assignment, num_tokens).gather(1, merged)
+    new_sizes = count_sizes(new_assignment, num_tokens - num_merged)
+    share = size / new_sizes.gather(1, new_index.gather(1, merged))  # (B, R)
 
     # Rows of one matrix, because PyTorch copies whole rows faster than it gathers single values.
     rows, first = x.flatten(0, 1), torch.arange(batch, device=x.device)[:, None] * num_tokens
@@ -77,7 +88,7 @@ def merge_tokens(x: Tensor, origin: Tensor, keys: Tensor, num_merged: int) -> tu
     is_target = torch.arange(num_tokens, device=x.device)[:, None] == target[:, None]  # (B, N, R)
     x = x + is_target.to(x.dtype) @ change.to(x.dtype)
     remaining = x.flatten(0, 1).index_select(0, (kept + first).flatten())
-    return remaining.view(batch, -1, dim), new_origin
+    return remaining.view(batch, -1, dim), new_assignment
 
 
 @torch.no_grad()
@@ -102,7 +113,7 @@ def match_tokens(keys: Tensor, num_merged: int) -> tuple[Tensor, Tensor]:
 
 
 def renumber_tokens(merged: Tensor, target: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
-    """Return new numbers of the tokens that remain, in their order.
+    """Return the tokens that remain, and new indices in their order.
 
     Args:
         merged: (B, R), the tokens that merge.
@@ -110,11 +121,11 @@ def renumber_tokens(merged: Tensor, target: Tensor, num_tokens: int) -> tuple[Te
         num_tokens: N.
 
     Returns:
-        The tokens that remain (B, N - R), and the new number of each of the N tokens.
+        The tokens that remain (B, N - R), and the new index of each of the N tokens.
     """
     is_merged = torch.zeros(merged.shape[0], num_tokens, dtype=torch.long, device=merged.device)
     is_merged = is_merged.scatter(1, merged, 1)
     order = is_merged.sort(dim=1, stable=True)[1]
-    number = (1 - is_merged).cumsum(1) - 1
-    moved = number.scatter(1, merged, number.gather(1, target))
-    return order[:, : num_tokens - merged.shape[1]], moved
+    new_index = (1 - is_merged).cumsum(1) - 1
+    new_index = new_index.scatter(1, merged, new_index.gather(1, target))
+    return order[:, : num_tokens - merged.shape[1]], new_index

@@ -12,10 +12,10 @@ from cutline.model.activation_checkpointing import CheckpointPolicy, run_layer
 from cutline.model.attention import SelfAttention
 from cutline.model.token_merging import (
     append_sizes,
+    compute_size_bias,
     count_sizes,
-    merge_tokens,
-    size_bias,
-    start_origin,
+    init_assignment,
+    merge_similar_tokens,
 )
 
 
@@ -55,32 +55,34 @@ class VisionBlock(nn.Module):
         self.drop_path = drop_path
 
     def forward(
-        self, x: Tensor, origin: Tensor | None = None, num_merged: int = 0
+        self, x: Tensor, assignment: Tensor | None = None, num_merged: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """Run the block.
 
         Args:
             x: (B, N, D).
-            origin: See `token_merging`; None if no tokens merge.
+            assignment: See `token_merging`; None if no tokens merge.
             num_merged: R, the number of tokens that merge.
 
         Returns:
-            (B, N - R, D), and the new origin.
+            (B, N - R, D), and the new assignment.
         """
-        if origin is None:
+        if assignment is None:
             x = x + self._drop(self.attn(self.norm1(x)))
         else:
-            x, origin = self._attend_and_merge(x, origin, num_merged)
-        return x + self._drop(self.mlp(self.norm2(x))), origin
+            x, assignment = self._attend_and_merge(x, assignment, num_merged)
+        return x + self._drop(self.mlp(self.norm2(x))), assignment
 
     def _attend_and_merge(
-        self, x: Tensor, origin: Tensor, num_merged: int
+        self, x: Tensor, assignment: Tensor, num_merged: int
     ) -> tuple[Tensor, Tensor]:
-        has_merged = x.shape[1] < origin.shape[1]
-        bias = size_bias(count_sizes(origin, x.shape[1])) if has_merged else None
+        has_merged = x.shape[1] < assignment.shape[1]
+        bias = compute_size_bias(count_sizes(assignment, x.shape[1])) if has_merged else None
         attended, keys = self.attn.forward_with_keys(self.norm1(x), bias)
         x = x + self._drop(attended)
-        return merge_tokens(x, origin, keys, num_merged) if num_merged else (x, origin)
+        if not num_merged:
+            return x, assignment
+        return merge_similar_tokens(x, assignment, keys, num_merged)
 
     def _drop(self, x: Tensor) -> Tensor:
         return drop_path(x, self.drop_path) if self.training and self.drop_path > 0 else x
@@ -94,8 +96,8 @@ class VisionTransformer(nn.Module):
 
         Args:
             config: Sizes.
-            merge_tokens: Pairs of tokens that merge in each block, at most half of the
-                tokens; see `token_merging`.
+            merge_tokens: Number of similar visual tokens that each block merges, at most
+                half of them (0: none); see `token_merging`.
         """
         super().__init__()
         dim = config.embed_dim
@@ -135,21 +137,21 @@ class VisionTransformer(nn.Module):
         Raises:
             ValueError: The images are not of the configured size.
         """
-        return self.forward_with_origin(pixel_values)[0]
+        return self.forward_with_assignment(pixel_values)[0]
 
-    def forward_with_origin(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what `forward` does, and the origin (B, N) of the tokens if they merge."""
+    def forward_with_assignment(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what `forward` does, and the assignment (B, N) of the tokens if they merge."""
         check_image_size(pixel_values, self.config.image_size)
         x = self.patch_embed(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
-        origin = start_origin(x) if self.merge_tokens else None
-        merges = self.config.count_merges(self.merge_tokens)
+        assignment = init_assignment(x) if self.merge_tokens else None
+        merges = self.config.list_merges_per_block(self.merge_tokens)
         for block, policy, num_merged in zip(
             self.blocks, self.checkpoint_policies, merges, strict=True
         ):
-            x, origin = run_layer(block, policy, x, origin, num_merged)
+            x, assignment = run_layer(block, policy, x, assignment, num_merged)
         out: Tensor = self.norm(x)
-        return (out if origin is None else append_sizes(out, origin)), origin
+        return (out if assignment is None else append_sizes(out, assignment)), assignment
 
 
 def check_image_size(pixel_values: Tensor, size: int) -> None:

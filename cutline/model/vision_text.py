@@ -29,7 +29,7 @@ class VisionTextModel(nn.Module):
     def embeds_shape(self) -> tuple[int, int]:
         """Return the shape of an image's image_embeds: (N, D), or (N', D + 1) if tokens merge."""
         vision = self.config.vision
-        num_merged = sum(vision.count_merges(self.merge_tokens))
+        num_merged = sum(vision.list_merges_per_block(self.merge_tokens))
         return vision.num_tokens - num_merged, vision.embed_dim + (self.merge_tokens > 0)
 
     def checkpoint_activations(

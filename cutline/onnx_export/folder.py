@@ -9,7 +9,7 @@ from cutline.checkpoint.onnx_folder import VERSION
 from cutline.checkpoint.storage import Writer, json_writer, text_writer, write_model
 from cutline.config import CaptionConfig, GenerationConfig, to_dict
 from cutline.engine.onnx import DECODER_FILE, ENCODER_FILE
-from cutline.errors import CheckpointError
+from cutline.errors import CheckpointError, ConfigError
 from cutline.model.text import LMHead
 from cutline.model_files import read_json
 from cutline.onnx_export.graphs import (
@@ -35,18 +35,19 @@ def save_onnx(
         precision: "fp32", or "int8" for weights of 7 bits and inputs of 8.
 
     Raises:
-        ConfigError: A package is missing.
+        ConfigError: A package is missing, or the prompt leaves no room for a caption.
         CheckpointError: The folder holds another model, a graph would be larger than a file may
             be, or a file cannot be written.
     """
     check_onnx_export(folder)
+    settings = describe_graphs(checkpoint, precision)
     encoder, decoder = export_graphs(checkpoint, precision)
     writers: dict[str, Writer] = {
         ENCODER_FILE: lambda path: path.write_bytes(encoder),
         DECODER_FILE: lambda path: path.write_bytes(decoder),
         TOKENIZER_FILE: text_writer(checkpoint.tokenizer.to_json()),
         **{name: text_writer(read_asset(name)) for name in ASSETS},
-        CONFIG_FILE: json_writer(describe_graphs(checkpoint, precision)),
+        CONFIG_FILE: json_writer(settings),
     }
     write_model({Path(folder) / name: write for name, write in writers.items()})
 
@@ -87,9 +88,19 @@ def describe_graphs(
     """Return the content of config.json: settings, and what a greedy search without cutline needs.
 
     `generate` holds the tokens of the prompt, the end token, and the default limits of a caption.
+
+    Raises:
+        ConfigError: The prompt leaves no room for a caption.
     """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     defaults = GenerationConfig()
+    prompt_ids = tokenizer.encode_prompt(config.prompt)
+    max_length = min(defaults.max_length, config.text.max_positions)
+    if len(prompt_ids) >= max_length:
+        raise ConfigError(
+            f"the prompt of the model has {len(prompt_ids)} tokens, and {' and '.join(ASSETS)} end "
+            f"a caption at {max_length}, prompt included: shorten `prompt` in its {CONFIG_FILE}"
+        )
     return {
         "format": ONNX_FORMAT,
         "version": VERSION,
@@ -97,10 +108,10 @@ def describe_graphs(
         "fingerprint": checkpoint.fingerprint(),
         "config": to_dict(config),
         "generate": {
-            "prompt_ids": tokenizer.encode_prompt(config.prompt),
+            "prompt_ids": prompt_ids,
             "end_id": tokenizer.sep_id,
             "min_length": defaults.min_length,
-            "max_length": min(defaults.max_length, config.text.max_positions),
+            "max_length": max_length,
         },
     }
 

@@ -64,9 +64,9 @@ class DecoderGraph(nn.Module):
         Args:
             input_ids: (B, Q).
             position_ids: (B, Q).
-            mask: (B, 1, Q, S + Q), true where a query may attend: earlier tokens, then new ones.
+            mask: (B, 1, Q, P + Q), true where a query may attend: earlier tokens, then new ones.
             image_kv: What `list_image_tensors` returns.
-            past_kv: Those of earlier tokens, (B, H, S, d) each.
+            past_kv: Those of earlier tokens, (B, H, P, d) each.
         """
         x = self.text.embed(input_ids, position_ids)
         bias = image_kv[-1] if len(image_kv) > len(past_kv) else None
@@ -204,9 +204,11 @@ def check_graph_size(graph: nn.Module) -> None:
     weights = {**dict(graph.named_parameters()), **dict(graph.named_buffers())}
     size = sum(weight.numel() * weight.element_size() for weight in weights.values())
     if size > MAX_BYTES:
+        is_int8 = any(weight.dtype == torch.int8 for weight in weights.values())
+        remedy = "choose a smaller model" if is_int8 else "`--int8` needs a quarter"
         raise CheckpointError(
             f"a graph would hold {size / 2**30:.1f} GiB of weights, and at most 2 fit into a file: "
-            "`--int8` needs a quarter"
+            f"{remedy}"
         )
 
 

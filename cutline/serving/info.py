@@ -22,7 +22,8 @@ def describe_server(service: CaptionService) -> dict[str, Any]:
         "defaults": {name: defaults[name] for name in SERVED_SETTINGS} | {"style": "plain"},
         "limits": {name: limits[name] for name in _LIMITS} | {"max_length": service.max_length},
         "features": {
-            "gradient": config.explanations,
+            "heat_maps": service.has_heat_maps,
+            "gradient": config.explanations and service.has_heat_maps,
             "matches": service.has_matcher,
             "urls": config.allow_urls,
             "auth": bool(config.token_file),

@@ -89,6 +89,9 @@ async def create_explanation(request: Request, service: Service) -> Response:
     """Compute where in an image the captioner looked for each word of a caption."""
     body = await read_body(request, service.limits)
     fields = parse_fields(schemas.ExplanationFields, body)
+    if not service.has_heat_maps:
+        message = "this server has no heat-maps, as it runs ONNX graphs: start it with their source"
+        raise ApiError(501, "not_available", message)
     if fields.method == "gradient" and not service.config.explanations:
         message = "this server has no heat-maps from gradients: start it with --explanations"
         raise ApiError(501, "not_available", message, "method")

@@ -152,6 +152,11 @@ class CaptionService:
         return self._models is not None and self._models.matcher is not None
 
     @property
+    def has_heat_maps(self) -> bool:
+        """Return whether captions can be explained: ONNX graphs hide what the model looks at."""
+        return self.captioner.engine != "onnx"
+
+    @property
     def _ready_scheduler(self) -> CaptionScheduler:
         self.check_loaded()
         return cast(CaptionScheduler, self._scheduler)

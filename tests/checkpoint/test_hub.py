@@ -166,6 +166,16 @@ def test_only_required_files_are_downloaded(
     assert downloaded == [*weights, "config.json", "vocab.txt"]
 
 
+def test_graphs_on_the_hub_are_to_be_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"format": "cutline-onnx"}')
+    mock_hub(monkeypatch, lambda: SimpleNamespace(siblings=[]))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(CheckpointError, match=rf"run `hf download {NAME} --local-dir FOLDER`, and"):
+        load_checkpoint(NAME)
+
+
 @pytest.mark.parametrize(
     "name", ["model.pth", "a/b/c", "/tmp/none", "./a", "../a", "C:\\model", "", "a/", "two words/x"]
 )

@@ -1,4 +1,4 @@
-"""Attention by products, compared with PyTorch's."""
+"""Unfused attention, compared with PyTorch's."""
 
 import pytest
 import torch

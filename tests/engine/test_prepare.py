@@ -104,7 +104,7 @@ def test_bf16_stores_keys_and_values_in_bf16() -> None:
         ("bf16", "eager", attend),
     ],
 )
-def test_only_avx512_bf16_attends_by_products(
+def test_only_avx512_bf16_uses_unfused_attention(
     precision: InferencePrecision, engine: Engine, expected: Attend
 ) -> None:
     modules = prepare(precision, engine).model.modules()

@@ -33,8 +33,8 @@ def copy_with(captioner: Captioner, merge_tokens: int, same_positions: bool) -> 
 
 def test_a_merged_token_divides_its_weight_evenly() -> None:
     weights = torch.tensor([[[0.1, 0.6, 0.3]], [[0.2, 0.2, 0.6]]])
-    origin = torch.tensor([[0, 1, 1, 2], [0, 1, 2, 2]])
-    spread = spread_weights(weights, origin)
+    assignment = torch.tensor([[0, 1, 1, 2], [0, 1, 2, 2]])
+    spread = spread_weights(weights, assignment)
     torch.testing.assert_close(
         spread, torch.tensor([[[0.1, 0.3, 0.3, 0.3]], [[0.2, 0.2, 0.3, 0.3]]])
     )

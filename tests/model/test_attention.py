@@ -12,8 +12,8 @@ from cutline.model.attention import (
     CrossAttention,
     SelfAttention,
     attend,
-    attend_by_products,
     attend_to_tokens,
+    attend_unfused,
     make_text_mask,
 )
 
@@ -141,7 +141,7 @@ def test_unused_positions_of_a_cache_change_nothing_in_bf16(
 
 @quick
 @given(sizes, sizes, st.sampled_from(["none", "causal", "mask", "bias"]), st.integers(0, 999))
-def test_products_give_what_fused_attention_gives(
+def test_unfused_attention_gives_what_fused_attention_gives(
     tokens: int, keys: int, kind: str, seed: int
 ) -> None:
     keys = tokens if kind == "causal" else keys
@@ -152,7 +152,7 @@ def test_products_give_what_fused_attention_gives(
     mask = make_tensor(seed, 2, 1, tokens, keys) if kind in ("mask", "bias") else None
     if mask is not None and kind == "mask":
         mask = (mask > 0) | (torch.arange(keys) == 0)
-    out = attend_by_products(q, k, v, 0.0, mask, kind == "causal")
+    out = attend_unfused(q, k, v, 0.0, mask, kind == "causal")
     fused = attend(q, k, v, mask=mask, causal=kind == "causal")
     torch.testing.assert_close(out, fused)
     grad = make_tensor(seed, *out.shape)
@@ -160,7 +160,7 @@ def test_products_give_what_fused_attention_gives(
     torch.testing.assert_close(ours, others)
 
 
-def test_training_in_bf16_attends_by_products() -> None:
+def test_training_in_bf16_uses_unfused_attention() -> None:
     """Only the gradients are computed in another way: both ways round to bf16."""
     q, k, v = (make_tensor(number, 2, 3, 20, 16).requires_grad_() for number in range(3))
     exact = attend(q, k, v, causal=True)

@@ -15,7 +15,12 @@ from torch.nn.functional import cosine_similarity
 from cutline.config import VisionConfig
 from cutline.model import CaptionModel
 from cutline.model.attention import split_heads
-from cutline.model.token_merging import count_sizes, merge_tokens, split_sizes, start_origin
+from cutline.model.token_merging import (
+    count_sizes,
+    init_assignment,
+    merge_similar_tokens,
+    split_sizes,
+)
 from cutline.model.vision import VisionBlock
 
 SIZE, DIM = 32, 12  # 4 x 4 patches and a class token
@@ -90,16 +95,16 @@ def test_merging_keeps_order_and_counts_every_token(count: int, tokens: int, see
     """A second merging follows the first one; the class token stays alone in its place."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.arange(2.0 * tokens).view(2, tokens, 1) + torch.tensor([0.0, 1.0])
-    origin, before = start_origin(x), x
+    assignment, before = init_assignment(x), x
     for _ in range(2):
         keys = torch.randn(2, 3, x.shape[1], 4, generator=generator)
-        x, origin = merge_tokens(x, origin, keys, min(count, (x.shape[1] - 1) // 2))
-    sizes = count_sizes(origin, x.shape[1])
+        x, assignment = merge_similar_tokens(x, assignment, keys, min(count, (x.shape[1] - 1) // 2))
+    sizes = count_sizes(assignment, x.shape[1])
     assert sizes.sum(1).tolist() == [tokens] * 2
     assert sizes[:, 0].tolist() == [1] * 2
     assert torch.equal(x[:, 0], before[:, 0])
     for image in range(2):
-        groups = [before[image][origin[image] == token] for token in range(x.shape[1])]
+        groups = [before[image][assignment[image] == token] for token in range(x.shape[1])]
         means = torch.stack([group.mean(0) for group in groups])
         torch.testing.assert_close(x[image], means)
 
@@ -179,7 +184,7 @@ def test_gradients_reach_every_weight_and_checkpoints_change_none() -> None:
 )
 def test_at_most_half_of_the_tokens_merge(merge_tokens: int, merges: list[int]) -> None:
     vision = VisionConfig(image_size=SIZE, patch_size=8, embed_dim=12, depth=3, num_heads=3)
-    assert vision.count_merges(merge_tokens) == merges
+    assert vision.list_merges_per_block(merge_tokens) == merges
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from forked import run_code
 from golden_folder import GoldenFolder
-from onnx_graphs import load_golden, make_graphs
+from onnx_graphs import MICRO, load_golden, make_graphs
 from random_matcher import make_matcher
 
 import cutline
@@ -23,7 +23,6 @@ from cutline.config import OutputConfig
 from cutline.errors import CheckpointError, ConfigError
 
 TEXTS = ("a red circle", "two", "a green square left of the blue star")
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 
 
 @dataclass(frozen=True)
@@ -261,6 +260,7 @@ def test_graphs_are_no_weights(pair: Pair, tmp_path: Path) -> None:
 def test_engine_onnx_runs_graphs_only(pair: Pair) -> None:
     with pytest.raises(ConfigError, match="engine onnx runs captioners that `cutline convert"):
         Captioner(pair.eager.model, pair.eager.tokenizer, "cpu", "fp32", "onnx")
+    assert Captioner(pair.graphs.model, pair.graphs.tokenizer, engine="auto").engine == "onnx"
     with pytest.raises(ConfigError, match="ONNX graphs run with engine onnx, not eager"):
         Captioner(pair.graphs.model, pair.graphs.tokenizer, "cpu", "fp32", "eager")
 

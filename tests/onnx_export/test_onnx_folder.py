@@ -1,6 +1,7 @@
 """Writing folders of ONNX graphs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_folder import GoldenFolder
-from onnx_graphs import load_golden, make_graphs
+from onnx_graphs import MICRO, load_golden
 from random_captioner import draw_images, save_captioner
 from random_matcher import save_matcher
 
@@ -19,9 +19,10 @@ from cutline.checkpoint import build_empty_model, load_checkpoint, save_native
 from cutline.cli.main import run_command
 from cutline.config import CaptionConfig
 from cutline.errors import CheckpointError, ConfigError
+from cutline.onnx_export import save_onnx as save_graphs
+from cutline.onnx_export.folder import describe_graphs
 
 pytest.importorskip("onnxscript")
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 FILES = [
     "caption.py",
     "config.json",
@@ -30,11 +31,6 @@ FILES = [
     "index.html",
     "tokenizer.json",
 ]
-
-
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_graphs(tmp_path_factory, MICRO)
 
 
 def test_a_folder_holds_all_that_a_search_needs(graphs: Path) -> None:
@@ -104,9 +100,33 @@ def test_another_model_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def save_onnx(folder: Path) -> None:
-    from cutline.onnx_export import save_onnx as save
+    save_graphs(folder, load_golden(MICRO))
 
-    save(folder, load_golden(MICRO))
+
+@pytest.mark.parametrize("format", ["cutline", "huggingface"])
+def test_graphs_are_not_overwritten_by_another_format(
+    graphs: Path, tmp_path: Path, format: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save_captioner(tmp_path / "model")
+    folder = shutil.copytree(graphs, tmp_path / "graphs")
+    assert run_command(["convert", str(tmp_path / "model"), str(folder), "--to", format]) == 1
+    assert "holds ONNX graphs, whose config.json would be overwritten" in capfd.readouterr().err
+    for file in graphs.iterdir():
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+
+
+def test_a_prompt_that_leaves_no_room_for_a_caption_is_refused(tmp_path: Path) -> None:
+    checkpoint = load_golden(MICRO)
+    for count, has_room in ((6, True), (7, False)):  # 19 and 22 tokens of 20
+        prompt = "a picture of " * count
+        changed = replace(checkpoint, config=replace(checkpoint.config, prompt=prompt))
+        if has_room:
+            assert describe_graphs(changed, "fp32")["precision"] == "fp32"
+        else:
+            with pytest.raises(ConfigError, match=r"has 22 tokens, and .* shorten `prompt`"):
+                save_graphs(tmp_path / "graphs", changed)
+    assert not (tmp_path / "graphs").exists()
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
@@ -131,6 +151,10 @@ def test_a_graph_larger_than_a_file_may_be_is_refused() -> None:
         else:
             with pytest.raises(CheckpointError, match=r"would hold \d\.\d GiB .* `--int8` needs"):
                 check_graph_size(graph)
+    quantized = torch.nn.Module()
+    quantized.weight = torch.nn.Buffer(torch.empty(2**31, dtype=torch.int8, device="meta"))
+    with pytest.raises(CheckpointError, match="at most 2 fit into a file: choose a smaller model"):
+        check_graph_size(quantized)
 
 
 def test_the_command_refuses_what_is_no_captioner(
@@ -139,7 +163,7 @@ def test_the_command_refuses_what_is_no_captioner(
     save_matcher(tmp_path / "matcher")
     out = str(tmp_path / "out")
     for arguments, code, message in (
-        ((str(tmp_path / "matcher"), out, "--to", "onnx"), 2, "only captioners become ONNX graphs"),
+        ((str(tmp_path / "matcher"), out, "--to", "onnx"), 2, "export supports captioners only"),
         ((str(graphs), out, "--to", "onnx"), 1, "holds ONNX graphs, which can caption"),
         ((str(graphs), out), 1, "holds ONNX graphs, which can caption"),
         ((str(MICRO.checkpoint), out, "--int8"), 2, "--int8 is for ONNX graphs: add --to onnx"),
@@ -215,7 +239,9 @@ def test_merged_tokens_become_those_of_the_graphs(
 
 
 @pytest.mark.slow
-def test_another_image_size_and_prompt_become_those_of_the_graphs(tmp_path: Path) -> None:
+def test_another_image_size_and_prompt_become_those_of_the_graphs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     save_captioner(tmp_path / "model")
     checkpoint = load_checkpoint(tmp_path / "model")
     changed = replace(checkpoint, config=replace(checkpoint.config, prompt=""))
@@ -223,6 +249,9 @@ def test_another_image_size_and_prompt_become_those_of_the_graphs(tmp_path: Path
     source, out = str(tmp_path / "model"), tmp_path / "graphs"
     command = ["convert", source, str(out), "--to", "onnx", "--image-size", "48"]
     assert run_command(command) == 0
+    begin, end = capfd.readouterr().err.splitlines()
+    assert begin == f"exporting {source} to ONNX graphs: up to a few minutes …"
+    assert end == f"wrote {out}; try: python {out / 'caption.py'} IMAGE"
     graphs, expected = cutline.load(out), cutline.load(source, "cpu", "fp32", image_size=48)
     images = draw_images(3)
     assert graphs.config == expected.config

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browser import assert_accessible, needs_browser, open_browser, open_page
-from golden_folder import GoldenFolder
-from onnx_graphs import make_graphs
+from onnx_graphs import MICRO, make_graphs
 
 import cutline
 from cutline.onnx_export.folder import read_asset
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = [needs_browser, pytest.mark.slow]
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 WAIT = 60_000
 """milliseconds until a model of this size has been loaded, or has captioned"""
 
@@ -135,9 +133,24 @@ def test_the_page_says_what_is_wrong(browser: "Browser", site: Path, tmp_path: P
         page.get_by_text("Choose an image.").wait_for(timeout=WAIT)
         page.get_by_label("Image").set_input_files(text)
         page.get_by_text("text.png: not an image that this browser can read").wait_for()
-    shutil.rmtree(shutil.copytree(site, tmp_path / "site") / "ort")
-    with serve_files(tmp_path / "site") as address, browser.new_context() as context:
+        page.get_by_label("Image").set_input_files(MICRO.images[0], timeout=WAIT)
+        [caption] = cutline.load(site).caption(MICRO.images[0], num_beams=1)
+        page.get_by_text(caption.text, exact=True).wait_for(timeout=WAIT)
+
+
+def test_the_page_says_how_to_serve_it(
+    browser: "Browser", tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    graphs = make_graphs(tmp_path_factory, MICRO)
+    with serve_files(graphs) as address, browser.new_context() as context:
         page = context.new_page()
-        page.goto(address)
-        page.get_by_text("This did not work: ").wait_for(timeout=WAIT)
-        assert page.get_by_label("Image").is_disabled()
+        for place, advice in (
+            (address, "This did not work: ort/ lacks onnxruntime-web. Put the files of its"),
+            (
+                (graphs / "index.html").as_uri(),
+                "Serve the folder: python -m http.server --directory FOLDER",
+            ),
+        ):
+            page.goto(place)
+            page.get_by_text(advice).wait_for(timeout=WAIT)
+            assert page.get_by_label("Image").is_disabled()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_folder import GoldenFolder
-from onnx_graphs import make_graphs
+from onnx_graphs import MICRO
 from PIL import Image
 
 import cutline
@@ -19,7 +18,6 @@ from cutline.onnx_export.folder import ASSETS, read_asset
 from cutline.tokenizer import Tokenizer
 
 pytest.importorskip("onnxruntime")
-MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 # Runs a script where neither package can be imported.
 WITHOUT_CUTLINE = """
 import runpy, sys
@@ -29,11 +27,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "F", "I", "I;16")
 SUFFIXES = {"CMYK": "jpg", "YCbCr": "jpg", "HSV": "tiff", "F": "tiff", "PA": "tiff", "I": "tiff"}
-
-
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_graphs(tmp_path_factory, MICRO)
 
 
 def run_script(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -112,6 +105,10 @@ def test_it_reports_images_that_cannot_be_read_in_one_sentence(
 
 def test_it_reports_wrong_usage_and_damaged_graphs(graphs: Path, tmp_path: Path) -> None:
     assert run_script(graphs).returncode == 2
+    for flag in ("-h", "--help"):
+        result = run_script(graphs, flag)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith("usage: python caption.py IMAGE...\n\nCaption images")
     folder = shutil.copytree(graphs, tmp_path / "graphs")
     (folder / "encoder.onnx").write_bytes(b"nothing")
     result = run_script(folder, MICRO.images[0])

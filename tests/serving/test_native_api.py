@@ -8,10 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from golden_folder import GoldenFolder
+from onnx_graphs import make_graphs
 from PIL import Image
 from random_captioner import draw_images, save_captioner
 from random_matcher import make_matcher
@@ -21,6 +25,8 @@ import cutline
 from cutline.batching import CaptionRequest, style_caption
 from cutline.batching.alt_text import make_alt_text
 from cutline.config import GenerationConfig, ServeConfig, ServeLimits, UrlPolicy
+from cutline.errors import ConfigError
+from cutline.explanation.pixels import encode_target, explain_pixels
 from cutline.serving.app import make_app
 from cutline.serving.events import CaptionStream, stream_events
 from cutline.serving.options import SERVED_SETTINGS, CaptionOptions
@@ -28,6 +34,7 @@ from cutline.serving.other_apis.stream import start_parts, stream_parts
 from cutline.serving.service import CaptionService, ServedModels
 
 IMAGES = draw_images(3)
+MICRO = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
 SETTINGS: list[dict[str, Any]] = [
     {"num_beams": 5, "num_captions": 3},
     {"num_beams": 1, "max_length": 30, "min_length": 9},
@@ -264,6 +271,26 @@ def test_gradients_need_a_second_captioner(captioner: cutline.Captioner) -> None
     service.close()
 
 
+@pytest.mark.parametrize("method", ["attention", "gradient"])
+def test_onnx_graphs_have_no_heat_maps(
+    method: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    graphs = cutline.load(make_graphs(tmp_path_factory, MICRO))
+    service = make_service(graphs, explanations=True)
+    client = TestClient(make_app(service), "http://localhost")
+    fields = {"method": method, "caption": CAPTIONS[0]}
+    answer = client.post("/v1/explanations", files={"image": FILES[0]}, data=fields)
+    assert answer.status_code == 501
+    assert "it runs ONNX graphs" in answer.json()["error"]["message"]
+    features = client.get("/v1/info").json()["features"]
+    assert not features["heat_maps"]
+    assert not features["gradient"]
+    pixels = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match="explaining needs the weights of a captioner"):
+        explain_pixels(graphs, pixels, encode_target(graphs, CAPTIONS[0], ""))
+    service.close()
+
+
 def test_matches_are_those_of_python(client: TestClient) -> None:
     matcher = make_matcher()
     answer = client.post("/v1/matches", files={"image": FILES[0]}, data={"texts": CAPTIONS})
@@ -451,7 +478,8 @@ def test_information_about_the_server(captioner: cutline.Captioner, client: Test
     defaults = GenerationConfig(**{**info["defaults"], "bad_words": ()})
     assert defaults == GenerationConfig()
     assert set(asdict(defaults)) - set(info["defaults"]) == {"token_log_probs"}
-    assert info["features"] == {"gradient": True, "matches": True, "urls": False, "auth": False}
+    features = {"heat_maps": True, "gradient": True, "matches": True, "urls": False, "auth": False}
+    assert info["features"] == features
     assert info["limits"]["max_length"] == captioner.config.text.max_positions
     assert replace(defaults, max_length=info["limits"]["max_length"])
 

@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from browser import assert_accessible, needs_browser, open_page
+from golden_folder import GoldenFolder
+from onnx_graphs import make_graphs
 from page_actions import (
     DESKTOP,
     HOSTILE,
@@ -21,6 +24,7 @@ from page_actions import (
 from page_server import PageServer, load_captioner, serve_page, write_folder
 from PIL import Image
 
+import cutline
 from cutline.captioner import Captioner
 
 if TYPE_CHECKING:
@@ -101,6 +105,25 @@ def is_within_width(page: "Page") -> bool:
     """Return whether the page need not be scrolled sideways."""
     width: bool = page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     return width
+
+
+def test_onnx_graphs_are_not_asked_for_heat_maps(
+    browser: "Browser", folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    micro = GoldenFolder(Path(__file__).parents[1] / "golden" / "salesforce-micro")
+    graphs = cutline.load(make_graphs(tmp_path_factory, micro))
+    with serve_page(graphs) as server, open_page(browser, server.url) as page:
+        paths: list[str] = []
+        page.on("request", lambda request: paths.append(urlsplit(request.url).path))
+        add_files(page, [folder / "a.png"])
+        wait_for_captions(page, 1)
+        word = page.locator(".word").first
+        word.hover()
+        page.get_by_text(f"{word.inner_text()} · ").wait_for()
+        page.wait_for_timeout(500)
+        assert page.get_by_text("heat-map").is_hidden()
+        assert "/v1/captions" in paths
+        assert "/v1/explanations" not in paths
 
 
 def test_images_that_the_server_would_refuse_are_not_sent(

@@ -7,12 +7,14 @@ import pytest
 from equal_runs import assert_equal_files, read_numbers
 from interruption import train_interrupted
 from safetensors.torch import load_file
-from tiny_recipe import MATCH, NO_DROPOUT
+from tiny_recipe import CACHED, MATCH, NO_DROPOUT
 
 import cutline
-from cutline.config import InitConfig, ModelSettings, Recipe
+from cutline.config import InitConfig, LoraConfig, ModelSettings, Recipe
 from cutline.errors import ConfigError
-from cutline.training import read_log, train
+from cutline.training import dry_run, overfit, read_log, train
+from cutline.training.run.charts import RunCharts
+from cutline.training.run.history import read_history
 
 Build = Callable[..., Recipe]
 WORDS = {"caption_bag_of_words_weight": 0.1}
@@ -71,6 +73,40 @@ def test_a_captioner_is_fine_tuned_with_a_new_head(recipe: Build, tmp_path: Path
     second = train(recipe(output=tmp_path / "second", **start, **WORDS), show_progress=False)
     before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
     assert before.keys() == after.keys()
+
+
+def test_diagnostics_and_charts_have_the_lm_loss(recipe: Build, tmp_path: Path) -> None:
+    """It is what chance level, validation and the threshold of overfitting are compared with."""
+    run = recipe(output=str(tmp_path / "run"), **WORDS)
+    result = dry_run(run)
+    train(run, show_progress=False)
+    lines = [line for line in read_log(Path(run.output) / "log.jsonl") if "lm" in line]
+    assert result.loss == lines[0]["lm"] < lines[0]["loss"]
+    assert abs(result.loss - result.chance[1]) < 1
+    charts, details = RunCharts({"": read_history(Path(run.output))}).make()
+    [chart] = [chart for chart in charts if chart.title == "Language model (LM) loss"]
+    training, validation = chart.series
+    assert training.points == [(line["step"], line["lm"]) for line in lines]
+    assert validation.points
+    titles = [each.title for each in (*charts, *details)]
+    assert len(titles) == len(set(titles))
+    assert "Bag-of-words loss" in titles
+
+
+def test_overfitting_ends_at_the_threshold_of_the_lm_loss(recipe: Build) -> None:
+    settings = {"optim_batch_size": 3, "optim_lr": 1e-2, "optim_clip_norm": 1.0}
+    result = overfit(recipe(**settings, **WORDS), show_progress=False)
+    assert result.success
+    assert result.last_loss < 0.05
+    assert result.steps < 300
+
+
+def test_a_frozen_vision_encoder_is_refused(recipe: Build) -> None:
+    text = LoraConfig(rank=2, targets=("text.*",))
+    for changes in ({"optim_freeze": ("vision.*",)}, {"lora": text}, CACHED):
+        with pytest.raises(ConfigError, match="trains the vision encoder only, which is frozen"):
+            recipe(**changes, **WORDS)
+    recipe(lora=LoraConfig(rank=2), **WORDS)
 
 
 def test_other_tasks_refuse_the_setting(recipe: Build, tmp_path: Path) -> None:

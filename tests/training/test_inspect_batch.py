@@ -49,6 +49,11 @@ def test_tokens_have_labels_and_losses_that_add_up(
     assert loss / batch.num_targets == pytest.approx(mean, abs=1e-4)
 
 
+def test_the_table_does_not_depend_on_the_bag_of_words_loss(recipe: Callable[..., Recipe]) -> None:
+    with_words = recipe(caption_bag_of_words_weight=0.1)
+    assert inspect_first_batch(with_words) == inspect_first_batch(recipe())
+
+
 def test_data_without_a_readable_image_are_refused(
     recipe: Callable[..., Recipe], scenes: Path, tmp_path: Path
 ) -> None:

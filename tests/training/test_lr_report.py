@@ -1,11 +1,12 @@
 """The report of `--lr-range`: the suggestion is on the curve, and every step in the table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cutline.report import About, Figures, LineChart, Problems, Table
+from cutline.report import About, Figures, LineChart, Problems, Table, Text
 from cutline.training import LrRangeResult, write_lr_report
 from cutline.training.diagnostics.lr_finder import DIVERGENCE_RATIO
 from cutline.training.diagnostics.lr_report import make_lr_report
@@ -45,6 +46,31 @@ def test_the_suggestion_and_the_recipe_are_marked_on_the_smoothed_curve() -> Non
         assert f"{marker.x:.2g}" in marker.label
     highest = DIVERGENCE_RATIO * min(result.smoothed)
     assert max(y for _, y in raw.series[0].points) == highest < max(result.losses)
+
+
+def test_rewards_make_negative_losses_that_are_clipped_as_others_are() -> None:
+    """They fall from 0 to -2, and then rise far above that."""
+    losses = (*np.linspace(0, -2, 60), *np.linspace(-2, 600, 20))
+    result = LrRangeResult(tuple(np.geomspace(1e-6, 1, 80)), losses, True)
+    raw = make_lr_report(result, About()).sections[0].blocks[-1]
+    assert isinstance(raw, LineChart)
+    points = [y for _, y in raw.series[0].points]
+    assert points[:60] == list(losses[:60])
+    lowest = min(result.smoothed)
+    assert max(points) == pytest.approx(lowest + 3 * abs(lowest))
+    assert max(points) > 0
+
+
+def test_both_learning_rates_of_muon_are_suggested() -> None:
+    result = replace(make_result(), muon_ratio=20.0)
+    assert result.steepest is not None
+    assert result.tenth_of_minimum is not None
+    for lr in (result.steepest, result.tenth_of_minimum):
+        assert f"{lr:.2g} (muon_lr {20 * lr:.2g})" in result.suggestion
+    text = make_lr_report(result, About()).sections[0].blocks[1]
+    assert isinstance(text, Text)
+    assert result.suggestion[1:] in text.text
+    assert "an `optim.muon_lr` that is 20 times as high" in text.text
 
 
 def test_learning_rates_outside_the_range_are_not_marked() -> None:

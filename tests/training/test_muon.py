@@ -1,6 +1,7 @@
 """Muon: its steps, which weights it trains, and runs that resume."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from safetensors.torch import load_file
 from tiny_recipe import MODEL
 
 from cutline.config import DistributedConfig, LoraConfig, OptimConfig, Recipe
-from cutline.errors import ConfigError
+from cutline.errors import ConfigError, CutlineError
 from cutline.model import CaptionModel
-from cutline.training import train
+from cutline.training import run_lr_range_test, train
 from cutline.training.loop.muon import Muon, orthogonalize
 from cutline.training.loop.optimizer import make_optimizer
 
@@ -75,6 +76,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     again = train(resumed, resume=True, show_progress=False)
     weights, others = (load_file(folder / "model.safetensors") for folder in (full, again))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_run_that_diverges_resumes_with_lower_learning_rates(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    settings = {"output": tmp_path / "run", "optim_optimizer": "muon", "save_minutes": 0.0}
+    run = recipe(**settings, optim_muon_lr=0.02)
+    train_interrupted(run, 3)
+    high = replace(run, optim=replace(run.optim, lr=1e30, muon_lr=1e30))
+    with pytest.raises(CutlineError, match=r"lower `optim\.lr` and `optim\.muon_lr` or set"):
+        train(high, resume=True, show_progress=False)
+    low = replace(run, optim=replace(run.optim, lr=1e-4, muon_lr=0.005))
+    train(low, resume=True, show_progress=False)
+
+
+def test_the_learning_rate_test_keeps_the_ratio_of_both(recipe: Callable[..., Recipe]) -> None:
+    run = recipe(optim_optimizer="muon", optim_lr=1e-3, optim_muon_lr=0.05)
+    result = run_lr_range_test(run, 1e-5, 1e-2, 10, show_progress=False)
+    assert result.muon_ratio == pytest.approx(50)
+    assert run_lr_range_test(recipe(), 1e-5, 1e-2, 10, show_progress=False).muon_ratio == 0
 
 
 def test_settings_that_muon_excludes_are_refused() -> None:

@@ -253,6 +253,20 @@ def test_a_loss_that_has_not_fallen_is_found(losses: list[int]) -> None:
     assert is_found == (sum(losses[-fifth:]) >= sum(losses[:fifth]))
 
 
+@pytest.mark.parametrize(
+    ("baseline", "names"),
+    [("greedy", ["reward of samples", "reward of greedy search"]), ("leave_one_out", [""])],
+)
+def test_a_baseline_is_drawn_if_it_is_not_the_mean_reward(
+    tmp_path: Path, baseline: str, names: list[str]
+) -> None:
+    lines = [make_training_line(step, reward=step / 9, baseline=0.1) for step in range(1, 9)]
+    run = read_run(tmp_path / "run", lines, scst={"baseline": baseline})
+    chart = find_chart(make_run_report(run), "Reward")
+    assert [series.name for series in chart.series] == names
+    assert chart.series[0].points == [(step, step / 9) for step in range(1, 9)]
+
+
 def test_images_that_could_not_be_read_are_listed(tmp_path: Path) -> None:
     messages = [f"photo-{number}.jpg: no such image" for number in range(300)]
     lines = [*make_log(), *({"step": 40, "skipped": message} for message in messages)]

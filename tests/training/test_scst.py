@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from interruption import train_interrupted
 from processes import launch
 from random_captioner import make_captioner
 from random_matcher import save_matcher
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_recipe import CACHED, CHECKPOINTED, tiny_recipe
 from torch import Tensor
 from torch.testing import assert_close
@@ -31,6 +33,7 @@ from cutline.training import (
     run_lr_range_test,
     train,
 )
+from cutline.training.data.caption_batch import count_scored
 from cutline.training.data.scst_batch import ScstBatch
 from cutline.training.diagnostics.session import make_trainer
 from cutline.training.setup import prepare_run
@@ -38,7 +41,8 @@ from cutline.training.tasks.scst import ScstTask
 
 Build = Callable[..., Recipe]
 VALUES = ("reward", "baseline", "caption_length", "unfinished", "distinct1", "distinct2")
-GUARDED = {"scst_xe_weight": 0.5, "scst_kl_weight": 0.1}
+TOTALS = re.compile(r"(\d+) scored tokens, summed loss ([\d.]+), mean ([\d.]+)")
+GUARDED = {"scst_lm_weight": 0.5, "scst_kl_weight": 0.1}
 """changes that add the terms of the loss which keep the captioner close to its captions"""
 
 
@@ -117,7 +121,7 @@ def test_a_run_writes_what_a_run_of_captions_does(
 def test_the_loss_of_a_batch(scst_recipe: Build, baseline: str) -> None:
     """With captions, its value and gradient are those of a loop over images and samples."""
     run = scst_recipe(
-        scst_baseline=baseline, scst_num_samples=3, data_captions_per_image=2, scst_xe_weight=0.5
+        scst_baseline=baseline, scst_num_samples=3, data_captions_per_image=2, scst_lm_weight=0.5
     )
     setup = prepare_run(run)
     trainer, task = make_trainer(run, setup), setup.task
@@ -268,7 +272,9 @@ def test_what_works_for_captions_works(
 
 
 @pytest.mark.parametrize("image_size", [32, pytest.param(48, marks=pytest.mark.slow)])
-def test_a_matcher_has_a_share(scst_recipe: Build, tmp_path: Path, image_size: int) -> None:
+def test_the_match_probability_is_part_of_the_reward(
+    scst_recipe: Build, tmp_path: Path, image_size: int
+) -> None:
     """Its probabilities are those of texts and images as the captioner sees them."""
     matcher = save_matcher(tmp_path / "matcher", image_size)
     weights = {"scst_cider_weight": 0.0, "scst_matcher_weight": 2.0}
@@ -297,7 +303,13 @@ def test_diagnostics(scst_recipe: Build) -> None:
     assert f"per caption; chance level is 0.5 x ln({result.vocab_size})" in str(result)
     train(run, show_progress=False)
     assert result.loss == read_training(run)[0]["loss"]
-    assert "scored tokens, summed loss" in inspect_first_batch(run)
+    numbers = TOTALS.search(inspect_first_batch(run))
+    assert numbers
+    count, total, mean = map(float, numbers.groups())
+    [batch] = next(make_trainer(run, prepare_run(run)).read_steps())
+    assert isinstance(batch, ScstBatch)
+    assert count == count_scored(batch.labels).sum() != batch.num_targets
+    assert mean == pytest.approx(total / count, abs=1e-4)
     curve = run_lr_range_test(scst_recipe(), 1e-6, 1e-3, steps=10, show_progress=False)
     assert max(curve.losses) < 0  # minus the reward
     assert not curve.diverged
@@ -363,6 +375,48 @@ def test_settings_that_make_no_sense_are_refused(
     with pytest.raises(ConfigError) as raised:
         scst_recipe(**changes)
     assert message in str(raised.value)
+
+
+def test_a_run_does_not_resume_with_another_model_in_its_loss(
+    scst_recipe: Build, start: Path, tmp_path: Path
+) -> None:
+    """A captioner that only gave the initial weights may change."""
+    paths = {name: tmp_path / name for name in ("captioner", "matcher")}
+    shutil.copytree(start, paths["captioner"])
+    save_matcher(paths["matcher"])
+    weights = {"scst_matcher_weight": 1.0, "scst_matcher": str(paths["matcher"])}
+    init = InitConfig(captioner=str(paths["captioner"]))
+    runs = {
+        weight: scst_recipe(
+            output=str(tmp_path / f"kl-{weight}"), init=init, scst_kl_weight=weight, **weights
+        )
+        for weight in (0.0, 0.1)
+    }
+    for run in runs.values():
+        train_interrupted(run, 1)
+    change_weights(paths["captioner"])
+    with pytest.raises(ConfigError, match=r"the model of `init\.captioner` has changed since"):
+        train(runs[0.1], resume=True, show_progress=False)
+    change_weights(paths["matcher"])
+    with pytest.raises(ConfigError, match=r"the model of `scst\.matcher` has changed since"):
+        train(runs[0.0], resume=True, show_progress=False)
+    shutil.rmtree(paths["matcher"])
+    save_matcher(paths["matcher"])
+    train(runs[0.0], resume=True, show_progress=False)
+
+
+def change_weights(folder: Path) -> None:
+    """Change the weights of a model in a folder, as more training would."""
+    file = folder / "model.safetensors"
+    save_file({name: 1.01 * weight for name, weight in load_file(file).items()}, file)
+
+
+def test_prompts_that_max_tokens_cuts_are_refused(scst_recipe: Build) -> None:
+    """The prompt, "a picture of ", has 4 tokens; the samples would begin with [SEP]."""
+    data = {"data_val": "", "data_val_fraction": 0.0}
+    with pytest.raises(ConfigError, match=r"max_tokens 4 cuts the longest prompt, of 4 tokens"):
+        prepare_run(scst_recipe(data_max_tokens=4, **data))
+    prepare_run(scst_recipe(data_max_tokens=6, **data))
 
 
 def test_errors_name_the_setting(scst_recipe: Build) -> None:

@@ -20,6 +20,7 @@ except ImportError as error:
     sys.exit(f"{error.name} is missing: pip install onnxruntime tokenizers numpy Pillow")
 
 FOLDER = Path(__file__).parent
+USAGE = "usage: python caption.py IMAGE..."
 # Scripts that are written without spaces between words, and characters that they share with others.
 WIDE = (
     "\u2e80-\u312f\u3190-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
@@ -116,8 +117,11 @@ def read_image(file: str) -> Image.Image:
 
 def caption_files(files: list[str]) -> int:
     """Print the caption of each file, and return the exit code."""
+    if files in (["-h"], ["--help"]):
+        print(USAGE, __doc__, sep="\n\n", end="")
+        return 0
     if not files or files[0].startswith("-"):
-        print("usage: python caption.py IMAGE...", file=sys.stderr)
+        print(USAGE, file=sys.stderr)
         return 2
     try:
         captioner = OnnxCaptioner(FOLDER)

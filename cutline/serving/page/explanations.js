@@ -16,7 +16,7 @@ export class ExplanationView {
   #timer = 0;
 
   /**
-   * load(text, prompt) returns a promise of the answer of POST /v1/explanations.
+   * load(text, prompt) returns a promise of the answer of POST /v1/explanations, or of null.
    * write(line) shows a line.
    */
   constructor(load, write) {
@@ -58,9 +58,9 @@ export class ExplanationView {
     try {
       const explanation = await this.#fetch(text, prompt);
       if (!isCurrent()) return;
-      const map = findMap(explanation, words, index);
+      const map = explanation && findMap(explanation, words, index);
       this.#map.show(map);
-      this.#write(map ? line : `${line} · no heat-map for this word`);
+      this.#write(map || !explanation ? line : `${line} · no heat-map for this word`);
     } catch (error) {
       if (isCurrent()) this.#write(`${line} · no heat-map: ${error.message}`);
     } finally {

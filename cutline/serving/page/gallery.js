@@ -167,8 +167,10 @@ export class Gallery {
     }
   }
 
+  /** Return the heat-maps of a caption, or null if the server has none for any. */
   async #explain(file, caption, prompt) {
     const { features } = await this.#loadInfo();
+    if (!features.heat_maps) return null;
     const method = features.gradient ? "gradient" : "attention";
     const fields = prompt === undefined ? { caption, method } : { caption, method, prompt };
     return this.#server.explain(file, fields);

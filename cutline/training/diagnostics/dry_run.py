@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cutline.config import Recipe
+from cutline.config import OptimConfig, Recipe
 from cutline.data import Sample
 from cutline.device import available_memory, peak_memory
 from cutline.errors import CutlineError, DivergedError
@@ -30,6 +30,7 @@ from cutline.training.diagnostics.session import (
     check_single_process,
     make_trainer,
     peek_samples,
+    read_compared_loss,
     take_step,
 )
 from cutline.training.loop.trainer import Trainer
@@ -56,7 +57,7 @@ def dry_run(recipe: Recipe, allow_pipe: bool = False) -> DryRunResult:
     """
     check_single_process()
     setup = prepare_run(recipe, allow_pipe)
-    with friendly_errors():
+    with friendly_errors(recipe.optim):
         trainer = make_trainer(replace(recipe, data=replace(recipe.data, num_workers=0)), setup)
         tensors = count_tensor_memory(trainer)
         _check_memory(trainer, tensors)
@@ -93,14 +94,14 @@ def dry_run(recipe: Recipe, allow_pipe: bool = False) -> DryRunResult:
 
 
 @contextmanager
-def friendly_errors() -> Iterator[None]:
+def friendly_errors(optim: OptimConfig) -> Iterator[None]:
     """Turn out-of-memory errors and a NaN loss into a CutlineError that says what to change."""
     try:
         yield
     except DivergedError:
         raise CutlineError(
-            "the loss or its gradient is NaN or infinite in the first two steps: lower `optim.lr`, "
-            "set `optim.warmup_steps`, or choose `precision: fp32`"
+            "the loss or its gradient is NaN or infinite in the first two steps: lower "
+            f"{optim.lr_names}, set `optim.warmup_steps`, or choose `precision: fp32`"
         ) from None
     except RuntimeError as error:  # on a GPU the subclass torch.OutOfMemoryError
         if not any(text in str(error) for text in ("out of memory", "can't allocate memory")):
@@ -127,7 +128,8 @@ def _measure_steps(trainer: Trainer, num_workers: int) -> tuple[float, float, tu
     start = time.perf_counter()
     batches = next(trainer.read_steps())
     loading_seconds = time.perf_counter() - start
-    loss = take_step(trainer, batches)
+    take_step(trainer, batches)
+    loss = read_compared_loss(trainer)
     reset_peak_memory(trainer.device)
     start = time.perf_counter()
     take_step(trainer, batches)

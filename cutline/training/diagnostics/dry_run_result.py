@@ -34,7 +34,8 @@ class DryRunResult:
     steps_per_epoch: int
     total_steps: int
     loss: float
-    """loss per token, pair or caption of the first step, equal to that in the log of the run"""
+    """loss per token, pair or caption of the first step, as in the log of the run; without the
+    bag-of-words loss"""
     chance: tuple[str, float]
     """loss of a model that guesses: a formula, and its value"""
     unit: str

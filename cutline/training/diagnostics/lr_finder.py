@@ -34,6 +34,8 @@ class LrRangeResult:
     """one message for each image that could not be read, repeated if the image was"""
     unit: str = "token"
     """what the losses are averaged over: "token", "pair" or "caption" """
+    muon_ratio: float = 0.0
+    """`optim.muon_lr` / `optim.lr`, which the test keeps; 0 without Muon"""
 
     @property
     def smoothed(self) -> list[float]:
@@ -72,9 +74,14 @@ class LrRangeResult:
         if self.diverged:
             end = f"it diverges at {high:.2g}"
         return (
-            f"the loss falls fastest at lr {self.steepest:.2g}, and a tenth of the lr with the "
-            f"lowest loss is {self.tenth_of_minimum:.2g}; {end}"
+            f"the loss falls fastest at lr {self._format(self.steepest)}, and a tenth of the lr "
+            f"with the lowest loss is {self._format(self.tenth_of_minimum)}; {end}"
         )
+
+    def _format(self, lr: float) -> str:
+        """Return a learning rate, with that of Muon beside it."""
+        muon = f" (muon_lr {lr * self.muon_ratio:.2g})" if self.muon_ratio else ""
+        return f"{lr:.2g}{muon}"
 
     def __str__(self) -> str:
         pairs = zip(self.lrs, self.losses, strict=True)
@@ -94,7 +101,8 @@ def run_lr_range_test(
     The test ends early if the smoothed loss exceeds 4 times its minimum, or if the loss is NaN or
     infinite. Except for the schedule and the moving average of the weights, everything is as in
     the recipe. No weights are saved. A good first choice of `optim.lr` is between `steepest` and
-    `tenth_of_minimum` of the result.
+    `tenth_of_minimum` of the result. With Muon, `optim.muon_lr` rises in proportion, and so is to
+    be set in proportion.
 
     Args:
         recipe: Settings of the run.
@@ -114,8 +122,10 @@ def run_lr_range_test(
     recipe = replace(recipe, optim=replace(recipe.optim, max_steps=steps, ema_decay=0.0))
     setup = prepare_run(recipe, allow_pipe)
     trainer = make_trainer(recipe, setup)
+    optim = recipe.optim
+    muon_ratio = optim.muon_lr / optim.lr if optim.optimizer == "muon" else 0.0
     lrs = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
-    result = LrRangeResult((), (), unit=setup.task.unit)
+    result = LrRangeResult((), (), unit=setup.task.unit, muon_ratio=muon_ratio)
     with RunLog(None, None, 0, steps, show_progress) as log:
         for lr, batches in zip(lrs, trainer.read_steps(), strict=False):
             result = _record_step(trainer, batches, lr, result, log)
@@ -160,6 +170,11 @@ def _record_step(
 
 
 def _has_diverged(smoothed: Sequence[float]) -> bool:
-    """Return whether a loss is far above its minimum; with rewards, both may be negative."""
+    """Return whether a loss is far above its minimum."""
+    return smoothed[-1] > divergence_limit(smoothed)
+
+
+def divergence_limit(smoothed: Sequence[float]) -> float:
+    """Return the smoothed loss above which it has diverged; with rewards, losses are negative."""
     lowest = min(smoothed)
-    return smoothed[-1] - lowest > (DIVERGENCE_RATIO - 1) * abs(lowest)
+    return lowest + (DIVERGENCE_RATIO - 1) * abs(lowest)

@@ -23,7 +23,7 @@ from cutline.report import (
     format_scientific,
     write_report,
 )
-from cutline.training.diagnostics.lr_finder import DIVERGENCE_RATIO, LrRangeResult
+from cutline.training.diagnostics.lr_finder import LrRangeResult, divergence_limit
 from cutline.training.run.facts import describe_init, list_changed_settings
 from cutline.web import hide_credentials
 
@@ -104,10 +104,10 @@ def _suggest(result: LrRangeResult) -> list[Figures | Text]:
     text = f"{result.suggestion[0].upper()}{result.suggestion[1:]}."
     if not figures:
         return [Text(text)]
-    return [
-        Figures(figures),
-        Text(f"{text} A good first choice of `optim.lr` is between the two learning rates."),
-    ]
+    advice = "A good first choice of `optim.lr` is between the two learning rates"
+    if result.muon_ratio:
+        advice += f", with an `optim.muon_lr` that is {result.muon_ratio:.3g} times as high"
+    return [Figures(figures), Text(f"{text} {advice}.")]
 
 
 def _draw_losses(result: LrRangeResult, lr: float) -> list[LineChart]:
@@ -117,7 +117,7 @@ def _draw_losses(result: LrRangeResult, lr: float) -> list[LineChart]:
         "Smoothed training loss": result.smoothed,
         "Training loss of each step": result.losses,
     }
-    highest = DIVERGENCE_RATIO * min(result.smoothed)
+    highest = divergence_limit(result.smoothed)
     return [
         LineChart(
             title,

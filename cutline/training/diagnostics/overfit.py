@@ -22,6 +22,7 @@ from cutline.training.diagnostics.session import (
     check_single_process,
     make_trainer,
     peek_samples,
+    read_compared_loss,
     take_step,
 )
 from cutline.training.loop.trainer import Trainer
@@ -129,18 +130,19 @@ def _make_overfit_dataset(setup: RunSetup, recipe: Recipe) -> CaptionDataset:
 def _train_on_batches(
     trainer: Trainer, batches: Sequence[Batch], show_progress: bool
 ) -> list[float]:
-    """Train on `batches` in turn, and return the loss of every step."""
+    """Train on `batches` in turn, and return the loss of every step, without bag of words."""
     losses: list[float] = []
-    max_steps = MAX_STEPS * trainer.task.overfit_factor
+    optim, max_steps = trainer.recipe.optim, MAX_STEPS * trainer.task.overfit_factor
     with RunLog(None, None, 0, max_steps, show_progress) as log:
         for batch in itertools.islice(itertools.cycle(batches), max_steps):
             try:
-                losses.append(take_step(trainer, [batch]))
+                take_step(trainer, [batch])
             except DivergedError:
                 raise CutlineError(
                     f"the loss is NaN or infinite after {len(losses)} steps "
-                    f"at lr {trainer.recipe.optim.lr:g}: lower `optim.lr`"
+                    f"at lr {optim.lr:g}: lower {optim.lr_names}"
                 ) from None
+            losses.append(read_compared_loss(trainer))
             log.advance(len(losses), len(batch.pixels), batch.num_targets)
             log.log_training({"loss": losses[-1]})
             last_pass = losses[-len(batches) :]

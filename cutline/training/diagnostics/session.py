@@ -54,7 +54,7 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
         lr: Learning rate (default: the schedule's).
 
     Returns:
-        The loss per token or pair before the step.
+        The loss per token, pair or caption before the step.
 
     Raises:
         DivergedError: The loss is NaN or infinite; the weights are unchanged.
@@ -70,3 +70,9 @@ def take_step(trainer: Trainer, batches: list[Batch], lr: float | None = None) -
     trainer.state.reset_sums()
     trainer.train_step(batches, totals, lr)
     return trainer.state.loss_sum / totals.targets
+
+
+def read_compared_loss(trainer: Trainer) -> float:
+    """Return the part of the loss of the last step that `Task.compared_loss` names."""
+    state = trainer.state
+    return state.value_sums.get(trainer.task.compared_loss, state.loss_sum) / state.token_count

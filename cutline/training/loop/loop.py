@@ -37,7 +37,12 @@ from cutline.training.run.directory import (
     list_run_files,
     lock_run_directory,
 )
-from cutline.training.run.info import check_same_data, collect_run_info, save_run_info
+from cutline.training.run.info import (
+    check_same_data,
+    check_same_models,
+    collect_run_info,
+    save_run_info,
+)
 from cutline.training.run.log import RunLog
 from cutline.training.run.report import write_run_report
 from cutline.training.run.tensorboard import TensorBoardLog, uses_tensorboard
@@ -112,6 +117,7 @@ def prepare_trainer(
         setup = prepare_run(recipe, allow_pipe)
     info = collect_run_info(recipe, setup)
     run_on_main(lambda: check_same_data(directory / INFO_FILE, info, resume))
+    run_on_main(lambda: check_same_models(directory / INFO_FILE, info, resume))
     load_embeddings(recipe, setup, show_progress)
     trainer = Trainer(recipe, setup, directory, resume)
     run_on_main(lambda: save_settings(recipe, directory, info, resume))
@@ -142,7 +148,8 @@ def save_after_error(
                 "resume with --resume",
             )
         cause = f"{error}; {state}"
-        return DivergedError(f"{cause}: lower `optim.lr` or set `optim.clip_norm`, and {remedy}")
+        lr = trainer.recipe.optim.lr_names
+        return DivergedError(f"{cause}: lower {lr} or set `optim.clip_norm`, and {remedy}")
     if isinstance(error, Interrupted):
         text = f"stopped after step {step}; resume {directory} with --resume"
         return Interrupted(text, error.signal_number)

@@ -260,7 +260,7 @@ class Trainer:
 
         Args:
             batch: The batch.
-            targets: Tokens or pairs of the step, over all batches and processes.
+            targets: Tokens, pairs or captions of the step, over all batches and processes.
             last: Whether this is the last batch of the step, after which gradients are averaged.
 
         Returns:

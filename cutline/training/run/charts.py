@@ -44,7 +44,9 @@ class RunCharts:
 
     def make(self) -> tuple[list[LineChart], list[LineChart]]:
         """Return charts of results and of details; those that are too few to stand alone join."""
-        results, details = self._make_results(), self._make_details()
+        results = self._make_results()
+        titles = {chart.title for chart in results}
+        details = [chart for chart in self._make_details() if chart.title not in titles]
         return (results, details) if len(results) > 1 else ([*results, *details], [])
 
     def _make_results(self) -> list[LineChart]:
@@ -74,16 +76,23 @@ class RunCharts:
                 self._make_metric("val_loss"),
             ]
         [run] = self.runs.values()
-        series = [Series("training", run.collect_points("loss"), is_noisy=True)]
+        name, title = "loss", "Loss"
+        if run.settings["caption.bag_of_words_weight"]:  # which validation leaves out
+            name, title = "lm", TERM_NAMES["lm"]
+        series = [Series("training", run.collect_points(name), is_noisy=True)]
         validation = run.collect_metric("val_loss")
         if validation:
             series.append(Series("validation", validation, has_dots=True))
         markers = [_mark_lowest(run, validation)] if len(validation) > 1 else []
-        return [LineChart("Loss", series, "step", self.unit, markers)]
+        return [LineChart(title, series, "step", self.unit, markers)]
 
     def _make_rewards(self) -> LineChart:
-        """Return a chart of the rewards of samples, and of one run's baseline."""
-        names = REWARD_NAMES if len(self.runs) == 1 else {"reward": ""}
+        """Return a chart of the rewards of samples, beside those of greedy search if there is one.
+
+        The mean of a leave-one-out baseline is that of the rewards.
+        """
+        baselines = [run.settings["scst.baseline"] for run in self.runs.values()]
+        names = REWARD_NAMES if baselines == ["greedy"] else {"reward": ""}
         series = [
             Series(label or title, self._place(run, run.collect_points(name)), is_noisy=True)
             for label, run in self.runs.items()

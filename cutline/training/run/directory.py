@@ -37,6 +37,7 @@ CHANGEABLE_ON_RESUME = frozenset(
         "data.num_workers",
         "data.cache_embeddings",
         "optim.lr",
+        "optim.muon_lr",
         "optim.clip_norm",
         "eval.before_training",
     }

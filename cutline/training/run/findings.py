@@ -106,7 +106,7 @@ def _is_worse(name: str, before: float, after: float) -> bool:
 
 
 def _find_overfitting(run: RunHistory) -> Iterator[Problem]:
-    if run.settings["task"] == "scst":  # it moves away from the LM loss
+    if run.settings["task"] == "scst":  # SCST does not minimize the LM loss
         return
     measured = [each for each in run.trained if "val_loss" in each.metrics]
     losses = [(each, each.metrics["val_loss"]) for each in measured]

@@ -44,6 +44,7 @@ def collect_run_info(recipe: Recipe, setup: RunSetup) -> dict[str, Any]:
             "train": summarize_data(setup.train_samples),
             "val": summarize_data(setup.val_samples),
         },
+        "fingerprints": setup.task.list_fingerprints(),
     }
 
 
@@ -107,6 +108,18 @@ def check_same_data(path: Path, info: dict[str, Any], resume: bool) -> None:
             f"{path}: the {name} data has changed since the run started ({change}): "
             "restore it, or choose another `output`"
         )
+
+
+def check_same_models(path: Path, info: dict[str, Any], resume: bool) -> None:
+    """Raise ConfigError if a model that the loss depends on has changed; see `check_same_data`."""
+    starts = read_run_info(path) if resume else []
+    before = starts[0].get("fingerprints", {}) if starts else {}
+    for name, fingerprint in info["fingerprints"].items():
+        if before.get(name, fingerprint) != fingerprint:
+            raise ConfigError(
+                f"{path}: the model of `{name}` has changed since the run started, and the loss "
+                "depends on it: restore it, or choose another `output`"
+            )
 
 
 def save_run_info(path: Path, info: dict[str, Any], resume: bool) -> None:

@@ -9,8 +9,8 @@ TERM_NAMES = {
     "bag_of_words": "Bag-of-words loss",
 }
 """terms of the training loss"""
-REWARD_NAMES = {"reward": "reward of samples", "baseline": "baseline"}
-"""what self-critical sequence training raises, and compares with"""
+REWARD_NAMES = {"reward": "reward of samples", "baseline": "reward of greedy search"}
+"""what self-critical sequence training raises, and the baseline that has a line of its own"""
 SAMPLE_NAMES = {
     "kl": "KL divergence from the initial model",
     "caption_length": "Words per sample",

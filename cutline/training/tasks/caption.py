@@ -52,6 +52,11 @@ class CaptionTask:
     overfit_factor = 1
     validation_captions = 0
 
+    @property
+    def compared_loss(self) -> str:
+        """Return the LM loss, where the bag-of-words loss is added to it."""
+        return "lm" if self.recipe.caption.bag_of_words_weight else "loss"
+
     def init_model(self, train: Sequence[Sample]) -> tuple[CaptionModel, Tokenizer]:
         """Start from a captioner, pretrained encoders or random weights."""
         if self.recipe.init.captioner:
@@ -61,9 +66,9 @@ class CaptionTask:
             config, tokenizer = init_config(self.recipe, train, has_prompts=True)
             model = CaptionModel(config)
             load_pretrained_encoders(self.recipe, model)
-        return (
-            add_bag_of_words_head(model) if self.recipe.caption.bag_of_words_weight else model
-        ), tokenizer
+        if self.recipe.caption.bag_of_words_weight:
+            model = add_bag_of_words_head(model)
+        return model, tokenizer
 
     def check(self, config: AnyConfig, tokenizer: Tokenizer, val: Sequence[Sample]) -> None:
         """Raise ConfigError if captions do not fit the model, or cannot be generated.
@@ -86,6 +91,10 @@ class CaptionTask:
     def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> CaptionBatch:
         """Make a batch."""
         return collate_captions(results, tokenizer.pad_id)
+
+    def list_fingerprints(self) -> dict[str, str]:
+        """Return none: the loss needs no other model."""
+        return {}
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> CaptionBatch:
         """Return a batch of one gray image."""

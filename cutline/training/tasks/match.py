@@ -49,6 +49,7 @@ class MatchTask:
     unit = "pair"
     answers = "found"
     overfit_factor = 4  # from random weights, ITM stays at chance for hundreds of steps
+    compared_loss = "loss"
     validation_captions = 1  # of each image, or most texts of a batch would belong together
     alpha_epochs: ClassVar[float] = 1.0
     """epochs in which the weight of soft targets rises to `match.alpha`"""
@@ -78,6 +79,10 @@ class MatchTask:
     def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> MatchBatch:
         """Make a batch."""
         return collate_pairs(results, tokenizer, self.recipe.match.negatives == "image")
+
+    def list_fingerprints(self) -> dict[str, str]:
+        """Return none: the loss needs no other model."""
+        return {}
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> MatchBatch:
         """Return a batch of one gray image."""

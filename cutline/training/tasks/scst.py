@@ -4,7 +4,7 @@ Rennie et al., 2017, arXiv 1612.00563; with the baseline of Luo, 2020, arXiv 200
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
@@ -12,14 +12,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cutline.checkpoint import Checkpoint, build_model
+from cutline.checkpoint import (
+    Checkpoint,
+    build_matcher,
+    build_model,
+    load_matcher_checkpoint,
+)
 from cutline.checkpoint.kinds import AnyConfig
 from cutline.config import ModelSettings, Recipe, TextSettings, VisionSettings
 from cutline.data import Sample
-from cutline.errors import blame_setting
+from cutline.errors import ConfigError, blame_setting
 from cutline.generation import check_prompt_length
 from cutline.image import normalize
-from cutline.matcher import Matcher, load_matcher
+from cutline.matcher import Matcher
 from cutline.metrics.tokenizers import choose_tokenizer
 from cutline.model import CaptionModel
 from cutline.tokenizer import Tokenizer
@@ -42,7 +47,7 @@ class ScstTask(CaptionTask):
     """Trains a captioner by the reward of captions that it samples; for the methods see `Task`.
 
     The loss is a mean over samples: minus the reward, with the gradient of REINFORCE, plus
-    `scst.xe_weight` times the LM loss per token of the captions that the batch has of the image. It
+    `scst.lm_weight` times the LM loss per token of the captions that the batch has of the image. It
     does not depend on how batches and processes divide the images of a step.
     """
 
@@ -59,24 +64,43 @@ class ScstTask(CaptionTask):
         self.saved_config = checkpoint.config
         config, tokenizer = WITHOUT_DROPOUT.override(checkpoint.config), checkpoint.tokenizer
         model = build_model(replace(checkpoint, config=config))
-        prompts = {sample.prompt_or(config.prompt) for sample in train}
-        longest = max(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
-        check_prompt_length(longest, recipe.generation)
+        self._check_prompts({sample.prompt_or(config.prompt) for sample in train}, tokenizer)
         references = [sample.captions for sample in train if sample.captions]
         tokenize = choose_tokenizer(
             recipe.eval.metric_tokenizer, (text for texts in references for text in texts)
         )
-        self.reward = Reward(recipe.scst, references, tokenize, load_reward_matcher(recipe))
+        matcher, self._fingerprints = load_reward_matcher(recipe)
+        self.reward = Reward(recipe.scst, references, tokenize, matcher)
         self.sampler = Sampler(tokenizer, recipe.generation.max_length)
         self.initial_model = deepcopy(model).eval() if recipe.scst.kl_weight else None
+        if self.initial_model:
+            self._fingerprints |= {"init.captioner": checkpoint.fingerprint()}
         return model, tokenizer
+
+    def _check_prompts(self, prompts: Iterable[str], tokenizer: Tokenizer) -> None:
+        """Raise ConfigError unless every prompt leaves room for what follows it."""
+        longest = max(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
+        check_prompt_length(longest, self.recipe.generation)
+        if longest >= (limit := self.recipe.data.max_tokens):  # [SEP] would take its place
+            raise ConfigError(
+                f"data.max_tokens {limit} cuts the longest prompt, of {longest} tokens: raise it, "
+                "or shorten the prompt"
+            )
 
     def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> ScstBatch:
         """Make a batch."""
         return collate_scst(results, tokenizer.pad_id, self.recipe.scst.num_samples)
 
+    def list_fingerprints(self) -> dict[str, str]:
+        """Return those of the matcher of the reward, and of the initial model."""
+        return self._fingerprints
+
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:
-        """Sample captions and compute their loss; in evaluation mode, compute the LM loss."""
+        """Sample captions and compute their loss.
+
+        In evaluation mode, and for the dummy batch of a process without images, compute the LM
+        loss.
+        """
         assert isinstance(batch, CaptionBatch)
         if model.training and isinstance(batch, ScstBatch):
             return self._compute_scst_loss(model, config, batch)
@@ -90,7 +114,7 @@ class ScstTask(CaptionTask):
 
     def chance_loss(self, vocab_size: int) -> tuple[str, float]:
         """Return the loss without any reward."""
-        weight = self.recipe.scst.xe_weight
+        weight = self.recipe.scst.lm_weight
         formula = f"{weight:g} x ln({vocab_size:,})" if weight else "that without reward"
         return formula, weight * math.log(vocab_size)
 
@@ -120,16 +144,16 @@ class ScstTask(CaptionTask):
             advantages = compute_advantages(rewards)
         loss = compute_policy_loss(log_probs, advantages, rewards).sum()
         values |= {"baseline": (rewards - advantages).sum()}
-        if scst.xe_weight:
+        if scst.lm_weight:
             lm = batch.num_samples * compute_lm_losses(model, embeds, batch).sum()
             values["lm"] = lm.detach()
-            loss = loss + scst.xe_weight * lm
+            loss = loss + scst.lm_weight * lm
         values |= samples.describe(self.reward.split)
         return BatchLoss(loss, {name: values[name] for name in self._list_values()})
 
     def _list_values(self) -> list[str]:
         """Return the names of the values for the log."""
-        names = {"kl": self.recipe.scst.kl_weight, "lm": self.recipe.scst.xe_weight}
+        names = {"kl": self.recipe.scst.kl_weight, "lm": self.recipe.scst.lm_weight}
         optional = [name for name, weight in names.items() if weight]
         return ["reward", "baseline", *optional, *SAMPLE_VALUES]
 
@@ -143,13 +167,16 @@ class ScstTask(CaptionTask):
         return samples.compute_log_probs(model, encode_batch(model, config, batch))
 
 
-def load_reward_matcher(recipe: Recipe) -> Matcher | None:
-    """Load the matcher of the reward, if there is one."""
+def load_reward_matcher(recipe: Recipe) -> tuple[Matcher | None, dict[str, str]]:
+    """Load the matcher of the reward, if there is one; return its fingerprint by its setting."""
     path = recipe.scst.matcher
     if not path:
-        return None
+        return None, {}
     with blame_setting("model", {"model": "scst.matcher"}):
-        return load_matcher(path, recipe.device, "fp32", engine="eager")
+        checkpoint = load_matcher_checkpoint(path)
+    fingerprint = checkpoint.fingerprint()
+    matcher = Matcher(build_matcher(checkpoint), checkpoint.tokenizer, recipe.device, "fp32")
+    return matcher, {"scst.matcher": fingerprint}
 
 
 def encode_batch(model: CaptionModel, config: AnyConfig, batch: Batch) -> Tensor:

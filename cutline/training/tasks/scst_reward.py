@@ -62,7 +62,9 @@ class Reward:
             matcher: Computes match probabilities, if these have a weight.
         """
         self.config, self.matcher, self._tokenize = config, matcher, tokenize
-        counts = ([count_ngrams(self.split(text)) for text in texts] for texts in references)
+        counts = (
+            [count_ngrams(self._split_with_end(text)) for text in texts] for texts in references
+        )
         frequency = count_documents(counts)
         for ngram in [ngram for ngram, count in frequency.items() if count == 1]:
             del frequency[ngram]  # of no use: one that was never counted weighs the same
@@ -92,9 +94,9 @@ class Reward:
             rewards += self.config.matcher_weight * match_samples(self.matcher, pixels, captions)
         return rewards.to(pixels.device)
 
-    def split(self, text: str, is_finished: bool = True) -> list[str]:
-        """Return the tokens of a caption as metrics see them, and its end."""
-        return split_at_spaces(self._tokenize(text)) + [END] * is_finished
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of a text as metrics see them."""
+        return split_at_spaces(self._tokenize(text))
 
     def compute_from_ngrams(self, caption: SampledCaption, references: Sequence[str]) -> float:
         """Return the reward of a caption, without the match probability."""
@@ -105,12 +107,16 @@ class Reward:
             similarities = [compute_similarity(own, vector) for vector in vectors]
             reward += self.config.cider_weight * compute_cider([similarities])[0]
         if self.config.bleu4_weight:
-            matches = count_matches(self.split(*caption), list(map(self.split, references)))
+            ended = list(map(self._split_with_end, references))
+            matches = count_matches(self._split_with_end(*caption), ended)
             reward += self.config.bleu4_weight * float(compute_bleu(matches.to_array())[-1])
         return reward
 
+    def _split_with_end(self, text: str, is_finished: bool = True) -> list[str]:
+        return self.split(text) + [END] * is_finished
+
     def _weigh_text(self, text: str, is_finished: bool) -> NgramVector:
-        return self._tf_idf.transform(count_ngrams(self.split(text, is_finished)))
+        return self._tf_idf.transform(count_ngrams(self._split_with_end(text, is_finished)))
 
 
 def match_samples(

@@ -44,17 +44,17 @@ class Samples:
         ).loss
         return -losses.view(len(image_embeds), -1)
 
-    def describe(self, split: Callable[[str, bool], list[str]]) -> dict[str, Tensor]:
+    def describe(self, split: Callable[[str], list[str]]) -> dict[str, Tensor]:
         """Return what the log says of samples, summed over them, by the names in `SAMPLE_VALUES`.
 
         Distinct-n is that of the samples of each image.
 
         Args:
-            split: Returns the tokens of a text, given it and False.
+            split: Returns the tokens of a text.
         """
         sums = dict.fromkeys(SAMPLE_VALUES, 0.0)
         for row in self.captions:
-            diversity = compute_diversity([split(caption.text, False) for caption in row])
+            diversity = compute_diversity([split(caption.text) for caption in row])
             sums["caption_length"] += len(row) * diversity.mean_length
             sums["unfinished"] += sum(not caption.is_finished for caption in row)
             sums["distinct1"] += len(row) * diversity.distinct1
@@ -129,7 +129,7 @@ class Sampler:
         captions = [[self._decode(each) for each in row] for row in rows]
         end = self.tokenizer.sep_id
         token_ids = [
-            [*prompt, *each.token_ids, *[end] * _is_finished(each)]
+            [*prompt, *each.token_ids, *[end] * each.is_finished]
             for prompt, row in zip(prompts, rows, strict=True)
             for each in row
         ]
@@ -137,9 +137,4 @@ class Sampler:
         return Samples(captions, token_ids, lengths)
 
     def _decode(self, hypothesis: Hypothesis) -> SampledCaption:
-        return SampledCaption(self.tokenizer.decode(hypothesis.token_ids), _is_finished(hypothesis))
-
-
-def _is_finished(hypothesis: Hypothesis) -> bool:
-    """Return whether a caption has its end token, which only the log-probabilities include."""
-    return len(hypothesis.token_log_probs) > len(hypothesis.token_ids)
+        return SampledCaption(self.tokenizer.decode(hypothesis.token_ids), hypothesis.is_finished)

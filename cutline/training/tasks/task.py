@@ -21,14 +21,14 @@ from cutline.training.data.dataset import ExampleOrError
 
 
 class BatchLoss(NamedTuple):
-    """The loss of a batch, summed over its tokens or pairs."""
+    """The loss of a batch, summed over its tokens, pairs or captions."""
 
     loss: Tensor
     """()"""
     values: Mapping[str, Tensor] = {}
     """other values for the log by name, summed as the loss is"""
     num_targets: int | None = None
-    """what the loss is a sum over, if it is not what the batch says"""
+    """number of targets that the loss sums over (default: the batch's own number)"""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,17 @@ class Task(Protocol):
         answers: What the model gives for an image after overfitting: "generated" or "found".
         overfit_factor: How many times as many steps as a captioner it may take to overfit.
         validation_captions: Captions of an image in the validation loss; 0 for all.
+        compared_loss: Name of the part of the loss that validation, chance and the threshold of
+            overfitting are compared with; "loss" is all of it.
     """
 
     unit: str
     answers: str
     overfit_factor: int
     validation_captions: int
+
+    @property
+    def compared_loss(self) -> str: ...
 
     def init_model(self, train: Sequence[Sample]) -> tuple[VisionTextModel, Tokenizer]:
         """Build the network to train with its initial weights, and its tokenizer.
@@ -79,6 +84,9 @@ class Task(Protocol):
 
     def collate(self, results: Sequence[ExampleOrError], tokenizer: Tokenizer) -> Batch:
         """Make a batch; see `Collate`."""
+
+    def list_fingerprints(self) -> dict[str, str]:
+        """Return those of the models that only the loss needs, by the settings that name them."""
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> Batch:
         """Return a batch of one gray image; see `gray_image`. Unless `scored`, its loss is 0."""

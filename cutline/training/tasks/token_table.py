@@ -10,7 +10,7 @@ from cutline.image import normalize
 from cutline.model import CaptionModel
 from cutline.model.caption import IGNORE_INDEX
 from cutline.tokenizer import Tokenizer
-from cutline.training.data.caption_batch import CaptionBatch
+from cutline.training.data.caption_batch import CaptionBatch, count_scored
 
 HEADER = f"  {'position':<10}{'input token':<16}{'label':<16}{'loss':>8}"
 
@@ -26,7 +26,7 @@ def format_token_losses(model: CaptionModel, batch: CaptionBatch, tokenizer: Tok
     for row in range(len(batch.input_ids)):
         tokens = _format_tokens(batch, row, losses[row], tokenizer)
         lines += [f"caption {row + 1}", HEADER, *tokens, ""]
-    loss_sum, count = float(losses.nansum()), batch.num_targets
+    loss_sum, count = float(losses.nansum()), int(count_scored(batch.labels).sum())
     mean = loss_sum / max(1, count)
     lines.append(f"{count} scored tokens, summed loss {loss_sum:.4f}, mean {mean:.4f}")
     return "\n".join(lines) + "\n"
@@ -37,7 +37,10 @@ def compute_token_losses(model: CaptionModel, batch: CaptionBatch) -> Tensor:
     """Return the loss of each label, (R, T - 1); NaN where the label is not scored."""
     pixel_values = normalize(batch.pixels, model.config.image)
     inputs = (batch.input_ids, batch.attention_mask, batch.labels)
-    logits = model(pixel_values, *inputs, return_logits=True).logits  # (R, T - 1, V)
+    # That of the base class: in training with a bag-of-words loss, a model returns no logits.
+    result = CaptionModel.forward(model, pixel_values, *inputs, return_logits=True)
+    logits = result.logits  # (R, T - 1, V)
+    assert logits is not None
     labels = batch.labels[:, 1:]
     losses = F.cross_entropy(
         logits.transpose(1, 2),
