@@ -46,9 +46,11 @@ TESTED_ELSEWHERE = {
     "python benchmarks/train.py --output docs/benchmarks/train.json": "tests/test_benchmarks.py",
     "python benchmarks/caption.py --output docs/benchmarks/caption.json "
     "--chart docs/benchmarks/caption.svg": "tests/test_benchmarks.py",
-    "python benchmarks/merge_tokens.py --output docs/benchmarks/merge_tokens.json": (
-        "tests/test_benchmarks.py"
-    ),
+    "python benchmarks/merge_tokens.py --transformers "
+    "--output docs/benchmarks/merge_tokens.json": "tests/test_benchmarks.py",
+    "python benchmarks/merge_tokens.py --part quality --model runs/aerial/last "
+    "--data ucm-captions/block-val.jsonl --output docs/benchmarks/merge_tokens.json "
+    "--chart docs/benchmarks/merge_tokens.svg": "tests/test_benchmarks.py",
     "python benchmarks/bulk.py --output docs/benchmarks/bulk.json": "tests/test_benchmarks.py",
     "python benchmarks/cost.py docs/benchmarks/bulk.json --images 1e9 --devices 1000 "
     "--cores-per-device 4 --read-gb-per-s 20": "below, in test_costs_follow_from_measurements",

@@ -124,16 +124,22 @@ def test_what_the_recipe_of_aerial_images_reaches() -> None:
 def test_what_merged_tokens_save_and_cost() -> None:
     page, result = read_page("speed.md"), read_result("merge_tokens.json")
     speed, quality = result["speed"], result["quality"]
-    for number in (23, 45):
-        ratios = [speed["ratios"][f"{name}, {number} merged"] for name in ("fp32", "bf16", "int8")]
+    for number in (0, 23, 45):
+        names = [f"{name}, {number} merged" for name in ("fp32", "bf16", "int8")]
+        ratios = [speed["ratios"].get(name, 1.0) for name in names]
         over = speed["over_transformers"][f"int8, {number} merged"]
         assert f"| {number} | {' | '.join(f'{x:.2f} x' for x in ratios)} | {over:.1f} x |" in page
-    plain, *others = quality["settings"]
-    for values in others:
+    plain = quality["settings"][0]
+    for values in quality["settings"]:
         number, size = values["merge_tokens"], values["image_size"]
-        row = f"| {f'{number} merged' if number else f'{size} pixels'} | {values['tokens']} | "
-        row += f"{values['images_per_s'] / plain['images_per_s']:.2f} x | {values['cider']:.2f} | "
-        if row[: row.index(" | ") + 3] in page:
-            assert row in page
-            assert f"] | {100 * values['unchanged']:.0f} % |" in page[page.index(row) :][:120]
+        difference = f"{values['difference']:+.2f} [{{:+.2f}}, {{:+.2f}}]".format(*values["interval"])
+        cells = [
+            f"{number} merged" if size == plain["image_size"] else f"{size} pixels",
+            str(values["tokens"]),
+            f"{values['images_per_s'] / plain['images_per_s']:.2f} x",
+            f"{values['cider']:.2f}",
+            difference if values is not plain else "",
+            f"{100 * values['unchanged']:.0f} %",
+        ]
+        assert f"| {' | '.join(cells)} |" in page
     assert f"With R = {quality['recommended']}, the largest number" in page
