@@ -95,7 +95,7 @@ def test_diagnostics_and_charts_have_the_lm_loss(recipe: Build, tmp_path: Path) 
 
 def test_overfitting_ends_at_the_threshold_of_the_lm_loss(recipe: Build) -> None:
     settings = {"optim_batch_size": 3, "optim_lr": 1e-2, "optim_clip_norm": 1.0}
-    result = overfit(recipe(**settings, **WORDS), show_progress=False)
+    result = overfit(recipe(**settings, caption_bag_of_words_weight=1.0), show_progress=False)
     assert result.success
     assert result.last_loss < 0.05
     assert result.steps < 300
