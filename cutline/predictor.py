@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cutline.config import Engine, InferencePrecision
 from cutline.device import pick_device, pick_precision, use_device
-from cutline.engine import choose_engine, choose_num_threads, limit_threads, prepare_model
+from cutline.engine import choose_num_threads, limit_threads, prepare_model, resolve_engine
 from cutline.errors import ConfigError, CutlineError, ImageError
 from cutline.image import ImagePrefetcher, ImageSource, OpenedImage, normalize, prefetch_images
 from cutline.model import VisionTextModel
@@ -91,7 +91,7 @@ class Predictor(Generic[M]):
         """
         chosen_device = pick_device(device)
         self.precision = pick_precision(precision, chosen_device)
-        engine = choose_engine(model, engine)
+        engine = resolve_engine(model, engine)
         self.dtype = prepare_model(model, chosen_device, self.precision, engine)
         # With the number of the GPU: the current one may be another in another thread.
         self.device = model.text.device

@@ -80,7 +80,7 @@ def check_supported(device: torch.device, precision: str, engine: Engine) -> Non
         raise ConfigError(f"OpenVINO needs the CPU, not {device.type}: choose another engine")
 
 
-def choose_engine(model: VisionTextModel, engine: Engine) -> Engine:
+def resolve_engine(model: VisionTextModel, engine: Engine) -> Engine:
     """Return the engine that "auto" stands for."""
     if engine != "auto":
         return engine

@@ -250,8 +250,8 @@ def test_another_image_size_and_prompt_become_those_of_the_graphs(
     command = ["convert", source, str(out), "--to", "onnx", "--image-size", "48"]
     assert run_command(command) == 0
     begin, end = capfd.readouterr().err.splitlines()
-    assert begin == f"exporting {source} to ONNX graphs: up to a few minutes …"
-    assert end == f"wrote {out}; try: python {out / 'caption.py'} IMAGE"
+    assert begin == f"cutline: exporting {source} to ONNX graphs: up to a few minutes …"
+    assert end == f"cutline: wrote {out}; try: python {out / 'caption.py'} IMAGE"
     graphs, expected = cutline.load(out), cutline.load(source, "cpu", "fp32", image_size=48)
     images = draw_images(3)
     assert graphs.config == expected.config

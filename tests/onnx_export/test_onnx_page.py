@@ -43,9 +43,11 @@ def serve_files(folder: Path) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:  # or a test that fails would never end
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,8 @@ def test_the_page_says_what_is_wrong(browser: "Browser", site: Path, tmp_path: P
         page.get_by_text("Choose an image.").wait_for(timeout=WAIT)
         page.get_by_label("Image").set_input_files(text)
         page.get_by_text("text.png: not an image that this browser can read").wait_for()
-        page.get_by_label("Image").set_input_files(MICRO.images[0], timeout=WAIT)
+        page.get_by_label("Image").and_(page.locator(":enabled")).wait_for()
+        page.get_by_label("Image").set_input_files(MICRO.images[0])
         [caption] = cutline.load(site).caption(MICRO.images[0], num_beams=1)
         page.get_by_text(caption.text, exact=True).wait_for(timeout=WAIT)
 

@@ -1,5 +1,6 @@
 """Training with the bag-of-words loss."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,12 +94,13 @@ def test_diagnostics_and_charts_have_the_lm_loss(recipe: Build, tmp_path: Path) 
     assert "Bag-of-words loss" in titles
 
 
-def test_overfitting_ends_at_the_threshold_of_the_lm_loss(recipe: Build) -> None:
+def test_overfitting_reports_the_lm_loss_and_ends_at_its_threshold(recipe: Build) -> None:
     settings = {"optim_batch_size": 3, "optim_lr": 1e-2, "optim_clip_norm": 1.0}
     result = overfit(recipe(**settings, **WORDS), show_progress=False)
     assert result.success
     assert result.last_loss < 0.05
     assert result.steps < 300
+    assert abs(result.first_loss - math.log(64)) < 1  # of 64 tokens, without the other term
 
 
 def test_a_frozen_vision_encoder_is_refused(recipe: Build) -> None:

@@ -53,8 +53,6 @@ class Task(Protocol):
         answers: What the model gives for an image after overfitting: "generated" or "found".
         overfit_factor: How many times as many steps as a captioner it may take to overfit.
         validation_captions: Captions of an image in the validation loss; 0 for all.
-        compared_loss: Name of the part of the loss that validation, chance and the threshold of
-            overfitting are compared with; "loss" is all of it.
     """
 
     unit: str
@@ -63,7 +61,11 @@ class Task(Protocol):
     validation_captions: int
 
     @property
-    def compared_loss(self) -> str: ...
+    def compared_loss(self) -> str:
+        """Return the name of what validation, chance and the threshold of overfitting concern.
+
+        It is a value of the loss, or "loss" for all of it.
+        """
 
     def init_model(self, train: Sequence[Sample]) -> tuple[VisionTextModel, Tokenizer]:
         """Build the network to train with its initial weights, and its tokenizer.
