@@ -121,6 +121,11 @@ def test_what_the_recipe_of_aerial_images_reaches() -> None:
         assert f"{gain['cider']:.2f} [{low:.2f}, {high:.2f}]" in text
 
 
+def format_signed(value: float) -> str:
+    """Format a difference as pages do."""
+    return f"{value:+.2f}".replace("-", "− ").replace("+", "+ ")
+
+
 def test_what_merged_tokens_save_and_cost() -> None:
     page, result = read_page("speed.md"), read_result("merge_tokens.json")
     speed, quality = result["speed"], result["quality"]
@@ -132,13 +137,13 @@ def test_what_merged_tokens_save_and_cost() -> None:
     plain = quality["settings"][0]
     for values in quality["settings"]:
         number, size = values["merge_tokens"], values["image_size"]
-        difference = f"{values['difference']:+.2f} [{{:+.2f}}, {{:+.2f}}]".format(*values["interval"])
+        value, low, high = map(format_signed, (values["difference"], *values["interval"]))
         cells = [
             f"{number} merged" if size == plain["image_size"] else f"{size} pixels",
             str(values["tokens"]),
             f"{values['images_per_s'] / plain['images_per_s']:.2f} x",
             f"{values['cider']:.2f}",
-            difference if values is not plain else "",
+            f"{value} [{low}, {high}]" if values is not plain else "",
             f"{100 * values['unchanged']:.0f} %",
         ]
         assert f"| {' | '.join(cells)} |" in page
