@@ -122,6 +122,25 @@ def test_what_the_recipe_of_aerial_images_reaches() -> None:
         assert f"{gain['cider']:.2f} [{low:.2f}, {high:.2f}]" in text
 
 
+def test_how_fast_onnx_graphs_are() -> None:
+    page, result = read_page("onnx.md"), read_result("onnx.json")
+    names = {
+        "packed, fp32": "cutline fp32",
+        "eager, fp32": "cutline fp32 eager",
+        "openvino, fp32": "cutline fp32 openvino",
+        "**onnx**, fp32": "cutline fp32 onnx",
+        "packed, int8": "cutline int8",
+        "**onnx**, int8": "cutline int8 onnx",
+        "transformers, fp32": "transformers fp32",
+    }
+    for row, name in names.items():
+        timings = [scenario["runners"][name] for scenario in result["scenarios"]]
+        cells = [
+            f"{1 / each['images_per_s']:.2f} s ({each['ratio_fp32']:.1f} x)" for each in timings
+        ]
+        assert f"| {row} | {' | '.join(cells)} |" in page
+
+
 def test_what_cider_optimization_gains() -> None:
     page, result = read_page("fine-tuning.md"), read_result("scst.json")
     beams, consensus = (result["searches"][name] for name in ("beam search", "consensus"))
