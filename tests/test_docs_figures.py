@@ -107,6 +107,7 @@ def test_what_the_recipe_of_aerial_images_reaches() -> None:
     page, result = read_page("fine-tuning.md"), read_result("aerial.json")
     rows = {
         "**the recipe**": "recipe",
+        "the same captioners and beams, without consensus": "recipe, without consensus",
         "the same captioners, beam search with 3 beams": "recipe, default search",
         "the former recipe": "other recipe",
     }
