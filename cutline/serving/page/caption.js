@@ -58,6 +58,7 @@ export class CaptionView {
   /** Begin anew; the old text stays, faded, until the new one begins. */
   startStream() {
     this.#stopList();
+    this.element.replaceChildren(this.element.textContent); // words are those of a list only
     this.element.ariaBusy = "true";
     this.element.classList.add("is-old");
     this.#settled = null;
