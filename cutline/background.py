@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,26 +31,33 @@ class BackgroundReader(Generic[T]):
             name: Name of the thread.
         """
         self._items, self._receive, self._end = items, receive, end
-        self._permits = threading.Semaphore(max_taken)
+        # Unlike a semaphore, this queue is written in C: a signal that raises within `put` cannot
+        # leave a lock taken, on which `close` would wait forever.
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(max_taken):
+            self._permits.put(None)
         self._closed = False
         self._thread = threading.Thread(target=self._read, name=name, daemon=True)
         self._thread.start()
 
     def release(self) -> None:
         """Let one more item be read."""
-        self._permits.release()
+        self._permits.put(None)
 
     def close(self) -> None:
         """Read no more, and wait for the thread unless the iterable blocks it."""
         self._closed = True
-        self._permits.release()
+        self._permits.put(None)
         self._thread.join(CLOSE_TIMEOUT)
 
     def _read(self) -> None:
         error: BaseException | None = None
         try:
             iterator = iter(self._items)
-            while self._permits.acquire() and not self._closed:
+            while True:
+                self._permits.get()
+                if self._closed:
+                    break
                 try:
                     item = next(iterator)
                 except StopIteration:
