@@ -1,14 +1,14 @@
 """Measure what self-critical sequence training gains over more training with cross-entropy.
 
-    python benchmarks/scst.py ucm-captions --captioners runs/aerial-{0,1,2}/last --minutes 5 \
+    python benchmarks/scst.py ucm-captions --captioners runs/aerial-{0,1,2}/last --minutes 4.5 \
         --output docs/benchmarks/scst.json --report scst.html
     python benchmarks/scst.py ucm-captions --short
 
 Both start from the same captioner, one for each seed, and train on block-train.jsonl for the same
 minutes: one with recipes/aerial-scst.yaml, the control with recipes/aerial.yaml, at half of its
-learning rates and without its warm-up. The control takes more steps in that time: a pilot run of
-each measures how many, and later runs use the speed of the last one. The order changes from seed to
-seed. The minutes of the result are those of the steps, without evaluation.
+learning rates and with a warm-up of 10 steps, as SCST. The control takes more steps in that time: a
+pilot run of each measures how many, and later runs use the speed of the last one. The order changes
+from seed to seed. The minutes of the result are those of the steps, without evaluation.
 
 The last checkpoints caption block-val.jsonl: by beam search, as the recipe does, and by consensus,
 as recipes/aerial.yaml does. The scores of an image are averaged over the seeds, and images are

@@ -93,7 +93,7 @@ class CaptionTask:
         return collate_captions(results, tokenizer.pad_id)
 
     def list_fingerprints(self) -> dict[str, str]:
-        """Return none: the loss needs no other model."""
+        """Return no fingerprint: the loss needs no other model."""
         return {}
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> CaptionBatch:

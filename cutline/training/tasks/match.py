@@ -81,7 +81,7 @@ class MatchTask:
         return collate_pairs(results, tokenizer, self.recipe.match.negatives == "image")
 
     def list_fingerprints(self) -> dict[str, str]:
-        """Return none: the loss needs no other model."""
+        """Return no fingerprint: the loss needs no other model."""
         return {}
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> MatchBatch:

@@ -92,7 +92,7 @@ class ScstTask(CaptionTask):
         return collate_scst(results, tokenizer.pad_id, self.recipe.scst.num_samples)
 
     def list_fingerprints(self) -> dict[str, str]:
-        """Return those of the matcher of the reward, and of the initial model."""
+        """Return the fingerprints of the matcher of the reward, and of the initial model."""
         return self._fingerprints
 
     def compute_loss(self, model: nn.Module, config: AnyConfig, batch: Batch) -> BatchLoss:

@@ -88,7 +88,7 @@ class Task(Protocol):
         """Make a batch; see `Collate`."""
 
     def list_fingerprints(self) -> dict[str, str]:
-        """Return those of the models that only the loss needs, by the settings that name them."""
+        """Return the fingerprints of models that only the loss needs, by setting."""
 
     def make_dummy(self, config: AnyConfig, has_embeddings: bool, scored: bool) -> Batch:
         """Return a batch of one gray image; see `gray_image`. Unless `scored`, its loss is 0."""
